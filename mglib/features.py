@@ -1,0 +1,95 @@
+"""What frozen parts compute is computed once: a memory-mapped cache, named by everything it depends on."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mglib.paths import atomic_write, sha256, write_json
+
+CHUNK = 512  # pictures a file: what a kill loses at most
+
+
+class Features:
+    """Rows of equal shape, memory-mapped from the files of one cache folder."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.maps = [numpy.load(file, mmap_mode="r") for file in files]
+        self.shape = (sum(len(rows) for rows in self.maps), *self.maps[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Return one row in bfloat16."""
+        # numpy knows no bfloat16: the files hold its bits as int16.
+        return torch.from_numpy(self.maps[index // CHUNK][index % CHUNK].copy()).view(torch.bfloat16)
+
+    def batch(self, indices: Iterable[int]) -> Tensor:
+        """Return several rows, stacked."""
+        return torch.stack([self[index] for index in indices])
+
+
+def in_lists(items: Iterable, size: int) -> Iterator[list]:
+    """Yield lists of `size` items, the last one perhaps shorter (itertools.batched, which Python 3.11
+    lacks).
+    """
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def damaged(file: Path, digests: dict[str, str]) -> bool:
+    """Tell whether a finished file is not what it was when it was written."""
+    return file.name in digests and (not file.exists() or sha256(file) != digests[file.name])
+
+
+def cached(
+    folder: Path,
+    items: Callable[[], Iterator],
+    count: int,
+    compute: Callable[[list], Tensor],
+    *,
+    what: str,
+    batch_size: int = 32,
+) -> Features:
+    """Return `compute` of all items, computing only the files that are absent or damaged.
+
+    `folder` is named by the content of the items, the weights, the preprocessing and the precision; `items()`
+    starts a new pass over them; `compute` maps a list of items to (len, ...). A damaged or foreign file is
+    told of and made again; an interrupted run goes on at its last finished file.
+    """
+    index = folder / "index.json"
+    digests = json.loads(index.read_text()) if index.exists() else {}
+    files = [folder / f"{number:05d}.npy" for number in range((count + CHUNK - 1) // CHUNK)]
+    for file in files:
+        if damaged(file, digests):
+            print(f"{what}: {file.name} is damaged and is computed again.")
+            del digests[file.name]
+    missing = [number for number, file in enumerate(files) if file.name not in digests]
+    if missing:
+        bar = tqdm(total=count, desc=what, mininterval=10)
+        for number, chunk in enumerate(in_lists(islice(items(), count), CHUNK)):
+            if number in missing:
+                write_rows(files[number], chunk, compute, batch_size)
+                digests[files[number].name] = sha256(files[number])
+                write_json(index, digests)
+            bar.update(len(chunk))
+        bar.close()
+    return Features(files)
+
+
+def write_rows(file: Path, chunk: list, compute: Callable[[list], Tensor], batch_size: int) -> None:
+    """Compute one file's rows batch by batch and write them."""
+    with torch.inference_mode():
+        rows = torch.cat([compute(part).to(torch.bfloat16).cpu() for part in in_lists(chunk, batch_size)])
+    with atomic_write(file) as temporary:
+        numpy.save(temporary, rows.view(torch.int16).numpy())

@@ -1,0 +1,60 @@
+"""The named runs of the study. Nothing branches on a profile's name: code asks what a profile has."""
+
+from mglib.config import (
+    CaptionLMConfig,
+    LanguageConfig,
+    PretrainConfig,
+    Profile,
+    QFormerConfig,
+    TrainConfig,
+    VisionConfig,
+    WorldConfig,
+)
+
+DINOV2_SMALL = VisionConfig(
+    timm_name="vit_small_patch14_dinov2",
+    width=384,
+    pool=2,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+
+MINI = Profile(
+    name="mini",
+    vision=DINOV2_SMALL,
+    qformer=QFormerConfig(width=384, layers=4, heads=6, vocabulary=2048),
+    language=LanguageConfig(name="SmolLM2-135M-Instruct", width=576, template="chat"),
+    world=WorldConfig(
+        train=10_000, pool=600, val=200, test_seen=300, test_new_pairs=300, test_new_objects=300
+    ),
+    pretrain=PretrainConfig(
+        caption_lm=CaptionLMConfig(
+            train=TrainConfig(steps=600, batch_size=64, lr=2e-3, min_lr=1e-4, warmup_steps=50, save_every=200)
+        ),
+        representation=TrainConfig(
+            steps=300, batch_size=64, lr=5e-4, min_lr=5e-5, warmup_steps=50, clip=1.0, save_every=50
+        ),
+        generative=TrainConfig(
+            steps=400, batch_size=64, lr=1e-3, min_lr=5e-5, warmup_steps=30, clip=1.0, save_every=50
+        ),
+    ),
+    stage1=TrainConfig(
+        steps=320,
+        batch_size=32,
+        lr=6e-3,
+        min_lr=6e-4,
+        warmup_steps=20,
+        save_every=20,
+        keep=(0.1, 0.3, 0.5, 1.0),
+    ),
+    cache="queries",
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI,)}
+
+
+def profile(name: str) -> Profile:
+    """Return a profile by name; raises ValueError naming the known ones."""
+    if name not in PROFILES:
+        raise ValueError(f"Unknown profile {name!r}: choose one of {', '.join(PROFILES)}.")
+    return PROFILES[name]

@@ -1,0 +1,136 @@
+"""Prompt templates and the sequence that the language model reads (official `minigpt4/models/mini_gpt4.py`).
+
+[BOS] + text + Q visual tokens + text + answer + end symbol + padding. Every piece of text is tokenised apart
+and without special tokens, so the place of the picture never changes how the words beside it are split.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+IMAGE = "<ImageHere>"  # replaced by the Q visual tokens
+IGNORE = -100  # a label that does not count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """How a question is put to a language model, and the symbol with which an answer ends."""
+
+    name: str
+    bos: bool  # whether the tokenizer's BOS token comes first
+    turn: str  # "{}" is the question
+    end: str
+
+    def prompt(self, question: str) -> str:
+        """Return the text before the answer; `question` holds IMAGE where the picture goes."""
+        return self.turn.replace("{}", question)
+
+
+# Stage 1: the picture alone, then its caption (official `prompt_path: ""`, end symbol "\n").
+CAPTION = Template(name="caption", bos=True, turn="{}", end="\n")
+# The paper's conversation template. In training there is a space before ###Assistant.
+VICUNA = Template(name="vicuna", bos=True, turn="###Human: {} ###Assistant: ", end="###")
+
+
+def chat(tokenizer: PreTrainedTokenizerBase) -> Template:
+    """Return the chat template that the language model itself was tuned with.
+
+    Its text already begins as the model's conversations do, so no further BOS is added.
+    """
+    if tokenizer.chat_template is None:
+        raise ValueError("This language model has no chat template of its own: use the template 'vicuna'.")
+    message = [{"role": "user", "content": "{}"}]
+    turn = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return Template(name="chat", bos=False, turn=turn, end=tokenizer.eos_token)
+
+
+def template(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
+    """Return the template that a profile asks for by name."""
+    if name == "chat":
+        return chat(tokenizer)
+    known = {CAPTION.name: CAPTION, VICUNA.name: VICUNA}
+    if name not in known:
+        raise ValueError(f"Unknown prompt template {name!r}: choose one of {', '.join([*known, 'chat'])}.")
+    return known[name]
+
+
+def with_image(question: str) -> str:
+    """Put the picture before a question, between the paper's markers."""
+    return f"<Img>{IMAGE}</Img> {question}"
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokenise one piece of text without adding special tokens."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def prompt_tokens(
+    tokenizer: PreTrainedTokenizerBase, form: Template, question: str, *, queries: int
+) -> tuple[list[int], list[bool]]:
+    """Return the ids before the answer and, for each, whether it is a slot of the picture."""
+    ids = [tokenizer.bos_token_id] if form.bos else []
+    slots = [False] * len(ids)
+    for number, segment in enumerate(form.prompt(question).split(IMAGE)):
+        if number:  # between two segments stands a picture; its ids are never looked at
+            ids += [0] * queries
+            slots += [True] * queries
+        piece = tokenize(tokenizer, segment)
+        ids += piece
+        slots += [False] * len(piece)
+    return ids, slots
+
+
+def pad(rows: Sequence[Sequence], value: int | bool, *, left: bool) -> Tensor:
+    """Stack rows of unequal length into (B, T), filled up with `value` on one side."""
+    longest = max(len(row) for row in rows)
+    fill = [[value] * (longest - len(row)) for row in rows]
+    return torch.tensor([[*f, *row] if left else [*row, *f] for f, row in zip(fill, rows, strict=True)])
+
+
+def training_batch(
+    tokenizer: PreTrainedTokenizerBase,
+    form: Template,
+    questions: Sequence[str],
+    answers: Sequence[str],
+    *,
+    queries: int,
+    max_answer: int,
+) -> dict[str, Tensor]:
+    """Lay out a batch for training: ids, mask, slots and labels, each (B, T), padded on the right.
+
+    Only the answer and its end symbol carry labels, and by their place, never by their id: some models use
+    one token both as padding and as end. Deviation from the official code: answer and end symbol are
+    tokenised apart and the answer alone is cut, so that every sample teaches the model to stop.
+    """
+    end = tokenize(tokenizer, form.end)
+    ids, mask, slots, labels = [], [], [], []
+    for question, answer in zip(questions, answers, strict=True):
+        before, places = prompt_tokens(tokenizer, form, question, queries=queries)
+        target = tokenize(tokenizer, answer)[: max_answer - len(end)] + end
+        ids.append(before + target)
+        mask.append([1] * len(ids[-1]))
+        slots.append(places + [False] * len(target))
+        labels.append([IGNORE] * len(before) + target)
+    return {
+        "ids": pad(ids, 0, left=False),
+        "mask": pad(mask, 0, left=False),
+        "slots": pad(slots, False, left=False),
+        "labels": pad(labels, IGNORE, left=False),
+    }
+
+
+def generation_batch(
+    tokenizer: PreTrainedTokenizerBase, form: Template, questions: Sequence[str], *, queries: int
+) -> dict[str, Tensor]:
+    """Lay out prompts for generation: ids, mask and slots, each (B, T), padded on the left."""
+    rows = [prompt_tokens(tokenizer, form, question, queries=queries) for question in questions]
+    ids, slots = [row[0] for row in rows], [row[1] for row in rows]
+    mask = [[1] * len(row) for row in ids]
+    return {
+        "ids": pad(ids, 0, left=True),
+        "mask": pad(mask, 0, left=True),
+        "slots": pad(slots, False, left=True),
+    }

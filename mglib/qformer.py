@@ -1,0 +1,61 @@
+"""The Q-Former: a few learned queries read the vision tokens (BLIP-2, section 3; transformers'
+implementation).
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
+
+from mglib.config import QFormerConfig
+
+
+class QFormer(nn.Module):
+    """Q learned queries that attend to each other and, in every second layer, to the vision tokens.
+
+    Holds `ln_vision` too: in the BLIP-2 release it is trained and stored with the Q-Former, not with the
+    encoder.
+    """
+
+    def __init__(self, *, config: QFormerConfig, vision_width: int, attention: str = "sdpa") -> None:
+        super().__init__()
+        self.config = config
+        self.ln_vision = nn.LayerNorm(vision_width, eps=1e-5)
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.queries, config.width))
+        nn.init.normal_(self.query_tokens, std=0.02)
+        self.bert = Blip2QFormerModel(
+            Blip2QFormerConfig(
+                hidden_size=config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                intermediate_size=4 * config.width,
+                encoder_hidden_size=vision_width,
+                cross_attention_frequency=config.cross_attention_frequency,
+                use_qformer_text_input=config.vocabulary > 0,
+                vocab_size=max(config.vocabulary, 1),
+                hidden_dropout_prob=0.0,
+                attention_probs_dropout_prob=0.0,  # BERT's 0.1 slows a short training down
+                attn_implementation=attention,
+            )
+        )
+
+    def forward(
+        self, tokens: Tensor, *, output_attentions: bool = False
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, ...]]:
+        """Read vision tokens (B, N, D_v) into queries (B, Q, D_q).
+
+        With `output_attentions` also the attention of each cross-attending layer, (B, heads, Q, N).
+        """
+        seen = self.see(tokens)
+        queries = self.query_tokens.expand(len(tokens), -1, -1)  # (B, Q, D_q)
+        result = self.bert(
+            query_embeds=queries, encoder_hidden_states=seen, output_attentions=output_attentions
+        )
+        return (
+            (result.last_hidden_state, result.cross_attentions)
+            if output_attentions
+            else result.last_hidden_state
+        )
+
+    def see(self, tokens: Tensor) -> Tensor:
+        """Normalise vision tokens in float32, as the official code does: (B, N, D_v) -> (B, N, D_v)."""
+        return self.ln_vision(tokens.to(self.ln_vision.weight.dtype))

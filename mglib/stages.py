@@ -1,0 +1,252 @@
+"""The trainings of the study in their order; each returns the trained part, its log and the file it is kept
+in.
+
+A training that was already done with the same settings and data is loaded, one that was stopped goes on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from mglib import device, prompts
+from mglib.config import TrainConfig
+from mglib.data.splits import Pairs, Split
+from mglib.features import Features
+from mglib.language import Language
+from mglib.model import MiniGPT4, init_projection
+from mglib.paths import content_key, sha256
+from mglib.pretrain import (
+    KEYWORDS,
+    Representation,
+    WriteFromKeywords,
+    caption_language,
+    shuffled_keywords,
+    text_batch,
+    train_tokenizer,
+)
+from mglib.qformer import QFormer
+from mglib.study import Study, freeze
+from mglib.train import fit, kept
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training."""
+
+    folder: Path
+    log: list[dict[str, float]]
+
+    @property
+    def state(self) -> Path:
+        """The weights after the last step."""
+        return kept(self.folder)[-1]
+
+
+def train(
+    study: Study,
+    module: nn.Module,
+    dataset: Dataset,
+    collate: Callable,
+    config: TrainConfig,
+    what: str,
+    *depends: object,
+) -> Trained:
+    """Run `fit` in a folder named by the settings and by whatever else the result `depends` on."""
+    folder = study.folder(what, config, *depends)
+    log = fit(
+        module.to(study.device),
+        dataset,
+        collate,
+        config,
+        folder,
+        seed=study.seed,
+        what=what,
+        device=study.device,
+        bf16=study.bf16,
+    )
+    return Trained(folder, log)
+
+
+class KeywordPairs(Dataset):
+    """Captions with their shuffled keywords."""
+
+    def __init__(self, captions: Sequence[str], *, seed: int) -> None:
+        self.captions, self.seed = captions, seed
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> tuple[str, str]:
+        return shuffled_keywords(self.captions[index], f"{self.seed}/{index}"), self.captions[index]
+
+
+def caption_lm(study: Study, captions: Sequence[str]) -> tuple[Language, Trained]:
+    """Train BLIP-2 mini's language model to write the training captions from shuffled keywords, then freeze
+    it.
+    """
+    config = study.profile.pretrain.caption_lm
+    tokenizer = train_tokenizer(captions, config.vocabulary)
+    language = caption_language(config, tokenizer, seed=study.seed, attention=device.attention(study.device))
+    writer = WriteFromKeywords(language)
+
+    def collate(rows: list[tuple[str, str]]) -> dict[str, Tensor]:
+        questions, answers = zip(*rows, strict=True)
+        return prompts.training_batch(
+            tokenizer, KEYWORDS, questions, answers, queries=0, max_answer=config.train.max_answer
+        )
+
+    trained = train(
+        study,
+        writer,
+        KeywordPairs(captions, seed=study.seed),
+        collate,
+        config.train,
+        "caption-lm",
+        config,
+        content_key(captions),
+    )
+    freeze(writer, trained.state)
+    return language, trained
+
+
+def representation(
+    study: Study, tokenizer: PreTrainedTokenizerFast, split: Split, tokens: Features
+) -> tuple[Representation, Trained]:
+    """Train a Q-Former with BLIP-2's three objectives on pictures and their web captions."""
+    config = study.profile.pretrain
+    with torch.random.fork_rng():
+        torch.manual_seed(study.seed)
+        module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
+    pairs = Pairs("tokens", tokens, split.captions)
+    collate = pairs.collate(lambda captions: text_batch(tokenizer, captions, config.max_text))
+    trained = train(
+        study,
+        module,
+        pairs,
+        collate,
+        config.representation,
+        "representation",
+        study.profile.qformer,
+        config.max_text,
+        config.embedding,
+        split.key(),
+        content_key(split.captions),
+        sha256(study.vision_state),
+    )
+    freeze(module, trained.state)
+    return module, trained
+
+
+def generative(
+    study: Study, start: Trained, language: Language, writer: Trained, split: Split, tokens: Features
+) -> tuple[MiniGPT4, Trained]:
+    """Train the Q-Former and a projection through the frozen caption LM: BLIP-2 mini.
+
+    The model has the very shape of MiniGPT-4; what differs is its language model and what is trained.
+    """
+    config = study.profile.pretrain.generative
+    qformer = study.qformer()
+    take_over(qformer, start)
+    model = attach(study, qformer, language, tokens)
+    pairs = Pairs("tokens", tokens, split.captions)
+    collate = pairs.collate(
+        picture_layout(language, KEYWORDS, study.profile.qformer.queries, config.max_answer)
+    )
+    trained = train(
+        study,
+        model,
+        pairs,
+        collate,
+        config,
+        "generative",
+        sha256(start.state),
+        sha256(writer.state),
+        split.key(),
+        content_key(split.captions),
+    )
+    freeze(model, trained.state)
+    return model, trained
+
+
+def stage1(
+    study: Study,
+    qformer: QFormer,
+    state: Path,
+    language: Language,
+    split: Split,
+    queries: Features,
+    config: TrainConfig | None = None,
+) -> tuple[MiniGPT4, Trained]:
+    """Train the projection alone, from the frozen Q-Former (kept in `state`) into the frozen language
+    model.
+    """
+    config = config or study.profile.stage1
+    model = attach(study, qformer.requires_grad_(False), language, queries)
+    pairs = Pairs("queries", queries, split.captions)
+    collate = pairs.collate(
+        picture_layout(language, prompts.CAPTION, study.profile.qformer.queries, config.max_answer)
+    )
+    trained = train(
+        study,
+        model,
+        pairs,
+        collate,
+        config,
+        "stage1",
+        sha256(state),
+        language.model.config.to_dict(),
+        split.key(),
+        content_key(split.captions),
+    )
+    freeze(model, trained.state)
+    return model, trained
+
+
+def attach(study: Study, qformer: QFormer, language: Language, inputs: Features) -> MiniGPT4:
+    """Join a Q-Former to a language model by a fresh projection; `inputs` are tokens or queries of some
+    pictures.
+    """
+    projection = nn.Linear(study.profile.qformer.width, language.width)
+    some = torch.stack([inputs[index] for index in range(min(64, len(inputs)))])
+    model = MiniGPT4(vision=nn.Identity(), qformer=qformer, projection=projection, language=language)
+    with torch.no_grad():
+        # Rows of D_q are queries already; rows of D_v still have to go through the Q-Former.
+        outputs = some if some.shape[1] == qformer.config.queries else qformer(some)
+    init_projection(projection, outputs, language.model.get_input_embeddings().weight, seed=study.seed)
+    return model.to(study.device)
+
+
+def take_over(qformer: QFormer, start: Trained) -> None:
+    """Fill a Q-Former without text branch from BLIP-2's representation learning, whose text parts are
+    dropped.
+    """
+    from mglib.checkpoint import load_weights
+
+    weights, _ = load_weights(start.state)
+    prefix = "qformer."
+    state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    own = qformer.state_dict()
+    qformer.load_state_dict({name: state[name] for name in own}, strict=True)
+
+
+def picture_layout(
+    language: Language, form: prompts.Template, queries: int, max_answer: int
+) -> Callable[[list[str]], dict[str, Tensor]]:
+    """Return what lays out captions behind a picture alone."""
+
+    def layout(captions: list[str]) -> dict[str, Tensor]:
+        return prompts.training_batch(
+            language.tokenizer,
+            form,
+            [prompts.IMAGE] * len(captions),
+            captions,
+            queries=queries,
+            max_answer=max_answer,
+        )
+
+    return layout

@@ -1,0 +1,155 @@
+"""What the notebooks share: the parts that a profile names, built or loaded, and its data, each made once."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mglib import checkpoint, device, features
+from mglib.config import Profile
+from mglib.data.splits import Split, annotated_split, web_split
+from mglib.language import Language
+from mglib.paths import CACHE, content_key, sha256
+from mglib.profiles import profile
+from mglib.qformer import QFormer
+from mglib.vision import Vision, preprocess
+from mglib.weights import sources
+
+TESTS = ("test_seen", "test_new_pairs", "test_new_objects")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One profile under one seed, with one source of pretrained weights."""
+
+    profile: Profile
+    seed: int
+    weights: str
+
+    @classmethod
+    def open(cls, name: str, *, seed: int, weights: str) -> "Study":
+        """Look a profile up by name; raises ValueError for an unknown one."""
+        return cls(profile=profile(name), seed=seed, weights=weights)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return device.pick()
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The precision of frozen weights."""
+        return device.frozen_dtype(self.device)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products in training run in bfloat16 (the trained weights themselves stay in float32)."""
+        return self.dtype == torch.bfloat16
+
+    @property
+    def world(self) -> Path:
+        """The folder of the small world; named by its settings."""
+        return CACHE / f"world-{content_key(asdict(self.profile.world))}"
+
+    def folder(self, what: str, *depends: object) -> Path:
+        """Name a training's folder by all that its result depends on: these, the seed and the precision."""
+        key = content_key([what, [str(item) for item in depends], self.seed, self.weights, str(self.dtype)])
+        return CACHE / "trained" / f"{what}-{key}"
+
+    def split(self, name: str) -> Split:
+        """Read a split of the small world from its official formats."""
+        folder = self.world / name
+        return web_split(folder) if name in ("train", "pool") else annotated_split(folder)
+
+    @cached_property
+    def vision_state(self) -> Path:
+        return sources.vision_state(self.weights)
+
+    def vision(self) -> Vision:
+        """Load the frozen image encoder."""
+        return Vision.load(self.profile.vision, self.vision_state).to(self.device, self.dtype)
+
+    def language(self) -> Language:
+        """Load the frozen language model."""
+        folder = sources.language_folder(self.weights)
+        return Language.load(folder, dtype=self.dtype, attention=device.attention(self.device)).to(
+            self.device
+        )
+
+    def qformer(self, *, text_branch: bool = False) -> QFormer:
+        """Build a Q-Former with weights drawn from the seed; only BLIP-2's pretraining needs its text
+        branch.
+        """
+        config = self.profile.qformer if text_branch else self.profile.qformer.without_text()
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return QFormer(
+                config=config, vision_width=self.profile.vision.width, attention=device.attention(self.device)
+            )
+
+    def tokens(self, split: Split, vision: Vision) -> features.Features:
+        """Return the vision tokens of a split, (len, N, D_v), from the cache or computed into it."""
+        key = content_key(
+            [split.key(), sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
+        )
+
+        def compute(images: list[Image.Image]) -> Tensor:
+            pixels = torch.stack([preprocess(image, self.profile.vision) for image in images])
+            return vision(pixels.to(self.device))
+
+        return features.cached(
+            CACHE / "tokens" / f"{split.name}-{key}",
+            split.images,
+            len(split),
+            compute,
+            what=f"vision tokens of {split.name}",
+            batch_size=8,
+        )
+
+    def queries(
+        self, split: Split, tokens: features.Features, qformer: QFormer, state: Path
+    ) -> features.Features:
+        """Return the frozen Q-Former's output for a split, (len, Q, D_q); `state` is the file it was loaded
+        from.
+        """
+        key = content_key(
+            [
+                split.key(),
+                sha256(self.vision_state),
+                sha256(state),
+                asdict(self.profile.vision),
+                str(self.dtype),
+            ]
+        )
+
+        def compute(rows: list[Tensor]) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                return qformer(torch.stack(rows).to(self.device))
+
+        return features.cached(
+            CACHE / "queries" / f"{split.name}-{key}",
+            lambda: iter(tokens),
+            len(split),
+            compute,
+            what=f"queries of {split.name}",
+            batch_size=64,
+        )
+
+
+def freeze(module: nn.Module, state: Path) -> nn.Module:
+    """Fill a module from a training's weights and freeze it."""
+    checkpoint.restore(module, state)
+    return module.eval().requires_grad_(False)
+
+
+def batches(count: int, size: int) -> list[range]:
+    """Cut range(count) into ranges of `size`."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def in_batches(count: int, size: int, compute: Callable[[range], list]) -> list:
+    """Join what `compute` returns for each range of `size` items."""
+    return [item for part in batches(count, size) for item in compute(part)]

@@ -1,0 +1,241 @@
+"""Write the small world to disk in the formats of the real data: img2dataset's shards, COCO's annotations."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from PIL import __version__ as pillow_version
+from tqdm import tqdm
+
+from mglib.config import WorldConfig
+from mglib.paths import content_key, sha256, write_json
+from mglib.world import catalog as catalogs
+from mglib.world.draw import draw
+from mglib.world.scene import SHARDED, SPLITS, Scene, sample
+from mglib.world.text import Caption, Reference, references, web_caption
+
+EDITION = 1  # raise it, and the pins of the tests, with any change of the pictures or texts
+SHARD = 1_000  # samples a shard
+CHUNK = 50  # pictures a worker draws at a time
+QUALITY = 90  # of the JPEGs
+INFO = {"description": "The small world of mglib: OpenMoji glyphs on painted settings",
+        "version": str(EDITION), "contributor": "mglib"}
+LICENSES = [{"id": 1, "name": "CC BY-SA 4.0: the pictures are made of OpenMoji's emojis",
+             "url": "https://creativecommons.org/licenses/by-sa/4.0/"}]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One finished picture with all its texts; `references` is empty in the sharded splits."""
+
+    scene: Scene
+    jpeg: bytes
+    caption: Caption
+    references: tuple[Reference, ...]
+
+
+def build(config: WorldConfig, *, font: Path, folder: Path, processes: int | None = None) -> dict[str, Any]:
+    """Write every split of the world to `folder` and return its card; what is there and whole is kept.
+
+    `processes` None means one for each core; the files are the same for any number. Raises OSError with
+    advice if the font cannot be read.
+    """
+    catalog = catalogs.load()
+    key = _key(config, font)
+    folder.mkdir(parents=True, exist_ok=True)
+    due = [split for split in SPLITS if not _is_whole(folder / split, key)]
+    card = _read(folder / "card.json")
+    if not due and card and card.get("key") == key:
+        return card
+    (folder / "card.json").unlink(missing_ok=True)
+    total = sum(getattr(config, split) for split in due)
+    if due:
+        with _workers(processes) as run, tqdm(total=total, desc="small world", unit="picture") as bar:
+            for split in due:
+                every = range(getattr(config, split))
+                jobs = [(config, font, split, every[start:start + CHUNK]) for start in every[::CHUNK]]
+                samples = (one for chunk in run(_make_chunk, jobs) for one in chunk)
+                _write_split(folder / split, _counted(samples, bar), key, catalog)
+    card = _card(config, folder, key)
+    write_json(folder / "card.json", card)
+    return card
+
+
+def make(config: WorldConfig, catalog: catalogs.Catalog, font: Path, split: str, index: int) -> Sample:
+    """Make picture number `index` of `split` with its texts."""
+    scene = sample(config, catalog, split, index)
+    buffer = io.BytesIO()
+    draw(scene, catalog, font).save(buffer, "JPEG", quality=QUALITY)
+    said = () if split in SHARDED else tuple(references(config, catalog, scene, split, index))
+    return Sample(scene, buffer.getvalue(), web_caption(config, catalog, scene, split, index), said)
+
+
+def _make_chunk(job: tuple[WorldConfig, Path, str, range]) -> list[Sample]:
+    config, font, split, indices = job
+    catalog = catalogs.load()
+    return [make(config, catalog, font, split, index) for index in indices]
+
+
+@contextmanager
+def _workers(processes: int | None) -> Iterator[Any]:
+    """Yield a `map` that keeps the order; its processes are spawned, since forked threads may hang."""
+    count = processes or os.cpu_count() or 1
+    if count == 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        yield pool.imap
+
+
+def _counted(samples: Iterable[Sample], bar: tqdm) -> Iterator[Sample]:
+    for one in samples:
+        yield one
+        bar.update()
+
+
+def _key(config: WorldConfig, font: Path) -> str:
+    """Name everything the files depend on: settings, catalog, font, edition."""
+    if not font.exists():
+        raise OSError(f"The font {font} is missing; fetch it first (the README says how).")
+    lists = {name: sha256(catalogs.FOLDER / name) for name in catalogs.FILES}
+    return content_key({"config": asdict(config), "lists": lists, "font": sha256(font), "edition": EDITION})
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if there is none or it is not whole."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    """Say whether a split is there, made by these settings and undamaged; tell of damage in one sentence."""
+    stats = _read(folder / "stats.json")
+    if stats is None or stats.get("key") != key:
+        return False
+    for name, digest in stats["sha256"].items():
+        path = folder / name
+        if not path.exists() or sha256(path) != digest:
+            print(f"{folder.name}/{name} of the small world is damaged: all of {folder.name} is drawn again.")
+            return False
+    return True
+
+
+def _write_split(folder: Path, samples: Iterable[Sample], key: str, catalog: catalogs.Catalog) -> None:
+    """Write the split that `folder` is named after beside its place, and move it there when it is whole."""
+    beside = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(beside, ignore_errors=True)  # an interrupted build's
+    beside.mkdir()
+    kept = (_write_shards if folder.name in SHARDED else _write_images)(beside, samples)
+    lines = [json.dumps(one.scene.as_dict(), separators=(",", ":")) for one in kept]
+    (beside / "scenes.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    if folder.name not in SHARDED:
+        _write_annotations(beside, kept, catalog)
+    files = sorted(path for path in beside.rglob("*") if path.is_file())
+    digests = {path.relative_to(beside).as_posix(): sha256(path) for path in files}
+    write_json(beside / "stats.json", {"key": key, "shares": _shares(kept), "sha256": digests})
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def _write_shards(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
+    """Write webdataset shards as img2dataset does; return the samples without their pixels."""
+    kept: list[Sample] = []
+    for number, shard in enumerate(_batched(samples, SHARD)):
+        with tarfile.open(folder / f"{number:05d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for one in shard:
+                _add_sample(tar, one)
+                kept.append(_without_pixels(one))
+    return kept
+
+
+def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    rest = iter(samples)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _add_sample(tar: tarfile.TarFile, one: Sample) -> None:
+    key = f"{one.scene.image_id:09d}"
+    record = {"key": key, "caption": one.caption.text, "width": one.scene.size, "height": one.scene.size,
+              "sha256": hashlib.sha256(one.jpeg).hexdigest(), "noise": one.caption.noise,
+              "named": list(one.caption.named)}
+    for ending, content in (("jpg", one.jpeg), ("json", json.dumps(record).encode()),
+                            ("txt", one.caption.text.encode())):
+        entry = tarfile.TarInfo(f"{key}.{ending}")  # time and owner stay zero: the same tar every time
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+
+
+def _write_images(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
+    """Write loose JPEGs named as COCO names them; return the samples without their pixels."""
+    (folder / "images").mkdir()
+    kept = []
+    for one in samples:
+        (folder / "images" / _file_name(one.scene)).write_bytes(one.jpeg)
+        kept.append(_without_pixels(one))
+    return kept
+
+
+def _without_pixels(one: Sample) -> Sample:
+    return Sample(one.scene, b"", one.caption, one.references)
+
+
+def _file_name(scene: Scene) -> str:
+    return f"{scene.image_id:012d}.jpg"
+
+
+def _write_annotations(folder: Path, samples: list[Sample], catalog: catalogs.Catalog) -> None:
+    """Write captions.json, web_captions.json and instances.json in COCO's formats."""
+    head = {"info": INFO, "licenses": LICENSES, "images": [
+        {"id": one.scene.image_id, "file_name": _file_name(one.scene), "width": one.scene.size,
+         "height": one.scene.size, "license": 1} for one in samples]}
+    said = [(one.scene.image_id, reference.text) for one in samples for reference in one.references]
+    web = [(one.scene.image_id, one.caption.text) for one in samples]
+    for name, pairs in (("captions.json", said), ("web_captions.json", web)):
+        notes = [{"id": number, "image_id": image, "caption": text}
+                 for number, (image, text) in enumerate(pairs, 1)]
+        write_json(folder / name, {**head, "annotations": notes})
+    boxes = [(one.scene.image_id, item) for one in samples for item in one.scene.objects]
+    notes = [{"id": number, "image_id": image, "category_id": catalog.thing(item.name).coco_id,
+              "bbox": list(item.box), "area": item.box[2] * item.box[3], "iscrowd": 0, "segmentation": []}
+             for number, (image, item) in enumerate(boxes, 1)]
+    categories = [{"id": thing.coco_id, "name": thing.coco, "supercategory": thing.supercategory}
+                  for thing in sorted(catalog.things, key=lambda thing: thing.coco_id)]
+    write_json(folder / "instances.json", {**head, "annotations": notes, "categories": categories})
+
+
+def _shares(samples: list[Sample]) -> dict[str, Any]:
+    """Measure the web captions and references of a split."""
+    count = max(1, len(samples))
+    noise = Counter(one.caption.noise for one in samples)
+    objects = [len(one.scene.objects) for one in samples]
+    named = [len(set(one.caption.named) & set(one.scene.names())) / here
+             for one, here in zip(samples, objects, strict=True)]
+    said = [reference for one in samples for reference in one.references]
+    shares = {"pictures": len(samples), "objects_a_picture": sum(objects) / count,
+              "noise": {kind: noise[kind] / count for kind in sorted(noise)}, "named": sum(named) / count,
+              "relations": sum(one.caption.relation is not None for one in samples) / count}
+    if said:
+        shares["reference_relations"] = sum(reference.relation is not None for reference in said) / len(said)
+    return shares
+
+
+def _card(config: WorldConfig, folder: Path, key: str) -> dict[str, Any]:
+    stats = {split: _read(folder / split / "stats.json") for split in SPLITS}
+    loose = {f"{split}/{name}": digest for split in SPLITS for name, digest in stats[split]["sha256"].items()
+             if not name.startswith("images/")}
+    return {"key": key, "edition": EDITION, "pillow": pillow_version, "config": asdict(config),
+            "splits": {split: stats[split]["shares"] for split in SPLITS}, "sha256": loose}

@@ -1,0 +1,292 @@
+"""Pictures of scenes: OpenMoji glyphs with soft shadows on painted settings, drawn with Pillow."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from PIL import Image, ImageChops, ImageDraw, ImageFont
+
+from mglib.world.catalog import Catalog, Colour, Setting
+from mglib.world.scene import Item, Scene
+
+GLYPH = 240  # pixels at which a glyph is rendered once, to be scaled down at each use
+FINE = 2  # the setting is painted this many times finer than the picture, for smooth edges
+HAZE = 0.16  # share of the sky's colour in scenery, which keeps it behind the objects
+AFLOAT = 0.86  # of a boat's glyph is kept; the rest of it is water
+POLE = (84, 88, 96)
+
+
+def draw(scene: Scene, catalog: Catalog, font: Path) -> Image.Image:
+    """Draw `scene` as an RGB picture; raises OSError with advice if the font cannot be read."""
+    rng = Random(scene.paint)
+    setting = catalog.setting(scene.setting)
+    picture = _paint_setting(rng, setting, scene.size)
+    haze = setting.sky[1]
+    for item in scene.props:
+        prop = catalog.prop(item.name)
+        if prop.stands == "ground":
+            _shadow(picture, item.box, 0.16)
+        _paste(picture, glyph(font, prop.glyph), item, haze)
+    for item in scene.objects:
+        thing = catalog.thing(item.name)
+        if thing.stands in ("ground", "pole"):
+            _shadow(picture, item.box, 0.34)
+        if thing.stands == "pole":
+            item = _hang_on_pole(picture, glyph(font, thing.glyph), item)
+        afloat = thing.stands == "water"
+        _paste(picture, (_dipped if afloat else glyph)(font, thing.glyph), item)
+    return picture
+
+
+@cache
+def glyph(font: Path, text: str) -> Image.Image:
+    """Render a glyph of the colour font large, cropped to what is visible (RGBa: premultiplied alpha)."""
+    try:
+        face = ImageFont.truetype(str(font), GLYPH)
+    except OSError as error:
+        raise OSError(f"The font {font} cannot be read ({error}); fetch it again.") from error
+    canvas = Image.new("RGBA", (2 * GLYPH, 2 * GLYPH))
+    ImageDraw.Draw(canvas).text((GLYPH // 2, GLYPH // 2), text, font=face, embedded_color=True)
+    box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
+    if box is None:
+        raise ValueError(f"The font {font.name} has no glyph for {text!r}; mend its row in data/world.")
+    return canvas.crop(box).convert("RGBa")  # as resizing wants it, which then need not convert at each use
+
+
+@cache
+def _dipped(font: Path, text: str) -> Image.Image:
+    """Render a glyph that brings its own water without most of it, fading into the picture's."""
+    stamp = glyph(font, text)
+    width, height = stamp.width, round(stamp.height * AFLOAT)
+    fade = Image.linear_gradient("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((width, height // 5))
+    mask = Image.new("L", (width, height), 255)
+    mask.paste(fade, (0, height - fade.height))
+    bands = stamp.crop((0, 0, width, height)).split()
+    return Image.merge("RGBa", [ImageChops.multiply(band, mask) for band in bands])
+
+
+def _paste(picture: Image.Image, stamp: Image.Image, item: Item, haze: Colour | None = None) -> None:
+    x, y, width, height = item.box
+    small = stamp.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("RGBA")
+    if item.mirrored:
+        small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if haze:
+        small = Image.merge("RGBA", (*Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze),
+                                                  HAZE).split(), small.getchannel("A")))
+    picture.paste(small, (x, y), small)
+
+
+def _hang_on_pole(picture: Image.Image, stamp: Image.Image, item: Item) -> Item:
+    """Draw the pole of a sign over its box's height; return the item that is left for the sign itself."""
+    x, y, width, height = item.box
+    middle, thick = x + width // 2, max(2, width // 14)
+    pole = (middle - thick // 2 - 1, y + height // 4, middle + thick // 2 + 1, y + height - 1)
+    ImageDraw.Draw(picture).rectangle(pole, fill=POLE, outline=(30, 30, 34))
+    return replace(item, box=(x, y, width, round(width * stamp.height / stamp.width)))
+
+
+@cache
+def _blot() -> Image.Image:
+    """A round soft spot: white in the middle, black at the rim."""
+    return ImageChops.invert(Image.radial_gradient("L")).point(lambda v: max(0, min(255, 2 * v - 150)))
+
+
+def _shadow(picture: Image.Image, box: tuple[int, int, int, int], strength: float) -> None:
+    """Darken the ground under a standing thing."""
+    x, y, width, height = box
+    wide, flat = round(width * 1.3), max(8, round(min(width, height) * 0.34))
+    mask = _blot().resize((wide, flat), Image.Resampling.BILINEAR).point(lambda v: round(v * strength))
+    picture.paste((20, 18, 40), (x - (wide - width) // 2, y + height - round(flat * 0.55)), mask)
+
+
+def _paint_setting(rng: Random, setting: Setting, size: int) -> Image.Image:
+    side = FINE * size
+    horizon, shore = round(setting.horizon * side), round(setting.shore * side)
+    shift = tuple(rng.randint(-9, 9) for _ in range(3))  # a slightly other light in every picture
+    sky, ground = _tinted(setting.sky, shift), _tinted(setting.ground, shift)
+    canvas = Image.new("RGB", (side, side))
+    _gradient(canvas, 0, horizon, sky)
+    painter = ImageDraw.Draw(canvas)
+    BACKDROPS[setting.backdrop](painter, rng, side, horizon, sky, ground)
+    if setting.water:
+        water = _tinted(setting.water, shift)
+        _gradient(canvas, horizon, shore, water)
+        _waves(painter, rng, side, horizon, shore, water)
+    _gradient(canvas, shore, side, ground)
+    PATTERNS[setting.pattern](painter, rng, side, shore, ground)
+    return canvas.reduce(FINE)
+
+
+def _tinted(pair: tuple[Colour, Colour], shift: tuple[int, ...]) -> tuple[Colour, Colour]:
+    return tuple(tuple(max(0, min(255, value + more)) for value, more in zip(colour, shift, strict=True))
+                 for colour in pair)
+
+
+def mix(a: Colour, b: Colour, share: float) -> Colour:
+    """Return the colour that is `share` of the way from `a` to `b`."""
+    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+
+
+def _gradient(canvas: Image.Image, top: int, bottom: int, pair: tuple[Colour, Colour]) -> None:
+    ramp = Image.linear_gradient("L").resize((1, bottom - top), Image.Resampling.BILINEAR)
+    top_colour, bottom_colour = pair
+    bands = [ramp.point([round(a + (b - a) * v / 255) for v in range(256)])
+             for a, b in zip(top_colour, bottom_colour, strict=True)]
+    canvas.paste(Image.merge("RGB", bands).resize((canvas.width, bottom - top)), (0, top))
+
+
+# Backdrops are painted between the sky and what stands before it; `line` is the horizon.
+
+def _plain(painter, rng, side, line, sky, ground) -> None:
+    """Nothing but sky."""
+
+
+def _hills(painter, rng, side, line, sky, ground) -> None:
+    for share, tall in ((0.55, 0.16), (0.28, 0.1)):
+        colour = mix(ground[0], sky[1], share)
+        for _ in range(2):
+            wide, high = rng.randint(side // 2, side), round(side * tall * rng.uniform(0.6, 1.1))
+            x = rng.randint(-side // 4, side)
+            painter.ellipse((x - wide // 2, line - high, x + wide // 2, line + high), fill=colour)
+
+
+def _trees(painter, rng, side, line, sky, ground) -> None:
+    for share, tall, step in ((0.5, 0.3, 13), (0.2, 0.2, 17)):
+        colour = mix(ground[1], sky[1], share)
+        for x in range(0, side, side // step):
+            high, half = round(side * tall * rng.uniform(0.7, 1.2)), side // 16
+            middle = x + rng.randint(-8, 8)
+            corners = ((middle - half, line), (middle, line - high), (middle + half, line))
+            painter.polygon(corners, fill=colour)
+
+
+def _houses(painter, rng, side, line, dark, lit, bright) -> None:
+    x = -rng.randint(0, 20)
+    while x < side:
+        wide, high = rng.randint(side // 14, side // 7), rng.randint(side // 9, side // 3)
+        painter.rectangle((x, line - high, x + wide, line), fill=dark)
+        for wx in range(x + 8, x + wide - 10, 16):
+            for wy in range(line - high + 10, line - 14, 20):
+                if rng.random() < bright:
+                    painter.rectangle((wx, wy, wx + 6, wy + 9), fill=lit)
+        x += wide + rng.randint(2, 14)
+
+
+def _skyline(painter, rng, side, line, sky, ground) -> None:
+    dark, lit = mix(sky[0], (120, 130, 160), 0.45), mix(sky[1], (255, 255, 255), 0.5)
+    _houses(painter, rng, side, line, dark, lit, 0.75)
+
+
+def _night(painter, rng, side, line, sky, ground) -> None:
+    for _ in range(46):
+        x, y, r = rng.randrange(side), rng.randrange(round(line * 0.8)), rng.choice((1, 1, 2))
+        painter.ellipse((x - r, y - r, x + r, y + r), fill=(240, 240, 215))
+    _houses(painter, rng, side, line, mix(sky[0], (8, 10, 30), 0.35), (250, 214, 120), 0.4)
+
+
+def _room(painter, rng, side, line, sky, ground) -> None:
+    for x in range(rng.randint(0, 40), side, 44):  # faint stripes of wallpaper
+        painter.rectangle((x, 0, x + 18, line), fill=mix(sky[0], sky[1], 0.75))
+    painter.rectangle((0, line - 12, side, line), fill=mix(sky[1], (255, 255, 255), 0.6))
+
+
+def _tiles_wall(painter, rng, side, line, sky, ground) -> None:
+    joint, step = mix(sky[1], (255, 255, 255), 0.7), side // 11
+    for y in range(line % step - step, line, step):
+        painter.line((0, y, side, y), fill=joint, width=3)
+    for x in range(rng.randint(0, step), side, step):
+        painter.line((x, 0, x, line), fill=joint, width=3)
+
+
+# Patterns are painted on the ground; `line` is where it begins.
+
+def _waves(painter, rng, side, line, end, water) -> None:
+    for _ in range(26):
+        x, y, long = rng.randrange(side), rng.randint(line + 4, max(line + 5, end - 6)), rng.randint(14, 60)
+        painter.line((x, y, x + long, y), fill=mix(water[1], (255, 255, 255), rng.uniform(0.2, 0.6)), width=2)
+
+
+def _sand(painter, rng, side, line, ground) -> None:
+    painter.ellipse((-side // 3, line - 7, side + side // 3, line + 15), fill=ground[0])
+    for _ in range(150):
+        x, y, r = rng.randrange(side), rng.randint(line + 6, side), rng.choice((1, 1, 2))
+        colour = mix(ground[1], (120, 80, 30), rng.uniform(0, 0.35))
+        painter.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+
+
+def _grass(painter, rng, side, line, ground) -> None:
+    for _ in range(85):
+        x, y = rng.randrange(side), rng.randint(line + 8, side)
+        high = 4 + 10 * (y - line) // (side - line)
+        colour = mix(ground[1], rng.choice(((255, 255, 160), (10, 60, 10))), rng.uniform(0.05, 0.3))
+        for lean in (-high // 2, 0, high // 2):
+            painter.line((x, y, x + lean, y - high), fill=colour, width=2)
+
+
+def _snow(painter, rng, side, line, ground) -> None:
+    for _ in range(5):
+        x, y, wide = rng.randrange(side), rng.randint(line + 20, side), rng.randint(side // 4, side // 2)
+        painter.ellipse((x - wide, y, x + wide, y + 34), fill=mix(ground[1], (255, 255, 255), 0.55))
+    for _ in range(60):
+        x, y, r = rng.randrange(side), rng.randrange(side), rng.choice((2, 3))
+        painter.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 255))
+
+
+def _path(painter, rng, side, line, ground) -> None:
+    middle, foot = side // 2 + rng.randint(-90, 90), side // 2 + rng.randint(-60, 60)
+    painter.polygon(((middle - 14, line), (middle + 14, line), (foot + 150, side), (foot - 150, side)),
+                    fill=mix(ground[0], (238, 214, 170), 0.75))
+    _grass(painter, rng, side, line, ground)
+
+
+def _road(painter, rng, side, line, ground) -> None:
+    kerb = line + (side - line) // 4
+    painter.rectangle((0, line, side, kerb), fill=mix(ground[0], (225, 220, 225), 0.45))
+    for x in range(rng.randint(0, 40), side, 62):
+        painter.line((x, line, x - 18, kerb), fill=mix(ground[0], ground[1], 0.4), width=2)
+    painter.rectangle((0, kerb, side, kerb + 7), fill=mix(ground[1], (255, 255, 255), 0.35))
+    y = kerb + (side - kerb) * 9 // 20
+    for x in range(-rng.randint(0, 90), side, 118):
+        painter.polygon(((x + 8, y), (x + 72, y), (x + 64, y + 11), (x, y + 11)), fill=(240, 236, 214))
+
+
+def _stones(painter, rng, side, line, ground) -> None:
+    painter.rectangle((0, line, side, line + 10), fill=mix(ground[1], (40, 40, 50), 0.4))
+    y, high = line + 10, 24
+    while y < side:
+        painter.line((0, y, side, y), fill=mix(ground[1], (60, 60, 60), 0.25), width=2)
+        for x in range(-rng.randint(0, 60), side, 3 * high):
+            painter.line((x, y, x, y + high), fill=mix(ground[1], (60, 60, 60), 0.25), width=2)
+        y, high = y + high, high + 8
+
+
+def _boards(painter, rng, side, line, ground) -> None:
+    seam, vanishing = mix(ground[1], (40, 20, 10), 0.3), line - side // 2
+    for x in range(-side, 2 * side, side // 9):
+        top = side // 2 + (x - side // 2) * (line - vanishing) // (side - vanishing)
+        painter.line((top, line, x, side), fill=seam, width=2)
+    if rng.random() < 0.6:  # a rug
+        x, y, wide = side // 2 + rng.randint(-60, 60), line + (side - line) * 3 // 5, rng.randint(150, 210)
+        colour = rng.choice(((196, 92, 84), (92, 120, 176), (112, 150, 120), (214, 170, 90)))
+        for inset, share in ((0, 0.0), (12, 0.45), (20, 0.12)):
+            half, tall = wide - inset, 56 - inset * 2 // 3
+            shade = mix(colour, (255, 250, 235), share)
+            painter.ellipse((x - half, y - tall, x + half, y + tall), fill=shade)
+
+
+def _tiles(painter, rng, side, line, ground) -> None:
+    dark, vanishing = mix(ground[1], (120, 110, 100), 0.28), line - side // 2
+    y, high = line, 16
+    while y < side:
+        painter.line((0, y, side, y), fill=dark, width=2)
+        y, high = y + high, high + 9
+    for x in range(-side, 2 * side, side // 6):
+        top = side // 2 + (x - side // 2) * (line - vanishing) // (side - vanishing)
+        painter.line((top, line, x, side), fill=dark, width=2)
+
+
+BACKDROPS = {"plain": _plain, "hills": _hills, "trees": _trees, "skyline": _skyline, "night": _night,
+             "room": _room, "tiles": _tiles_wall}
+PATTERNS = {"sand": _sand, "grass": _grass, "snow": _snow, "path": _path, "road": _road, "stones": _stones,
+            "boards": _boards, "tiles": _tiles}

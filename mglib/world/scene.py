@@ -1,0 +1,270 @@
+"""Scene graphs: what is where in each picture of the small world.
+
+A scene is sampled from its seed, split and index alone, with Python's `random` and plain arithmetic, so that
+it is the same on every machine. Nothing here needs the font: the objects' proportions stand in the catalog.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import combinations
+from random import Random
+from typing import Any
+
+from mglib.config import WorldConfig
+from mglib.world.catalog import Catalog, Prop, Setting, Thing
+
+SPLITS = ("train", "pool", "val", "test_seen", "test_new_pairs", "test_new_objects")
+SHARDED = ("train", "pool")  # written as web data sets; the others as COCO writes its own
+ID_STEP = 10_000_000  # image ids of one split
+COUNTS = (1, 2, 3, 4)
+COUNT_WEIGHTS = (20, 30, 30, 20)
+MARGIN = 3  # pixels kept free at the picture's border
+MOST_HIDDEN = 0.24  # of an object's box, by the boxes of what is nearer
+FARTHEST_SCALE = 0.74  # of an object's natural size, at the far end of the ground
+SMALLEST = 0.16  # longer side of any object as a share of the picture, so that it can be recognised
+PROP_SHARE = 0.7  # of the pictures of a setting show each of its props
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above",
+           "in front of": "behind", "behind": "in front of"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object or prop in a picture: its box [x, y, w, h] in pixels and its depth (0 near, 1 far)."""
+
+    name: str
+    box: tuple[int, int, int, int]
+    depth: float
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`subject` stands to `object` as `predicate` says, judged clearly by boxes and depth."""
+
+    subject: str
+    predicate: str
+    object: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One picture as a graph; `paint` seeds the little things of the painting that no text speaks of."""
+
+    image_id: int
+    size: int  # pixels, square
+    setting: str
+    objects: tuple[Item, ...]  # far to near, the order in which they are drawn
+    props: tuple[Item, ...]
+    relations: tuple[Relation, ...]
+    paint: int
+
+    def names(self) -> list[str]:
+        """Return the names of the objects."""
+        return [item.name for item in self.objects]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scene as JSON-like lists and dictionaries."""
+        return asdict(self)
+
+
+def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
+    """Return the random numbers of one picture for one purpose; raises ValueError for an unknown split."""
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
+    return Random(f"{config.seed}/{split}/{index}/{purpose}")
+
+
+def image_id(split: str, index: int) -> int:
+    """Return an id that is unique over all splits."""
+    return (SPLITS.index(split) + 1) * ID_STEP + index
+
+
+@lru_cache
+def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str]]:
+    """Choose the pairs of train objects that only test_new_pairs shows together, evenly over the objects.
+
+    Each pair is in the catalog's order. Raises ValueError if fewer pairs can meet than are asked for.
+    """
+    order = {name: place for place, name in enumerate(catalog.names("train"))}
+    meet = {pair for setting in catalog.settings
+            for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)}
+    left = sorted(meet, key=lambda pair: (order[pair[0]], order[pair[1]]))
+    wanted = round(config.new_pair_share * len(order) * (len(order) - 1) / 2)
+    if wanted > len(left):
+        raise ValueError(f"new_pair_share asks for {wanted} pairs of objects, but only {len(left)} can meet; "
+                         "lower the share or widen the objects' places.")
+    Random(f"{config.seed}/new_pairs").shuffle(left)
+    chosen: set[tuple[str, str]] = set()
+    times = dict.fromkeys(order, 0)
+    for _ in range(wanted):
+        pair = min(left, key=lambda pair: sorted((times[name] for name in pair), reverse=True))
+        left.remove(pair)
+        chosen.add(pair)
+        for name in pair:
+            times[name] += 1
+    return frozenset(chosen)
+
+
+def held_out(names: list[str], config: WorldConfig, catalog: Catalog) -> list[tuple[str, str]]:
+    """Return those pairs among `names` that only test_new_pairs may show."""
+    pairs = new_pairs(config, catalog)
+    return [(a, b) for a, b in combinations(names, 2) if (a, b) in pairs or (b, a) in pairs]
+
+
+def sample(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
+    """Sample picture number `index` of `split`."""
+    rng = stream(config, split, index, "scene")
+    while True:  # a draw whose objects find no room is thrown away whole
+        setting, things = _cast(rng, config, catalog, split)
+        objects = _place_all(rng, things, setting, config.size)
+        if objects is not None:
+            break
+    return Scene(image_id(split, index), config.size, setting.name, objects,
+                 _scenery(rng, catalog, setting, objects, config.size),
+                 relations(objects, config.size, catalog), rng.randrange(2**32))
+
+
+def _cast(rng: Random, config: WorldConfig, catalog: Catalog, split: str) -> tuple[Setting, list[Thing]]:
+    """Choose the objects' categories under the split's rules, and a setting where all may be."""
+    count = rng.choices(COUNTS, COUNT_WEIGHTS)[0]
+    if split == "test_new_pairs":
+        names = list(rng.choice(sorted(new_pairs(config, catalog))))
+    else:
+        names = rng.choices(*_likely(catalog, "new" if split == "test_new_objects" else "train"))
+    first = [catalog.thing(name) for name in names]
+    setting = rng.choice([place for place in catalog.settings
+                          if all(thing in catalog.at_home(place) for thing in first)])
+    others = [thing for thing in catalog.at_home(setting)
+              if thing not in first and (thing.split == "train" or split == "test_new_objects")]
+    rng.shuffle(others)
+    things = first
+    for thing in others:
+        if len(things) >= count:
+            break
+        if split == "test_new_pairs" or not held_out([*names, thing.name], config, catalog):
+            things, names = [*things, thing], [*names, thing.name]
+    return setting, things
+
+
+@lru_cache
+def _likely(catalog: Catalog, split: str) -> tuple[list[str], list[float]]:
+    """Return the objects of a split, with weights that lift those at home in few settings."""
+    names = catalog.names(split)
+    homes = [thing.name for setting in catalog.settings for thing in catalog.at_home(setting)]
+    return names, [1 + 4 / homes.count(name) for name in names]
+
+
+def _place_all(rng: Random, things: list[Thing], setting: Setting, size: int) -> tuple[Item, ...] | None:
+    """Place the objects so that none is hidden by more than MOST_HIDDEN; None if one finds no room."""
+    placed: list[Item] = []
+    for thing in things:
+        for _ in range(40):
+            item = _place(rng, thing, setting, size)
+            if all(_hidden(other, [*placed, item]) <= MOST_HIDDEN for other in (*placed, item)):
+                placed.append(item)
+                break
+        else:
+            return None
+    return tuple(sorted(placed, key=lambda item: -item.depth))
+
+
+def _place(rng: Random, thing: Thing, setting: Setting, size: int) -> Item:
+    """Put one object where its kind stands: higher up on the ground is farther away and smaller."""
+    near = rng.random()
+    scale = thing.size * rng.uniform(0.94, 1.08)
+    if thing.stands != "sky":
+        scale *= FARTHEST_SCALE + (1 - FARTHEST_SCALE) * near
+    scale = max(scale, SMALLEST / max(1.0, thing.aspect))
+    height, width = round(size * scale), round(size * scale * thing.aspect)
+    if thing.stands == "sky":
+        low, high = 0.02 * size + height, max(0.03 * size + height, setting.horizon * size - 2)
+    elif thing.stands == "water":
+        low, high = (setting.horizon + 0.05) * size, setting.shore * size
+    else:
+        low, high = (setting.shore + 0.05) * size, 0.975 * size
+    base = max(round(low + (high - low) * near), height + MARGIN)
+    depth = 1.0 if thing.stands == "sky" else round(1 - base / size, 3)
+    x = rng.randint(MARGIN, size - MARGIN - width)
+    return Item(thing.name, (x, base - height, width, height), depth, thing.mirror and rng.random() < 0.5)
+
+
+def _hidden(item: Item, items: list[Item]) -> float:
+    """Return an upper bound of the share of `item`'s box that nearer boxes cover."""
+    nearer = [other for other in items if other is not item and other.depth <= item.depth]
+    covered = sum(overlap(item.box, other.box) for other in nearer)
+    return covered / (item.box[2] * item.box[3])
+
+
+def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
+    """Return the area common to two boxes [x, y, w, h] in square pixels."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0, width) * max(0, height)
+
+
+def _scenery(rng: Random, catalog: Catalog, setting: Setting, objects: tuple[Item, ...],
+             size: int) -> tuple[Item, ...]:
+    """Choose the props behind the objects, as many of each as find a place where they can be seen."""
+    afloat = [item for item in objects if catalog.thing(item.name).stands == "water"]
+    items: list[Item] = []
+    for name in setting.props:
+        prop = catalog.prop(name)
+        for _ in range(rng.randint(1, prop.most) if rng.random() < PROP_SHARE else 0):
+            for _ in range(4):
+                item = _place_prop(rng, prop, setting, size)
+                area = item.box[2] * item.box[3]
+                if (sum(overlap(item.box, other.box) for other in objects) <= MOST_HIDDEN * area
+                        and not any(overlap(item.box, other.box) for other in (*afloat, *items))):
+                    items.append(item)
+                    break
+    return tuple(sorted(items, key=lambda item: -item.depth))
+
+
+def _place_prop(rng: Random, prop: Prop, setting: Setting, size: int) -> Item:
+    height = round(size * rng.uniform(prop.smallest, prop.largest))
+    width = round(height * prop.aspect)
+    x = rng.randint(MARGIN, size - MARGIN - width)
+    mirrored = rng.random() < 0.5
+    if prop.stands in ("sky", "wall"):
+        top, low = (4, setting.horizon * 0.75) if prop.stands == "sky" else (14, setting.horizon - 0.06)
+        y = rng.randint(top, max(top, round(low * size) - height))
+        return Item(prop.name, (x, y, width, height), 1.0, mirrored)
+    drop = rng.uniform(0.0, 0.01) if prop.stands == "horizon" else rng.uniform(0.02, 0.09)
+    line = setting.horizon if prop.stands == "horizon" else setting.shore
+    base = round((line + drop) * size)
+    height = min(height, base)
+    return Item(prop.name, (x, base - height, width, height), round(1 - base / size, 3), mirrored)
+
+
+def relations(objects: tuple[Item, ...], size: int, catalog: Catalog) -> tuple[Relation, ...]:
+    """Return every relation that holds with a clear margin, each together with its inverse."""
+    found = []
+    for a, b in combinations(objects, 2):
+        predicate = relation(a, b, size, catalog)
+        if predicate:
+            found += [Relation(a.name, predicate, b.name), Relation(b.name, INVERSE[predicate], a.name)]
+    return tuple(found)
+
+
+def relation(a: Item, b: Item, size: int, catalog: Catalog) -> str | None:
+    """Return how `a` stands to `b` if a person would not hesitate, else None.
+
+    Left and right need a gap and more distance across than up. Above and below need a gap, a common column
+    and at least one object in the sky. In front of and behind need a common column, nothing in the sky, and
+    feet that differ by 6 % of the picture's height.
+    """
+    across = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
+    gap_up = max(a.box[1], b.box[1]) - min(a.box[1] + a.box[3], b.box[1] + b.box[3])
+    right = (b.box[0] + b.box[2] / 2) - (a.box[0] + a.box[2] / 2)
+    down = (b.box[1] + b.box[3] / 2) - (a.box[1] + a.box[3] / 2)
+    if across <= -0.02 * size and abs(right) >= abs(down):
+        return "left of" if right > 0 else "right of"
+    if across < 0.5 * min(a.box[2], b.box[2]):
+        return None
+    flying = [catalog.thing(item.name).stands == "sky" for item in (a, b)]
+    if any(flying):
+        return ("above" if down > 0 else "below") if gap_up >= 0.01 * size else None
+    feet = (b.box[1] + b.box[3]) - (a.box[1] + a.box[3])
+    if abs(feet) >= 0.06 * size:
+        return "behind" if feet > 0 else "in front of"
+    return None

@@ -1,0 +1,214 @@
+"""The words of the small world: web captions, poor and noisy as the web's are, and five references a picture.
+
+An object is named only if it is there and a relation only if it holds, but for the web's mismatched captions.
+The wording stands in data/world/phrases.csv, where `{objects}` and its kin are filled in.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from mglib.config import WorldConfig
+from mglib.world.catalog import STANDS, Catalog, Thing
+from mglib.world.scene import Relation, Scene, sample, stream
+
+NOISE = ("none", "clipped", "shouting", "mismatched", "long")
+# How many objects a web caption names (from none), by how many there are: 0.58 of them on average.
+NAMED_WEIGHTS = {1: (25, 75), 2: (8, 72, 20), 3: (4, 43, 42, 11), 4: (3, 26, 38, 25, 8)}
+PLACE_SHARE = 0.5  # of the web captions speak of the setting
+RELATION_SHARE = 0.04  # of the web captions that name objects in a relation state it: 1 % of all
+REFERENCES = 5  # a picture, as in COCO
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A web caption: its text, its fault (one of NOISE), the objects it names and the relation it states."""
+
+    text: str
+    noise: str
+    named: tuple[str, ...]
+    relation: Relation | None = None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a careful person would say of the picture."""
+
+    text: str
+    named: tuple[str, ...]
+    relation: Relation | None = None
+
+
+def mentions(text: str, catalog: Catalog) -> list[str]:
+    """Return the objects that `text` says by name or plural, each once; a "hot dog" is no "dog"."""
+    owner, pattern = _lexicon(catalog)
+    return list(dict.fromkeys(owner[found.lower()] for found in pattern.findall(text)))
+
+
+@lru_cache
+def _lexicon(catalog: Catalog) -> tuple[dict[str, str], re.Pattern[str]]:
+    owner = {word.lower(): thing.name for thing in catalog.things for word in (thing.name, thing.plural)}
+    longest_first = "|".join(re.escape(word) for word in sorted(owner, key=lambda word: (-len(word), word)))
+    return owner, re.compile(rf"\b(?:{longest_first})\b", re.IGNORECASE)
+
+
+def web_caption(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Caption:
+    """Write the caption that the web would have for picture `index` of `split`."""
+    rng = stream(config, split, index, "web")
+    noise = _draw_noise(rng, config)
+    if noise == "mismatched":
+        scene = _another(rng, config, catalog, scene, split, index)
+    hidden = catalog.names("new") if noise == "mismatched" else []
+    names = _notice(rng, scene, catalog, NAMED_WEIGHTS, hidden)
+    text, relation = _say_plainly(rng, scene, catalog, names)
+    if noise == "long":
+        text = _lengthen(rng, text, scene, catalog, names)
+    elif rng.random() < 0.5:
+        text = capitalise(text)
+    if noise == "clipped":
+        text = _clip(rng, text)
+    elif noise == "shouting":
+        text = text.upper() + "!" * rng.randint(1, 4)
+    named = tuple(mentions(text, catalog))
+    whole = relation and relation.subject in named and relation.object in named
+    return Caption(text, noise, named, relation if whole else None)
+
+
+def references(config: WorldConfig, catalog: Catalog, scene: Scene, split: str,
+               index: int) -> list[Reference]:
+    """Write five different references of picture `index` of `split`."""
+    rng = stream(config, split, index, "references")
+    written: dict[str, Reference] = {}
+    while len(written) < REFERENCES:
+        reference = _refer(rng, scene, catalog)
+        written.setdefault(reference.text, reference)
+    return list(written.values())
+
+
+def capitalise(text: str) -> str:
+    """Write the first letter large and leave the rest."""
+    return text[:1].upper() + text[1:]
+
+
+def join(parts: list[str]) -> str:
+    """Join as people do: "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _draw_noise(rng: Random, config: WorldConfig) -> str:
+    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
+    return rng.choices(NOISE, [1 - sum(shares), *shares])[0]
+
+
+def _another(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str,
+             index: int) -> Scene:
+    """Return another picture of the split, with other objects if a few tries find one."""
+    count = getattr(config, split)
+    for _ in range(8):
+        other = sample(config, catalog, split, (index + rng.randint(1, max(1, count - 1))) % count)
+        if not set(other.names()) & set(scene.names()):
+            break
+    return other
+
+
+def _notice(rng: Random, scene: Scene, catalog: Catalog, weights: dict[int, tuple[int, ...]],
+            hidden: list[str]) -> list[str]:
+    """Choose which objects are named: how many by `weights`, which by their size and nearness."""
+    left = [item for item in scene.objects if item.name not in hidden]
+    if not left:
+        return []
+    wanted = rng.choices(range(len(left) + 1), weights[len(left)])[0]
+    names = []
+    for _ in range(wanted):
+        salience = [item.box[2] * item.box[3] * (1.5 - item.depth) for item in left]
+        item = rng.choices(left, salience)[0]
+        left.remove(item)
+        names.append(item.name)
+    return names
+
+
+def _phrase(rng: Random, catalog: Catalog, kind: str, few: bool = False) -> str:
+    """Choose a phrase of `kind`; with `few` objects only one that does not speak of "the rest"."""
+    choices = [(text, weight) for text, weight in catalog.phrases[kind] if not (few and "{rest}" in text)]
+    return rng.choices([text for text, _ in choices], [weight for _, weight in choices])[0]
+
+
+def _fill(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str],
+          stated: Relation | None = None) -> str:
+    """Fill the slots of a phrase; `stated` fills {a}, {b} and {relation}."""
+    # What is on the ground comes first and tells the place: "on the grass" is not said of a kite alone.
+    things = sorted(map(catalog.thing, names), key=lambda thing: STANDS.index(thing.stands))
+    slots = {"place": _place(rng, scene, catalog, things), "noun": catalog.setting(scene.setting).noun}
+    if things:
+        phrases = [thing.phrase for thing in things]
+        rest = join(phrases[1:]) if len(things) > 1 else ""
+        bare = [thing.name for thing in things]
+        slots |= {"objects": join(phrases), "bare": join(bare), "tags": ", ".join(bare),
+                  "plural": join([thing.plural for thing in things]),
+                  "first": phrases[0], "posed": f"{phrases[0]} {rng.choice(things[0].verbs)}",
+                  "rest": rest, "with_rest": rest and f" with {rest}"}
+    if stated:
+        a, b = catalog.thing(stated.subject), catalog.thing(stated.object)
+        slots |= {"a": a.phrase, "b": b.phrase, "posed_a": f"{a.phrase} {rng.choice(a.verbs)}",
+                  "relation": _phrase(rng, catalog, stated.predicate)}
+    return text.format(**slots)
+
+
+def _place(rng: Random, scene: Scene, catalog: Catalog, things: list[Thing]) -> str:
+    """Say where the scene is, in words that are true of the first of `things`."""
+    setting = catalog.setting(scene.setting)
+    if things and things[0].stands in ("water", "sky"):
+        return _phrase(rng, catalog, f"place {things[0].stands}").format(noun=setting.noun)
+    return rng.choice(setting.phrases)
+
+
+def _say_plainly(rng: Random, scene: Scene, catalog: Catalog,
+                 names: list[str]) -> tuple[str, Relation | None]:
+    among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
+    stated = rng.choice(among) if among and rng.random() < RELATION_SHARE else None
+    if stated:
+        return _fill(rng, _phrase(rng, catalog, "web relation"), scene, catalog, names, stated), stated
+    kind = "web empty" if not names else "web place" if rng.random() < PLACE_SHARE else "web"
+    return _fill(rng, _phrase(rng, catalog, kind, len(names) < 2), scene, catalog, names), None
+
+
+def _lengthen(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str]) -> str:
+    """Say the same again in other words and add what web pages add: two to four sentences."""
+    more = rng.randint(1, 3)
+    again = "again" if names else "again empty"
+    kinds = [again if rng.random() < 0.45 else "filler" for _ in range(more)]
+    sentences = [text]
+    for kind in kinds:
+        said = _fill(rng, _phrase(rng, catalog, kind), scene, catalog, names)
+        if said not in sentences:
+            sentences.append(said)
+    if len(sentences) == 1:
+        sentences.append(_phrase(rng, catalog, "filler"))
+    return " ".join(f"{capitalise(sentence)}." for sentence in sentences)
+
+
+def _clip(rng: Random, text: str) -> str:
+    """Cut a caption where a short field of a database would."""
+    words = text.split()
+    if len(words) == 1:
+        return text + "..."
+    kept = words[:max(1, rng.randint(len(words) // 2, len(words) - 1))]
+    return " ".join(kept).rstrip(",-:|") + rng.choice(("", "...", " ..."))
+
+
+def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Reference:
+    everyone = scene.names()
+    names = list(everyone)
+    rng.shuffle(names)
+    if len(everyone) > 1 and rng.random() < 0.35:
+        names = names[:rng.randint(1, len(names) - 1)]
+    among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
+    stated = rng.choice(among) if among and rng.random() < 0.7 else None
+    kind = "reference relation" if stated else "reference"
+    kind += " plain" if rng.random() < 0.25 else ""
+    text = _fill(rng, _phrase(rng, catalog, kind, len(names) < 2), scene, catalog, names, stated)
+    others = [name for name in names if stated and name not in (stated.subject, stated.object)]
+    if others:
+        text += ", " + _fill(rng, _phrase(rng, catalog, "extra"), scene, catalog, others)
+    return Reference(capitalise(text) + ".", tuple(names), stated)

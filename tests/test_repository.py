@@ -1,0 +1,183 @@
+"""The house itself: the lock, the notebooks, the README and the Makefile say the same as the code."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mglib.paths import ROOT
+from mglib.publish import faults, readme_with
+from mglib.report import FIELDS, NUMBER_NAME, Settings
+from mglib.reproduce import check_parameters
+from mglib.runs import code_cells, source_notebooks
+
+NOTEBOOKS = source_notebooks(ROOT)
+RESULTS = sorted(ROOT.glob("results/*/numbers.json"))
+README = ROOT / "README.md"
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = dict(re.findall(r"^([a-z-]+):.*?(?:## (.+))?$", MAKEFILE, re.MULTILINE))
+IMPORTED_AS = {"IPython": "ipython", "PIL": "pillow"}  # unlike their packages
+PLATFORMS = [
+    {
+        "platform_system": system,
+        "platform_machine": machine,
+        "sys_platform": system.lower(),
+        "python_version": python,
+    }
+    for system, machine in (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"))
+    for python in ("3.11", "3.12", "3.13")
+]
+
+
+def lock():
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.lock").read_text().splitlines()]
+    return [Requirement(line) for line in lines if line]
+
+
+def declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["test"]]
+
+
+@pytest.mark.parametrize(
+    "platform", PLATFORMS, ids=lambda p: f"{p['platform_machine']}-{p['python_version']}"
+)
+def test_the_lock_pins_each_package_once(platform):
+    names = [canonicalize_name(r.name) for r in lock() if r.marker is None or r.marker.evaluate(platform)]
+    assert sorted(set(names)) == sorted(names)
+    assert {canonicalize_name(r.name) for r in declared()} <= set(names)
+
+
+def test_the_lock_pins_exactly_and_names_no_host():
+    assert [str(r) for r in lock() if not re.fullmatch(r"==[\w.!+]+", str(r.specifier)) or r.url] == []
+    assert "//" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_the_lock_satisfies_pyproject():
+    for requirement in declared():
+        pins = [r for r in lock() if canonicalize_name(r.name) == canonicalize_name(requirement.name)]
+        versions = [str(pin.specifier).removeprefix("==") for pin in pins]
+        assert versions and all(requirement.specifier.contains(version) for version in versions), requirement
+
+
+def test_nothing_is_pinned_elsewhere():
+    assert not [r for r in declared() if "==" in str(r.specifier)]
+    assert "-r requirements.lock" in (ROOT / "environment.yml").read_text()
+    others = [
+        name for name in ("environment.yml", "Makefile", ".ci/run") if "==" in (ROOT / name).read_text()
+    ]
+    assert others == []
+
+
+def test_every_import_is_declared():
+    names = set()
+    for path in [*ROOT.glob("mglib/**/*.py"), *ROOT.glob("tests/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names.add(node.module.split(".")[0])
+    own = {"mglib", *(path.stem for path in ROOT.glob("tests/*.py"))}
+    foreign = {
+        canonicalize_name(IMPORTED_AS.get(name, name)) for name in names - own - sys.stdlib_module_names
+    }
+    assert foreign <= {canonicalize_name(requirement.name) for requirement in declared()}
+
+
+def test_make_alone_lists_every_target_with_its_help():
+    assert {"reproduce", "test", "lab", "publish", "bench", "clean", "env", "help"} <= set(TARGETS)
+    assert [target for target, text in TARGETS.items() if not text] == []
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [
+        target
+        for target, text in TARGETS.items()
+        if not re.search(rf"make {target}\s+{re.escape(text)}", shown)
+    ] == []
+
+
+notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+@notebook
+def test_a_notebook_is_fit_for_readers(path):
+    content = nbformat.read(path, as_version=4)
+    nbformat.validate(content)
+    assert content.metadata.kernelspec.name == "python3"
+    assert faults(content) == []
+    assert path.stat().st_size <= 1_000_000
+    assert [cell.metadata for cell in content.cells if set(cell.metadata) - {"tags"}] == []
+
+
+@notebook
+def test_a_notebook_has_been_run_from_top_to_bottom(path):
+    counts = [cell.execution_count for cell in code_cells(nbformat.read(path, as_version=4))]
+    assert counts == list(range(1, len(counts) + 1)), "publish a run: `make reproduce`, then `make publish`"
+
+
+@notebook
+def test_a_notebook_takes_the_settings_and_has_their_defaults(path):
+    content = nbformat.read(path, as_version=4)
+    check_parameters(path, content)
+    given: dict[str, object] = {}
+    exec(next(cell.source for cell in content.cells if "parameters" in cell.metadata.get("tags", [])), given)
+    assert Settings(**{name: given[name] for name in ("profile", "seed", "weights")}) == Settings()
+
+
+@notebook
+def test_a_notebook_holds_no_classes_and_no_shell(path):
+    for cell in code_cells(nbformat.read(path, as_version=4)):
+        assert not re.search(r"^\s*[!%]", cell.source, re.MULTILINE), cell.source
+        assert not [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.ClassDef)]
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.parent.name)
+def test_published_numbers_follow_the_schema(path):
+    entries = json.loads(path.read_text())
+    assert len({entry["name"] for entry in entries}) == len(entries) > 0
+    for entry in entries:
+        assert tuple(entry) == FIELDS and NUMBER_NAME.fullmatch(entry["name"])
+        assert entry["value"] is not None or entry["note"].startswith("not applicable: ")
+        assert (entry["low"] is None) == (entry["high"] is None)
+        assert entry["notebook"] in [notebook.stem for notebook in NOTEBOOKS]
+
+
+def readme():
+    if not README.exists():
+        pytest.skip("README.md has not been written yet")
+    return README.read_text()
+
+
+def test_the_readme_shows_the_published_numbers():
+    text, published = readme(), ROOT / "results" / "mini" / "numbers.json"
+    if not published.exists():
+        pytest.skip("results/mini has not been published yet")
+    if "<!-- numbers:start" not in text:
+        pytest.skip("README.md has no markers for numbers yet")
+    assert readme_with(text, json.loads(published.read_text())) == text, "run `make publish`"
+
+
+def test_the_readme_links_to_what_exists():
+    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)|(?:src|href)=\"([^\"#]+)\"", readme())
+    local = [link for pair in links for link in pair if link and "://" not in link]
+    assert [link for link in local if not (ROOT / link).exists()] == []
+
+
+def test_the_tree_in_the_readme_exists():
+    ignored = tuple(line for line in (ROOT / ".gitignore").read_text().split() if line.endswith("/"))
+    blocks = "\n".join(re.findall(r"^```(?:text)?\n(.*?)^```", readme(), re.MULTILINE | re.DOTALL))
+    names = re.findall(r"^(\.?[A-Za-z][\w./-]*(?:/|\.\w+)|Makefile)(?=\s|$)", blocks, re.MULTILINE)
+    assert [name for name in names if not (ROOT / name).exists() and not name.startswith(ignored)] == []
+
+
+def test_the_commands_in_the_readme_are_targets():
+    blocks = re.findall(r"^```\w*\n(.*?)^```|`([^`\n]+)`", readme(), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(text for pair in blocks for text in pair)
+    named = re.findall(r"^\s*(?:\$ )?make (?:\w+=\S+ )*([a-z-]+)", lines, re.MULTILINE)
+    assert [target for target in named if target not in TARGETS] == []

