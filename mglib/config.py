@@ -121,12 +121,13 @@ class PretrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """What is measured: pictures per split (None: all of them) and how many are shown."""
+    """How much is generated and shown."""
 
-    pictures: int | None = None
     shown: int = 8
     batch_size: int = 64
-    max_new_tokens: int = 32
+    max_new_tokens: int = 32  # of a caption
+    fault_pictures: int = 100  # asked for a detailed description after stage 1
+    fault_tokens: int = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,5 +141,6 @@ class Profile:
     world: WorldConfig | None = None  # None: the data sets of the paper
     pretrain: PretrainConfig | None = None  # None: the Q-Former comes from the BLIP-2 release
     stage1: TrainConfig
+    stage1_rates: tuple[float, ...] = ()  # candidates compared on val, in short runs of `stage1_rate_steps`
+    stage1_rate_steps: int = 40
     evaluation: EvalConfig = field(default_factory=EvalConfig)
-    cache: str | None = None  # what is computed once and kept on disk: "tokens", "queries" or nothing

@@ -1,9 +1,10 @@
 """Runs a model over the pictures of a split and returns one result a picture, ready for `mglib.metrics`."""
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from mglib import prompts
@@ -105,18 +106,12 @@ def retrieval(
     return scores
 
 
-def chance(references: Sequence[Sequence[str]], k: int) -> tuple[float, float]:
-    """Return what random ranking scores at k: picture to text, text to picture."""
-    texts, pictures = sum(map(len, references)), len(references)
-    group = len(references[0])
-    miss = 1.0
-    for drawn in range(k):
-        miss *= (texts - group - drawn) / (texts - drawn)
-    return 1 - miss, k / pictures
-
-
-def untrained(model: MiniGPT4, projection: nn.Linear) -> MiniGPT4:
-    """Return the same model with another projection: the control that shows what alignment adds."""
-    return MiniGPT4(
-        vision=model.vision, qformer=model.qformer, projection=projection, language=model.language
-    )
+def chance(references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return what random ranking scores in each metric of `retrieval`, with equally many references each."""
+    pictures, group = len(references), len(references[0])
+    texts = pictures * group
+    scores = {}
+    for k in (1, 5):
+        misses = math.comb(texts - group, k) / math.comb(texts, k)  # no own reference among the first k
+        scores |= {f"retrieval_i2t_r{k}": 1 - misses, f"retrieval_t2i_r{k}": min(1.0, k / pictures)}
+    return scores

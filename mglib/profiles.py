@@ -1,7 +1,10 @@
 """The named runs of the study. Nothing branches on a profile's name: code asks what a profile has."""
 
+from dataclasses import replace
+
 from mglib.config import (
     CaptionLMConfig,
+    EvalConfig,
     LanguageConfig,
     PretrainConfig,
     Profile,
@@ -47,10 +50,35 @@ MINI = Profile(
         save_every=20,
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
-    cache="queries",
+    stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
 )
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI,)}
+
+
+def briefly(config: TrainConfig, steps: int, batch_size: int = 16) -> TrainConfig:
+    """Cut a training down to a few small steps."""
+    warmup = min(config.warmup_steps, steps // 2)
+    return replace(config, steps=steps, batch_size=batch_size, warmup_steps=warmup)
+
+
+# The same weights and the same code in a few minutes: for CI and for a first look. Its numbers mean nothing.
+SMOKE = replace(
+    MINI,
+    name="smoke",
+    world=WorldConfig(train=400, pool=20, val=24, test_seen=24, test_new_pairs=24, test_new_objects=24),
+    pretrain=replace(
+        MINI.pretrain,
+        caption_lm=replace(MINI.pretrain.caption_lm, train=briefly(MINI.pretrain.caption_lm.train, 30)),
+        representation=briefly(MINI.pretrain.representation, 10),
+        generative=briefly(MINI.pretrain.generative, 10),
+    ),
+    stage1=briefly(MINI.stage1, 10, batch_size=8),
+    stage1_rates=(2e-3, 6e-3),
+    stage1_rate_steps=4,
+    evaluation=EvalConfig(batch_size=24, max_new_tokens=12, fault_pictures=8, fault_tokens=16),
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI, SMOKE)}
 
 
 def profile(name: str) -> Profile:

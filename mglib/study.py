@@ -13,12 +13,24 @@ from mglib import checkpoint, device, features
 from mglib.config import Profile
 from mglib.data.splits import Split, annotated_split, web_split
 from mglib.language import Language
-from mglib.paths import CACHE, content_key, sha256
+from mglib.paths import CACHE, code_key, content_key, sha256
 from mglib.profiles import profile
 from mglib.qformer import QFormer
 from mglib.vision import Vision, preprocess
 from mglib.weights import sources
 
+# What a training's result depends on besides its settings and its data.
+TRAINING = (
+    "train",
+    "checkpoint",
+    "stages",
+    "pretrain",
+    "model",
+    "prompts",
+    "qformer",
+    "language",
+    "data.splits",
+)
 TESTS = ("test_seen", "test_new_pairs", "test_new_objects")
 
 
@@ -56,7 +68,10 @@ class Study:
 
     def folder(self, what: str, *depends: object) -> Path:
         """Name a training's folder by all that its result depends on: these, the seed and the precision."""
-        key = content_key([what, [str(item) for item in depends], self.seed, self.weights, str(self.dtype)])
+        code = code_key(*TRAINING)
+        key = content_key(
+            [what, [str(item) for item in depends], self.seed, self.weights, str(self.dtype), code]
+        )
         return CACHE / "trained" / f"{what}-{key}"
 
     def split(self, name: str) -> Split:

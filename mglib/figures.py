@@ -1,0 +1,138 @@
+"""The study's pictures: contact sheets, what tokens and queries see, curves, and the architecture (Figure
+1).
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy
+import pandas
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional
+
+from mglib.metrics import Estimate
+
+PAPER, INK = "white", "#222222"
+
+
+def contact_sheet(
+    images: Sequence[Image.Image],
+    captions: Sequence[str],
+    *,
+    columns: int = 6,
+    side: int = 200,
+    lines: int = 3,
+) -> Image.Image:
+    """Lay pictures out in rows, each with its text below; longer texts end in an ellipsis after `lines`
+    lines.
+    """
+    font = ImageFont.load_default(size=13)
+    rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = gap + place % columns * (side + gap), gap + place // columns * (side + text + gap)
+        sheet.paste(image.resize((side, side)), (x, y))
+        words = textwrap.wrap(caption, width=side // 7, max_lines=lines, placeholder=" …") or ["(nothing)"]
+        draw.multiline_text((x, y + side + 4), "\n".join(words), fill=INK, font=font, spacing=3)
+    return sheet
+
+
+def token_colours(tokens: Tensor) -> list[Image.Image]:
+    """Colour each patch by the first three principal components of all pictures' patch tokens (B, 1 + P,
+    D).
+    """
+    B, N, D = tokens.shape
+    grid = int((N - 1) ** 0.5)
+    patches = tokens[:, 1:].float().reshape(-1, D)  # (B * P, D)
+    centred = patches - patches.mean(0)
+    _, _, axes = centred.svd()
+    colours = centred @ axes[:, :3]  # (B * P, 3)
+    low, high = colours.quantile(0.02, dim=0), colours.quantile(0.98, dim=0)
+    pixels = ((colours - low) / (high - low)).clamp(0, 1).reshape(B, grid, grid, 3)
+    return [Image.fromarray((picture * 255).byte().numpy()) for picture in pixels]
+
+
+def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224) -> Image.Image:
+    """Brighten a picture where a query looks; `attention` (1 + P,) over the vision tokens, CLS left out."""
+    grid = int((len(attention) - 1) ** 0.5)
+    weights = attention[1:].float().reshape(1, 1, grid, grid)
+    smooth = functional.interpolate(weights, size=(side, side), mode="bicubic").squeeze().clamp(min=0)
+    mask = (smooth / smooth.max()).pow(0.6).unsqueeze(-1).numpy()
+    pixels = numpy.asarray(image.convert("RGB").resize((side, side)), dtype=numpy.float32)
+    return Image.fromarray((pixels * (0.2 + 0.8 * mask)).astype(numpy.uint8))
+
+
+def curves(
+    logs: dict[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
+) -> Figure:
+    """Draw, for each training, how the named parts of its log fall, with a running mean."""
+    figure, axes = pyplot.subplots(
+        1, len(logs), figsize=(4.5 * len(logs), 3.4), squeeze=False, layout="constrained"
+    )
+    for ax, (name, log) in zip(axes[0], logs.items(), strict=True):
+        table = pandas.DataFrame(log)
+        for part in (part for part in parts if part in table):
+            line = ax.plot(table["step"], table[part], alpha=0.25, linewidth=1)[0]
+            mean = table[part].rolling(smooth, min_periods=1).mean()
+            ax.plot(table["step"], mean, color=line.get_color(), label=part)
+        ax.set(title=name, xlabel="step", ylabel="loss (nats)")
+        ax.legend(frameon=False)
+    return figure
+
+
+def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: float | None = None) -> Figure:
+    """Draw estimates with their 95 % intervals: one group of rows a key, one colour an inner key."""
+    figure, ax = pyplot.subplots(
+        figsize=(7, 0.5 + 0.28 * sum(len(group) for group in table.values())), layout="constrained"
+    )
+    names = list(dict.fromkeys(name for group in table.values() for name in group))
+    colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
+    place, ticks = 0.0, []
+    for group, estimates in table.items():
+        ticks.append((place + (len(estimates) - 1) / 2, group))
+        for name, estimate in estimates.items():
+            ax.plot([estimate.low, estimate.high], [place, place], color=colours[name], linewidth=2.5)
+            ax.plot(
+                estimate.value,
+                place,
+                "o",
+                color=colours[name],
+                label=name if group == next(iter(table)) else "",
+            )
+            place += 1
+        place += 0.8
+    ax.set_yticks([tick for tick, _ in ticks], [group for _, group in ticks])
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel)
+    if chance is not None:
+        ax.axvline(chance, color="0.5", linestyle=":", label="chance")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def architecture(blocks: Sequence[tuple[str, str, bool]], answer: str) -> Figure:
+    """Draw the chain of parts, bottom to top as in the paper's Figure 1.
+
+    Each block is (name, the shape it returns, whether it is trained); `answer` is what the model says on top.
+    """
+    height = 1.25 * len(blocks) + 1.2
+    figure, ax = pyplot.subplots(figsize=(6.4, 0.78 * height))
+    ax.set(xlim=(0, 10), ylim=(-0.6, height))
+    ax.axis("off")
+    for level, (name, shape, trained) in enumerate(blocks):
+        y = level * 1.25
+        colour = "#f6c28b" if trained else "#cfe3f5"
+        ax.add_patch(
+            FancyBboxPatch((1.6, y), 6.8, 0.72, boxstyle="round,pad=0.06", facecolor=colour, edgecolor="0.35")
+        )
+        ax.text(5, y + 0.47, name, ha="center", va="center", weight="bold", fontsize=10)
+        ax.text(5, y + 0.17, shape, ha="center", va="center", fontsize=8.5, color="0.25")
+        ax.text(8.75, y + 0.36, "trained" if trained else "frozen", va="center", fontsize=9, color="0.3")
+        ax.annotate("", (5, y + 1.2), (5, y + 0.8), arrowprops={"arrowstyle": "-|>", "color": "0.35"})
+    ax.text(5, len(blocks) * 1.25 + 0.25, textwrap.fill(answer, 60), ha="center", va="center", style="italic")
+    return figure

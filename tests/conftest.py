@@ -1,0 +1,162 @@
+"""Tiny parts for the tests: a tokenizer of 300 tokens, models of width 48 and less, pictures of 64 pixels."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mglib.config import (
+    CaptionLMConfig,
+    PretrainConfig,
+    QFormerConfig,
+    TrainConfig,
+    VisionConfig,
+)
+from mglib.language import Language
+from mglib.model import MiniGPT4
+from mglib.paths import CACHE
+from mglib.pretrain import Representation, train_tokenizer
+from mglib.qformer import QFormer
+from mglib.vision import Vision
+
+CAPTIONS = (
+    "a red bus on the street",
+    "two dogs in the park",
+    "a cat under a table",
+    "three birds over the sea",
+    "a boat",
+    "an old bicycle by the wall",
+    "a dog and a cat on the grass",
+    "one green apple on a plate",
+)
+
+
+@pytest.fixture(scope="session")
+def captions() -> list[str]:
+    """Return eight different captions."""
+    return list(CAPTIONS)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer as `mglib.pretrain` trains it; padding has the id 0."""
+    return train_tokenizer(CAPTIONS, 300)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> PreTrainedTokenizerFast:
+    """Return the real language model's tokenizer."""
+    folder = CACHE / "smollm2"
+    if not (folder / "tokenizer.json").exists():
+        pytest.skip("SmolLM2's tokenizer is not in data/cache/smollm2: run `python -m mglib.weights` first")
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def llama(tokenizer) -> Callable[..., LlamaForCausalLM]:
+    """Return a function that builds a tiny Llama; its weights are spread wide, so that its text varies."""
+
+    def build(*, layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return LlamaForCausalLM(
+                LlamaConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=48,
+                    intermediate_size=96,
+                    num_hidden_layers=layers,
+                    num_attention_heads=4,
+                    max_position_embeddings=256,
+                    initializer_range=0.2,
+                    bos_token_id=tokenizer.bos_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                    pad_token_id=tokenizer.pad_token_id,
+                )
+            )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def vision_config() -> VisionConfig:
+    """Return an encoder of one block: 4 x 4 patches in squares of two, five tokens of width 64."""
+    return VisionConfig(timm_name="test_vit", width=64, image_size=64, patch_size=16, depth=1, pool=2)
+
+
+@pytest.fixture(scope="session")
+def qformer() -> Callable[..., QFormer]:
+    """Return a function that builds a tiny Q-Former: three queries of width 32, reading tokens of width 64."""
+
+    def build(*, vocabulary: int = 0, seed: int = 0, attention: str = "sdpa") -> QFormer:
+        config = QFormerConfig(width=32, layers=2, heads=4, queries=3, vocabulary=vocabulary)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            built = QFormer(config=config, vision_width=64, attention=attention)
+            nn.init.normal_(built.query_tokens)  # far apart, so that queries differ
+        return built
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def model(llama, qformer, tokenizer, vision_config) -> Callable[..., MiniGPT4]:
+    """Return a function that builds a tiny MiniGPT-4 in which only the projection is trained."""
+
+    def build(*, seed: int = 0, language: LlamaForCausalLM | None = None) -> MiniGPT4:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return MiniGPT4(
+                vision=Vision(config=vision_config),
+                qformer=qformer(seed=seed).eval().requires_grad_(False),
+                projection=nn.Linear(32, 48),
+                language=Language(model=language or llama(seed=seed), tokenizer=tokenizer),
+            )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def train_config() -> Callable[..., TrainConfig]:
+    """Return a function that fills in the settings of a short training."""
+
+    def build(**changes) -> TrainConfig:
+        settings = {"steps": 10, "batch_size": 3, "lr": 1e-2, "min_lr": 1e-3, "warmup_steps": 2}
+        return TrainConfig(**{**settings, "save_every": 5, **changes})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def pretrain_config(train_config) -> PretrainConfig:
+    """Return the settings of a tiny BLIP-2."""
+    return PretrainConfig(
+        max_text=24,
+        embedding=16,
+        caption_lm=CaptionLMConfig(vocabulary=300, width=48, layers=1, heads=4, train=train_config()),
+        representation=train_config(),
+        generative=train_config(),
+    )
+
+
+@pytest.fixture(scope="session")
+def representation(qformer, tokenizer, pretrain_config) -> Callable[..., Representation]:
+    """Return a function that builds BLIP-2's first stage, or what is derived from it, around a tiny Q-Former."""
+
+    def build(kind: type[Representation] = Representation, *, seed: int = 0) -> Representation:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return kind(
+                qformer=qformer(vocabulary=len(tokenizer), seed=seed),
+                tokenizer=tokenizer,
+                config=pretrain_config,
+            )
+
+    return build
+
+
+@pytest.fixture
+def random() -> torch.Generator:
+    """Return a generator of its own for every test."""
+    return torch.Generator().manual_seed(0)
