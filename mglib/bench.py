@@ -17,7 +17,6 @@ from mglib.generate import answer, greedy
 from mglib.language import Language
 from mglib.model import MiniGPT4
 from mglib.study import Study
-from mglib.vision import Vision
 from mglib.weights import sources
 
 CAPTION = "a dog and a bicycle in front of a house on the street"
@@ -82,7 +81,7 @@ def main() -> None:
     )
     batch = {"queries": features, **layout}
     batch = {name: value.to(study.device) for name, value in batch.items()}
-    vision = Vision.load(study.profile.vision, study.vision_state).to(study.device, study.dtype)
+    vision = study.vision()
     side = study.profile.vision.image_size
     pixels = torch.randn(size, 3, side, side, device=study.device)
     other = model("sdpa" if device.attention(study.device) == "eager" else "eager")

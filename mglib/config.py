@@ -112,7 +112,7 @@ class CaptionLMConfig:
 class PretrainConfig:
     """How mini gets a Q-Former: BLIP-2's representation learning, then generative learning (LAVIS)."""
 
-    max_text: int = 32  # tokens of a caption
+    max_text: int = 32  # tokens of a caption that the Q-Former reads
     embedding: int = 256  # width in which pictures and texts are compared
     caption_lm: CaptionLMConfig
     representation: TrainConfig

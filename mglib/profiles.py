@@ -31,28 +31,31 @@ MINI = Profile(
         train=10_000, pool=600, val=200, test_seen=300, test_new_pairs=300, test_new_objects=300
     ),
     pretrain=PretrainConfig(
+        max_text=16,
         caption_lm=CaptionLMConfig(
-            train=TrainConfig(steps=600, batch_size=64, lr=2e-3, min_lr=1e-4, warmup_steps=50, save_every=200)
+            train=TrainConfig(
+                steps=350, batch_size=64, lr=3e-3, min_lr=1e-4, warmup_steps=30, clip=1.0, max_answer=20
+            )
         ),
         representation=TrainConfig(
-            steps=300, batch_size=64, lr=5e-4, min_lr=5e-5, warmup_steps=50, clip=1.0, save_every=50
+            steps=150, batch_size=64, lr=1e-3, min_lr=1e-4, warmup_steps=20, clip=1.0, save_every=50
         ),
         generative=TrainConfig(
-            steps=400, batch_size=64, lr=1e-3, min_lr=5e-5, warmup_steps=30, clip=1.0, save_every=50
+            steps=450, batch_size=64, lr=1e-3, min_lr=5e-5, warmup_steps=30, clip=1.0, max_answer=20
         ),
     ),
     stage1=TrainConfig(
-        steps=320,
+        steps=250,
         batch_size=32,
         lr=6e-3,
         min_lr=6e-4,
         warmup_steps=20,
-        save_every=20,
+        max_answer=20,
+        save_every=25,
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
     stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
 )
-
 
 
 def briefly(config: TrainConfig, steps: int, batch_size: int = 16) -> TrainConfig:

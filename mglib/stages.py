@@ -73,10 +73,11 @@ def train(
 
 
 class KeywordPairs(Dataset):
-    """Captions with their shuffled keywords."""
+    """Captions, cut to their first `longest` words, with their shuffled keywords."""
 
-    def __init__(self, captions: Sequence[str], *, seed: int) -> None:
-        self.captions, self.seed = captions, seed
+    def __init__(self, captions: Sequence[str], *, longest: int, seed: int) -> None:
+        self.captions = [" ".join(caption.split()[:longest]) for caption in captions]
+        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -103,7 +104,7 @@ def caption_lm(study: Study, captions: Sequence[str]) -> tuple[Language, Trained
     trained = train(
         study,
         writer,
-        KeywordPairs(captions, seed=study.seed),
+        KeywordPairs(captions, longest=config.train.max_answer, seed=study.seed),
         collate,
         config.train,
         "caption-lm",

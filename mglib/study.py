@@ -1,6 +1,5 @@
 """What the notebooks share: the parts that a profile names, built or loaded, and its data, each made once."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,7 +84,9 @@ class Study:
 
     def vision(self) -> Vision:
         """Load the frozen image encoder."""
-        return Vision.load(self.profile.vision, self.vision_state).to(self.device, self.dtype)
+        attention = device.attention(self.device)
+        vision = Vision.load(self.profile.vision, self.vision_state, attention=attention)
+        return vision.to(self.device, self.dtype)
 
     def language(self) -> Language:
         """Load the frozen language model."""
@@ -107,64 +108,35 @@ class Study:
 
     def tokens(self, split: Split, vision: Vision) -> features.Features:
         """Return the vision tokens of a split, (len, N, D_v), from the cache or computed into it."""
-        key = content_key(
-            [split.key(), sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
-        )
 
         def compute(images: list[Image.Image]) -> Tensor:
             pixels = torch.stack([preprocess(image, self.profile.vision) for image in images])
             return vision(pixels.to(self.device))
 
-        return features.cached(
-            CACHE / "tokens" / f"{split.name}-{key}",
-            split.images,
-            len(split),
-            compute,
-            what=f"vision tokens of {split.name}",
-            batch_size=8,
-        )
+        folder = self.features_folder("tokens", split, code_key("vision"))
+        what = f"vision tokens of {split.name}"
+        return features.cached(folder, split.images, len(split), compute, what=what, batch_size=8)
 
     def queries(
         self, split: Split, tokens: features.Features, qformer: QFormer, state: Path
     ) -> features.Features:
-        """Return the frozen Q-Former's output for a split, (len, Q, D_q); `state` is the file it was loaded
-        from.
-        """
-        key = content_key(
-            [
-                split.key(),
-                sha256(self.vision_state),
-                sha256(state),
-                asdict(self.profile.vision),
-                str(self.dtype),
-            ]
-        )
+        """Return the frozen Q-Former's output, (len, Q, D_q); `state` is the file that it was loaded from."""
 
         def compute(rows: list[Tensor]) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 return qformer(torch.stack(rows).to(self.device))
 
-        return features.cached(
-            CACHE / "queries" / f"{split.name}-{key}",
-            lambda: iter(tokens),
-            len(split),
-            compute,
-            what=f"queries of {split.name}",
-            batch_size=64,
-        )
+        folder = self.features_folder("queries", split, code_key("vision", "qformer"), sha256(state))
+        what = f"queries of {split.name}"
+        return features.cached(folder, lambda: iter(tokens), len(split), compute, what=what, batch_size=64)
+
+    def features_folder(self, kind: str, split: Split, *depends: str) -> Path:
+        """Name a cache by pictures, encoder, precision, and whatever else its features depend on."""
+        encoder = [sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
+        return CACHE / kind / f"{split.name}-{content_key([split.key(), encoder, depends])}"
 
 
 def freeze(module: nn.Module, state: Path) -> nn.Module:
     """Fill a module from a training's weights and freeze it."""
     checkpoint.restore(module, state)
     return module.eval().requires_grad_(False)
-
-
-def batches(count: int, size: int) -> list[range]:
-    """Cut range(count) into ranges of `size`."""
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def in_batches(count: int, size: int, compute: Callable[[range], list]) -> list:
-    """Join what `compute` returns for each range of `size` items."""
-    return [item for part in batches(count, size) for item in compute(part)]

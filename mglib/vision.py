@@ -31,7 +31,7 @@ def preprocess(image: Image.Image, config: VisionConfig) -> Tensor:
 class Vision(nn.Module):
     """A frozen timm vision transformer."""
 
-    def __init__(self, *, config: VisionConfig) -> None:
+    def __init__(self, *, config: VisionConfig, attention: str = "sdpa") -> None:
         super().__init__()
         self.config = config
         self.encoder = timm.create_model(config.timm_name, img_size=config.image_size, num_classes=0)
@@ -39,12 +39,14 @@ class Vision(nn.Module):
             self.encoder.blocks = self.encoder.blocks[: config.depth]
         if not config.final_norm:
             self.encoder.norm = nn.Identity()
+        for block in self.encoder.blocks:
+            block.attn.fused_attn = attention == "sdpa"
         self.eval().requires_grad_(False)
 
     @classmethod
-    def load(cls, config: VisionConfig, state: Path) -> "Vision":
+    def load(cls, config: VisionConfig, state: Path, *, attention: str) -> "Vision":
         """Build the encoder and fill it from a safetensors state dict; every key must match."""
-        vision = cls(config=config)
+        vision = cls(config=config, attention=attention)
         vision.encoder.load_state_dict(load_file(state), strict=True)
         return vision
 

@@ -48,10 +48,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def smollm2() -> PreTrainedTokenizerFast:
     """Return the real language model's tokenizer."""
-    folder = CACHE / "smollm2"
-    if not (folder / "tokenizer.json").exists():
+    folders = [file.parent for file in sorted((CACHE / "smollm2").glob("*/tokenizer.json"))]
+    if not folders:
         pytest.skip("SmolLM2's tokenizer is not in data/cache/smollm2: run `python -m mglib.weights` first")
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folders[0])
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +87,7 @@ def vision_config() -> VisionConfig:
 
 @pytest.fixture(scope="session")
 def qformer() -> Callable[..., QFormer]:
-    """Return a function that builds a tiny Q-Former: three queries of width 32, reading tokens of width 64."""
+    """Return a function that builds a Q-Former of three queries, 32 wide, that reads tokens 64 wide."""
 
     def build(*, vocabulary: int = 0, seed: int = 0, attention: str = "sdpa") -> QFormer:
         config = QFormerConfig(width=32, layers=2, heads=4, queries=3, vocabulary=vocabulary)
@@ -142,7 +142,7 @@ def pretrain_config(train_config) -> PretrainConfig:
 
 @pytest.fixture(scope="session")
 def representation(qformer, tokenizer, pretrain_config) -> Callable[..., Representation]:
-    """Return a function that builds BLIP-2's first stage, or what is derived from it, around a tiny Q-Former."""
+    """Return a function that builds BLIP-2's first stage, or a class derived from it, in tiny."""
 
     def build(kind: type[Representation] = Representation, *, seed: int = 0) -> Representation:
         with torch.random.fork_rng():

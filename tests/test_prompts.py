@@ -42,10 +42,7 @@ def test_stage_1_reads_bos_then_the_picture_then_the_caption_and_its_end(tokeniz
         [*[1] * (4 + len(short) + 1), *[0] * rest],
         [1] * (4 + len(long) + 1),
     ]
-    assert (
-        batch["slots"].tolist()
-        == [[False, True, True, True, *[False] * (batch["ids"].shape[1] - 4)]] * 2
-    )
+    assert batch["slots"].tolist() == [[False, True, True, True, *[False] * (batch["ids"].shape[1] - 4)]] * 2
 
 
 def test_stage_2_puts_the_question_around_the_picture(tokenizer):
@@ -162,7 +159,9 @@ def test_the_picture_stands_between_the_papers_markers():
 
 
 def test_an_unknown_template_is_met_by_the_known_ones(tokenizer):
-    with pytest.raises(ValueError, match="Unknown prompt template 'vicunia': choose one of caption, vicuna, chat"):
+    with pytest.raises(
+        ValueError, match="Unknown prompt template 'vicunia': choose one of caption, vicuna, chat"
+    ):
         template("vicunia", tokenizer)
 
 
@@ -191,7 +190,9 @@ def test_the_chat_template_begins_once_and_ends_with_the_models_own_symbol(smoll
 @pytest.mark.weights
 def test_the_real_tokenizer_learns_to_stop_though_it_pads_with_its_end_symbol(smollm2):
     form = chat(smollm2)
-    batch = lay_out(smollm2, form, ["A dog.", "A dog in front of an old red bus."], question=with_image("What?"))
+    batch = lay_out(
+        smollm2, form, ["A dog.", "A dog in front of an old red bus."], question=with_image("What?")
+    )
     for mask, labels in zip(batch["mask"], batch["labels"], strict=True):
         assert labels[mask.sum() - 1] == smollm2.eos_token_id
         assert (labels[mask.sum() :] == IGNORE).all()

@@ -99,7 +99,8 @@ def test_stored_weights_come_back(vision_config, random, tmp_path):
     vision = Vision(config=vision_config)
     save_file(vision.encoder.state_dict(), tmp_path / "vit.safetensors")
     pixels = torch.randn(1, 3, 64, 64, generator=random)
-    assert torch.equal(Vision.load(vision_config, tmp_path / "vit.safetensors")(pixels), vision(pixels))
+    again = Vision.load(vision_config, tmp_path / "vit.safetensors", attention="sdpa")
+    assert torch.equal(again(pixels), vision(pixels))
 
 
 def test_a_missing_weight_is_not_passed_over(vision_config, tmp_path):
@@ -107,4 +108,12 @@ def test_a_missing_weight_is_not_passed_over(vision_config, tmp_path):
     del state["cls_token"]
     save_file(state, tmp_path / "vit.safetensors")
     with pytest.raises(RuntimeError, match="cls_token"):
-        Vision.load(vision_config, tmp_path / "vit.safetensors")
+        Vision.load(vision_config, tmp_path / "vit.safetensors", attention="sdpa")
+
+
+def test_both_attentions_compute_the_same(vision_config, random):
+    fused, plain_products = (Vision(config=vision_config, attention=kind) for kind in ("sdpa", "eager"))
+    plain_products.load_state_dict(fused.state_dict())
+    assert fused.encoder.blocks[0].attn.fused_attn and not plain_products.encoder.blocks[0].attn.fused_attn
+    pixels = torch.randn(1, 3, 64, 64, generator=random)
+    torch.testing.assert_close(plain_products(pixels), fused(pixels))

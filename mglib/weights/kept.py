@@ -82,6 +82,9 @@ def _told_when_full(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise OSError(errno.ENOSPC, f"The disk is full: {shown(folder)} was not written. It needs about "
-                          "1 GB while it is made: free some space and run the same command again.") from error
+            raise OSError(
+                errno.ENOSPC,
+                f"The disk is full: {shown(folder)} was not written. It needs about "
+                "1 GB while it is made: free some space and run the same command again.",
+            ) from error
         raise

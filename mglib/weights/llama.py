@@ -44,10 +44,12 @@ def from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     )
     tokenizer.model_max_length = model.config.max_position_embeddings
     # GGUF names the kind of tokenizer ("smollm") but not its rules: the original splits digits singly.
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-    ])
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
     return model, tokenizer
 
 

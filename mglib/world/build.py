@@ -29,10 +29,18 @@ EDITION = 1  # raise it, and the pins of the tests, with any change of the pictu
 SHARD = 1_000  # samples a shard
 CHUNK = 50  # pictures a worker draws at a time
 QUALITY = 90  # of the JPEGs
-INFO = {"description": "The small world of mglib: OpenMoji glyphs on painted settings",
-        "version": str(EDITION), "contributor": "mglib"}
-LICENSES = [{"id": 1, "name": "CC BY-SA 4.0: the pictures are made of OpenMoji's emojis",
-             "url": "https://creativecommons.org/licenses/by-sa/4.0/"}]
+INFO = {
+    "description": "The small world of mglib: OpenMoji glyphs on painted settings",
+    "version": str(EDITION),
+    "contributor": "mglib",
+}
+LICENSES = [
+    {
+        "id": 1,
+        "name": "CC BY-SA 4.0: the pictures are made of OpenMoji's emojis",
+        "url": "https://creativecommons.org/licenses/by-sa/4.0/",
+    }
+]
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ def build(config: WorldConfig, *, font: Path, folder: Path, processes: int | Non
         with _workers(processes) as run, tqdm(total=total, desc="small world", unit="picture") as bar:
             for split in due:
                 every = range(getattr(config, split))
-                jobs = [(config, font, split, every[start:start + CHUNK]) for start in every[::CHUNK]]
+                jobs = [(config, font, split, every[start : start + CHUNK]) for start in every[::CHUNK]]
                 samples = (one for chunk in run(_make_chunk, jobs) for one in chunk)
                 _write_split(folder / split, _counted(samples, bar), key, catalog)
     card = _card(config, folder, key)
@@ -169,11 +177,20 @@ def _batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
 
 def _add_sample(tar: tarfile.TarFile, one: Sample) -> None:
     key = f"{one.scene.image_id:09d}"
-    record = {"key": key, "caption": one.caption.text, "width": one.scene.size, "height": one.scene.size,
-              "sha256": hashlib.sha256(one.jpeg).hexdigest(), "noise": one.caption.noise,
-              "named": list(one.caption.named)}
-    for ending, content in (("jpg", one.jpeg), ("json", json.dumps(record).encode()),
-                            ("txt", one.caption.text.encode())):
+    record = {
+        "key": key,
+        "caption": one.caption.text,
+        "width": one.scene.size,
+        "height": one.scene.size,
+        "sha256": hashlib.sha256(one.jpeg).hexdigest(),
+        "noise": one.caption.noise,
+        "named": list(one.caption.named),
+    }
+    for ending, content in (
+        ("jpg", one.jpeg),
+        ("json", json.dumps(record).encode()),
+        ("txt", one.caption.text.encode()),
+    ):
         entry = tarfile.TarInfo(f"{key}.{ending}")  # time and owner stay zero: the same tar every time
         entry.size = len(content)
         tar.addfile(entry, io.BytesIO(content))
@@ -199,21 +216,45 @@ def _file_name(scene: Scene) -> str:
 
 def _write_annotations(folder: Path, samples: list[Sample], catalog: catalogs.Catalog) -> None:
     """Write captions.json, web_captions.json and instances.json in COCO's formats."""
-    head = {"info": INFO, "licenses": LICENSES, "images": [
-        {"id": one.scene.image_id, "file_name": _file_name(one.scene), "width": one.scene.size,
-         "height": one.scene.size, "license": 1} for one in samples]}
+    head = {
+        "info": INFO,
+        "licenses": LICENSES,
+        "images": [
+            {
+                "id": one.scene.image_id,
+                "file_name": _file_name(one.scene),
+                "width": one.scene.size,
+                "height": one.scene.size,
+                "license": 1,
+            }
+            for one in samples
+        ],
+    }
     said = [(one.scene.image_id, reference.text) for one in samples for reference in one.references]
     web = [(one.scene.image_id, one.caption.text) for one in samples]
     for name, pairs in (("captions.json", said), ("web_captions.json", web)):
-        notes = [{"id": number, "image_id": image, "caption": text}
-                 for number, (image, text) in enumerate(pairs, 1)]
+        notes = [
+            {"id": number, "image_id": image, "caption": text}
+            for number, (image, text) in enumerate(pairs, 1)
+        ]
         write_json(folder / name, {**head, "annotations": notes})
     boxes = [(one.scene.image_id, item) for one in samples for item in one.scene.objects]
-    notes = [{"id": number, "image_id": image, "category_id": catalog.thing(item.name).coco_id,
-              "bbox": list(item.box), "area": item.box[2] * item.box[3], "iscrowd": 0, "segmentation": []}
-             for number, (image, item) in enumerate(boxes, 1)]
-    categories = [{"id": thing.coco_id, "name": thing.coco, "supercategory": thing.supercategory}
-                  for thing in sorted(catalog.things, key=lambda thing: thing.coco_id)]
+    notes = [
+        {
+            "id": number,
+            "image_id": image,
+            "category_id": catalog.thing(item.name).coco_id,
+            "bbox": list(item.box),
+            "area": item.box[2] * item.box[3],
+            "iscrowd": 0,
+            "segmentation": [],
+        }
+        for number, (image, item) in enumerate(boxes, 1)
+    ]
+    categories = [
+        {"id": thing.coco_id, "name": thing.coco, "supercategory": thing.supercategory}
+        for thing in sorted(catalog.things, key=lambda thing: thing.coco_id)
+    ]
     write_json(folder / "instances.json", {**head, "annotations": notes, "categories": categories})
 
 
@@ -222,12 +263,18 @@ def _shares(samples: list[Sample]) -> dict[str, Any]:
     count = max(1, len(samples))
     noise = Counter(one.caption.noise for one in samples)
     objects = [len(one.scene.objects) for one in samples]
-    named = [len(set(one.caption.named) & set(one.scene.names())) / here
-             for one, here in zip(samples, objects, strict=True)]
+    named = [
+        len(set(one.caption.named) & set(one.scene.names())) / here
+        for one, here in zip(samples, objects, strict=True)
+    ]
     said = [reference for one in samples for reference in one.references]
-    shares = {"pictures": len(samples), "objects_a_picture": sum(objects) / count,
-              "noise": {kind: noise[kind] / count for kind in sorted(noise)}, "named": sum(named) / count,
-              "relations": sum(one.caption.relation is not None for one in samples) / count}
+    shares = {
+        "pictures": len(samples),
+        "objects_a_picture": sum(objects) / count,
+        "noise": {kind: noise[kind] / count for kind in sorted(noise)},
+        "named": sum(named) / count,
+        "relations": sum(one.caption.relation is not None for one in samples) / count,
+    }
     if said:
         shares["reference_relations"] = sum(reference.relation is not None for reference in said) / len(said)
     return shares
@@ -235,7 +282,17 @@ def _shares(samples: list[Sample]) -> dict[str, Any]:
 
 def _card(config: WorldConfig, folder: Path, key: str) -> dict[str, Any]:
     stats = {split: _read(folder / split / "stats.json") for split in SPLITS}
-    loose = {f"{split}/{name}": digest for split in SPLITS for name, digest in stats[split]["sha256"].items()
-             if not name.startswith("images/")}
-    return {"key": key, "edition": EDITION, "pillow": pillow_version, "config": asdict(config),
-            "splits": {split: stats[split]["shares"] for split in SPLITS}, "sha256": loose}
+    loose = {
+        f"{split}/{name}": digest
+        for split in SPLITS
+        for name, digest in stats[split]["sha256"].items()
+        if not name.startswith("images/")
+    }
+    return {
+        "key": key,
+        "edition": EDITION,
+        "pillow": pillow_version,
+        "config": asdict(config),
+        "splits": {split: stats[split]["shares"] for split in SPLITS},
+        "sha256": loose,
+    }

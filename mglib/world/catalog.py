@@ -14,12 +14,43 @@ STANDS = ("ground", "pole", "water", "sky")
 BACKDROPS = ("plain", "hills", "trees", "skyline", "night", "room", "tiles")
 PATTERNS = ("sand", "grass", "snow", "path", "road", "stones", "boards", "tiles")
 KINDS = (  # of phrases, each of which is asked for somewhere
-    "web", "web place", "web empty", "web relation", "again", "again empty", "filler", "reference",
-    "reference plain", "reference relation", "reference relation plain", "extra", "place sky", "place water",
-    "left of", "right of", "above", "below", "in front of", "behind")
+    "web",
+    "web place",
+    "web empty",
+    "web relation",
+    "again",
+    "again empty",
+    "filler",
+    "reference",
+    "reference plain",
+    "reference relation",
+    "reference relation plain",
+    "extra",
+    "place sky",
+    "place water",
+    "left of",
+    "right of",
+    "above",
+    "below",
+    "in front of",
+    "behind",
+)
 SLOTS = (  # what a phrase may have filled in
-    "objects", "bare", "tags", "plural", "posed", "first", "rest", "with_rest", "place", "noun", "a", "b",
-    "posed_a", "relation")
+    "objects",
+    "bare",
+    "tags",
+    "plural",
+    "posed",
+    "first",
+    "rest",
+    "with_rest",
+    "place",
+    "noun",
+    "a",
+    "b",
+    "posed_a",
+    "relation",
+)
 Colour = tuple[int, int, int]
 
 
@@ -129,8 +160,10 @@ class Catalog:
 
     @cached_property
     def _at_home(self) -> dict[str, tuple[Thing, ...]]:
-        return {setting.name: tuple(thing for thing in self.things if _may_be(thing, setting))
-                for setting in self.settings}
+        return {
+            setting.name: tuple(thing for thing in self.things if _may_be(thing, setting))
+            for setting in self.settings
+        }
 
 
 def _may_be(thing: Thing, setting: Setting) -> bool:
@@ -144,8 +177,12 @@ def load(folder: Path = FOLDER) -> Catalog:
     phrases: dict[str, tuple[tuple[str, int], ...]] = {}
     for kind, text, weight in _rows(folder / "phrases.csv", _phrase):
         phrases[kind] = (*phrases.get(kind, ()), (text, weight))
-    catalog = Catalog(tuple(_rows(folder / "objects.csv", _thing)), tuple(_rows(folder / "props.csv", _prop)),
-                      tuple(_rows(folder / "settings.csv", _setting)), phrases)
+    catalog = Catalog(
+        tuple(_rows(folder / "objects.csv", _thing)),
+        tuple(_rows(folder / "props.csv", _prop)),
+        tuple(_rows(folder / "settings.csv", _setting)),
+        phrases,
+    )
     _check(catalog, folder)
     return catalog
 
@@ -165,33 +202,52 @@ def _rows(path: Path, parse) -> list:
 
 def _thing(row: dict[str, str]) -> Thing:
     return Thing(
-        name=_filled(row, "name"), plural=_filled(row, "plural"), article=_filled(row, "article"),
-        coco=_filled(row, "coco"), coco_id=int(_number(row, "coco_id", 1, 90)),
-        supercategory=_filled(row, "supercategory"), glyph=_glyph(row), aspect=_number(row, "aspect", 0.1, 5),
+        name=_filled(row, "name"),
+        plural=_filled(row, "plural"),
+        article=_filled(row, "article"),
+        coco=_filled(row, "coco"),
+        coco_id=int(_number(row, "coco_id", 1, 90)),
+        supercategory=_filled(row, "supercategory"),
+        glyph=_glyph(row),
+        aspect=_number(row, "aspect", 0.1, 5),
         size=_number(row, "size", 0.1, 0.6),
         stands=_one_of(row, "stands", STANDS),
-        places=_list(_filled(row, "places")), verbs=_list(_filled(row, "verbs")),
-        split=_one_of(row, "split", ("train", "new")), synonyms=_list(row["synonyms"]),
-        mirror=_one_of(row, "mirror", ("yes", "no")) == "yes")
+        places=_list(_filled(row, "places")),
+        verbs=_list(_filled(row, "verbs")),
+        split=_one_of(row, "split", ("train", "new")),
+        synonyms=_list(row["synonyms"]),
+        mirror=_one_of(row, "mirror", ("yes", "no")) == "yes",
+    )
 
 
 def _prop(row: dict[str, str]) -> Prop:
     return Prop(
-        name=_filled(row, "name"), plural=_filled(row, "plural"), glyph=_glyph(row),
-        aspect=_number(row, "aspect", 0.1, 5), smallest=_number(row, "smallest", 0.03, 0.6),
+        name=_filled(row, "name"),
+        plural=_filled(row, "plural"),
+        glyph=_glyph(row),
+        aspect=_number(row, "aspect", 0.1, 5),
+        smallest=_number(row, "smallest", 0.03, 0.6),
         largest=_number(row, "largest", 0.03, 0.6),
         stands=_one_of(row, "stands", ("ground", "horizon", "sky", "wall")),
-        most=int(_number(row, "most", 1, 5)))
+        most=int(_number(row, "most", 1, 5)),
+    )
 
 
 def _setting(row: dict[str, str]) -> Setting:
     return Setting(
-        name=_filled(row, "name"), noun=_filled(row, "noun"), phrases=_list(_filled(row, "phrases")),
-        kinds=_list(_filled(row, "kinds")), sky=_gradient(row["sky"]),
-        water=_gradient(row["water"]) if row["water"] else None, ground=_gradient(row["ground"]),
-        horizon=_number(row, "horizon", 0.2, 0.8), shore=_number(row, "shore", 0.2, 0.8),
-        pattern=_one_of(row, "pattern", PATTERNS), backdrop=_one_of(row, "backdrop", BACKDROPS),
-        props=_list(_filled(row, "props")))
+        name=_filled(row, "name"),
+        noun=_filled(row, "noun"),
+        phrases=_list(_filled(row, "phrases")),
+        kinds=_list(_filled(row, "kinds")),
+        sky=_gradient(row["sky"]),
+        water=_gradient(row["water"]) if row["water"] else None,
+        ground=_gradient(row["ground"]),
+        horizon=_number(row, "horizon", 0.2, 0.8),
+        shore=_number(row, "shore", 0.2, 0.8),
+        pattern=_one_of(row, "pattern", PATTERNS),
+        backdrop=_one_of(row, "backdrop", BACKDROPS),
+        props=_list(_filled(row, "props")),
+    )
 
 
 def _phrase(row: dict[str, str]) -> tuple[str, str, int]:

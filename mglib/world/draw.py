@@ -72,8 +72,13 @@ def _paste(picture: Image.Image, stamp: Image.Image, item: Item, haze: Colour | 
     if item.mirrored:
         small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if haze:
-        small = Image.merge("RGBA", (*Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze),
-                                                  HAZE).split(), small.getchannel("A")))
+        small = Image.merge(
+            "RGBA",
+            (
+                *Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze), HAZE).split(),
+                small.getchannel("A"),
+            ),
+        )
     picture.paste(small, (x, y), small)
 
 
@@ -119,8 +124,10 @@ def _paint_setting(rng: Random, setting: Setting, size: int) -> Image.Image:
 
 
 def _tinted(pair: tuple[Colour, Colour], shift: tuple[int, ...]) -> tuple[Colour, Colour]:
-    return tuple(tuple(max(0, min(255, value + more)) for value, more in zip(colour, shift, strict=True))
-                 for colour in pair)
+    return tuple(
+        tuple(max(0, min(255, value + more)) for value, more in zip(colour, shift, strict=True))
+        for colour in pair
+    )
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
@@ -131,12 +138,15 @@ def mix(a: Colour, b: Colour, share: float) -> Colour:
 def _gradient(canvas: Image.Image, top: int, bottom: int, pair: tuple[Colour, Colour]) -> None:
     ramp = Image.linear_gradient("L").resize((1, bottom - top), Image.Resampling.BILINEAR)
     top_colour, bottom_colour = pair
-    bands = [ramp.point([round(a + (b - a) * v / 255) for v in range(256)])
-             for a, b in zip(top_colour, bottom_colour, strict=True)]
+    bands = [
+        ramp.point([round(a + (b - a) * v / 255) for v in range(256)])
+        for a, b in zip(top_colour, bottom_colour, strict=True)
+    ]
     canvas.paste(Image.merge("RGB", bands).resize((canvas.width, bottom - top)), (0, top))
 
 
 # Backdrops are painted between the sky and what stands before it; `line` is the horizon.
+
 
 def _plain(painter, rng, side, line, sky, ground) -> None:
     """Nothing but sky."""
@@ -201,6 +211,7 @@ def _tiles_wall(painter, rng, side, line, sky, ground) -> None:
 
 # Patterns are painted on the ground; `line` is where it begins.
 
+
 def _waves(painter, rng, side, line, end, water) -> None:
     for _ in range(26):
         x, y, long = rng.randrange(side), rng.randint(line + 4, max(line + 5, end - 6)), rng.randint(14, 60)
@@ -235,8 +246,10 @@ def _snow(painter, rng, side, line, ground) -> None:
 
 def _path(painter, rng, side, line, ground) -> None:
     middle, foot = side // 2 + rng.randint(-90, 90), side // 2 + rng.randint(-60, 60)
-    painter.polygon(((middle - 14, line), (middle + 14, line), (foot + 150, side), (foot - 150, side)),
-                    fill=mix(ground[0], (238, 214, 170), 0.75))
+    painter.polygon(
+        ((middle - 14, line), (middle + 14, line), (foot + 150, side), (foot - 150, side)),
+        fill=mix(ground[0], (238, 214, 170), 0.75),
+    )
     _grass(painter, rng, side, line, ground)
 
 
@@ -286,7 +299,22 @@ def _tiles(painter, rng, side, line, ground) -> None:
         painter.line((top, line, x, side), fill=dark, width=2)
 
 
-BACKDROPS = {"plain": _plain, "hills": _hills, "trees": _trees, "skyline": _skyline, "night": _night,
-             "room": _room, "tiles": _tiles_wall}
-PATTERNS = {"sand": _sand, "grass": _grass, "snow": _snow, "path": _path, "road": _road, "stones": _stones,
-            "boards": _boards, "tiles": _tiles}
+BACKDROPS = {
+    "plain": _plain,
+    "hills": _hills,
+    "trees": _trees,
+    "skyline": _skyline,
+    "night": _night,
+    "room": _room,
+    "tiles": _tiles_wall,
+}
+PATTERNS = {
+    "sand": _sand,
+    "grass": _grass,
+    "snow": _snow,
+    "path": _path,
+    "road": _road,
+    "stones": _stones,
+    "boards": _boards,
+    "tiles": _tiles,
+}

@@ -23,8 +23,14 @@ MOST_HIDDEN = 0.24  # of an object's box, by the boxes of what is nearer
 FARTHEST_SCALE = 0.74  # of an object's natural size, at the far end of the ground
 SMALLEST = 0.16  # longer side of any object as a share of the picture, so that it can be recognised
 PROP_SHARE = 0.7  # of the pictures of a setting show each of its props
-INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above",
-           "in front of": "behind", "behind": "in front of"}
+INVERSE = {
+    "left of": "right of",
+    "right of": "left of",
+    "above": "below",
+    "below": "above",
+    "in front of": "behind",
+    "behind": "in front of",
+}
 
 
 @dataclass(frozen=True)
@@ -86,13 +92,18 @@ def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str
     Each pair is in the catalog's order. Raises ValueError if fewer pairs can meet than are asked for.
     """
     order = {name: place for place, name in enumerate(catalog.names("train"))}
-    meet = {pair for setting in catalog.settings
-            for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)}
+    meet = {
+        pair
+        for setting in catalog.settings
+        for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)
+    }
     left = sorted(meet, key=lambda pair: (order[pair[0]], order[pair[1]]))
     wanted = round(config.new_pair_share * len(order) * (len(order) - 1) / 2)
     if wanted > len(left):
-        raise ValueError(f"new_pair_share asks for {wanted} pairs of objects, but only {len(left)} can meet; "
-                         "lower the share or widen the objects' places.")
+        raise ValueError(
+            f"new_pair_share asks for {wanted} pairs of objects, but only {len(left)} can meet; "
+            "lower the share or widen the objects' places."
+        )
     Random(f"{config.seed}/new_pairs").shuffle(left)
     chosen: set[tuple[str, str]] = set()
     times = dict.fromkeys(order, 0)
@@ -119,9 +130,15 @@ def sample(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Sce
         objects = _place_all(rng, things, setting, config.size)
         if objects is not None:
             break
-    return Scene(image_id(split, index), config.size, setting.name, objects,
-                 _scenery(rng, catalog, setting, objects, config.size),
-                 relations(objects, config.size, catalog), rng.randrange(2**32))
+    return Scene(
+        image_id(split, index),
+        config.size,
+        setting.name,
+        objects,
+        _scenery(rng, catalog, setting, objects, config.size),
+        relations(objects, config.size, catalog),
+        rng.randrange(2**32),
+    )
 
 
 def _cast(rng: Random, config: WorldConfig, catalog: Catalog, split: str) -> tuple[Setting, list[Thing]]:
@@ -132,10 +149,14 @@ def _cast(rng: Random, config: WorldConfig, catalog: Catalog, split: str) -> tup
     else:
         names = rng.choices(*_likely(catalog, "new" if split == "test_new_objects" else "train"))
     first = [catalog.thing(name) for name in names]
-    setting = rng.choice([place for place in catalog.settings
-                          if all(thing in catalog.at_home(place) for thing in first)])
-    others = [thing for thing in catalog.at_home(setting)
-              if thing not in first and (thing.split == "train" or split == "test_new_objects")]
+    setting = rng.choice(
+        [place for place in catalog.settings if all(thing in catalog.at_home(place) for thing in first)]
+    )
+    others = [
+        thing
+        for thing in catalog.at_home(setting)
+        if thing not in first and (thing.split == "train" or split == "test_new_objects")
+    ]
     rng.shuffle(others)
     things = first
     for thing in others:
@@ -202,8 +223,9 @@ def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
     return max(0, width) * max(0, height)
 
 
-def _scenery(rng: Random, catalog: Catalog, setting: Setting, objects: tuple[Item, ...],
-             size: int) -> tuple[Item, ...]:
+def _scenery(
+    rng: Random, catalog: Catalog, setting: Setting, objects: tuple[Item, ...], size: int
+) -> tuple[Item, ...]:
     """Choose the props behind the objects, as many of each as find a place where they can be seen."""
     afloat = [item for item in objects if catalog.thing(item.name).stands == "water"]
     items: list[Item] = []
@@ -213,8 +235,9 @@ def _scenery(rng: Random, catalog: Catalog, setting: Setting, objects: tuple[Ite
             for _ in range(4):
                 item = _place_prop(rng, prop, setting, size)
                 area = item.box[2] * item.box[3]
-                if (sum(overlap(item.box, other.box) for other in objects) <= MOST_HIDDEN * area
-                        and not any(overlap(item.box, other.box) for other in (*afloat, *items))):
+                if sum(overlap(item.box, other.box) for other in objects) <= MOST_HIDDEN * area and not any(
+                    overlap(item.box, other.box) for other in (*afloat, *items)
+                ):
                     items.append(item)
                     break
     return tuple(sorted(items, key=lambda item: -item.depth))

@@ -75,8 +75,9 @@ def web_caption(config: WorldConfig, catalog: Catalog, scene: Scene, split: str,
     return Caption(text, noise, named, relation if whole else None)
 
 
-def references(config: WorldConfig, catalog: Catalog, scene: Scene, split: str,
-               index: int) -> list[Reference]:
+def references(
+    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
+) -> list[Reference]:
     """Write five different references of picture `index` of `split`."""
     rng = stream(config, split, index, "references")
     written: dict[str, Reference] = {}
@@ -101,8 +102,9 @@ def _draw_noise(rng: Random, config: WorldConfig) -> str:
     return rng.choices(NOISE, [1 - sum(shares), *shares])[0]
 
 
-def _another(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str,
-             index: int) -> Scene:
+def _another(
+    rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
+) -> Scene:
     """Return another picture of the split, with other objects if a few tries find one."""
     count = getattr(config, split)
     for _ in range(8):
@@ -112,8 +114,9 @@ def _another(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, s
     return other
 
 
-def _notice(rng: Random, scene: Scene, catalog: Catalog, weights: dict[int, tuple[int, ...]],
-            hidden: list[str]) -> list[str]:
+def _notice(
+    rng: Random, scene: Scene, catalog: Catalog, weights: dict[int, tuple[int, ...]], hidden: list[str]
+) -> list[str]:
     """Choose which objects are named: how many by `weights`, which by their size and nearness."""
     left = [item for item in scene.objects if item.name not in hidden]
     if not left:
@@ -134,8 +137,9 @@ def _phrase(rng: Random, catalog: Catalog, kind: str, few: bool = False) -> str:
     return rng.choices([text for text, _ in choices], [weight for _, weight in choices])[0]
 
 
-def _fill(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str],
-          stated: Relation | None = None) -> str:
+def _fill(
+    rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str], stated: Relation | None = None
+) -> str:
     """Fill the slots of a phrase; `stated` fills {a}, {b} and {relation}."""
     # What is on the ground comes first and tells the place: "on the grass" is not said of a kite alone.
     things = sorted(map(catalog.thing, names), key=lambda thing: STANDS.index(thing.stands))
@@ -144,14 +148,24 @@ def _fill(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[st
         phrases = [thing.phrase for thing in things]
         rest = join(phrases[1:]) if len(things) > 1 else ""
         bare = [thing.name for thing in things]
-        slots |= {"objects": join(phrases), "bare": join(bare), "tags": ", ".join(bare),
-                  "plural": join([thing.plural for thing in things]),
-                  "first": phrases[0], "posed": f"{phrases[0]} {rng.choice(things[0].verbs)}",
-                  "rest": rest, "with_rest": rest and f" with {rest}"}
+        slots |= {
+            "objects": join(phrases),
+            "bare": join(bare),
+            "tags": ", ".join(bare),
+            "plural": join([thing.plural for thing in things]),
+            "first": phrases[0],
+            "posed": f"{phrases[0]} {rng.choice(things[0].verbs)}",
+            "rest": rest,
+            "with_rest": rest and f" with {rest}",
+        }
     if stated:
         a, b = catalog.thing(stated.subject), catalog.thing(stated.object)
-        slots |= {"a": a.phrase, "b": b.phrase, "posed_a": f"{a.phrase} {rng.choice(a.verbs)}",
-                  "relation": _phrase(rng, catalog, stated.predicate)}
+        slots |= {
+            "a": a.phrase,
+            "b": b.phrase,
+            "posed_a": f"{a.phrase} {rng.choice(a.verbs)}",
+            "relation": _phrase(rng, catalog, stated.predicate),
+        }
     return text.format(**slots)
 
 
@@ -163,8 +177,9 @@ def _place(rng: Random, scene: Scene, catalog: Catalog, things: list[Thing]) -> 
     return rng.choice(setting.phrases)
 
 
-def _say_plainly(rng: Random, scene: Scene, catalog: Catalog,
-                 names: list[str]) -> tuple[str, Relation | None]:
+def _say_plainly(
+    rng: Random, scene: Scene, catalog: Catalog, names: list[str]
+) -> tuple[str, Relation | None]:
     among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
     stated = rng.choice(among) if among and rng.random() < RELATION_SHARE else None
     if stated:
@@ -193,7 +208,7 @@ def _clip(rng: Random, text: str) -> str:
     words = text.split()
     if len(words) == 1:
         return text + "..."
-    kept = words[:max(1, rng.randint(len(words) // 2, len(words) - 1))]
+    kept = words[: max(1, rng.randint(len(words) // 2, len(words) - 1))]
     return " ".join(kept).rstrip(",-:|") + rng.choice(("", "...", " ..."))
 
 
@@ -202,7 +217,7 @@ def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Reference:
     names = list(everyone)
     rng.shuffle(names)
     if len(everyone) > 1 and rng.random() < 0.35:
-        names = names[:rng.randint(1, len(names) - 1)]
+        names = names[: rng.randint(1, len(names) - 1)]
     among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
     stated = rng.choice(among) if among and rng.random() < 0.7 else None
     kind = "reference relation" if stated else "reference"

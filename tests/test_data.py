@@ -1,0 +1,237 @@
+"""Web shards and COCO files on disk, and what a training makes of them."""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image, ImageFile
+
+from mglib.data import coco, shards
+from mglib.data.splits import Pairs, annotated_split, web_split
+from mglib.data.text import clean_caption
+
+COLOURS = ("red", "green", "blue")
+
+
+def jpeg(colour, size=(32, 24)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def write_shard(path, samples):
+    """Write a tar as img2dataset does: NNNNNNNNN.jpg, .json and .txt of each sample, one after the other."""
+    with tarfile.open(path, "w") as tar:
+        for key, picture, caption in samples:
+            about = {"caption": caption, "key": key, "status": "success", "width": 32, "height": 24}
+            parts = {"jpg": picture, "json": json.dumps(about).encode(), "txt": caption.encode()}
+            for extension, content in parts.items():
+                entry = tarfile.TarInfo(f"{key}.{extension}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+
+
+@pytest.fixture
+def web(tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    rows = [(f"00000000{n}", jpeg(colour), f"A {colour} WALL!") for n, colour in enumerate(COLOURS)]
+    write_shard(folder / "00001.tar", rows[2:])
+    write_shard(folder / "00000.tar", rows[:2])
+    return folder
+
+
+# --- captions ---
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("A Dog", "a dog"),
+        ('Look: "the dog" (again)! #wow; ~50*', "look the dog again wow 50"),
+        ("  two   spaces\nand a line ", "two spaces and a line"),
+        ("well-lit, isn't it?", "well-lit, isn't it?"),  # these signs stay
+        ("e.g. this", "e g this"),
+        ("...", ""),
+    ],
+)
+def test_captions_are_cleaned_as_in_the_official_code(raw, clean):
+    assert clean_caption(raw) == clean
+
+
+def test_a_caption_keeps_fifty_words():
+    words = [f"w{number}" for number in range(60)]
+    assert clean_caption(" ".join(words)).split() == words[:50]
+    assert clean_caption(" ".join(words[:50])).split() == words[:50]
+
+
+# --- shards ---
+
+
+def test_shards_are_read_in_order(web):
+    files = shards.shards(web)
+    assert [file.name for file in files] == ["00000.tar", "00001.tar"]
+    found = shards.captions(files)
+    assert found == [(f"A {colour} WALL!", hashlib.sha256(jpeg(colour)).hexdigest()) for colour in COLOURS]
+    pictures = list(shards.images(files))
+    assert [picture.mode for picture in pictures] == ["RGB"] * 3
+    assert [max(range(3), key=picture.getpixel((9, 9)).__getitem__) for picture in pictures] == [0, 1, 2]
+
+
+def test_a_folder_without_shards_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no \.tar shards in .*Build the small world"):
+        shards.shards(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"no picture", jpeg("red")[:-200], b""], ids=["foreign", "cut", "empty"])
+def test_a_broken_picture_is_named_and_not_passed_over(tmp_path, content):
+    write_shard(tmp_path / "00000.tar", [("000000000", jpeg("red"), "a"), ("000000001", content, "b")])
+    pictures = shards.images(shards.shards(tmp_path))
+    next(pictures)
+    with pytest.raises(OSError, match=r"Picture 000000001 of .*00000\.tar is broken"):
+        next(pictures)
+
+
+def test_no_import_turns_broken_pictures_into_good_ones():
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_a_web_split_has_cleaned_captions_hashes_and_pictures(web):
+    split = web_split(web)
+    assert split.name == "train" and len(split) == 3
+    assert split.captions == ("a red wall", "a green wall", "a blue wall")
+    assert split.hashes == tuple(hashlib.sha256(jpeg(colour)).hexdigest() for colour in COLOURS)
+    assert [picture.size for picture in split.images()] == [(32, 24)] * 3
+    assert len(list(split.images())) == 3  # a new pass each time
+    assert [picture.getpixel((0, 0)) for picture in split.first(2)] == [
+        picture.getpixel((0, 0)) for picture, _ in zip(split.images(), range(2), strict=False)
+    ]
+    assert split.references == () and split.objects == ()
+
+
+def test_a_split_is_named_by_its_pictures_and_their_order(web):
+    split = web_split(web)
+    assert split.key() == web_split(web).key() == replace(split, captions=("a", "b", "c")).key()
+    assert split.key() != replace(split, hashes=split.hashes[::-1]).key()
+
+
+# --- COCO ---
+
+
+def write_coco(folder, **changes):
+    """Write a folder of two pictures, 7 and 3, in COCO's formats; `changes` replace whole files."""
+    (folder / "images").mkdir(parents=True)
+    pictures = [{"id": number, "file_name": f"{number}.jpg"} for number in (7, 3)]
+    for picture, colour in zip(pictures, COLOURS, strict=False):
+        (folder / "images" / picture["file_name"]).write_bytes(jpeg(colour))
+    files = {
+        "captions": {
+            "images": pictures,
+            "annotations": [
+                {"id": 1, "image_id": 3, "caption": "Two dogs."},
+                {"id": 2, "image_id": 7, "caption": "A bus."},
+                {"id": 3, "image_id": 3, "caption": "Dogs, two of them."},
+            ],
+        },
+        "instances": {
+            "images": pictures,
+            "annotations": [
+                {"id": 1, "image_id": 3, "category_id": 18},
+                {"id": 2, "image_id": 3, "category_id": 18},
+                {"id": 3, "image_id": 3, "category_id": 6},
+            ],
+            "categories": [{"id": 18, "name": "dog"}, {"id": 6, "name": "bus"}],
+        },
+        "web_captions": {
+            "images": pictures,
+            "annotations": [
+                {"id": 1, "image_id": 7, "caption": "BUS!!!"},
+                {"id": 2, "image_id": 3, "caption": "my dogs :)"},
+            ],
+        },
+        **changes,
+    }
+    for name, value in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+def read(folder):
+    return coco.read_coco(folder / "images", folder / "captions.json", folder / "instances.json")
+
+
+def test_captions_and_objects_are_joined_by_picture(tmp_path):
+    three, seven = read(write_coco(tmp_path / "val"))
+    assert (three.id, seven.id) == (3, 7)
+    assert three.captions == ("Two dogs.", "Dogs, two of them.") and seven.captions == ("A bus.",)
+    assert three.objects == {"dog", "bus"} and seven.objects == frozenset()
+    assert three.open().getpixel((9, 9))[1] > 100  # green, the second picture that was written
+
+
+def test_an_annotated_split_has_everything_in_the_order_of_ids(tmp_path):
+    split = annotated_split(write_coco(tmp_path / "val"))
+    assert split.name == "val"
+    assert split.captions == ("my dogs", "bus")
+    assert split.references == (("Two dogs.", "Dogs, two of them."), ("A bus.",))
+    assert split.objects == ({"dog", "bus"}, frozenset())
+    assert split.hashes == tuple(hashlib.sha256(jpeg(colour)).hexdigest() for colour in ("green", "red"))
+    assert [max(range(3), key=picture.getpixel((9, 9)).__getitem__) for picture in split.images()] == [1, 0]
+
+
+def test_a_picture_without_a_caption_is_named(tmp_path):
+    captions = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": []}
+    with pytest.raises(ValueError, match=r"captions\.json: 1 pictures have no caption, the first is 7"):
+        read(write_coco(tmp_path / "val", captions=captions))
+
+
+def test_a_picture_without_a_web_caption_is_named(tmp_path):
+    web = {"images": [], "annotations": [{"image_id": 7, "caption": "bus"}]}
+    with pytest.raises(ValueError, match=r"web_captions\.json.* 3"):
+        annotated_split(write_coco(tmp_path / "val", web_captions=web))
+
+
+@pytest.mark.parametrize("value", [[], {}, {"images": []}, {"annotations": []}, "text"])
+def test_a_file_of_another_shape_is_named(tmp_path, value):
+    with pytest.raises(ValueError, match=r"captions\.json is not a COCO file: .*`images` and `annotations`"):
+        read(write_coco(tmp_path / "val", captions=value))
+
+
+def test_instances_without_categories_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"instances\.json .*categories"):
+        read(write_coco(tmp_path / "val", instances={"images": [], "annotations": []}))
+
+
+def test_a_torn_file_is_named(tmp_path):
+    folder = write_coco(tmp_path / "val")
+    (folder / "captions.json").write_text('{"images": ')
+    with pytest.raises(ValueError, match=r"captions\.json is not JSON"):
+        read(folder)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    folder = write_coco(tmp_path / "val")
+    (folder / "instances.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"instances\.json is missing: build the small world"):
+        read(folder)
+
+
+# --- pairs ---
+
+
+def test_features_and_captions_must_be_as_many():
+    with pytest.raises(ValueError, match="2 pictures but 1 captions: compute the features again"):
+        Pairs("tokens", [torch.zeros(2), torch.zeros(2)], ["a"])
+
+
+def test_pairs_are_stacked_and_their_captions_laid_out():
+    pairs = Pairs("queries", list(torch.arange(6.0).reshape(3, 2)), ["a", "b", "c"])
+    assert len(pairs) == 3 and pairs[1][1] == "b"
+    collate = pairs.collate(lambda captions: {"ids": torch.tensor([ord(caption) for caption in captions])})
+    batch = collate([pairs[2], pairs[0]])
+    assert batch["queries"].tolist() == [[4.0, 5.0], [0.0, 1.0]]
+    assert batch["ids"].tolist() == [ord("c"), ord("a")]
+    assert set(batch) == {"queries", "ids"}

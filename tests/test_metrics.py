@@ -1,0 +1,223 @@
+"""The measures, each worked out by hand on captions short enough to check."""
+
+import random
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from mglib.metrics import Vocabulary, derangement, faults, mean, object_scores, ratio, recall_at, words
+
+CSV = """name,plural,synonyms
+dog,dogs,puppy
+hot dog,hot dogs,
+bear,bears,
+teddy bear,teddy bears,teddy
+bus,buses,coach
+person,people,man|woman
+traffic light,traffic lights,stoplight
+truck,trucks,lorry
+bowl,bowls,dish
+cup,cups,mug
+"""
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    file = tmp_path_factory.mktemp("vocabulary") / "objects.csv"
+    file.write_text(CSV, encoding="utf-8")
+    return Vocabulary.read(file)
+
+
+# --- mentions ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A dog eats a hot dog.", ["dog", "hot dog"]),
+        ("A teddy bear beside a bear", ["teddy bear", "bear"]),
+        ("two buses and a coach", ["bus", "bus"]),
+        ("people near traffic lights", ["person", "traffic light"]),
+        ("a man, a woman and a person", ["person", "person", "person"]),
+        ("a traffic-light", ["traffic light"]),
+        ("a traffic\nlight", ["traffic light"]),
+        ("hot dogs", ["hot dog"]),
+        ("mugs and a TEDDY!", ["cup", "teddy bear"]),
+        ("dog dog dog", ["dog", "dog", "dog"]),
+        ("hot dog dog", ["hot dog", "dog"]),
+        ("it is hot, dogged, busy and unbearable", []),
+        ("traffic", []),
+        ("the traffic", []),
+        ("", []),
+    ],
+)
+def test_objects_are_found_by_all_their_names(vocabulary, text, expected):
+    assert vocabulary.mentions(text) == expected
+
+
+@pytest.mark.parametrize("text", ["the dog's bowl", "a 'dog' in a bowl", "the dogs' bowl", "a dog’s bowl"])
+def test_an_apostrophe_hides_no_object(vocabulary, text):
+    assert vocabulary.mentions(text) == ["dog", "bowl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("lorries", "truck"),
+        ("puppies", "dog"),
+        ("dishes", "bowl"),
+        ("coaches", "bus"),
+        ("teddies", "teddy bear"),
+    ],
+)
+def test_the_plurals_of_synonyms_follow_english_spelling(vocabulary, text, name):
+    assert vocabulary.mentions(text) == [name]
+
+
+def test_the_studys_vocabulary_knows_men_and_women():
+    from mglib.paths import ROOT
+
+    study = Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+    assert study.mentions("two men and three women") == ["person", "person"]
+
+
+def test_a_hyphen_separates_words():
+    assert words("A well-lit T-junction, 2 o'clock")[:4] == ["a", "well", "lit", "t"]
+
+
+# --- scores ---
+
+
+def test_hallucinations_are_pooled_over_mentions(vocabulary):
+    answers = ["a dog, a dog and a bus", "a bear", "nothing at all"]
+    truths = [{"dog", "cup"}, {"bear"}, {"truck"}]
+    scores = object_scores(answers, truths, vocabulary)
+    assert scores["chair_i"].value == pytest.approx(1 / 4)  # bus, of dog dog bus bear
+    assert scores["mention_precision"].value == pytest.approx(2 / 3)  # dog bear, of dog bus bear
+    assert scores["mention_recall"].value == pytest.approx(2 / 4)  # dog bear, of dog cup bear truck
+    assert {estimate.n for estimate in scores.values()} == {3}
+
+
+def test_a_hallucination_counts_each_time_it_is_mentioned(vocabulary):
+    scores = object_scores(["a bus, a bus, a coach and a dog"], [{"dog"}], vocabulary)
+    assert scores["chair_i"].value == pytest.approx(3 / 4)
+    assert scores["mention_precision"].value == pytest.approx(1 / 2)
+
+
+def test_true_and_silent_answers_hallucinate_nothing(vocabulary):
+    assert object_scores(["a dog"], [{"dog"}], vocabulary)["chair_i"].value == 0
+    silent = object_scores(["hm", ""], [{"dog"}, {"bus"}], vocabulary)
+    assert silent["chair_i"] is None and silent["mention_precision"] is None
+    assert silent["mention_recall"].value == 0
+
+
+def test_as_many_answers_as_pictures_are_needed(vocabulary):
+    with pytest.raises(ValueError):
+        object_scores(["a dog", "a bus"], [{"dog"}], vocabulary)
+
+
+# --- intervals ---
+
+
+def test_a_ratio_is_pooled_and_lies_in_its_interval():
+    source = random.Random(0)
+    for n in (5, 30, 200):
+        below = [source.randint(1, 6) for _ in range(n)]
+        above = [source.randint(0, most) for most in below]
+        estimate = ratio(above, below)
+        assert estimate.value == pytest.approx(sum(above) / sum(below))
+        assert 0 <= estimate.low < estimate.value < estimate.high <= 1
+        assert estimate.n == n
+
+
+def test_the_interval_is_that_of_the_normal_approximation_for_many_pictures():
+    estimate = mean([1.0] * 300 + [0.0] * 700)
+    assert estimate.low == pytest.approx(0.3 - 1.96 * (0.21 / 1000) ** 0.5, abs=3e-3)
+    assert estimate.high == pytest.approx(0.3 + 1.96 * (0.21 / 1000) ** 0.5, abs=3e-3)
+
+
+def test_pictures_are_drawn_whole():
+    """One picture with all the mentions leaves more doubt than as many mentions in as many pictures."""
+    spread = ratio([1, 0] * 20, [1, 1] * 20)
+    lumped = ratio([20, *[0] * 4], [20, *[5] * 4])
+    assert lumped.high - lumped.low > 2 * (spread.high - spread.low)
+
+
+def test_more_pictures_give_a_narrower_interval():
+    widths = []
+    for n in (10, 100, 1000):
+        estimate = mean([1.0, 0.0] * (n // 2))
+        widths.append(estimate.high - estimate.low)
+    assert widths[0] > 2 * widths[1] > 4 * widths[2]
+
+
+def test_where_nothing_was_counted_there_is_no_ratio():
+    assert ratio([0, 0], [0, 0]) is None and ratio([], []) is None and mean([]) is None
+
+
+def test_intervals_are_drawn_from_their_seed_alone():
+    values = [0.0, 1.0, 3.0, 7.0, 2.0]
+    assert mean(values) == mean(values)
+    assert ratio(values, [1] * 5, seed=1) != ratio(values, [1] * 5, seed=2)
+    assert all(isinstance(value, (float, int)) for value in asdict(mean(values)).values())
+
+
+def test_a_mean_is_the_mean():
+    assert mean([1.0, 2.0, 6.0]).value == pytest.approx(3)
+
+
+# --- retrieval ---
+
+
+def test_a_hit_is_a_correct_column_among_the_k_most_similar():
+    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.1, 0.5, 0.9]])
+    correct = torch.eye(3, dtype=torch.bool)
+    assert recall_at(similarity, correct, 1) == [1, 0, 1]
+    assert recall_at(similarity, correct, 2) == [1, 1, 1]
+
+
+def test_one_of_several_correct_columns_suffices():
+    similarity = torch.tensor([[0.1, 0.2, 0.9, 0.3], [0.9, 0.2, 0.1, 0.3]])
+    correct = torch.tensor([[True, False, True, False], [False, True, False, True]])
+    assert recall_at(similarity, correct, 1) == [1, 0]
+    assert recall_at(similarity, correct, 2) == [1, 1]
+
+
+# --- faults ---
+
+
+@pytest.mark.parametrize(
+    ("text", "on_topic", "expected"),
+    [
+        ("A dog sits on the grass.", True, set()),
+        ("A dog sits on the grass! Is it wet?", True, set()),
+        ('It says "stop."', True, set()),
+        ("A dog. A cat. A dog.", True, {"repetition"}),
+        ("A DOG runs. a dog runs.", True, {"repetition"}),
+        ("a red bus and a " * 3 + "tree.", True, {"repetition"}),
+        ("a red bus and a red bus and a tree.", True, set()),
+        ("A dog sits on the", True, {"fragment"}),
+        ("A dog.", True, {"fragment"}),
+        ("", False, {"fragment", "drift"}),
+        ("   \n", True, {"fragment"}),
+        ("The weather is nice today.", False, {"drift"}),
+        ("the the the the the the the", False, {"repetition", "fragment", "drift"}),
+    ],
+)
+def test_faults_are_seen(text, on_topic, expected):
+    assert faults(text, on_topic) == expected
+
+
+# --- the shuffled-picture control ---
+
+
+@pytest.mark.parametrize("n", range(2, 51))
+def test_a_derangement_moves_everything_and_loses_nothing(n):
+    order = derangement(n)
+    assert sorted(order) == list(range(n))
+    assert all(place != item for place, item in enumerate(order))
+
+
+def test_derangements_differ_by_seed_alone():
+    assert derangement(20, seed=3) == derangement(20, seed=3) != derangement(20, seed=4)
