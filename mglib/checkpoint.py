@@ -59,9 +59,15 @@ def restore(module: nn.Module, path: Path) -> dict[str, Any]:
     return about
 
 
+def in_order(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    """Return the trained parameters by name, in the order in which the optimizer numbers them."""
+    names = {id(parameter): name for name, parameter in trainable(module).items()}
+    return {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
+
+
 def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, step: int) -> None:
     """Write everything that a training needs to go on after `step` steps as if it had never stopped."""
-    names = list(trainable(module))
+    names = list(in_order(module, optimizer))
     state = {f"model.{name}": parameter for name, parameter in trainable(module).items()}
     for index, values in optimizer.state_dict()["state"].items():
         state |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in values.items()}
@@ -72,7 +78,12 @@ def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, 
 def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Put a stored training state back; returns the number of steps that were done."""
     state, about = load_weights(path)
-    own = trainable(module)
+    own = in_order(module, optimizer)
+    stored = {name: state.get(f"model.{name}") for name in own}
+    if any(value is None or value.shape != own[name].shape for name, value in stored.items()):
+        raise ValueError(
+            f"{path} holds a training state of another model: delete it and run the same command again."
+        )
     optimizer_state: dict[int, dict[str, Tensor]] = {}
     for index, (name, parameter) in enumerate(own.items()):
         with torch.no_grad():

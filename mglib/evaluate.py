@@ -82,9 +82,10 @@ def retrieval(
     a reference when its picture is; each reference's result counts within its picture. Deviation from BLIP-2:
     no second ranking of the best by the matching head.
     """
+    device = representation.positions.weight.device
     images = torch.cat(
         [
-            representation.encode_image(representation.qformer(torch.stack(rows)))
+            representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
             for rows in in_lists(tokens, batch_size)
         ]
     )  # (P, Q, E)
@@ -93,7 +94,9 @@ def retrieval(
     encoded = []
     for rows in in_lists(texts, batch_size):
         batch = text_batch(tokenizer, rows, max_text)
-        encoded.append(representation.encode_text(batch["text"], batch["text_mask"]))
+        encoded.append(
+            representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
+        )
     words = torch.cat(encoded)  # (R, E)
     similarity = torch.einsum("pqe,re->prq", images, words).amax(-1)  # (P, R)
     correct = torch.arange(len(images)).unsqueeze(1) == owner  # (P, R)

@@ -47,6 +47,20 @@ def in_lists(items: Iterable, size: int) -> Iterator[list]:
         yield part
 
 
+def read_index(index: Path, what: str) -> dict[str, str]:
+    """Return the digests of the finished files; none where the index is absent or damaged."""
+    if not index.exists():
+        return {}
+    try:
+        digests = json.loads(index.read_text())
+    except ValueError:
+        digests = None
+    if isinstance(digests, dict):
+        return digests
+    print(f"{what}: index.json is damaged and everything is computed again.")
+    return {}
+
+
 def damaged(file: Path, digests: dict[str, str]) -> bool:
     """Tell whether a finished file is not what it was when it was written."""
     return file.name in digests and (not file.exists() or sha256(file) != digests[file.name])
@@ -68,7 +82,7 @@ def cached(
     told of and made again; an interrupted run goes on at its last finished file.
     """
     index = folder / "index.json"
-    digests = json.loads(index.read_text()) if index.exists() else {}
+    digests = read_index(index, what)
     files = [folder / f"{number:05d}.npy" for number in range((count + CHUNK - 1) // CHUNK)]
     for file in files:
         if damaged(file, digests):

@@ -92,7 +92,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     )
     names = list(dict.fromkeys(name for group in table.values() for name in group))
     colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
-    place, ticks = 0.0, []
+    place, ticks, labelled = 0.0, [], set()
     for group, estimates in table.items():
         ticks.append((place + (len(estimates) - 1) / 2, group))
         for name, estimate in estimates.items():
@@ -102,8 +102,9 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
                 place,
                 "o",
                 color=colours[name],
-                label=name if group == next(iter(table)) else "",
+                label="" if name in labelled else name,
             )
+            labelled.add(name)
             place += 1
         place += 0.8
     ax.set_yticks([tick for tick, _ in ticks], [group for _, group in ticks])

@@ -66,7 +66,7 @@ class Vocabulary:
         names = {}
         for row in rows:
             synonyms = [synonym for synonym in row["synonyms"].split("|") if synonym]
-            names[row["name"]] = [row["plural"], *synonyms, *(f"{synonym}s" for synonym in synonyms)]
+            names[row["name"]] = [row["plural"], *synonyms, *map(plural, synonyms)]
         return cls(names)
 
     def mentions(self, text: str) -> list[str]:
@@ -87,9 +87,18 @@ class Vocabulary:
         return found
 
 
+def plural(word: str) -> str:
+    """Spell the regular English plural; and that of man and woman."""
+    if word.endswith("man"):
+        return word[:-2] + "en"
+    if re.search(r"(s|x|z|ch|sh)$", word):
+        return word + "es"
+    return re.sub(r"(?<=[^aeiou])y$", "ie", word) + "s"
+
+
 def words(text: str) -> list[str]:
-    """Split into lower-case words; a hyphen separates."""
-    return re.findall(r"[a-z0-9']+", text.lower())
+    """Split into lower-case words; a hyphen or an apostrophe separates."""
+    return re.findall(r"[a-z0-9]+", text.lower())
 
 
 def object_scores(

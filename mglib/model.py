@@ -39,6 +39,11 @@ class MiniGPT4(nn.Module):
         """Put the projected queries into their slots among the embedded words: (B, T, D_l)."""
         visual = self.projection(self.queries(batch).to(self.projection.weight.dtype))  # (B, Q, D_l)
         words = self.language.embed(batch["ids"])  # (B, T, D_l)
+        if (batch["slots"].sum(1) != visual.shape[1]).any():
+            raise ValueError(
+                f"Every question needs exactly one picture, {visual.shape[1]} visual tokens: put "
+                "prompts.IMAGE into it once."
+            )
         slots = batch["slots"].unsqueeze(-1)  # (B, T, 1)
         return words.masked_scatter(slots, visual.to(words.dtype))  # (B, T, D_l)
 

@@ -221,10 +221,10 @@ class Representation(nn.Module):
         """
         B = len(text)
         chosen = torch.arange(0, B, 4, device=text.device)
-        weights = similarity.softmax(1)[chosen].scatter(1, chosen.unsqueeze(1), 0.0) + 1e-9
-        weights = weights.scatter(1, chosen.unsqueeze(1), 0.0)
+        swap_text = torch.arange(len(chosen), device=text.device) % 2 == 0  # else the picture is swapped
+        closeness = torch.where(swap_text.unsqueeze(1), similarity[chosen], similarity.T[chosen])
+        weights = (closeness.softmax(1) + 1e-9).scatter(1, chosen.unsqueeze(1), 0.0)
         negative = weights.multinomial(1).squeeze(1)  # (B / 4,)
-        swap_text = torch.arange(len(chosen), device=text.device) % 2 == 0
         pictures = torch.cat([chosen, torch.where(swap_text, chosen, negative)])
         texts = torch.cat([chosen, torch.where(swap_text, negative, chosen)])
         logits = self.match_logits(seen[pictures], text[texts], text_mask[texts])

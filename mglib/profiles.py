@@ -38,10 +38,10 @@ MINI = Profile(
             )
         ),
         representation=TrainConfig(
-            steps=150, batch_size=64, lr=1e-3, min_lr=1e-4, warmup_steps=20, clip=1.0, save_every=50
+            steps=220, batch_size=64, lr=6e-4, min_lr=6e-5, warmup_steps=30, save_every=50
         ),
         generative=TrainConfig(
-            steps=450, batch_size=64, lr=1e-3, min_lr=5e-5, warmup_steps=30, clip=1.0, max_answer=20
+            steps=360, batch_size=64, lr=4e-4, min_lr=2e-5, warmup_steps=30, max_answer=20, save_every=50
         ),
     ),
     stage1=TrainConfig(
@@ -54,7 +54,8 @@ MINI = Profile(
         save_every=25,
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
-    stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
+    stage1_rates=(1e-4, 2e-3, 6e-3),
+    stage1_rate_steps=25,
 )
 
 

@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mglib.metrics import Estimate
 from mglib.paths import RUNS, write_json, write_text
 
 Number = dict[str, Any]
@@ -102,6 +103,16 @@ class Report:
             paper=_float(paper),
             note=note,
         )
+
+    def estimate(
+        self, name: str, estimate: Estimate | None, *, paper: float | None = None, note: str = ""
+    ) -> None:
+        """Keep an estimate with its interval; one that nothing was counted for is listed as not applicable."""
+        if estimate is None:
+            self.not_applicable(name, reason="nothing was mentioned that could be counted", paper=paper)
+        else:
+            low, high = estimate.low, estimate.high
+            self.number(name, estimate.value, low=low, high=high, n=estimate.n, paper=paper, note=note)
 
     def not_applicable(self, name: str, *, reason: str, paper: float | None = None) -> None:
         """List a number that cannot exist under this profile; its value is null and its note the reason."""

@@ -65,7 +65,12 @@ def fit(
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
     sampler = SeedableRandomSampler(dataset, data_seed=seed, generator=torch.Generator())
     loader = DataLoader(
-        dataset, batch_size=config.batch_size, sampler=sampler, collate_fn=collate, drop_last=True
+        dataset,
+        batch_size=config.batch_size,
+        sampler=sampler,
+        collate_fn=collate,
+        drop_last=True,
+        generator=torch.Generator(),
     )
     if len(loader) == 0:
         raise ValueError(f"{what}: {len(dataset)} samples do not fill one batch of {config.batch_size}.")

@@ -44,6 +44,8 @@ def read_coco(images: Path, captions: Path, instances: Path) -> list[CocoPicture
     Raises ValueError when a picture has no caption: it would silently fall out of every score.
     """
     described, annotated = read_json(captions), read_json(instances)
+    if "categories" not in annotated:
+        raise ValueError(f"{instances} is not a COCO instances file: it needs the key `categories`.")
     texts: dict[int, list[str]] = {}
     for annotation in described["annotations"]:
         texts.setdefault(annotation["image_id"], []).append(annotation["caption"])

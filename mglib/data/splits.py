@@ -59,6 +59,11 @@ def annotated_split(folder: Path) -> Split:
         entry["image_id"]: entry["caption"]
         for entry in coco.read_json(folder / "web_captions.json")["annotations"]
     }
+    bare = [picture.id for picture in pictures if picture.id not in web]
+    if bare:
+        raise ValueError(
+            f"{folder / 'web_captions.json'}: {len(bare)} pictures have no caption, the first is {bare[0]}."
+        )
     return Split(
         name=folder.name,
         hashes=tuple(sha256(picture.file) for picture in pictures),
