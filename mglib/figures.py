@@ -54,7 +54,8 @@ def token_colours(tokens: Tensor) -> list[Image.Image]:
     colours = centred @ axes[:, :3]  # (B * P, 3)
     low, high = colours.quantile(0.02, dim=0), colours.quantile(0.98, dim=0)
     pixels = ((colours - low) / (high - low)).clamp(0, 1).reshape(B, grid, grid, 3)
-    return [Image.fromarray((picture * 255).byte().numpy()) for picture in pixels]
+    small = [Image.fromarray((picture * 255).byte().numpy()) for picture in pixels]
+    return [picture.resize((224, 224), Image.Resampling.NEAREST) for picture in small]  # a square a token
 
 
 def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224) -> Image.Image:
@@ -116,24 +117,24 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     return figure
 
 
-def architecture(blocks: Sequence[tuple[str, str, bool]], answer: str) -> Figure:
+def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
     """Draw the chain of parts, bottom to top as in the paper's Figure 1.
 
-    Each block is (name, the shape it returns, whether it is trained); `answer` is what the model says on top.
+    Each block is (name, the shape it returns, "trained", "frozen" or ""); `answer` stands on top.
     """
     height = 1.25 * len(blocks) + 1.2
     figure, ax = pyplot.subplots(figsize=(6.4, 0.78 * height))
     ax.set(xlim=(0, 10), ylim=(-0.6, height))
     ax.axis("off")
-    for level, (name, shape, trained) in enumerate(blocks):
+    for level, (name, shape, role) in enumerate(blocks):
         y = level * 1.25
-        colour = "#f6c28b" if trained else "#cfe3f5"
+        colour = "#f6c28b" if role == "trained" else "#cfe3f5"
         ax.add_patch(
             FancyBboxPatch((1.6, y), 6.8, 0.72, boxstyle="round,pad=0.06", facecolor=colour, edgecolor="0.35")
         )
         ax.text(5, y + 0.47, name, ha="center", va="center", weight="bold", fontsize=10)
         ax.text(5, y + 0.17, shape, ha="center", va="center", fontsize=8.5, color="0.25")
-        ax.text(8.75, y + 0.36, "trained" if trained else "frozen", va="center", fontsize=9, color="0.3")
+        ax.text(8.75, y + 0.36, role, va="center", fontsize=9, color="0.3")
         ax.annotate("", (5, y + 1.2), (5, y + 0.8), arrowprops={"arrowstyle": "-|>", "color": "0.35"})
     ax.text(5, len(blocks) * 1.25 + 0.25, textwrap.fill(answer, 60), ha="center", va="center", style="italic")
     return figure

@@ -107,7 +107,7 @@ class Report:
     def estimate(
         self, name: str, estimate: Estimate | None, *, paper: float | None = None, note: str = ""
     ) -> None:
-        """Keep an estimate with its interval; one that nothing was counted for is listed as not applicable."""
+        """Keep an estimate with its interval; None (nothing was counted) is listed as not applicable."""
         if estimate is None:
             self.not_applicable(name, reason="nothing was mentioned that could be counted", paper=paper)
         else:

@@ -77,9 +77,10 @@ def test_tokens_that_differ_have_colours_that_differ(random):
     tokens = 0.01 * torch.randn(2, 17, 8, generator=random)
     tokens[:, 1:9] += 1  # the upper half of each picture
     found = token_colours(tokens)
-    assert len(found) == 2 and {picture.size for picture in found} == {(4, 4)}
+    assert len(found) == 2 and {picture.size for picture in found} == {(224, 224)}
     pixels = numpy.asarray(found[0], dtype=int)
-    assert abs(pixels[:2, :, 0].mean() - pixels[2:, :, 0].mean()) > 150
+    assert abs(pixels[:112, :, 0].mean() - pixels[112:, :, 0].mean()) > 150
+    assert (pixels[:56, :56] == pixels[0, 0]).all()  # one square a token
 
 
 def test_a_picture_is_bright_where_a_query_looks():
