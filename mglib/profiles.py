@@ -45,7 +45,7 @@ MINI = Profile(
         ),
     ),
     stage1=TrainConfig(
-        steps=250,
+        steps=150,
         batch_size=32,
         lr=6e-3,
         min_lr=6e-4,
