@@ -1,7 +1,9 @@
 """Copy a finished, clean run into notebooks/, results/ and the README: the only way in which they change."""
 
 import argparse
+import base64
 import fnmatch
+import io
 import re
 import shutil
 import sys
@@ -11,12 +13,14 @@ from pathlib import Path
 import nbformat
 import pandas
 from nbformat import NotebookNode
+from PIL import Image
 
 from mglib.paths import ROOT, write_json, write_text
 from mglib.report import Number, Settings, markdown, numbers, readable
 from mglib.runs import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
 
 LARGEST = 1_000_000  # bytes of a published notebook
+QUALITY = 55  # of the JPEGs in one
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -27,6 +31,14 @@ def without_progress(text: str) -> str:
     """Return what a terminal would show in the end: no colours, and of an overwritten line the last state."""
     lines = TERMINAL_CODE.sub("", text).replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
+def lighter(picture: str) -> str:
+    """Return a base64 JPEG at the quality of published notebooks; results/ holds the pictures at full quality."""
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        image.save(small, format="jpeg", quality=QUALITY, optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
@@ -42,6 +54,8 @@ def clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
         kind: value.replace(f"{root}/", "") if kind.startswith("text/") else value
         for kind, value in output.data.items()
     }
+    if "image/jpeg" in data:
+        data["image/jpeg"] = lighter(data["image/jpeg"])
     return nbformat.from_dict({**output, "data": data})
 
 
