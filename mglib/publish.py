@@ -34,7 +34,7 @@ def without_progress(text: str) -> str:
 
 
 def lighter(picture: str) -> str:
-    """Return a base64 JPEG at the quality of published notebooks; results/ holds the pictures at full quality."""
+    """Return a base64 JPEG at the quality of published notebooks; results/ holds the better pictures."""
     small = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
         image.save(small, format="jpeg", quality=QUALITY, optimize=True)
