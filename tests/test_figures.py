@@ -127,7 +127,7 @@ def test_intervals_reach_from_low_to_high():
 
 
 def test_the_architecture_names_its_parts_and_what_is_trained():
-    blocks = [("encoder", "65 x 384", False), ("projection", "32 x 576", True)]
+    blocks = [("encoder", "65 x 384", "frozen"), ("projection", "32 x 576", "trained")]
     found = texts(architecture(blocks, "a red bus on the street " * 5))
     assert {"encoder", "projection", "65 x 384", "32 x 576", "trained", "frozen"} <= set(found)
     assert any("a red bus" in text for text in found)

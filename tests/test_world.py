@@ -71,14 +71,16 @@ def scenes(split, config=WIDE):
 
 @cache
 def captions(split, config=WIDE):
-    return [web_caption(config, CATALOG, scene, split, index)
-            for index, scene in enumerate(scenes(split, config))]
+    return [
+        web_caption(config, CATALOG, scene, split, index) for index, scene in enumerate(scenes(split, config))
+    ]
 
 
 @cache
 def said(split, config=WIDE):
-    return [references(config, CATALOG, scene, split, index)
-            for index, scene in enumerate(scenes(split, config))]
+    return [
+        references(config, CATALOG, scene, split, index) for index, scene in enumerate(scenes(split, config))
+    ]
 
 
 def digest(config):
@@ -86,8 +88,10 @@ def digest(config):
     lines = []
     for split in SPLITS:
         rows = zip(scenes(split, config), captions(split, config), said(split, config), strict=True)
-        lines += [json.dumps([scene.as_dict(), caption.text, caption.noise, [one.text for one in refs]])
-                  for scene, caption, refs in rows]
+        lines += [
+            json.dumps([scene.as_dict(), caption.text, caption.noise, [one.text for one in refs]])
+            for scene, caption, refs in rows
+        ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -145,16 +149,29 @@ def test_mentions_takes_the_longest_name():
     assert mentions("a hot dog and a dog", CATALOG) == ["hot dog", "dog"]
 
 
-@pytest.mark.parametrize(("file", "old", "new", "sentence"), [
-    ("objects.csv", ",person,1,", ",person,95,", r"objects\.csv line 2 is broken: column coco_id is 95"),
-    ("objects.csv", "1F9CD", "zz", r"objects\.csv line 2 is broken"),
-    ("settings.csv", "#4fb3e8 #d6f1fb", "#4fb3e8", r"settings\.csv line 2 is broken.*two colours"),
-    ("settings.csv", "palm tree|cloud", "palm|cloud", r"no prop 'palm'"),
-    ("settings.csv", ",sand,plain,", ",lava,plain,", r"settings\.csv line 2 .*'lava', not one of sand"),
-    ("phrases.csv", "web,6,{objects}", "web,6,{object}", r"phrases\.csv line 2 is broken: there is no slot"),
-    ("phrases.csv", "behind,1,behind", "", r"no phrase of kind 'behind'"),
-    ("phrases.csv", "web,6,{objects}", "web,6", r"phrases\.csv line 2 is broken: it has too many or too few"),
-])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        ("objects.csv", ",person,1,", ",person,95,", r"objects\.csv line 2 is broken: column coco_id is 95"),
+        ("objects.csv", "1F9CD", "zz", r"objects\.csv line 2 is broken"),
+        ("settings.csv", "#4fb3e8 #d6f1fb", "#4fb3e8", r"settings\.csv line 2 is broken.*two colours"),
+        ("settings.csv", "palm tree|cloud", "palm|cloud", r"no prop 'palm'"),
+        ("settings.csv", ",sand,plain,", ",lava,plain,", r"settings\.csv line 2 .*'lava', not one of sand"),
+        (
+            "phrases.csv",
+            "web,6,{objects}",
+            "web,6,{object}",
+            r"phrases\.csv line 2 is broken: there is no slot",
+        ),
+        ("phrases.csv", "behind,1,behind", "", r"no phrase of kind 'behind'"),
+        (
+            "phrases.csv",
+            "web,6,{objects}",
+            "web,6",
+            r"phrases\.csv line 2 is broken: it has too many or too few",
+        ),
+    ],
+)
 def test_a_broken_row_is_named(tmp_path, file, old, new, sentence):
     folder = shutil.copytree(catalogs.FOLDER, tmp_path / "world")
     text = (folder / file).read_text(encoding="utf-8")
@@ -190,7 +207,7 @@ def test_boxes_lie_inside_and_nothing_is_hidden(split):
             x, y, width, height = item.box
             assert x >= 0 and y >= 0 and x + width <= scene.size and y + height <= scene.size
             assert max(width, height) >= 0.16 * scene.size - 1
-            nearer = scene.objects[place + 1:]
+            nearer = scene.objects[place + 1 :]
             assert sum(overlap(item.box, other.box) for other in nearer) <= 0.4 * width * height
         for prop in scene.props:
             x, y, width, height = prop.box
@@ -324,8 +341,11 @@ def test_noise_has_its_shares_and_looks():
         assert caption.noise != "long" or 2 <= sentences <= 4, caption.text
         loud = caption.text.isupper() and caption.text.endswith("!")
         assert loud == (caption.noise == "shouting"), caption.text
-    strange = [not set(caption.named) & set(scene.names()) for scene, caption
-               in zip(scenes("train"), captions("train"), strict=True) if caption.noise == "mismatched"]
+    strange = [
+        not set(caption.named) & set(scene.names())
+        for scene, caption in zip(scenes("train"), captions("train"), strict=True)
+        if caption.noise == "mismatched"
+    ]
     assert sum(strange) > 0.9 * len(strange)
 
 
@@ -341,9 +361,14 @@ def holds(a, predicate, b):
     """Judge a relation by boxes alone, independently of the package."""
     ax, ay, aw, ah = a.box
     bx, by, bw, bh = b.box
-    return {"left of": ax + aw < bx, "right of": bx + bw < ax, "above": ay + ah < by, "below": by + bh < ay,
-            "in front of": a.depth < b.depth and ay + ah > by + bh,
-            "behind": a.depth > b.depth and ay + ah < by + bh}[predicate]
+    return {
+        "left of": ax + aw < bx,
+        "right of": bx + bw < ax,
+        "above": ay + ah < by,
+        "below": by + bh < ay,
+        "in front of": a.depth < b.depth and ay + ah > by + bh,
+        "behind": a.depth > b.depth and ay + ah < by + bh,
+    }[predicate]
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -375,8 +400,12 @@ def test_references_say_what_is_true(split):
 
 
 def test_references_often_name_all_and_state_relations():
-    pairs = [(scene, one) for split in SPLITS[2:]
-             for scene, refs in zip(scenes(split), said(split), strict=True) for one in refs]
+    pairs = [
+        (scene, one)
+        for split in SPLITS[2:]
+        for scene, refs in zip(scenes(split), said(split), strict=True)
+        for one in refs
+    ]
     assert 0.75 < sum(len(one.named) / len(scene.objects) for scene, one in pairs) / len(pairs) < 0.95
     related = [one.relation is not None for scene, one in pairs if scene.relations]
     assert 0.4 < sum(related) / len(related) < 0.6
@@ -426,8 +455,11 @@ def test_a_missing_font_is_met_by_a_sentence(tmp_path):
 def test_shards_are_read_by_webdataset(world):
     folder, _ = world
     shard = folder / "train" / "00000.tar"
-    rows = list(webdataset.WebDataset(str(shard), shardshuffle=False).decode("pil")
-                .to_tuple("__key__", "jpg", "json", "txt"))
+    rows = list(
+        webdataset.WebDataset(str(shard), shardshuffle=False)
+        .decode("pil")
+        .to_tuple("__key__", "jpg", "json", "txt")
+    )
     assert len(rows) == TINY.train
     for scene, (key, picture, record, text) in zip(scenes("train", TINY), rows, strict=True):
         assert key == record["key"] == f"{scene.image_id:09d}"
@@ -447,8 +479,10 @@ def test_a_shard_holds_so_many_samples_and_not_one_more(font, tmp_path, monkeypa
 @pytest.mark.parametrize("split", [split for split in SPLITS if split not in SHARDED])
 def test_annotations_have_cocos_shape(world, split):
     folder = world[0] / split
-    said_, web, boxes = (json.loads((folder / name).read_text(encoding="utf-8"))
-                         for name in ("captions.json", "web_captions.json", "instances.json"))
+    said_, web, boxes = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("captions.json", "web_captions.json", "instances.json")
+    )
     ids = [scene.image_id for scene in scenes(split, TINY)]
     for file in (said_, web, boxes):
         assert set(file) >= {"info", "licenses", "images", "annotations"}
@@ -460,7 +494,8 @@ def test_annotations_have_cocos_shape(world, split):
         with Image.open(folder / "images" / image["file_name"]) as picture:
             assert picture.format == "JPEG" and picture.size == (image["width"], image["height"])
     assert {(category["id"], category["name"]) for category in boxes["categories"]} == {
-        (thing.coco_id, thing.coco) for thing in CATALOG.things}
+        (thing.coco_id, thing.coco) for thing in CATALOG.things
+    }
     assert len(boxes["annotations"]) == sum(len(scene.objects) for scene in scenes(split, TINY))
     for note in boxes["annotations"]:
         assert note["area"] == note["bbox"][2] * note["bbox"][3] and note["iscrowd"] == 0
@@ -523,8 +558,11 @@ def test_other_settings_draw_another_world(copy, world, font):
 
 
 def test_no_pair_of_splits_shares_a_picture():
-    seen = [tuple(sorted(zip(scene.names(), (item.box for item in scene.objects), strict=True)))
-            for split in SPLITS for scene in scenes(split)]
+    seen = [
+        tuple(sorted(zip(scene.names(), (item.box for item in scene.objects), strict=True)))
+        for split in SPLITS
+        for scene in scenes(split)
+    ]
     assert all(times == 1 for times in Counter(seen).values())
 
 
