@@ -1,8 +1,5 @@
 """Which processor, precision and attention are picked."""
 
-import platform
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -16,14 +13,18 @@ def test_a_cpu_is_picked_where_there_is_nothing_else():
     assert device.pick() == torch.device(best)
 
 
-@pytest.mark.skipif(
-    platform.machine() != "x86_64" or not Path("/proc/cpuinfo").exists(),
-    reason="compares with the flags of an x86 processor in /proc/cpuinfo",
+@pytest.mark.parametrize(
+    ("speedup", "dtype"), [(2.2, torch.bfloat16), (1.1, torch.float32), (0.5, torch.float32)]
 )
-def test_a_cpu_computes_in_bfloat16_only_where_it_has_the_instructions():
-    flags = set(Path("/proc/cpuinfo").read_text().split())
-    native = bool(flags & {"avx512_bf16", "amx_bf16"})
-    assert device.frozen_dtype(CPU) == (torch.bfloat16 if native else torch.float32)
+def test_a_cpu_computes_in_bfloat16_only_where_that_is_clearly_faster(monkeypatch, speedup, dtype):
+    monkeypatch.setattr(device, "bf16_speedup", lambda: speedup)
+    assert device.frozen_dtype(CPU) == dtype
+
+
+def test_the_speed_of_bfloat16_is_measured_once():
+    first = device.bf16_speedup()
+    assert first > 0
+    assert device.bf16_speedup() == first
 
 
 def test_other_processors_compute_in_float32():
