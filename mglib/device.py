@@ -28,7 +28,7 @@ def frozen_dtype(device: torch.device) -> torch.dtype:
 
 @lru_cache
 def bf16_speedup() -> float:
-    """Return how many times faster this CPU multiplies in bfloat16 than in float32 (best of five, in turn)."""
+    """Return how many times as fast this CPU multiplies in bfloat16 as in float32."""
     best = {torch.float32: math.inf, torch.bfloat16: math.inf}
     for _ in range(5):
         for dtype in best:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from mglib import device, prompts
+from mglib.checkpoint import load_weights
 from mglib.config import TrainConfig
 from mglib.data.splits import Pairs, Split
 from mglib.features import Features
@@ -174,6 +175,26 @@ def generative(
     return model, trained
 
 
+@dataclass(frozen=True)
+class Blip2:
+    """BLIP-2 mini and the trainings that it comes from."""
+
+    language: Language
+    writer: Trained
+    representation: Representation
+    represented: Trained
+    model: MiniGPT4
+    generated: Trained
+
+
+def blip2(study: Study, split: Split, tokens: Features) -> Blip2:
+    """Make BLIP-2 mini: its language model, then its Q-Former in two steps (notebook 01 shows each)."""
+    language, writer = caption_lm(study, split.captions)
+    module, represented = representation(study, language.tokenizer, split, tokens)
+    model, generated = generative(study, represented, language, writer, split, tokens)
+    return Blip2(language, writer, module, represented, model, generated)
+
+
 def stage1(
     study: Study,
     qformer: QFormer,
@@ -226,8 +247,6 @@ def take_over(qformer: QFormer, start: Trained) -> None:
     """Fill a Q-Former without text branch from BLIP-2's representation learning, whose text parts are
     dropped.
     """
-    from mglib.checkpoint import load_weights
-
     weights, _ = load_weights(start.state)
     prefix = "qformer."
     state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
