@@ -16,6 +16,7 @@ from mglib.world.scene import Writing
 
 PLAIN, BOLD, OBLIQUE = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf"
 SERIF, MONO = "DejaVuSerif-Bold.ttf", "DejaVuSansMono.ttf"
+LINE = 20  # characters of a meme's text that one line holds
 INK = (38, 42, 70)
 FINE = 3  # letters are drawn this many times finer, for smooth edges
 
@@ -52,7 +53,7 @@ def signboard(picture: Image.Image, writing: Writing) -> None:
 def outlined(picture: Image.Image, writing: Writing) -> None:
     """Write white capitals with a black rim into a box, as memes do; long text takes two lines."""
     x, y, width, height = writing.box
-    lines = _two_lines(writing.text) if len(writing.text) > 20 else [writing.text]
+    lines = _two_lines(writing.text) if len(writing.text) > LINE else [writing.text]
     font = min((fitting(line, BOLD, width, height // len(lines)) for line in lines), key=lambda f: f.size)
     step = round(font.size * 1.16)
     top = y if writing.role == "top" else y + height - step * len(lines)

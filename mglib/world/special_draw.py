@@ -349,7 +349,8 @@ def _footer(picture, painter, rng, writing, ink) -> None:
 
 def _field(picture, painter, rng, writing, ink) -> None:
     x, y, width, height = writing.box
-    handwriting(picture, rng, writing.text, (x, y + 5), round(height * 0.46), ink)
+    letters = fitting(writing.text, OBLIQUE, width * 2 // 5 - 6, round(height * 0.46))
+    handwriting(picture, rng, writing.text, (x, y + height // 3), letters.size, ink)
     wobbly_box(painter, rng, (x + width * 2 // 5, y, width * 3 // 5, height), ink)
 
 

@@ -15,7 +15,18 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.world import catalog as catalogs
 from mglib.world.catalog import Catalog, Setting, Thing, filled, parts, rows, symbol
-from mglib.world.scene import Item, Scene, Writing, image_id, place_all, relations, scenery, stream
+from mglib.world.lettering import LINE
+from mglib.world.scene import (
+    Item,
+    Scene,
+    Writing,
+    image_id,
+    overlap,
+    place_all,
+    relations,
+    scenery,
+    stream,
+)
 from mglib.world.text import REFERENCES, Reference, capitalise, join, mentions
 
 VAL_SHARE = 0.2  # of the rows of a list
@@ -156,39 +167,50 @@ def _meme(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     chosen = [rng.choice(part.split("/")) for part in case["objects"]]
     wanted = [(name, int(times or 1)) for name, _, times in (part.partition("*") for part in chosen)]
     names = [name for name, _ in wanted]
-    things = [catalog.thing(name) for name, times in wanted for _ in range(times)]
-    setting = catalog.setting(case["setting"])
-    objects = _put(rng, things, setting, size)
     top, bottom, joke = (case[key].format(*names) for key in ("top", "bottom", "joke"))
-    band = round(0.2 * size)
+    high, low = (round((0.22 if len(text) > LINE else 0.13) * size) for text in (top, bottom))
+    writing = (
+        Writing(top.upper(), (8, 6, size - 16, high), "top"),
+        Writing(bottom.upper(), (8, size - low - 6, size - 16, low), "bottom"),
+    )
+    setting = catalog.setting(case["setting"])
+    things = [catalog.thing(name) for name, times in wanted for _ in range(times)]
+    objects = _put(rng, things, setting, size, writing)
     return {
         "setting": setting.name,
         "objects": objects,
         "props": scenery(rng, catalog, setting, objects, size),
-        "writing": (
-            Writing(top.upper(), (8, 6, size - 16, band), "top"),
-            Writing(bottom.upper(), (8, size - band - 6, size - 16, band), "bottom"),
-        ),
+        "writing": writing,
         "truth": {"top": top.upper(), "bottom": bottom.upper(), "joke": joke},
     }
 
 
-def _put(rng: Random, things: list[Thing], setting: Setting, size: int) -> tuple[Item, ...]:
-    """Place a fixed cast, trying until everyone finds room."""
-    for _ in range(400):
-        objects = place_all(rng, things, setting, size)
-        if objects is not None:
-            return objects
-    raise ValueError(
-        f"{', '.join(thing.name for thing in things)} find no room in {setting.name}; mend that row of "
-        "data/world/memes.csv."
-    )
+def _put(
+    rng: Random, things: list[Thing], setting: Setting, size: int, writing: tuple[Writing, ...]
+) -> tuple[Item, ...]:
+    """Place a fixed cast; of many tries the one is taken in which the writing hides least."""
+
+    def hidden(objects: tuple[Item, ...]) -> float:
+        return max(
+            sum(overlap(item.box, text.box) for text in writing) / (item.box[2] * item.box[3])
+            for item in objects
+        )
+
+    tries = [place_all(rng, things, setting, size) for _ in range(60)]
+    found = [objects for objects in tries if objects is not None]
+    if not found:
+        raise ValueError(
+            f"{', '.join(thing.name for thing in things)} find no room in {setting.name}; mend that row of "
+            "data/world/memes.csv."
+        )
+    return min(found, key=hidden)
 
 
 def _dish(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     """A plate in the middle and the ingredients in a ring around it."""
     ingredients = list(case["ingredients"])
     rng.shuffle(ingredients)
+    ingredients = ingredients[: rng.randint(max(3, len(ingredients) - 1), len(ingredients))]
     ring = [(0.13, 0.15), (0.87, 0.15), (0.13, 0.86), (0.87, 0.86), (0.5, 0.105), (0.5, 0.895)]
     high = round(0.18 * size)
     items = [_centred(rng, case["dish"], (0.5, 0.5), round(0.34 * size), size, 0)]
@@ -247,7 +269,8 @@ def _sketch(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     writing = [Writing(case["title"], (margin, round(0.07 * size), size - 2 * margin, 26), "title")]
     page, gap = _page_rows(case["parts"]), round(0.035 * size)
     total = sum(heights[row[0][0]] for row in page) * size / 256
-    stretch = min(1.6, (0.93 * size - y - gap * (len(page) - 1)) / total)  # fill the page
+    stretch = min(1.7, (0.93 * size - y - gap * (len(page) - 1)) / total)  # fill the page
+    gap = min(3 * gap, round((0.93 * size - y - stretch * total) / len(page)))
     for row in page:
         high = round(heights[row[0][0]] * stretch * size / 256)
         wide = (size - 2 * margin - 10 * (len(row) - 1)) // len(row)
