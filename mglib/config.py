@@ -31,9 +31,7 @@ class WorldConfig:
     test_new_pairs: int
     test_new_objects: int
     new_pair_share: float = 0.15  # of the pairs of objects that can meet, kept for test_new_pairs
-    cc_sbu_share: float = (
-        14 / 129
-    )  # of the web captions of train; the others are LAION's (the paper's 115 : 14)
+    cc_sbu_share: float = 14 / 129  # of train's web captions; the others are LAION's (the paper: 115 : 14)
     special_val: int = 5  # pictures of each special kind (memes, dishes, ...) to make choices on
     special_test: int = 25
     noise: NoiseConfig = field(default_factory=NoiseConfig)

@@ -17,6 +17,7 @@ from mglib.world import catalog as catalogs
 from mglib.world.catalog import Catalog, Setting, Thing, filled, parts, rows, symbol
 from mglib.world.lettering import LINE
 from mglib.world.scene import (
+    SPECIAL_SPLITS,
     Item,
     Scene,
     Writing,
@@ -83,7 +84,9 @@ def load(folder: Path = catalogs.FOLDER) -> Tables:
 
 
 def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
-    """Sample picture number `index` of a split such as "memes_val"."""
+    """Sample picture number `index` of one of SPECIAL_SPLITS; raises ValueError for another split."""
+    if split not in SPECIAL_SPLITS:
+        raise ValueError(f"{split!r} is no special split; choose one of {', '.join(SPECIAL_SPLITS)}.")
     kind, part = split.split("_")
     rng = stream(config, split, index, "scene")
     cases = _cases(kind, part, config.seed)
@@ -126,7 +129,9 @@ def _spread(kind: str) -> list[Row]:
     return list(getattr(tables, kind))
 
 
-def special_references(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int):
+def special_references(
+    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
+) -> list[Reference]:
     """Write up to five different references of a special picture."""
     rng = stream(config, split, index, "references")
     slots = _slots(rng, scene, catalog)
