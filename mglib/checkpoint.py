@@ -1,6 +1,7 @@
 """Training state on disk: one safetensors file with the trained weights, the optimizer and the generator."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,39 +61,48 @@ def restore(module: nn.Module, path: Path) -> dict[str, Any]:
 
 
 def in_order(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
-    """Return the trained parameters by name, in the order in which the optimizer numbers them."""
+    """Return the parameters of an optimizer by name, in the order in which it numbers them."""
     names = {id(parameter): name for name, parameter in trainable(module).items()}
     return {names[id(p)]: p for group in optimizer.param_groups for p in group["params"]}
 
 
-def save_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+def save_state(
+    path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], *, step: int
+) -> None:
     """Write everything that a training needs to go on after `step` steps as if it had never stopped."""
-    names = list(in_order(module, optimizer))
     state = {f"model.{name}": parameter for name, parameter in trainable(module).items()}
-    for index, values in optimizer.state_dict()["state"].items():
-        state |= {f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in values.items()}
+    for optimizer in optimizers:
+        names = list(in_order(module, optimizer))
+        for index, values in optimizer.state_dict()["state"].items():
+            state |= {
+                f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in values.items()
+            }
     state["generator"] = torch.get_rng_state()
     save_weights(path, state, {"step": step})
 
 
-def load_state(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def load_state(path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
     """Put a stored training state back; returns the number of steps that were done."""
     state, about = load_weights(path)
-    own = in_order(module, optimizer)
+    own = trainable(module)
     stored = {name: state.get(f"model.{name}") for name in own}
     if any(value is None or value.shape != own[name].shape for name, value in stored.items()):
         raise ValueError(
             f"{path} holds a training state of another model: delete it and run the same command again."
         )
-    optimizer_state: dict[int, dict[str, Tensor]] = {}
-    for index, (name, parameter) in enumerate(own.items()):
-        with torch.no_grad():
-            parameter.copy_(state[f"model.{name}"])
-        prefix = f"optimizer.{name}."
-        optimizer_state[index] = {
-            key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(stored[name])
+    for optimizer in optimizers:
+        values = {
+            index: under(state, f"optimizer.{name}.")
+            for index, name in enumerate(in_order(module, optimizer))
         }
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": optimizer_state, "param_groups": groups})
+        optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(state["generator"])
     return about["step"]
+
+
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the entries whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -95,6 +95,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float | None = None  # largest gradient norm; the paper does not clip
+    muon: bool = False  # the weights of linear layers take Muon's steps, the rest AdamW's
     max_answer: int = 32  # tokens, end symbol included
     save_every: int = 100
     keep: tuple[float, ...] = (1.0,)  # fractions of the run at which the trained weights are kept

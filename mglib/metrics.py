@@ -53,20 +53,22 @@ class Vocabulary:
 
     def __init__(self, names: dict[str, Iterable[str]]) -> None:
         """`names` maps an object to all its surface forms."""
-        self.forms = {tuple(words(form)): name for name, forms in names.items() for form in (name, *forms)}
+        self.forms = {tuple(words(form)): name for name, forms in names.items() for form in forms}
         self.longest = max(map(len, self.forms))
 
     @classmethod
     def read(cls, path: Path) -> "Vocabulary":
-        """Read a CSV with columns name, plural and synonyms (separated by "|"); each synonym also counts with
-        an s.
+        """Read a CSV with columns name, plural, coco and synonyms (split by "|", each also with its plural).
+
+        An object goes by its COCO category where it has one, else by its name.
         """
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        names = {}
+        names: dict[str, list[str]] = {}
         for row in rows:
             synonyms = [synonym for synonym in row["synonyms"].split("|") if synonym]
-            names[row["name"]] = [row["plural"], *synonyms, *map(plural, synonyms)]
+            forms = [row["name"], row["plural"], *synonyms, *map(plural, synonyms)]
+            names.setdefault(row["coco"] or row["name"], []).extend(forms)
         return cls(names)
 
     def mentions(self, text: str) -> list[str]:

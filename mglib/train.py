@@ -1,9 +1,10 @@
-"""The training loop, one for every stage: AdamW, the official schedule, exact resume, on accelerate."""
+"""The training loop, one for every stage: the official schedule and exact resume, on accelerate."""
 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,25 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.min_lr + (config.lr - config.min_lr) * cosine
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split the trained parameters: no weight decay on vectors (biases, norms), as in the official runner."""
+def make_optimizers(module: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Return AdamW for all that is trained or, with `config.muon`, Muon and AdamW, each for its share.
+
+    Muon (Jordan et al. 2024) steps the weights of linear layers, at rates that compare with AdamW's. There is
+    no weight decay on vectors (biases, norms), as in the official runner.
+    """
+    linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
     parameters = list(checkpoint.trainable(module).values())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    muon = [p for p in parameters if config.muon and id(p) in linear]
+    rest = [p for p in parameters if not (config.muon and id(p) in linear)]
+    groups = [
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+    if not muon:
+        return [adamw]
+    decay = config.weight_decay
+    return [adamw, torch.optim.Muon(muon, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def fit(
@@ -63,6 +76,40 @@ def fit(
     FloatingPointError on a loss that is not finite, ValueError when the data do not fill one batch.
     """
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
+    loader = make_loader(dataset, collate, config, seed=seed, what=what)
+    optimizers = make_optimizers(module, config)
+    latest, log = folder / "latest.safetensors", folder / "log.jsonl"
+    keep = {max(1, round(fraction * config.steps)) for fraction in config.keep} | {config.steps}
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        done = checkpoint.load_state(latest, module, optimizers) if latest.exists() else 0
+        history = read_jsonl(log)[:done] if done else []
+        if done >= config.steps:
+            return history
+        run, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
+        bar = tqdm(
+            total=config.steps,
+            initial=done,
+            desc=what,
+            mininterval=10,
+            disable=not accelerator.is_main_process,
+        )
+        batches = from_step(done, loader, accelerator)
+        for step in range(done, config.steps):
+            history.append(train_step(run, optimizers, next(batches), config, step, accelerator))
+            bar.update()
+            bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", refresh=False)
+            if accelerator.is_main_process:
+                save_progress(module, optimizers, history, folder, config, keep, seed)
+        bar.close()
+    return history
+
+
+def make_loader(
+    dataset: Dataset, collate: Callable, config: TrainConfig, *, seed: int, what: str
+) -> DataLoader:
+    """Return a loader that shuffles by the seed and the epoch alone."""
     sampler = SeedableRandomSampler(dataset, data_seed=seed, generator=torch.Generator())
     loader = DataLoader(
         dataset,
@@ -74,43 +121,21 @@ def fit(
     )
     if len(loader) == 0:
         raise ValueError(f"{what}: {len(dataset)} samples do not fill one batch of {config.batch_size}.")
-    optimizer = torch.optim.AdamW(
-        parameter_groups(module, config.weight_decay), lr=config.lr, betas=config.betas
-    )
-    latest, log = folder / "latest.safetensors", folder / "log.jsonl"
-    keep = {max(1, round(fraction * config.steps)) for fraction in config.keep} | {config.steps}
+    return loader
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        done = checkpoint.load_state(latest, module, optimizer) if latest.exists() else 0
-        history = read_jsonl(log)[:done] if done else []
-        if done >= config.steps:
-            return history
-        run, optimizer, loader = accelerator.prepare(module, optimizer, loader)
-        bar = tqdm(
-            total=config.steps,
-            initial=done,
-            desc=what,
-            mininterval=10,
-            disable=not accelerator.is_main_process,
-        )
-        for step in range(done, config.steps):
-            if step == done or step % len(loader) == 0:
-                epoch, offset = divmod(step, len(loader))
-                loader.set_epoch(epoch)
-                batches = iter(accelerator.skip_first_batches(loader, offset) if offset else loader)
-            history.append(train_step(run, optimizer, next(batches), config, step, accelerator))
-            bar.update()
-            bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", refresh=False)
-            if accelerator.is_main_process:
-                save_progress(module, optimizer, history, folder, config, keep, seed)
-        bar.close()
-    return history
+
+def from_step(step: int, loader: DataLoader, accelerator: Accelerator) -> Iterator[dict[str, Any]]:
+    """Yield the batches of a prepared loader, epoch after epoch, beginning with that of `step`."""
+    epoch, offset = divmod(step, len(loader))
+    while True:
+        loader.set_epoch(epoch)
+        yield from accelerator.skip_first_batches(loader, offset) if offset else loader
+        epoch, offset = epoch + 1, 0
 
 
 def train_step(
     run: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     batch: dict[str, Any],
     config: TrainConfig,
     step: int,
@@ -119,7 +144,7 @@ def train_step(
     """Do one optimizer step and return its log line."""
     start = time.perf_counter()
     rate = learning_rate(step, config)
-    for group in optimizer.param_groups:
+    for group in chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
         group["lr"] = rate
     with accelerator.autocast():
         output = run(batch)
@@ -135,8 +160,9 @@ def train_step(
         )
     limit = math.inf if config.clip is None else config.clip
     norm = accelerator.clip_grad_norm_([p for p in run.parameters() if p.grad is not None], limit).item()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     extra = {name: part.item() for name, part in output.items() if name not in ("loss", "count")}
     seconds = time.perf_counter() - start
     samples = config.batch_size * accelerator.num_processes
@@ -152,7 +178,7 @@ def train_step(
 
 def save_progress(
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: list[torch.optim.Optimizer],
     history: list[dict[str, float]],
     folder: Path,
     config: TrainConfig,
@@ -168,7 +194,7 @@ def save_progress(
         checkpoint.save_weights(folder / f"step-{step:06d}.safetensors", checkpoint.trainable(module), about)
     if step % config.save_every == 0 or step == config.steps:
         write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
-        checkpoint.save_state(folder / "latest.safetensors", module, optimizer, step=step)
+        checkpoint.save_state(folder / "latest.safetensors", module, optimizers, step=step)
 
 
 def kept(folder: Path) -> list[Path]:

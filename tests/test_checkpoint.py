@@ -111,11 +111,11 @@ def test_a_training_state_comes_back_whole(tmp_path):
     optimizer = adam(module)
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        checkpoint.save_state(tmp_path / "latest", module, optimizer, step=3)
+        checkpoint.save_state(tmp_path / "latest", module, [optimizer], step=3)
         expected = torch.rand(4)
         torch.manual_seed(6)
         fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
-        assert checkpoint.load_state(tmp_path / "latest", again, fresh) == 3
+        assert checkpoint.load_state(tmp_path / "latest", again, [fresh]) == 3
         assert torch.equal(torch.rand(4), expected)
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), again.parameters(), strict=True))
     for index, values in optimizer.state_dict()["state"].items():
@@ -125,16 +125,16 @@ def test_a_training_state_comes_back_whole(tmp_path):
 
 def test_a_training_state_of_another_shape_is_refused(tmp_path):
     module, other = network(), network(width=5)
-    checkpoint.save_state(tmp_path / "latest", module, adam(module), step=3)
+    checkpoint.save_state(tmp_path / "latest", module, [adam(module)], step=3)
     with pytest.raises(ValueError, match="another model"):
-        checkpoint.load_state(tmp_path / "latest", other, torch.optim.AdamW(other.parameters()))
+        checkpoint.load_state(tmp_path / "latest", other, [torch.optim.AdamW(other.parameters())])
 
 
 def test_a_training_state_of_other_names_is_refused(tmp_path):
     module, other = network(), nn.Linear(3, 4)
-    checkpoint.save_state(tmp_path / "latest", module, adam(module), step=3)
+    checkpoint.save_state(tmp_path / "latest", module, [adam(module)], step=3)
     with pytest.raises(ValueError, match="another model"):
-        checkpoint.load_state(tmp_path / "latest", other, torch.optim.AdamW(other.parameters()))
+        checkpoint.load_state(tmp_path / "latest", other, [torch.optim.AdamW(other.parameters())])
 
 
 def test_a_failed_saving_leaves_the_old_file_and_no_litter(tmp_path):

@@ -8,17 +8,20 @@ import torch
 
 from mglib.metrics import Vocabulary, derangement, faults, mean, object_scores, ratio, recall_at, words
 
-CSV = """name,plural,synonyms
-dog,dogs,puppy
-hot dog,hot dogs,
-bear,bears,
-teddy bear,teddy bears,teddy
-bus,buses,coach
-person,people,man|woman
-traffic light,traffic lights,stoplight
-truck,trucks,lorry
-bowl,bowls,dish
-cup,cups,mug
+CSV = """name,plural,synonyms,coco
+dog,dogs,puppy,dog
+hot dog,hot dogs,,hot dog
+bear,bears,,bear
+teddy bear,teddy bears,teddy,teddy bear
+bus,buses,coach,bus
+person,people,man|woman,person
+traffic light,traffic lights,stoplight,traffic light
+truck,trucks,lorry,truck
+bowl,bowls,dish,bowl
+cup,cups,mug,cup
+ball,balls,,sports ball
+tangerine,tangerines,,orange
+whale,whales,,
 """
 
 
@@ -47,6 +50,7 @@ def vocabulary(tmp_path_factory):
         ("dog dog dog", ["dog", "dog", "dog"]),
         ("hot dog dog", ["hot dog", "dog"]),
         ("it is hot, dogged, busy and unbearable", []),
+        ("a ball, a whale and tangerines on an orange wall", ["sports ball", "whale", "orange"]),
         ("traffic", []),
         ("the traffic", []),
         ("", []),

@@ -16,7 +16,7 @@ from torch import nn
 from mglib.checkpoint import load_weights
 from mglib.config import TrainConfig
 from mglib.paths import ROOT, read_jsonl
-from mglib.train import fit, kept, learning_rate, parameter_groups
+from mglib.train import fit, kept, learning_rate, make_optimizers
 
 CPU = torch.device("cpu")
 PAPER = TrainConfig(steps=20_000, batch_size=256, lr=1e-4, min_lr=8e-5, warmup_steps=5_000)
@@ -129,16 +129,30 @@ def test_every_step_is_done_at_the_rate_of_the_schedule(tmp_path):
 
 def test_biases_do_not_decay_and_frozen_parameters_are_left_out():
     module = Toy()
-    decayed, free = parameter_groups(module, 0.05)
+    (optimizer,) = make_optimizers(module, settings(weight_decay=0.05))
+    decayed, free = optimizer.param_groups
     assert [decayed["weight_decay"], free["weight_decay"]] == [0.05, 0.0]
     assert {id(p) for p in decayed["params"]} == {id(module.first.weight), id(module.second.weight)}
     assert {id(p) for p in free["params"]} == {id(module.first.bias), id(module.second.bias)}
 
 
+def test_muon_takes_the_weights_of_linear_layers_alone():
+    module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
+    module[1].bias.requires_grad_(False)
+    adamw, muon = make_optimizers(module, settings(muon=True))
+    assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(module[1].weight)]
+    rest = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert rest == {id(module[0].weight), id(module[2].weight), id(module[2].bias)}
+
+
 def test_two_steps_are_those_of_adamw_with_the_papers_betas(tmp_path):
     config, module, reference = settings(steps=2, weight_decay=0.5), Toy(), Toy()
     train(module, tmp_path, config)
-    optimizer = torch.optim.AdamW(parameter_groups(reference, 0.5), lr=1.0, betas=(0.9, 0.999))
+    decayed, free = (
+        [p for p in reference.parameters() if (p.ndim > 1) == matrix] for matrix in (True, False)
+    )
+    groups = [{"params": decayed, "weight_decay": 0.5}, {"params": free, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.999))
     for step, numbers in enumerate(module.seen):
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, config)
         output = reference(collate([samples()[number] for number in numbers]))
@@ -299,6 +313,16 @@ def test_a_resumed_training_is_one_that_never_stopped(tmp_path, never_stopped, d
     train(module, tmp_path, config)
     assert len(module.seen) == 11 - die_at // save_every * save_every
     assert same_state(tmp_path, never_stopped)
+
+
+def test_a_resumed_training_with_muon_is_one_that_never_stopped(tmp_path):
+    train(Toy(), tmp_path / "whole", settings(muon=True))
+    with pytest.raises(Killed):
+        train(Toy(die_at=7), tmp_path / "stopped", settings(muon=True))
+    train(Toy(), tmp_path / "stopped", settings(muon=True))
+    assert same_state(tmp_path / "whole", tmp_path / "stopped")
+    state, _ = load_weights(tmp_path / "whole" / "latest.safetensors")
+    assert state["optimizer.first.weight.momentum_buffer"].abs().sum() > 0
 
 
 def test_a_training_can_be_stopped_many_times(tmp_path, never_stopped):
