@@ -9,13 +9,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_official import QUERIES, VISION, blip2_flant5, eva_vit_g
 from torch import nn
-from transformers import AutoProcessor, Blip2ForConditionalGeneration, Blip2Processor
+from transformers import AutoProcessor, Blip2ForConditionalGeneration, Blip2Processor, LlamaTokenizer
 
 from mglib.language import Language
 from mglib.model import MiniGPT4
 from mglib.prompts import CAPTION, VICUNA, generation_batch, with_image
 from mglib.vision import Vision, preprocess
-from mglib.weights.export import chat_template, export_blip2, export_official
+from mglib.weights import export
+from mglib.weights.export import build_processor, chat_template, export_blip2, export_official
 from mglib.weights.official import load_projection, load_qformer, load_vision
 from mglib.weights.saved import CONFIG, WEIGHTS, fingerprint, from_pretrained, save_pretrained, untouched
 
@@ -301,6 +302,31 @@ def test_a_conversation_of_several_turns_is_written_turn_by_turn(paper):
         f"{paper.language.tokenizer.bos_token}###Human: <Img><image><image></Img> What is it? ###Assistant: "
         "a dog######Human: Where? ###Assistant: "
     )
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_llamas_own_tokenizer_gives_our_sequence(paper, legacy):
+    letters = "▁abcdefghijklmnopqrstuvwxyzDHAI#:.<>/"
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, "▁#", "▁<"]
+    merges = [("▁", "#"), ("▁", "<")]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = LlamaTokenizer(vocab=vocabulary, merges=merges, legacy=legacy)
+    paper.language.tokenizer = tokenizer
+    processor = build_processor(paper, VICUNA)
+    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+    text = processor.tokenizer.apply_chat_template(question, tokenize=False)
+    found = processor(text=text, add_special_tokens=False)["input_ids"][0]
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")
+    batch = asked(paper, torch.zeros(1, 3, 28, 28))
+    assert found == batch["ids"].masked_fill(batch["slots"], image)[0].tolist()
+    pieces = processor.tokenizer.convert_ids_to_tokens(found)
+    assert pieces[:3] == ["<s>", "▁#", "#"] and pieces[pieces.index("<image>") + QUERIES] == "▁<"
+
+
+def test_a_tokenizer_that_cannot_give_our_sequence_is_refused(tmp_path, paper, monkeypatch):
+    monkeypatch.setattr(export, "same_sequence", lambda *_: False)
+    with pytest.raises(ValueError, match="splits the words beside a picture"):
+        export_blip2(paper, tmp_path / "blip2", language="llama", template=VICUNA)
 
 
 def set_config(module, **changes):

@@ -16,11 +16,12 @@ from transformers import (
     Blip2VisionConfig,
     BlipImageProcessorPil,
     GenerationConfig,
+    PreTrainedTokenizerBase,
 )
 
 from mglib.model import MiniGPT4
 from mglib.paths import atomic_write, write_text
-from mglib.prompts import IMAGE, Template, with_image
+from mglib.prompts import IMAGE, Template, prompt_tokens, tokenize, with_image
 from mglib.qformer import QFormer
 from mglib.vision import Vision
 from mglib.weights.files import new_folder
@@ -153,25 +154,48 @@ def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
         image_std=list(look.std),
     )
     tokenizer = deepcopy(model.language.tokenizer)  # the processor adds IMAGE_TOKEN to it
-    tokenizer.chat_template = chat_template(template, model.qformer.config.queries)
-    return Blip2Processor(pictures, tokenizer)
+    processor = Blip2Processor(pictures, tokenizer)
+    queries = model.qformer.config.queries
+    # We split each piece of text on its own. LLaMA's tokenizer puts a space before such a piece, and before
+    # a piece behind a picture only in its older settings: the template then has to write it.
+    for lead in ("", " "):
+        tokenizer.chat_template = chat_template(template, queries, lead)
+        if same_sequence(tokenizer, template, queries):
+            return processor
+    raise ValueError(
+        "This tokenizer splits the words beside a picture in transformers' processor otherwise than in "
+        "training, so the exported model would answer worse. Use mglib.weights.saved.save_pretrained."
+    )
 
 
-def chat_template(template: Template, queries: int) -> str:
-    """Write a prompt template in Jinja: a user's turn ends with what the assistant's answer begins with."""
+def same_sequence(tokenizer: PreTrainedTokenizerBase, template: Template, queries: int) -> bool:
+    """Whether the tokenizer's chat template gives the ids that the model was trained on."""
+    words = "Describe this image in detail."
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": words}]}]
+    found = tokenize(tokenizer, tokenizer.apply_chat_template(turn, tokenize=False))
+    ids, slots = prompt_tokens(tokenizer, template, with_image(words), queries=queries)
+    image = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    return found == [image if slot else token for token, slot in zip(ids, slots, strict=True)]
+
+
+def chat_template(template: Template, queries: int, lead: str = "") -> str:
+    """Write a prompt template in Jinja: a user's turn ends with what the assistant's answer begins with.
+
+    `lead` is put before the text behind BOS and behind a picture.
+    """
     before, after = template.turn.split("{}")
     words = {
-        "BOS": "{{ bos_token }}" if template.bos else "",
+        "BOS": "{{ bos_token }}" + lead if template.bos else "",
         "BEFORE": json.dumps(before),
         "AFTER": json.dumps(after),
-        "PICTURE": json.dumps(with_image("").replace(IMAGE, IMAGE_TOKEN * queries)),
+        "PICTURE": json.dumps(with_image("").replace(IMAGE, IMAGE_TOKEN * queries + lead)),
         "END": json.dumps(template.end),
     }
     return re.sub("|".join(words), lambda found: words[found[0]], JINJA)
 
 
-JINJA = """BOS
-{%- for message in messages %}
+# The dashes at the left eat the line breaks; behind BOS there is none, since a space may have to stand there.
+JINJA = """BOS{% for message in messages %}
     {%- if message.role == "user" %}{{ BEFORE }}{% endif %}
     {%- if message.content is string %}{{ message.content }}
     {%- else %}
