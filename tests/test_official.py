@@ -1,5 +1,6 @@
 """Official weights in: names, numbers, sizes, and what is said when a file is not what it should be."""
 
+import errno
 import json
 import os
 import pickle
@@ -339,6 +340,15 @@ def test_a_damaged_safetensors_file_is_named(tmp_path):
         Shards(tmp_path)
 
 
+def test_a_good_safetensors_file_is_not_taken_for_a_web_page(tmp_path):
+    place = tmp_path / "model.safetensors"
+    for filling in range(15_200, 15_400):  # its first bytes are the length of its header, here " <"
+        save_file({"a": torch.ones(2)}, place, metadata={"about": "x" * filling})
+        if place.read_bytes()[:2] == b" <":
+            break
+    assert place.read_bytes()[:2] == b" <" and Shards(tmp_path).get("a").tolist() == [1, 1]
+
+
 # --- places ---
 
 
@@ -381,6 +391,15 @@ def test_a_hub_that_fails_says_what_to_do(monkeypatch, error, kind, told):
     monkeypatch.setattr(files, "hf_hub_download", download)
     with pytest.raises(kind, match=told):
         locate("hub:owner/name/file.pth")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("Io: No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
+    with pytest.raises(OSError, match=r"The disk is full: .*Free some"), new_folder(tmp_path / "out"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_is_whole_or_not_there(tmp_path):

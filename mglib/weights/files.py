@@ -1,5 +1,6 @@
 """Weights as others publish them: found on disk or on the hub, and read without running anybody's code."""
 
+import errno
 import json
 import pickle
 import re
@@ -35,7 +36,8 @@ def locate(place: str | Path) -> Path:
     if not str(place).startswith(HUB):
         if not Path(place).is_file():
             raise FileNotFoundError(
-                f"{place} is not there: download it and give its path, or give hub:owner/name/file."
+                f"{place} is not there: download it (mglib/weights/official.py says from where) and give its "
+                "path, or give hub:owner/name/file."
             )
         return Path(place)
     parts = str(place).removeprefix(HUB).split("/")
@@ -82,11 +84,11 @@ def _not_weights(path: Path) -> str | None:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):
         return "is a git-LFS pointer, not the weights: run `git lfs pull` in its folder."
-    if head.lstrip().startswith(b"<"):
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "is a web page saved under this name: open the link in a browser and download the file itself."
     if not head:
         return "is empty: download it again."
-    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
         return f"is cut off after {path.stat().st_size:,} bytes: download it again."
     return None
 
@@ -161,7 +163,7 @@ def _mapped(path: Path) -> dict[str, Tensor]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` and put it in its place on success: whole or not at all.
 
-    Raises FileExistsError when there is one already.
+    Raises FileExistsError when there is one already, OSError with advice on a full disk.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: delete it or name another folder.")
@@ -171,5 +173,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield built
         built.chmod(0o755)
         built.replace(folder)
+    except Exception as error:
+        # safetensors reports a full disk as an error of its own, recognisable only by the text.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            raise OSError(
+                errno.ENOSPC,
+                f"The disk is full: {folder} was not written. Free some space and run the same command "
+                "again.",
+            ) from error
+        raise
     finally:
         shutil.rmtree(built, ignore_errors=True)

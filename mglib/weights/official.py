@@ -32,44 +32,44 @@ TABLES = (
     (
         {"official": "", "ours": "vision.encoder.", "transformers": "vision_model."},
         """
-        cls_token               cls_token               embeddings.class_embedding
-        pos_embed               pos_embed               embeddings.position_embedding
-        patch_embed.proj.*      patch_embed.proj.*      embeddings.patch_embedding.*
-        blocks.#.norm1.*        blocks.#.norm1.*        encoder.layers.#.layer_norm1.*
+        cls_token                 cls_token                 embeddings.class_embedding
+        pos_embed                 pos_embed                 embeddings.position_embedding
+        patch_embed.proj.*        patch_embed.proj.*        embeddings.patch_embedding.*
+        blocks.#.norm1.*          blocks.#.norm1.*          encoder.layers.#.layer_norm1.*
         blocks.#.attn.qkv.weight  blocks.#.attn.qkv.weight  encoder.layers.#.self_attn.qkv.weight
-        blocks.#.attn.q_bias    blocks.#.attn.q_bias    encoder.layers.#.self_attn.q_bias
-        blocks.#.attn.v_bias    blocks.#.attn.v_bias    encoder.layers.#.self_attn.v_bias
-        blocks.#.attn.proj.*    blocks.#.attn.proj.*    encoder.layers.#.self_attn.projection.*
-        blocks.#.norm2.*        blocks.#.norm2.*        encoder.layers.#.layer_norm2.*
-        blocks.#.mlp.fc1.*      blocks.#.mlp.fc1.*      encoder.layers.#.mlp.fc1.*
-        blocks.#.mlp.fc2.*      blocks.#.mlp.fc2.*      encoder.layers.#.mlp.fc2.*
+        blocks.#.attn.q_bias      blocks.#.attn.q_bias      encoder.layers.#.self_attn.q_bias
+        blocks.#.attn.v_bias      blocks.#.attn.v_bias      encoder.layers.#.self_attn.v_bias
+        blocks.#.attn.proj.*      blocks.#.attn.proj.*      encoder.layers.#.self_attn.projection.*
+        blocks.#.norm2.*          blocks.#.norm2.*          encoder.layers.#.layer_norm2.*
+        blocks.#.mlp.fc1.*        blocks.#.mlp.fc1.*        encoder.layers.#.mlp.fc1.*
+        blocks.#.mlp.fc2.*        blocks.#.mlp.fc2.*        encoder.layers.#.mlp.fc2.*
         """,  # in transformers q_bias and v_bias are two thirds of qkv.bias: see split_bias, join_bias
     ),
     (
         {"official": "", "ours": "", "transformers": ""},
         """
-        query_tokens        qformer.query_tokens      query_tokens
-        ln_vision.*         qformer.ln_vision.*       vision_model.post_layernorm.*
-        llama_proj.*        projection.*              language_projection.*
+        query_tokens  qformer.query_tokens  query_tokens
+        ln_vision.*   qformer.ln_vision.*   vision_model.post_layernorm.*
+        llama_proj.*  projection.*          language_projection.*
         """,
     ),
     (
         {"official": "Qformer.bert.", "ours": "qformer.bert.", "transformers": "qformer."},
         """
-        embeddings.LayerNorm.*                           layernorm.*
-        encoder.layer.#.attention.self.query.*           encoder.layer.#.attention.attention.query.*
-        encoder.layer.#.attention.self.key.*             encoder.layer.#.attention.attention.key.*
-        encoder.layer.#.attention.self.value.*           encoder.layer.#.attention.attention.value.*
-        encoder.layer.#.attention.output.dense.*         encoder.layer.#.attention.output.dense.*
-        encoder.layer.#.attention.output.LayerNorm.*     encoder.layer.#.attention.output.LayerNorm.*
-        encoder.layer.#.crossattention.self.query.*      encoder.layer.#.crossattention.attention.query.*
-        encoder.layer.#.crossattention.self.key.*        encoder.layer.#.crossattention.attention.key.*
-        encoder.layer.#.crossattention.self.value.*      encoder.layer.#.crossattention.attention.value.*
-        encoder.layer.#.crossattention.output.dense.*    encoder.layer.#.crossattention.output.dense.*
+        embeddings.LayerNorm.*                             layernorm.*
+        encoder.layer.#.attention.self.query.*             encoder.layer.#.attention.attention.query.*
+        encoder.layer.#.attention.self.key.*               encoder.layer.#.attention.attention.key.*
+        encoder.layer.#.attention.self.value.*             encoder.layer.#.attention.attention.value.*
+        encoder.layer.#.attention.output.dense.*           encoder.layer.#.attention.output.dense.*
+        encoder.layer.#.attention.output.LayerNorm.*       encoder.layer.#.attention.output.LayerNorm.*
+        encoder.layer.#.crossattention.self.query.*        encoder.layer.#.crossattention.attention.query.*
+        encoder.layer.#.crossattention.self.key.*          encoder.layer.#.crossattention.attention.key.*
+        encoder.layer.#.crossattention.self.value.*        encoder.layer.#.crossattention.attention.value.*
+        encoder.layer.#.crossattention.output.dense.*      encoder.layer.#.crossattention.output.dense.*
         encoder.layer.#.crossattention.output.LayerNorm.*  encoder.layer.#.crossattention.output.LayerNorm.*
-        encoder.layer.#.intermediate_query.dense.*       encoder.layer.#.intermediate_query.dense.*
-        encoder.layer.#.output_query.dense.*             encoder.layer.#.output_query.dense.*
-        encoder.layer.#.output_query.LayerNorm.*         encoder.layer.#.output_query.LayerNorm.*
+        encoder.layer.#.intermediate_query.dense.*         encoder.layer.#.intermediate_query.dense.*
+        encoder.layer.#.output_query.dense.*               encoder.layer.#.output_query.dense.*
+        encoder.layer.#.output_query.LayerNorm.*           encoder.layer.#.output_query.LayerNorm.*
         """,
     ),
 )

@@ -128,7 +128,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to(torch.bfloat16).cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(value.detach().to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
