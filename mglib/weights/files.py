@@ -1,0 +1,186 @@
+"""Weights as others publish them: found on disk or on the hub, and read without running anybody's code."""
+
+import errno
+import json
+import pickle
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import safe_open
+from torch import Tensor
+
+HUB = "hub:"  # hub:owner/name/file, and hub:spaces/owner/name/file for a file of a Space
+INDEXES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+
+
+def locate(place: str | Path) -> Path:
+    """Return a file's path; only a `place` that begins with "hub:" is downloaded.
+
+    Raises FileNotFoundError when the file does not exist, RuntimeError when the hub cannot be reached.
+    """
+    if not str(place).startswith(HUB):
+        if not Path(place).is_file():
+            raise FileNotFoundError(
+                f"{place} is not there: download it (mglib/weights/official.py says from where) and give its "
+                "path, or give hub:owner/name/file."
+            )
+        return Path(place)
+    parts = str(place).removeprefix(HUB).split("/")
+    kind = "space" if parts[0] == "spaces" else "model"
+    owner, name, *rest = parts[1:] if kind == "space" else parts
+    try:
+        file = hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type=kind, etag_timeout=10)
+    except EntryNotFoundError as error:
+        raise FileNotFoundError(f"{place} is not in that repository of the hub.") from error
+    except Exception as error:  # the hub's errors change with the HTTP library beneath it
+        raise RuntimeError(
+            f"{place} could not be had from the hub ({type(error).__name__}). Check the connection and "
+            "HF_HUB_OFFLINE, or download the file elsewhere and give its path."
+        ) from error
+    return Path(file)
+
+
+def read_pth(path: Path, *, mapped: bool = False) -> Any:
+    """Read a file of `torch.save` with `weights_only=True`; `mapped` leaves the tensors on disk until used.
+
+    Raises ValueError with the next step when the file is something else, is cut off, or wants to run code.
+    """
+    if problem := _not_weights(path):
+        raise ValueError(f"{path} {problem}")
+    try:
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        raise ValueError(
+            f"{path} was refused: loading it would run code of its own "
+            f"({named[1] if named else 'an unknown pickle instruction'}). Weights need none: take the file "
+            "from its official source, or save its state dict alone."
+        ) from error
+    except Exception as error:  # what torch.load raises on other bytes is not documented
+        raise ValueError(
+            f"{path} is cut off or not a file of torch.save ({type(error).__name__}): download it again."
+        ) from error
+
+
+def _not_weights(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        return "is a git-LFS pointer, not the weights: run `git lfs pull` in its folder."
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page saved under this name: open the link in a browser and download the file itself."
+    if not head:
+        return "is empty: download it again."
+    if head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):
+        return f"is cut off after {path.stat().st_size:,} bytes: download it again."
+    return None
+
+
+def tensors(place: str | Path) -> dict[str, Tensor]:
+    """Return the state dict of a .pth file, which stands alone or under "model". Raises as `read_pth`."""
+    path = locate(place)
+    state = read_pth(path)
+    state = state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict: it is not one of the official weights.")
+    return state
+
+
+class Shards:
+    """The tensors of a transformers folder, on disk or on the hub, read one at a time.
+
+    `files` says in which file each tensor stands; only files that are asked for are fetched.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder
+        first = self._first()
+        if first.suffix == ".json":
+            self.files: dict[str, str] = json.loads(first.read_text(encoding="utf-8"))["weight_map"]
+        else:
+            self.files = dict.fromkeys(_names(first), first.name)
+
+    def _first(self) -> Path:
+        for name in INDEXES:
+            try:
+                return locate(f"{self.folder}/{name}")
+            except FileNotFoundError:
+                continue
+        raise FileNotFoundError(f"{self.folder} holds no weights: none of {', '.join(INDEXES)} is there.")
+
+    def get(self, name: str) -> Tensor:
+        """Return one tensor. Raises as `locate` and `read_pth`, ValueError for a damaged safetensors file."""
+        path = locate(f"{self.folder}/{self.files[name]}")
+        if path.suffix == ".safetensors":
+            with opened(path) as file:
+                return file.get_tensor(name)
+        return _mapped(path)[name]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; raises ValueError with the next step when it is not one."""
+    if problem := _not_weights(path):
+        raise ValueError(f"{path} {problem}")
+    try:
+        file = safe_open(path, framework="pt")
+    except Exception as error:  # safetensors raises its own class, which is not public
+        raise ValueError(f"{path} is damaged ({error}): download it again.") from error
+    with file:
+        yield file
+
+
+def _names(path: Path) -> list[str]:
+    if path.suffix == ".safetensors":
+        with opened(path) as file:
+            return list(file.keys())
+    return list(_mapped(path))
+
+
+@lru_cache(maxsize=2)  # one of the base, one of the delta
+def _mapped(path: Path) -> dict[str, Tensor]:
+    return read_pth(path, mapped=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` and put it in its place on success: whole or not at all.
+
+    Raises FileExistsError when there is one already, OSError with advice on a full disk.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: delete it or name another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    built = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        yield built
+        built.chmod(0o755)
+        built.replace(folder)
+    except Exception as error:
+        # safetensors reports a full disk as an error of its own, recognisable only by the text.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            raise OSError(
+                errno.ENOSPC,
+                f"The disk is full: {folder} was not written. Free some space and run the same command "
+                "again.",
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(built, ignore_errors=True)

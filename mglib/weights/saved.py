@@ -1,0 +1,138 @@
+"""The project's own format: the trained projection alone, bound by hashes to the frozen parts around it.
+
+A folder with `projection.safetensors` and `config.json`. The frozen parts are gigabytes and are fetched from
+where they were published; what is kept of them is enough to notice when they are others.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mglib.checkpoint import load_weights, save_weights
+from mglib.language import Language
+from mglib.model import MiniGPT4
+from mglib.paths import sha256, write_json
+from mglib.prompts import Template
+from mglib.vision import Vision
+from mglib.weights.official import require_same_language, require_width
+
+CONFIG, WEIGHTS = "config.json", "projection.safetensors"
+FORMAT = 1
+# What the vision tokens depend on besides the weights.
+LOOK = ("image_size", "pool", "mean", "std")
+
+
+def save_pretrained(model: MiniGPT4, folder: Path, *, language: str, template: Template) -> None:
+    """Write the projection and what it was trained with; `language` is the language model's name.
+
+    A kill in between leaves the older files or a pair that `from_pretrained` refuses. Raises ValueError when
+    the model has no image encoder.
+    """
+    weights = folder / WEIGHTS
+    about = frozen_parts(
+        model.vision, model.qformer, model.language, language_name=language, template=template
+    )
+    save_weights(weights, model.projection.state_dict(), {"language": language})
+    write_json(folder / CONFIG, {"format": FORMAT, "sha256": sha256(weights), **about})
+
+
+def from_pretrained(
+    folder: Path,
+    *,
+    vision: Vision,
+    qformer: nn.Module,
+    language: Language,
+    name: str,
+    template: Template,
+) -> MiniGPT4:
+    """Join frozen parts with a saved projection; `name` is the language model's.
+
+    Raises FileNotFoundError or ValueError with the next step when the folder is not whole or the projection
+    was trained with other parts.
+    """
+    saved = read_config(folder)
+    require_same_language(folder, saved["language"]["name"], name)
+    state, _ = load_weights(folder / WEIGHTS)
+    width, inputs = state["weight"].shape
+    require_width(folder, width, language.width)
+    parts = frozen_parts(vision, qformer, language, language_name=name, template=template)
+    require_same_parts(folder, saved, json.loads(json.dumps(parts)))
+    projection = nn.Linear(inputs, width)
+    projection.load_state_dict(state)
+    projection.to(language.model.device)
+    return MiniGPT4(vision=vision, qformer=qformer, projection=projection, language=language)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read what a folder says about its projection; raises when a file is missing or they do not match."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} is not there: save the model again, or download the whole folder."
+            )
+    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if saved.get("format") != FORMAT:
+        raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: it was written by another version.")
+    if saved["sha256"] != sha256(folder / WEIGHTS):
+        raise ValueError(
+            f"{folder / WEIGHTS} is not the file that {CONFIG} was written for: it is damaged, or the saving "
+            "was stopped. Save the model again."
+        )
+    return saved
+
+
+def frozen_parts(
+    vision: nn.Module, qformer: nn.Module, language: Language, *, language_name: str, template: Template
+) -> dict[str, Any]:
+    """Describe all that a projection was trained with, as JSON."""
+    if not isinstance(vision, Vision):
+        raise ValueError(
+            "This model was built on cached features and has no image encoder: attach it "
+            "(model.vision = study.vision()) and save again."
+        )
+    look = asdict(vision.config)
+    return {
+        "vision": {"sha256": fingerprint(vision.state_dict()), **{name: look[name] for name in LOOK}},
+        "qformer": {"sha256": fingerprint(qformer.state_dict())},
+        "language": {"name": language_name, "sha256": fingerprint(untouched(language.model))},
+        "template": asdict(template),
+    }
+
+
+def require_same_parts(folder: Path, saved: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise ValueError that names the frozen part in which two descriptions differ."""
+    called = {
+        "vision": "image encoder or its preprocessing",
+        "qformer": "Q-Former",
+        "language": "language model's weights",
+        "template": "prompt template",
+    }
+    if other := [what for part, what in called.items() if saved[part] != own[part]]:
+        raise ValueError(
+            f"The projection in {folder} was trained with another {' and another '.join(other)}: it would "
+            "give noise here. Load the parts that it was trained with, or train stage 1 again."
+        )
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, shapes and values rounded to bfloat16.
+
+    Rounded, so that a model is the same one whether it was loaded in float32 or bfloat16.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def untouched(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of a language model that quantisation leaves alone: word embeddings and norms."""
+    vectors = {name: value for name, value in model.named_parameters() if value.ndim == 1}
+    return {"embeddings": model.get_input_embeddings().weight, **vectors}
