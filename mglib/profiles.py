@@ -69,7 +69,16 @@ def briefly(config: TrainConfig, steps: int, batch_size: int = 16) -> TrainConfi
 SMOKE = replace(
     MINI,
     name="smoke",
-    world=WorldConfig(train=400, pool=20, val=24, test_seen=24, test_new_pairs=24, test_new_objects=24),
+    world=WorldConfig(
+        train=400,
+        pool=20,
+        val=24,
+        test_seen=24,
+        test_new_pairs=24,
+        test_new_objects=24,
+        special_val=1,
+        special_test=2,
+    ),
     pretrain=replace(
         MINI.pretrain,
         caption_lm=replace(MINI.pretrain.caption_lm, train=briefly(MINI.pretrain.caption_lm.train, 30)),
