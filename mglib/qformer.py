@@ -4,6 +4,7 @@ implementation).
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from mglib.config import QFormerConfig
@@ -59,6 +60,21 @@ class QFormer(nn.Module):
             if output_attentions
             else result.last_hidden_state
         )
+
+    @torch.no_grad()
+    def standardise(self, tokens: Tensor) -> None:
+        """Set `ln_vision` to give each channel mean 0 and spread 1 over some pictures' tokens (B, N, D_v).
+
+        Deviation from BLIP-2's ones and zeros: most of what the encoder returns is the same in all pictures,
+        and a short training would spend its first part on looking past it.
+        """
+        width = tokens.shape[-1:]
+        normal = functional.layer_norm(tokens.float(), width, eps=self.ln_vision.eps).flatten(
+            0, 1
+        )  # (BN, D_v)
+        spread, mean = torch.std_mean(normal, dim=0)
+        self.ln_vision.weight.copy_(1 / spread)
+        self.ln_vision.bias.copy_(-mean / spread)
 
     def see(self, tokens: Tensor) -> Tensor:
         """Normalise vision tokens in float32, as the official code does: (B, N, D_v) -> (B, N, D_v)."""

@@ -124,6 +124,7 @@ def representation(
     with torch.random.fork_rng():
         torch.manual_seed(study.seed)
         module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
+    module.qformer.standardise(tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256))))
     pairs = Pairs("tokens", tokens, split.captions)
     collate = pairs.collate(lambda captions: text_batch(tokenizer, captions, config.max_text))
     trained = train(

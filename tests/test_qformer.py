@@ -66,3 +66,12 @@ def test_vision_tokens_are_normalised_in_full_precision(qformer, tokens):
 
 def test_training_mode_drops_nothing_out(qformer, tokens):
     assert torch.equal(qformer().train()(tokens), qformer().eval()(tokens))
+
+
+def test_what_all_pictures_share_can_be_taken_out(qformer, random):
+    tiny = qformer()
+    tokens = 5 + 3 * torch.randn(1, 1, 64, generator=random) + torch.randn(20, 5, 64, generator=random)
+    tiny.standardise(tokens)
+    seen = tiny.see(tokens).flatten(0, 1)
+    torch.testing.assert_close(seen.mean(0), torch.zeros(64), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.ones(64), atol=1e-4, rtol=0)
