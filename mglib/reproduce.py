@@ -31,8 +31,7 @@ from mglib.runs import (
     source_notebooks,
     with_outputs,
 )
-
-WEIGHTS = ("wheel", "hub")
+from mglib.weights.sources import SOURCES
 
 
 class Screen:
@@ -150,7 +149,7 @@ def refresh_prose(path: Path, kept: Path) -> None:
 
 def check(settings: Settings, profiles: Collection[str]) -> None:
     """Raise CannotRun for a profile or a source of weights that does not exist."""
-    known = {"profile": profiles, "weights": WEIGHTS}
+    known = {"profile": profiles, "weights": SOURCES}
     for what, choices in known.items():
         value = getattr(settings, what)
         if value not in choices:

@@ -160,3 +160,22 @@ def representation(qformer, tokenizer, pretrain_config) -> Callable[..., Represe
 def random() -> torch.Generator:
     """Return a generator of its own for every test."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def descend():
+    """Return a function that trains a module on one batch and returns its losses."""
+
+    def run(module, batch, steps, lr=1e-2):
+        optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=lr)
+        losses = []
+        for _ in range(steps):
+            output = module(batch)
+            loss = output["loss"] / output["count"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    return run

@@ -121,32 +121,19 @@ def test_the_loss_depends_on_the_picture(model, captions):
     assert abs(tiny(one)["loss"] - tiny(other)["loss"]) > 1e-3
 
 
-def descend(tiny, batch, steps, lr):
-    optimizer = torch.optim.Adam([p for p in tiny.parameters() if p.requires_grad], lr=lr)
-    losses = []
-    for _ in range(steps):
-        output = tiny(batch)
-        loss = output["loss"] / output["count"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def test_one_batch_overfits(model, captions):
+def test_one_batch_overfits(model, captions, descend):
     tiny = model().requires_grad_(True)
     losses = descend(tiny, batch_of(tiny, captions), steps=40, lr=1e-2)
     assert losses[0] > 3 and losses[-1] < 0.1
 
 
-def test_the_projection_alone_lowers_the_loss(model, captions):
+def test_the_projection_alone_lowers_the_loss(model, captions, descend):
     tiny = model()
     losses = descend(tiny, batch_of(tiny, captions[:2]), steps=40, lr=3e-2)
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_saved_and_loaded_weights_give_the_same_logits(model, captions, tmp_path):
+def test_saved_and_loaded_weights_give_the_same_logits(model, captions, tmp_path, descend):
     tiny = model()
     batch = batch_of(tiny, captions)
     descend(tiny, batch, steps=2, lr=1e-2)

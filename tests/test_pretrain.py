@@ -76,7 +76,7 @@ def keyword_batch(tokenizer, captions):
     return training_batch(tokenizer, KEYWORDS, questions, captions, queries=0, max_answer=24)
 
 
-def test_the_caption_lm_learns_to_write_from_keywords(tokenizer, captions, pretrain_config):
+def test_the_caption_lm_learns_to_write_from_keywords(tokenizer, captions, pretrain_config, descend):
     language = caption_language(pretrain_config.caption_lm, tokenizer, seed=0, attention="eager")
     writer = WriteFromKeywords(language)
     assert all(parameter.requires_grad for parameter in writer.parameters())
@@ -117,19 +117,6 @@ class Recording(Representation):
     def match_logits(self, seen, text, text_mask):
         self.matched = (seen, text)
         return super().match_logits(seen, text, text_mask)
-
-
-def descend(module, batch, steps, lr=1e-2):
-    optimizer = torch.optim.Adam(module.parameters(), lr=lr)
-    losses = []
-    for _ in range(steps):
-        output = module(batch)
-        loss = output["loss"] / output["count"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 @pytest.fixture(scope="module")
@@ -327,7 +314,7 @@ def test_every_parameter_is_trained(representation, seen, texts):
     assert idle == set()
 
 
-def test_representation_learning_overfits_a_batch(representation, seen, texts):
+def test_representation_learning_overfits_a_batch(representation, seen, texts, descend):
     module = representation()
     batch = {"tokens": seen, "text": texts[0], "text_mask": texts[1]}
     with torch.random.fork_rng():
