@@ -23,6 +23,7 @@ from mglib.world.view import (
     groups,
     landmarks,
     links,
+    number,
     scenery,
     side,
     singles,
@@ -31,7 +32,6 @@ from mglib.world.view import (
 )
 
 MOST = 3  # sentences an object, as in RefCOCO
-REGIONS = 100  # region ids of one picture
 APART = 0.08  # of the width, between the centres of two objects of which one is "the left one"
 Record = dict[str, Any]
 
@@ -55,7 +55,7 @@ def referring(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, i
                     "category_id": catalog.thing(item.name).coco_id,
                     "split": OFFICIAL_SPLIT.get(split, "test"),
                     "sent_ids": list(range(len(said))),
-                    "sentences": [_sentence(number, raw) for number, raw in enumerate(said)],
+                    "sentences": [_sentence(place, raw) for place, raw in enumerate(said)],
                 }
             )
     return found
@@ -115,9 +115,9 @@ def _definite(catalog: Catalog, item: Item) -> str:
     return f"the {words.partition(' ')[2]}"
 
 
-def _sentence(number: int, raw: str) -> Record:
+def _sentence(sent_id: int, raw: str) -> Record:
     tokens = re.findall(r"[a-z0-9']+", raw.lower())
-    return {"sent_id": number, "raw": raw, "sent": " ".join(tokens), "tokens": tokens}
+    return {"sent_id": sent_id, "raw": raw, "sent": " ".join(tokens), "tokens": tokens}
 
 
 def numbered(records: Iterable[tuple[Scene, list[Record]]]) -> list[Record]:
@@ -159,13 +159,13 @@ def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, ind
     """
     rng = stream(config, split, index, "regions")
     lists = wording("regions")
-    place = rng.choice(catalog.setting(scene.setting).phrases)
+    where = rng.choice(catalog.setting(scene.setting).phrases)
     said: list[tuple[str, list[Item]]] = []
     for item in scene.objects:
         thing = catalog.thing(item.name)
         kind = "region" if thing.stands in ("ground", "pole") else f"region {thing.stands}"
         phrase = choose(rng, lists, kind)
-        said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=place), [item]))
+        said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
     said += [
         (f"{counted(catalog.thing(name), len(items))}", list(items))
@@ -178,12 +178,16 @@ def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, ind
             phrase = choose(rng, lists, f"ref {link.predicate}")
             said.append((phrase.format(name=a, other=b), [link.subject, link.object]))
     rng.shuffle(said)
-    first = scene.image_id * REGIONS
     return {
         "id": scene.image_id,
         "regions": [
-            {"region_id": first + number, "image_id": scene.image_id, "phrase": phrase, **_around(items)}
-            for number, (phrase, items) in enumerate(said)
+            {
+                "region_id": number(scene, place),
+                "image_id": scene.image_id,
+                "phrase": phrase,
+                **_around(items),
+            }
+            for place, (phrase, items) in enumerate(said)
         ],
     }
 
@@ -202,27 +206,26 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
     It needs no random numbers; the arguments are those of the other texts.
     """
     every = [*scene.objects, *scene.props]
-    first = scene.image_id * REGIONS
-    ids = {id(item): first + place for place, item in enumerate(every)}
+    ids = {id(item): number(scene, place) for place, item in enumerate(every)}
     predicates = {"left of": "to the left of", "right of": "to the right of"}
     return {
         "image_id": scene.image_id,
         "relationships": [
             {
-                "relationship_id": first + number,
+                "relationship_id": number(scene, place),
                 "predicate": predicates.get(link.predicate, link.predicate),
                 "synsets": [],
                 "subject": _node(link.subject, ids[id(link.subject)]),
                 "object": _node(link.object, ids[id(link.object)]),
             }
-            for number, link in enumerate([*links(scene, catalog), *landmarks(scene, catalog)])
+            for place, link in enumerate([*links(scene, catalog), *landmarks(scene, catalog)])
         ],
     }
 
 
-def _node(item: Item, number: int) -> Record:
+def _node(item: Item, object_id: int) -> Record:
     box = dict(zip("xywh", item.box, strict=True))
-    return {"object_id": number, "name": item.name, **box, "synsets": [], "merged_object_ids": []}
+    return {"object_id": object_id, "name": item.name, **box, "synsets": [], "merged_object_ids": []}
 
 
 def write_visual_genome(path: Path, records: Iterable[Record]) -> None:

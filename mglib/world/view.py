@@ -20,6 +20,7 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
 SIDE = 0.38  # of the width: an object whose centre lies nearer to a border stands on that side
 FAR, NEAR = 0.28, 0.72  # shares of the way from the far end of the ground to the picture's lower border
+IDS = 100  # objects, regions, relations or questions that one picture can number
 Phrases = dict[str, tuple[tuple[str, int], ...]]
 
 
@@ -59,6 +60,11 @@ def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
 def singles(scene: Scene) -> list[Item]:
     """Return the objects that are alone in having their name: "the dog" can only mean this one."""
     return [items[0] for items in groups(scene).values() if len(items) == 1]
+
+
+def number(scene: Scene, place: int) -> int:
+    """Return an id, unique over all splits, for the `place`th of something in a picture."""
+    return scene.image_id * IDS + place
 
 
 def side(item: Item, size: int) -> str | None:
@@ -137,12 +143,15 @@ def strangers(
     scene: Scene,
     split: str,
     count: int,
+    *,
     among: Collection[str] | None = None,
+    beside: Collection[str] = (),
 ) -> list[str]:
     """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
 
-    New objects are named in test_new_objects only, and new pairs come together in test_new_pairs only.
-    Objects at home in the scene's setting come first, since they are the plausible ones.
+    `among` limits the choice; `beside` are strangers that the same text names already. New objects are named
+    in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in the
+    scene's setting come first, since they are the plausible ones.
     """
     here = [catalog.thing(name) for name in groups(scene)]
     said = {word for thing in here for word in _senses(thing)}
@@ -152,12 +161,13 @@ def strangers(
         for thing in catalog.things
         if (thing.split == "train" or split == "test_new_objects")
         and said.isdisjoint(_senses(thing))
+        and thing.name not in beside
         and (among is None or thing.name in among)
     ]
     rng.shuffle(left)
     chosen: list[str] = []
     for name in sorted(left, key=lambda name: name not in home):
-        together = [*groups(scene), *chosen]
+        together = [*groups(scene), *beside, *chosen]
         new = [pair for pair in held_out([*together, name], config, catalog) if name in pair]
         if len(chosen) < count and (split == "test_new_pairs" or not new):
             chosen.append(name)

@@ -1,0 +1,275 @@
+"""A-OKVQA of the small world: questions that need the picture and a little knowledge.
+
+What is known stands in two lists. facts.csv tells for an object, a setting or a piece of scenery an answer to
+a kind of question, how people would put it (`said`) and what would be right as well (`also`); traits.csv
+tells which objects have a trait (`yes`) and which might be argued to have it (`maybe`). Wrong choices are
+right answers about something else. The records have the official fields (allenai/aokvqa).
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mglib.config import WorldConfig
+from mglib.paths import write_json
+from mglib.world.catalog import FOLDER, Catalog
+from mglib.world.scene import Item, Scene, stream
+from mglib.world.view import (
+    OFFICIAL_SPLIT,
+    choose,
+    groups,
+    rows,
+    scenery,
+    side,
+    singles,
+    strangers,
+    the,
+    wording,
+)
+
+CHOICES = 4
+PEOPLE = 10  # direct answers
+ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
+AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
+SHARES = {"object": 5, "trait": 6, "setting": 3, "prop": 1, "place": 1}  # how often each sort is asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One row of facts.csv; `of` is object, setting, prop, or wrong (an answer that is right for nothing)."""
+
+    of: str
+    name: str
+    kind: str
+    answer: str
+    said: tuple[str, ...]
+    also: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trait:
+    """One row of traits.csv."""
+
+    trait: str
+    question: tuple[str, ...]
+    yes: frozenset[str]
+    maybe: frozenset[str]
+    why: str
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question with its answer, as people say it, the wrong choices, and the reasons."""
+
+    question: str
+    answer: str
+    said: tuple[str, ...]
+    wrong: tuple[str, ...]
+    seen: str
+    why: str
+
+
+@lru_cache
+def facts(folder: Path = FOLDER) -> tuple[Fact, ...]:
+    """Read facts.csv; raises ValueError that names a broken row."""
+    columns = ("of", "name", "kind", "answer", "said", "also", "why")
+    return tuple(
+        Fact(**(row | {cell: _parts(row[cell]) for cell in ("said", "also")}))
+        for row in rows("facts.csv", columns, folder)
+    )
+
+
+@lru_cache
+def traits(folder: Path = FOLDER) -> tuple[Trait, ...]:
+    """Read traits.csv; raises ValueError that names a broken row."""
+    columns = ("trait", "question", "yes", "maybe", "why")
+    return tuple(
+        Trait(
+            trait=row["trait"],
+            question=_parts(row["question"]),
+            yes=frozenset(_parts(row["yes"])),
+            maybe=frozenset(_parts(row["maybe"])),
+            why=row["why"],
+        )
+        for row in rows("traits.csv", columns, folder)
+    )
+
+
+def _parts(cell: str) -> tuple[str, ...]:
+    return tuple(part for part in cell.split("|") if part)
+
+
+def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
+    """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
+    rng = stream(config, split, index, "aokvqa")
+    asked = _ask(rng, config, catalog, scene, split)
+    place = rng.randrange(CHOICES)
+    wrong = rng.sample(asked.wrong, CHOICES - 1)
+    direct = _people(rng, asked)
+    return {
+        "split": OFFICIAL_SPLIT.get(split, "test"),
+        "image_id": scene.image_id,
+        "question_id": _question_id(f"{config.seed}/{split}/{index}"),
+        "question": asked.question,
+        "choices": [*wrong[:place], asked.answer, *wrong[place:]],
+        "correct_choice_idx": place,
+        "direct_answers": direct,
+        "difficult_direct_answer": max(map(direct.count, direct)) < AGREED,
+        "rationales": _rationales(rng, asked),
+    }
+
+
+def write_aokvqa(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write the questions as the official file has them: one list."""
+    write_json(path, list(records))
+
+
+def _ask(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str) -> _Asked:
+    """Choose the sort of question, then the question; where the picture was made can always be asked."""
+    asked = {
+        "object": _about_objects(rng, catalog, scene, split),
+        "trait": _about_traits(rng, config, catalog, scene, split),
+        "setting": _about_setting(rng, catalog, scene, split),
+        "prop": _about_props(rng, catalog, scene, split),
+        "place": [_about_place(rng, catalog, scene)],
+    }
+    sorts = [sort for sort, found in asked.items() if found]
+    return rng.choice(asked[rng.choices(sorts, [SHARES[sort] for sort in sorts])[0]])
+
+
+def _about_objects(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
+    """Ask what is known of an object that is alone in its kind: "What sound does this animal make?"."""
+    found = []
+    for item in singles(scene):
+        thing = catalog.thing(item.name)
+        for fact in facts():
+            if (fact.of, fact.name) == ("object", item.name):
+                seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
+                found += _from_fact(rng, catalog, fact, split, _meant(rng, catalog, scene, item), seen)
+    return found
+
+
+def _about_setting(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
+    place = rng.choice(catalog.setting(scene.setting).phrases)
+    seen = choose(rng, wording("questions"), "seen place").format(place=place)
+    return [
+        asked
+        for fact in facts()
+        if (fact.of, fact.name) == ("setting", scene.setting)
+        for asked in _from_fact(rng, catalog, fact, split, "", seen)
+    ]
+
+
+def _about_props(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
+    names = [item.name for item in scene.props]
+    found = []
+    for fact in facts():
+        if fact.of == "prop" and names.count(fact.name) == 1:
+            words = scenery(catalog.prop(fact.name))
+            seen = choose(rng, wording("questions"), "seen").format(a=words)
+            found += _from_fact(rng, catalog, fact, split, f"the {words.partition(' ')[2]}", seen)
+    return found
+
+
+def _from_fact(rng: Random, catalog: Catalog, fact: Fact, split: str, thing: str, seen: str) -> list[_Asked]:
+    """Return the question about a fact, or nothing if too few wrong answers are known for it."""
+    wrong = _wrong(catalog, fact, split)
+    if len(wrong) < CHOICES - 1:
+        return []
+    question = choose(rng, wording("questions"), fact.kind).format(thing=thing)
+    return [_Asked(question, fact.answer, fact.said, wrong, seen, fact.why)]
+
+
+def _wrong(catalog: Catalog, fact: Fact, split: str) -> tuple[str, ...]:
+    """Return answers of the same kind that are wrong here; what is known of new objects stays with them."""
+    secret = () if split == "test_new_objects" else catalog.names("new")
+    right = {fact.answer, *fact.said, *fact.also}
+    every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
+    return tuple(dict.fromkeys(answer for answer in every if answer not in right))
+
+
+def _about_place(rng: Random, catalog: Catalog, scene: Scene) -> _Asked:
+    setting = catalog.setting(scene.setting)
+    wrong = [other.noun for other in catalog.settings if set(other.kinds) != set(setting.kinds)]
+    wrong = wrong or [other.noun for other in catalog.settings if other is not setting]
+    place = rng.choice(setting.phrases)
+    question = choose(rng, wording("questions"), "place")
+    seen = choose(rng, wording("questions"), "seen place").format(place=place)
+    why = f"Everything in it belongs to the {setting.noun}."
+    said = (setting.noun.removeprefix("a "), place)
+    return _Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)), seen, why)
+
+
+def _about_traits(
+    rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str
+) -> list[_Asked]:
+    """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
+    known = {fact.name for fact in facts() if fact.of == "object"}
+    here = list(groups(scene))
+    found = []
+    for trait in traits():
+        having = [name for name in here if name in trait.yes]
+        if len(having) != 1 or any(name in trait.maybe or name not in known for name in here):
+            continue
+        thing = catalog.thing(having[0])
+        others = [name for name in here if name != thing.name]
+        # Absent objects with the trait, or at least of the same kind, make one look at the picture.
+        kin = [one.name for one in catalog.things if one.supercategory == thing.supercategory]
+        near: list[str] = []
+        for among, most in ((trait.yes, 1), (kin, 2), (known - trait.maybe, CHOICES - 1)):
+            wanted = most - len(near)
+            near += strangers(rng, config, catalog, scene, split, wanted, among=among, beside=near)
+        near, absent = near[:2], near[2:]
+        wrong = list(dict.fromkeys([*near, *others, *absent]))[: CHOICES - 1]
+        if len(wrong) == CHOICES - 1:
+            seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
+            found.append(
+                _Asked(rng.choice(trait.question), thing.name, thing.synonyms, tuple(wrong), seen, trait.why)
+            )
+    return found
+
+
+def _meant(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> str:
+    """Point at an object without its name where its kind and side suffice, so that one has to look."""
+    thing = catalog.thing(item.name)
+    nouns = dict(text.split("|") for text, _ in wording("questions")["noun"])
+    kind = [
+        other for other in scene.objects if catalog.thing(other.name).supercategory == thing.supercategory
+    ]
+    options = [(kind, nouns[thing.supercategory])] if thing.supercategory in nouns else []
+    for like, noun in [*options, (list(scene.objects), "object")]:
+        if len(like) == 1:
+            return choose(rng, wording("questions"), "lone").format(noun=noun)
+        where = side(item, scene.size)
+        if where in ("left", "right") and [side(other, scene.size) for other in like].count(where) == 1:
+            return choose(rng, wording("questions"), "aside").format(noun=noun, side=where)
+    return the(thing)
+
+
+def _people(rng: Random, asked: _Asked) -> list[str]:
+    """Let ten people answer in their own words: about half of them as the list has it."""
+    ways = [asked.answer.removeprefix("a ").removeprefix("the "), *asked.said]
+    ways = list(dict.fromkeys(ways))
+    weights = [len(ways) + 1, *[2] * (len(ways) - 1)]
+    return rng.choices(ways, weights, k=PEOPLE)
+
+
+def _rationales(rng: Random, asked: _Asked) -> list[str]:
+    so = choose(rng, wording("questions"), "so").format(answer=asked.answer)
+    reasons = [f"{asked.seen} {asked.why}", f"{asked.why} {so}", f"{asked.seen} {so}"]
+    return rng.sample(reasons, len(reasons))
+
+
+def _question_id(name: str) -> str:
+    """Return 22 letters and digits, as the official ids look."""
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16])
+    letters = []
+    for _ in range(22):
+        number, rest = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[rest])
+    return "".join(letters)
