@@ -54,6 +54,7 @@ class _Telling:
     known: list[Group] = field(default_factory=list)
     it: Group | None = None
     links: list[Link] = field(default_factory=list)
+    placed: set[str] = field(default_factory=set)  # names of which was said where they are in the picture
     used: set[str] = field(default_factory=set)
 
     def phrase(self, kind: str, **slots: str) -> str:
@@ -87,12 +88,13 @@ def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, in
     scenery_first = telling.rng.random() < 0.25
     for tell in (_add_scenery, _go_round) if scenery_first else (_go_round, _add_scenery):
         tell(telling)
+    least, most = SENTENCES[0] - 1, SENTENCES[1] - 1  # the last one is kept for the mood
     for sentence in _closer_looks(telling):
-        if len(telling.sentences) < SENTENCES[0] - 1 or telling.rng.random() < 0.15:
+        more = len(telling.sentences) < least or telling.rng.random() < 0.15
+        if more and len(telling.sentences) < most:
             telling.sentences.append(sentence())
-    while len(telling.sentences) < SENTENCES[0] - 1:
+    while len(telling.sentences) < least:
         telling.say("mood")
-    telling.sentences = telling.sentences[: SENTENCES[1] - 1]
     _close(telling)
     stated = tuple((link.subject.name, link.predicate, link.object.name) for link in telling.links)
     text = " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
@@ -116,7 +118,7 @@ def _open(telling: _Telling) -> None:
     if every:
         stands = telling.catalog.thing(every[0][0].name).stands
         place = {"sky": f"over the {setting.noun}", "water": "on the water"}.get(stands, place)
-        where = _where(telling, every[0])
+        where = _where(telling, every[0]) if apart else ""
         telling.name("main" if apart else "open", every[0], where=where, place=place)
 
 
@@ -162,6 +164,7 @@ def _known(telling: _Telling, item: Item) -> str:
 def _where(telling: _Telling, group: Group) -> str:
     """Say where a group is in the picture, as far as that is clear."""
     ways = _ways(telling, group)
+    telling.placed.add(group[0].name)
     return telling.phrase(f"where {telling.rng.choice(ways) if ways else 'none'}")
 
 
@@ -197,10 +200,17 @@ def _add_scenery(telling: _Telling) -> None:
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
         kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
-    for kind, props in kinds.items():
-        if props:
-            forms = {"is": "are" if props[0][1] else "is", "s": "" if props[0][1] or len(props) > 1 else "s"}
-            telling.say(kind, props=join([words for words, _ in props]), **forms)
+    room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)
+    for kind, props in [(kind, props) for kind, props in kinds.items() if props][: max(0, room)]:
+        forms = {"is": "are" if props[0][1] else "is", "s": "" if props[0][1] or len(props) > 1 else "s"}
+        telling.say(kind, props=join([words for words, _ in props]), **forms)
+
+
+def _still_due(telling: _Telling) -> int:
+    """Return how many sentences the groups that are not named yet will take."""
+    left = len(groups(telling.scene)) - len(telling.known)
+    alone = min(left, GROUPS - len(telling.known))
+    return alone + (left > alone)
 
 
 def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
@@ -216,7 +226,11 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
             told.add(ends)
             looks.append(partial(_spot, telling, link.subject, link))
     telling.rng.shuffle(looks)
-    looks += [partial(_spot, telling, item, None) for item in alone if _ways(telling, (item,))]
+    looks += [
+        partial(_spot, telling, item, None)
+        for item in alone
+        if item.name not in telling.placed and _ways(telling, (item,))
+    ]
     if len(telling.scene.objects) == 1:
         looks.insert(0, lambda: telling.phrase("alone", known=_known(telling, alone[0])))
     return looks

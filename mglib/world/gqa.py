@@ -4,7 +4,6 @@ The records have the official fields (visualreasoning.net). `entailed` and `equi
 asked, which GQA does not do, because this world can count. Question types keep GQA's names where it has them.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -16,10 +15,13 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.paths import write_json
 from mglib.world.catalog import Catalog, Thing
+from mglib.world.knowledge import categories, seen_behind, strangers
 from mglib.world.scene import INVERSE, Item, Scene, stream
 from mglib.world.text import capitalise
 from mglib.world.view import (
     NUMBERS,
+    ROOMS,
+    SKIES,
     Link,
     choose,
     counted,
@@ -29,14 +31,12 @@ from mglib.world.view import (
     scenery,
     side,
     singles,
-    strangers,
     the,
     wording,
 )
 
 ASKED = 6  # questions a picture at most
 COMMON = 0.2  # of a group of questions at most have the same answer (or 1.5 times an even share, if larger)
-INDOORS = ("room", "tiles")  # backdrops of rooms
 ACROSS, UP, DEEP = ("left of", "right of"), ("above", "below"), ("in front of", "behind")
 
 
@@ -76,9 +76,13 @@ class _Asking:
 
     @property
     def nouns(self) -> dict[str, tuple[str, str]]:
-        """Return the categories that can be asked for: (singular, plural) by supercategory."""
+        """Return the categories that can be asked for: (singular, plural) by supercategory.
+
+        One that the scenery shows as well is left out, since a squirrel in the background is an animal.
+        """
         rows = (text.split("|") for text, _ in wording("gqa")["noun"])
-        return {category: (one, many) for category, one, many in rows}
+        behind = seen_behind(self.scene, self.catalog)
+        return {category: (one, many) for category, one, many in rows if category not in behind}
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def _even(counts: dict[str, int]) -> dict[str, int]:
         return dict.fromkeys(counts, 0)
     limit = max(COMMON, (1.0 if len(counts) == 2 else 1.5) / len(counts))
     kept = dict(counts)
-    while (most := max(kept.values())) > math.ceil(limit * sum(kept.values())):
+    while (most := max(kept.values())) > limit * sum(kept.values()):
         top = max(kept, key=lambda answer: (kept[answer], answer))
         kept[top] = most - 1
     return kept
@@ -243,7 +247,9 @@ def _scenery_exist(asking: _Asking) -> _Question | None:
     here = [item.name for item in asking.scene.props]
     home = asking.catalog.setting(asking.scene.setting).props
     true = asking.rng.random() < 0.5
-    options = [name for name in dict.fromkeys(here if true else home) if (name in here) == true]
+    behind = seen_behind(asking.scene, asking.catalog)
+    gone = [name for name in home if name not in here and categories("prop", name).isdisjoint(behind)]
+    options = list(dict.fromkeys(here)) if true else gone
     if not options:
         return None
     prop = asking.catalog.prop(asking.rng.choice(options))
@@ -264,13 +270,15 @@ def _count(asking: _Asking) -> _Question | None:
         thing = asking.catalog.thing(name)
         nouns, many = counted(thing, 2).partition(" ")[2], len(items)
         node, full = asking.node(*items), f"There are {counted(thing, many)}."
-    else:
+    elif asking.nouns:
         name, (one, nouns) = asking.rng.choice(list(asking.nouns.items()))
         items = tuple(item for item in asking.scene.objects if asking.thing(item).supercategory == name)
         many = len(items)
         node = f"{name} {asking.ids(*items)}"
         full = f"There is one {one}." if many == 1 else f"There are {NUMBERS[many]} {nouns}."
         full = full.replace("one food", "one thing to eat")
+    else:
+        return None
     text = asking.word("count", nouns=nouns)
     program = (("select", node, ()), ("count", "?", (0,)))
     return _Question("count", "query", "obj", text, str(many), full, program, (name,), "number")
@@ -279,7 +287,12 @@ def _count(asking: _Asking) -> _Question | None:
 def _scenery_count(asking: _Asking) -> _Question | None:
     setting = asking.catalog.setting(asking.scene.setting)
     props = [prop for name in setting.props if (prop := asking.catalog.prop(name)).name != prop.plural]
-    props = [prop for prop in props if prop.most > 1]
+    props = [
+        prop
+        for prop in props
+        if prop.most > 1
+        and categories("prop", prop.name).isdisjoint(seen_behind(asking.scene, asking.catalog, prop.name))
+    ]
     if not props:
         return None
     prop = asking.rng.choice(props)
@@ -522,7 +535,8 @@ def _place(asking: _Asking) -> _Question | None:
     setting = asking.catalog.setting(asking.scene.setting)
     others = [other.noun for other in asking.catalog.settings if other.noun != setting.noun]
     other, true = asking.rng.choice(others), asking.rng.random() < 0.5
-    kind = asking.rng.choice(("place", "placeVerify", "placeChoose", "indoorVerify"))
+    kinds = ("place", "placeVerify", "placeChoose", "indoorVerify")
+    kind = asking.rng.choice(kinds if setting.backdrop in ROOMS + SKIES else kinds[:-1])
     full = f"This is the {setting.noun}."
     if kind == "place":
         question = _Question(kind, "query", "global", asking.word(kind), setting.noun, full, (), (), "place")
@@ -536,7 +550,7 @@ def _place(asking: _Asking) -> _Question | None:
         step, text = ("choose place", f"{first}|{second}"), asking.word(kind, noun=first, second=second)
         answer = setting.noun
     else:
-        inside = setting.backdrop in INDOORS
+        inside = setting.backdrop in ROOMS
         asked = "indoors" if inside == true else "outdoors"
         step, text, answer = ("verify location", asked), asking.word(kind, where=asked), _yes(true)
         full = f"{capitalise(answer)}, it is {'indoors' if inside else 'outdoors'}."

@@ -17,7 +17,7 @@ from mglib.config import WorldConfig
 from mglib.paths import write_text
 from mglib.world.catalog import Catalog
 from mglib.world.scene import Item, Scene, stream
-from mglib.world.view import counted, groups, scenery, side, the, wording
+from mglib.world.view import SKIES, counted, groups, scenery, side, the, wording
 
 NARRATORS = 24  # each keeps to its own phrases and pace
 STEP = 0.1  # seconds between two points of the trace
@@ -35,7 +35,6 @@ KINDS = (
     "sky",
     "open sky",
 )
-INDOORS = ("room", "tiles")  # backdrops without a sky
 Box = tuple[int, int, int, int]
 _Named = tuple[str, int, tuple[Item, ...]]  # words, how many, which
 
@@ -118,7 +117,7 @@ def _sorted(catalog: Catalog, scene: Scene) -> dict[str, list[_Named]]:
         sorts[kind].append((scenery(prop, len(items)), len(items), items))
     setting = catalog.setting(scene.setting)
     horizon, shore = round(setting.horizon * scene.size), round(setting.shore * scene.size)
-    if not sorts["sky"] and setting.backdrop not in INDOORS:
+    if not sorts["sky"] and setting.backdrop in SKIES:
         sorts["open sky"].append(("the sky", 1, (Item("sky", (0, 0, scene.size, horizon), 1.0),)))
     if setting.water:
         water = Item("water", (0, horizon, scene.size, shore - horizon), 1.0)

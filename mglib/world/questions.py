@@ -1,32 +1,28 @@
 """A-OKVQA of the small world: questions that need the picture and a little knowledge.
 
-What is known stands in two lists. facts.csv tells for an object, a setting or a piece of scenery an answer to
-a kind of question, how people would put it (`said`) and what would be right as well (`also`); traits.csv
-tells which objects have a trait (`yes`) and which might be argued to have it (`maybe`). Wrong choices are
-right answers about something else. The records have the official fields (allenai/aokvqa).
+What is known stands in mglib.world.knowledge. Wrong choices are right answers about something else, or
+objects that are not meant. The records have the official fields (allenai/aokvqa).
 """
 
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import write_json
-from mglib.world.catalog import FOLDER, Catalog
+from mglib.world.catalog import Catalog
+from mglib.world.knowledge import Fact, facts, facts_about, known_objects, strangers, traits
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.view import (
     OFFICIAL_SPLIT,
     choose,
     groups,
-    rows,
     scenery,
     side,
     singles,
-    strangers,
     the,
     wording,
 )
@@ -36,30 +32,6 @@ PEOPLE = 10  # direct answers
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
 AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
 SHARES = {"object": 5, "trait": 6, "setting": 3, "prop": 1, "place": 1}  # how often each sort is asked
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fact:
-    """One row of facts.csv; `of` is object, setting, prop, or wrong (an answer that is right for nothing)."""
-
-    of: str
-    name: str
-    kind: str
-    answer: str
-    said: tuple[str, ...]
-    also: tuple[str, ...]
-    why: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trait:
-    """One row of traits.csv."""
-
-    trait: str
-    question: tuple[str, ...]
-    yes: frozenset[str]
-    maybe: frozenset[str]
-    why: str
 
 
 @dataclass(frozen=True)
@@ -72,36 +44,6 @@ class _Asked:
     wrong: tuple[str, ...]
     seen: str
     why: str
-
-
-@lru_cache
-def facts(folder: Path = FOLDER) -> tuple[Fact, ...]:
-    """Read facts.csv; raises ValueError that names a broken row."""
-    columns = ("of", "name", "kind", "answer", "said", "also", "why")
-    return tuple(
-        Fact(**(row | {cell: _parts(row[cell]) for cell in ("said", "also")}))
-        for row in rows("facts.csv", columns, folder)
-    )
-
-
-@lru_cache
-def traits(folder: Path = FOLDER) -> tuple[Trait, ...]:
-    """Read traits.csv; raises ValueError that names a broken row."""
-    columns = ("trait", "question", "yes", "maybe", "why")
-    return tuple(
-        Trait(
-            trait=row["trait"],
-            question=_parts(row["question"]),
-            yes=frozenset(_parts(row["yes"])),
-            maybe=frozenset(_parts(row["maybe"])),
-            why=row["why"],
-        )
-        for row in rows("traits.csv", columns, folder)
-    )
-
-
-def _parts(cell: str) -> tuple[str, ...]:
-    return tuple(part for part in cell.split("|") if part)
 
 
 def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
@@ -147,10 +89,9 @@ def _about_objects(rng: Random, catalog: Catalog, scene: Scene, split: str) -> l
     found = []
     for item in singles(scene):
         thing = catalog.thing(item.name)
-        for fact in facts():
-            if (fact.of, fact.name) == ("object", item.name):
-                seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
-                found += _from_fact(rng, catalog, fact, split, _meant(rng, catalog, scene, item), seen)
+        for fact in facts_about("object", item.name):
+            seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
+            found += _from_fact(rng, catalog, fact, split, _meant(rng, catalog, scene, item), seen)
     return found
 
 
@@ -159,8 +100,7 @@ def _about_setting(rng: Random, catalog: Catalog, scene: Scene, split: str) -> l
     seen = choose(rng, wording("questions"), "seen place").format(place=place)
     return [
         asked
-        for fact in facts()
-        if (fact.of, fact.name) == ("setting", scene.setting)
+        for fact in facts_about("setting", scene.setting)
         for asked in _from_fact(rng, catalog, fact, split, "", seen)
     ]
 
@@ -168,9 +108,9 @@ def _about_setting(rng: Random, catalog: Catalog, scene: Scene, split: str) -> l
 def _about_props(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
     names = [item.name for item in scene.props]
     found = []
-    for fact in facts():
-        if fact.of == "prop" and names.count(fact.name) == 1:
-            words = scenery(catalog.prop(fact.name))
+    for name in dict.fromkeys(names):
+        words = scenery(catalog.prop(name))
+        for fact in facts_about("prop", name) if names.count(name) == 1 else ():
             seen = choose(rng, wording("questions"), "seen").format(a=words)
             found += _from_fact(rng, catalog, fact, split, f"the {words.partition(' ')[2]}", seen)
     return found
@@ -209,7 +149,7 @@ def _about_traits(
     rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str
 ) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
-    known = {fact.name for fact in facts() if fact.of == "object"}
+    known = known_objects()
     here = list(groups(scene))
     found = []
     for trait in traits():

@@ -5,19 +5,19 @@ Whatever a person would hesitate over is None here and is stated by no text.
 """
 
 import csv
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from random import Random
 
-from mglib.config import WorldConfig
 from mglib.world.catalog import FOLDER, Catalog, Prop, Thing
-from mglib.world.scene import Item, Scene, held_out, relation
+from mglib.world.scene import Item, Scene, relation
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
+ROOMS = ("room", "tiles", "blinds", "lamps")  # backdrops that are walls
+SKIES = ("plain", "hills", "trees", "skyline", "night", "dunes", "acacias")  # backdrops under a sky
 SIDE = 0.38  # of the width: an object whose centre lies nearer to a border stands on that side
 FAR, NEAR = 0.28, 0.72  # shares of the way from the far end of the ground to the picture's lower border
 IDS = 100  # objects, regions, relations or questions that one picture can number
@@ -136,49 +136,6 @@ def scenery(prop: Prop, number: int = 1) -> str:
     return f"{'an' if prop.name[0] in 'aeiou' else 'a'} {prop.name}"
 
 
-def strangers(
-    rng: Random,
-    config: WorldConfig,
-    catalog: Catalog,
-    scene: Scene,
-    split: str,
-    count: int,
-    *,
-    among: Collection[str] | None = None,
-    beside: Collection[str] = (),
-) -> list[str]:
-    """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
-
-    `among` limits the choice; `beside` are strangers that the same text names already. New objects are named
-    in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in the
-    scene's setting come first, since they are the plausible ones.
-    """
-    here = [catalog.thing(name) for name in groups(scene)]
-    said = {word for thing in here for word in _senses(thing)}
-    home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
-    left = [
-        thing.name
-        for thing in catalog.things
-        if (thing.split == "train" or split == "test_new_objects")
-        and said.isdisjoint(_senses(thing))
-        and thing.name not in beside
-        and (among is None or thing.name in among)
-    ]
-    rng.shuffle(left)
-    chosen: list[str] = []
-    for name in sorted(left, key=lambda name: name not in home):
-        together = [*groups(scene), *beside, *chosen]
-        new = [pair for pair in held_out([*together, name], config, catalog) if name in pair]
-        if len(chosen) < count and (split == "test_new_pairs" or not new):
-            chosen.append(name)
-    return chosen
-
-
-def _senses(thing: Thing) -> set[str]:
-    """Return every word that is true of the object; a cook is a person, too."""
-    return {*thing.words, *(["person"] if thing.supercategory == "person" else [])}
-
-
 @lru_cache
 def wording(name: str, folder: Path = FOLDER) -> Phrases:
     """Read data/world/phrases_<name>.csv: kind -> (text, weight); raises ValueError for a broken row."""
@@ -196,6 +153,11 @@ def rows(name: str, columns: tuple[str, ...], folder: Path = FOLDER) -> list[dic
         if tuple(row) != columns or None in row.values():
             raise ValueError(f"{name} line {number} is broken: it needs the cells {', '.join(columns)}.")
     return found
+
+
+def parts(cell: str) -> tuple[str, ...]:
+    """Split a cell at its bars."""
+    return tuple(part for part in cell.split("|") if part)
 
 
 def choose(rng: Random, phrases: Phrases, kind: str) -> str:
