@@ -23,6 +23,7 @@ from mglib.world.view import (
     ROOMS,
     SKIES,
     Link,
+    alike,
     choose,
     counted,
     groups,
@@ -264,7 +265,11 @@ def _scenery_exist(asking: _Asking) -> _Question | None:
 
 def _count(asking: _Asking) -> _Question | None:
     """Count the objects of a category, or those of one name if there are several."""
-    several = [(name, items) for name, items in groups(asking.scene).items() if len(items) > 1]
+    several = [
+        (name, items)
+        for name, items in groups(asking.scene).items()
+        if len(items) > 1 and len(alike(asking.scene, asking.catalog, items[0])) == len(items) - 1
+    ]
     if several and asking.rng.random() < 0.7:
         name, items = asking.rng.choice(several)
         thing = asking.catalog.thing(name)
@@ -307,7 +312,7 @@ def _scenery_count(asking: _Asking) -> _Question | None:
 
 
 def _lone_links(asking: _Asking) -> list[Link]:
-    alone = singles(asking.scene)
+    alone = singles(asking.scene, asking.catalog)
     return [
         link for link in links(asking.scene, asking.catalog) if link.subject in alone and link.object in alone
     ]
@@ -356,7 +361,7 @@ def _rel_choose(asking: _Asking) -> _Question | None:
 
 def _rel_exist(asking: _Asking) -> _Question | None:
     """Ask whether there is an object in a relation to another; the false one is not in the picture."""
-    alone = singles(asking.scene)
+    alone = singles(asking.scene, asking.catalog)
     found = [link for link in links(asking.scene, asking.catalog) if link.object in alone]
     true = asking.rng.random() < 0.5
     gone = None if true else asking.stranger()
@@ -449,7 +454,7 @@ def _category_choose(asking: _Asking) -> _Question | None:
 
 def _position(asking: _Asking) -> _Question | None:
     """Ask on which side something is, in one of three ways."""
-    placed = [(item, side(item, asking.scene.size)) for item in singles(asking.scene)]
+    placed = [(item, side(item, asking.scene.size)) for item in singles(asking.scene, asking.catalog)]
     placed = [(item, where) for item, where in placed if where in ("left", "right")]
     if not placed:
         return None
@@ -509,8 +514,8 @@ def _which(asking: _Asking, link: Link, kind: str, wanted: str, answer: Item) ->
 
 
 def _same_side(asking: _Asking) -> _Question | None:
-    sides = {id(item): side(item, asking.scene.size) for item in singles(asking.scene)}
-    placed = [item for item in singles(asking.scene) if sides[id(item)] in ("left", "right")]
+    sides = {id(item): side(item, asking.scene.size) for item in singles(asking.scene, asking.catalog)}
+    placed = [item for item in singles(asking.scene, asking.catalog) if sides[id(item)] in ("left", "right")]
     pairs = list(combinations(placed, 2))
     if not pairs:
         return None

@@ -13,8 +13,8 @@ from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import write_json
-from mglib.world.catalog import Catalog
-from mglib.world.knowledge import Fact, facts, facts_about, known_objects, strangers, traits
+from mglib.world.catalog import Catalog, Thing
+from mglib.world.knowledge import Fact, Trait, facts, facts_about, known_objects, strangers, traits
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.view import (
     OFFICIAL_SPLIT,
@@ -73,21 +73,26 @@ def write_aokvqa(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 def _ask(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str) -> _Asked:
     """Choose the sort of question, then the question; where the picture was made can always be asked."""
-    asked = {
-        "object": _about_objects(rng, catalog, scene, split),
-        "trait": _about_traits(rng, config, catalog, scene, split),
-        "setting": _about_setting(rng, catalog, scene, split),
-        "prop": _about_props(rng, catalog, scene, split),
-        "place": [_about_place(rng, catalog, scene)],
+    ways = {
+        "object": lambda: _about_objects(rng, catalog, scene, split),
+        "trait": lambda: _about_traits(rng, config, catalog, scene, split),
+        "setting": lambda: _about_setting(rng, catalog, scene, split),
+        "prop": lambda: _about_props(rng, catalog, scene, split),
     }
-    sorts = [sort for sort, found in asked.items() if found]
-    return rng.choice(asked[rng.choices(sorts, [SHARES[sort] for sort in sorts])[0]])
+    left = dict(SHARES)
+    while left:
+        sort = rng.choices(list(left), list(left.values()))[0]
+        del left[sort]
+        found = ways[sort]() if sort in ways else [_about_place(rng, catalog, scene)]
+        if found:
+            return rng.choice(found)
+    raise AssertionError("where a picture was made can always be asked")
 
 
 def _about_objects(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
     """Ask what is known of an object that is alone in its kind: "What sound does this animal make?"."""
     found = []
-    for item in singles(scene):
+    for item in singles(scene, catalog):
         thing = catalog.thing(item.name)
         for fact in facts_about("object", item.name):
             seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
@@ -149,29 +154,41 @@ def _about_traits(
     rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str
 ) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
-    known = known_objects()
-    here = list(groups(scene))
-    found = []
-    for trait in traits():
-        having = [name for name in here if name in trait.yes]
-        if len(having) != 1 or any(name in trait.maybe or name not in known for name in here):
-            continue
-        thing = catalog.thing(having[0])
-        others = [name for name in here if name != thing.name]
-        # Absent objects with the trait, or at least of the same kind, make one look at the picture.
-        kin = [one.name for one in catalog.things if one.supercategory == thing.supercategory]
-        near: list[str] = []
-        for among, most in ((trait.yes, 1), (kin, 2), (known - trait.maybe, CHOICES - 1)):
-            wanted = most - len(near)
-            near += strangers(rng, config, catalog, scene, split, wanted, among=among, beside=near)
-        near, absent = near[:2], near[2:]
-        wrong = list(dict.fromkeys([*near, *others, *absent]))[: CHOICES - 1]
-        if len(wrong) == CHOICES - 1:
-            seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
-            found.append(
-                _Asked(rng.choice(trait.question), thing.name, thing.synonyms, tuple(wrong), seen, trait.why)
-            )
-    return found
+    here = set(groups(scene))
+    fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
+    if not fit or not here <= known_objects():
+        return []
+    trait = rng.choice(fit)
+    (name,) = here & trait.yes
+    thing = catalog.thing(name)
+    wrong = _other_objects(rng, config, catalog, scene, split, trait, thing)
+    if len(wrong) < CHOICES - 1:
+        return []
+    seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
+    return [_Asked(rng.choice(trait.question), name, thing.synonyms, wrong, seen, trait.why)]
+
+
+def _other_objects(
+    rng: Random,
+    config: WorldConfig,
+    catalog: Catalog,
+    scene: Scene,
+    split: str,
+    trait: Trait,
+    thing: Thing,
+) -> tuple[str, ...]:
+    """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
+    kin = {one.name for one in catalog.things if one.supercategory == thing.supercategory}
+    near: list[str] = []
+    for among, most in (
+        (trait.yes, 1),
+        (kin - trait.maybe, 2),
+        (known_objects() - trait.maybe, CHOICES - 1),
+    ):
+        wanted = most - len(near)
+        near += strangers(rng, config, catalog, scene, split, wanted, among=among, beside=near)
+    here = [name for name in groups(scene) if name != thing.name]
+    return tuple([*near[:2], *here, *near[2:]][: CHOICES - 1])
 
 
 def _meant(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.paths import atomic_write, write_json
 from mglib.world.catalog import Catalog
-from mglib.world.scene import Item, Scene, stream
+from mglib.world.scene import INVERSE, Item, Scene, stream
 from mglib.world.view import (
     OFFICIAL_SPLIT,
     Link,
+    alike,
     choose,
     counted,
     groups,
@@ -64,8 +65,8 @@ def referring(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, i
 def expressions(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> list[str]:
     """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
     kinds = {
-        **({"name": {}} if item in singles(scene) else {}),
-        **({place: {}} if (place := _own_side(scene, item)) else {}),
+        **({"name": {}} if item in singles(scene, catalog) else {}),
+        **({place: {}} if (place := _own_side(catalog, scene, item)) else {}),
     }
     lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
@@ -77,10 +78,10 @@ def expressions(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> list
     return [text for place, text in enumerate(said) if place in kept]
 
 
-def _own_side(scene: Scene, item: Item) -> str | None:
+def _own_side(catalog: Catalog, scene: Scene, item: Item) -> str | None:
     """Return the side on which `item` clearly is and none of its like is, too."""
     where = side(item, scene.size)
-    like = [other for other in scene.objects if other.name == item.name and other is not item]
+    like = alike(scene, catalog, item)
     if where == "middle":
         apart = all(side(other, scene.size) in ("left", "right") for other in like)
         return where if apart else None
@@ -95,17 +96,21 @@ def _centre(item: Item) -> float:
 
 
 def _telling(catalog: Catalog, scene: Scene, item: Item) -> list[Link]:
-    """Return the relations to lone things that tell `item` from its like: those clearly stand otherwise."""
-    alone = singles(scene)
+    """Return the relations to lone things that tell `item` from its like, which clearly stand otherwise.
+
+    Only one dog is behind the bus if the other is in front of it; one beside it may be farther back, too.
+    """
+    alone = singles(scene, catalog)
     every = [link for link in links(scene, catalog) if link.object in alone] + landmarks(scene, catalog)
-    like = [other for other in scene.objects if other.name == item.name and other is not item]
     stands = {(id(link.subject), id(link.object)): link.predicate for link in every}
-    return [
-        link
-        for link in every
-        if link.subject is item
-        and all(stands.get((id(other), id(link.object)), link.predicate) != link.predicate for other in like)
-    ]
+    found = []
+    for link in every:
+        ways = {stands.get((id(other), id(link.object))) for other in alike(scene, catalog, item)}
+        across = link.predicate in ("left of", "right of")
+        apart = not ways & {link.predicate, None} if across else ways <= {INVERSE[link.predicate]}
+        if link.subject is item and apart:
+            found.append(link)
+    return found
 
 
 def _definite(catalog: Catalog, item: Item) -> str:
@@ -163,7 +168,7 @@ def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, ind
     said: list[tuple[str, list[Item]]] = []
     for item in scene.objects:
         thing = catalog.thing(item.name)
-        kind = "region" if thing.stands in ("ground", "pole") else f"region {thing.stands}"
+        kind = f"region {thing.stands}" if thing.stands in ("sky", "water") else "region"
         phrase = choose(rng, lists, kind)
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]

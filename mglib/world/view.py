@@ -57,9 +57,22 @@ def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
     }
 
 
-def singles(scene: Scene) -> list[Item]:
-    """Return the objects that are alone in having their name: "the dog" can only mean this one."""
-    return [items[0] for items in groups(scene).values() if len(items) == 1]
+def alike(scene: Scene, catalog: Catalog, item: Item) -> list[Item]:
+    """Return the other objects that the name of `item` means as well: a runner is a person, too."""
+    return [
+        other
+        for other in scene.objects
+        if other is not item and item.name in (other.name, catalog.thing(other.name).supercategory)
+    ]
+
+
+def singles(scene: Scene, catalog: Catalog) -> list[Item]:
+    """Return the objects whose name means no other: "the dog" can only be this one."""
+    return [
+        items[0]
+        for items in groups(scene).values()
+        if len(items) == 1 and not alike(scene, catalog, items[0])
+    ]
 
 
 def number(scene: Scene, place: int) -> int:
