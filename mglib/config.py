@@ -15,7 +15,7 @@ class NoiseConfig:
     clipped: float = 0.05  # cut in the middle of a phrase
     shouting: float = 0.05  # upper case and exclamation marks
     mismatched: float = 0.03  # belongs to another picture
-    long: float = 0.20  # two to four sentences, much of it filler
+    long: float = 0.20  # two or three sentences, mostly the same said again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,10 @@ class WorldConfig:
     test_seen: int
     test_new_pairs: int
     test_new_objects: int
-    new_pair_share: float = 0.15  # of all pairs of objects, kept for test_new_pairs
+    new_pair_share: float = 0.15  # of the pairs of objects that can meet, kept for test_new_pairs
+    cc_sbu_share: float = 14 / 129  # of train's web captions; the others are LAION's (the paper: 115 : 14)
+    special_val: int = 5  # pictures of each special kind (memes, dishes, ...) to make choices on
+    special_test: int = 25
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 

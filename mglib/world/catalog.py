@@ -1,6 +1,7 @@
 """What the small world is made of: the rows of data/world/*.csv as frozen dataclasses."""
 
 import csv
+import re
 import string
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -9,14 +10,30 @@ from pathlib import Path
 from mglib.paths import ROOT
 
 FOLDER = ROOT / "data" / "world"
-FILES = ("objects.csv", "props.csv", "settings.csv", "phrases.csv")
-STANDS = ("ground", "pole", "water", "sky")
-BACKDROPS = ("plain", "hills", "trees", "skyline", "night", "room", "tiles")
-PATTERNS = ("sand", "grass", "snow", "path", "road", "stones", "boards", "tiles")
+STANDS = ("ground", "pole", "water", "sky", "swim")
+BACKDROPS = (
+    "plain",
+    "hills",
+    "trees",
+    "skyline",
+    "night",
+    "room",
+    "tiles",
+    "dunes",
+    "acacias",
+    "deep",
+    "blinds",
+    "lamps",
+)
+PATTERNS = ("sand", "grass", "snow", "road", "stones", "boards", "tiles", "counter", "desk", "cloth")
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 KINDS = (  # of phrases, each of which is asked for somewhere
-    "web",
-    "web place",
-    "web empty",
+    "laion",
+    "laion place",
+    "laion empty",
+    "cc_sbu",
+    "cc_sbu place",
+    "cc_sbu empty",
     "web relation",
     "again",
     "again empty",
@@ -26,14 +43,23 @@ KINDS = (  # of phrases, each of which is asked for somewhere
     "reference relation",
     "reference relation plain",
     "extra",
+    "sign",
     "place sky",
     "place water",
+    "place swim",
     "left of",
     "right of",
     "above",
     "below",
     "in front of",
     "behind",
+    "meme",
+    "dish",
+    "product",
+    "landscape",
+    "sketch",
+    "unusual",
+    "note",
 )
 SLOTS = (  # what a phrase may have filled in
     "objects",
@@ -50,6 +76,21 @@ SLOTS = (  # what a phrase may have filled in
     "b",
     "posed_a",
     "relation",
+    "be",
+    "be_a",
+    "text",
+    "top",
+    "bottom",
+    "dish",
+    "ingredients",
+    "product",
+    "brand",
+    "slogan",
+    "mood",
+    "weather",
+    "title",
+    "parts",
+    "impossible",
 )
 Colour = tuple[int, int, int]
 
@@ -61,8 +102,8 @@ class Thing:
     name: str
     plural: str
     article: str  # "a", "an", or a measure such as "a pair of"
-    coco: str  # the category as COCO spells it
-    coco_id: int  # 1..90
+    coco: str  # the category as COCO spells it; empty if COCO has none
+    coco_id: int  # 1..90 where COCO has the category, from 101 on where it has not
     supercategory: str
     glyph: str  # the character(s) of the font
     aspect: float  # width / height of its box
@@ -73,6 +114,7 @@ class Thing:
     split: str  # train | new
     synonyms: tuple[str, ...]  # words of people's captions that mean it; our own texts do not use them
     mirror: bool  # may be drawn flipped
+    most: int = 1  # how many of it one picture may have
 
     @property
     def phrase(self) -> str:
@@ -80,9 +122,33 @@ class Thing:
         return f"{self.article} {self.name}"
 
     @property
+    def category(self) -> str:
+        """Its name among the categories of instances.json: COCO's where it has one, else our own."""
+        return self.coco or self.name
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """Every way to say it: name, plural, COCO's name, synonyms."""
-        return tuple(dict.fromkeys((self.name, self.plural, self.coco, *self.synonyms)))
+        """Every way to say it: name, plural, synonyms and their plurals.
+
+        COCO's "orange" is not among them, since the word more often is a colour; our fruit is a tangerine.
+        """
+        more = (form for synonym in self.synonyms for form in (synonym, plural(synonym)))
+        return tuple(dict.fromkeys((self.name, self.plural, *more)))
+
+    def counted(self, count: int) -> str:
+        """Say how many there are: "a sheep", "three sheep"."""
+        return self.phrase if count == 1 else f"{NUMBERS[count]} {self.plural}"
+
+
+def plural(word: str) -> str:
+    """Spell the regular English plural; and that of man and woman. A plural stays as it is."""
+    if word.endswith("man"):
+        return word[:-2] + "en"
+    if word.endswith(("x", "z", "ch", "sh", "ss")):
+        return word + "es"
+    if word.endswith("s"):
+        return word
+    return re.sub(r"(?<=[^aeiou])y$", "ie", word) + "s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +181,8 @@ class Setting:
     pattern: str  # what is painted on the ground
     backdrop: str  # what is painted against the sky
     props: tuple[str, ...]
+    scale: float = 1.0  # of the objects: a table top is seen from nearer than a street
+    signs: tuple[str, ...] = ()  # what a signboard may say here
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, since it is a key of many small caches
@@ -175,19 +243,19 @@ def _may_be(thing: Thing, setting: Setting) -> bool:
 def load(folder: Path = FOLDER) -> Catalog:
     """Read the four CSV files; raises ValueError that names the file, the line and what is wrong there."""
     phrases: dict[str, tuple[tuple[str, int], ...]] = {}
-    for kind, text, weight in _rows(folder / "phrases.csv", _phrase):
+    for kind, text, weight in rows(folder / "phrases.csv", _phrase):
         phrases[kind] = (*phrases.get(kind, ()), (text, weight))
     catalog = Catalog(
-        tuple(_rows(folder / "objects.csv", _thing)),
-        tuple(_rows(folder / "props.csv", _prop)),
-        tuple(_rows(folder / "settings.csv", _setting)),
+        tuple(rows(folder / "objects.csv", _thing)),
+        tuple(rows(folder / "props.csv", _prop)),
+        tuple(rows(folder / "settings.csv", _setting)),
         phrases,
     )
     _check(catalog, folder)
     return catalog
 
 
-def _rows(path: Path, parse) -> list:
+def rows(path: Path, parse) -> list:
     parsed = []
     with path.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
@@ -202,29 +270,30 @@ def _rows(path: Path, parse) -> list:
 
 def _thing(row: dict[str, str]) -> Thing:
     return Thing(
-        name=_filled(row, "name"),
-        plural=_filled(row, "plural"),
-        article=_filled(row, "article"),
-        coco=_filled(row, "coco"),
-        coco_id=int(_number(row, "coco_id", 1, 90)),
-        supercategory=_filled(row, "supercategory"),
-        glyph=_glyph(row),
-        aspect=_number(row, "aspect", 0.1, 5),
-        size=_number(row, "size", 0.1, 0.6),
+        name=filled(row, "name"),
+        plural=filled(row, "plural"),
+        article=filled(row, "article"),
+        coco=row["coco"].strip(),
+        coco_id=int(_number(row, "coco_id", *((1, 90) if row["coco"].strip() else (101, 199)))),
+        supercategory=filled(row, "supercategory"),
+        glyph=symbol(row),
+        aspect=_number(row, "aspect", 0.1, 6),
+        size=_number(row, "size", 0.05, 0.6),
         stands=_one_of(row, "stands", STANDS),
-        places=_list(_filled(row, "places")),
-        verbs=_list(_filled(row, "verbs")),
+        places=parts(filled(row, "places")),
+        verbs=parts(filled(row, "verbs")),
         split=_one_of(row, "split", ("train", "new")),
-        synonyms=_list(row["synonyms"]),
+        synonyms=parts(row["synonyms"]),
         mirror=_one_of(row, "mirror", ("yes", "no")) == "yes",
+        most=int(_number(row, "most", 1, 3)),
     )
 
 
 def _prop(row: dict[str, str]) -> Prop:
     return Prop(
-        name=_filled(row, "name"),
-        plural=_filled(row, "plural"),
-        glyph=_glyph(row),
+        name=filled(row, "name"),
+        plural=filled(row, "plural"),
+        glyph=symbol(row),
         aspect=_number(row, "aspect", 0.1, 5),
         smallest=_number(row, "smallest", 0.03, 0.6),
         largest=_number(row, "largest", 0.03, 0.6),
@@ -235,10 +304,10 @@ def _prop(row: dict[str, str]) -> Prop:
 
 def _setting(row: dict[str, str]) -> Setting:
     return Setting(
-        name=_filled(row, "name"),
-        noun=_filled(row, "noun"),
-        phrases=_list(_filled(row, "phrases")),
-        kinds=_list(_filled(row, "kinds")),
+        name=filled(row, "name"),
+        noun=filled(row, "noun"),
+        phrases=parts(filled(row, "phrases")),
+        kinds=parts(filled(row, "kinds")),
         sky=_gradient(row["sky"]),
         water=_gradient(row["water"]) if row["water"] else None,
         ground=_gradient(row["ground"]),
@@ -246,44 +315,46 @@ def _setting(row: dict[str, str]) -> Setting:
         shore=_number(row, "shore", 0.2, 0.8),
         pattern=_one_of(row, "pattern", PATTERNS),
         backdrop=_one_of(row, "backdrop", BACKDROPS),
-        props=_list(_filled(row, "props")),
+        props=parts(filled(row, "props")),
+        scale=_number(row, "scale", 0.5, 2),
+        signs=parts(row["signs"]),
     )
 
 
 def _phrase(row: dict[str, str]) -> tuple[str, str, int]:
-    text = _filled(row, "text")
+    text = filled(row, "text")
     for _, slot, _, _ in string.Formatter().parse(text):
         if slot is not None and slot not in SLOTS:
             raise ValueError(f"there is no slot {{{slot}}}, only {', '.join(SLOTS)}")
     return _one_of(row, "kind", KINDS), text, int(_number(row, "weight", 1, 100))
 
 
-def _filled(row: dict[str, str], column: str) -> str:
+def filled(row: dict[str, str], column: str) -> str:
     if not row[column].strip():
         raise ValueError(f"column {column} is empty")
     return row[column].strip()
 
 
 def _number(row: dict[str, str], column: str, low: float, high: float) -> float:
-    value = float(_filled(row, column))
+    value = float(filled(row, column))
     if not low <= value <= high:
         raise ValueError(f"column {column} is {value:g}, outside {low:g} to {high:g}")
     return value
 
 
 def _one_of(row: dict[str, str], column: str, allowed: tuple[str, ...]) -> str:
-    value = _filled(row, column)
+    value = filled(row, column)
     if value not in allowed:
         raise ValueError(f"column {column} is {value!r}, not one of {', '.join(allowed)}")
     return value
 
 
-def _list(cell: str) -> tuple[str, ...]:
+def parts(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split("|") if part.strip())
 
 
-def _glyph(row: dict[str, str]) -> str:
-    return "".join(chr(int(part, 16)) for part in _filled(row, "glyph").split("-"))
+def symbol(row: dict[str, str]) -> str:
+    return "".join(chr(int(part, 16)) for part in filled(row, "glyph").split("-"))
 
 
 def _gradient(cell: str) -> tuple[Colour, Colour]:

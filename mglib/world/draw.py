@@ -8,6 +8,7 @@ from random import Random
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from mglib.world.catalog import Catalog, Colour, Setting
+from mglib.world.lettering import signboard
 from mglib.world.scene import Item, Scene
 
 GLYPH = 240  # pixels at which a glyph is rendered once, to be scaled down at each use
@@ -19,24 +20,31 @@ POLE = (84, 88, 96)
 
 def draw(scene: Scene, catalog: Catalog, font: Path) -> Image.Image:
     """Draw `scene` as an RGB picture; raises OSError with advice if the font cannot be read."""
-    rng = Random(scene.paint)
     setting = catalog.setting(scene.setting)
-    picture = _paint_setting(rng, setting, scene.size)
+    picture = paint_setting(Random(scene.paint), setting, scene.size)
     haze = setting.sky[1]
     for item in scene.props:
         prop = catalog.prop(item.name)
         if prop.stands == "ground":
-            _shadow(picture, item.box, 0.16)
-        _paste(picture, glyph(font, prop.glyph), item, haze)
-    for item in scene.objects:
+            shadow(picture, item.box, 0.16)
+        paste(picture, glyph(font, prop.glyph), item, haze)
+    for writing in scene.writing:
+        if writing.role in ("sign", "signpost"):
+            signboard(picture, writing)
+    draw_objects(picture, scene.objects, catalog, font)
+    return picture
+
+
+def draw_objects(picture: Image.Image, objects: tuple[Item, ...], catalog: Catalog, font: Path) -> None:
+    """Draw objects into a picture, in their order, with the shadows of those that stand on something."""
+    for item in objects:
         thing = catalog.thing(item.name)
         if thing.stands in ("ground", "pole"):
-            _shadow(picture, item.box, 0.34)
+            shadow(picture, item.box, 0.34)
         if thing.stands == "pole":
             item = _hang_on_pole(picture, glyph(font, thing.glyph), item)
         afloat = thing.stands == "water"
-        _paste(picture, (_dipped if afloat else glyph)(font, thing.glyph), item)
-    return picture
+        paste(picture, (_dipped if afloat else glyph)(font, thing.glyph), item)
 
 
 @cache
@@ -66,7 +74,10 @@ def _dipped(font: Path, text: str) -> Image.Image:
     return Image.merge("RGBa", [ImageChops.multiply(band, mask) for band in bands])
 
 
-def _paste(picture: Image.Image, stamp: Image.Image, item: Item, haze: Colour | None = None) -> None:
+def paste(
+    picture: Image.Image, stamp: Image.Image, item: Item, haze: Colour | None = None, share: float = HAZE
+) -> None:
+    """Put a glyph into its box; a `share` of `haze` blends its colours towards a far sky."""
     x, y, width, height = item.box
     small = stamp.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0).convert("RGBA")
     if item.mirrored:
@@ -75,7 +86,7 @@ def _paste(picture: Image.Image, stamp: Image.Image, item: Item, haze: Colour | 
         small = Image.merge(
             "RGBA",
             (
-                *Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze), HAZE).split(),
+                *Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze), share).split(),
                 small.getchannel("A"),
             ),
         )
@@ -97,7 +108,7 @@ def _blot() -> Image.Image:
     return ImageChops.invert(Image.radial_gradient("L")).point(lambda v: max(0, min(255, 2 * v - 150)))
 
 
-def _shadow(picture: Image.Image, box: tuple[int, int, int, int], strength: float) -> None:
+def shadow(picture: Image.Image, box: tuple[int, int, int, int], strength: float) -> None:
     """Darken the ground under a standing thing."""
     x, y, width, height = box
     wide, flat = round(width * 1.3), max(8, round(min(width, height) * 0.34))
@@ -105,20 +116,21 @@ def _shadow(picture: Image.Image, box: tuple[int, int, int, int], strength: floa
     picture.paste((20, 18, 40), (x - (wide - width) // 2, y + height - round(flat * 0.55)), mask)
 
 
-def _paint_setting(rng: Random, setting: Setting, size: int) -> Image.Image:
+def paint_setting(rng: Random, setting: Setting, size: int) -> Image.Image:
+    """Paint a setting without its props; `rng` draws its little differences."""
     side = FINE * size
     horizon, shore = round(setting.horizon * side), round(setting.shore * side)
     shift = tuple(rng.randint(-9, 9) for _ in range(3))  # a slightly other light in every picture
     sky, ground = _tinted(setting.sky, shift), _tinted(setting.ground, shift)
     canvas = Image.new("RGB", (side, side))
-    _gradient(canvas, 0, horizon, sky)
+    gradient(canvas, 0, horizon, sky)
     painter = ImageDraw.Draw(canvas)
     BACKDROPS[setting.backdrop](painter, rng, side, horizon, sky, ground)
     if setting.water:
         water = _tinted(setting.water, shift)
-        _gradient(canvas, horizon, shore, water)
+        gradient(canvas, horizon, shore, water)
         _waves(painter, rng, side, horizon, shore, water)
-    _gradient(canvas, shore, side, ground)
+    gradient(canvas, shore, side, ground)
     PATTERNS[setting.pattern](painter, rng, side, shore, ground)
     return canvas.reduce(FINE)
 
@@ -135,7 +147,8 @@ def mix(a: Colour, b: Colour, share: float) -> Colour:
     return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
 
 
-def _gradient(canvas: Image.Image, top: int, bottom: int, pair: tuple[Colour, Colour]) -> None:
+def gradient(canvas: Image.Image, top: int, bottom: int, pair: tuple[Colour, Colour]) -> None:
+    """Fill a canvas from row `top` to row `bottom` with a vertical gradient."""
     ramp = Image.linear_gradient("L").resize((1, bottom - top), Image.Resampling.BILINEAR)
     top_colour, bottom_colour = pair
     bands = [
@@ -209,6 +222,62 @@ def _tiles_wall(painter, rng, side, line, sky, ground) -> None:
         painter.line((x, 0, x, line), fill=joint, width=3)
 
 
+def _dunes(painter, rng, side, line, sky, ground) -> None:
+    for share, tall in ((0.5, 0.12), (0.22, 0.07)):
+        colour = mix(ground[0], sky[1], share)
+        for _ in range(3):
+            wide, high = rng.randint(side // 2, side), round(side * tall * rng.uniform(0.5, 1.1))
+            x = rng.randint(-side // 4, side)
+            painter.polygon(
+                ((x - wide // 2, line), (x + wide // 6, line - high), (x + wide // 2, line)), colour
+            )
+
+
+def _acacias(painter, rng, side, line, sky, ground) -> None:
+    colour = mix(ground[1], sky[1], 0.35)
+    painter.rectangle((0, line - 8, side, line), fill=mix(ground[0], sky[1], 0.4))
+    for _ in range(3):
+        x, high = rng.randint(0, side), round(side * rng.uniform(0.12, 0.2))
+        painter.line((x, line, x, line - high), fill=colour, width=8)
+        for shift in (-30, 24):
+            painter.line((x, line - high // 2, x + shift, line - high), fill=colour, width=5)
+        painter.ellipse((x - 70, line - high - 22, x + 70, line - high + 8), fill=colour)
+
+
+def _deep(painter, rng, side, line, sky, ground) -> None:
+    for _ in range(4):  # light from above
+        x, wide = rng.randint(0, side), rng.randint(20, 60)
+        shade = mix(sky[0], (255, 255, 255), 0.12)
+        painter.polygon(((x, 0), (x + wide, 0), (x - wide, line // 2), (x - 3 * wide, line // 2)), fill=shade)
+    for _ in range(22):
+        x, y, r = rng.randrange(side), rng.randrange(line), rng.choice((3, 4, 7))
+        painter.ellipse((x - r, y - r, x + r, y + r), outline=mix(sky[0], (255, 255, 255), 0.5), width=2)
+
+
+def _blinds(painter, rng, side, line, sky, ground) -> None:
+    for y in range(rng.randint(0, 12), line - 16, 26):
+        painter.line((0, y, side, y), fill=mix(sky[0], sky[1], 0.55), width=3)
+    x = rng.randint(side // 8, side // 2)
+    painter.rectangle(
+        (x, 0, x + side // 3, line - 60), fill=(190, 225, 245), outline=(250, 250, 252), width=9
+    )
+    for y in range(14, line - 66, 18):
+        painter.line((x + 8, y, x + side // 3 - 8, y), fill=(232, 240, 246), width=5)
+    painter.rectangle((0, line - 10, side, line), fill=mix(ground[1], (60, 40, 20), 0.2))
+
+
+def _lamps(painter, rng, side, line, sky, ground) -> None:
+    painter.rectangle((0, line - 46, side, line), fill=mix(sky[0], (60, 20, 20), 0.35))
+    shift = rng.randint(0, 90)
+    for x in range(-side // 8 + shift, side + side // 4, side * 3 // 10):
+        painter.line((x, 0, x, 44), fill=(50, 30, 30), width=4)
+        for r, share in ((58, 0.12), (36, 0.25)):
+            glow = mix(sky[0], (255, 220, 140), share)
+            painter.ellipse((x - r, 62 - r, x + r, 62 + r), fill=glow)
+        painter.pieslice((x - 30, 40, x + 30, 100), 180, 360, fill=(226, 170, 80))
+        painter.ellipse((x - 9, 64, x + 9, 82), fill=(255, 246, 200))
+
+
 # Patterns are painted on the ground; `line` is where it begins.
 
 
@@ -242,15 +311,6 @@ def _snow(painter, rng, side, line, ground) -> None:
     for _ in range(60):
         x, y, r = rng.randrange(side), rng.randrange(side), rng.choice((2, 3))
         painter.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 255))
-
-
-def _path(painter, rng, side, line, ground) -> None:
-    middle, foot = side // 2 + rng.randint(-90, 90), side // 2 + rng.randint(-60, 60)
-    painter.polygon(
-        ((middle - 14, line), (middle + 14, line), (foot + 150, side), (foot - 150, side)),
-        fill=mix(ground[0], (238, 214, 170), 0.75),
-    )
-    _grass(painter, rng, side, line, ground)
 
 
 def _road(painter, rng, side, line, ground) -> None:
@@ -299,6 +359,48 @@ def _tiles(painter, rng, side, line, ground) -> None:
         painter.line((top, line, x, side), fill=dark, width=2)
 
 
+def _top(painter, side, line, ground) -> None:
+    """The far edge of a table that fills the lower part of the picture."""
+    painter.rectangle((0, line, side, line + 9), fill=mix(ground[0], (255, 255, 255), 0.45))
+    painter.line((0, line + 10, side, line + 10), fill=mix(ground[1], (40, 20, 0), 0.35), width=2)
+
+
+def _counter(painter, rng, side, line, ground) -> None:
+    for _ in range(16):  # grain
+        x, y, long = rng.randrange(side), rng.randint(line + 14, side), rng.randint(60, 200)
+        painter.line((x, y, x + long, y), fill=mix(ground[1], ground[0], rng.uniform(0.2, 0.6)), width=2)
+    _top(painter, side, line, ground)
+
+
+def _desk(painter, rng, side, line, ground) -> None:
+    _counter(painter, rng, side, line, ground)
+    x, y = rng.randint(0, side // 2), rng.randint(line + 60, side - 120)
+    sheet = ((x, y), (x + 170, y - 14), (x + 210, y + 90), (x + 20, y + 108))
+    painter.polygon(sheet, fill=(250, 249, 242), outline=mix(ground[1], (90, 60, 30), 0.5))
+    for row in range(4):
+        painter.line((x + 32, y + 22 + 18 * row, x + 150, y + 12 + 18 * row), fill=(190, 196, 210), width=3)
+
+
+def _cloth(painter, rng, side, line, ground) -> None:
+    """A checked table cloth, seen from the side at which one sits."""
+    colour, shift = rng.choice(((214, 86, 80), (92, 136, 190), (110, 160, 110))), rng.randint(0, 40)
+    rows, y, high = [], line, 16
+    while y < side:
+        rows.append((y, min(side, y + high)))
+        y, high = y + high, high + 8
+    vanishing, step = line - side // 2, side // 9
+    for number, (top, low) in enumerate(rows):
+        for place, x in enumerate(range(-side + shift, 2 * side, step)):
+            share = {0: 0.0, 1: 0.3, 2: 0.55}[(number % 2) + (place % 2)]
+            if share:
+                corners = [
+                    (side // 2 + (edge - side // 2) * (at - vanishing) // (side - vanishing), at)
+                    for edge, at in ((x, top), (x + step, top), (x + step, low), (x, low))
+                ]
+                painter.polygon(corners, fill=mix(ground[0], colour, share))
+    _top(painter, side, line, ground)
+
+
 BACKDROPS = {
     "plain": _plain,
     "hills": _hills,
@@ -307,14 +409,21 @@ BACKDROPS = {
     "night": _night,
     "room": _room,
     "tiles": _tiles_wall,
+    "dunes": _dunes,
+    "acacias": _acacias,
+    "deep": _deep,
+    "blinds": _blinds,
+    "lamps": _lamps,
 }
 PATTERNS = {
     "sand": _sand,
     "grass": _grass,
     "snow": _snow,
-    "path": _path,
     "road": _road,
     "stones": _stones,
     "boards": _boards,
     "tiles": _tiles,
+    "counter": _counter,
+    "desk": _desk,
+    "cloth": _cloth,
 }

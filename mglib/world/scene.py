@@ -4,7 +4,8 @@ A scene is sampled from its seed, split and index alone, with Python's `random` 
 it is the same on every machine. Nothing here needs the font: the objects' proportions stand in the catalog.
 """
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import combinations
 from random import Random
@@ -15,9 +16,14 @@ from mglib.world.catalog import Catalog, Prop, Setting, Thing
 
 SPLITS = ("train", "pool", "val", "test_seen", "test_new_pairs", "test_new_objects")
 SHARDED = ("train", "pool")  # written as web data sets; the others as COCO writes its own
+SPECIALS = ("memes", "dishes", "products", "landscapes", "sketches", "unusual", "notes")
+SPECIAL_SPLITS = tuple(f"{kind}_{part}" for kind in SPECIALS for part in ("val", "test"))
 ID_STEP = 10_000_000  # image ids of one split
 COUNTS = (1, 2, 3, 4)
-COUNT_WEIGHTS = (20, 30, 30, 20)
+COUNT_WEIGHTS = (24, 34, 27, 15)
+SEVERAL_SHARE = 0.16  # of the kinds of object in a picture come as two or three
+MOST_OBJECTS = 6  # in one picture, all kinds together
+SIGN_SHARE = 0.35  # of the pictures get a board with something written on it, if there is room for one
 MARGIN = 3  # pixels kept free at the picture's border
 MOST_HIDDEN = 0.24  # of an object's box, by the boxes of what is nearer
 FARTHEST_SCALE = 0.74  # of an object's natural size, at the far end of the ground
@@ -53,8 +59,21 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class Writing:
+    """Text that can be read in the picture: its box [x, y, w, h] and what it is ("sign", "signpost", ...)."""
+
+    text: str
+    box: tuple[int, int, int, int]
+    role: str
+
+
+@dataclass(frozen=True)
 class Scene:
-    """One picture as a graph; `paint` seeds the little things of the painting that no text speaks of."""
+    """One picture as a graph; `paint` seeds the little things of the painting that no text speaks of.
+
+    An object that is there two or three times has as many items of the same name. `truth` is what a special
+    picture shows beyond its objects (see mglib.world.specials); it is empty for a plain scene.
+    """
 
     image_id: int
     size: int  # pixels, square
@@ -63,10 +82,17 @@ class Scene:
     props: tuple[Item, ...]
     relations: tuple[Relation, ...]
     paint: int
+    writing: tuple[Writing, ...] = ()
+    kind: str = "scene"  # or one of SPECIALS
+    truth: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def names(self) -> list[str]:
-        """Return the names of the objects."""
-        return [item.name for item in self.objects]
+        """Return the names of the objects, each once, from far to near."""
+        return list(dict.fromkeys(item.name for item in self.objects))
+
+    def count(self, name: str) -> int:
+        """Return how many objects of that name there are."""
+        return sum(item.name == name for item in self.objects)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scene as JSON-like lists and dictionaries."""
@@ -75,21 +101,30 @@ class Scene:
 
 def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
     """Return the random numbers of one picture for one purpose; raises ValueError for an unknown split."""
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(SPLITS)}.")
+    if split not in SPLITS + SPECIAL_SPLITS:
+        known = ", ".join(SPLITS + SPECIAL_SPLITS)
+        raise ValueError(f"There is no split {split!r}; choose one of {known}.")
     return Random(f"{config.seed}/{split}/{index}/{purpose}")
 
 
 def image_id(split: str, index: int) -> int:
     """Return an id that is unique over all splits."""
-    return (SPLITS.index(split) + 1) * ID_STEP + index
+    return ((SPLITS + SPECIAL_SPLITS).index(split) + 1) * ID_STEP + index
+
+
+def length(config: WorldConfig, split: str) -> int:
+    """Return how many pictures a split has."""
+    if split in SPECIAL_SPLITS:
+        return config.special_val if split.endswith("_val") else config.special_test
+    return getattr(config, split)
 
 
 @lru_cache
 def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str]]:
-    """Choose the pairs of train objects that only test_new_pairs shows together, evenly over the objects.
+    """Choose the pairs of train objects that only test_new_pairs shows together.
 
-    Each pair is in the catalog's order. Raises ValueError if fewer pairs can meet than are asked for.
+    Of the partners that an object can meet anywhere, about the same share is taken for each object. Each pair
+    is in the catalog's order. Raises ValueError if no pair would be left for training.
     """
     order = {name: place for place, name in enumerate(catalog.names("train"))}
     meet = {
@@ -98,21 +133,23 @@ def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str
         for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)
     }
     left = sorted(meet, key=lambda pair: (order[pair[0]], order[pair[1]]))
-    wanted = round(config.new_pair_share * len(order) * (len(order) - 1) / 2)
-    if wanted > len(left):
+    partners = Counter(name for pair in left for name in pair)
+    wanted = round(config.new_pair_share * len(left))
+    if wanted >= len(left):
         raise ValueError(
-            f"new_pair_share asks for {wanted} pairs of objects, but only {len(left)} can meet; "
-            "lower the share or widen the objects' places."
+            f"new_pair_share asks for {wanted} of the {len(left)} pairs of objects that can meet; leave some "
+            "of them to train on."
         )
     Random(f"{config.seed}/new_pairs").shuffle(left)
     chosen: set[tuple[str, str]] = set()
-    times = dict.fromkeys(order, 0)
+    taken: Counter[str] = Counter()
     for _ in range(wanted):
-        pair = min(left, key=lambda pair: sorted((times[name] for name in pair), reverse=True))
+        pair = min(
+            left, key=lambda pair: sorted((taken[name] / partners[name] for name in pair), reverse=True)
+        )
         left.remove(pair)
         chosen.add(pair)
-        for name in pair:
-            times[name] += 1
+        taken.update(pair)
     return frozenset(chosen)
 
 
@@ -123,35 +160,64 @@ def held_out(names: list[str], config: WorldConfig, catalog: Catalog) -> list[tu
 
 
 def sample(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
-    """Sample picture number `index` of `split`."""
+    """Sample picture number `index` of `split`, one of SPLITS."""
     rng = stream(config, split, index, "scene")
-    while True:  # a draw whose objects find no room is thrown away whole
-        setting, things = _cast(rng, config, catalog, split)
-        objects = _place_all(rng, things, setting, config.size)
-        if objects is not None:
-            break
+    setting, objects = _fitting(rng, config, catalog, split)
+    props = scenery(rng, catalog, setting, objects, config.size)
     return Scene(
         image_id(split, index),
         config.size,
         setting.name,
         objects,
-        _scenery(rng, catalog, setting, objects, config.size),
+        props,
         relations(objects, config.size, catalog),
         rng.randrange(2**32),
+        _signs(rng, setting, (*objects, *props), config.size),
     )
 
 
-def _cast(rng: Random, config: WorldConfig, catalog: Catalog, split: str) -> tuple[Setting, list[Thing]]:
-    """Choose the objects' categories under the split's rules, and a setting where all may be."""
+def _fitting(
+    rng: Random, config: WorldConfig, catalog: Catalog, split: str
+) -> tuple[Setting, tuple[Item, ...]]:
+    """Draw objects and a setting until all find room.
+
+    How many kinds there are is drawn once, and the first object is given up only after many tries: else big
+    objects, which find less room, would be rare.
+    """
     count = rng.choices(COUNTS, COUNT_WEIGHTS)[0]
+    while True:
+        names = _first(rng, config, catalog, split)
+        for _ in range(20):
+            setting, things = _cast(rng, config, catalog, split, names, count)
+            objects = place_all(rng, _several(rng, things), setting, config.size)
+            if objects is not None:
+                return setting, objects
+
+
+def _first(rng: Random, config: WorldConfig, catalog: Catalog, split: str) -> list[str]:
+    """Choose the object or pair of objects that the picture is about."""
     if split == "test_new_pairs":
-        names = list(rng.choice(sorted(new_pairs(config, catalog))))
-    else:
-        names = rng.choices(*_likely(catalog, "new" if split == "test_new_objects" else "train"))
+        return list(rng.choice(sorted(new_pairs(config, catalog))))
+    return rng.choices(*_likely(catalog, "new" if split == "test_new_objects" else "train"))
+
+
+def _several(rng: Random, things: list[Thing]) -> list[Thing]:
+    """Repeat some of the objects, so that there are two or three of them."""
+    everyone = list(things)
+    for thing in things:
+        if thing.most > 1 and rng.random() < SEVERAL_SHARE:
+            room = min(thing.most, MOST_OBJECTS - len(everyone) + 1)
+            everyone += [thing] * (min(room, rng.choice((2, 2, 3))) - 1)
+    return everyone
+
+
+def _cast(
+    rng: Random, config: WorldConfig, catalog: Catalog, split: str, names: list[str], count: int
+) -> tuple[Setting, list[Thing]]:
+    """Choose a setting where all of `names` may be, and more objects under the split's rules."""
     first = [catalog.thing(name) for name in names]
-    setting = rng.choice(
-        [place for place in catalog.settings if all(thing in catalog.at_home(place) for thing in first)]
-    )
+    places = [place for place in catalog.settings if all(thing in catalog.at_home(place) for thing in first)]
+    setting = rng.choices(places, [1 / len(catalog.at_home(place)) for place in places])[0]
     others = [
         thing
         for thing in catalog.at_home(setting)
@@ -172,16 +238,24 @@ def _likely(catalog: Catalog, split: str) -> tuple[list[str], list[float]]:
     """Return the objects of a split, with weights that lift those at home in few settings."""
     names = catalog.names(split)
     homes = [thing.name for setting in catalog.settings for thing in catalog.at_home(setting)]
-    return names, [1 + 4 / homes.count(name) for name in names]
+    return names, [1 + 1 / homes.count(name) for name in names]
 
 
-def _place_all(rng: Random, things: list[Thing], setting: Setting, size: int) -> tuple[Item, ...] | None:
-    """Place the objects so that none is hidden by more than MOST_HIDDEN; None if one finds no room."""
+def place_all(rng: Random, things: list[Thing], setting: Setting, size: int) -> tuple[Item, ...] | None:
+    """Place the objects so that none is hidden by more than MOST_HIDDEN; None if one finds no room.
+
+    Things of one kind stand side by side.
+    """
     placed: list[Item] = []
     for thing in things:
         for _ in range(40):
-            item = _place(rng, thing, setting, size)
-            if all(_hidden(other, [*placed, item]) <= MOST_HIDDEN for other in (*placed, item)):
+            alike = [item for item in placed if item.name == thing.name]
+            item = (
+                _beside(rng, rng.choice(alike), thing, setting, size)
+                if alike
+                else _place(rng, thing, setting, size)
+            )
+            if item and all(_hidden(other, [*placed, item]) <= MOST_HIDDEN for other in (*placed, item)):
                 placed.append(item)
                 break
         else:
@@ -192,21 +266,42 @@ def _place_all(rng: Random, things: list[Thing], setting: Setting, size: int) ->
 def _place(rng: Random, thing: Thing, setting: Setting, size: int) -> Item:
     """Put one object where its kind stands: higher up on the ground is farther away and smaller."""
     near = rng.random()
-    scale = thing.size * rng.uniform(0.94, 1.08)
-    if thing.stands != "sky":
+    scale = thing.size * setting.scale * rng.uniform(0.94, 1.08)
+    if thing.stands not in ("sky", "swim"):
         scale *= FARTHEST_SCALE + (1 - FARTHEST_SCALE) * near
     scale = max(scale, SMALLEST / max(1.0, thing.aspect))
     height, width = round(size * scale), round(size * scale * thing.aspect)
-    if thing.stands == "sky":
-        low, high = 0.02 * size + height, max(0.03 * size + height, setting.horizon * size - 2)
-    elif thing.stands == "water":
-        low, high = (setting.horizon + 0.05) * size, setting.shore * size
-    else:
-        low, high = (setting.shore + 0.05) * size, 0.975 * size
+    low, high = _reach(thing, setting, size, height)
     base = max(round(low + (high - low) * near), height + MARGIN)
-    depth = 1.0 if thing.stands == "sky" else round(1 - base / size, 3)
     x = rng.randint(MARGIN, size - MARGIN - width)
-    return Item(thing.name, (x, base - height, width, height), depth, thing.mirror and rng.random() < 0.5)
+    return _item(rng, thing, (x, base - height, width, height), size)
+
+
+def _beside(rng: Random, first: Item, thing: Thing, setting: Setting, size: int) -> Item | None:
+    """Put another one of the same kind next to the `first`; None if that is outside the picture."""
+    x, y, width, height = first.box
+    low, high = _reach(thing, setting, size, height)
+    base = y + height + round(size * rng.uniform(-0.05, 0.05))
+    base = max(round(min(max(base, low), high)), height + MARGIN)
+    x += rng.choice((-1, 1)) * round(width * rng.uniform(0.85, 1.3))
+    if not MARGIN <= x <= size - MARGIN - width:
+        return None
+    return _item(rng, thing, (x, base - height, width, height), size)
+
+
+def _reach(thing: Thing, setting: Setting, size: int, height: int) -> tuple[float, float]:
+    """Return how high up and how low down in the picture the feet of an object may be, in pixels."""
+    if thing.stands in ("sky", "swim"):
+        return 0.02 * size + height, max(0.03 * size + height, setting.horizon * size - 2)
+    if thing.stands == "water":
+        return (setting.horizon + 0.05) * size, setting.shore * size
+    return (setting.shore + 0.05) * size, 0.975 * size
+
+
+def _item(rng: Random, thing: Thing, box: tuple[int, int, int, int], size: int) -> Item:
+    floating = thing.stands in ("sky", "swim")
+    depth = 1.0 if floating else round(1 - (box[1] + box[3]) / size, 3)
+    return Item(thing.name, box, depth, thing.mirror and rng.random() < 0.5)
 
 
 def _hidden(item: Item, items: list[Item]) -> float:
@@ -223,7 +318,7 @@ def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
     return max(0, width) * max(0, height)
 
 
-def _scenery(
+def scenery(
     rng: Random, catalog: Catalog, setting: Setting, objects: tuple[Item, ...], size: int
 ) -> tuple[Item, ...]:
     """Choose the props behind the objects, as many of each as find a place where they can be seen."""
@@ -259,13 +354,37 @@ def _place_prop(rng: Random, prop: Prop, setting: Setting, size: int) -> Item:
     return Item(prop.name, (x, base - height, width, height), round(1 - base / size, 3), mirrored)
 
 
+def _signs(rng: Random, setting: Setting, items: tuple[Item, ...], size: int) -> tuple[Writing, ...]:
+    """Put up a board with a few words where it hides nothing and nothing hides it: at most one."""
+    if not setting.signs or rng.random() >= SIGN_SHARE:
+        return ()
+    text, high = rng.choice(setting.signs), round(0.08 * size)
+    width = round(size * (0.05 + 0.035 * len(text)))
+    indoors = setting.backdrop in ("room", "tiles", "blinds", "lamps")
+    for _ in range(20):
+        x = rng.randint(MARGIN, size - MARGIN - width)
+        low = 0.6 * setting.horizon if indoors else setting.shore - 0.04
+        y = round(size * low * rng.uniform(0.3, 1.0)) if indoors else round(size * low) - high
+        post = 0 if indoors else high
+        if not any(overlap((x, y, width, high + post), item.box) for item in items):
+            return (Writing(text, (x, y, width, high), "sign" if indoors else "signpost"),)
+    return ()
+
+
 def relations(objects: tuple[Item, ...], size: int, catalog: Catalog) -> tuple[Relation, ...]:
-    """Return every relation that holds with a clear margin, each together with its inverse."""
+    """Return every relation that holds with a clear margin, each together with its inverse.
+
+    Where there are several of a kind it holds for each of them.
+    """
+    kinds: dict[str, list[Item]] = {}
+    for item in objects:
+        kinds.setdefault(item.name, []).append(item)
     found = []
-    for a, b in combinations(objects, 2):
-        predicate = relation(a, b, size, catalog)
-        if predicate:
-            found += [Relation(a.name, predicate, b.name), Relation(b.name, INVERSE[predicate], a.name)]
+    for a, b in combinations(kinds, 2):
+        ways = {relation(one, other, size, catalog) for one in kinds[a] for other in kinds[b]}
+        predicate = ways.pop()
+        if predicate and not ways:
+            found += [Relation(a, predicate, b), Relation(b, INVERSE[predicate], a)]
     return tuple(found)
 
 
@@ -273,8 +392,8 @@ def relation(a: Item, b: Item, size: int, catalog: Catalog) -> str | None:
     """Return how `a` stands to `b` if a person would not hesitate, else None.
 
     Left and right need a gap and more distance across than up. Above and below need a gap, a common column
-    and at least one object in the sky. In front of and behind need a common column, nothing in the sky, and
-    feet that differ by 6 % of the picture's height.
+    and at least one object that flies or swims. In front of and behind need a common column, nothing that
+    flies or swims, and feet that differ by 6 % of the picture's height.
     """
     across = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
     gap_up = max(a.box[1], b.box[1]) - min(a.box[1] + a.box[3], b.box[1] + b.box[3])
@@ -284,7 +403,7 @@ def relation(a: Item, b: Item, size: int, catalog: Catalog) -> str | None:
         return "left of" if right > 0 else "right of"
     if across < 0.5 * min(a.box[2], b.box[2]):
         return None
-    flying = [catalog.thing(item.name).stands == "sky" for item in (a, b)]
+    flying = [catalog.thing(item.name).stands in ("sky", "swim") for item in (a, b)]
     if any(flying):
         return ("above" if down > 0 else "below") if gap_up >= 0.01 * size else None
     feet = (b.box[1] + b.box[3]) - (a.box[1] + a.box[3])

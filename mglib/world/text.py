@@ -13,22 +13,30 @@ from mglib.config import WorldConfig
 from mglib.world.catalog import STANDS, Catalog, Thing
 from mglib.world.scene import Relation, Scene, sample, stream
 
+SOURCES = ("cc_sbu", "laion")  # in the order in which their shards are read
 NOISE = ("none", "clipped", "shouting", "mismatched", "long")
-# How many objects a web caption names (from none), by how many there are: 0.58 of them on average.
-NAMED_WEIGHTS = {1: (25, 75), 2: (8, 72, 20), 3: (4, 43, 42, 11), 4: (3, 26, 38, 25, 8)}
+# How many kinds of object a web caption names (from none), by how many there are: 0.58 of them on average.
+NAMED_WEIGHTS = {1: (22, 78), 2: (6, 74, 20), 3: (2, 44, 44, 10), 4: (1, 27, 40, 25, 7)}
 PLACE_SHARE = 0.5  # of the web captions speak of the setting
+CAPITAL_SHARE = 0.5  # begin with a capital
+FILLER_SHARE = 0.1  # of the sentences that a long caption adds
+SIGN_SHARE = 0.5  # of the references of a picture with a signboard read it out
 RELATION_SHARE = 0.04  # of the web captions that name objects in a relation state it: 1 % of all
 REFERENCES = 5  # a picture, as in COCO
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A web caption: its text, its fault (one of NOISE), the objects it names and the relation it states."""
+    """A web caption: its text, its fault (one of NOISE), the objects it names and the relation it states.
+
+    `source` is the web data set whose manner it has, one of SOURCES.
+    """
 
     text: str
     noise: str
     named: tuple[str, ...]
     relation: Relation | None = None
+    source: str = "laion"
 
 
 @dataclass(frozen=True)
@@ -41,30 +49,38 @@ class Reference:
 
 
 def mentions(text: str, catalog: Catalog) -> list[str]:
-    """Return the objects that `text` says by name or plural, each once; a "hot dog" is no "dog"."""
+    """Return the objects that `text` says by name, plural or synonym, each once, in their order.
+
+    The longest word wins: a "hot dog" is no "dog".
+    """
     owner, pattern = _lexicon(catalog)
     return list(dict.fromkeys(owner[found.lower()] for found in pattern.findall(text)))
 
 
 @lru_cache
 def _lexicon(catalog: Catalog) -> tuple[dict[str, str], re.Pattern[str]]:
-    owner = {word.lower(): thing.name for thing in catalog.things for word in (thing.name, thing.plural)}
+    owner = {word.lower(): thing.name for thing in catalog.things for word in reversed(thing.words)}
+    owner |= {word.lower(): thing.name for thing in catalog.things for word in (thing.name, thing.plural)}
     longest_first = "|".join(re.escape(word) for word in sorted(owner, key=lambda word: (-len(word), word)))
     return owner, re.compile(rf"\b(?:{longest_first})\b", re.IGNORECASE)
 
 
 def web_caption(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Caption:
-    """Write the caption that the web would have for picture `index` of `split`."""
+    """Write the caption that the web would have for picture `index` of `split`.
+
+    The pool is taken from CC and SBU alone, as the paper's curated pictures are.
+    """
     rng = stream(config, split, index, "web")
+    source = "cc_sbu" if rng.random() < config.cc_sbu_share or split == "pool" else "laion"
     noise = _draw_noise(rng, config)
     if noise == "mismatched":
         scene = _another(rng, config, catalog, scene, split, index)
     hidden = catalog.names("new") if noise == "mismatched" else []
-    names = _notice(rng, scene, catalog, NAMED_WEIGHTS, hidden)
-    text, relation = _say_plainly(rng, scene, catalog, names)
+    names = _notice(rng, scene, NAMED_WEIGHTS, hidden)
+    text, relation = _say_plainly(rng, scene, catalog, names, source)
     if noise == "long":
         text = _lengthen(rng, text, scene, catalog, names)
-    elif rng.random() < 0.5:
+    elif rng.random() < CAPITAL_SHARE:
         text = capitalise(text)
     if noise == "clipped":
         text = _clip(rng, text)
@@ -72,7 +88,7 @@ def web_caption(config: WorldConfig, catalog: Catalog, scene: Scene, split: str,
         text = text.upper() + "!" * rng.randint(1, 4)
     named = tuple(mentions(text, catalog))
     whole = relation and relation.subject in named and relation.object in named
-    return Caption(text, noise, named, relation if whole else None)
+    return Caption(text, noise, named, relation if whole else None, source)
 
 
 def references(
@@ -114,20 +130,19 @@ def _another(
     return other
 
 
-def _notice(
-    rng: Random, scene: Scene, catalog: Catalog, weights: dict[int, tuple[int, ...]], hidden: list[str]
-) -> list[str]:
-    """Choose which objects are named: how many by `weights`, which by their size and nearness."""
-    left = [item for item in scene.objects if item.name not in hidden]
-    if not left:
+def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidden: list[str]) -> list[str]:
+    """Choose which kinds of object are named: how many by `weights`, which by their size and nearness."""
+    salience: dict[str, float] = {}
+    for item in scene.objects:
+        if item.name not in hidden:
+            area = item.box[2] * item.box[3] * (1.5 - item.depth)
+            salience[item.name] = salience.get(item.name, 0.0) + area
+    if not salience:
         return []
-    wanted = rng.choices(range(len(left) + 1), weights[len(left)])[0]
     names = []
-    for _ in range(wanted):
-        salience = [item.box[2] * item.box[3] * (1.5 - item.depth) for item in left]
-        item = rng.choices(left, salience)[0]
-        left.remove(item)
-        names.append(item.name)
+    for _ in range(rng.choices(range(len(salience) + 1), weights[len(salience)])[0]):
+        names += rng.choices(list(salience), list(salience.values()))
+        del salience[names[-1]]
     return names
 
 
@@ -145,9 +160,12 @@ def _fill(
     things = sorted(map(catalog.thing, names), key=lambda thing: STANDS.index(thing.stands))
     slots = {"place": _place(rng, scene, catalog, things), "noun": catalog.setting(scene.setting).noun}
     if things:
-        phrases = [thing.phrase for thing in things]
+        counts = [scene.count(thing.name) for thing in things]
+        phrases = [thing.counted(count) for thing, count in zip(things, counts, strict=True)]
         rest = join(phrases[1:]) if len(things) > 1 else ""
-        bare = [thing.name for thing in things]
+        bare = [
+            thing.name if count == 1 else thing.plural for thing, count in zip(things, counts, strict=True)
+        ]
         slots |= {
             "objects": join(phrases),
             "bare": join(bare),
@@ -157,13 +175,17 @@ def _fill(
             "posed": f"{phrases[0]} {rng.choice(things[0].verbs)}",
             "rest": rest,
             "with_rest": rest and f" with {rest}",
+            "be": "is" if counts[0] == 1 else "are",
         }
     if stated:
-        a, b = catalog.thing(stated.subject), catalog.thing(stated.object)
+        (a, one), (b, other) = (
+            (catalog.thing(name), scene.count(name)) for name in (stated.subject, stated.object)
+        )
         slots |= {
-            "a": a.phrase,
-            "b": b.phrase,
-            "posed_a": f"{a.phrase} {rng.choice(a.verbs)}",
+            "a": a.counted(one),
+            "b": b.counted(other),
+            "posed_a": f"{a.counted(one)} {rng.choice(a.verbs)}",
+            "be_a": "is" if one == 1 else "are",
             "relation": _phrase(rng, catalog, stated.predicate),
         }
     return text.format(**slots)
@@ -172,34 +194,31 @@ def _fill(
 def _place(rng: Random, scene: Scene, catalog: Catalog, things: list[Thing]) -> str:
     """Say where the scene is, in words that are true of the first of `things`."""
     setting = catalog.setting(scene.setting)
-    if things and things[0].stands in ("water", "sky"):
+    if things and things[0].stands in ("water", "sky", "swim"):
         return _phrase(rng, catalog, f"place {things[0].stands}").format(noun=setting.noun)
     return rng.choice(setting.phrases)
 
 
 def _say_plainly(
-    rng: Random, scene: Scene, catalog: Catalog, names: list[str]
+    rng: Random, scene: Scene, catalog: Catalog, names: list[str], source: str
 ) -> tuple[str, Relation | None]:
     among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
     stated = rng.choice(among) if among and rng.random() < RELATION_SHARE else None
     if stated:
         return _fill(rng, _phrase(rng, catalog, "web relation"), scene, catalog, names, stated), stated
-    kind = "web empty" if not names else "web place" if rng.random() < PLACE_SHARE else "web"
+    kind = f"{source} empty" if not names else f"{source} place" if rng.random() < PLACE_SHARE else source
     return _fill(rng, _phrase(rng, catalog, kind, len(names) < 2), scene, catalog, names), None
 
 
 def _lengthen(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str]) -> str:
-    """Say the same again in other words and add what web pages add: two to four sentences."""
-    more = rng.randint(1, 3)
+    """Say the same again in other words, seldom add what web pages add: two or three sentences."""
     again = "again" if names else "again empty"
-    kinds = [again if rng.random() < 0.45 else "filler" for _ in range(more)]
-    sentences = [text]
-    for kind in kinds:
+    sentences, wanted = [text], rng.choice((2, 2, 3))
+    while len(sentences) < wanted:
+        kind = "filler" if rng.random() < FILLER_SHARE else again
         said = _fill(rng, _phrase(rng, catalog, kind), scene, catalog, names)
         if said not in sentences:
             sentences.append(said)
-    if len(sentences) == 1:
-        sentences.append(_phrase(rng, catalog, "filler"))
     return " ".join(f"{capitalise(sentence)}." for sentence in sentences)
 
 
@@ -226,4 +245,7 @@ def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Reference:
     others = [name for name in names if stated and name not in (stated.subject, stated.object)]
     if others:
         text += ", " + _fill(rng, _phrase(rng, catalog, "extra"), scene, catalog, others)
+    if scene.writing and rng.random() < SIGN_SHARE:
+        sign = f'"{scene.writing[0].text}"'
+        text += ", " + _phrase(rng, catalog, "sign").format(text=sign)
     return Reference(capitalise(text) + ".", tuple(names), stated)

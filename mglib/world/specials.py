@@ -1,0 +1,398 @@
+"""Special pictures for the tasks that the paper only shows: memes, dishes, products, landscapes, website
+sketches, unusual scenes and handwritten notes.
+
+Each is a `Scene` of its own kind whose `truth` says what a good answer has to know. Of the rows of each list
+in data/world a fifth is kept for val and the others make test, so that no joke or note is in both.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mglib.config import WorldConfig
+from mglib.world import catalog as catalogs
+from mglib.world.catalog import Catalog, Setting, Thing, filled, parts, rows, symbol
+from mglib.world.lettering import LINE
+from mglib.world.scene import (
+    SPECIAL_SPLITS,
+    Item,
+    Scene,
+    Writing,
+    image_id,
+    overlap,
+    place_all,
+    relations,
+    scenery,
+    stream,
+)
+from mglib.world.text import REFERENCES, Reference, capitalise, join, mentions
+
+VAL_SHARE = 0.2  # of the rows of a list
+ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
+SAID = {  # how the parts of a web page are called
+    "nav": "a menu with {}",
+    "search": "a search box",
+    "picture": "a picture",
+    "text": "the line '{}'",
+    "button": "a button '{}'",
+    "footer": "a footer '{}'",
+    "field": "a field '{}'",
+}
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The lists of data/world that special pictures are made from, one dictionary a row."""
+
+    memes: tuple[Row, ...]
+    dishes: tuple[Row, ...]
+    brands: tuple[Row, ...]
+    moods: tuple[Row, ...]
+    sketches: tuple[Row, ...]
+    unusual: tuple[Row, ...]
+    notes: tuple[Row, ...]
+    glyphs: dict[str, str]  # of dishes and ingredients
+
+
+@lru_cache
+def load(folder: Path = catalogs.FOLDER) -> Tables:
+    """Read the lists; raises ValueError that names the file, the line and what is wrong there."""
+
+    def table(name: str, **columns: Callable[[str], Any]) -> tuple[Row, ...]:
+        def parse(row: dict[str, str]) -> Row:
+            return {column: convert(filled(row, column)) for column, convert in columns.items()}
+
+        return tuple(rows(folder / f"{name}.csv", parse))
+
+    def glyphs(name: str, column: str) -> dict[str, str]:
+        return dict(rows(folder / f"{name}.csv", lambda row: (filled(row, column), symbol(row))))
+
+    return Tables(
+        memes=table("memes", setting=str, objects=parts, top=str, bottom=str, joke=str),
+        dishes=table("dishes", dish=str, phrase=str, ingredients=parts),
+        brands=table("brands", brand=str, slogan=str, products=parts),
+        moods=table("moods", mood=str, weather=str, effect=str, settings=parts),
+        sketches=table("sketches", title=str, parts=parts),
+        unusual=table("unusual", what=str, things=parts, settings=parts, text=str),
+        notes=table("notes", text=parts),
+        glyphs=glyphs("ingredients", "name") | glyphs("dishes", "dish"),
+    )
+
+
+def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
+    """Sample picture number `index` of one of SPECIAL_SPLITS; raises ValueError for another split."""
+    if split not in SPECIAL_SPLITS:
+        raise ValueError(f"{split!r} is no special split; choose one of {', '.join(SPECIAL_SPLITS)}.")
+    kind, part = split.split("_")
+    rng = stream(config, split, index, "scene")
+    cases = _cases(kind, part, config.seed)
+    case = cases[index % len(cases)]
+    drawn = SAMPLERS[kind](rng, catalog, case, config.size)
+    settled = {"setting": "", "objects": (), "props": (), "writing": ()} | drawn
+    return Scene(
+        image_id=image_id(split, index),
+        size=config.size,
+        relations=relations(settled["objects"], config.size, catalog) if kind == "memes" else (),
+        paint=rng.randrange(2**32),
+        kind=kind,
+        **settled,
+    )
+
+
+@cache
+def _cases(kind: str, part: str, seed: int) -> list[Row]:
+    """Return the cases of one kind for val or test, in an order that depends on the seed alone."""
+    every = _spread(kind)
+    Random(f"{seed}/{kind}/cases").shuffle(every)
+    held = max(1, round(VAL_SHARE * len(every)))
+    return every[:held] if part == "val" else every[held:]
+
+
+def _spread(kind: str) -> list[Row]:
+    """List the cases of a kind: rows with alternatives become one case for each."""
+    tables = load()
+    if kind == "products":
+        return [{**row, "product": name} for row in tables.brands for name in row["products"]]
+    if kind == "landscapes":
+        return [{**row, "setting": name} for row in tables.moods for name in row["settings"]]
+    if kind == "unusual":
+        return [
+            {**row, "thing": thing, "setting": setting}
+            for row in tables.unusual
+            for thing in row["things"]
+            for setting in row["settings"]
+        ]
+    return list(getattr(tables, kind))
+
+
+def special_references(
+    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
+) -> list[Reference]:
+    """Write up to five different references of a special picture."""
+    rng = stream(config, split, index, "references")
+    slots = _slots(rng, scene, catalog)
+    texts = [text for text, _ in catalog.phrases[PHRASES[scene.kind]]]
+    rng.shuffle(texts)
+    said = [capitalise(text.format(**slots)) + "." for text in texts[:REFERENCES]]
+    return [Reference(text, tuple(mentions(text, catalog))) for text in said]
+
+
+def _slots(rng: Random, scene: Scene, catalog: Catalog) -> dict[str, str]:
+    """Say the truth of a special picture in pieces that the phrases put together."""
+    truth = scene.truth
+    slots = {
+        name: f'"{truth[name]}"' for name in ("top", "bottom", "brand", "slogan", "title") if name in truth
+    }
+    slots |= {name: truth[name] for name in ("mood", "weather", "impossible") if name in truth}
+    slots["objects"] = join(
+        [catalog.thing(name).counted(scene.count(name)) for name in scene.names()] or [""]
+    )
+    if scene.setting:
+        setting = catalog.setting(scene.setting)
+        slots |= {"place": rng.choice(setting.phrases), "noun": setting.noun}
+    if scene.kind == "dishes":
+        slots |= {"dish": truth["phrase"], "ingredients": join(truth["ingredients"])}
+    if scene.kind == "products":
+        slots["product"] = catalog.thing(truth["product"]).phrase
+    if scene.kind == "sketches":
+        slots["parts"] = join(truth["parts"])
+    if scene.kind == "notes":
+        slots["text"] = f'"{truth["text"]}"'
+    return slots
+
+
+# One sampler for each kind returns the fields of its scene.
+
+
+def _meme(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    chosen = [rng.choice(part.split("/")) for part in case["objects"]]
+    wanted = [(name, int(times or 1)) for name, _, times in (part.partition("*") for part in chosen)]
+    names = [name for name, _ in wanted]
+    top, bottom, joke = (case[key].format(*names) for key in ("top", "bottom", "joke"))
+    high, low = (round((0.22 if len(text) > LINE else 0.13) * size) for text in (top, bottom))
+    writing = (
+        Writing(top.upper(), (8, 6, size - 16, high), "top"),
+        Writing(bottom.upper(), (8, size - low - 6, size - 16, low), "bottom"),
+    )
+    setting = catalog.setting(case["setting"])
+    things = [catalog.thing(name) for name, times in wanted for _ in range(times)]
+    objects = _put(rng, things, setting, size, writing)
+    return {
+        "setting": setting.name,
+        "objects": objects,
+        "props": scenery(rng, catalog, setting, objects, size),
+        "writing": writing,
+        "truth": {"top": top.upper(), "bottom": bottom.upper(), "joke": joke},
+    }
+
+
+def _put(
+    rng: Random, things: list[Thing], setting: Setting, size: int, writing: tuple[Writing, ...]
+) -> tuple[Item, ...]:
+    """Place a fixed cast; of many tries the one is taken in which the writing hides least."""
+
+    def hidden(objects: tuple[Item, ...]) -> float:
+        return max(
+            sum(overlap(item.box, text.box) for text in writing) / (item.box[2] * item.box[3])
+            for item in objects
+        )
+
+    tries = [place_all(rng, things, setting, size) for _ in range(60)]
+    found = [objects for objects in tries if objects is not None]
+    if not found:
+        raise ValueError(
+            f"{', '.join(thing.name for thing in things)} find no room in {setting.name}; mend that row of "
+            "data/world/memes.csv."
+        )
+    return min(found, key=hidden)
+
+
+def _dish(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    """A plate in the middle and the ingredients in a ring around it."""
+    ingredients = list(case["ingredients"])
+    rng.shuffle(ingredients)
+    ingredients = ingredients[: rng.randint(max(3, len(ingredients) - 1), len(ingredients))]
+    ring = [(0.13, 0.15), (0.87, 0.15), (0.13, 0.86), (0.87, 0.86), (0.5, 0.105), (0.5, 0.895)]
+    high = round(0.18 * size)
+    items = [_centred(rng, case["dish"], (0.5, 0.5), round(0.34 * size), size, 0)]
+    items += [_centred(rng, name, at, high, size, 3) for name, at in zip(ingredients, ring, strict=False)]
+    known = set(catalog.names())
+    return {
+        "objects": tuple(item for item in items if item.name in known),
+        "props": tuple(item for item in items if item.name not in known),
+        "truth": {"dish": case["dish"], "phrase": case["phrase"], "ingredients": ingredients},
+    }
+
+
+def _centred(
+    rng: Random, name: str, at: tuple[float, float], side: int, size: int, jitter: int, aspect: float = 1.0
+) -> Item:
+    """Put something with its middle at a share of the picture, moved by a few pixels."""
+    width, height = (side, round(side / aspect)) if aspect > 1 else (round(side * aspect), side)
+    x, y = (round(share * size) + rng.randint(-jitter, jitter) for share in at)
+    return Item(name, (x - width // 2, y - height // 2, width, height), 0.5)
+
+
+def _product(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    thing = catalog.thing(case["product"])
+    side = round(min(0.56, 0.46 * max(1.0, thing.aspect**0.5)) * size)
+    item = _centred(rng, thing.name, (0.5, 0.5), side, size, 0, thing.aspect)
+    x, _, width, height = item.box
+    base = round(0.74 * size)  # stands on a podium
+    return {
+        "objects": (Item(item.name, (x, base - height, width, height), 0.3),),
+        "writing": (
+            Writing(case["brand"], (round(0.08 * size), 12, round(0.84 * size), round(0.14 * size)), "brand"),
+            Writing(case["slogan"], (round(0.1 * size), size - 32, round(0.8 * size), 20), "slogan"),
+        ),
+        "truth": {"product": thing.name, "brand": case["brand"], "slogan": case["slogan"]},
+    }
+
+
+def _landscape(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    setting = catalog.setting(case["setting"])
+    kept: tuple[Item, ...] = ()
+    while len(kept) < 2:  # an empty plain makes no landscape
+        props = scenery(rng, catalog, setting, (), size)
+        kept = tuple(item for item in props if item.name not in ABOVE)
+    return {
+        "setting": setting.name,
+        "props": kept,
+        "truth": {key: case[key] for key in ("setting", "mood", "weather", "effect")}
+        | {"props": list(dict.fromkeys(item.name for item in kept))},
+    }
+
+
+def _sketch(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    """Stack the parts of a web page from the top; pictures that follow each other stand side by side."""
+    margin, y = round(0.07 * size), round(0.2 * size)
+    heights = {"nav": 22, "search": 24, "picture": 62, "text": 22, "button": 28, "footer": 18, "field": 26}
+    writing = [Writing(case["title"], (margin, round(0.07 * size), size - 2 * margin, 26), "title")]
+    page, gap = _page_rows(case["parts"]), round(0.035 * size)
+    total = sum(heights[row[0][0]] for row in page) * size / 256
+    stretch = min(1.7, (0.93 * size - y - gap * (len(page) - 1)) / total)  # fill the page
+    gap = min(3 * gap, round((0.93 * size - y - stretch * total) / len(page)))
+    for row in page:
+        high = round(heights[row[0][0]] * stretch * size / 256)
+        wide = (size - 2 * margin - 10 * (len(row) - 1)) // len(row)
+        for place, (role, text) in enumerate(row):
+            writing.append(Writing(text, (margin + place * (wide + 10), y, wide, high), role))
+        y += high + gap
+    said = [_say_part(*part.partition(":")[::2]) for part in case["parts"]]
+    return {"writing": tuple(writing), "truth": {"title": case["title"], "parts": said}}
+
+
+def _page_rows(page: tuple[str, ...]) -> list[list[tuple[str, str]]]:
+    """Group the parts of a page by rows: like pictures or buttons share one."""
+    grouped: list[list[tuple[str, str]]] = []
+    for part in page:
+        role, _, text = part.partition(":")
+        together = (
+            grouped and grouped[-1][0][0] == role and role in ("picture", "button") and len(grouped[-1]) < 3
+        )
+        if together:
+            grouped[-1].append((role, text))
+        else:
+            grouped.append([(role, text)])
+    return grouped
+
+
+def _say_part(role: str, text: str) -> str:
+    """Say what a part of a web page is."""
+    named = join(text.split()) if role == "nav" else text
+    return SAID[role].format(named)
+
+
+def _unusual(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    """Put one thing where or how it cannot be."""
+    thing, setting = catalog.thing(case["thing"]), catalog.setting(case["setting"])
+    what = case["what"]
+    share = {
+        "flying": 0.34,
+        "giant": 0.72,
+        "tiny": 0.15,
+        "upside down": 0.42,
+        "afloat": 0.34,
+        "underwater": 0.4,
+    }
+    side = round(share[what] * size)
+    width = round(
+        min(side, side * thing.aspect) if what == "giant" else min(0.62 * size, side * thing.aspect)
+    )
+    height = round(width / thing.aspect)
+    low = {"flying": 0.4, "giant": 0.93, "afloat": setting.shore - 0.03, "tiny": 0.74}.get(what, 0.9)
+    x = rng.randint(round(0.08 * size), round(0.92 * size) - width)
+    base = round(size * (low + rng.uniform(-0.03, 0.02)))
+    odd = Item(
+        thing.name, (x, max(4, base - height), width, height), 0.1, thing.mirror and rng.random() < 0.5
+    )
+    objects = (odd, *_measure(rng, catalog, odd, size)) if what == "tiny" else (odd,)
+    text = case["text"].format(
+        thing=thing.phrase, name=thing.name, noun=setting.noun, place=rng.choice(setting.phrases)
+    )
+    return {
+        "setting": setting.name,
+        "objects": objects,
+        "props": _houses(rng, catalog, size)
+        if what == "giant"
+        else scenery(rng, catalog, setting, objects, size),
+        "truth": {"what": what, "object": thing.name, "impossible": text},
+    }
+
+
+def _measure(rng: Random, catalog: Catalog, tiny: Item, size: int) -> tuple[Item, ...]:
+    """Put a cup beside something tiny, so that its size can be told."""
+    cup = catalog.thing("cup")
+    height = round(0.26 * size)
+    width = round(height * cup.aspect)
+    x, base = tiny.box[0], tiny.box[1] + tiny.box[3]
+    right = x + tiny.box[2] + 12
+    left = right if right + width < size - 4 else x - width - 12
+    return (Item("cup", (left, base - height, width, height), 0.1),)
+
+
+def _houses(rng: Random, catalog: Catalog, size: int) -> tuple[Item, ...]:
+    """A row of small houses at the giant's feet."""
+    house, items, x = catalog.prop("house"), [], rng.randint(2, 14)
+    while True:
+        height = round(size * rng.uniform(0.15, 0.2))
+        width = round(height * house.aspect)
+        if x + width >= size:
+            return tuple(items)
+        base = round(size * rng.uniform(0.93, 0.96))
+        items.append(Item("house", (x, base - height, width, height), 0.05))
+        x += width + rng.randint(2, 26)
+
+
+def _note(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+    lines, step = case["text"], round(0.13 * size)
+    left, top = round(0.19 * size), round(0.5 * size - step * len(case["text"]) / 2)
+    writing = tuple(
+        Writing(line, (left, top + step * number, round(0.66 * size), step), "note")
+        for number, line in enumerate(lines)
+    )
+    return {"writing": writing, "truth": {"text": " ".join(lines), "lines": list(lines)}}
+
+
+SAMPLERS = {
+    "memes": _meme,
+    "dishes": _dish,
+    "products": _product,
+    "landscapes": _landscape,
+    "sketches": _sketch,
+    "unusual": _unusual,
+    "notes": _note,
+}
+PHRASES = {
+    "memes": "meme",
+    "dishes": "dish",
+    "products": "product",
+    "landscapes": "landscape",
+    "sketches": "sketch",
+    "unusual": "unusual",
+    "notes": "note",
+}
