@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -30,7 +31,7 @@ from mglib.world.regions import (
     write_refs_pickle,
     write_visual_genome,
 )
-from mglib.world.scene import SPLITS, Item, Scene, held_out, relations, sample, stream
+from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, relations, sample, stream
 from mglib.world.text import mentions
 from mglib.world.view import counted, distance, landmarks, links, scenery, side, singles, the, wording
 
@@ -171,6 +172,21 @@ def test_facts_name_no_other_object():
         assert called(said) <= {*own, "person"}, fact
         new = fact.name in CATALOG.names("new")
         assert new or not NEW.search(said), fact
+
+
+def test_what_is_known_is_known_of_things_that_exist():
+    backdrops = {setting.backdrop for setting in CATALOG.settings}
+    names = {
+        "object": set(CATALOG.names()),
+        "setting": {setting.name for setting in CATALOG.settings},
+        "prop": {prop.name for prop in CATALOG.props},
+        "backdrop": backdrops,
+        "wrong": {""},
+    }
+    assert all(fact.name in names[fact.of] for fact in facts())
+    assert {fact.name for fact in facts() if fact.of == "object"} == names["object"]  # each can be asked for
+    assert {fact.name for fact in facts() if fact.of == "setting"} == names["setting"]
+    assert all(trait.yes | trait.maybe <= names["object"] for trait in traits())
 
 
 def test_every_kind_of_fact_can_be_asked_and_has_wrong_answers():
@@ -379,6 +395,22 @@ def test_descriptions_are_varied():
     openings = Counter(said.text.split(".")[0] for _, said in every(describe, "val"))
     assert len(openings) > 0.7 * MANY
     assert len({said.text for _, said in every(describe, "val")}) == MANY
+
+
+def test_signs_are_read_in_every_kind_of_text():
+    scene = replace(PAIR, writing=(Writing("HOTEL", (80, 20, 40, 16), "sign"),))
+    record = narrative(CONFIG, CATALOG, scene, "train", 0)
+    assert 'a board with "HOTEL" written on it' in record["caption"]
+    assert '"HOTEL"' in describe(CONFIG, CATALOG, scene, "train", 0).text
+    (sign,) = [
+        region
+        for region in regions(CONFIG, CATALOG, scene, "train", 0)["regions"]
+        if "HOTEL" in region["phrase"]
+    ]
+    assert [sign[key] for key in ("x", "y", "width", "height")] == [80, 20, 40, 16]
+    asked = [aokvqa(CONFIG, CATALOG, scene, "train", index) for index in range(40)]
+    read = [one for one in asked if re.search("sign|read", one["question"])]
+    assert read and all(one["choices"][one["correct_choice_idx"]] == "HOTEL" for one in read)
 
 
 # A-OKVQA

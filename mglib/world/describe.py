@@ -78,7 +78,7 @@ class _Telling:
         self.say(kind, **slots)
         self.sentences[-1] += _arranged(self, group)
         self.known.append(group)
-        self.it = None if many else group
+        self.it = None if many or thing.supercategory == "person" else group  # a runner is no "it"
 
 
 def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Description:
@@ -200,10 +200,13 @@ def _add_scenery(telling: _Telling) -> None:
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
         kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
+    for board in telling.scene.writing[:1]:
+        kinds["sign"] = [(board.text, False)]
     room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)
     for kind, props in [(kind, props) for kind, props in kinds.items() if props][: max(0, room)]:
         forms = {"is": "are" if props[0][1] else "is", "s": "" if props[0][1] or len(props) > 1 else "s"}
-        telling.say(kind, props=join([words for words, _ in props]), **forms)
+        words = join([words for words, _ in props])
+        telling.say(kind, props=words, text=words, **forms)
 
 
 def _still_due(telling: _Telling) -> int:
@@ -232,7 +235,7 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
         if item.name not in telling.placed and _ways(telling, (item,))
     ]
     if len(telling.scene.objects) == 1:
-        looks.insert(0, lambda: telling.phrase("alone", known=_known(telling, alone[0])))
+        looks.insert(0, lambda: telling.phrase("alone", known=_known(telling, alone[0]), **{"is": "is"}))
     return looks
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from random import Random
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import FOLDER, Catalog, Thing
+from mglib.world.catalog import FOLDER, Catalog, Thing, filled, parts, rows
 from mglib.world.scene import Scene, held_out
-from mglib.world.view import groups, parts, rows
+from mglib.world.view import groups
 
 CATEGORY = "category"
 
@@ -47,10 +47,18 @@ class Trait:
 @lru_cache
 def facts(folder: Path = FOLDER) -> tuple[Fact, ...]:
     """Read facts.csv; raises ValueError that names a broken row."""
-    columns = ("of", "name", "kind", "answer", "said", "also", "why")
-    return tuple(
-        Fact(**(row | {cell: parts(row[cell]) for cell in ("said", "also")}))
-        for row in rows("facts.csv", columns, folder)
+    return tuple(rows(folder / "facts.csv", _fact))
+
+
+def _fact(row: dict[str, str]) -> Fact:
+    return Fact(
+        of=filled(row, "of"),
+        name=row["name"],
+        kind=filled(row, "kind"),
+        answer=filled(row, "answer"),
+        said=parts(row["said"]),
+        also=parts(row["also"]),
+        why=row["why"],
     )
 
 
@@ -63,16 +71,16 @@ def facts_about(of: str, name: str) -> tuple[Fact, ...]:
 @lru_cache
 def traits(folder: Path = FOLDER) -> tuple[Trait, ...]:
     """Read traits.csv; raises ValueError that names a broken row."""
-    columns = ("trait", "question", "yes", "maybe", "why")
-    return tuple(
-        Trait(
-            trait=row["trait"],
-            question=parts(row["question"]),
-            yes=frozenset(parts(row["yes"])),
-            maybe=frozenset(parts(row["maybe"])),
-            why=row["why"],
-        )
-        for row in rows("traits.csv", columns, folder)
+    return tuple(rows(folder / "traits.csv", _trait))
+
+
+def _trait(row: dict[str, str]) -> Trait:
+    return Trait(
+        trait=filled(row, "trait"),
+        question=parts(filled(row, "question")),
+        yes=frozenset(parts(filled(row, "yes"))),
+        maybe=frozenset(parts(row["maybe"])),
+        why=filled(row, "why"),
     )
 
 
@@ -99,8 +107,8 @@ def seen_behind(scene: Scene, catalog: Catalog, but: str | None = None) -> froze
 @lru_cache
 def _resembled(prop: str) -> tuple[str, ...]:
     """Return the objects for which a piece of scenery might be taken: an armchair is a chair."""
-    rows_ = (fact for fact in facts() if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
-    return tuple(name for fact in rows_ for name in fact.also)
+    found = (fact for fact in facts() if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
+    return tuple(name for fact in found for name in fact.also)
 
 
 def strangers(

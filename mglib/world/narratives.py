@@ -31,6 +31,7 @@ KINDS = (
     "water",
     "background",
     "wall",
+    "sign",
     "shore",
     "sky",
     "open sky",
@@ -115,6 +116,9 @@ def _sorted(catalog: Catalog, scene: Scene) -> dict[str, list[_Named]]:
         prop = catalog.prop(name)
         kind = prop.stands if prop.stands in ("sky", "wall") else "background"
         sorts[kind].append((scenery(prop, len(items)), len(items), items))
+    for board in scene.writing:
+        words = f'a board with "{board.text}" written on it'
+        sorts["sign"].append((words, 1, (Item("board", board.box, 0.5),)))
     setting = catalog.setting(scene.setting)
     horizon, shore = round(setting.horizon * scene.size), round(setting.shore * scene.size)
     if not sorts["sky"] and setting.backdrop in SKIES:

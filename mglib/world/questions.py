@@ -31,7 +31,14 @@ CHOICES = 4
 PEOPLE = 10  # direct answers
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
 AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
-SHARES = {"object": 5, "trait": 6, "setting": 3, "prop": 1, "place": 1}  # how often each sort is asked
+SHARES = {
+    "object": 5,
+    "trait": 6,
+    "setting": 3,
+    "sign": 2,
+    "prop": 1,
+    "place": 1,
+}  # how often each sort is asked
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ def _ask(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split
         "trait": lambda: _about_traits(rng, config, catalog, scene, split),
         "setting": lambda: _about_setting(rng, catalog, scene, split),
         "prop": lambda: _about_props(rng, catalog, scene, split),
+        "sign": lambda: _about_signs(rng, catalog, scene),
     }
     left = dict(SHARES)
     while left:
@@ -138,6 +146,23 @@ def _wrong(catalog: Catalog, fact: Fact, split: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(answer for answer in every if answer not in right))
 
 
+def _about_signs(rng: Random, catalog: Catalog, scene: Scene) -> list[_Asked]:
+    """Ask what is written on a board; wrong are the boards of other pictures."""
+    every = dict.fromkeys(sign for setting in catalog.settings for sign in setting.signs)
+    lists = wording("questions")
+    return [
+        _Asked(
+            choose(rng, lists, "sign"),
+            board.text,
+            (board.text.lower(), board.text.capitalize()),
+            tuple(sign for sign in every if sign != board.text),
+            choose(rng, lists, "seen").format(a="a board with letters on it"),
+            f'They spell "{board.text}".',
+        )
+        for board in scene.writing[:1]
+    ]
+
+
 def _about_place(rng: Random, catalog: Catalog, scene: Scene) -> _Asked:
     setting = catalog.setting(scene.setting)
     wrong = [other.noun for other in catalog.settings if set(other.kinds) != set(setting.kinds)]
@@ -145,7 +170,7 @@ def _about_place(rng: Random, catalog: Catalog, scene: Scene) -> _Asked:
     place = rng.choice(setting.phrases)
     question = choose(rng, wording("questions"), "place")
     seen = choose(rng, wording("questions"), "seen place").format(place=place)
-    why = f"Everything in it belongs to the {setting.noun}."
+    why = f"The surroundings are those of the {setting.noun}."
     said = (setting.noun.removeprefix("a "), place)
     return _Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)), seen, why)
 

@@ -160,7 +160,7 @@ def write_refs_pickle(path: Path, refs: list[Record]) -> None:
 def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Record:
     """Describe regions of picture `index` as Visual Genome's region_descriptions.json does.
 
-    There is a region for each object, piece of scenery, and pair of objects that stand in a clear relation.
+    There is one for each object, piece of scenery, sign, and pair of objects that stand in a clear relation.
     """
     rng = stream(config, split, index, "regions")
     lists = wording("regions")
@@ -171,6 +171,7 @@ def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, ind
         kind = f"region {thing.stands}" if thing.stands in ("sky", "water") else "region"
         phrase = choose(rng, lists, kind)
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
+    said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
     said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
     said += [
         (f"{counted(catalog.thing(name), len(items))}", list(items))

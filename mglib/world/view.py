@@ -4,14 +4,13 @@ Everything is judged from the boxes, instance by instance, so that two dogs in o
 Whatever a person would hesitate over is None here and is stated by no text.
 """
 
-import csv
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 from random import Random
 
-from mglib.world.catalog import FOLDER, Catalog, Prop, Thing
+from mglib.world.catalog import FOLDER, Catalog, Prop, Thing, filled, rows
 from mglib.world.scene import Item, Scene, relation
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -153,24 +152,13 @@ def scenery(prop: Prop, number: int = 1) -> str:
 def wording(name: str, folder: Path = FOLDER) -> Phrases:
     """Read data/world/phrases_<name>.csv: kind -> (text, weight); raises ValueError for a broken row."""
     lists: Phrases = {}
-    for row in rows(f"phrases_{name}.csv", ("kind", "weight", "text"), folder):
-        lists[row["kind"]] = (*lists.get(row["kind"], ()), (row["text"], int(row["weight"])))
+    for kind, text, weight in rows(folder / f"phrases_{name}.csv", _phrase):
+        lists[kind] = (*lists.get(kind, ()), (text, weight))
     return lists
 
 
-def rows(name: str, columns: tuple[str, ...], folder: Path = FOLDER) -> list[dict[str, str]]:
-    """Read a list of the world; raises ValueError that names the file and line of a row that is not whole."""
-    with (folder / name).open(encoding="utf-8", newline="") as file:
-        found = list(csv.DictReader(file))
-    for number, row in enumerate(found, start=2):
-        if tuple(row) != columns or None in row.values():
-            raise ValueError(f"{name} line {number} is broken: it needs the cells {', '.join(columns)}.")
-    return found
-
-
-def parts(cell: str) -> tuple[str, ...]:
-    """Split a cell at its bars."""
-    return tuple(part for part in cell.split("|") if part)
+def _phrase(row: dict[str, str]) -> tuple[str, str, int]:
+    return filled(row, "kind"), filled(row, "text"), int(filled(row, "weight"))
 
 
 def choose(rng: Random, phrases: Phrases, kind: str) -> str:
