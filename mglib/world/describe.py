@@ -1,0 +1,250 @@
+"""Long true descriptions: what a careful person writes who has time for a picture.
+
+They serve evaluation and one row of a table, the oracle ceiling; the main model never learns from them.
+The wording stands in data/world/phrases_describe.csv.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from mglib.config import WorldConfig
+from mglib.paths import write_json
+from mglib.world.catalog import Catalog
+from mglib.world.scene import Item, Scene, stream
+from mglib.world.text import capitalise, join
+from mglib.world.view import (
+    Link,
+    choose,
+    counted,
+    distance,
+    groups,
+    landmarks,
+    links,
+    scenery,
+    side,
+    the,
+    wording,
+)
+
+SENTENCES = (4, 7)  # at least, at most
+Group = tuple[Item, ...]  # all objects of one name
+GROUPS = 4  # told in a sentence of their own; what is left shares one
+
+
+@dataclass(frozen=True)
+class Description:
+    """A description, the objects that it names (all of them) and the relations it states, by name."""
+
+    text: str
+    named: tuple[str, ...]
+    relations: tuple[tuple[str, str, str], ...]
+
+
+@dataclass
+class _Telling:
+    """What has been said so far: sentences, the groups named, the one that "it" means, relations stated."""
+
+    rng: Random
+    scene: Scene
+    catalog: Catalog
+    sentences: list[str] = field(default_factory=list)
+    known: list[Group] = field(default_factory=list)
+    it: Group | None = None
+    links: list[Link] = field(default_factory=list)
+    placed: set[str] = field(default_factory=set)  # names of which was said where they are in the picture
+    used: set[str] = field(default_factory=set)
+
+    def phrase(self, kind: str, **slots: str) -> str:
+        """Draw a phrase that this description has not used yet, while there is one."""
+        every = wording("describe")[kind]
+        fresh = tuple(pair for pair in every if pair[0] not in self.used)
+        text = choose(self.rng, {kind: fresh or every}, kind)
+        self.used.add(text)
+        return text.format(**slots)
+
+    def say(self, kind: str, **slots: str) -> None:
+        self.sentences.append(self.phrase(kind, **slots))
+        self.it = None
+
+    def name(self, kind: str, group: Group, **slots: str) -> None:
+        """Say a sentence that names a group for the first time, and how its two members stand, if clear."""
+        thing = self.catalog.thing(group[0].name)
+        many = len(group) > 1
+        verbs = {"is": "are" if many else "is", "has": "have" if many else "has"}
+        slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": counted(thing, len(group))}
+        self.say(kind, **slots)
+        self.sentences[-1] += _arranged(self, group)
+        self.known.append(group)
+        self.it = None if many or thing.supercategory == "person" else group  # a runner is no "it"
+
+
+def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Description:
+    """Describe picture `index` of `split` in 4 to 7 sentences."""
+    telling = _Telling(stream(config, split, index, "description"), scene, catalog)
+    _open(telling)
+    scenery_first = telling.rng.random() < 0.25
+    for tell in (_add_scenery, _go_round) if scenery_first else (_go_round, _add_scenery):
+        tell(telling)
+    least, most = SENTENCES[0] - 1, SENTENCES[1] - 1  # the last one is kept for the mood
+    for sentence in _closer_looks(telling):
+        more = len(telling.sentences) < least or telling.rng.random() < 0.15
+        if more and len(telling.sentences) < most:
+            telling.sentences.append(sentence())
+    while len(telling.sentences) < least:
+        telling.say("mood")
+    _close(telling)
+    stated = tuple((link.subject.name, link.predicate, link.object.name) for link in telling.links)
+    text = " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
+    return Description(text, tuple(groups(scene)), stated)
+
+
+def write_descriptions(path: Path, records: Iterable[tuple[Scene, Description]]) -> None:
+    """Write them as cc_sbu_align's filter_cap.json is written: image_id as a string, and caption."""
+    notes = [{"image_id": str(scene.image_id), "caption": said.text} for scene, said in records]
+    write_json(path, {"annotations": notes})
+
+
+def _open(telling: _Telling) -> None:
+    """Say where we are and what is most striking, in one sentence or in two."""
+    setting = telling.catalog.setting(telling.scene.setting)
+    place = telling.rng.choice(setting.phrases)
+    every = list(groups(telling.scene).values())
+    apart = not every or telling.rng.random() < 0.4
+    if apart:
+        telling.say("open scene", place=place, noun=setting.noun)
+    if every:
+        stands = telling.catalog.thing(every[0][0].name).stands
+        place = {"sky": f"over the {setting.noun}", "water": "on the water"}.get(stands, place)
+        where = _where(telling, every[0]) if apart else ""
+        telling.name("main" if apart else "open", every[0], where=where, place=place)
+
+
+def _go_round(telling: _Telling) -> None:
+    """Name every other group, from one to the next where they stand in a clear relation."""
+    left = [group for group in groups(telling.scene).values() if group not in telling.known]
+    while left and len(telling.known) < GROUPS:
+        group, link = _next(telling, left)
+        left.remove(group)
+        telling.name("other", group, where=_related(telling, link) if link else _where(telling, group))
+    if left:
+        named = [counted(telling.catalog.thing(group[0].name), len(group)) for group in left]
+        telling.say("rest", others=join(named), **{"is": "are" if len(left[0]) > 1 else "is"})
+        telling.known += left
+
+
+def _next(telling: _Telling, left: list[Group]) -> tuple[Group, Link | None]:
+    """Choose the next group: one that stands in a relation to what was named last, else to anything named."""
+    every = {(id(link.subject), id(link.object)): link for link in links(telling.scene, telling.catalog)}
+    for known in reversed(telling.known):
+        for group in left:
+            found = [every.get((id(item), id(known[0]))) for item in group]
+            alike = {link and link.predicate for link in found}
+            if len(known) == 1 and len(alike) == 1 and found[0] and telling.rng.random() < 0.85:
+                return group, found[0]
+    return left[0], None
+
+
+def _related(telling: _Telling, link: Link) -> str:
+    """Say where something is by what it stands next to; "it" only for what the last sentence named."""
+    telling.links.append(link)
+    if telling.it == (link.object,) and telling.rng.random() < 0.5:
+        return telling.phrase(f"{link.predicate} it")
+    return telling.phrase(link.predicate, known=_known(telling, link.object))
+
+
+def _known(telling: _Telling, item: Item) -> str:
+    if item in telling.scene.objects:
+        return the(telling.catalog.thing(item.name))
+    return f"the {scenery(telling.catalog.prop(item.name)).partition(' ')[2]}"
+
+
+def _where(telling: _Telling, group: Group) -> str:
+    """Say where a group is in the picture, as far as that is clear."""
+    ways = _ways(telling, group)
+    telling.placed.add(group[0].name)
+    return telling.phrase(f"where {telling.rng.choice(ways) if ways else 'none'}")
+
+
+def _ways(telling: _Telling, group: Group) -> list[str]:
+    scene, catalog = telling.scene, telling.catalog
+    sides = {side(item, scene.size) for item in group}
+    depths = {distance(item, scene, catalog) for item in group}
+    stands = catalog.thing(group[0].name).stands
+    afar = {stands} if stands in ("sky", "water") else set()
+    return [way for found in (sides, depths, afar) if len(found) == 1 for way in found if way]
+
+
+def _arranged(telling: _Telling, group: Group) -> str:
+    """Say how two of a kind stand to each other, if that is clear."""
+    if len(group) != 2:
+        return ""
+    if {side(item, telling.scene.size) for item in group} == {"left", "right"}:
+        return telling.phrase("pair sides")
+    found = [
+        link for link in links(telling.scene, telling.catalog) if {link.subject, link.object} == {*group}
+    ]
+    if not any(link.predicate == "behind" for link in found):
+        return ""
+    telling.links += [link for link in found if link.predicate == "behind"]
+    return telling.phrase("pair depth")
+
+
+def _add_scenery(telling: _Telling) -> None:
+    """Say what stands behind, what hangs on the wall and what is in the sky."""
+    kinds: dict[str, list[tuple[str, bool]]] = {"background": [], "wall": [], "sky": []}
+    for name in dict.fromkeys(item.name for item in telling.scene.props):
+        prop = telling.catalog.prop(name)
+        number = sum(item.name == name for item in telling.scene.props)
+        many = number > 1 and prop.name != prop.plural
+        kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
+    for board in telling.scene.writing[:1]:
+        kinds["sign"] = [(board.text, False)]
+    room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)
+    for kind, props in [(kind, props) for kind, props in kinds.items() if props][: max(0, room)]:
+        forms = {"is": "are" if props[0][1] else "is", "s": "" if props[0][1] or len(props) > 1 else "s"}
+        words = join([words for words, _ in props])
+        telling.say(kind, props=words, text=words, **forms)
+
+
+def _still_due(telling: _Telling) -> int:
+    """Return how many sentences the groups that are not named yet will take."""
+    left = len(groups(telling.scene)) - len(telling.known)
+    alone = min(left, GROUPS - len(telling.known))
+    return alone + (left > alone)
+
+
+def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
+    """Return what could still be said about lone objects, as functions that write the sentence."""
+    every = links(telling.scene, telling.catalog) + landmarks(telling.scene, telling.catalog)
+    told = {frozenset((id(link.subject), id(link.object))) for link in telling.links}
+    alone = [group[0] for group in telling.known if len(group) == 1]
+    looks: list[Callable[[], str]] = []
+    for link in every:
+        ends = frozenset((id(link.subject), id(link.object)))
+        known = link.subject in alone and (link.object in alone or link.object in telling.scene.props)
+        if known and ends not in told:
+            told.add(ends)
+            looks.append(partial(_spot, telling, link.subject, link))
+    telling.rng.shuffle(looks)
+    looks += [
+        partial(_spot, telling, item, None)
+        for item in alone
+        if item.name not in telling.placed and _ways(telling, (item,))
+    ]
+    if len(telling.scene.objects) == 1:
+        looks.insert(0, lambda: telling.phrase("alone", known=_known(telling, alone[0]), **{"is": "is"}))
+    return looks
+
+
+def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
+    where = _related(telling, link) if link else _where(telling, (item,))
+    return telling.phrase("spot", known=_known(telling, item), where=where, **{"is": "is"})
+
+
+def _close(telling: _Telling) -> None:
+    """End with the mood of the place or of the drawing."""
+    own = f"mood {telling.scene.setting}"
+    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")

@@ -1,0 +1,156 @@
+"""What is known about the things of the small world beyond what their pictures show.
+
+facts.csv tells for an object, a setting or a piece of scenery an answer to a kind of question, how people
+would put it (`said`) and what would be right as well (`also`). Its kind "category" tells what scenery and
+painted backdrops look like: a tree painted in the distance is a tree, too. traits.csv tells which objects
+have a trait (`yes`) and which might be argued to have it (`maybe`).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+
+from mglib.config import WorldConfig
+from mglib.world.catalog import FOLDER, Catalog, Thing, filled, parts, rows
+from mglib.world.scene import Scene, held_out
+from mglib.world.view import groups
+
+CATEGORY = "category"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A row of facts.csv; `of`: object, setting, prop, backdrop, or wrong (right for nothing at all)."""
+
+    of: str
+    name: str
+    kind: str
+    answer: str
+    said: tuple[str, ...]
+    also: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trait:
+    """A row of traits.csv."""
+
+    trait: str
+    question: tuple[str, ...]
+    yes: frozenset[str]
+    maybe: frozenset[str]
+    why: str
+
+
+@lru_cache
+def facts(folder: Path = FOLDER) -> tuple[Fact, ...]:
+    """Read facts.csv; raises ValueError that names a broken row."""
+    return tuple(rows(folder / "facts.csv", _fact))
+
+
+def _fact(row: dict[str, str]) -> Fact:
+    return Fact(
+        of=filled(row, "of"),
+        name=row["name"],
+        kind=filled(row, "kind"),
+        answer=filled(row, "answer"),
+        said=parts(row["said"]),
+        also=parts(row["also"]),
+        why=row["why"],
+    )
+
+
+@lru_cache
+def facts_about(of: str, name: str) -> tuple[Fact, ...]:
+    """Return what can be asked about an object, a setting or a piece of scenery."""
+    return tuple(fact for fact in facts() if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
+
+
+@lru_cache
+def traits(folder: Path = FOLDER) -> tuple[Trait, ...]:
+    """Read traits.csv; raises ValueError that names a broken row."""
+    return tuple(rows(folder / "traits.csv", _trait))
+
+
+def _trait(row: dict[str, str]) -> Trait:
+    return Trait(
+        trait=filled(row, "trait"),
+        question=parts(filled(row, "question")),
+        yes=frozenset(parts(filled(row, "yes"))),
+        maybe=frozenset(parts(row["maybe"])),
+        why=filled(row, "why"),
+    )
+
+
+@lru_cache
+def known_objects() -> frozenset[str]:
+    """Return the objects of which facts.csv tells something."""
+    return frozenset(fact.name for fact in facts() if fact.of == "object")
+
+
+@lru_cache
+def categories(of: str, name: str) -> frozenset[str]:
+    """Return what a piece of scenery ("prop") or a painted backdrop shows: "tree", "animal", "furniture"."""
+    return frozenset(
+        fact.answer for fact in facts() if (fact.of, fact.name, fact.kind) == (of, name, CATEGORY)
+    )
+
+
+def seen_behind(scene: Scene, catalog: Catalog, but: str | None = None) -> frozenset[str]:
+    """Return the categories of all scenery (other than `but`) and of the painted backdrop of a scene."""
+    painted = categories("backdrop", catalog.setting(scene.setting).backdrop)
+    return painted.union(*(categories("prop", item.name) for item in scene.props if item.name != but))
+
+
+@lru_cache
+def _resembled(prop: str) -> tuple[str, ...]:
+    """Return the objects for which a piece of scenery might be taken: an armchair is a chair."""
+    found = (fact for fact in facts() if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
+    return tuple(name for fact in found for name in fact.also)
+
+
+def strangers(
+    rng: Random,
+    config: WorldConfig,
+    catalog: Catalog,
+    scene: Scene,
+    split: str,
+    count: int,
+    *,
+    among: Collection[str] | None = None,
+    beside: Collection[str] = (),
+) -> list[str]:
+    """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
+
+    `among` limits the choice; `beside` are strangers that the same text names already. New objects are named
+    in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in the
+    scene's setting come first, since they are the plausible ones.
+    """
+    here = [catalog.thing(name) for name in groups(scene)]
+    said = {word for thing in here for word in _senses(thing)}
+    home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
+    alike = {name for item in scene.props for name in _resembled(item.name)}
+    left = [
+        thing.name
+        for thing in catalog.things
+        if (thing.split == "train" or split == "test_new_objects")
+        and said.isdisjoint(_senses(thing))
+        and thing.name not in beside
+        and thing.name not in alike
+        and (among is None or thing.name in among)
+    ]
+    rng.shuffle(left)
+    chosen: list[str] = []
+    for name in sorted(left, key=lambda name: name not in home):
+        together = [*groups(scene), *beside, *chosen]
+        new = [pair for pair in held_out([*together, name], config, catalog) if name in pair]
+        if len(chosen) < count and (split == "test_new_pairs" or not new):
+            chosen.append(name)
+    return chosen
+
+
+def _senses(thing: Thing) -> set[str]:
+    """Return every word that is true of the object; a cook is a person, too."""
+    return {*thing.words, *(["person"] if thing.supercategory == "person" else [])}

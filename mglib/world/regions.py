@@ -1,0 +1,239 @@
+"""Referring expressions as RefCOCO has them, regions and relationships as Visual Genome has them.
+
+RefCOCO's official file of references is a pickle. Ours is JSON with the same fields, because a pickle can run
+code when it is read and JSON cannot; `write_refs_pickle` writes the official file for tests of its reader.
+"""
+
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from mglib.config import WorldConfig
+from mglib.paths import atomic_write, write_json
+from mglib.world.catalog import Catalog
+from mglib.world.scene import INVERSE, Item, Scene, stream
+from mglib.world.view import (
+    OFFICIAL_SPLIT,
+    Link,
+    alike,
+    choose,
+    counted,
+    groups,
+    landmarks,
+    links,
+    number,
+    scenery,
+    side,
+    singles,
+    the,
+    wording,
+)
+
+MOST = 3  # sentences an object, as in RefCOCO
+APART = 0.08  # of the width, between the centres of two objects of which one is "the left one"
+Record = dict[str, Any]
+
+
+def referring(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> list[Record]:
+    """Write one reference for each object of picture `index` that some expression means and no other.
+
+    `ann_id` is the object's place in the scene; ids that are unique over a split are given by `numbered`.
+    """
+    rng = stream(config, split, index, "referring")
+    found = []
+    for place, item in enumerate(scene.objects):
+        said = expressions(rng, catalog, scene, item)
+        if said:
+            found.append(
+                {
+                    "ref_id": place,
+                    "ann_id": place,
+                    "image_id": scene.image_id,
+                    "file_name": f"{scene.image_id:012d}.jpg",
+                    "category_id": catalog.thing(item.name).coco_id,
+                    "split": OFFICIAL_SPLIT.get(split, "test"),
+                    "sent_ids": list(range(len(said))),
+                    "sentences": [_sentence(place, raw) for place, raw in enumerate(said)],
+                }
+            )
+    return found
+
+
+def expressions(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> list[str]:
+    """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
+    kinds = {
+        **({"name": {}} if item in singles(scene, catalog) else {}),
+        **({place: {}} if (place := _own_side(catalog, scene, item)) else {}),
+    }
+    lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
+    said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
+    for link in _telling(catalog, scene, item):
+        phrase = choose(rng, lists, f"ref {link.predicate}")
+        said.append(phrase.format(name=name, other=_definite(catalog, link.object)))
+    said = list(dict.fromkeys(said))
+    kept = set(rng.sample(range(len(said)), min(MOST, len(said))))
+    return [text for place, text in enumerate(said) if place in kept]
+
+
+def _own_side(catalog: Catalog, scene: Scene, item: Item) -> str | None:
+    """Return the side on which `item` clearly is and none of its like is, too."""
+    where = side(item, scene.size)
+    like = alike(scene, catalog, item)
+    if where == "middle":
+        apart = all(side(other, scene.size) in ("left", "right") for other in like)
+        return where if apart else None
+    outward = -1 if where == "left" else 1
+    lead = [outward * (_centre(item) - _centre(other)) / scene.size for other in like]
+    apart = all(side(other, scene.size) != where for other in like)
+    return where if apart and all(gap >= APART for gap in lead) else None
+
+
+def _centre(item: Item) -> float:
+    return item.box[0] + item.box[2] / 2
+
+
+def _telling(catalog: Catalog, scene: Scene, item: Item) -> list[Link]:
+    """Return the relations to lone things that tell `item` from its like, which clearly stand otherwise.
+
+    Only one dog is behind the bus if the other is in front of it; one beside it may be farther back, too.
+    """
+    alone = singles(scene, catalog)
+    every = [link for link in links(scene, catalog) if link.object in alone] + landmarks(scene, catalog)
+    stands = {(id(link.subject), id(link.object)): link.predicate for link in every}
+    found = []
+    for link in every:
+        ways = {stands.get((id(other), id(link.object))) for other in alike(scene, catalog, item)}
+        across = link.predicate in ("left of", "right of")
+        apart = not ways & {link.predicate, None} if across else ways <= {INVERSE[link.predicate]}
+        if link.subject is item and apart:
+            found.append(link)
+    return found
+
+
+def _definite(catalog: Catalog, item: Item) -> str:
+    if item.name in catalog.names():
+        return the(catalog.thing(item.name))
+    words = scenery(catalog.prop(item.name))
+    return f"the {words.partition(' ')[2]}"
+
+
+def _sentence(sent_id: int, raw: str) -> Record:
+    tokens = re.findall(r"[a-z0-9']+", raw.lower())
+    return {"sent_id": sent_id, "raw": raw, "sent": " ".join(tokens), "tokens": tokens}
+
+
+def numbered(records: Iterable[tuple[Scene, list[Record]]]) -> list[Record]:
+    """Join the references of pictures and number them over all of them.
+
+    Give every scene of the split in order: `ann_id` then is the id that instances.json gives the object,
+    which counts the objects of the split from 1.
+    """
+    refs: list[Record] = []
+    objects = sentences = 0
+    for scene, found in records:
+        for ref in found:
+            said = [
+                {**sentence, "sent_id": sentences + place} for place, sentence in enumerate(ref["sentences"])
+            ]
+            ids = [sentence["sent_id"] for sentence in said]
+            new = {"ref_id": len(refs), "ann_id": objects + ref["ann_id"] + 1}
+            refs.append({**ref, **new, "sent_ids": ids, "sentences": said})
+            sentences += len(said)
+        objects += len(scene.objects)
+    return refs
+
+
+def write_refs(path: Path, refs: list[Record]) -> None:
+    """Write numbered references as JSON."""
+    write_json(path, refs)
+
+
+def write_refs_pickle(path: Path, refs: list[Record]) -> None:
+    """Write numbered references as the official `refs(<splitter>).p` (pickle protocol 2)."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(pickle.dumps(refs, protocol=2))
+
+
+def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Record:
+    """Describe regions of picture `index` as Visual Genome's region_descriptions.json does.
+
+    There is one for each object, piece of scenery, sign, and pair of objects that stand in a clear relation.
+    """
+    rng = stream(config, split, index, "regions")
+    lists = wording("regions")
+    where = rng.choice(catalog.setting(scene.setting).phrases)
+    said: list[tuple[str, list[Item]]] = []
+    for item in scene.objects:
+        thing = catalog.thing(item.name)
+        kind = f"region {thing.stands}" if thing.stands in ("sky", "water") else "region"
+        phrase = choose(rng, lists, kind)
+        said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
+    said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
+    said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
+    said += [
+        (f"{counted(catalog.thing(name), len(items))}", list(items))
+        for name, items in groups(scene).items()
+        if len(items) > 1
+    ]
+    for link in links(scene, catalog):
+        if rng.random() < 0.5:  # each relation from one of its ends, more or less
+            a, b = (catalog.thing(item.name).phrase for item in (link.subject, link.object))
+            phrase = choose(rng, lists, f"ref {link.predicate}")
+            said.append((phrase.format(name=a, other=b), [link.subject, link.object]))
+    rng.shuffle(said)
+    return {
+        "id": scene.image_id,
+        "regions": [
+            {
+                "region_id": number(scene, place),
+                "image_id": scene.image_id,
+                "phrase": phrase,
+                **_around(items),
+            }
+            for place, (phrase, items) in enumerate(said)
+        ],
+    }
+
+
+def _around(items: list[Item]) -> Record:
+    """Return the box around all items as x, y, width, height."""
+    x, y = min(item.box[0] for item in items), min(item.box[1] for item in items)
+    right = max(item.box[0] + item.box[2] for item in items)
+    low = max(item.box[1] + item.box[3] for item in items)
+    return {"x": x, "y": y, "width": right - x, "height": low - y}
+
+
+def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Record:
+    """List every clear relation of picture `index` as Visual Genome's relationships.json does.
+
+    It needs no random numbers; the arguments are those of the other texts.
+    """
+    every = [*scene.objects, *scene.props]
+    ids = {id(item): number(scene, place) for place, item in enumerate(every)}
+    predicates = {"left of": "to the left of", "right of": "to the right of"}
+    return {
+        "image_id": scene.image_id,
+        "relationships": [
+            {
+                "relationship_id": number(scene, place),
+                "predicate": predicates.get(link.predicate, link.predicate),
+                "synsets": [],
+                "subject": _node(link.subject, ids[id(link.subject)]),
+                "object": _node(link.object, ids[id(link.object)]),
+            }
+            for place, link in enumerate([*links(scene, catalog), *landmarks(scene, catalog)])
+        ],
+    }
+
+
+def _node(item: Item, object_id: int) -> Record:
+    box = dict(zip("xywh", item.box, strict=True))
+    return {"object_id": object_id, "name": item.name, **box, "synsets": [], "merged_object_ids": []}
+
+
+def write_visual_genome(path: Path, records: Iterable[Record]) -> None:
+    """Write regions or relationships, one entry a picture."""
+    write_json(path, list(records))

@@ -1,0 +1,167 @@
+"""What can truly be said of a scene: its objects in groups, where each stands, how two stand to each other.
+
+Everything is judged from the boxes, instance by instance, so that two dogs in one picture are two dogs.
+Whatever a person would hesitate over is None here and is stated by no text.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
+from pathlib import Path
+from random import Random
+
+from mglib.world.catalog import FOLDER, Catalog, Prop, Thing, filled, rows
+from mglib.world.scene import Item, Scene, relation
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
+ROOMS = ("room", "tiles", "blinds", "lamps")  # backdrops that are walls
+SKIES = ("plain", "hills", "trees", "skyline", "night", "dunes", "acacias")  # backdrops under a sky
+SIDE = 0.38  # of the width: an object whose centre lies nearer to a border stands on that side
+FAR, NEAR = 0.28, 0.72  # shares of the way from the far end of the ground to the picture's lower border
+IDS = 100  # objects, regions, relations or questions that one picture can number
+Phrases = dict[str, tuple[tuple[str, int], ...]]
+
+
+@dataclass(frozen=True)
+class Link:
+    """`subject` stands to `object` as `predicate` says; `object` may be a piece of scenery."""
+
+    subject: Item
+    predicate: str
+    object: Item
+
+
+@dataclass(frozen=True)
+class _Everything:
+    """Answers for scenery as the catalog does for objects, so that one rule judges every pair."""
+
+    catalog: Catalog
+
+    def thing(self, name: str) -> Thing | Prop:
+        return _by_name(self.catalog)[name]
+
+
+@lru_cache
+def _by_name(catalog: Catalog) -> dict[str, Thing | Prop]:
+    return {row.name: row for row in (*catalog.props, *catalog.things)}
+
+
+def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
+    """Return the objects by name, the most striking (large and near) first."""
+    ordered = sorted(scene.objects, key=lambda item: -item.box[2] * item.box[3] * (1.5 - item.depth))
+    return {
+        name: tuple(item for item in ordered if item.name == name)
+        for name in dict.fromkeys(item.name for item in ordered)
+    }
+
+
+def alike(scene: Scene, catalog: Catalog, item: Item) -> list[Item]:
+    """Return the other objects that the name of `item` means as well: a runner is a person, too."""
+    return [
+        other
+        for other in scene.objects
+        if other is not item and item.name in (other.name, catalog.thing(other.name).supercategory)
+    ]
+
+
+def singles(scene: Scene, catalog: Catalog) -> list[Item]:
+    """Return the objects whose name means no other: "the dog" can only be this one."""
+    return [
+        items[0]
+        for items in groups(scene).values()
+        if len(items) == 1 and not alike(scene, catalog, items[0])
+    ]
+
+
+def number(scene: Scene, place: int) -> int:
+    """Return an id, unique over all splits, for the `place`th of something in a picture."""
+    return scene.image_id * IDS + place
+
+
+def side(item: Item, size: int) -> str | None:
+    """Return "left", "right" or "middle" if the object stands there clearly, else None."""
+    start, end = item.box[0] / size, (item.box[0] + item.box[2]) / size
+    centre = (start + end) / 2
+    if centre <= SIDE and end <= 1 - SIDE:
+        return "left"
+    if centre >= 1 - SIDE and start >= SIDE:
+        return "right"
+    return "middle" if 0.45 <= centre <= 0.55 else None
+
+
+def distance(item: Item, scene: Scene, catalog: Catalog) -> str | None:
+    """Return "foreground" or "background" for an object that clearly stands there, else None."""
+    if catalog.thing(item.name).stands not in ("ground", "pole"):
+        return None
+    first = catalog.setting(scene.setting).shore
+    nearness = ((item.box[1] + item.box[3]) / scene.size - first) / (1 - first)
+    return "foreground" if nearness >= NEAR else "background" if nearness <= FAR else None
+
+
+def links(scene: Scene, catalog: Catalog) -> list[Link]:
+    """Return every clear relation of two objects, both ways round."""
+    return [
+        Link(a, predicate, b)
+        for a, b in permutations(scene.objects, 2)
+        if (predicate := relation(a, b, scene.size, catalog))
+    ]
+
+
+def landmarks(scene: Scene, catalog: Catalog) -> list[Link]:
+    """Return how objects clearly stand to scenery of which there is one piece: "in front of the tree"."""
+    names = [item.name for item in scene.props]
+    lone = [item for item in scene.props if names.count(item.name) == 1]
+    return [
+        Link(item, predicate, prop)
+        for item in scene.objects
+        for prop in lone
+        if (predicate := relation(item, prop, scene.size, _Everything(catalog)))
+        and predicate not in ("above", "below")  # the whole sky is above everything
+        and not (catalog.prop(prop.name).stands == "sky" and predicate in ("left of", "right of"))
+    ]
+
+
+def counted(thing: Thing, number: int) -> str:
+    """Say how many: "a dog", "two dogs", "three slices of pizza"."""
+    if number == 1:
+        return thing.phrase
+    measure = thing.article.removeprefix("a ").removesuffix(" of")
+    if thing.article.endswith(" of"):
+        return f"{NUMBERS[number]} {measure}s of {thing.name}"
+    return f"{NUMBERS[number]} {thing.plural}"
+
+
+def the(thing: Thing) -> str:
+    """Say it as known: "the dog", "the pair of scissors"."""
+    return f"the {thing.phrase.partition(' ')[2]}"
+
+
+def scenery(prop: Prop, number: int = 1) -> str:
+    """Say scenery: "a palm tree", "two clouds", "the sun", "some wheat"."""
+    if prop.name in ("sun", "moon"):
+        return f"the {prop.name}"
+    if prop.name == prop.plural:
+        return f"some {prop.name}"
+    if number > 1:
+        return f"{NUMBERS[number]} {prop.plural}"
+    return f"{'an' if prop.name[0] in 'aeiou' else 'a'} {prop.name}"
+
+
+@lru_cache
+def wording(name: str, folder: Path = FOLDER) -> Phrases:
+    """Read data/world/phrases_<name>.csv: kind -> (text, weight); raises ValueError for a broken row."""
+    lists: Phrases = {}
+    for kind, text, weight in rows(folder / f"phrases_{name}.csv", _phrase):
+        lists[kind] = (*lists.get(kind, ()), (text, weight))
+    return lists
+
+
+def _phrase(row: dict[str, str]) -> tuple[str, str, int]:
+    return filled(row, "kind"), filled(row, "text"), int(filled(row, "weight"))
+
+
+def choose(rng: Random, phrases: Phrases, kind: str) -> str:
+    """Draw a phrase of `kind` by weight."""
+    texts, weights = zip(*phrases[kind], strict=True)
+    return rng.choices(texts, weights)[0]
