@@ -60,8 +60,9 @@ def describe(
     """Let the stage-1 model describe every picture; `queries` holds the Q-Former's output of each, (Q, D_q).
 
     The lines go to a file in `folder` that is named by the settings and by what else they depend on
-    (`depends`: the hashes of projection and Q-Former, the precision). A stopped run goes on there and ends in the same file as one
-    that was never stopped: each picture has seeds of its own, and batches are cut at the same places.
+    (`depends`: the hashes of projection and Q-Former, the precision). A stopped run goes on there and ends in
+    the same file as one that was never stopped: each picture has seeds of its own, and batches are cut at
+    the same places.
     """
     if len(queries) != len(ids) or len(set(ids)) < len(ids):
         raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")

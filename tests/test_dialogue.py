@@ -10,6 +10,7 @@ from mglib.dialogue import ANSWER, VICUNA_CHAT, Turns, choose, draw, has_ended, 
 from mglib.generate import Decoding, answer, greedy
 from mglib.prompts import CAPTION, IMAGE, VICUNA, chat
 
+NUMBERS = ("one", "two", "three", "four")
 LINES = Turns(first=CAPTION, following="\n{}")
 
 
@@ -18,7 +19,7 @@ def pictures(count, seed=0):
 
 
 def asked(index):
-    return f"{IMAGE} what is in picture {'one two three four'.split()[index]}"
+    return f"{IMAGE} what is in picture {NUMBERS[index]}"
 
 
 def test_vicunas_next_turn_begins_with_the_sign_that_ends_the_answer(tokenizer):
