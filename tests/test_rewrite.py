@@ -1,15 +1,20 @@
 """Rewriters: an endpoint against a small server of chat completions on loopback, and a local model."""
 
 import json
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import monotonic
+from socket import socket
+from time import monotonic, sleep
+from urllib.request import urlopen
 
 import pytest
 import torch
 
 from mglib.language import Language
 from mglib.rewrite import PROMPT, Endpoint, Local, RewriteError, UnusableError, Usage, request, rewrite
+from mglib.weights import sources
 
 
 def completion(text, finish="stop", usage=True):
@@ -280,3 +285,50 @@ def test_a_local_model_that_does_not_end_gave_nothing_usable(talker):
 def test_a_local_model_without_chat_template_is_refused(llama, tokenizer):
     with pytest.raises(ValueError, match="no chat template"):
         Local(Language(model=llama(), tokenizer=tokenizer))
+
+
+@pytest.fixture
+def transformers_server():
+    """Start transformers' own server with the real language model; returns its URL and the model's name."""
+    for package in ("fastapi", "uvicorn"):
+        reason = "`transformers serve` needs packages that nothing else does: `pip install fastapi uvicorn`"
+        pytest.importorskip(package, reason=reason)
+    model = str(sources.language_folder())
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", code, "serve", model, "--port", str(port), "--host", "127.0.0.1"]
+    with subprocess.Popen([*command, "--device", "cpu"]) as process:
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health", process)
+            yield f"http://127.0.0.1:{port}/v1", model
+        finally:
+            process.terminate()
+
+
+def wait_for(url, process, seconds=120):
+    """Wait until a server answers."""
+    end = monotonic() + seconds
+    while monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except OSError:
+            sleep(0.5)
+    pytest.fail(f"the server did not start: exit status {process.poll()}")
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_transformers_own_server_rewrites_and_is_asked_once(transformers_server, tmp_path, monkeypatch):
+    url, model = transformers_server
+    monkeypatch.setenv("OPENAI_API_KEY", "any word")
+    text = "A red bus stands in the street. A red bus stands in the street. A dog sits by the"
+    first = Endpoint(url=url, model=model, cache=tmp_path, attempts=2)
+    (rewritten,) = rewrite(first, [text])
+    print(rewritten, first.usage)
+    assert rewritten and "bus" in rewritten
+    assert first.usage.asked == 1 and first.usage.prompt_tokens > 80 and first.usage.completion_tokens > 3
+    again = Endpoint(url=url, model=model, cache=tmp_path)
+    assert rewrite(again, [text]) == [rewritten] and again.usage == Usage(from_cache=1)
