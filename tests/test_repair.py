@@ -79,6 +79,7 @@ def test_fragments_and_unfinished_sentences(text, expected):
         GOOD.replace("house", "https://example.org/a?b house"),
         f"* {GOOD}",
         GOOD.replace("Two dogs", "Two 两只狗 dogs"),
+        GOOD.replace("Two dogs", "Two RajaLightBrownGoldcapsadella dogs"),
     ],
 )
 def test_meaningless_characters_and_other_scripts_are_removed(text):
