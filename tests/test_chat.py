@@ -1,6 +1,7 @@
 """Conversations with a random model: cached against uncached, streamed against whole, the terminal."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -104,6 +105,28 @@ def test_an_answer_is_kept_without_its_end_and_the_next_turn_writes_it(speaker, 
     assert tokenizer.decode(ids[:count]) + tail == "two dogs"
     assert talk.context.shape[1] == context.shape[1] + count + len(tokenize(tokenizer, tail))
     assert talk.history == [Exchange(0, "what", "two dogs")]
+
+
+def test_an_end_symbol_of_several_tokens_leaves_the_cache_again(speaker):
+    language = speaker.model.language
+    decode = language.tokenizer.decode
+
+    def start(turns):
+        talk = Conversation(replace(speaker, turns=turns))
+        talk.show(picture())
+        return talk
+
+    probe = start(LINES)
+    ids = uncached(language, torch.cat([probe.context, probe.segment("what")], dim=1), 9)
+    end = decode(ids[5:8])
+    assert "\ufffd" not in end and decode(ids[:8]).find(end) == len(decode(ids[:5]))
+    talk = start(replace(LINES, first=replace(LINES.first, end=end), following=f"{end} q {{}} a "))
+    whole = talk.context.shape[1] + talk.segment("what").shape[1]
+    assert say(talk, "what", greedy(20)) == decode(ids[:5]).strip()
+    assert talk.context.shape[1] == talk.cache.get_seq_length() == whole + 5  # 7 had been read
+    again = torch.cat([talk.context, talk.segment("where")], dim=1)
+    expected = decode(uncached(language, again, 4)).split(end)[0].strip()
+    assert say(talk, "where", greedy(4)) == expected
 
 
 def test_a_token_that_holds_text_and_end_is_taken_apart():

@@ -100,6 +100,18 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(run, tmp_path, capsys, k
     assert ("torn" in capsys.readouterr().out) == bool(torn)
 
 
+def test_batches_are_cut_at_the_same_places_after_a_stop(run, tmp_path, monkeypatch):
+    run("a", tokens=2)
+    file = only_file(tmp_path / "a")
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:4]))
+    batches, original = [], module.describe_batch
+    monkeypatch.setattr(
+        module, "describe_batch", lambda *given: batches.append(list(given[2])) or original(*given)
+    )
+    run("a", tokens=2)
+    assert batches == [IDS[3:6], IDS[6:]]  # the fourth picture again, so that rounding is the same too
+
+
 def test_a_finished_run_asks_nothing(run, monkeypatch):
     made = run("a", tokens=4)
     monkeypatch.setattr(module, "reply", None)
