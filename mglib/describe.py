@@ -1,0 +1,143 @@
+"""The stage-1 model describes pictures for curation (paper, section 3.2); a stopped run goes on."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mglib.dialogue import Turns, reply
+from mglib.generate import Decoding
+from mglib.model import MiniGPT4
+from mglib.paths import code_key, content_key
+from mglib.prompts import tokenize, with_image
+
+QUESTION = "Describe this image in detail. Give as many details as possible. Say everything you see."
+CONTINUE = "Continue"
+SHORT = 80  # tokens; an answer of so many or fewer is asked to go on
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the stage-1 model said about one picture: one answer, or two where the first was short."""
+
+    image_id: str
+    answers: tuple[str, ...]
+    tokens: tuple[int, ...]  # of each answer, without end symbol
+    seed: int
+
+    @property
+    def text(self) -> str:
+        """The answers, joined."""
+        return " ".join(answer for answer in self.answers if answer)
+
+    @property
+    def continued(self) -> bool:
+        return len(self.answers) > 1
+
+
+def picture_seed(seed: int, image_id: str) -> int:
+    """Return the seed with which a picture's first answer is drawn; the second takes the next one."""
+    return int.from_bytes(sha256(f"{seed}/{image_id}".encode()).digest()[:6])
+
+
+def describe(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    ids: Sequence[str],
+    turns: Turns,
+    decoding: Decoding,
+    *,
+    folder: Path,
+    depends: Sequence[object],
+    batch_size: int,
+) -> list[Description]:
+    """Let the stage-1 model describe every picture; `queries` holds the Q-Former's output of each, (Q, D_q).
+
+    The lines go to a file in `folder` that is named by the settings and by what else they depend on
+    (`depends`: the hashes of projection and Q-Former, the precision). A stopped run goes on there and ends in
+    the same file as one that was never stopped: each picture has seeds of its own, and batches are cut at
+    the same places.
+    """
+    if len(queries) != len(ids) or len(set(ids)) < len(ids):
+        raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")
+    settings = [QUESTION, CONTINUE, SHORT, asdict(turns), asdict(decoding), batch_size, list(ids)]
+    code = code_key("describe", "dialogue", "generate", "prompts")
+    file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
+    done = read_descriptions(file)
+    if [line.image_id for line in done] != list(ids[: len(done)]):
+        raise ValueError(f"{file} lists other pictures than these: delete it and run the same command again.")
+    if len(done) == len(ids):
+        return done
+    starts = range(len(done) // batch_size * batch_size, len(ids), batch_size)
+    for start in tqdm(starts, desc="descriptions", mininterval=10):
+        rows = range(len(ids))[start : start + batch_size]
+        pictures = torch.stack([queries[row] for row in rows])
+        made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding)
+        append(file, made[max(0, len(done) - start) :])
+    return read_descriptions(file)
+
+
+def describe_batch(
+    model: MiniGPT4, queries: Tensor, ids: Sequence[str], turns: Turns, decoding: Decoding
+) -> list[Description]:
+    """Describe B pictures, given as (B, Q, D_q), in one batch, and then those again that were short."""
+    tokenizer = model.language.tokenizer
+    seeds = [picture_seed(decoding.seed, image_id) for image_id in ids]
+    prompt = turns.first.prompt(with_image(QUESTION))
+    firsts = reply(model, {"queries": queries}, turns, [prompt] * len(ids), decoding, seeds)
+    made = [
+        Description(image_id, (text,), (len(tokenize(tokenizer, text)),), seed)
+        for image_id, text, seed in zip(ids, firsts, seeds, strict=True)
+    ]
+    short = [row for row, one in enumerate(made) if one.tokens[0] <= SHORT]
+    if short:
+        go_on = turns.following.replace("{}", CONTINUE)
+        prompts = [prompt + firsts[row] + go_on for row in short]
+        more = reply(
+            model, {"queries": queries[short]}, turns, prompts, decoding, [seeds[row] + 1 for row in short]
+        )
+        for row, text in zip(short, more, strict=True):
+            one, count = made[row], len(tokenize(tokenizer, text))
+            made[row] = replace(one, answers=(*one.answers, text), tokens=(*one.tokens, count))
+    return made
+
+
+def read_descriptions(file: Path) -> list[Description]:
+    """Read the finished lines of a file, none where there is no file, and cut a torn last line off.
+
+    Raises ValueError for any other line that is not one of `append`.
+    """
+    if not file.exists():
+        return []
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        print(f"{file.name}: the last line is torn; its picture is described again.")
+        os.truncate(file, len(whole))
+    made = []
+    for number, line in enumerate(whole.decode().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            made.append(
+                Description(entry["image_id"], tuple(entry["answers"]), tuple(entry["tokens"]), entry["seed"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file}, line {number} is damaged ({error!r}): delete the file and run the command again."
+            ) from error
+    return made
+
+
+def append(file: Path, made: Iterable[Description]) -> None:
+    """Add one line a picture and wait until they are on the disk."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8", newline="\n") as out:
+        out.writelines(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in made)
+        out.flush()
+        os.fsync(out.fileno())
