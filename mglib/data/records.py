@@ -21,6 +21,7 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # a name a
 
 CHUNK = 1 << 20  # characters read at a time
 SPACE = re.compile(r"[ \t\n\r]*")
+DELIMITER = re.compile(r"[ \t\n\r,:\]}]")
 
 
 @contextmanager
@@ -114,7 +115,7 @@ class Scanner:
         while True:
             try:
                 _, end = self.decoder.raw_decode(self.text, self.at)
-                if end < len(self.text) or self.over:  # else a number might go on in the next part
+                if self.over or DELIMITER.match(self.text, end):  # else a number may go on in the next part
                     break
             except ValueError:
                 if self.over:
