@@ -195,6 +195,13 @@ def test_each_fault_of_coco_is_named(tmp_path, capsys, captions, said):
     assert said in capsys.readouterr().out
 
 
+def test_a_split_of_coco_whose_pictures_were_not_fetched_is_left_out_aloud(tmp_path, capsys):
+    good("coco", tmp_path)
+    write(tmp_path / "annotations" / "captions_train2014.json", coco_captions([(1, "1.jpg")], 1))
+    assert check("coco", tmp_path) is True
+    assert "captions_train2014.json is left out: there is no " in capsys.readouterr().out
+
+
 def test_an_object_of_a_category_not_listed_is_named(tmp_path, capsys):
     objects = {"images": [], "categories": [], "annotations": [{"image_id": 3, "category_id": 9}]}
     write_coco(tmp_path / "val", instances=objects)

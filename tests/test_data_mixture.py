@@ -1,8 +1,12 @@
 """The mixture: every sample once, one source a batch, exact resume, and nothing lost in silence."""
 
+import http.server
 import json
+import shutil
 import tarfile
+import threading
 from collections import Counter
+from functools import partial
 from itertools import chain, islice
 
 import pytest
@@ -191,16 +195,37 @@ def test_the_count_of_img2dataset_is_believed(tmp_path, source):
     assert count_shards(laion.shards, tmp_path / "fresh.json") == (3,)
 
 
-@pytest.mark.parametrize("scheme", ["file:", "pipe:cat "])
-def test_addresses_are_read_as_paths_are(tmp_path, source, mix, scheme):
+@pytest.fixture
+def server(tmp_path):
+    """Serve the shards on this machine; webdataset fetches them with curl."""
+    if shutil.which("curl") is None:
+        pytest.skip("webdataset reads http addresses with curl, which is not installed")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path)) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["file:{}", "pipe:cat {}", "http"])
+def test_addresses_are_read_as_paths_are(tmp_path, source, mix, scheme, request):
     laion = source("laion", [5, 6])
-    remote = Source.open(
-        "laion", f"{scheme}{tmp_path}/laion/{{00000..00001}}.tar", weight=1.0, counts=tmp_path / "remote.json"
-    )
+    root = request.getfixturevalue("server") if scheme == "http" else scheme.format(tmp_path)
+    urls = f"{root}/laion/{{00000..00001}}.tar"
+    remote = Source.open("laion", urls, weight=1.0, counts=tmp_path / "remote.json")
     assert remote.counts == (5, 6)
-    assert sorted(epoch(mix([remote], ranks=1))) == names(laion)
-    parts = [epoch(mix([remote], rank=rank, ranks=3)) for rank in range(3)]  # shards that are left half read
-    assert sorted(chain(*parts)) == names(laion)
+    for ranks in (1, 3):  # three leave shards half read
+        parts = [epoch(mix([remote], rank=rank, ranks=ranks)) for rank in range(ranks)]
+        assert sorted(chain(*parts)) == names(laion)
+
+
+def test_an_address_that_is_not_there_is_told_of(tmp_path, mix, server):
+    counts = count_shards([f"{server}/none.tar"], tmp_path / "counts.json")
+    assert counts == (0,) and not (tmp_path / "counts.json").exists()
 
 
 def test_more_readers_than_samples_are_refused(source, mix):

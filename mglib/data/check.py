@@ -72,16 +72,21 @@ def webdataset(folder: Path) -> Records:
 
 def coco_folder(folder: Path) -> Records:
     """`captions.json`, `instances.json` and `images/`, or the official `annotations/captions_<split>.json`,
-    `annotations/instances_<split>.json` and `<split>/`.
+    `annotations/instances_<split>.json` and `<split>/` of those splits whose pictures are there.
     """
 
-    def read(captions: Path) -> Records:
-        split = captions.stem.removeprefix("captions").removeprefix("_")
-        instances = captions.with_name(captions.name.replace("captions", "instances", 1))
-        return coco.read(folder / (split or "images"), captions, instances)
+    def pictures(captions: Path) -> Path:
+        return folder / (captions.stem.removeprefix("captions").removeprefix("_") or "images")
 
-    found = read_all(read, files(folder, "captions.json", "annotations/captions_*.json"))
-    return with_pictures(found, lambda picture: picture.file)
+    def read(captions: Path) -> Records:
+        instances = captions.with_name(captions.name.replace("captions", "instances", 1))
+        return coco.read(pictures(captions), captions, instances)
+
+    found = files(folder, "captions.json", "annotations/captions_*.json")
+    present = [captions for captions in found if pictures(captions).exists()]
+    for captions in set(found) - set(present) if present else ():
+        print(f"{captions} is left out: there is no {pictures(captions)}")
+    return with_pictures(read_all(read, present or found), lambda picture: picture.file)
 
 
 def cc_sbu_align(folder: Path) -> Records:

@@ -30,14 +30,14 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Narrative:
-    """One annotator's description of one picture."""
+    """One annotator's description of one picture; the release's files of captions alone have no times."""
 
     dataset_id: str
     image_id: Text
     annotator_id: int
     caption: Text
-    timed_caption: tuple[Utterance, ...]
-    traces: tuple[tuple[Point, ...], ...]
+    timed_caption: tuple[Utterance, ...] = ()
+    traces: tuple[tuple[Point, ...], ...] = ()
     voice_recording: str = ""  # a path inside the recordings' release
 
 
