@@ -195,6 +195,22 @@ def test_the_count_of_img2dataset_is_believed(tmp_path, source):
     assert count_shards(laion.shards, tmp_path / "fresh.json") == (3,)
 
 
+def test_two_sources_of_one_name_are_refused(source, mix):
+    laion = source("laion", [3])
+    with pytest.raises(ValueError, match="Two sources have one name"):
+        mix([laion, laion])
+
+
+def test_counts_of_another_shape_are_named(tmp_path, source):
+    laion = source("laion", [3])
+    (tmp_path / "laion" / "00000_stats.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"00000_stats\.json: `successes`: Field required"):
+        count_shards(laion.shards, tmp_path / "fresh.json")
+    (tmp_path / "counts.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"counts\.json: "):
+        count_shards(laion.shards, tmp_path / "counts.json")
+
+
 @pytest.fixture
 def server(tmp_path):
     """Serve the shards on this machine; webdataset fetches them with curl."""

@@ -93,6 +93,8 @@ def test_a_picture_is_turned_upright(orientation, rows):
 def test_the_first_of_several_frames_is_taken():
     frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
     assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
+    phone = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])  # a JPEG with a second view
+    assert numpy.allclose(pixel(phone), (255, 0, 0), atol=4)
 
 
 def test_a_file_is_opened_as_bytes_are(tmp_path):

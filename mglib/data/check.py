@@ -168,17 +168,19 @@ def check(name: str, folder: Path) -> bool:
     """
     if name not in FORMATS:
         raise ValueError(f"There is no format {name}; the known ones are {', '.join(FORMATS)}.")
-    counts, faults = Counter(), 0
+    counts: Counter[str] = Counter()
+    faults: Counter[Fault] = Counter()
     for item in read_all(FORMATS[name], [folder]):
         if isinstance(item, Fault):
-            faults += 1
-            print(printable(f"fault: {item}"))
+            faults[item] += 1
+            if faults[item] == 1:  # many questions may be asked about one missing picture
+                print(printable(f"fault: {item}"))
             continue
         counts[type(item).__name__] += 1
         if counts.total() <= EXAMPLES:
             print(printable(f"example: {item}"))
     good = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
-    print(f"{name} in {folder}: {good}; {faults:,} faults")
+    print(f"{name} in {folder}: {good}; {faults.total():,} faults")
     return bool(counts) and not faults
 
 

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from PIL import Image
+from pydantic import TypeAdapter
 from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
@@ -23,8 +24,8 @@ from webdataset.filters import shuffle
 from webdataset.shardlists import expand_urls
 
 from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, Quarantine
-from mglib.data.records import read_json
+from mglib.data.quarantine import Fault, Quarantine, strict
+from mglib.data.records import fit_json
 from mglib.data.shards import WebPair, read_shard
 from mglib.data.text import clean_caption
 from mglib.paths import content_key, write_json
@@ -60,12 +61,22 @@ class Source:
 # --- how many samples there are ---
 
 
+@dataclass(frozen=True)
+class Stats:
+    """The part of img2dataset's `00000_stats.json` that is used."""
+
+    successes: int
+
+
+STATS, COUNTS = TypeAdapter(Stats), TypeAdapter(dict[str, int])
+
+
 def count_shards(shards: Iterable[str], file: Path) -> tuple[int, ...]:
     """Return how many samples each shard holds, from `file` where it is known there, else counted into it.
 
     A shard that is broken is counted as far as it can be read, and again at each call.
     """
-    known = read_json(file) if file.exists() else {}
+    (known,) = strict([fit_json(COUNTS, file.read_bytes(), file, "")]) if file.exists() else ({},)
     counts, fresh = [], 0
     for url in tqdm(list(shards), desc="counting samples", mininterval=10, delay=5):
         count, whole = (known[url], True) if url in known else count_shard(url)
@@ -84,9 +95,10 @@ def count_shard(url: str) -> tuple[int, bool]:
     """Return a shard's number of samples and whether it is whole; img2dataset's `00000_stats.json` beside a
     local shard is believed, other shards are read through.
     """
-    stats = url.removesuffix(".tar") + "_stats.json"
-    if os.path.exists(stats):
-        return int(read_json(Path(stats))["successes"]), True
+    path = url.removesuffix(".tar") + "_stats.json"
+    if os.path.exists(path):
+        (stats,) = strict([fit_json(STATS, Path(path).read_bytes(), path, "")])
+        return stats.successes, True
     count, whole = 0, True
     for item in read_shard(url):
         if isinstance(item, Fault):
@@ -242,9 +254,10 @@ def as_it_is(value: Any) -> Any:
 class Mixture:
     """Batches without end, each from one source; one of these stands on every rank.
 
-    `collate` makes a batch of a list of (picture in RGB, cleaned caption), in the workers. Batches hold
-    `batch_size` samples or one less, so that all workers make equally many, and fewer where samples were bad.
-    Raises ValueError when too many are.
+    `collate` makes a batch of a list of (picture in RGB, cleaned caption), in the workers; where processes
+    are spawned, as on macOS, it must be a module's function. A worker's share of an epoch is cut evenly into
+    batches of at most `batch_size`, as many for each worker; bad samples make a batch smaller. Raises
+    ValueError when they are too many.
     """
 
     sources: list[Source]
@@ -260,6 +273,8 @@ class Mixture:
 
     def __post_init__(self) -> None:
         self.places = {source.name: (0, 0) for source in self.sources}
+        if len(self.places) < len(self.sources):
+            raise ValueError(f"Two sources have one name: {[source.name for source in self.sources]}.")
         self.streams: dict[str, Iterator[Portion]] = {}
         parts = self.ranks * max(1, self.workers)
         for source in self.sources:

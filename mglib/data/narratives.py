@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from mglib.data.quarantine import Fault
-from mglib.data.records import Text, fit_all, read_lines
+from mglib.data.records import FileName, Text, fit_all, read_lines
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Narrative:
     """One annotator's description of one picture; the release's files of captions alone have no times."""
 
     dataset_id: str
-    image_id: Text
+    image_id: FileName
     annotator_id: int
     caption: Text
     timed_caption: tuple[Utterance, ...] = ()

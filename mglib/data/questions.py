@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import Text, fit_json, read_items
+from mglib.data.records import FileName, Text, fit_json, read_items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class GraphQuestion:
     """A question of GQA; the test splits have no answers and no types."""
 
     question_id: str = ""  # the key that it stands under
-    image_id: Annotated[Text, Field(validation_alias="imageId")]
+    image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
     answer: str | None = None
     full_answer: Annotated[str | None, Field(validation_alias="fullAnswer")] = None

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import pydantic_core
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mglib.data.quarantine import Fault
@@ -20,6 +19,7 @@ Text = Annotated[str, Field(pattern=r"\S")]  # not blank
 FileName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # a name alone: no folder, no way out
 
 CHUNK = 1 << 20  # characters read at a time
+ANYTHING = TypeAdapter(Any)
 SPACE = re.compile(r"[ \t\n\r]*")
 DELIMITER = re.compile(r"[ \t\n\r,:\]}]")
 
@@ -43,7 +43,10 @@ def naming(path: Path) -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """Read a whole JSON file; raises FileNotFoundError with advice, ValueError with the file's name."""
     with naming(path):
-        return pydantic_core.from_json(path.read_bytes())
+        try:
+            return ANYTHING.validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(reasons(error).removeprefix("Invalid JSON: ")) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
