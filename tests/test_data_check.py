@@ -209,6 +209,14 @@ def test_an_object_of_a_category_not_listed_is_named(tmp_path, capsys):
     assert "instances.json: 3: category 9 is not listed" in capsys.readouterr().out
 
 
+def test_a_picture_that_many_questions_lack_is_named_once_and_counted_each_time(tmp_path, capsys):
+    write(tmp_path / "testdev_balanced_questions.json", {"1": GRAPH, "2": GRAPH})
+    (tmp_path / "images").mkdir()
+    assert check("gqa", tmp_path) is False
+    said = capsys.readouterr().out
+    assert said.count("2354786.jpg: the picture is missing") == 1 and "nothing; 2 faults" in said
+
+
 def test_the_command_says_what_it_found(tmp_path, capsys):
     write_coco(tmp_path / "val")
     assert main(["check", "coco", str(tmp_path / "val")]) == 0
