@@ -1,38 +1,16 @@
 """Web shards and COCO files on disk, and what a training makes of them."""
 
 import hashlib
-import io
-import json
-import tarfile
 from dataclasses import replace
 
 import pytest
 import torch
-from PIL import Image, ImageFile
+from data_files import COLOURS, jpeg, write_coco, write_shard
+from PIL import ImageFile
 
 from mglib.data import coco, shards
 from mglib.data.splits import Pairs, annotated_split, web_split
 from mglib.data.text import clean_caption
-
-COLOURS = ("red", "green", "blue")
-
-
-def jpeg(colour, size=(32, 24)):
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, "JPEG", quality=95)
-    return file.getvalue()
-
-
-def write_shard(path, samples):
-    """Write a tar as img2dataset does: NNNNNNNNN.jpg, .json and .txt of each sample, one after the other."""
-    with tarfile.open(path, "w") as tar:
-        for key, picture, caption in samples:
-            about = {"caption": caption, "key": key, "status": "success", "width": 32, "height": 24}
-            parts = {"jpg": picture, "json": json.dumps(about).encode(), "txt": caption.encode()}
-            for extension, content in parts.items():
-                entry = tarfile.TarInfo(f"{key}.{extension}")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
 
 
 @pytest.fixture
@@ -122,44 +100,6 @@ def test_a_split_is_named_by_its_pictures_and_their_order(web):
 # --- COCO ---
 
 
-def write_coco(folder, **changes):
-    """Write a folder of two pictures, 7 and 3, in COCO's formats; `changes` replace whole files."""
-    (folder / "images").mkdir(parents=True)
-    pictures = [{"id": number, "file_name": f"{number}.jpg"} for number in (7, 3)]
-    for picture, colour in zip(pictures, COLOURS, strict=False):
-        (folder / "images" / picture["file_name"]).write_bytes(jpeg(colour))
-    files = {
-        "captions": {
-            "images": pictures,
-            "annotations": [
-                {"id": 1, "image_id": 3, "caption": "Two dogs."},
-                {"id": 2, "image_id": 7, "caption": "A bus."},
-                {"id": 3, "image_id": 3, "caption": "Dogs, two of them."},
-            ],
-        },
-        "instances": {
-            "images": pictures,
-            "annotations": [
-                {"id": 1, "image_id": 3, "category_id": 18},
-                {"id": 2, "image_id": 3, "category_id": 18},
-                {"id": 3, "image_id": 3, "category_id": 6},
-            ],
-            "categories": [{"id": 18, "name": "dog"}, {"id": 6, "name": "bus"}],
-        },
-        "web_captions": {
-            "images": pictures,
-            "annotations": [
-                {"id": 1, "image_id": 7, "caption": "BUS!!!"},
-                {"id": 2, "image_id": 3, "caption": "my dogs :)"},
-            ],
-        },
-        **changes,
-    }
-    for name, value in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
-    return folder
-
-
 def read(folder):
     return coco.read_coco(folder / "images", folder / "captions.json", folder / "instances.json")
 
@@ -184,7 +124,7 @@ def test_an_annotated_split_has_everything_in_the_order_of_ids(tmp_path):
 
 def test_a_picture_without_a_caption_is_named(tmp_path):
     captions = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": []}
-    with pytest.raises(ValueError, match=r"captions\.json: 1 pictures have no caption, the first is 7"):
+    with pytest.raises(ValueError, match=r"captions\.json: 7: this picture has no caption"):
         read(write_coco(tmp_path / "val", captions=captions))
 
 

@@ -1,11 +1,19 @@
 """COCO's captions and instances JSON."""
 
-import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
+from pydantic import TypeAdapter
+
+from mglib.data import records
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Fault, keep, strict, unique
+from mglib.data.records import FileName, Text, fit
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -19,49 +27,102 @@ class CocoPicture:
 
     def open(self) -> Image.Image:
         """Read the picture."""
-        return Image.open(self.file).convert("RGB")
+        return open_picture(self.file)
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """An entry of `images`."""
+
+    id: int
+    file_name: FileName
+
+
+@dataclass(frozen=True)
+class CaptionEntry:
+    """An entry of `annotations` in a captions file."""
+
+    image_id: int
+    caption: Text
+
+
+@dataclass(frozen=True)
+class ObjectEntry:
+    """An entry of `annotations` in an instances file."""
+
+    image_id: int
+    category_id: int
+
+
+@dataclass(frozen=True)
+class CategoryEntry:
+    """An entry of `categories`."""
+
+    id: int
+    name: Text
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read an annotation file; raises ValueError with the reason when it is not COCO's."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} is missing: build the small world (`make reproduce NOTEBOOKS=01`) or put "
-            "COCO's annotations there."
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    value = records.read_json(path)
     if not isinstance(value, dict) or not {"images", "annotations"} <= value.keys():
         raise ValueError(f"{path} is not a COCO file: it needs the keys `images` and `annotations`.")
     return value
 
 
-def read_coco(images: Path, captions: Path, instances: Path) -> list[CocoPicture]:
-    """Join captions and instances by picture, ordered by id.
+def entries(file: dict[str, Any], key: str, shape: type[T], path: Path) -> Iterator[T | Fault]:
+    """Yield one of the lists of a COCO file; raises ValueError when it is no list."""
+    if not isinstance(file.get(key), list):
+        raise ValueError(f"{path} is not a COCO file of this kind: it needs the key `{key}` with a list.")
+    adapter = TypeAdapter(shape)
+    for number, entry in enumerate(file[key]):
+        yield fit(adapter, entry, path, f"{key}[{number}]")
 
-    Raises ValueError when a picture has no caption: it would silently fall out of every score.
+
+def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture | Fault]:
+    """Join captions and instances by picture, ordered by id; what does not fit comes first, as faults.
+
+    A picture without a caption is a fault. Objects of pictures that the captions do not name are left out:
+    captions of a part of COCO are used with the instances of all of it.
     """
     described, annotated = read_json(captions), read_json(instances)
-    if "categories" not in annotated:
-        raise ValueError(f"{instances} is not a COCO instances file: it needs the key `categories`.")
+    faults: list[Fault] = []
+    listed = unique(entries(described, "images", ImageEntry, captions), captions, lambda entry: entry.id)
+    names = {entry.id: entry.file_name for entry in keep(listed, faults)}
     texts: dict[int, list[str]] = {}
-    for annotation in described["annotations"]:
-        texts.setdefault(annotation["image_id"], []).append(annotation["caption"])
-    categories = {category["id"]: category["name"] for category in annotated["categories"]}
+    for entry in keep(entries(described, "annotations", CaptionEntry, captions), faults):
+        if entry.image_id in names:
+            texts.setdefault(entry.image_id, []).append(entry.caption)
+        else:
+            faults.append(Fault(str(captions), str(entry.image_id), "a caption of a picture not listed"))
     objects: dict[int, set[str]] = {}
-    for annotation in annotated["annotations"]:
-        objects.setdefault(annotation["image_id"], set()).add(categories[annotation["category_id"]])
-    bare = [image["id"] for image in described["images"] if image["id"] not in texts]
-    if bare:
-        raise ValueError(f"{captions}: {len(bare)} pictures have no caption, the first is {bare[0]}.")
-    return [
-        CocoPicture(
-            image["id"],
-            images / image["file_name"],
-            tuple(texts[image["id"]]),
-            frozenset(objects.get(image["id"], ())),
-        )
-        for image in sorted(described["images"], key=lambda image: image["id"])
-    ]
+    for image_id, name in keep(read_objects(annotated, instances), faults):
+        objects.setdefault(image_id, set()).add(name)
+    yield from faults
+    for number, name in sorted(names.items()):
+        if number not in texts:
+            yield Fault(str(captions), str(number), "this picture has no caption")
+        else:
+            found = frozenset(objects.get(number, ()))
+            yield CocoPicture(number, images / name, tuple(texts[number]), found)
+
+
+def read_objects(annotated: dict[str, Any], path: Path) -> Iterator[tuple[int, str] | Fault]:
+    """Yield a picture's id and a category's name for each annotated object."""
+    faults: list[Fault] = []
+    categories = {
+        entry.id: entry.name for entry in keep(entries(annotated, "categories", CategoryEntry, path), faults)
+    }
+    for entry in keep(entries(annotated, "annotations", ObjectEntry, path), faults):
+        if entry.category_id in categories:
+            yield entry.image_id, categories[entry.category_id]
+        else:
+            faults.append(
+                Fault(str(path), str(entry.image_id), f"category {entry.category_id} is not listed")
+            )
+    yield from faults
+
+
+def read_coco(images: Path, captions: Path, instances: Path) -> list[CocoPicture]:
+    """Read what must be whole: raises ValueError at the first fault."""
+    return list(strict(read(images, captions, instances)))

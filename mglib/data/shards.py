@@ -1,14 +1,58 @@
 """Web pairs in webdataset shards, as img2dataset writes them (LAION, CC, SBU, and the small world's)."""
 
 import hashlib
-import io
-import json
-from collections.abc import Iterator
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import webdataset
 from PIL import Image
+from pydantic import TypeAdapter
+from webdataset.gopen import gopen
+from webdataset.tariterators import base_plus_ext, group_by_keys
+
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Fault, strict
+from mglib.data.records import Text, fit_json
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's names for what is no sample
+
+
+@dataclass(frozen=True)
+class WebPair:
+    """A picture, still encoded, and its raw caption."""
+
+    shard: str
+    key: str
+    picture: bytes = field(repr=False)
+    caption: str
+
+
+@dataclass(frozen=True)
+class About:
+    """The part of img2dataset's `.json` that is used."""
+
+    caption: Text
+
+
+ABOUT = TypeAdapter(About)
+
+
+class StrictTarInfo(tarfile.TarInfo):
+    """tarfile takes a broken or missing header for the end of the archive; here it is an error."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:
+            raise  # the block of zeros that ends a whole archive
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"the archive is broken or cut off: {error}") from error
 
 
 def shards(folder: Path) -> list[Path]:
@@ -22,27 +66,102 @@ def shards(folder: Path) -> list[Path]:
     return files
 
 
-def samples(files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Yield each sample's raw parts (`jpg`, `json`, `txt`, `__key__`) in the order of the files."""
-    pipeline = webdataset.WebDataset([str(file) for file in files], shardshuffle=False, empty_check=False)
-    yield from pipeline
+@contextmanager
+def opened(url: str) -> Iterator[IO[bytes]]:
+    """Open whatever webdataset opens; errors are raised by reading, and closing too early is none."""
+    stream = gopen(url, "rb")
+    try:
+        yield stream
+    finally:
+        with suppress(OSError):
+            stream.close()
+
+
+def members(url: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
+    """Yield the files in a shard as webdataset does; links, odd names and a broken end, which its own reader
+    passes over in silence, go to `faults`.
+    """
+    names: set[tuple[str, str]] = set()
+    try:
+        with (
+            opened(url) as stream,
+            tarfile.open(fileobj=stream, mode="r|*", tarinfo=StrictTarInfo) as tar,
+        ):
+            for entry in tar:
+                if entry.isdir() or METADATA.match(entry.name):
+                    continue
+                reason = oddity(entry, names)
+                if reason:
+                    faults.append(Fault(url, entry.name, reason, costs=0))
+                    continue
+                content = tar.extractfile(entry).read()
+                yield {"fname": entry.name, "data": content, "__url__": url}
+                tar.members = []  # tarfile keeps them all
+    except Exception as error:  # a broken archive makes tarfile raise errors of nearly every kind
+        faults.append(Fault(url, "", f"broken shard: {error or type(error).__name__}", costs=0))
+    yield {}  # webdataset's sign for the end of a shard
+
+
+def oddity(entry: tarfile.TarInfo, names: set[tuple[str, str]]) -> str | None:
+    """Say what is wrong with a member of a shard, if anything; `names` holds those that came before."""
+    if not entry.isreg():
+        return "a link or device, which no sample can be"
+    key, extension = base_plus_ext(entry.name)
+    if key is None or entry.name.startswith("/") or ".." in entry.name.split("/"):
+        return "a name that no sample has (key.extension is expected)"
+    if (key, extension.lower()) in names:
+        return "this name came before in the shard"
+    names.add((key, extension.lower()))
+    return None
+
+
+def read_shard(url: str) -> Iterator[WebPair | Fault]:
+    """Yield a shard's pairs, pictures not decoded; `url` is a path or whatever webdataset opens."""
+    faults: list[Fault] = []
+    empty = True
+    for sample in group_by_keys(members(url, faults)):
+        empty = False
+        yield from faults
+        faults.clear()
+        yield to_pair(sample)
+    if empty and not faults:
+        faults.append(Fault(url, "", "the shard is empty", costs=0))
+    yield from faults
+
+
+def to_pair(sample: dict[str, Any]) -> WebPair | Fault:
+    """Return a sample of webdataset's as a pair, or say what it lacks."""
+    url, key = sample["__url__"], sample["__key__"]
+    picture = next((sample[ending] for ending in PICTURES if ending in sample), None)
+    if picture is None:
+        return Fault(url, key, f"no picture (.{', .'.join(PICTURES)})")
+    if "json" not in sample:
+        return Fault(url, key, "no caption: its .json is missing")
+    about = fit_json(ABOUT, sample["json"], url, key)
+    return about if isinstance(about, Fault) else WebPair(url, key, picture, about.caption)
+
+
+def read_shards(files: Iterable[Path]) -> Iterator[WebPair | Fault]:
+    """Yield the pairs of several shards in order."""
+    for file in files:
+        yield from read_shard(str(file))
 
 
 def captions(files: list[Path]) -> list[tuple[str, str]]:
-    """Return every sample's caption and the SHA-256 of its picture's bytes, without decoding the picture."""
-    return [
-        (json.loads(sample["json"])["caption"], hashlib.sha256(sample["jpg"]).hexdigest())
-        for sample in samples(files)
-    ]
+    """Return every sample's caption and the SHA-256 of its picture's bytes, without decoding the picture.
+
+    Raises ValueError at the first fault: what is built here is whole.
+    """
+    return [(pair.caption, hashlib.sha256(pair.picture).hexdigest()) for pair in strict(read_shards(files))]
 
 
 def images(files: list[Path]) -> Iterator[Image.Image]:
     """Decode every picture, in order; raises OSError naming the sample when one is broken."""
-    for sample in samples(files):
+    for pair in strict(read_shards(files)):
         try:
-            yield Image.open(io.BytesIO(sample["jpg"])).convert("RGB")
+            yield open_picture(pair.picture)
         except OSError as error:
             raise OSError(
-                f"Picture {sample['__key__']} of {sample['__url__']} is broken: {error}. Build the data "
-                "again, or remove the sample from its shard."
+                f"Picture {pair.key} of {pair.shard} is broken: {error}. Build the data again, or remove the "
+                "sample from its shard."
             ) from error

@@ -1,0 +1,359 @@
+"""Stage 1 at the paper's scale: web shards of several sources as an endless stream of batches.
+
+As in the official loader each batch comes from one source, drawn by weight (LAION : CC+SBU = 115 : 14), and
+samples are shuffled in a buffer. Deviations: a source's shards are read without replacement, so each of its
+epochs has every sample once over all ranks and workers; all ranks draw the same source at the same step; the
+buffer does not reach over the end of a shard, so that a run that goes on can skip a shard unread; and bad
+samples go to the quarantine, where the official loader prints a warning.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image
+from pydantic import TypeAdapter
+from torch import Generator
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from tqdm import tqdm
+from webdataset.filters import shuffle
+from webdataset.shardlists import expand_urls
+
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Fault, Quarantine, strict
+from mglib.data.records import fit_json
+from mglib.data.shards import WebPair, read_shard
+from mglib.data.text import clean_caption
+from mglib.paths import content_key, write_json
+
+BUFFER = 1_000  # encoded samples among which the next one is drawn, as in the official loader
+
+Row = tuple[Image.Image, str]
+Collate = Callable[[list[Row]], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Shards of one origin, how many samples each holds, and its weight in the mixture."""
+
+    name: str
+    shards: tuple[str, ...]
+    counts: tuple[int, ...]
+    weight: float
+
+    @classmethod
+    def open(cls, name: str, urls: str, *, weight: float, counts: Path) -> "Source":
+        """Expand `urls` as webdataset does ("laion/{00000..00999}.tar", "https://...", "pipe:...") and count
+        what the shards hold, once: the numbers are kept in the JSON file `counts`.
+        """
+        shards = tuple(expand_urls(urls))
+        return cls(name=name, shards=shards, counts=count_shards(shards, counts), weight=weight)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+
+# --- how many samples there are ---
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The part of img2dataset's `00000_stats.json` that is used."""
+
+    successes: int
+
+
+STATS, COUNTS = TypeAdapter(Stats), TypeAdapter(dict[str, int])
+
+
+def count_shards(shards: Iterable[str], file: Path) -> tuple[int, ...]:
+    """Return how many samples each shard holds, from `file` where it is known there, else counted into it.
+
+    A shard that is broken is counted as far as it can be read, and again at each call.
+    """
+    (known,) = strict([fit_json(COUNTS, file.read_bytes(), file, "")]) if file.exists() else ({},)
+    counts, fresh = [], 0
+    for url in tqdm(list(shards), desc="counting samples", mininterval=10, delay=5):
+        count, whole = (known[url], True) if url in known else count_shard(url)
+        counts.append(count)
+        if whole and url not in known:
+            known[url] = count
+            fresh += 1
+            if fresh % 100 == 0:
+                write_json(file, known)
+    if fresh:
+        write_json(file, known)
+    return tuple(counts)
+
+
+def count_shard(url: str) -> tuple[int, bool]:
+    """Return a shard's number of samples and whether it is whole; img2dataset's `00000_stats.json` beside a
+    local shard is believed, other shards are read through.
+    """
+    path = url.removesuffix(".tar") + "_stats.json"
+    if os.path.exists(path):
+        (stats,) = strict([fit_json(STATS, Path(path).read_bytes(), path, "")])
+        return stats.successes, True
+    count, whole = 0, True
+    for item in read_shard(url):
+        if isinstance(item, Fault):
+            count += item.costs
+            whole = whole and bool(item.sample)
+        else:
+            count += 1
+    return count, whole
+
+
+# --- one source, cut into parts ---
+
+
+def batches_an_epoch(total: int, parts: int, size: int) -> int:
+    """Return how many batches of at most `size` each of `parts` makes of its share of `total` samples."""
+    largest = -(-total // parts)
+    return -(-largest // size)
+
+
+def bounds(total: int, parts: int, part: int, size: int, batch: int) -> tuple[int, int]:
+    """Return the first position of a batch in the epoch's order, and the one behind its last.
+
+    All parts make equally many batches, of at most `size`, and together have each position once.
+    """
+    first, behind = total * part // parts, total * (part + 1) // parts
+    batches = batches_an_epoch(total, parts, size)
+    return tuple(first + (behind - first) * edge // batches for edge in (batch, batch + 1))
+
+
+def read_positions(
+    source: Source, seed: int, epoch: int, first: int
+) -> Iterator[tuple[int, WebPair | Fault]]:
+    """Yield an epoch's samples with their positions, from position `first` on, pictures not decoded.
+
+    The order hangs on the seed, the source's name and the epoch alone. Shards before `first` are not opened.
+    What is no sample (a link in a tar) has the position of the sample before it.
+    """
+    order = list(range(len(source.shards)))
+    Random(f"{seed}/{source.name}/{epoch}").shuffle(order)
+    starts = accumulate((source.counts[index] for index in order), initial=0)
+    for index, start in zip(order, starts, strict=False):
+        url, count = source.shards[index], source.counts[index]
+        if start + count <= first:
+            continue
+        rng = Random(f"{seed}/{source.name}/{epoch}/{url}")
+        position = start
+        for item in shuffle(BUFFER, initial=BUFFER, rng=rng)(exactly(count, url)):
+            cost = item.costs if isinstance(item, Fault) else 1
+            position += cost
+            place = max(start, position - 1)
+            if place >= first:
+                yield place, item
+
+
+def exactly(count: int, url: str) -> Iterator[WebPair | Fault]:
+    """Read a shard as if it held `count` samples; what is missing is a fault each, what is more is one."""
+    found = 0
+    for item in read_shard(url):
+        cost = item.costs if isinstance(item, Fault) else 1
+        if found + cost > count:
+            yield Fault(url, "", f"it holds more than the {count} samples that were counted", costs=0)
+            return
+        found += cost
+        yield item
+    lost = Fault(url, "", f"{count - found} of the {count} samples that were counted are missing")
+    yield from [lost] * (count - found)
+
+
+@dataclass
+class Portion:
+    """What becomes of one batch: the collated rows (none if all were bad), their number, and the faults."""
+
+    batch: dict[str, Any] | None
+    good: int
+    faults: list[Fault]
+
+
+def portion(items: Iterable[WebPair | Fault], collate: Collate) -> Portion:
+    """Decode the pictures of a batch, clean its captions and collate what is good."""
+    rows: list[Row] = []
+    faults: list[Fault] = []
+    for item in items:
+        row = to_row(item) if isinstance(item, WebPair) else item
+        (faults if isinstance(row, Fault) else rows).append(row)
+    return Portion(collate(rows) if rows else None, len(rows), faults)
+
+
+def to_row(pair: WebPair) -> Row | Fault:
+    """Return the picture in RGB and the cleaned caption."""
+    caption = clean_caption(pair.caption)
+    if not caption:
+        return Fault(pair.shard, pair.key, "nothing is left of its caption after cleaning")
+    try:
+        return open_picture(pair.picture), caption
+    except OSError as error:
+        return Fault(pair.shard, pair.key, f"broken picture: {error}")
+
+
+@dataclass
+class RankStream(IterableDataset):
+    """One rank's share of one source, endless, from a place in an epoch on; cut again over the workers."""
+
+    source: Source
+    collate: Collate
+    batch_size: int
+    seed: int
+    rank: int
+    ranks: int
+    workers: int  # at least one: the process itself where there are none
+    epoch: int
+    batch: int  # of this rank in this epoch
+
+    def __iter__(self) -> Iterator[Portion]:
+        worker = get_worker_info()
+        # A loader asks its worker 0 first, whichever of the rank's lines the run stopped at.
+        line = ((worker.id if worker else 0) + self.batch) % self.workers
+        done = -(-(self.batch - line) // self.workers)
+        epoch = self.epoch
+        while True:
+            yield from self.line(epoch, line, done)
+            epoch, done = epoch + 1, 0
+
+    def line(self, epoch: int, line: int, done: int) -> Iterator[Portion]:
+        """Yield one worker's batches of an epoch from number `done` on."""
+        total, parts = self.source.total, self.ranks * self.workers
+        part = self.rank * self.workers + line
+        batches = batches_an_epoch(total, parts, self.batch_size)
+        if done >= batches:
+            return
+        edges = [bounds(total, parts, part, self.batch_size, batch) for batch in range(done, batches)]
+        stream = read_positions(self.source, self.seed, epoch, edges[0][0])
+        held = next(stream, None)
+        for _, behind in edges:
+            items = []
+            while held is not None and held[0] < behind:
+                items.append(held[1])
+                held = next(stream, None)
+            yield portion(items, self.collate)
+
+    def batches(self) -> int:
+        """Return how many batches this rank makes of an epoch."""
+        return self.workers * batches_an_epoch(self.source.total, self.ranks * self.workers, self.batch_size)
+
+
+# --- the mixture ---
+
+
+def as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(kw_only=True)
+class Mixture:
+    """Batches without end, each from one source; one of these stands on every rank.
+
+    `collate` makes a batch of a list of (picture in RGB, cleaned caption), in the workers; where processes
+    are spawned, as on macOS, it must be a module's function. A worker's share of an epoch is cut evenly into
+    batches of at most `batch_size`, as many for each worker; bad samples make a batch smaller. Raises
+    ValueError when they are too many.
+    """
+
+    sources: list[Source]
+    collate: Collate
+    quarantine: Quarantine
+    batch_size: int
+    seed: int
+    rank: int = 0
+    ranks: int = 1
+    workers: int = 0  # processes that read, for each source
+    step: int = field(default=0, init=False)
+    places: dict[str, tuple[int, int]] = field(init=False)  # epoch and next batch of each source
+
+    def __post_init__(self) -> None:
+        self.places = {source.name: (0, 0) for source in self.sources}
+        if len(self.places) < len(self.sources):
+            raise ValueError(f"Two sources have one name: {[source.name for source in self.sources]}.")
+        self.streams: dict[str, Iterator[Portion]] = {}
+        parts = self.ranks * max(1, self.workers)
+        for source in self.sources:
+            empty = [url for url, count in zip(source.shards, source.counts, strict=True) if not count]
+            self.quarantine.add(Fault(url, "", "no sample of it can be read", costs=0) for url in empty)
+            if source.total < parts:
+                raise ValueError(
+                    f"{source.name} has {source.total} samples for {parts} readers (ranks x workers), and "
+                    "each needs one. Name more shards, or take fewer workers."
+                )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            # Drawn from the step alone, so that all ranks agree and a run goes on where it stopped.
+            rng = Random(f"{self.seed}/{self.step}")
+            (source,) = rng.choices(self.sources, [source.weight for source in self.sources])
+            batch = self.take(source)
+            self.step += 1
+            yield batch
+
+    def take(self, source: Source) -> dict[str, Any]:
+        """Return the next batch of a source that has a good sample."""
+        while True:
+            if source.name not in self.streams:
+                self.streams[source.name] = iter(self.loader(source))
+            got = next(self.streams[source.name])
+            epoch, batch = self.places[source.name]
+            last = batch + 1 == self.stream(source).batches()
+            self.places[source.name] = (epoch + 1, 0) if last else (epoch, batch + 1)
+            self.quarantine.add(got.faults, good=got.good)
+            if got.batch is not None:
+                return got.batch
+
+    def stream(self, source: Source) -> RankStream:
+        """Return a source's stream from where it stands."""
+        epoch, batch = self.places[source.name]
+        return RankStream(
+            source,
+            self.collate,
+            self.batch_size,
+            self.seed,
+            self.rank,
+            self.ranks,
+            max(1, self.workers),
+            epoch,
+            batch,
+        )
+
+    def loader(self, source: Source) -> DataLoader:
+        return DataLoader(
+            self.stream(source),
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=as_it_is,
+            generator=Generator(),  # or it would draw from the global one
+        )
+
+    def key(self) -> str:
+        """Name what the order of the batches hangs on."""
+        sources = [asdict(source) for source in self.sources]
+        return content_key([sources, self.batch_size, self.seed, self.ranks, self.workers])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where this rank stands (ranks differ only by batches without one good sample)."""
+        return {
+            "key": self.key(),
+            "step": self.step,
+            "places": {name: list(place) for name, place in self.places.items()},
+            "quarantine": self.quarantine.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; raises ValueError if the batches would not be the same ones."""
+        if state["key"] != self.key():
+            raise ValueError(
+                "The shards, their counts or weights, the batch size, the seed or the number of ranks or "
+                "workers are not those of the run that is to go on: set them as they were, or start anew."
+            )
+        self.step = state["step"]
+        self.places = {name: tuple(place) for name, place in state["places"].items()}
+        self.quarantine.load_state_dict(state["quarantine"])
+        self.streams = {}

@@ -1,0 +1,49 @@
+"""The one way to open a picture: upright, in RGB, whole, or not at all."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy
+from PIL import Image, ImageFile, ImageOps
+
+# Pillow knows formats that run other programs (EPS); the data sets have these.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def open_picture(source: Path | bytes) -> Image.Image:
+    """Return a picture in RGB, turned as its EXIF says, with what is transparent over white.
+
+    16-bit grey is scaled to 8 bits; of several frames the first is taken. Raises FileNotFoundError for a
+    missing file, and OSError with the reason for whatever else is no whole picture or is a decompression bomb
+    (more pixels than Pillow's limit).
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise RuntimeError(
+            "Some import has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES (the official MiniGPT-4 code does), so "
+            "that broken pictures would pass as good ones: set it to False."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(
+                io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+            ) as image:
+                ImageOps.exif_transpose(image, in_place=True)
+                return to_rgb(image)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # broken files make the decoders raise errors of nearly every kind
+        raise OSError(str(error) or type(error).__name__) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode that has a fixed range to RGB."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))
+    if image.mode in ("I", "F"):
+        raise OSError(f"mode {image.mode} has no fixed range from black to white")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,73 @@
+"""The questions of A-OKVQA and GQA."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from mglib.data.quarantine import Fault, unique
+from mglib.data.records import FileName, Text, fit_json, read_items
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceQuestion:
+    """A question of A-OKVQA; the test split keeps the right choice, the answers and the rationales back."""
+
+    split: str
+    image_id: int  # COCO's
+    question_id: Text
+    question: Text
+    choices: tuple[Text, ...]
+    correct_choice_idx: int | None = None
+    direct_answers: tuple[str, ...] = ()  # ten people's
+    difficult_direct_answer: bool | None = None
+    rationales: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.correct_choice_idx is not None and not 0 <= self.correct_choice_idx < len(self.choices):
+            raise ValueError(f"choice {self.correct_choice_idx} is not one of the {len(self.choices)}")
+
+
+@dataclass(frozen=True)
+class QuestionTypes:
+    """GQA's kinds: how a question is built (query, verify, ...) and what it is about (obj, rel, ...)."""
+
+    structural: str
+    semantic: str
+    detailed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphQuestion:
+    """A question of GQA; the test splits have no answers and no types."""
+
+    question_id: str = ""  # the key that it stands under
+    image_id: Annotated[FileName, Field(validation_alias="imageId")]
+    question: Text
+    answer: str | None = None
+    full_answer: Annotated[str | None, Field(validation_alias="fullAnswer")] = None
+    balanced: Annotated[bool, Field(validation_alias="isBalanced")]
+    types: QuestionTypes | None = None
+
+
+CHOICE_QUESTION = TypeAdapter(ChoiceQuestion)
+GRAPH_QUESTION = TypeAdapter(GraphQuestion)
+
+
+def read_a_okvqa(path: Path) -> Iterator[ChoiceQuestion | Fault]:
+    """Yield the questions of a file such as `aokvqa_v1p0_val.json`, a JSON array."""
+    found = (fit_json(CHOICE_QUESTION, text, path, f"item {number}") for number, text in read_items(path))
+    return unique(found, path, lambda question: question.question_id)
+
+
+def read_gqa(path: Path) -> Iterator[GraphQuestion | Fault]:
+    """Yield the questions of a file such as `testdev_balanced_questions.json`, an object by question id."""
+
+    def found() -> Iterator[GraphQuestion | Fault]:
+        for key, text in read_items(path):
+            question = fit_json(GRAPH_QUESTION, text, path, key)
+            yield question if isinstance(question, Fault) else replace(question, question_id=key)
+
+    return unique(found(), path, lambda question: question.question_id)

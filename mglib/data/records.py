@@ -1,0 +1,159 @@
+"""The one way to read JSON: whole, line by line, or item by item where a file is large.
+
+Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with its place and its reason.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mglib.data.quarantine import Fault
+
+T = TypeVar("T")
+Text = Annotated[str, Field(pattern=r"\S")]  # not blank
+FileName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # a name alone: no folder, no way out
+
+CHUNK = 1 << 20  # characters read at a time
+ANYTHING = TypeAdapter(Any)
+SPACE = re.compile(r"[ \t\n\r]*")
+DELIMITER = re.compile(r"[ \t\n\r,:\]}]")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's name into every error of reading it; a missing file says what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is missing: build the small world (`make reproduce NOTEBOOKS=01`), or put the data set "
+            "there as data/README.md says."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a whole JSON file; raises FileNotFoundError with advice, ValueError with the file's name."""
+    with naming(path):
+        try:
+            return ANYTHING.validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(reasons(error).removeprefix("Invalid JSON: ")) from error
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault."""
+    with naming(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"line {number}", line
+
+
+def read_items(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the items of a JSON array or object with their number or key, unparsed, holding one at a time.
+
+    Raises ValueError with the file's name where it stops being JSON.
+    """
+    with naming(path), path.open(encoding="utf-8", newline="") as file:
+        scanner = Scanner(file)
+        opening = scanner.sign()
+        if opening not in ("[", "{"):
+            raise ValueError(f"it begins with {opening!r} where an array or object is expected")
+        closing = {"[": "]", "{": "}"}[opening]
+        scanner.expect(opening)
+        number = 0
+        while scanner.sign() != closing:
+            if number:
+                scanner.expect(",")
+            key = str(number)
+            if opening == "{":
+                key = json.loads(scanner.value())
+                if not isinstance(key, str):
+                    raise ValueError(f"the key of item {number} is no text")
+                scanner.expect(":")
+            yield key, scanner.value()
+            number += 1
+        scanner.expect(closing)
+        if scanner.sign():
+            raise ValueError(f"something stands behind its closing {closing!r}")
+
+
+class Scanner:
+    """A window on a long JSON text that knows where a value ends."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.text, self.at, self.over = file, "", 0, False
+        self.decoder = json.JSONDecoder()
+
+    def more(self) -> None:
+        """Drop what is done with and read on; the window doubles, so a long value is not tried too often."""
+        part = self.file.read(max(CHUNK, len(self.text) - self.at))
+        self.text, self.at, self.over = self.text[self.at :] + part, 0, not part
+
+    def sign(self) -> str:
+        """Return the next character that is no space, or "" at the end."""
+        while True:
+            self.at = SPACE.match(self.text, self.at).end()
+            if self.at < len(self.text) or self.over:
+                return self.text[self.at : self.at + 1]
+            self.more()
+
+    def expect(self, sign: str) -> None:
+        """Step over one sign."""
+        if self.sign() != sign:
+            raise ValueError(f"{self.sign()!r} stands where {sign!r} is expected")
+        self.at += 1
+
+    def value(self) -> str:
+        """Return the text of the next value."""
+        self.sign()
+        while True:
+            try:
+                _, end = self.decoder.raw_decode(self.text, self.at)
+                if self.over or DELIMITER.match(self.text, end):  # else a number may go on in the next part
+                    break
+            except ValueError:
+                if self.over:
+                    raise
+            self.more()
+        start, self.at = self.at, end
+        return self.text[start:end]
+
+
+def fit(shape: TypeAdapter[T], value: Any, where: object, sample: object) -> T | Fault:
+    """Return a parsed value as its shape, or the fault that says why it does not fit."""
+    try:
+        return shape.validate_python(value)
+    except ValidationError as error:
+        return Fault(str(where), str(sample), reasons(error))
+
+
+def fit_json(shape: TypeAdapter[T], text: str | bytes, where: object, sample: object) -> T | Fault:
+    """Return a JSON text as its shape, or the fault that says why it does not fit."""
+    try:
+        return shape.validate_json(text)
+    except ValidationError as error:
+        return Fault(str(where), str(sample), reasons(error))
+
+
+def fit_all(
+    shape: TypeAdapter[T], texts: Iterable[tuple[str, str | bytes]], where: object
+) -> Iterator[T | Fault]:
+    """Fit every text of `read_lines` or `read_items`."""
+    return (fit_json(shape, text, where, sample) for sample, text in texts)
+
+
+def reasons(error: ValidationError) -> str:
+    """Say in one line what does not fit where."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(
+        f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]
+    )

@@ -1,0 +1,334 @@
+"""The mixture: every sample once, one source a batch, exact resume, and nothing lost in silence."""
+
+import http.server
+import json
+import shutil
+import tarfile
+import threading
+from collections import Counter
+from functools import partial
+from itertools import chain, islice
+
+import pytest
+import torch
+from data_files import jpeg, write_shard, write_tar
+
+from mglib.data import mixture
+from mglib.data.mixture import Mixture, Source, batches_an_epoch, bounds, count_shards
+from mglib.data.quarantine import Quarantine
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
+
+PICTURE = jpeg("red", (8, 8))
+
+
+def collate(rows):
+    return {"size": len(rows), "captions": [caption for _, caption in rows], "first": rows[0][0].size}
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Return a function that writes shards of these sizes, whose captions are the names of their samples."""
+
+    def build(name, sizes, weight=1.0, *, bad=()):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, size in enumerate(sizes):
+            keys = [f"{number:05d}{sample:04d}" for sample in range(size)]
+            rows = [(key, b"" if key in bad else PICTURE, f"{name} {key}") for key in keys]
+            write_shard(folder / f"{number:05d}.tar", rows)
+        urls = f"{folder}/{{00000..{len(sizes) - 1:05d}}}.tar"
+        return Source.open(name, urls, weight=weight, counts=folder / "counts.json")
+
+    return build
+
+
+@pytest.fixture
+def mix(tmp_path):
+    """Return a function that builds one rank's mixture."""
+
+    def build(sources, *, share=0.05, **settings):
+        quarantine = Quarantine(tmp_path / f"bad-{settings.get('rank', 0)}.jsonl", share=share)
+        settings = {"batch_size": 4, "seed": 0, **settings}
+        return Mixture(sources=sources, collate=collate, quarantine=quarantine, **settings)
+
+    return build
+
+
+def names(source):
+    return [
+        f"{source.name} {number:05d}{sample:04d}"
+        for number, count in enumerate(source.counts)
+        for sample in range(count)
+    ]
+
+
+def take(mixture, count):
+    return [batch["captions"] for batch in islice(mixture, count)]
+
+
+def epoch(mixture):
+    """Return the captions of the next epoch of a mixture with one source."""
+    (only,) = mixture.sources
+    return [caption for batch in take(mixture, mixture.stream(only).batches()) for caption in batch]
+
+
+# --- the plan ---
+
+
+def test_parts_have_equally_many_batches_and_every_position_once():
+    assert batches_an_epoch(10, 3, 2) == 2  # the largest part has four samples
+    assert [[bounds(10, 3, part, 2, batch) for batch in range(2)] for part in range(3)] == [
+        [(0, 1), (1, 3)],
+        [(3, 4), (4, 6)],
+        [(6, 8), (8, 10)],
+    ]
+
+
+# --- an epoch ---
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_ranks_see_each_sample_once_in_an_epoch(source, mix, workers):
+    laion = source("laion", [7, 1, 12, 5, 9])
+    ranks = [mix([laion], rank=rank, ranks=2, workers=workers) for rank in range(2)]
+    for _ in range(2):  # epochs
+        seen = [epoch(rank) for rank in ranks]
+        assert not set(seen[0]) & set(seen[1])
+        assert sorted(seen[0] + seen[1]) == names(laion)
+    assert ranks[0].places == ranks[1].places == {"laion": (2, 0)}
+
+
+def test_epochs_and_seeds_differ_and_a_seed_repeats(source, mix):
+    laion = source("laion", [20, 20])
+    rank = mix([laion])
+    first, second = epoch(rank), epoch(rank)
+    assert first != second and first != names(laion) and sorted(first) == sorted(second)
+    assert epoch(mix([laion])) == first != epoch(mix([laion], seed=1))
+
+
+def test_pictures_and_captions_come_as_stage_1_wants_them(source, mix):
+    batch = next(iter(mix([source("LAION!", [4])])))
+    assert batch["first"] == (8, 8) and batch["size"] == 4
+    assert all(caption.startswith("laion 0000") for caption in batch["captions"])  # cleaned
+
+
+def test_the_global_generator_is_left_alone(source, mix):
+    before = torch.random.get_rng_state()
+    take(mix([source("laion", [8])]), 3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# --- sources ---
+
+
+def test_a_batch_has_one_source_and_sources_come_by_weight(source, mix):
+    sources = [source("laion", [40], 115.0), source("cc", [40], 14.0)]
+    batches = take(mix(sources), 400)
+    origins = [{caption.split()[0] for caption in batch} for batch in batches]
+    assert all(len(origin) == 1 for origin in origins)
+    share = Counter(min(origin) for origin in origins)["laion"] / 400
+    assert abs(share - 115 / 129) < 0.05  # three standard errors
+
+
+def test_all_ranks_draw_the_same_source(source, mix):
+    sources = [source("laion", [40]), source("cc", [40])]
+    one, two = (take(mix(sources, rank=rank, ranks=2), 30) for rank in range(2))
+    origin = [[batch[0].split()[0] for batch in batches] for batches in (one, two)]
+    assert origin[0] == origin[1] and set(origin[0]) == {"laion", "cc"}
+
+
+# --- going on ---
+
+
+@pytest.mark.parametrize(("workers", "stops"), [(0, (1, 4, 11)), (2, (5,))])
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(source, mix, workers, stops):
+    sources = [source("laion", [9, 11, 6], 2.0), source("cc", [14], 1.0)]
+    whole = take(mix(sources, workers=workers), 16)
+    for stop in stops:
+        first = mix(sources, workers=workers)
+        assert take(first, stop) == whole[:stop]
+        state = json.loads(json.dumps(first.state_dict()))
+        second = mix(sources, workers=workers)
+        second.load_state_dict(state)
+        assert take(second, 16 - stop) == whole[stop:]
+        assert second.quarantine.good == sum(map(len, whole))
+
+
+def test_shards_that_are_done_are_not_opened_again(source, mix, monkeypatch):
+    laion = source("laion", [8] * 6)
+    first = mix([laion])
+    seen = take(first, 9)  # four shards and half of the fifth
+    opened = []
+    read_shard = mixture.read_shard
+    monkeypatch.setattr(mixture, "read_shard", lambda url: opened.append(url) or read_shard(url))
+    second = mix([laion])
+    second.load_state_dict(first.state_dict())
+    rest = take(second, 3)
+    assert len(opened) == 2
+    assert sorted(caption for batch in seen + rest for caption in batch) == names(laion)
+
+
+def test_other_settings_cannot_go_on(source, mix):
+    laion = source("laion", [8])
+    state = mix([laion]).state_dict()
+    for changes in ({"batch_size": 2}, {"seed": 1}, {"ranks": 2}, {"workers": 2}):
+        with pytest.raises(ValueError, match="are not those of the run that is to go on"):
+            mix([laion], **changes).load_state_dict(state)
+
+
+# --- counting ---
+
+
+def test_shards_are_counted_once(tmp_path, source):
+    laion = source("laion", [3, 2])
+    assert laion.counts == (3, 2) and laion.total == 5
+    for url in laion.shards:
+        tmp_path.joinpath(url).unlink()
+    assert count_shards(laion.shards, tmp_path / "laion" / "counts.json") == (3, 2)
+
+
+def test_the_count_of_img2dataset_is_believed(tmp_path, source):
+    laion = source("laion", [3])
+    (tmp_path / "laion" / "00000_stats.json").write_text('{"count": 9, "successes": 3}')
+    (tmp_path / "laion" / "00000.tar").write_bytes(b"")
+    assert count_shards(laion.shards, tmp_path / "fresh.json") == (3,)
+
+
+def test_two_sources_of_one_name_are_refused(source, mix):
+    laion = source("laion", [3])
+    with pytest.raises(ValueError, match="Two sources have one name"):
+        mix([laion, laion])
+
+
+def test_counts_of_another_shape_are_named(tmp_path, source):
+    laion = source("laion", [3])
+    (tmp_path / "laion" / "00000_stats.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"00000_stats\.json: `successes`: Field required"):
+        count_shards(laion.shards, tmp_path / "fresh.json")
+    (tmp_path / "counts.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"counts\.json: "):
+        count_shards(laion.shards, tmp_path / "counts.json")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve the shards on this machine; webdataset fetches them with curl."""
+    if shutil.which("curl") is None:
+        pytest.skip("webdataset reads http addresses with curl, which is not installed")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path)) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["file:{}", "pipe:cat {}", "http"])
+def test_addresses_are_read_as_paths_are(tmp_path, source, mix, scheme, request):
+    laion = source("laion", [5, 6])
+    root = request.getfixturevalue("server") if scheme == "http" else scheme.format(tmp_path)
+    urls = f"{root}/laion/{{00000..00001}}.tar"
+    remote = Source.open("laion", urls, weight=1.0, counts=tmp_path / "remote.json")
+    assert remote.counts == (5, 6)
+    for ranks in (1, 3):  # three leave shards half read
+        parts = [epoch(mix([remote], rank=rank, ranks=ranks)) for rank in range(ranks)]
+        assert sorted(chain(*parts)) == names(laion)
+
+
+def test_an_address_that_is_not_there_is_told_of(tmp_path, mix, server):
+    counts = count_shards([f"{server}/none.tar"], tmp_path / "counts.json")
+    assert counts == (0,) and not (tmp_path / "counts.json").exists()
+
+
+def test_more_readers_than_samples_are_refused(source, mix):
+    with pytest.raises(ValueError, match=r"laion has 3 samples for 4 readers"):
+        mix([source("laion", [3])], ranks=2, workers=2)
+
+
+# --- bad samples ---
+
+
+def listed(mixture):
+    mixture.quarantine.write()
+    return [json.loads(line) for line in mixture.quarantine.file.read_text().splitlines()]
+
+
+def test_a_bad_sample_leaves_its_batch_and_is_listed(source, mix):
+    laion = source("laion", [30, 30], bad={"000010007"})
+    rank = mix([laion])
+    seen = epoch(rank)
+    assert sorted(seen) == [name for name in names(laion) if name != "laion 000010007"]
+    (fault,) = listed(rank)
+    assert (fault["where"], fault["sample"]) == (laion.shards[1], "000010007")
+    assert fault["reason"].startswith("broken picture: cannot identify")
+    assert (rank.quarantine.good, rank.quarantine.bad) == (59, 1)
+
+
+def test_a_batch_without_a_good_sample_is_passed_over(source, mix):
+    laion = source("laion", [4, 4], bad={f"00000000{number}" for number in range(4)})
+    batches = take(mix([laion], share=0.6), 3)  # of three epochs
+    assert [sorted(batch) for batch in batches] == [names(laion)[4:]] * 3
+
+
+def test_too_many_bad_samples_stop_the_run(source, mix, monkeypatch):
+    monkeypatch.setattr("mglib.data.quarantine.LEAST", 40)
+    laion = source("laion", [40], bad={f"0000000{number:02d}" for number in range(10, 14)})
+    rank = mix([laion])
+    with pytest.raises(ValueError, match=r"3 of the .* more than the 5\.0% .*bad-0\.jsonl lists each"):
+        epoch(rank)
+    assert len(rank.quarantine.file.read_text().splitlines()) == 3
+
+
+def test_a_broken_tar_costs_what_it_lacks(tmp_path, source, mix):
+    laion = source("laion", [40, 40])
+    path = tmp_path / "laion" / "00001.tar"
+    path.write_bytes(path.read_bytes()[:30_000])
+    rank = mix([laion], share=1.0, batch_size=20)
+    seen = epoch(rank)
+    assert sorted(seen) == names(laion)[: len(seen)] and 40 < len(seen) < 80
+    reasons = [fault["reason"] for fault in listed(rank)]
+    assert any(reason.startswith("broken shard: ") for reason in reasons)
+    assert rank.quarantine.good + rank.quarantine.bad == 80
+
+
+def test_more_samples_than_counted_are_told_of(tmp_path, source, mix):
+    laion = source("laion", [4])
+    write_shard(tmp_path / "laion" / "00000.tar", [(f"{n:09d}", PICTURE, f"laion {n:09d}") for n in range(6)])
+    rank = mix([laion])
+    assert sorted(epoch(rank)) == names(laion)
+    assert [fault["reason"] for fault in listed(rank)] == [
+        "it holds more than the 4 samples that were counted"
+    ]
+
+
+def test_a_shard_that_cannot_be_read_is_told_of_and_counted_again(tmp_path, source, mix):
+    laion = source("laion", [4, 4])
+    path = tmp_path / "laion" / "00001.tar"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    counts = tmp_path / "fresh.json"
+    broken = Source(name="laion", shards=laion.shards, counts=count_shards(laion.shards, counts), weight=1.0)
+    assert broken.counts == (4, 0)
+    assert "no sample of it can be read" in [fault["reason"] for fault in listed(mix([broken]))]
+    path.write_bytes(whole)
+    assert count_shards(laion.shards, counts) == (4, 4)
+
+
+def test_what_is_no_sample_is_told_of_wherever_it_stands(tmp_path, mix):
+    link = tarfile.TarInfo("000000000.jpg")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    good = [("000000001.jpg", PICTURE), ("000000001.json", b'{"caption": "one"}')]
+    write_tar(tmp_path / "0.tar", [link, *good])
+    write_tar(tmp_path / "1.tar", [*good, ("README", b"text")])
+    laion = Source.open("laion", f"{tmp_path}/{{0..1}}.tar", weight=1.0, counts=tmp_path / "counts.json")
+    for ranks in (1, 2):
+        found = set()
+        for rank in range(ranks):
+            part = mix([laion], rank=rank, ranks=ranks)
+            assert len(epoch(part)) == 2 // ranks
+            found |= {fault["sample"] for fault in listed(part)}
+        assert found == {"000000000.jpg", "README"}

@@ -1,0 +1,137 @@
+"""Pictures of every mode become right RGB, and broken ones become errors with a reason."""
+
+import struct
+import zlib
+
+import numpy
+import pytest
+from data_files import encoded, jpeg
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
+
+from mglib.data.pictures import open_picture
+
+
+def pixel(content, at=(0, 0)):
+    picture = open_picture(content)
+    assert picture.mode == "RGB"
+    return picture.getpixel(at)
+
+
+def png_header(width, height):
+    """Return a PNG that says its size and has no pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    head = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return b"\x89PNG\r\n\x1a\n" + head + b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def test_grey_and_black_and_white():
+    assert pixel(encoded(Image.new("L", (2, 2), 100), "PNG")) == (100, 100, 100)
+    assert pixel(encoded(Image.new("1", (2, 2), 1), "PNG")) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(("deep", "flat"), [(0xFFFF, 255), (0x8000, 128), (0x0100, 1), (0x00FF, 0)])
+def test_grey_of_sixteen_bits_is_scaled_and_not_clipped(deep, flat):
+    image = Image.fromarray(numpy.full((2, 3), deep, numpy.uint16))
+    for kind in ("PNG", "TIFF"):
+        assert pixel(encoded(image, kind)) == (flat, flat, flat)
+
+
+def test_palette():
+    image = Image.new("P", (1, 1))
+    image.putpalette([10, 20, 30])
+    assert pixel(encoded(image, "PNG")) == (10, 20, 30)
+
+
+def test_cmyk():
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
+    assert pixel(encoded(image, "TIFF")) == (255, 0, 0)
+    assert numpy.allclose(pixel(encoded(image, "JPEG", quality=95)), (255, 0, 0), atol=4)
+
+
+def test_what_is_transparent_lies_over_white():
+    assert pixel(encoded(Image.new("RGBA", (1, 1), (255, 0, 0, 0)), "PNG")) == (255, 255, 255)
+    half = pixel(encoded(Image.new("RGBA", (1, 1), (255, 0, 0, 128)), "PNG"))
+    assert numpy.allclose(half, (255, 127, 127), atol=1)
+    assert pixel(encoded(Image.new("LA", (1, 1), (0, 0)), "PNG")) == (255, 255, 255)
+    assert pixel(encoded(Image.new("LA", (1, 1), (7, 255)), "PNG")) == (7, 7, 7)
+
+
+def test_transparency_of_a_palette_or_of_one_colour_lies_over_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 9, 9, 9])
+    image.putpixel((1, 0), 1)
+    content = encoded(image, "PNG", transparency=0)
+    assert [pixel(content, (x, 0)) for x in (0, 1)] == [(255, 255, 255), (9, 9, 9)]
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (4, 5, 6))
+    content = encoded(image, "PNG", transparency=(1, 2, 3))
+    assert [pixel(content, (x, 0)) for x in (0, 1)] == [(255, 255, 255), (4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "rows"),
+    [
+        (1, ["rb"]),
+        (3, ["br"]),  # upside down
+        (6, ["r", "b"]),  # to be turned clockwise: what is left comes to the top
+        (8, ["b", "r"]),
+    ],
+)
+def test_a_picture_is_turned_upright(orientation, rows):
+    image = Image.new("RGB", (2, 1), "red")
+    image.putpixel((1, 0), (0, 0, 255))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = open_picture(encoded(image, "PNG", exif=exif))
+    colours = {(255, 0, 0): "r", (0, 0, 255): "b"}
+    width, height = picture.size
+    found = ["".join(colours[picture.getpixel((x, y))] for x in range(width)) for y in range(height)]
+    assert found == rows
+
+
+def test_the_first_of_several_frames_is_taken():
+    frames = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
+    phone = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])  # a JPEG with a second view
+    assert numpy.allclose(pixel(phone), (255, 0, 0), atol=4)
+
+
+def test_a_file_is_opened_as_bytes_are(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg("red"))
+    assert open_picture(tmp_path / "a.jpg").tobytes() == open_picture(jpeg("red")).tobytes()
+    with pytest.raises(FileNotFoundError):
+        open_picture(tmp_path / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "cannot identify"),
+        (b"<html>404</html>", "cannot identify"),
+        (jpeg("red", (256, 256))[:-300], "truncated"),
+        (encoded(Image.new("RGB", (64, 64), "red"), "PNG")[:-40], "(?i)truncated|broken"),
+        (png_header(20_000, 20_000), "decompression bomb"),
+        (png_header(10_000, 10_000), "decompression bomb"),  # Pillow alone would warn and go on
+        (encoded(Image.new("RGB", (4, 4)), "EPS"), "cannot identify"),
+        (encoded(Image.new("F", (2, 2), 0.5), "TIFF"), "mode F has no fixed range"),
+        (encoded(Image.new("I", (2, 2), 70_000), "TIFF"), "mode I has no fixed range"),
+    ],
+    ids=["empty", "foreign", "cut jpeg", "cut png", "bomb", "small bomb", "eps", "floats", "integers"],
+)
+def test_a_broken_picture_is_an_error_with_its_reason(content, reason):
+    with pytest.raises(OSError, match=reason):
+        open_picture(content)
+
+
+def test_a_png_with_a_huge_text_is_refused():
+    text = PngInfo()
+    text.add_text("comment", "a" * 5_000_000, zip=True)
+    with pytest.raises(OSError, match="too large"):
+        open_picture(encoded(Image.new("RGB", (2, 2)), "PNG", pnginfo=text))
+
+
+def test_nobody_may_let_truncated_pictures_pass(monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(RuntimeError, match="LOAD_TRUNCATED_IMAGES"):
+        open_picture(jpeg("red"))

@@ -1,0 +1,248 @@
+"""What holds for the readers whatever they are given."""
+
+import json
+import pickle
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy
+import pytest
+from data_files import encoded, jpeg, write_shard
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from PIL import Image
+
+from mglib.data import coco, records, regions
+from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.mixture import RankStream, Source, batches_an_epoch, bounds
+from mglib.data.narratives import read_narratives
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Fault, strict
+from mglib.data.questions import read_a_okvqa, read_gqa
+from mglib.data.shards import read_shard, read_shards
+from mglib.data.text import LONGEST, clean_caption
+
+PICTURE = jpeg("red", (8, 8))
+
+often = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+seldom = settings(often, max_examples=15)
+
+words = some.text(some.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
+json_values = some.recursive(
+    some.none() | some.booleans() | some.integers() | some.floats(allow_nan=False) | some.text(),
+    lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner),
+    max_leaves=10,
+)
+
+
+@pytest.fixture(scope="module")
+def folder():
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+# --- captions ---
+
+
+@often
+@given(some.text())
+def test_cleaning_twice_is_cleaning_once_and_leaves_fifty_words(caption):
+    clean = clean_caption(caption)
+    assert clean_caption(clean) == clean
+    assert len(clean.split()) <= LONGEST
+    assert not set(clean) & set('.!"()*#:;~\n\t')
+
+
+# --- shards ---
+
+
+@seldom
+@given(captions=some.lists(words, max_size=12), cut=some.integers(1, 5))
+def test_pairs_are_read_as_they_were_written(folder, captions, cut):
+    rows = [(f"{number:09d}", PICTURE, caption) for number, caption in enumerate(captions)]
+    files = []
+    for start in range(0, len(rows), cut):
+        files.append(folder / f"{start:05d}.tar")
+        write_shard(files[-1], rows[start : start + cut])
+    found = list(strict(read_shards(files)))
+    assert [(pair.key, pair.picture, pair.caption) for pair in found] == rows
+
+
+@seldom
+@given(
+    sizes=some.lists(some.integers(0, 9), min_size=1, max_size=5),
+    ranks=some.integers(1, 3),
+    workers=some.integers(1, 3),
+    size=some.integers(1, 5),
+    seed=some.integers(),
+    data=some.data(),
+)
+def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, ranks, workers, size, seed, data):
+    shards, names = [], []
+    for number, count in enumerate(sizes):
+        rows = [(f"{number}-{sample}", PICTURE, f"{number}-{sample}") for sample in range(count)]
+        shards.append(str(folder / f"{number}.tar"))
+        names += [caption for _, _, caption in rows]
+        write_shard(Path(shards[-1]), rows)
+    source = Source(name="any", shards=tuple(shards), counts=tuple(sizes), weight=1.0)
+    seen = []
+    for rank in range(ranks):
+        stream = RankStream(source, list, size, seed, rank, ranks, workers, epoch=0, batch=0)
+        lines = [list(stream.line(0, line, 0)) for line in range(workers)]
+        assert {len(line) for line in lines} == {stream.batches() // workers}
+        # Going on from any batch of an epoch gives what would have come.
+        stop = data.draw(some.integers(0, len(lines[0])))
+        assert [portion.good for portion in stream.line(0, 0, stop)] == [p.good for p in lines[0][stop:]]
+        seen += [row[1] for line in lines for portion in line for row in portion.batch or []]
+    assert sorted(seen) == sorted(names)
+
+
+@often
+@given(total=some.integers(0, 10_000), parts=some.integers(1, 64), size=some.integers(1, 300))
+def test_the_plan_of_an_epoch_has_no_gap_and_no_overlap(total, parts, size):
+    batches = batches_an_epoch(total, parts, size)
+    edges = [bounds(total, parts, part, size, batch) for part in range(parts) for batch in range(batches)]
+    assert all(0 <= behind - first <= size for first, behind in edges)
+    assert [first for first, _ in edges[1:]] == [behind for _, behind in edges[:-1]]
+    assert not edges or (edges[0][0], edges[-1][1]) == (0, total)
+
+
+@often
+@given(some.binary(max_size=2_000), some.integers(0, 6_000), some.booleans())
+def test_any_bytes_in_a_shard_give_pairs_or_faults(folder, content, at, alone):
+    path = folder / "any.tar"
+    write_shard(path, [(f"{number}", PICTURE, "a wall") for number in range(3)])
+    whole = path.read_bytes()
+    path.write_bytes(content if alone else whole[:at] + content + whole[at + len(content) :])
+    list(read_shard(str(path)))
+
+
+# --- JSON ---
+
+
+def read_any_align(path):
+    path.with_name("filter_cap.json").write_bytes(path.read_bytes())
+    return read_cc_sbu_align(path.parent)
+
+
+READERS = {
+    "whole": lambda path: [records.read_json(path)],
+    "items": records.read_items,
+    "coco": lambda path: coco.read(path.parent, path, path),
+    "cc_sbu_align": read_any_align,
+    "narratives": read_narratives,
+    "a_okvqa": read_a_okvqa,
+    "gqa": read_gqa,
+    "regions": regions.read_regions,
+    "relationships": regions.read_relationships,
+    "refcoco": lambda path: regions.read_refcoco(path, path),
+}
+
+
+def comes_to_a_named_end(read, path):
+    """Read to the end: records, faults with the file's name, or a ValueError with it; nothing else."""
+    try:
+        found = list(read(path))
+    except ValueError as error:
+        assert path.parent.name in str(error)
+    else:
+        assert all(path.parent.name in item.where for item in found if isinstance(item, Fault))
+
+
+@often
+@given(content=some.binary())
+def test_any_bytes_in_place_of_a_file_are_named(folder, content):
+    (folder / "any.json").write_bytes(content)
+    for read in READERS.values():
+        comes_to_a_named_end(read, folder / "any.json")
+
+
+NAMES = """id image_id imageId caption file_name bbox category_id question isBalanced regions
+relationships subject names x w sentences"""
+KEYS = some.sampled_from(NAMES.split())
+inner = some.none() | some.integers() | some.text() | some.lists(some.dictionaries(KEYS, some.integers()))
+lists = some.lists(some.dictionaries(KEYS, inner, max_size=5), max_size=3)
+shaped = lists | some.fixed_dictionaries({"images": lists, "annotations": lists, "categories": lists})
+
+
+@often
+@given(value=shaped)
+def test_any_json_of_nearly_the_right_shape_is_named(folder, value):
+    (folder / "any.json").write_text(json.dumps(value))
+    for read in READERS.values():
+        comes_to_a_named_end(read, folder / "any.json")
+
+
+@often
+@given(value=some.lists(json_values) | some.dictionaries(some.text(), json_values), chunk=some.integers(1, 9))
+def test_items_are_those_of_the_whole_file(folder, value, chunk):
+    path = folder / "items.json"
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    with patch.object(records, "CHUNK", chunk):
+        found = [(key, json.loads(text)) for key, text in records.read_items(path)]
+    keyed = value if isinstance(value, dict) else {str(number): one for number, one in enumerate(value)}
+    assert found == list(keyed.items())
+
+
+@often
+@given(json_values)
+def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
+    path = folder / "plain.p"
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path.write_bytes(pickle.dumps(value, protocol))
+        assert regions.read_plain_pickle(path) == value
+
+
+@often
+@given(some.binary())
+def test_any_bytes_in_place_of_a_pickle_are_named(folder, content):
+    (folder / "any.p").write_bytes(content)
+    comes_to_a_named_end(lambda path: [regions.read_plain_pickle(path)], folder / "any.p")
+
+
+# --- pictures ---
+
+
+KINDS = {  # modes that a format can hold and that have a fixed range
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16"),
+    "JPEG": ("L", "RGB", "CMYK", "YCbCr"),
+    "WEBP": ("RGB", "RGBA"),
+    "GIF": ("1", "L", "P"),
+    "BMP": ("1", "L", "P", "RGB"),
+}
+
+
+@often
+@given(
+    some.sampled_from([(kind, mode) for kind, modes in KINDS.items() for mode in modes]),
+    some.integers(1, 40),
+    some.integers(1, 40),
+    some.integers(0, 2**16),
+)
+def test_a_picture_of_any_mode_and_size_opens_to_rgb(form, width, height, seed):
+    kind, mode = form
+    image = Image.new(mode, (width, height))
+    noise = numpy.random.default_rng(seed).bytes(len(image.tobytes()))
+    picture = open_picture(encoded(Image.frombytes(mode, (width, height), noise), kind))
+    assert (picture.mode, picture.size) == ("RGB", (width, height))
+
+
+@often
+@given(some.sampled_from(list(KINDS)), some.binary(max_size=64), some.integers(0, 3_000))
+def test_a_damaged_picture_opens_or_is_an_os_error(kind, damage, at):
+    whole = encoded(Image.effect_noise((32, 32), 50), kind)
+    at %= len(whole)
+    try:
+        assert open_picture(whole[:at] + damage + whole[at + len(damage) :]).mode == "RGB"
+    except OSError as error:
+        assert str(error)
+
+
+@often
+@given(some.sampled_from(["PNG", "JPEG", "WEBP", "GIF"]), some.floats(0, 0.9))
+def test_a_picture_that_is_cut_off_never_opens(kind, share):
+    whole = encoded(Image.effect_noise((64, 64), 50), kind)
+    with pytest.raises(OSError):
+        open_picture(whole[: int(share * len(whole))])
