@@ -161,8 +161,8 @@ def test_strangers_are_absent_known_to_training_and_no_new_pair():
 
 @pytest.mark.parametrize("name", LISTS)
 def test_wording_names_no_object(name):
-    for kind, texts in wording(name).items():
-        for text, _ in texts:
+    for kind, lists in wording(name).items():
+        for text, _ in lists:
             people = {"person"} if name == "questions" else set()  # "what do people ...?" names nobody
             assert called(text) <= people and not NEW.search(text), (kind, text)
 
