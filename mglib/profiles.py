@@ -25,7 +25,8 @@ DINOV2_SMALL = VisionConfig(
 MINI = Profile(
     name="mini",
     vision=DINOV2_SMALL,
-    qformer=QFormerConfig(width=384, layers=4, heads=6, vocabulary=2048),
+    # Deviation: two layers that both look at the picture learn faster than four of which every second does.
+    qformer=QFormerConfig(width=384, layers=2, heads=6, cross_attention_frequency=1, vocabulary=2048),
     language=LanguageConfig(name="SmolLM2-135M-Instruct", width=576, template="chat"),
     world=WorldConfig(
         train=10_000, pool=600, val=200, test_seen=300, test_new_pairs=300, test_new_objects=300
@@ -34,18 +35,32 @@ MINI = Profile(
         max_text=16,
         caption_lm=CaptionLMConfig(
             train=TrainConfig(
-                steps=350, batch_size=64, lr=3e-3, min_lr=1e-4, warmup_steps=30, clip=1.0, max_answer=20
+                steps=200,
+                batch_size=64,
+                lr=3e-3,
+                min_lr=1e-4,
+                warmup_steps=30,
+                clip=1.0,
+                muon=True,
+                max_answer=20,
             )
         ),
         representation=TrainConfig(
-            steps=220, batch_size=64, lr=6e-4, min_lr=6e-5, warmup_steps=30, save_every=50
+            steps=160, batch_size=64, lr=2e-3, min_lr=1e-4, warmup_steps=15, muon=True, save_every=50
         ),
         generative=TrainConfig(
-            steps=360, batch_size=64, lr=4e-4, min_lr=2e-5, warmup_steps=30, max_answer=20, save_every=50
+            steps=500,
+            batch_size=64,
+            lr=2e-3,
+            min_lr=1e-4,
+            warmup_steps=15,
+            muon=True,
+            max_answer=20,
+            save_every=50,
         ),
     ),
     stage1=TrainConfig(
-        steps=150,
+        steps=250,
         batch_size=32,
         lr=6e-3,
         min_lr=6e-4,
@@ -54,8 +69,8 @@ MINI = Profile(
         save_every=25,
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
-    stage1_rates=(1e-4, 2e-3, 6e-3),
-    stage1_rate_steps=25,
+    stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
+    stage1_rate_steps=20,
 )
 
 
