@@ -16,6 +16,7 @@ import webdataset
 from PIL import Image, ImageChops
 
 from mglib.config import WorldConfig
+from mglib.data.check import check
 from mglib.paths import CACHE, ROOT, read_jsonl, sha256
 from mglib.world import build as building
 from mglib.world import catalog as catalogs
@@ -845,3 +846,26 @@ def test_special_splits_are_read_like_the_others(world, split):
     assert all(len(said) == 5 for said in read.references)
     lines = read_jsonl(world[0] / split / "scenes.jsonl")
     assert [line["kind"] for line in lines] == [split.split("_")[0]] * len(read) and lines[0]["truth"]
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("webdataset", "train"),
+        ("webdataset", "pool"),
+        ("coco", "val"),
+        ("coco", "test_new_objects"),
+        ("coco", "memes_test"),
+        ("localized_narratives", "val"),
+        ("localized_narratives", "pool"),
+        ("a_okvqa", "val"),
+        ("a_okvqa", "train"),
+        ("gqa", "val"),
+        ("gqa", "train"),
+        ("refcoco", "val"),
+        ("refcoco", "train"),
+        ("visual_genome", "test_seen"),
+    ],
+)
+def test_every_format_passes_the_check_of_its_reader(world, name, split):
+    assert check(name, world[0] / split)

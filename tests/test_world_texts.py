@@ -28,7 +28,6 @@ from mglib.world.regions import (
     regions,
     relationships,
     write_refs,
-    write_refs_pickle,
     write_visual_genome,
 )
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, relations, sample, stream
@@ -222,7 +221,7 @@ def test_narratives_have_the_official_fields_and_name_everything(split):
             "traces",
             "voice_recording",
         ]
-        assert record["image_id"] == str(scene.image_id)
+        assert record["image_id"] == f"{scene.image_id:012d}"
         assert set(named(record["caption"])) == {item.name for item in scene.objects}
         assert " ".join(word["utterance"] for word in record["timed_caption"]) == record["caption"]
         assert re.fullmatch(r"([A-Z][^.]*\.)( [A-Z][^.]*\.)*", record["caption"]), record["caption"]
@@ -649,7 +648,7 @@ def test_gqa_has_the_official_fields():
             for name, question in record.items():
                 assert name.isdigit() and name not in seen
                 seen.add(name)
-                assert question["imageId"] == str(scene.image_id)
+                assert question["imageId"] == f"{scene.image_id:012d}"
                 assert set(question) == {
                     "question",
                     "imageId",
@@ -743,14 +742,13 @@ def test_files_are_written_in_the_official_shapes(tmp_path):
     write_aokvqa(tmp_path / "aokvqa.json", [record for _, record in every(aokvqa, "val")])
     write_gqa(tmp_path / "gqa.json", [record for _, record in every(gqa, "val")])
     refs = numbered(every(referring, "val"))
-    write_refs(tmp_path / "refs.json", refs)
-    write_refs_pickle(tmp_path / "refs(mglib).p", refs)
+    write_refs(tmp_path / "refs(mglib).p", refs)
     write_visual_genome(
         tmp_path / "relationships.json", [record for _, record in every(relationships, "val")]
     )
     write_descriptions(tmp_path / "descriptions.json", every(describe, "val"))
     read = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert len(read["aokvqa"]) == len(read["relationships"]) == MANY and read["refs"] == refs
+    assert len(read["aokvqa"]) == len(read["relationships"]) == MANY
     assert all(question["isBalanced"] for question in read["gqa"].values()) and read["gqa"]
     assert pickle.loads((tmp_path / "refs(mglib).p").read_bytes()) == refs
     assert set(read["descriptions"]["annotations"][0]) == {"image_id", "caption"}

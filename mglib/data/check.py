@@ -101,13 +101,13 @@ def in_images(folder: Path, name: Callable[[T], str]) -> Callable[[T], Path | No
 
 
 def localized_narratives(folder: Path) -> Records:
-    """`*.jsonl`; pictures in `images/` are optional, with COCO's names for COCO's."""
+    """`*localized_narratives*.jsonl`; pictures in `images/` are optional, with COCO's names for COCO's."""
 
     def name(narrative: narratives.Narrative) -> str:
         is_coco = narrative.dataset_id.startswith("mscoco")
         return f"{narrative.image_id.zfill(12) if is_coco else narrative.image_id}.jpg"
 
-    found = read_all(narratives.read_narratives, files(folder, "*.jsonl"))
+    found = read_all(narratives.read_narratives, files(folder, "*localized_narratives*.jsonl"))
     return with_pictures(found, in_images(folder, name))
 
 

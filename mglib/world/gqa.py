@@ -155,7 +155,7 @@ def _record(scene: Scene, question: _Question) -> dict[str, Any]:
     ]
     return {
         "question": question.text,
-        "imageId": str(scene.image_id),
+        "imageId": f"{scene.image_id:012d}",
         "answer": question.answer,
         "fullAnswer": question.full,
         "types": {

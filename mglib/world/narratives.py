@@ -59,7 +59,7 @@ def narrative(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, i
     timed = _timed(said, pace=0.85 + 0.3 * narrator / NARRATORS)
     return {
         "dataset_id": f"mglib_world_{split}",
-        "image_id": str(scene.image_id),
+        "image_id": f"{scene.image_id:012d}",
         "annotator_id": narrator,
         "caption": " ".join(word["utterance"] for word, _ in timed),
         "timed_caption": [word for word, _ in timed],

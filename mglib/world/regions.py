@@ -1,7 +1,7 @@
 """Referring expressions as RefCOCO has them, regions and relationships as Visual Genome has them.
 
-RefCOCO's official file of references is a pickle. Ours is JSON with the same fields, because a pickle can run
-code when it is read and JSON cannot; `write_refs_pickle` writes the official file for tests of its reader.
+RefCOCO's official file of references is a pickle, and so is ours; `mglib.data.regions` reads it with an
+unpickler that refuses to run code.
 """
 
 import pickle
@@ -147,11 +147,6 @@ def numbered(records: Iterable[tuple[Scene, list[Record]]]) -> list[Record]:
 
 
 def write_refs(path: Path, refs: list[Record]) -> None:
-    """Write numbered references as JSON."""
-    write_json(path, refs)
-
-
-def write_refs_pickle(path: Path, refs: list[Record]) -> None:
     """Write numbered references as the official `refs(<splitter>).p` (pickle protocol 2)."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(pickle.dumps(refs, protocol=2))

@@ -47,7 +47,7 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
 
     write_aokvqa(folder / "aokvqa.json", of("aokvqa"))
     write_gqa(folder / "gqa_balanced_questions.json", of("gqa"))
-    write_refs(folder / "refs.json", numbered(zip(scenes, of("referring"), strict=True)))
+    write_refs(folder / "refs(mglib).p", numbered(zip(scenes, of("referring"), strict=True)))
     write_visual_genome(folder / "region_descriptions.json", of("regions"))
     write_visual_genome(folder / "relationships.json", of("relationships"))
     if of("narrative"):
