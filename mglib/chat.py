@@ -5,16 +5,17 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import DynamicCache
 
 from mglib.checkpoint import load_weights, restore, save_weights
 from mglib.config import VisionConfig
+from mglib.data.pictures import open_picture, to_rgb
 from mglib.dialogue import VICUNA_CHAT, Turns, has_ended, reply, steps, turns
 from mglib.features import in_lists
 from mglib.generate import Decoding, greedy, until_end
@@ -43,26 +44,14 @@ class Speaker:
         return self.model.queries({"pixels": pixels.to(self.model.projection.weight.device)})
 
 
-def open_picture(source: Path | BinaryIO, *, name: str = "") -> Image.Image:
-    """Read a picture of any size, mode and orientation as upright RGB; raises ValueError when it is none."""
+def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
+    """Open a picture of any size, mode and orientation; raises ValueError with its name when it is none."""
     try:
-        with Image.open(source) as image:
-            return upright_rgb(image)
+        return open_picture(source)
     except FileNotFoundError:
         raise
-    except (OSError, Image.DecompressionBombError) as error:  # PIL's own "unidentified" is an OSError
+    except OSError as error:
         raise ValueError(f"{name or source} is not a picture that can be read: {error}.") from error
-
-
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF data say, lay what is transparent over white, and return RGB."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel; converting alone would clip them
-        image = image.point(lambda value: value / 256).convert("L")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -94,9 +83,9 @@ class Conversation:
         self.history: list[Exchange] = []
         self.pending: list[Tensor] = []
 
-    def show(self, picture: Image.Image) -> None:
+    def show(self, image: Image.Image) -> None:
         """Add a picture to the next question; several are read in the order in which they were shown."""
-        self.pending.append(self.speaker.queries([upright_rgb(picture)])[0])  # (Q, D_q)
+        self.pending.append(self.speaker.queries([to_rgb(image)])[0])  # (Q, D_q)
 
     def ask(self, question: str, decoding: Decoding | None = None) -> Iterator[str]:
         """Yield the answer piece by piece, as soon as each piece is certain.
@@ -238,7 +227,7 @@ def answer(
     decoding, texts = decoding or Decoding(), []
     pairs = list(zip(pictures, questions, strict=True))
     for rows in tqdm(list(in_lists(pairs, batch_size)), desc="answers", mininterval=10):
-        images = [open_picture(one) if isinstance(one, Path) else upright_rgb(one) for one, _ in rows]
+        images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
         prompts = [speaker.turns.first.prompt(with_image(question)) for _, question in rows]
         seeds = [decoding.seed] * len(rows)
         texts += reply(
@@ -349,19 +338,17 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
     return Speaker(model=model, turns=spoken, vision=study.profile.vision)
 
 
-def terminal(
-    speaker: Speaker, picture: Path, decoding: Decoding, *, read: Callable[[str], str] = input
-) -> None:
+def terminal(speaker: Speaker, file: Path, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:
     """Talk about a picture until an empty line; `/show FILE` adds another, `/clear` forgets all."""
     talk = Conversation(speaker)
-    talk.show(open_picture(picture))
-    print(f"{picture}: ask about it; /show FILE adds a picture, /clear forgets all, an empty line ends.")
+    talk.show(picture(file))
+    print(f"{file}: ask about it; /show FILE adds a picture, /clear forgets all, an empty line ends.")
     while line := read("You: ").strip():
         if line == "/clear":
             talk.clear()
         elif line.startswith("/show "):
             try:
-                talk.show(open_picture(Path(line.removeprefix("/show ").strip())))
+                talk.show(picture(Path(line.removeprefix("/show ").strip())))
             except (FileNotFoundError, ValueError) as error:
                 print(error)
         else:
@@ -398,7 +385,7 @@ def main(arguments: Sequence[str] | None, load: Callable[[str], Speaker]) -> Non
             print(f"{count} answers are in {given.out}.")
         elif given.question:
             talk = Conversation(speaker)
-            talk.show(open_picture(given.image))
+            talk.show(picture(given.image))
             say(talk, given.question, decoding)
         else:
             terminal(speaker, given.image, decoding)

@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets
 from PIL import Image
 
-from mglib.chat import Conversation, Speaker, open_picture
+from mglib.chat import Conversation, Speaker, picture
 from mglib.generate import Decoding
 
 NONE = "choose a picture"
@@ -68,14 +68,14 @@ class ChatPanel:
     def uploaded(self, files: tuple[dict, ...]) -> None:
         """Show the visitor's pictures."""
         for file in files:
-            self.add(io.BytesIO(file["content"]), file["name"])
+            self.add(bytes(file["content"]), file["name"])
         if files:
             self.upload.value = ()
 
-    def add(self, source: Path | io.BytesIO, name: str = "") -> None:
+    def add(self, source: Path | bytes, name: str = "") -> None:
         """Give a picture to the next question, or say why it cannot be read."""
         try:
-            image = open_picture(source, name=name)
+            image = picture(source, name=name)
         except (FileNotFoundError, ValueError) as error:
             self.status.value = str(error)
             return

@@ -18,11 +18,9 @@ from mglib.chat import (
     before_end,
     certain,
     main,
-    open_picture,
     restore_speaker,
     save_speaker,
     terminal,
-    upright_rgb,
 )
 from mglib.dialogue import VICUNA_CHAT, Turns
 from mglib.generate import Decoding, greedy, until_end
@@ -263,43 +261,14 @@ def test_batch_answers_are_those_of_conversations_and_do_not_depend_on_their_nei
     assert answer(speaker, images[1:], questions[1:], decoding) == texts[1:]
 
 
-MODES = {
-    "L": (128, (128, 128, 128)),
-    "1": (1, (255, 255, 255)),
-    "CMYK": ((0, 255, 255, 0), (255, 0, 0)),
-    "RGBA": ((255, 0, 0, 0), (255, 255, 255)),
-    "LA": ((0, 255), (0, 0, 0)),
-    "I;16": (0x8000, (128, 128, 128)),
-}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_picture_of_any_mode_is_laid_over_white(mode):
-    color, expected = MODES[mode]
-    image = upright_rgb(Image.new(mode, (5, 4), color))
-    assert image.mode == "RGB" and image.size == (5, 4)
-    assert all(abs(ours - theirs) <= 1 for ours, theirs in zip(image.getpixel((2, 2)), expected, strict=True))
-
-
-def test_a_picture_is_turned_upright(tmp_path):
-    image = Image.new("RGB", (60, 20), "white")
-    image.paste("red", (0, 0, 30, 20))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held with its right side down: turn by 90 degrees clockwise
-    image.save(tmp_path / "turned.png", exif=exif)
-    opened = open_picture(tmp_path / "turned.png")
-    assert opened.size == (20, 60)
-    assert opened.getpixel((10, 5)) == (255, 0, 0) and opened.getpixel((10, 55)) == (255, 255, 255)
-
-
 def test_what_is_no_picture_is_told(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
     with pytest.raises(ValueError, match=r"a\.jpg is not a picture"):
-        open_picture(tmp_path / "a.jpg")
+        chat.picture(tmp_path / "a.jpg")
     (picture().convert("L")).save(tmp_path / "b.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"cut\.jpg is not a picture"):
-        open_picture(tmp_path / "cut.jpg")
+        chat.picture(tmp_path / "cut.jpg")
 
 
 def test_a_projection_goes_back_to_its_own_model_only(speaker, model, vision_config, tmp_path):

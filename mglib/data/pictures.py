@@ -29,7 +29,6 @@ def open_picture(source: Path | bytes) -> Image.Image:
             with Image.open(
                 io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
             ) as image:
-                ImageOps.exif_transpose(image, in_place=True)
                 return to_rgb(image)
     except FileNotFoundError:
         raise
@@ -38,7 +37,8 @@ def open_picture(source: Path | bytes) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode that has a fixed range to RGB."""
+    """Turn a picture as its EXIF says and convert it, from any mode that has a fixed range, to RGB."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))
     if image.mode in ("I", "F"):
