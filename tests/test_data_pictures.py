@@ -107,13 +107,13 @@ def test_a_file_is_opened_as_bytes_are(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "cannot identify"),
-        (b"<html>404</html>", "cannot identify"),
+        (b"", "none of the formats"),
+        (b"<html>404</html>", "none of the formats"),
         (jpeg("red", (256, 256))[:-300], "truncated"),
         (encoded(Image.new("RGB", (64, 64), "red"), "PNG")[:-40], "(?i)truncated|broken"),
         (png_header(20_000, 20_000), "decompression bomb"),
         (png_header(10_000, 10_000), "decompression bomb"),  # Pillow alone would warn and go on
-        (encoded(Image.new("RGB", (4, 4)), "EPS"), "cannot identify"),
+        (encoded(Image.new("RGB", (4, 4)), "EPS"), "none of the formats"),
         (encoded(Image.new("F", (2, 2), 0.5), "TIFF"), "mode F has no fixed range"),
         (encoded(Image.new("I", (2, 2), 70_000), "TIFF"), "mode I has no fixed range"),
     ],

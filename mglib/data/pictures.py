@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # Pillow knows formats that run other programs (EPS); the data sets have these.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -32,6 +32,8 @@ def open_picture(source: Path | bytes) -> Image.Image:
                 return to_rgb(image)
     except FileNotFoundError:
         raise
+    except UnidentifiedImageError as error:  # Pillow's own words name an object in memory
+        raise OSError(f"empty, or none of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # broken files make the decoders raise errors of nearly every kind
         raise OSError(str(error) or type(error).__name__) from error
 
