@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 
 from mglib.data import shards
+from mglib.data.quarantine import strict
 from mglib.describe import Description
 from mglib.paths import content_key, write_json
 from mglib.repair import CLOSED, plain, sentences
@@ -289,5 +290,5 @@ def write_pictures(
 
 def pool_pictures(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
     """Yield each picture of webdataset shards as its key and the bytes of its file, in order."""
-    for sample in shards.samples(list(files)):
-        yield sample["__key__"], sample["jpg"]
+    for pair in strict(shards.read_shards(files)):
+        yield pair.key, pair.picture

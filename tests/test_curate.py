@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from data_files import write_shard
 from PIL import Image
 
 from mglib import curate as module
@@ -205,11 +206,8 @@ def test_a_missing_picture_and_an_empty_result_leave_nothing_behind(tmp_path):
 
 
 def test_pool_pictures_are_the_files_of_the_shards(tmp_path):
-    import tarfile
-
     content = jpeg(tmp_path / "x.jpg", "red")
-    with tarfile.open(tmp_path / "00000.tar", "w") as tar:
-        tar.add(tmp_path / "x.jpg", "000000004.jpg")
+    write_shard(tmp_path / "00000.tar", [("000000004", content, "a wall")])
     assert list(pool_pictures([tmp_path / "00000.tar"])) == [("000000004", content)]
 
 

@@ -4,6 +4,7 @@ RefCOCO's official file of references is a pickle, and so is ours; `mglib.data.r
 unpickler that refuses to run code.
 """
 
+import json
 import pickle
 import re
 from collections.abc import Iterable
@@ -148,8 +149,9 @@ def numbered(records: Iterable[tuple[Scene, list[Record]]]) -> list[Record]:
 
 def write_refs(path: Path, refs: list[Record]) -> None:
     """Write numbered references as the official `refs(<splitter>).p` (pickle protocol 2)."""
+    plain = json.loads(json.dumps(refs))  # a pickle's bytes tell which texts are one object: here none are
     with atomic_write(path) as temporary:
-        temporary.write_bytes(pickle.dumps(refs, protocol=2))
+        temporary.write_bytes(pickle.dumps(plain, protocol=2))
 
 
 def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Record:
