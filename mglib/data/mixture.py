@@ -133,7 +133,7 @@ def read_positions(
 ) -> Iterator[tuple[int, WebPair | Fault]]:
     """Yield an epoch's samples with their positions, from position `first` on, pictures not decoded.
 
-    The order hangs on the seed, the source's name and the epoch alone. Shards before `first` are not opened.
+    The order hangs on the seed, the source's name and the epoch alone, not on where the shards lie. Shards before `first` are not opened.
     What is no sample (a link in a tar) has the position of the sample before it.
     """
     order = list(range(len(source.shards)))
@@ -143,7 +143,7 @@ def read_positions(
         url, count = source.shards[index], source.counts[index]
         if start + count <= first:
             continue
-        rng = Random(f"{seed}/{source.name}/{epoch}/{url}")
+        rng = Random(f"{seed}/{source.name}/{epoch}/{index}")
         position = start
         for item in shuffle(BUFFER, initial=BUFFER, rng=rng)(exactly(count, url)):
             cost = item.costs if isinstance(item, Fault) else 1
