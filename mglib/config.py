@@ -145,6 +145,7 @@ class Profile:
     world: WorldConfig | None = None  # None: the data sets of the paper
     pretrain: PretrainConfig | None = None  # None: the Q-Former comes from the BLIP-2 release
     stage1: TrainConfig
-    stage1_rates: tuple[float, ...] = ()  # candidates compared on val, in short runs of `stage1_rate_steps`
-    stage1_rate_steps: int = 40
+    # Optimizers (Muon or not) with rates that are compared on val, in short runs of `stage1_trial_steps`.
+    stage1_trials: tuple[tuple[bool, float], ...] = ()
+    stage1_trial_steps: int = 40
     evaluation: EvalConfig = field(default_factory=EvalConfig)
