@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mglib.dialogue import Turns, reply
-from mglib.generate import Decoding
+from mglib.generate import Decoding, row_seed
 from mglib.model import MiniGPT4
 from mglib.paths import code_key, content_key
 from mglib.prompts import tokenize, with_image
@@ -39,11 +38,6 @@ class Description:
     @property
     def continued(self) -> bool:
         return len(self.answers) > 1
-
-
-def picture_seed(seed: int, image_id: str) -> int:
-    """Return the seed with which a picture's first answer is drawn; the second takes the next one."""
-    return int.from_bytes(sha256(f"{seed}/{image_id}".encode()).digest()[:6])
 
 
 def describe(
@@ -88,7 +82,7 @@ def describe_batch(
 ) -> list[Description]:
     """Describe B pictures, given as (B, Q, D_q), in one batch, and then those again that were short."""
     tokenizer = model.language.tokenizer
-    seeds = [picture_seed(decoding.seed, image_id) for image_id in ids]
+    seeds = [row_seed(decoding.seed, image_id) for image_id in ids]  # a second answer takes the next one
     prompt = turns.first.prompt(with_image(QUESTION))
     firsts = reply(model, {"queries": queries}, turns, [prompt] * len(ids), decoding, seeds)
     made = [
