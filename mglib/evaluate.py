@@ -30,7 +30,7 @@ def answers(
     texts: list[str] = []
     for rows in tqdm(list(in_lists(queries, batch_size)), desc=what, mininterval=10):
         images = {"queries": torch.stack(rows)}
-        texts += answer(model, images, form, [question] * len(rows), decoding)
+        texts += answer(model, images, form, [question] * len(rows), decoding, first=len(texts))
     return texts
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from mglib.config import (
     CaptionLMConfig,
+    CurationConfig,
     EvalConfig,
     LanguageConfig,
     PretrainConfig,
@@ -11,6 +12,7 @@ from mglib.config import (
     QFormerConfig,
     TrainConfig,
     VisionConfig,
+    WellFormed,
     WorldConfig,
 )
 
@@ -73,6 +75,8 @@ MINI = Profile(
     ),
     stage1_trials=((False, 2e-3), (False, 6e-3), (True, 2e-3), (True, 6e-3), (True, 1.5e-2)),
     stage1_trial_steps=30,
+    # Deviation: answers are cut at 64 tokens, and 17 count as short as 80 of the official chat's 300 do.
+    curation=CurationConfig(max_new_tokens=64, short=17, batch_size=60),
 )
 
 
@@ -106,6 +110,9 @@ SMOKE = replace(
     stage1_trials=((False, 2e-3), (True, 6e-3)),
     stage1_trial_steps=4,
     evaluation=EvalConfig(batch_size=24, max_new_tokens=12, fault_pictures=8, fault_tokens=16),
+    curation=CurationConfig(
+        max_new_tokens=40, short=11, batch_size=20, form=WellFormed(min_words=5, min_sentences=1)
+    ),
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI, SMOKE)}
