@@ -71,6 +71,18 @@ MINI = Profile(
     ),
     stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
     stage1_rate_steps=20,
+    # Deviation: fewer steps and larger ones, as in stage 1; batch and answer length are the paper's.
+    stage2=TrainConfig(
+        steps=60,
+        batch_size=12,
+        lr=2e-3,
+        min_lr=2e-4,
+        warmup_steps=6,
+        max_answer=160,
+        save_every=20,
+        keep=(0.25, 0.5, 1.0),
+    ),
+    stage2_rates=(6e-4, 2e-3, 6e-3),
 )
 
 
@@ -103,7 +115,17 @@ SMOKE = replace(
     stage1=briefly(MINI.stage1, 10, batch_size=8),
     stage1_rates=(2e-3, 6e-3),
     stage1_rate_steps=4,
-    evaluation=EvalConfig(batch_size=24, max_new_tokens=12, fault_pictures=8, fault_tokens=16),
+    evaluation=EvalConfig(
+        batch_size=24,
+        max_new_tokens=12,
+        fault_pictures=8,
+        fault_tokens=16,
+        failure_pictures=8,
+        failure_tokens=16,
+    ),
+    stage2=replace(briefly(MINI.stage2, 4, batch_size=2), max_answer=48),
+    stage2_rates=(2e-3, 6e-3),
+    stage2_rate_steps=2,
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI, SMOKE)}
