@@ -137,6 +137,26 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WellFormed:
+    """What a description must look like to be kept; a stand-in for the paper's look at each text."""
+
+    min_words: int = 15
+    max_words: int = 300
+    min_sentences: int = 2
+    max_told_again: float = 0.34  # share of sentences that tell nothing new
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurationConfig:
+    """How the pool is described and what is kept of it (paper, section 3.2); the defaults are the paper's."""
+
+    max_new_tokens: int = 300  # of an answer
+    short: int = 80  # tokens; an answer of so many or fewer is asked to go on
+    batch_size: int = 32
+    form: WellFormed = field(default_factory=WellFormed)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """Everything that tells one run of the study from another."""
 
@@ -154,3 +174,4 @@ class Profile:
     stage2_rates: tuple[float, ...] = ()  # candidates compared on the hold-out, in short runs
     stage2_rate_steps: int = 20
     stage2_hold_out: int = 10  # each so many-th curated text is kept back for choices
+    curation: CurationConfig = field(default_factory=CurationConfig)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy
 
+from mglib.config import WellFormed
 from mglib.data import shards
 from mglib.data.quarantine import strict
 from mglib.describe import Description
@@ -53,16 +54,6 @@ DROP_RULES = {
 def dropped(text: str) -> str | None:
     """Return the first of the hard-coded rules that a text falls under, or None."""
     return next((name for name, rule in DROP_RULES.items() if rule.search(text)), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WellFormed:
-    """What a description must look like to be kept; a stand-in for the paper's look at each text."""
-
-    min_words: int = 15
-    max_words: int = 300
-    min_sentences: int = 2
-    max_told_again: float = 0.34  # share of sentences that tell nothing new
 
 
 def told_again(text: str) -> float:

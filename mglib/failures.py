@@ -30,9 +30,9 @@ POEM = "Can you write a beautiful poem about this image?"
 class Thresholds:
     """Where a failure begins; set on the rows of labels.csv with split `thresholds`."""
 
-    run: int = 4  # words
-    said_again: float = 0.2  # share of runs that came before: from here on it is repetition
-    fewest_words: int = 3
+    run: int = 2  # words
+    said_again: float = 0.25  # share of runs that came before: from here on it is repetition
+    caption: int = 8  # words: a text no longer than this is a caption, which needs no full stop
     right_share: float = 0.34  # of what a description names, so much must be there
 
 
@@ -68,8 +68,8 @@ class Detector:
         empty: no words.
         repetition: the share of runs of words that came before reaches `said_again`.
         off-topic: nothing named is in the picture; or, of a description, too small a share of it.
-        fragment: very few words; or a description that the model broke off, or of which not one sentence was
-        over when the limit came. The lines of a poem need no full stop.
+        fragment: a description that the model broke off, or of which not one sentence was over when the limit
+        came. A caption needs no full stop, nor do the lines of a poem.
         """
         count, right = len(words(text)), self.share_right(text, truth)
         if not count:
@@ -78,7 +78,7 @@ class Detector:
         checks = {
             "repetition": 1 - distinct(text, limits.run) >= limits.said_again,
             "off-topic": right == 0 or (not poem and right < limits.right_share),
-            "fragment": count < limits.fewest_words or (not poem and broken_off(text, cut=cut)),
+            "fragment": not poem and count > limits.caption and broken_off(text, cut=cut),
         }
         return {kind for kind, holds in checks.items() if holds}
 

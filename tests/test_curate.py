@@ -9,11 +9,11 @@ from data_files import write_shard
 from PIL import Image
 
 from mglib import curate as module
+from mglib.config import WellFormed
 from mglib.curate import (
     EDGES,
     NOT_COLLECTED,
     Verdict,
-    WellFormed,
     card,
     curate,
     dropped,

@@ -32,6 +32,7 @@ def run(model, queries, tmp_path):
             IDS[:rows],
             TURNS,
             Decoding(max_new_tokens=tokens, seed=seed),
+            short=80,
             folder=tmp_path / name,
             depends=depends,
             batch_size=batch_size,
@@ -145,7 +146,17 @@ def test_damage_is_told(run, tmp_path):
 
 def test_ids_must_be_different(model, queries, tmp_path):
     with pytest.raises(ValueError, match="7 pictures have 1 different ids"):
-        describe(model(), queries, ["a"] * 7, TURNS, Decoding(), folder=tmp_path, depends=(), batch_size=2)
+        describe(
+            model(),
+            queries,
+            ["a"] * 7,
+            TURNS,
+            Decoding(),
+            short=80,
+            folder=tmp_path,
+            depends=(),
+            batch_size=2,
+        )
 
 
 def test_no_file_means_no_descriptions(tmp_path):
