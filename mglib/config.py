@@ -132,6 +132,8 @@ class EvalConfig:
     max_new_tokens: int = 32  # of a caption
     fault_pictures: int = 100  # asked for a detailed description after stage 1
     fault_tokens: int = 80
+    failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
+    failure_tokens: int = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,4 +171,8 @@ class Profile:
     stage1_trials: tuple[tuple[bool, float], ...] = ()
     stage1_trial_steps: int = 40
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    stage2: TrainConfig | None = None  # None: the profile goes no further than stage 1
+    stage2_rates: tuple[float, ...] = ()  # candidates compared on the hold-out, in short runs
+    stage2_rate_steps: int = 20
+    stage2_hold_out: int = 10  # each so many-th curated text is kept back for choices
     curation: CurationConfig = field(default_factory=CurationConfig)

@@ -1,6 +1,4 @@
-"""What is measured: objects named, hallucinated and missed; retrieval; visible faults; intervals for all of
-it.
-"""
+"""What is measured: objects named, hallucinated and missed; retrieval; variety; intervals for all of it."""
 
 import csv
 import re
@@ -129,23 +127,11 @@ def recall_at(similarity: Tensor, correct: Tensor, k: int) -> list[float]:
     return correct.gather(1, best).any(1).float().tolist()
 
 
-def faults(text: str, on_topic: bool) -> set[str]:
-    """Return which of the stage-1 faults named in the paper's section 3.1 a text shows.
-
-    repetition: one sentence twice, or one run of four words three times; fragment: no sentence end, or fewer
-    than three words; drift: names nothing that is in the picture (`on_topic` is false).
-    """
-    found = set()
-    sentences = [sentence.strip().lower() for sentence in re.split(r"[.!?\n]+", text) if sentence.strip()]
-    tokens = words(text)
-    runs = [tuple(tokens[start : start + 4]) for start in range(len(tokens) - 3)]
-    if len(set(sentences)) < len(sentences) or any(runs.count(run) >= 3 for run in set(runs)):
-        found.add("repetition")
-    if len(tokens) < 3 or text.rstrip()[-1:] not in ".!?\"')":
-        found.add("fragment")
-    if not on_topic:
-        found.add("drift")
-    return found
+def distinct(text: str, n: int) -> float:
+    """Return the share of different ones among the runs of n words (distinct-n); 1 where there is no run."""
+    said = words(text)
+    runs = [tuple(said[start : start + n]) for start in range(len(said) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else 1.0
 
 
 def derangement(n: int, *, seed: int = 0) -> list[int]:

@@ -75,6 +75,18 @@ MINI = Profile(
     ),
     stage1_trials=((False, 2e-3), (False, 6e-3), (True, 2e-3), (True, 6e-3), (True, 1.5e-2)),
     stage1_trial_steps=30,
+    # Deviation: fewer steps and larger ones, as in stage 1; batch and answer length are the paper's.
+    stage2=TrainConfig(
+        steps=60,
+        batch_size=12,
+        lr=2e-3,
+        min_lr=2e-4,
+        warmup_steps=6,
+        max_answer=160,
+        save_every=20,
+        keep=(0.25, 0.5, 1.0),
+    ),
+    stage2_rates=(6e-4, 2e-3, 6e-3),
     # Deviation: answers are cut at 64 tokens, and 17 count as short as 80 of the official chat's 300 do.
     curation=CurationConfig(max_new_tokens=64, short=17, batch_size=60),
 )
@@ -109,7 +121,17 @@ SMOKE = replace(
     stage1=briefly(MINI.stage1, 10, batch_size=8),
     stage1_trials=((False, 2e-3), (True, 6e-3)),
     stage1_trial_steps=4,
-    evaluation=EvalConfig(batch_size=24, max_new_tokens=12, fault_pictures=8, fault_tokens=16),
+    evaluation=EvalConfig(
+        batch_size=24,
+        max_new_tokens=12,
+        fault_pictures=8,
+        fault_tokens=16,
+        failure_pictures=8,
+        failure_tokens=16,
+    ),
+    stage2=replace(briefly(MINI.stage2, 4, batch_size=2), max_answer=48),
+    stage2_rates=(2e-3, 6e-3),
+    stage2_rate_steps=2,
     curation=CurationConfig(
         max_new_tokens=40, short=11, batch_size=20, form=WellFormed(min_words=5, min_sentences=1)
     ),

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from mglib.metrics import Vocabulary, derangement, faults, mean, object_scores, ratio, recall_at, words
+from mglib.metrics import Vocabulary, derangement, distinct, mean, object_scores, ratio, recall_at, words
 
 CSV = """name,plural,synonyms,coco
 dog,dogs,puppy,dog
@@ -188,29 +188,22 @@ def test_one_of_several_correct_columns_suffices():
     assert recall_at(similarity, correct, 2) == [1, 1]
 
 
-# --- faults ---
+# --- variety ---
 
 
 @pytest.mark.parametrize(
-    ("text", "on_topic", "expected"),
+    ("text", "n", "expected"),
     [
-        ("A dog sits on the grass.", True, set()),
-        ("A dog sits on the grass! Is it wet?", True, set()),
-        ('It says "stop."', True, set()),
-        ("A dog. A cat. A dog.", True, {"repetition"}),
-        ("A DOG runs. a dog runs.", True, {"repetition"}),
-        ("a red bus and a " * 3 + "tree.", True, {"repetition"}),
-        ("a red bus and a red bus and a tree.", True, set()),
-        ("A dog sits on the", True, {"fragment"}),
-        ("A dog.", True, {"fragment"}),
-        ("", False, {"fragment", "drift"}),
-        ("   \n", True, {"fragment"}),
-        ("The weather is nice today.", False, {"drift"}),
-        ("the the the the the the the", False, {"repetition", "fragment", "drift"}),
+        ("a dog and a cat", 1, 4 / 5),
+        ("A dog, a DOG, a dog.", 2, 2 / 5),
+        ("a dog and a cat", 2, 1),
+        ("a dog", 3, 1),
+        ("", 1, 1),
+        ("the the the the the", 1, 1 / 5),
     ],
 )
-def test_faults_are_seen(text, on_topic, expected):
-    assert faults(text, on_topic) == expected
+def test_distinct_is_the_share_of_different_runs(text, n, expected):
+    assert distinct(text, n) == pytest.approx(expected)
 
 
 # --- the shuffled-picture control ---
