@@ -1,4 +1,4 @@
-"""The paper's own numbers: every table of Zhu et al. (ICLR 2024; arXiv 2304.10592v2), under the names of ours.
+"""The paper's own numbers: every table of Zhu et al. (ICLR 2024; arXiv 2304.10592v2), named as ours are.
 
 Shares are fractions, as in numbers.json; lengths are words. Where the two versions of the paper differ, both
 protocols have a name of their own.
@@ -23,8 +23,8 @@ PAPER: Mapping[str, float] = MappingProxyType(
         # Table 2, v2: one random reference covered, judged by ChatGPT
         "t2.covered.blip2": 1376 / 5000,
         "t2.covered.minigpt4": 3310 / 5000,
-        # Table 2, ICLR: how many of five references are covered, judged by GPT-4; the oracle's stage-2 data are
-        # GPT-4V's
+        # Table 2, ICLR: how many of five references are covered, judged by GPT-4; the oracle learnt from
+        # GPT-4V's descriptions
         "t2.references_covered.blip2": 1.96,
         "t2.references_covered.minigpt4": 2.22,
         "t2.references_covered.oracle": 2.26,
