@@ -6,7 +6,19 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from mglib.metrics import Vocabulary, derangement, distinct, mean, object_scores, ratio, recall_at, words
+from mglib.metrics import (
+    Counts,
+    Vocabulary,
+    derangement,
+    distinct,
+    each,
+    mean,
+    object_scores,
+    paired,
+    ratio,
+    recall_at,
+    words,
+)
 
 CSV = """name,plural,synonyms,coco
 dog,dogs,puppy,dog
@@ -218,3 +230,43 @@ def test_a_derangement_moves_everything_and_loses_nothing(n):
 
 def test_derangements_differ_by_seed_alone():
     assert derangement(20, seed=3) == derangement(20, seed=3) != derangement(20, seed=4)
+
+
+# --- paired differences ---
+
+
+def test_a_paired_difference_is_that_of_the_ratios():
+    first, second = Counts([1, 2, 3], [2, 2, 4]), Counts([0, 1, 1], [1, 2, 1])
+    estimate = paired(first, second)
+    assert estimate.value == pytest.approx(6 / 8 - 2 / 4) and estimate.n == 3
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_pictures_that_are_hard_for_both_leave_no_doubt():
+    source = random.Random(0)
+    hard = [source.random() for _ in range(100)]
+    better = [value + 0.1 for value in hard]
+    difference = paired(each(better), each(hard))
+    assert difference.high - difference.low < 1e-6
+    alone = mean(better)
+    assert alone.high - alone.low > 0.05
+
+
+def test_a_difference_needs_the_same_pictures_and_something_counted():
+    with pytest.raises(ValueError, match="same pictures"):
+        paired(each([1.0]), each([1.0, 2.0]))
+    assert paired(each([1.0]), Counts([0], [0])) is None
+
+
+# --- compounds ---
+
+
+def test_a_compound_hides_the_object_whose_name_it_holds(vocabulary):
+    assert vocabulary.mentions("a coffee maker, a dog house and a bowl") == ["bowl"]
+    assert vocabulary.mentions("baby dogs and fire trucks") == ["dog", "truck"]
+
+
+def test_a_smaller_vocabulary_still_reads_the_longest_name(vocabulary):
+    few = vocabulary.only(["dog", "bear"])
+    assert few.names == {"dog", "bear"}
+    assert few.mentions("a teddy bear, a hot dog, a dog and a bus") == ["dog"]
