@@ -30,7 +30,7 @@ def detector() -> Detector:
         ("", {"empty"}),
         (" ... \n", {"empty"}),
         ("A dog sits on the grass. A dog sits on the grass. A dog sits on the grass.", {"repetition"}),
-        ("A dog. A dog.", set()),
+        ("A dog. A dog.", {"repetition"}),
         ("A bus and a cake beside a dog.", {"off-topic"}),
         ("The weather is nice today.", {"off-topic"}),
         ("A dogma of the parking.", {"off-topic"}),  # whole words count
