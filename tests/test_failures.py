@@ -111,7 +111,7 @@ def test_agreement_counts_kinds_against_labels(detector):
     rows = [
         {**row, "text": "A dog in the park.", "label": "success"},
         {**row, "text": "A bus and a cake.", "label": "off-topic"},
-        {**row, "text": "A dog in the", "label": "success"},
+        {**row, "text": "A dog in the park on", "label": "success"},
         {**row, "question": failures.POEM, "text": "Oh dog in the", "label": "success"},
     ]
     estimate, counts = agreement(detector, rows)
