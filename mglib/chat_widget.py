@@ -8,8 +8,9 @@ from pathlib import Path
 import ipywidgets
 from PIL import Image
 
-from mglib.chat import Conversation, Speaker, picture
+from mglib.chat import Conversation, picture
 from mglib.generate import Decoding
+from mglib.speaker import Speaker
 
 NONE = "choose a picture"
 THUMBNAIL = 320  # pixels
@@ -30,7 +31,7 @@ class ChatPanel:
         self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
         self.upload = ipywidgets.FileUpload(accept="image/*", description="Your own")
         self.shown = ipywidgets.HBox()
-        self.log = ipywidgets.HTML()
+        self.log = ipywidgets.HTML().add_class("mglib-log")
         self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"width": "480px"})
         self.send = ipywidgets.Button(description="Ask", button_style="primary")
         self.clear = ipywidgets.Button(description="Clear")
