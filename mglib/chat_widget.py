@@ -16,8 +16,13 @@ NONE = "choose a picture"
 THUMBNAIL = 320  # pixels
 # The browser copies by itself: a kernel may run on another machine. Quotes are escaped in the attribute.
 COPY = (
-    '<button class="lm-Widget jupyter-widgets jupyter-button widget-button" data-text="{}" '
+    '<button class="lm-Widget jupyter-widgets jupyter-button widget-button" style="margin: 0" data-text="{}" '
     'onclick="navigator.clipboard.writeText(this.dataset.text)">Copy</button>'
+)
+# Colours are JupyterLab's, so that a dark theme works too; left and right tell who speaks.
+BUBBLE = (
+    '<div style="margin: {}; padding: 6px 12px; border-radius: 10px; line-height: 1.5; '
+    'background: var({})"><b>{}:</b> {}</div>'
 )
 
 
@@ -29,14 +34,14 @@ class ChatPanel:
         self.talk = Conversation(speaker)
         self.pictures = dict(pictures or {})
         self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
-        self.upload = ipywidgets.FileUpload(accept="image/*", description="Your own")
-        self.shown = ipywidgets.HBox()
+        self.upload = ipywidgets.FileUpload(accept="image/*", multiple=True, description="Your own")
+        self.shown = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
         self.log = ipywidgets.HTML().add_class("mglib-log")
-        self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"width": "480px"})
+        self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"flex": "1 1 auto"})
         self.send = ipywidgets.Button(description="Ask", button_style="primary")
         self.clear = ipywidgets.Button(description="Clear")
         self.copy = ipywidgets.HTML()
-        self.status = ipywidgets.Label()
+        self.status = ipywidgets.Label(layout={"flex": "1 1 auto"})
         self.settings = settings()
         self.pick.observe(lambda change: self.picked(change["new"]), "value")
         self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
@@ -49,15 +54,16 @@ class ChatPanel:
     def layout(self) -> ipywidgets.VBox:
         """Arrange the controls."""
         fold = ipywidgets.Accordion([ipywidgets.VBox(list(self.settings.values()))], titles=["Settings"])
+        offered = [self.pick] if self.pictures else []
         return ipywidgets.VBox(
             [
-                ipywidgets.HBox([self.pick, self.upload]),
+                ipywidgets.HBox([*offered, self.upload, self.status]),
                 self.shown,
                 self.log,
                 ipywidgets.HBox([self.question, self.send, self.clear, self.copy]),
-                self.status,
                 fold,
-            ]
+            ],
+            layout={"max_width": "860px"},
         )
 
     def picked(self, name: str) -> None:
@@ -157,7 +163,8 @@ def turn(pictures: int, question: str, answer: str) -> str:
     """Write one turn as HTML; what was typed and answered is text and never markup."""
     seen = "🖼 " * pictures
     text = html.escape(answer).replace("\n", "<br>")
-    return f"<p><b>You:</b> {seen}{html.escape(question)}</p><p><b>MiniGPT-4:</b> {text}</p>"
+    asked = BUBBLE.format("6px 0 6px 12%", "--jp-brand-color4", "You", seen + html.escape(question))
+    return asked + BUBBLE.format("6px 12% 6px 0", "--jp-layout-color2", "MiniGPT-4", text)
 
 
 def thumbnail(image: Image.Image) -> ipywidgets.Image:
@@ -165,4 +172,6 @@ def thumbnail(image: Image.Image) -> ipywidgets.Image:
     small, file = image.copy(), io.BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(file, "JPEG")
-    return ipywidgets.Image(value=file.getvalue(), format="jpeg", layout={"max_height": "240px"})
+    return ipywidgets.Image(
+        value=file.getvalue(), format="jpeg", layout={"max_height": "200px", "margin": "4px"}
+    )
