@@ -41,7 +41,7 @@ class ChatPanel:
         self.send = ipywidgets.Button(description="Ask", button_style="primary")
         self.clear = ipywidgets.Button(description="Clear")
         self.copy = ipywidgets.HTML()
-        self.status = ipywidgets.Label(layout={"flex": "1 1 auto"})
+        self.status = ipywidgets.HTML(layout={"flex": "1 1 0"})  # wraps, unlike a label
         self.settings = settings()
         self.pick.observe(lambda change: self.picked(change["new"]), "value")
         self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
@@ -84,7 +84,7 @@ class ChatPanel:
         try:
             image = picture(source, name=name)
         except (FileNotFoundError, ValueError) as error:
-            self.status.value = str(error)
+            self.status.value = html.escape(str(error))
             return
         self.talk.show(image)
         self.shown.children = (*self.shown.children, thumbnail(image))
@@ -115,7 +115,7 @@ class ChatPanel:
                 self.log.value = self.written() + turn(len(self.talk.pending), question, so_far)
         except ValueError as error:
             self.refresh()
-            self.status.value = str(error)
+            self.status.value = html.escape(str(error))
         else:
             self.refresh()
         finally:

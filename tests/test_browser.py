@@ -24,6 +24,7 @@ from mglib.review import verdicts
 pytestmark = pytest.mark.browser
 
 TOKEN = token_hex()
+CONNECTED = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 NEWS = "@jupyterlab/apputils-extension:announcements"
 CHAT = """
 import torch
@@ -98,6 +99,7 @@ def lab(tmp_path_factory):
         "ServerApp.port": port,
         "ServerApp.root_dir": root,
         "IdentityProvider.token": TOKEN,
+        "LabApp.expose_app_in_browser": True,
     }
     write_json(root / "config" / "labconfig" / "page_config.json", {"disabledExtensions": {NEWS: True}})
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
@@ -130,8 +132,8 @@ def show(browser, lab, tmp_path):
         page.set_default_timeout(500_000)  # a kernel on a busy machine takes long to import torch
         opened.append((name, page))
         page.goto(f"{url}/doc/tree/{name}.ipynb?token={TOKEN}")
-        page.locator(".jp-Notebook .jp-Cell").first.click()
-        page.keyboard.press("Shift+Enter")
+        page.wait_for_function(CONNECTED)
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells') && null")
         return page
 
     yield run
@@ -166,7 +168,9 @@ def test_a_picture_is_uploaded_and_a_streamed_answer_read(show, tmp_path):
     question = page.get_by_placeholder("Ask about the picture")
     question.fill("what is it")
     question.press("Enter")
-    page.locator("button[data-text*='what is it']").wait_for()  # what is copied has the finished turn
+    page.locator("button[data-text*='what is it']").wait_for(
+        state="attached"
+    )  # what is copied has the finished turn
     lengths = page.evaluate("window.lengths")
     assert len(set(lengths)) > 5 and lengths == sorted(lengths)
 
@@ -175,10 +179,8 @@ def test_a_picture_is_uploaded_and_a_streamed_answer_read(show, tmp_path):
     talk = here["panel"].talk
     talk.show(Image.open(picture(tmp_path)))
     answer = "".join(talk.ask("what is it", greedy(60)))
-    assert (
-        answer.split()
-        and page.locator(".mglib-log").inner_text().split()[-len(answer.split()) :] == answer.split()
-    )
+    shown = page.locator(".mglib-log").inner_text().split()
+    assert answer and shown[-len(answer.split()) :] == answer.split()
 
 
 def test_texts_are_accepted_edited_and_rejected_by_keys(show, lab):
