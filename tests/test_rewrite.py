@@ -227,9 +227,6 @@ def test_a_local_model_without_chat_template_is_refused(llama, tokenizer):
 @pytest.fixture
 def transformers_server():
     """Start transformers' own server with the real language model; returns its URL and the model's name."""
-    for package in ("fastapi", "uvicorn"):
-        reason = "`transformers serve` needs packages that nothing else does: `pip install fastapi uvicorn`"
-        pytest.importorskip(package, reason=reason)
     model = str(sources.language_folder())
     port = free_port()
     code = "from transformers.cli.transformers import main; main()"
