@@ -45,15 +45,16 @@ class KeyPanel:
         return made
 
     def press(self, change: dict) -> None:
-        """Press the button of a key that is typed into the key field, and empty the field again."""
-        key = change["new"][-1:].lower()
-        if not key:
-            return
-        self.keys.value = ""
-        if key in self.buttons:
-            self.buttons[key].click()
-            if key not in self.leaving:
-                self.keys.focus()
+        """Press the buttons of the keys that were typed into the key field since it was last heard of.
+
+        The field is not emptied: a browser that has sent one key may already hold the next ones.
+        """
+        typed = change["new"][len(change["old"]) :]
+        for key in typed.lower():
+            if key in self.buttons:
+                self.buttons[key].click()
+                if key not in self.leaving:
+                    self.keys.focus()
 
     def refresh(self) -> None:
         """Show what comes next."""
