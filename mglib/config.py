@@ -132,6 +132,27 @@ class EvalConfig:
     max_new_tokens: int = 32  # of a caption
     fault_pictures: int = 100  # asked for a detailed description after stage 1
     fault_tokens: int = 80
+    short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """The one budget at which every arm of the ablation is trained, after its own short grid of rates."""
+
+    train: TrainConfig
+    rates: tuple[float, ...]  # the same for each arm, compared on val in runs of `rate_steps`
+    rate_steps: int
+    slow: float = 0.1  # of the rate, for a Q-Former that is trained with the projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank updates of the language model (Hu et al. 2021), trained with the projection on questions."""
+
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    train: TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,3 +169,5 @@ class Profile:
     stage1_rates: tuple[float, ...] = ()  # candidates compared on val, in short runs of `stage1_rate_steps`
     stage1_rate_steps: int = 40
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    ablation: AblationConfig | None = None  # None: the arms are not trained
+    lora: LoRAConfig | None = None

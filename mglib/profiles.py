@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from mglib.config import (
+    AblationConfig,
     CaptionLMConfig,
     EvalConfig,
     LanguageConfig,
+    LoRAConfig,
     PretrainConfig,
     Profile,
     QFormerConfig,
@@ -71,6 +73,29 @@ MINI = Profile(
     ),
     stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
     stage1_rate_steps=20,
+    # Four arms of (3 x 16 + 64) steps of 16: 7,200 samples, a quarter of an hour at 8 samples a second.
+    ablation=AblationConfig(
+        train=TrainConfig(
+            steps=64,
+            batch_size=16,
+            lr=2e-3,
+            min_lr=2e-4,
+            warmup_steps=8,
+            max_answer=20,
+        ),
+        rates=(6e-4, 2e-3, 6e-3),
+        rate_steps=16,
+    ),
+    lora=LoRAConfig(
+        train=TrainConfig(
+            steps=90,
+            batch_size=16,
+            lr=1e-3,
+            min_lr=1e-4,
+            warmup_steps=10,
+            max_answer=10,
+        ),
+    ),
 )
 
 
@@ -104,6 +129,10 @@ SMOKE = replace(
     stage1_rates=(2e-3, 6e-3),
     stage1_rate_steps=4,
     evaluation=EvalConfig(batch_size=24, max_new_tokens=12, fault_pictures=8, fault_tokens=16),
+    ablation=replace(
+        MINI.ablation, train=briefly(MINI.ablation.train, 4, batch_size=8), rates=(2e-3,), rate_steps=2
+    ),
+    lora=replace(MINI.lora, train=briefly(MINI.lora.train, 4, batch_size=8)),
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI, SMOKE)}
