@@ -20,8 +20,8 @@ SHORT = TrainConfig(
 QFORMER = QFormerConfig(width=32, layers=2, heads=4, queries=3)
 
 
-def tiny_study(folder, monkeypatch, vision_config) -> Study:
-    """Return a study of the tests' tiny parts that keeps what it trains in `folder`."""
+def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT) -> Study:
+    """Return a study of the tests' tiny parts that keeps what it trains, with `train` steps, in `folder`."""
     monkeypatch.setattr(studies, "CACHE", folder)
     state = folder / "vision.safetensors"
     state.write_bytes(b"weights")
@@ -31,8 +31,8 @@ def tiny_study(folder, monkeypatch, vision_config) -> Study:
         qformer=QFORMER,
         language=LanguageConfig(name="tiny", width=48, template="vicuna"),
         stage1=SHORT,
-        ablation=AblationConfig(train=SHORT, rates=(1e-3, 1e-2), rate_steps=3),
-        lora=LoRAConfig(rank=2, train=SHORT),
+        ablation=AblationConfig(train=train, rates=(1e-3, 1e-2), rate_steps=3),
+        lora=LoRAConfig(rank=2, train=train),
     )
     study = Study(profile=profile, seed=0, weights="wheel")
     # What is measured or loaded elsewhere is given here.
