@@ -73,7 +73,7 @@ MINI = Profile(
     ),
     stage1_rates=(1e-4, 2e-3, 6e-3, 2e-2),
     stage1_rate_steps=20,
-    # Four arms of (3 x 16 + 64) steps of 16: 7,200 samples, a quarter of an hour at 8 samples a second.
+    # Four arms of (3 x 16 + 64) steps of 16: 7,168 samples, a quarter of an hour at 8 samples a second.
     ablation=AblationConfig(
         train=TrainConfig(
             steps=64,
@@ -88,7 +88,7 @@ MINI = Profile(
     ),
     lora=LoRAConfig(
         train=TrainConfig(
-            steps=90,
+            steps=60,
             batch_size=16,
             lr=1e-3,
             min_lr=1e-4,

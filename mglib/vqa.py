@@ -51,6 +51,14 @@ def normalise(text: str) -> str:
     return " ".join(word for word in words if word not in ARTICLES)
 
 
+def head(said: str) -> str:
+    """Return what stands before the first comma, full stop or line break of an answer.
+
+    Deviation, the same for all models: a chat model says "No, there is no bear." where these sets have "no".
+    """
+    return re.split(r"[,.;:\n](?!\d)", said.strip(), maxsplit=1)[0]
+
+
 def soft_accuracy(said: str, people: Iterable[str]) -> float:
     """Return min(count / 3, 1), where `count` people gave this answer (official A-OKVQA evaluation)."""
     return min(sum(normalise(said) == normalise(other) for other in people) / 3, 1.0)
@@ -189,16 +197,16 @@ def open_answers(
 
 
 def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
-    """Score the answers to an exam's open questions."""
+    """Score the heads of the answers to an exam's open questions."""
     people = (question.direct_answers for _, question in exam.direct)
     truths = (question.answer for _, question in exam.graph)
     return {
         "aokvqa.direct": Scores(
-            tuple(soft_accuracy(said, given) for said, given in zip(direct, people, strict=True)),
+            tuple(soft_accuracy(head(said), given) for said, given in zip(direct, people, strict=True)),
             tuple(place for place, _ in exam.direct),
         ),
         "gqa": Scores(
-            tuple(exact(said, truth) for said, truth in zip(graph, truths, strict=True)),
+            tuple(exact(head(said), truth) for said, truth in zip(graph, truths, strict=True)),
             tuple(place for place, _ in exam.graph),
         ),
     }

@@ -40,6 +40,22 @@ def test_answers_are_compared_as_the_official_vqa_evaluation_does(said, compared
     assert vqa.normalise(said) == compared
 
 
+@pytest.mark.parametrize(
+    ("said", "compared"),
+    [
+        ("No, there is no bear.", "No"),
+        ("dog", "dog"),
+        ("Two.\nAnd a cat", "Two"),
+        ("1,000", "1,000"),
+        ("3.5 metres", "3.5 metres"),
+        ("The animal is a dog.", "The animal is a dog"),
+        ("", ""),
+    ],
+)
+def test_of_a_sentence_its_head_is_compared(said, compared):
+    assert vqa.head(said) == compared
+
+
 @pytest.mark.parametrize(("count", "score"), [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (10, 1)])
 def test_soft_accuracy_is_a_third_for_each_of_the_people_who_agree(count, score):
     people = ["the dog"] * count + ["a cat"] * (10 - count)
@@ -157,7 +173,7 @@ def test_open_answers_are_those_of_the_picture_asked_about(model, queries, exam)
 
 def test_a_model_that_says_the_truth_gets_all_points(exam):
     direct = [question.direct_answers[-1] for _, question in exam.direct]
-    found = vqa.open_scores(exam, direct, [f"The {question.answer}." for _, question in exam.graph])
+    found = vqa.open_scores(exam, direct, [f"The {one.answer}, I think." for _, one in exam.graph])
     assert found["gqa"].values == (1, 1, 1) and found["aokvqa.direct"].values == (1, 1)
 
 
