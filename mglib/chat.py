@@ -16,9 +16,9 @@ from transformers import DynamicCache
 from mglib.checkpoint import load_weights, restore, save_weights
 from mglib.config import VisionConfig
 from mglib.data.pictures import open_picture, to_rgb
-from mglib.dialogue import VICUNA_CHAT, Turns, has_ended, reply, steps, turns
+from mglib.dialogue import VICUNA_CHAT, Turns, reply, turns
 from mglib.features import in_lists
-from mglib.generate import Decoding, greedy, until_end
+from mglib.generate import Decoding, Steps, greedy, has_ended, until_end
 from mglib.model import MiniGPT4
 from mglib.paths import CACHE, read_jsonl, write_text
 from mglib.prompts import IMAGE, VICUNA, prompt_tokens, template, tokenize, with_image
@@ -116,7 +116,7 @@ class Conversation:
         mask = torch.ones(context.shape[:2], dtype=torch.long, device=context.device)
         unread = context[:, self.cache.get_seq_length() :]
         shown = ""
-        for token in steps(language, unread, mask, decoding, [decoding.seed], self.cache):
+        for token in Steps(language, unread, mask, decoding, [decoding.seed], self.cache):
             ids.append(token.item())
             text = certain(language.tokenizer.decode(ids), ends)
             if len(text) > len(shown):

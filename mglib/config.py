@@ -133,6 +133,28 @@ class EvalConfig:
     fault_pictures: int = 100  # asked for a detailed description after stage 1
     fault_tokens: int = 80
     short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
+    failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
+    failure_tokens: int = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class WellFormed:
+    """What a description must look like to be kept; a stand-in for the paper's look at each text."""
+
+    min_words: int = 15
+    max_words: int = 300
+    min_sentences: int = 2
+    max_told_again: float = 0.34  # share of sentences that tell nothing new
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurationConfig:
+    """How the pool is described and what is kept of it (paper, section 3.2); the defaults are the paper's."""
+
+    max_new_tokens: int = 300  # of an answer
+    short: int = 80  # tokens; an answer of so many or fewer is asked to go on
+    batch_size: int = 32
+    form: WellFormed = field(default_factory=WellFormed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +188,14 @@ class Profile:
     world: WorldConfig | None = None  # None: the data sets of the paper
     pretrain: PretrainConfig | None = None  # None: the Q-Former comes from the BLIP-2 release
     stage1: TrainConfig
-    stage1_rates: tuple[float, ...] = ()  # candidates compared on val, in short runs of `stage1_rate_steps`
-    stage1_rate_steps: int = 40
+    # Optimizers (Muon or not) with rates that are compared on val, in short runs of `stage1_trial_steps`.
+    stage1_trials: tuple[tuple[bool, float], ...] = ()
+    stage1_trial_steps: int = 40
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    stage2: TrainConfig | None = None  # None: the profile goes no further than stage 1
+    stage2_rates: tuple[float, ...] = ()  # candidates compared on the hold-out, in short runs
+    stage2_rate_steps: int = 20
+    stage2_hold_out: int = 10  # each so many-th curated text is kept back for choices
+    curation: CurationConfig = field(default_factory=CurationConfig)
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None

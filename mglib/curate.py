@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy
 
+from mglib.config import WellFormed
 from mglib.data import shards
 from mglib.data.quarantine import strict
 from mglib.describe import Description
@@ -24,6 +25,7 @@ from mglib.repair import CLOSED, plain, sentences
 NOT_COLLECTED = "not collected"
 EDGES = (*range(0, 301, 20), 100_000)  # words; the last bin of a histogram is open
 EXAMPLES = 5
+STEPS = ("rewriting", "rule", "selection", "person")  # at which a picture can be dropped, in order
 
 # The paper's examples of what its rewriter left behind, and their kin: a model that talks about itself, about
 # the text or about the picture file instead of describing.
@@ -53,16 +55,6 @@ DROP_RULES = {
 def dropped(text: str) -> str | None:
     """Return the first of the hard-coded rules that a text falls under, or None."""
     return next((name for name, rule in DROP_RULES.items() if rule.search(text)), None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class WellFormed:
-    """What a description must look like to be kept; a stand-in for the paper's look at each text."""
-
-    min_words: int = 15
-    max_words: int = 300
-    min_sentences: int = 2
-    max_told_again: float = 0.34  # share of sentences that tell nothing new
 
 
 def told_again(text: str) -> float:
@@ -173,6 +165,15 @@ def verdict_on(verdicts: Mapping[str, Verdict] | None, image_id: str, text: str)
     return verdict if verdict and verdict.shown == text else None
 
 
+def funnel(curation: Curation) -> dict[str, int]:
+    """Count the pictures that are left after each step."""
+    left = {"generated": len(curation.pictures)}
+    for step in STEPS:
+        dropped_here = sum(one.step == step for one in curation.pictures)
+        left[f"after {step}"] = list(left.values())[-1] - dropped_here
+    return left
+
+
 def card(curation: Curation, about: Mapping[str, Any]) -> dict[str, Any]:
     """Describe a curation: how many at each step, why dropped, lengths, examples before and after.
 
@@ -181,7 +182,7 @@ def card(curation: Curation, about: Mapping[str, Any]) -> dict[str, Any]:
     pictures, kept = curation.pictures, curation.kept
     reasons = {
         step: dict(Counter(one.reason for one in pictures if one.step == step).most_common())
-        for step in ("rewriting", "rule", "selection", "person")
+        for step in STEPS
     }
     texts = {
         "generated": [one.description.text for one in pictures],

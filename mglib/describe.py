@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -12,14 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mglib.dialogue import Turns, reply
-from mglib.generate import Decoding
+from mglib.generate import Decoding, row_seed
 from mglib.model import MiniGPT4
 from mglib.paths import code_key, content_key
 from mglib.prompts import tokenize, with_image
 
 QUESTION = "Describe this image in detail. Give as many details as possible. Say everything you see."
 CONTINUE = "Continue"
-SHORT = 80  # tokens; an answer of so many or fewer is asked to go on
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,6 @@ class Description:
         return len(self.answers) > 1
 
 
-def picture_seed(seed: int, image_id: str) -> int:
-    """Return the seed with which a picture's first answer is drawn; the second takes the next one."""
-    return int.from_bytes(sha256(f"{seed}/{image_id}".encode()).digest()[:6])
-
-
 def describe(
     model: MiniGPT4,
     queries: Sequence[Tensor],
@@ -53,20 +46,21 @@ def describe(
     turns: Turns,
     decoding: Decoding,
     *,
+    short: int,
     folder: Path,
     depends: Sequence[object],
     batch_size: int,
 ) -> list[Description]:
     """Let the stage-1 model describe every picture; `queries` holds the Q-Former's output of each, (Q, D_q).
 
-    The lines go to a file in `folder` that is named by the settings and by what else they depend on
-    (`depends`: the hashes of projection and Q-Former, the precision). A stopped run goes on there and ends in
-    the same file as one that was never stopped: each picture has seeds of its own, and batches are cut at
-    the same places.
+    Answers of `short` tokens or fewer are asked to go on. The lines go to a file in `folder` that is named by
+    the settings and by what else they depend on (`depends`: the hashes of projection and Q-Former, the
+    precision). A stopped run goes on there and ends in the same file as one that was never stopped: each
+    picture has seeds of its own, and batches are cut at the same places.
     """
     if len(queries) != len(ids) or len(set(ids)) < len(ids):
         raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")
-    settings = [QUESTION, CONTINUE, SHORT, asdict(turns), asdict(decoding), batch_size, list(ids)]
+    settings = [QUESTION, CONTINUE, short, asdict(turns), asdict(decoding), batch_size, list(ids)]
     code = code_key("describe", "dialogue", "generate", "prompts")
     file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
     done = read_descriptions(file)
@@ -78,31 +72,31 @@ def describe(
     for start in tqdm(starts, desc="descriptions", mininterval=10):
         rows = range(len(ids))[start : start + batch_size]
         pictures = torch.stack([queries[row] for row in rows])
-        made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding)
+        made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding, short)
         append(file, made[max(0, len(done) - start) :])
     return read_descriptions(file)
 
 
 def describe_batch(
-    model: MiniGPT4, queries: Tensor, ids: Sequence[str], turns: Turns, decoding: Decoding
+    model: MiniGPT4, queries: Tensor, ids: Sequence[str], turns: Turns, decoding: Decoding, short: int
 ) -> list[Description]:
     """Describe B pictures, given as (B, Q, D_q), in one batch, and then those again that were short."""
     tokenizer = model.language.tokenizer
-    seeds = [picture_seed(decoding.seed, image_id) for image_id in ids]
+    seeds = [row_seed(decoding.seed, image_id) for image_id in ids]  # a second answer takes the next one
     prompt = turns.first.prompt(with_image(QUESTION))
     firsts = reply(model, {"queries": queries}, turns, [prompt] * len(ids), decoding, seeds)
     made = [
         Description(image_id, (text,), (len(tokenize(tokenizer, text)),), seed)
         for image_id, text, seed in zip(ids, firsts, seeds, strict=True)
     ]
-    short = [row for row, one in enumerate(made) if one.tokens[0] <= SHORT]
-    if short:
+    brief = [row for row, one in enumerate(made) if one.tokens[0] <= short]
+    if brief:
         go_on = turns.following.replace("{}", CONTINUE)
-        prompts = [prompt + firsts[row] + go_on for row in short]
+        prompts = [prompt + firsts[row] + go_on for row in brief]
         more = reply(
-            model, {"queries": queries[short]}, turns, prompts, decoding, [seeds[row] + 1 for row in short]
+            model, {"queries": queries[brief]}, turns, prompts, decoding, [seeds[row] + 1 for row in brief]
         )
-        for row, text in zip(short, more, strict=True):
+        for row, text in zip(brief, more, strict=True):
             one, count = made[row], len(tokenize(tokenizer, text))
             made[row] = replace(one, answers=(*one.answers, text), tokens=(*one.tokens, count))
     return made

@@ -30,7 +30,7 @@ def answers(
     texts: list[str] = []
     for rows in tqdm(list(in_lists(queries, batch_size)), desc=what, mininterval=10):
         images = {"queries": torch.stack(rows)}
-        texts += answer(model, images, form, [question] * len(rows), decoding)
+        texts += answer(model, images, form, [question] * len(rows), decoding, first=len(texts))
     return texts
 
 
@@ -43,6 +43,7 @@ def losses(
     *,
     max_answer: int,
     batch_size: int,
+    question: str = prompts.IMAGE,
 ) -> tuple[list[float], list[int]]:
     """Return each picture's summed loss over its caption's tokens, and how many these are."""
     sums, counts = [], []
@@ -51,7 +52,7 @@ def losses(
         layout = prompts.training_batch(
             model.language.tokenizer,
             form,
-            [prompts.IMAGE] * len(rows),
+            [question] * len(rows),
             texts,
             queries=model.qformer.config.queries,
             max_answer=max_answer,

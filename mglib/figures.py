@@ -117,6 +117,34 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     return figure
 
 
+def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
+    """Draw what is left after each step as a share of the first; the paper's where it tells its number."""
+    figure, ax = pyplot.subplots(figsize=(7, 0.6 + 0.6 * len(ours)), layout="constrained")
+    for colour, offset, (name, counts) in zip(
+        ("C0", "0.65"), (-0.2, 0.2), (("ours", ours), ("paper", paper)), strict=True
+    ):
+        whole = next(iter(counts.values()))
+        places = [list(ours).index(step) + offset for step in counts]
+        bars = ax.barh(places, [count / whole for count in counts.values()], 0.38, color=colour, label=name)
+        ax.bar_label(bars, [f"{count:,}" for count in counts.values()], padding=4, fontsize=9)
+    ax.set_yticks(range(len(ours)), list(ours))
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 1.15), xlabel="share of the pictures that is left")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def histograms(groups: dict[str, Sequence[int]], *, xlabel: str, bins: int = 24) -> Figure:
+    """Draw how often each value occurs, one line a group, over bins that all groups share."""
+    figure, ax = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
+    edges = numpy.linspace(0, max(map(max, groups.values())) + 1, bins + 1)
+    for name, values in groups.items():
+        ax.hist(values, edges, histtype="step", linewidth=2, label=f"{name} (n = {len(values)})")
+    ax.set(xlabel=xlabel, ylabel="texts")
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
 def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
     """Draw the chain of parts, bottom to top as in the paper's Figure 1.
 

@@ -9,14 +9,15 @@ from data_files import write_shard
 from PIL import Image
 
 from mglib import curate as module
+from mglib.config import WellFormed
 from mglib.curate import (
     EDGES,
     NOT_COLLECTED,
     Verdict,
-    WellFormed,
     card,
     curate,
     dropped,
+    funnel,
     malformed,
     pool_pictures,
     told_again,
@@ -117,6 +118,8 @@ def test_the_card_adds_up():
         "dropped by person": 0,
         "kept": 2,
     }
+    left = {"generated": 6, "after rewriting": 6, "after rule": 4, "after selection": 2, "after person": 2}
+    assert funnel(curate(made, [repair(text) for text in texts], form=FORM)) == left
     assert told["dropped"]["rule"] == {"apologizes": 1, "sorry": 1}
     assert told["dropped"]["selection"] == {"empty": 1, "said of another picture too": 1}
     assert told["human pass"] == NOT_COLLECTED == "not collected"

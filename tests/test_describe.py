@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mglib import describe as module
-from mglib.describe import CONTINUE, QUESTION, Description, describe, picture_seed, read_descriptions
+from mglib.describe import CONTINUE, QUESTION, Description, describe, read_descriptions
 from mglib.dialogue import Turns
-from mglib.generate import Decoding
+from mglib.generate import Decoding, row_seed
 from mglib.prompts import Template, tokenize, with_image
 
 TURNS = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
@@ -32,6 +32,7 @@ def run(model, queries, tmp_path):
             IDS[:rows],
             TURNS,
             Decoding(max_new_tokens=tokens, seed=seed),
+            short=80,
             folder=tmp_path / name,
             depends=depends,
             batch_size=batch_size,
@@ -71,9 +72,9 @@ def test_only_short_answers_are_continued_in_the_papers_words(run, monkeypatch):
     monkeypatch.setattr(module, "tokenize", lambda _, text: text.split())
     made = run("a", rows=3)
     first = f"q {with_image(QUESTION)} a "
-    assert asked[0] == ([first] * 3, [picture_seed(0, one) for one in IDS[:3]], 3)
+    assert asked[0] == ([first] * 3, [row_seed(0, one) for one in IDS[:3]], 3)
     assert asked[1][0] == [f"{first}shortzz\nq {CONTINUE} a ", f"{first}zz\nq {CONTINUE} a "]
-    assert asked[1][1] == [picture_seed(0, one) + 1 for one in IDS[1:3]] and asked[1][2] == 2
+    assert asked[1][1] == [row_seed(0, one) + 1 for one in IDS[1:3]] and asked[1][2] == 2
     assert [one.continued for one in made] == [False, True, True]
     assert made[1].text == "short and on" and made[2].text == "and on too"
     assert made[0].tokens == (81,) and made[1].tokens == (1, 2)
@@ -145,7 +146,17 @@ def test_damage_is_told(run, tmp_path):
 
 def test_ids_must_be_different(model, queries, tmp_path):
     with pytest.raises(ValueError, match="7 pictures have 1 different ids"):
-        describe(model(), queries, ["a"] * 7, TURNS, Decoding(), folder=tmp_path, depends=(), batch_size=2)
+        describe(
+            model(),
+            queries,
+            ["a"] * 7,
+            TURNS,
+            Decoding(),
+            short=80,
+            folder=tmp_path,
+            depends=(),
+            batch_size=2,
+        )
 
 
 def test_no_file_means_no_descriptions(tmp_path):

@@ -13,6 +13,8 @@ from mglib.figures import (
     attention_overlay,
     contact_sheet,
     curves,
+    funnel,
+    histograms,
     intervals,
     token_colours,
 )
@@ -131,3 +133,17 @@ def test_the_architecture_names_its_parts_and_what_is_trained():
     found = texts(architecture(blocks, "a red bus on the street " * 5))
     assert {"encoder", "projection", "65 x 384", "32 x 576", "trained", "frozen"} <= set(found)
     assert any("a red bus" in text for text in found)
+
+
+def test_the_funnel_has_the_counts_of_both_and_the_papers_only_where_it_tells_them():
+    figure = funnel({"generated": 600, "after rule": 500, "kept": 300}, {"generated": 5000, "kept": 3500})
+    found = texts(figure)
+    assert {"600", "500", "300", "5,000", "3,500", "ours", "paper", "after rule"} <= set(found)
+    ours, paper = ([bar.get_width() for bar in bars] for bars in figure.axes[0].containers)
+    assert ours == [1, 500 / 600, 0.5] and paper == [1, 0.7]
+
+
+def test_histograms_share_their_bins_and_lose_no_value():
+    figure = histograms({"before": [0, 10, 48], "after": [5]}, xlabel="words", bins=7)
+    assert {"before (n = 3)", "after (n = 1)", "words"} <= set(texts(figure))
+    assert len(figure.axes[0].patches) == 2

@@ -6,7 +6,19 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from mglib.metrics import Vocabulary, derangement, faults, mean, object_scores, ratio, recall_at, words
+from mglib.metrics import (
+    Counts,
+    Vocabulary,
+    derangement,
+    distinct,
+    each,
+    mean,
+    object_scores,
+    paired,
+    ratio,
+    recall_at,
+    words,
+)
 
 CSV = """name,plural,synonyms,coco
 dog,dogs,puppy,dog
@@ -188,29 +200,22 @@ def test_one_of_several_correct_columns_suffices():
     assert recall_at(similarity, correct, 2) == [1, 1]
 
 
-# --- faults ---
+# --- variety ---
 
 
 @pytest.mark.parametrize(
-    ("text", "on_topic", "expected"),
+    ("text", "n", "expected"),
     [
-        ("A dog sits on the grass.", True, set()),
-        ("A dog sits on the grass! Is it wet?", True, set()),
-        ('It says "stop."', True, set()),
-        ("A dog. A cat. A dog.", True, {"repetition"}),
-        ("A DOG runs. a dog runs.", True, {"repetition"}),
-        ("a red bus and a " * 3 + "tree.", True, {"repetition"}),
-        ("a red bus and a red bus and a tree.", True, set()),
-        ("A dog sits on the", True, {"fragment"}),
-        ("A dog.", True, {"fragment"}),
-        ("", False, {"fragment", "drift"}),
-        ("   \n", True, {"fragment"}),
-        ("The weather is nice today.", False, {"drift"}),
-        ("the the the the the the the", False, {"repetition", "fragment", "drift"}),
+        ("a dog and a cat", 1, 4 / 5),
+        ("A dog, a DOG, a dog.", 2, 2 / 5),
+        ("a dog and a cat", 2, 1),
+        ("a dog", 3, 1),
+        ("", 1, 1),
+        ("the the the the the", 1, 1 / 5),
     ],
 )
-def test_faults_are_seen(text, on_topic, expected):
-    assert faults(text, on_topic) == expected
+def test_distinct_is_the_share_of_different_runs(text, n, expected):
+    assert distinct(text, n) == pytest.approx(expected)
 
 
 # --- the shuffled-picture control ---
@@ -225,3 +230,43 @@ def test_a_derangement_moves_everything_and_loses_nothing(n):
 
 def test_derangements_differ_by_seed_alone():
     assert derangement(20, seed=3) == derangement(20, seed=3) != derangement(20, seed=4)
+
+
+# --- paired differences ---
+
+
+def test_a_paired_difference_is_that_of_the_ratios():
+    first, second = Counts([1, 2, 3], [2, 2, 4]), Counts([0, 1, 1], [1, 2, 1])
+    estimate = paired(first, second)
+    assert estimate.value == pytest.approx(6 / 8 - 2 / 4) and estimate.n == 3
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_pictures_that_are_hard_for_both_leave_no_doubt():
+    source = random.Random(0)
+    hard = [source.random() for _ in range(100)]
+    better = [value + 0.1 for value in hard]
+    difference = paired(each(better), each(hard))
+    assert difference.high - difference.low < 1e-6
+    alone = mean(better)
+    assert alone.high - alone.low > 0.05
+
+
+def test_a_difference_needs_the_same_pictures_and_something_counted():
+    with pytest.raises(ValueError, match="same pictures"):
+        paired(each([1.0]), each([1.0, 2.0]))
+    assert paired(each([1.0]), Counts([0], [0])) is None
+
+
+# --- compounds ---
+
+
+def test_a_compound_hides_the_object_whose_name_it_holds(vocabulary):
+    assert vocabulary.mentions("a coffee maker, a dog house and a bowl") == ["bowl"]
+    assert vocabulary.mentions("baby dogs and fire trucks") == ["dog", "truck"]
+
+
+def test_a_smaller_vocabulary_still_reads_the_longest_name(vocabulary):
+    few = vocabulary.only(["dog", "bear"])
+    assert few.names == {"dog", "bear"}
+    assert few.mentions("a teddy bear, a hot dog, a dog and a bus") == ["dog"]

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from mglib.curate import Verdict, WellFormed, curate
+from mglib.config import WellFormed
+from mglib.curate import Verdict, curate
 from mglib.describe import Description
 from mglib.review import Review, Reviewer, read_log, verdicts
 

@@ -1,0 +1,105 @@
+"""CHAIR with the quirks of the official code (LisaAnne/Hallucination, `utils/chair.py`), as a named mode.
+
+Written anew from what that code does. Its quirks: words are made singular by rules that turn "bus" into "bu"
+and "ties" into "ty", so that both are missed; synonyms with a stray space never match; names of two words are
+found only where the code lists them; other compounds are read word by word ("coffee maker" holds a coffee).
+CHAIR_i is pooled over mentions in either mode.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mglib.metrics import read_rows
+from mglib.paths import ROOT, sha256
+
+SYNONYMS_SHA256 = "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2"
+DOUBLE_WORDS = (
+    *("motor bike", "motor cycle", "air plane", "traffic light", "street light", "traffic signal"),
+    *("stop light", "fire hydrant", "stop sign", "parking meter", "suit case", "sports ball", "baseball bat"),
+    *("baseball glove", "tennis racket", "wine glass", "hot dog", "cell phone", "mobile phone", "teddy bear"),
+    *("hair drier", "potted plant", "laptop computer", "home plate"),
+)
+ANIMALS = (
+    *("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"),
+    *("animal", "cub"),
+)
+READ_AS = {
+    **{name: name for name in DOUBLE_WORDS},
+    **{f"{age} {name}": name for age in ("baby", "adult") for name in ANIMALS},
+    **{f"passenger {name}": name for name in ("jet", "train")},
+    "bow tie": "tie",
+    "toilet seat": "toilet",
+    "wine glas": "wine glass",
+}
+# What its library, Pattern, does to the nouns of captions: the first rule that fits.
+IRREGULAR = {"people": "person", "children": "child", "geese": "goose", "teeth": "tooth", "feet": "foot"}
+UNINFLECTED = frozenset(("scissors", "shears", "news", "series", "species", "headquarters"))
+SINGULAR = (
+    (r"men$", "man"),
+    (r"(shoe)s$", r"\1"),
+    (r"(o)es$", r"\1"),
+    (r"(bus)es$", r"\1"),
+    (r"([ml])ice$", r"\1ouse"),
+    (r"(x|ch|ss|sh)es$", r"\1"),
+    (r"([^aeiouy]|qu)ies$", r"\1y"),
+    (r"([aeo]l)ves$", r"\1f"),
+    (r"([^d]ea)ves$", r"\1f"),
+    (r"([nlw]i)ves$", r"\1fe"),
+    (r"([aeo])ves$", r"\1ve"),
+    (r"s$", ""),
+)
+
+
+class OfficialVocabulary:
+    """COCO's objects as the official code finds them in a text."""
+
+    def __init__(self, groups: Iterable[Sequence[str]]) -> None:
+        """Each group is a name and its synonyms, all in the singular."""
+        self.owner = {word: group[0] for group in groups for word in group}
+
+    @classmethod
+    def read(cls, path: Path) -> "OfficialVocabulary":
+        """Read the official `data/synonyms.txt`; raises ValueError for another file, OSError for none."""
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is missing: put data/synonyms.txt of LisaAnne/Hallucination there, or use "
+                "the study's own list, `OfficialVocabulary.study()`."
+            )
+        if sha256(path) != SYNONYMS_SHA256:
+            raise ValueError(f"{path} is not the official list of synonyms: its SHA-256 is another one.")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return cls(line.strip().split(", ") for line in lines if line.strip())
+
+    @classmethod
+    def study(cls) -> "OfficialVocabulary":
+        """Take COCO's categories and their synonyms from the study's own list, under the official rules."""
+        rows = [row for row in read_rows(ROOT / "data" / "world" / "objects.csv") if row["coco"]]
+        return cls([row["coco"], row["name"], *row["synonyms"].split("|")] for row in rows)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All objects that can be mentioned."""
+        return frozenset(self.owner.values())
+
+    def mentions(self, text: str) -> list[str]:
+        """Return the objects mentioned in a text, in order, each time they are mentioned."""
+        tokens = [singular(token) for token in re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", text.lower())]
+        found, place = [], 0
+        while place < len(tokens):
+            double = " ".join(tokens[place : place + 2])
+            found.append(READ_AS.get(double, tokens[place]))
+            place += 2 if double in READ_AS else 1
+        if "toilet" in found:
+            found = [word for word in found if word != "seat"]
+        return [self.owner[word] for word in found if word in self.owner]
+
+
+def singular(word: str) -> str:
+    """Make a word singular as Pattern does, right or wrong."""
+    if word in UNINFLECTED or word in IRREGULAR:
+        return IRREGULAR.get(word, word)
+    for rule, replacement in SINGULAR:
+        if re.search(rule, word):
+            return re.sub(rule, replacement, word)
+    return word
