@@ -98,7 +98,8 @@ class Slowly(nn.Module):
 
     A weight is w0 + share * offset, and the offset, zero at first, is what is trained. AdamW's step does not
     depend on the size of the gradient, so w moves `share` times as far: what a rate group of its own does.
-    Deviation: weight decay draws it to where it was pretrained, not to zero.
+    Deviation: weight decay draws it to where it was pretrained, not to zero; and where the projection takes
+    Muon's steps, offsets still take AdamW's.
     """
 
     def __init__(self, part: nn.Module, *, share: float) -> None:

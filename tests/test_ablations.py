@@ -63,7 +63,7 @@ def test_an_arm_trains_what_it_says(study, parts, name):
 
 @arms
 def test_an_arm_learns_and_then_answers_about_every_picture(study, parts, tokens, split, name):
-    config = replace(study.profile.ablation.train, steps=30)
+    config = replace(study.profile.ablation.train, steps=30, muon=True)
     model, trained = ablations.arm(study, name, parts, config)
     assert trained.log[-1]["loss"] < 0.8 * trained.log[0]["loss"]
     assert trainable(model) == {}
