@@ -4,6 +4,8 @@ SEED ?=
 WEIGHTS ?=
 NOTEBOOKS ?=
 FORCE ?=
+IMAGE ?=
+QUESTION ?=
 
 # Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
 ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)
@@ -11,7 +13,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab bench publish clean
+.PHONY: help env reproduce test lab chat bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -31,6 +33,10 @@ test: env  ## check the style and run the tests
 
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab
+
+chat: env  ## talk about a picture: IMAGE=... [QUESTION=...]
+	@$(python) -m mglib.chat $(if $(PROFILE),--profile $(PROFILE)) \
+	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
 
 bench: env  ## measure the speed of training and generation
 	@$(python) -m mglib.bench $(if $(PROFILE),--profile $(PROFILE))

@@ -117,6 +117,7 @@ def _shown(scene: SceneGraph, words: Mentions) -> list[str]:
         for row in read_rows(EVALUATION / "settings.csv")
         if row["setting"] == scene.setting
         for name in row["shows"].split("|")
+        if name
     ]
     written = [name for writing in scene.writing for name in ("sign", *words.mentions(writing.text))]
     return [*(item.name for item in scene.props), *painted, *written]

@@ -5,43 +5,27 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from mglib.checkpoint import load_weights, restore, save_weights
-from mglib.config import VisionConfig
 from mglib.data.pictures import open_picture, to_rgb
-from mglib.dialogue import VICUNA_CHAT, Turns, reply, turns
+from mglib.dialogue import reply
 from mglib.features import in_lists
 from mglib.generate import Decoding, Steps, greedy, has_ended, until_end
-from mglib.model import MiniGPT4
-from mglib.paths import CACHE, read_jsonl, write_text
-from mglib.prompts import IMAGE, VICUNA, prompt_tokens, template, tokenize, with_image
-from mglib.study import Study
-from mglib.vision import preprocess
+from mglib.paths import read_jsonl, write_text
+from mglib.prompts import IMAGE, prompt_tokens, tokenize, with_image
+from mglib.speaker import Speaker, load
+from mglib.speaker import save_speaker as save_speaker
+from mglib.speaker import speaker_file as speaker_file
+from mglib.speaker import speaker_of as speaker_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 QUESTION = "Describe this image in detail."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speaker:
-    """A model together with how it is talked to and how it wants its pictures."""
-
-    model: MiniGPT4
-    turns: Turns
-    vision: VisionConfig
-
-    @torch.inference_mode()
-    def queries(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Encode pictures up to the Q-Former's output: (B, Q, D_q)."""
-        pixels = torch.stack([preprocess(picture, self.vision) for picture in pictures])
-        return self.model.queries({"pixels": pixels.to(self.model.projection.weight.device)})
+USAGE = 'make chat IMAGE=picture.jpg QUESTION="What is this?", or without a question for a conversation.'
 
 
 def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
@@ -49,7 +33,7 @@ def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
     try:
         return open_picture(source)
     except FileNotFoundError:
-        raise
+        raise FileNotFoundError(f"There is no file {source}: give the path of a picture.") from None
     except OSError as error:
         raise ValueError(f"{name or source} is not a picture that can be read: {error}.") from error
 
@@ -266,93 +250,19 @@ def answer_all(speaker: Speaker, source: Path, out: Path, question: str, decodin
     return len(lines)
 
 
-def belongs_to(speaker: Speaker, language: str) -> dict[str, Any]:
-    """Describe what a projection is trained for: language model and template by name, all widths."""
-    projection = speaker.model.projection
-    return {
-        "language": language,
-        "template": speaker.turns.first.name,
-        "queries": speaker.model.qformer.config.queries,
-        "widths": [projection.in_features, projection.out_features],
-    }
-
-
-def save_speaker(path: Path, speaker: Speaker, *, language: str) -> None:
-    """Keep what was trained here, Q-Former and projection, with what they belong to, in one file."""
-    weights = {
-        name: value
-        for name, value in speaker.model.named_parameters()
-        if name.startswith(("qformer.", "projection."))
-    }
-    save_weights(path, weights, belongs_to(speaker, language))
-
-
-def restore_speaker(path: Path, speaker: Speaker, *, language: str) -> None:
-    """Fill Q-Former and projection from a file of `save_speaker`.
-
-    Raises ValueError when they were trained with another language model or another template: the model would
-    answer nonsense without any warning.
-    """
-    _, about = load_weights(path)
-    ours = belongs_to(speaker, language)
-    wrong = [name for name in ours if about.get(name) != ours[name]]
-    if wrong:
-        told = "; ".join(f"{name}: {about.get(name)!r}, not {ours[name]!r}" for name in wrong)
-        raise ValueError(
-            f"{path.name} was trained for something else ({told}). Its answers would be nonsense: take the "
-            "profile that it was trained with, or train the projection again with this one."
-        )
-    restore(speaker.model, path)
-
-
-def speaker_file(profile: str) -> Path:
-    """Where a profile's trained speaker is kept for the terminal."""
-    return CACHE / "chat" / f"{profile}.safetensors"
-
-
-def load(profile: str) -> Speaker:
-    """Load a profile's model as it was trained and kept; raises FileNotFoundError when it was not."""
-    file = speaker_file(profile)
-    if not file.exists():
-        raise FileNotFoundError(
-            f"The profile {profile} has not been trained: run `make reproduce PROFILE={profile}` first."
-        )
-    study = Study.open(profile, seed=0, weights="wheel")
-    language = study.language()
-    model = MiniGPT4(
-        vision=study.vision(),
-        qformer=study.qformer(),
-        projection=nn.Linear(study.profile.qformer.width, language.width),
-        language=language,
-    )
-    speaker = speaker_of(study, model.to(study.device).eval())
-    restore_speaker(file, speaker, language=study.profile.language.name)
-    return speaker
-
-
-def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
-    """Talk to a study's model in its profile's template; with Vicuna as the official chat does."""
-    tokenizer = model.language.tokenizer
-    form = template(study.profile.language.template, tokenizer)
-    spoken = VICUNA_CHAT if form == VICUNA else turns(form, tokenizer)
-    return Speaker(model=model, turns=spoken, vision=study.profile.vision)
-
-
-def terminal(speaker: Speaker, file: Path, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:
-    """Talk about a picture until an empty line; `/show FILE` adds another, `/clear` forgets all."""
-    talk = Conversation(speaker)
-    talk.show(picture(file))
-    print(f"{file}: ask about it; /show FILE adds a picture, /clear forgets all, an empty line ends.")
+def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:
+    """Go on with a conversation until an empty line; `/show FILE` adds a picture, `/clear` forgets all."""
+    print("Ask about the picture; /show FILE adds another, /clear forgets all, an empty line ends.")
     while line := read("You: ").strip():
-        if line == "/clear":
-            talk.clear()
-        elif line.startswith("/show "):
-            try:
+        try:
+            if line == "/clear":
+                talk.clear()
+            elif line.startswith("/show "):
                 talk.show(picture(Path(line.removeprefix("/show ").strip())))
-            except (FileNotFoundError, ValueError) as error:
-                print(error)
-        else:
-            say(talk, line, decoding)
+            else:
+                say(talk, line, decoding)
+        except (FileNotFoundError, ValueError) as error:
+            print(error)
 
 
 def say(talk: Conversation, question: str, decoding: Decoding) -> None:
@@ -366,7 +276,7 @@ def say(talk: Conversation, question: str, decoding: Decoding) -> None:
 def main(arguments: Sequence[str] | None, load: Callable[[str], Speaker]) -> None:
     """Answer in the terminal; `load` makes the speaker of a profile, given its name."""
     parser = argparse.ArgumentParser(prog="python -m mglib.chat", description=__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--image", type=Path, help="a picture to talk about")
     source.add_argument("--batch", type=Path, help="a folder of pictures, or JSONL with image and question")
     parser.add_argument("--question", help="ask this alone, then end")
@@ -378,19 +288,25 @@ def main(arguments: Sequence[str] | None, load: Callable[[str], Speaker]) -> Non
     given = parser.parse_args(arguments)
     sampling = Decoding(max_new_tokens=given.tokens, seed=given.seed)
     decoding = greedy(given.tokens) if given.greedy else sampling
+    if not given.image and not given.batch:
+        parser.exit(1, f"No picture is named: {USAGE}\n")
     try:
+        shown = picture(given.image) if given.image else None  # before the model, whose loading takes a while
         speaker = load(given.profile)
-        if given.batch:
+        if shown is None:
             count = answer_all(speaker, given.batch, given.out, given.question or QUESTION, decoding)
             print(f"{count} answers are in {given.out}.")
-        elif given.question:
-            talk = Conversation(speaker)
-            talk.show(picture(given.image))
+            return
+        talk = Conversation(speaker)
+        talk.show(shown)
+        if given.question:
             say(talk, given.question, decoding)
         else:
-            terminal(speaker, given.image, decoding)
+            terminal(talk, decoding)
     except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f"{error}\n")
+    except (EOFError, KeyboardInterrupt):  # ctrl-d and ctrl-c end a conversation too
+        print()
 
 
 if __name__ == "__main__":

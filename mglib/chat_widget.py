@@ -8,15 +8,21 @@ from pathlib import Path
 import ipywidgets
 from PIL import Image
 
-from mglib.chat import Conversation, Speaker, picture
+from mglib.chat import Conversation, picture
 from mglib.generate import Decoding
+from mglib.speaker import Speaker
 
 NONE = "choose a picture"
 THUMBNAIL = 320  # pixels
 # The browser copies by itself: a kernel may run on another machine. Quotes are escaped in the attribute.
 COPY = (
-    '<button class="lm-Widget jupyter-widgets jupyter-button widget-button" data-text="{}" '
+    '<button class="lm-Widget jupyter-widgets jupyter-button widget-button" style="margin: 0" data-text="{}" '
     'onclick="navigator.clipboard.writeText(this.dataset.text)">Copy</button>'
+)
+# Colours are JupyterLab's, so that a dark theme works too; left and right tell who speaks.
+BUBBLE = (
+    '<div style="margin: {}; padding: 6px 12px; border-radius: 10px; line-height: 1.5; '
+    'background: var({})"><b>{}:</b> {}</div>'
 )
 
 
@@ -28,14 +34,14 @@ class ChatPanel:
         self.talk = Conversation(speaker)
         self.pictures = dict(pictures or {})
         self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
-        self.upload = ipywidgets.FileUpload(accept="image/*", description="Your own")
-        self.shown = ipywidgets.HBox()
-        self.log = ipywidgets.HTML()
-        self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"width": "480px"})
+        self.upload = ipywidgets.FileUpload(accept="image/*", multiple=True, description="Your own")
+        self.shown = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
+        self.log = ipywidgets.HTML().add_class("mglib-log")
+        self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"flex": "1 1 auto"})
         self.send = ipywidgets.Button(description="Ask", button_style="primary")
         self.clear = ipywidgets.Button(description="Clear")
         self.copy = ipywidgets.HTML()
-        self.status = ipywidgets.Label()
+        self.status = ipywidgets.HTML(layout={"flex": "1 1 0"})  # wraps, unlike a label
         self.settings = settings()
         self.pick.observe(lambda change: self.picked(change["new"]), "value")
         self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
@@ -48,15 +54,16 @@ class ChatPanel:
     def layout(self) -> ipywidgets.VBox:
         """Arrange the controls."""
         fold = ipywidgets.Accordion([ipywidgets.VBox(list(self.settings.values()))], titles=["Settings"])
+        offered = [self.pick] if self.pictures else []
         return ipywidgets.VBox(
             [
-                ipywidgets.HBox([self.pick, self.upload]),
+                ipywidgets.HBox([*offered, self.upload, self.status]),
                 self.shown,
                 self.log,
                 ipywidgets.HBox([self.question, self.send, self.clear, self.copy]),
-                self.status,
                 fold,
-            ]
+            ],
+            layout={"max_width": "860px"},
         )
 
     def picked(self, name: str) -> None:
@@ -77,7 +84,7 @@ class ChatPanel:
         try:
             image = picture(source, name=name)
         except (FileNotFoundError, ValueError) as error:
-            self.status.value = str(error)
+            self.status.value = html.escape(str(error))
             return
         self.talk.show(image)
         self.shown.children = (*self.shown.children, thumbnail(image))
@@ -108,7 +115,7 @@ class ChatPanel:
                 self.log.value = self.written() + turn(len(self.talk.pending), question, so_far)
         except ValueError as error:
             self.refresh()
-            self.status.value = str(error)
+            self.status.value = html.escape(str(error))
         else:
             self.refresh()
         finally:
@@ -156,7 +163,8 @@ def turn(pictures: int, question: str, answer: str) -> str:
     """Write one turn as HTML; what was typed and answered is text and never markup."""
     seen = "🖼 " * pictures
     text = html.escape(answer).replace("\n", "<br>")
-    return f"<p><b>You:</b> {seen}{html.escape(question)}</p><p><b>MiniGPT-4:</b> {text}</p>"
+    asked = BUBBLE.format("6px 0 6px 12%", "--jp-brand-color4", "You", seen + html.escape(question))
+    return asked + BUBBLE.format("6px 12% 6px 0", "--jp-layout-color2", "MiniGPT-4", text)
 
 
 def thumbnail(image: Image.Image) -> ipywidgets.Image:
@@ -164,4 +172,6 @@ def thumbnail(image: Image.Image) -> ipywidgets.Image:
     small, file = image.copy(), io.BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(file, "JPEG")
-    return ipywidgets.Image(value=file.getvalue(), format="jpeg", layout={"max_height": "240px"})
+    return ipywidgets.Image(
+        value=file.getvalue(), format="jpeg", layout={"max_height": "200px", "margin": "4px"}
+    )

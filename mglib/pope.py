@@ -1,7 +1,7 @@
 """POPE: does a model say yes to objects that are not there (Li et al. 2023, arXiv 2305.10355)?
 
-Each picture is asked about as many absent objects as present ones. The absent ones are drawn at random, are the
-most frequent of the data set (popular), or those that most often stand with what is there (adversarial).
+Each picture is asked about as many absent objects as present ones. The absent ones are drawn at random, are
+the most frequent of the data set (popular), or those that most often stand with what is there (adversarial).
 """
 
 from collections import Counter

@@ -3,15 +3,14 @@
 `Review` is what happens, `Reviewer` what is seen of it in JupyterLab.
 """
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ipywidgets
 
 from mglib.curate import Curation, Verdict
-from mglib.paths import read_jsonl
+from mglib.journal import Journal, in_force, read_log
+from mglib.panel import KeyPanel
 
 
 class Review:
@@ -23,9 +22,8 @@ class Review:
 
     def __init__(self, texts: Sequence[tuple[str, str]], log: Path) -> None:
         """`texts` holds pairs of picture id and text, in the order in which they are shown."""
-        self.texts, self.log = list(texts), log
-        self.entries = read_log(log)
-        self.given = standing(self.entries)
+        self.texts, self.journal = list(texts), Journal(log, key="image_id")
+        self.given = standing(self.journal.entries)
 
     @classmethod
     def of(cls, curation: Curation, log: Path) -> "Review":
@@ -61,8 +59,8 @@ class Review:
 
     def undo(self) -> None:
         """Take the last verdict back; its picture comes next again. Does nothing where there is none."""
-        if given := in_force(self.entries):
-            self._decide({"undo": given[-1]["image_id"]})
+        self.journal.undo()
+        self.given = standing(self.journal.entries)
 
     def _now(self) -> tuple[str, str]:
         if self.current is None:
@@ -70,37 +68,8 @@ class Review:
         return self.current
 
     def _decide(self, entry: dict) -> None:
-        """Put one line on the disk, then count it."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8", newline="\n") as out:
-            out.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        self.entries.append(entry)
-        self.given = standing(self.entries)
-
-
-def read_log(log: Path) -> list[dict]:
-    """Read a log's lines, none where there is no log; a torn last line is told of and cut off."""
-    if not log.exists():
-        return []
-    content = log.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        print(f"{log.name}: the last line is torn; its text is shown again.")
-        os.truncate(log, whole)
-    return read_jsonl(log)
-
-
-def in_force(entries: Sequence[dict]) -> list[dict]:
-    """Return the lines of a log that were not taken back."""
-    stack: list[dict] = []
-    for entry in entries:
-        if "undo" in entry:
-            stack.pop()
-        else:
-            stack.append(entry)
-    return stack
+        self.journal.add(entry)
+        self.given = standing(self.journal.entries)
 
 
 def standing(entries: Sequence[dict]) -> dict[str, Verdict]:
@@ -116,19 +85,17 @@ def verdicts(log: Path) -> dict[str, Verdict] | None:
     return standing(read_log(log)) or None
 
 
-class Reviewer:
+class Reviewer(KeyPanel):
     """What a person sees: picture, text, progress, and buttons that keys press too."""
+
+    leaving = "e"
 
     def __init__(self, review: Review, picture: Callable[[str], bytes]) -> None:
         """`picture` returns the bytes of a picture's JPEG file."""
+        super().__init__(len(review.texts))
         self.review, self.picture = review, picture
         self.image = ipywidgets.Image(format="jpeg", layout={"width": "320px", "height": "auto"})
-        self.text = ipywidgets.Textarea(layout={"width": "600px", "height": "240px"})
-        self.progress = ipywidgets.IntProgress(max=len(review.texts))
-        self.status = ipywidgets.Label()
-        self.keys = ipywidgets.Text(
-            placeholder="click here, then press a, e, r or u", layout={"width": "240px"}
-        )
+        self.text = ipywidgets.Textarea(layout={"flex": "1 1 auto", "height": "240px"})
         self.buttons = {
             "a": self.button("Accept (a)", "success", lambda: review.accept(self.text.value)),
             "e": ipywidgets.Button(description="Edit (e)"),
@@ -136,41 +103,9 @@ class Reviewer:
             "u": self.button("Undo (u)", "", review.undo),
         }
         self.buttons["e"].on_click(lambda _: self.text.focus())
-        self.keys.observe(self.press, "value")
-        self.box = ipywidgets.VBox(
-            [
-                ipywidgets.HBox([self.image, self.text]),
-                ipywidgets.HBox([*self.buttons.values(), self.keys]),
-                ipywidgets.HBox([self.progress, self.status]),
-            ]
-        )
+        shown = ipywidgets.HBox([self.image, self.text], layout={"align_items": "flex-start"})
+        self.box = ipywidgets.VBox([shown, *self.controls()], layout={"max_width": "960px"})
         self.refresh()
-
-    def button(self, label: str, style: str, act: Callable[[], None]) -> ipywidgets.Button:
-        """Make a button that acts and then shows the next text."""
-
-        def click(_: ipywidgets.Button) -> None:
-            try:
-                act()
-            except ValueError as error:
-                self.status.value = str(error)
-            else:
-                self.refresh()
-
-        made = ipywidgets.Button(description=label, button_style=style)
-        made.on_click(click)
-        return made
-
-    def press(self, change: dict) -> None:
-        """Press the button of a key that is typed into the key field, and empty the field again."""
-        key = change["new"][-1:].lower()
-        if not key:
-            return
-        self.keys.value = ""
-        if key in self.buttons:
-            self.buttons[key].click()
-            if key != "e":
-                self.keys.focus()
 
     def refresh(self) -> None:
         """Show the next text, or that there is none."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import openai
 import torch
@@ -27,12 +27,15 @@ PROMPT = (
 )
 
 
+Given = TypeVar("Given")
+
+
 class RewriteError(Exception):
-    """A sentence: why the rewriter does not work now, and what to do."""
+    """A sentence: why a rewriter, or whatever else is asked for text, does not work now, and what to do."""
 
 
 class UnusableError(Exception):
-    """The rewriter works, but what it made of this paragraph is no paragraph."""
+    """It works, but what it made of this paragraph is no text, or not a whole one."""
 
 
 def request(paragraph: str) -> list[dict[str, str]]:
@@ -83,7 +86,11 @@ class Endpoint:
 
     def __call__(self, paragraph: str) -> str:
         """Return the rewritten paragraph; raises RewriteError or UnusableError."""
-        asked = {"url": str(self.client.base_url), "model": self.model, "messages": request(paragraph)}
+        return self.complete(request(paragraph))
+
+    def complete(self, messages: list[dict[str, str]]) -> str:
+        """Return the answer to messages of any kind; raises RewriteError or UnusableError."""
+        asked = {"url": str(self.client.base_url), "model": self.model, "messages": messages}
         if self.temperature is not None:
             asked["temperature"] = self.temperature
         file = self.cache / f"{content_key(asked)}.json"
@@ -177,27 +184,33 @@ class Local:
 def rewrite(
     rewriter: Callable[[str], str], paragraphs: Sequence[str], *, workers: int = 1
 ) -> list[str | None]:
-    """Rewrite all paragraphs, `workers` at a time; None stands where nothing usable came back.
+    """Rewrite all paragraphs as `ask_all` asks."""
+    return ask_all(rewriter, paragraphs, what="paragraphs", workers=workers)
 
-    A paragraph whose request fails does not stop the others, so an endpoint keeps their answers; at the end
+
+def ask_all(
+    ask: Callable[[Given], str], questions: Sequence[Given], *, what: str, workers: int = 1
+) -> list[str | None]:
+    """Ask all questions, `workers` at a time; None stands where nothing usable came back.
+
+    A question whose request fails does not stop the others, so an endpoint keeps their answers; at the end
     RewriteError tells of it, and a second call asks only for what is missing.
     """
 
-    def attempt(paragraph: str) -> str | RewriteError | None:
+    def attempt(question: Given) -> str | RewriteError | None:
         try:
-            return rewriter(paragraph)
+            return ask(question)
         except UnusableError:
             return None
         except RewriteError as error:
             return error
 
     with ThreadPoolExecutor(workers) as pool:
-        bar = tqdm(pool.map(attempt, paragraphs), desc="rewriting", total=len(paragraphs), mininterval=10)
-        texts = list(bar)
+        texts = list(tqdm(pool.map(attempt, questions), desc=what, total=len(questions), mininterval=10))
     failed = [text for text in texts if isinstance(text, RewriteError)]
     if failed:
         raise RewriteError(
-            f"{len(failed)} of {len(texts)} paragraphs were not rewritten. The first: {failed[0]} What was "
+            f"{len(failed)} of {len(texts)} {what} got no answer. The first: {failed[0]} What was "
             "answered is kept: run the same command again."
         )
     return texts

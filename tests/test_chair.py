@@ -92,7 +92,9 @@ def test_no_form_of_the_lists_means_two_objects():
 def test_the_lists_point_only_to_names_that_exist():
     rows = chair.read_rows
     also = {name for row in rows(chair.EVALUATION / "nouns.csv") for name in row["also"].split("|") if name}
-    shows = {name for row in rows(chair.EVALUATION / "settings.csv") for name in row["shows"].split("|")}
+    shows = {
+        name for row in rows(chair.EVALUATION / "settings.csv") for name in row["shows"].split("|") if name
+    }
     means = {row["means"] for row in rows(chair.EVALUATION / "compounds.csv") if row["means"]}
     assert also | shows | means <= WORDS.names
     settings = {row["name"] for row in rows(chair.WORLD / "settings.csv")}

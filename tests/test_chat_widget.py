@@ -6,11 +6,12 @@ import io
 import pytest
 from PIL import Image
 
-from mglib.chat import Conversation, Speaker
+from mglib.chat import Conversation
 from mglib.chat_widget import NONE, ChatPanel, turn
 from mglib.dialogue import Turns
 from mglib.generate import Decoding, greedy
 from mglib.prompts import Template
+from mglib.speaker import Speaker
 
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
 

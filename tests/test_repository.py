@@ -92,7 +92,7 @@ def test_every_import_is_declared():
 
 
 def test_make_alone_lists_every_target_with_its_help():
-    assert {"reproduce", "test", "lab", "publish", "bench", "clean", "env", "help"} <= set(TARGETS)
+    assert {"reproduce", "test", "lab", "chat", "publish", "bench", "clean", "env", "help"} <= set(TARGETS)
     assert [target for target, text in TARGETS.items() if not text] == []
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert [
@@ -100,6 +100,26 @@ def test_make_alone_lists_every_target_with_its_help():
         for target, text in TARGETS.items()
         if not re.search(rf"make {target}\s+{re.escape(text)}", shown)
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        (["IMAGE=it's \"a dog\".png"], ["--image", "it's \"a dog\".png"]),
+        (["IMAGE=a.png", "QUESTION=What's this?", "PROFILE=smoke"],
+         ["--profile", "smoke", "--image", "a.png", "--question", "What's this?"]),
+        ([], []),
+    ],
+    ids=["quotes", "question", "nothing"],
+)  # fmt: skip
+def test_make_chat_hands_its_settings_on(tmp_path, settings, asked):
+    told = tmp_path / "bin" / "python"
+    told.parent.mkdir()
+    told.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')  # prints what it is called with, a line each
+    told.chmod(0o755)
+    command = ["make", "--old-file=env", "chat", f"python={told}", *settings]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines() == ["-m", "mglib.chat", *asked]
 
 
 notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -7,7 +7,8 @@ import pytest
 from mglib.config import WellFormed
 from mglib.curate import Verdict, curate
 from mglib.describe import Description
-from mglib.review import Review, Reviewer, read_log, verdicts
+from mglib.journal import read_log
+from mglib.review import Review, Reviewer, verdicts
 
 TEXTS = [("1", "A dog sits."), ("2", "A cat runs."), ("3", "A bus waits.")]
 

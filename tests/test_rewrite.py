@@ -4,83 +4,20 @@ import json
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
-from time import monotonic, sleep
-from urllib.request import urlopen
 
 import pytest
 import torch
+from servers import Server, completion, free_port, wait_for
 
 from mglib.language import Language
 from mglib.rewrite import PROMPT, Endpoint, Local, RewriteError, UnusableError, Usage, request, rewrite
 from mglib.weights import sources
 
 
-def completion(text, finish="stop", usage=True):
-    """Return what an OpenAI-compatible server answers."""
-    told = {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "tiny",
-        "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
-    }
-    tokens = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
-    return 200, json.dumps({**told, "usage": tokens} if usage else told)
-
-
-class Server:
-    """Answers with the paragraph in upper case, or with what `script` holds next."""
-
-    def __init__(self):
-        self.script, self.requests, self.keys, self.times = [], [], [], []
-        self.patient = True  # tells the client to come back in a millisecond
-        self.together = self.most_together = 0
-        self.gate = None  # a barrier at which requests wait for each other
-        lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    server.requests.append((self.path, given))
-                    server.keys.append(self.headers["Authorization"])
-                    server.times.append(monotonic())
-                    answer = server.script.pop(0) if server.script else None
-                    server.together += 1
-                    server.most_together = max(server.most_together, server.together)
-                if server.gate:
-                    server.gate.wait(10)
-                paragraph = given["messages"][-1]["content"].split("\n\n", 1)[1]
-                with lock:
-                    server.together -= 1
-                self.answer(*(answer or completion(paragraph.upper())))
-
-            def answer(self, status, body, kind="application/json"):
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                if server.patient:
-                    self.send_header("retry-after-ms", "1")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-
 @pytest.fixture
 def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with Server(lambda asked: asked.split("\n\n", 1)[1].upper()) as server:  # the paragraph in upper case
+        yield server
 
 
 @pytest.fixture
@@ -236,7 +173,7 @@ def test_several_workers_ask_at_the_same_time_and_keep_the_order(endpoint, serve
 
 def test_one_failure_stops_no_other_and_a_second_run_asks_only_for_it(endpoint, server):
     server.script = [completion("A"), (400, '{"error": {"message": "no"}}'), completion("C")]
-    with pytest.raises(RewriteError, match=r"1 of 3 paragraphs were not rewritten. The first: .*status 400"):
+    with pytest.raises(RewriteError, match=r"1 of 3 paragraphs got no answer. The first: .*status 400"):
         rewrite(endpoint(), ["a", "b", "c"])
     assert rewrite(endpoint(), ["a", "b", "c"]) == ["A", "B", "C"]
     assert len(server.requests) == 4
@@ -294,9 +231,7 @@ def transformers_server():
         reason = "`transformers serve` needs packages that nothing else does: `pip install fastapi uvicorn`"
         pytest.importorskip(package, reason=reason)
     model = str(sources.language_folder())
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     code = "from transformers.cli.transformers import main; main()"
     command = [sys.executable, "-c", code, "serve", model, "--port", str(port), "--host", "127.0.0.1"]
     with subprocess.Popen([*command, "--device", "cpu"]) as process:
@@ -305,18 +240,6 @@ def transformers_server():
             yield f"http://127.0.0.1:{port}/v1", model
         finally:
             process.terminate()
-
-
-def wait_for(url, process, seconds=120):
-    """Wait until a server answers."""
-    end = monotonic() + seconds
-    while monotonic() < end and process.poll() is None:
-        try:
-            with urlopen(url, timeout=5):
-                return
-        except OSError:
-            sleep(0.5)
-    pytest.fail(f"the server did not start: exit status {process.poll()}")
 
 
 @pytest.mark.slow

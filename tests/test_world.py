@@ -663,6 +663,34 @@ def test_annotations_have_cocos_shape(world, split):
         assert note["area"] == note["bbox"][2] * note["bbox"][3] and note["iscrowd"] == 0
 
 
+@pytest.mark.parametrize("split", [split for split in SPLITS if split not in SHARDED])
+def test_the_facts_of_references_belong_to_their_captions(world, split):
+    folder, graphs = world[0] / split, {scene.image_id: scene for scene in scenes(split, TINY)}
+    notes, texts = (
+        json.loads((folder / name).read_text(encoding="utf-8"))["annotations"]
+        for name in ("facts.json", "captions.json")
+    )
+    assert [(note["id"], note["image_id"]) for note in notes] == [
+        (one["id"], one["image_id"]) for one in texts
+    ]
+    for note, one in zip(notes, texts, strict=True):
+        scene = graphs[note["image_id"]]
+        named = {CATALOG.thing(name).category: name for name in mentions(one["caption"], CATALOG)}
+        assert note["objects"] == {category: scene.count(name) for category, name in named.items()}
+        assert all({subject, other} <= set(named) for subject, _, other in note["relations"])
+        assert note["setting"] in (None, scene.setting)
+        assert note["writing"] is None or f'"{note["writing"]}"' in one["caption"]
+
+
+def test_a_world_from_before_the_facts_is_completed(copy, world, font):
+    stats = json.loads((copy / "val" / "stats.json").read_text())
+    del stats["sha256"]["facts.json"]
+    (copy / "val" / "stats.json").write_text(json.dumps(stats))
+    (copy / "val" / "facts.json").unlink()
+    assert building.build(TINY, font=font, folder=copy, processes=1) == world[1]
+    assert (copy / "val" / "facts.json").read_bytes() == (world[0] / "val" / "facts.json").read_bytes()
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_scene_graphs_are_written_whole(world, split):
     lines = sorted(read_jsonl(world[0] / split / "scenes.jsonl"), key=lambda line: line["image_id"])

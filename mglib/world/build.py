@@ -21,6 +21,7 @@ from mglib.config import WorldConfig
 from mglib.paths import content_key, sha256, write_json
 from mglib.world import catalog as catalogs
 from mglib.world import specials
+from mglib.world.facts import write_facts
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
 from mglib.world.special_draw import render
 from mglib.world.text import SOURCES, Caption, Reference, references, web_caption
@@ -28,6 +29,7 @@ from mglib.world.texts import texts, write_texts
 
 EDITION = 5  # raise it, and the pins of the tests, with any change of the pictures or texts
 ALL = SPLITS + SPECIAL_SPLITS
+DESCRIBED = tuple(split for split in SPLITS if split not in SHARDED)  # by references whose facts are kept
 SHARD = 1_000  # samples a shard
 CHUNK = 50  # pictures a worker draws at a time
 QUALITY = 90  # of the JPEGs
@@ -153,6 +155,8 @@ def _is_whole(folder: Path, key: str) -> bool:
     stats = _read(folder / "stats.json")
     if stats is None or stats.get("key") != key:
         return False
+    if folder.name in DESCRIBED and "facts.json" not in stats["sha256"]:
+        return False  # drawn before that file was written
     for name, digest in stats["sha256"].items():
         path = folder / name
         if not path.exists() or sha256(path) != digest:
@@ -173,6 +177,9 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str, catalog: cat
     _write_instances(beside, kept, images, catalog)
     if folder.name not in SHARDED:
         _write_captions(beside, kept, images)
+    if folder.name in DESCRIBED:
+        said = [(one.scene, reference) for one in kept for reference in one.references]
+        write_facts(beside / "facts.json", said, catalog)
     if folder.name in SPLITS:
         write_texts(beside, [one.scene for one in kept], [one.texts for one in kept])
     files = sorted(path for path in beside.rglob("*") if path.is_file())

@@ -1,0 +1,346 @@
+"""The judge of the advanced abilities (table 1) that needs nobody: a checklist for each of the four tasks.
+
+It was written before any output was seen. An item is a plain predicate on an answer and on what its picture
+shows; the first names the picture's subject, so that the answer to another picture fails. It reads words: it
+cannot see whether a sentence is true beyond the things that it names, whether a joke is understood or only
+touched, or whether a poem is beautiful, and it does not know every other word for a thing.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import pandas
+
+from mglib.data.specials import Special
+from mglib.metrics import Vocabulary, faults, plural, words
+from mglib.paths import ROOT
+
+WORLD = ROOT / "data" / "world"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a checklist: what is asked, and the predicate on answer and picture that decides it."""
+
+    says: str
+    holds: Callable[[str, Special], bool]
+    of_picture: bool = True  # False: asks for the kind of text alone
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """The items of one task; a call says which of them an answer fulfils."""
+
+    kind: str  # of special pictures
+    request: str  # the paper's prompt
+    items: tuple[Item, ...]
+
+    def __call__(self, text: str, picture: Special) -> dict[str, bool]:
+        return {item.says: item.holds(text, picture) for item in self.items}
+
+
+def succeeds(held: Mapping[str, bool]) -> bool:
+    """Tell whether an answer meets the request: it names the subject, and at most one other item fails."""
+    subject, *others = held.values()
+    return subject and others.count(False) <= 1
+
+
+def scores(checklist: Checklist, texts: Sequence[str], pictures: Sequence[Special]) -> dict[str, list[float]]:
+    """Return for each picture whether its answer succeeds, and the share of items that it fulfils."""
+    held = [checklist(text, picture) for text, picture in zip(texts, pictures, strict=True)]
+    return {
+        "success": [float(succeeds(one)) for one in held],
+        "items": [sum(one.values()) / len(one) for one in held],
+    }
+
+
+def table() -> pandas.DataFrame:
+    """List every item of every checklist."""
+    lines = [
+        {
+            "task": task,
+            "request": checklist.request,
+            "the answer": item.says,
+            "judged by": "picture" if item.of_picture else "text alone",
+        }
+        for task, checklist in CHECKLISTS.items()
+        for item in checklist.items
+    ]
+    return pandas.DataFrame(lines)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the words and phrases between bars."""
+    return tuple(part.strip() for part in text.split("|"))
+
+
+def has(text: str, forms: Iterable[str]) -> bool:
+    """Tell whether a text holds one of these words or phrases, or its plural."""
+    said = f" {' '.join(words(text))} "
+    return any(f" {' '.join(words(form))} " in said for one in forms for form in (one, plural(one)))
+
+
+def count(text: str, forms: Iterable[str]) -> int:
+    """Count how many of these words or phrases a text holds."""
+    return sum(has(text, [form]) for form in forms)
+
+
+def stem(word: str) -> str:
+    """Cut the endings of a verb or noun, roughly: "running", "runs" and "run" meet."""
+    cut = re.sub(r"(?<=\w{3})(ing|ed|es|s)$", "", word)
+    return re.sub(r"(.)\1$", r"\1", cut).rstrip("e")
+
+
+def stems(text: str) -> set[str]:
+    """Return the stems of the words that carry meaning."""
+    return {stem(word) for word in words(text) if word not in SMALL}
+
+
+def takes_up(text: str, source: str, *, without: str = "") -> bool:
+    """Tell whether a text has two of the words of `source` (or its only one) that `without` lacks."""
+    wanted = stems(source) - stems(without)
+    return len(wanted & stems(text)) >= min(2, len(wanted)) > 0
+
+
+@cache
+def objects() -> Vocabulary:
+    """Read how the world's objects can be called."""
+    return Vocabulary.read(WORLD / "objects.csv")
+
+
+@cache
+def ingredients() -> Vocabulary:
+    """Read how the world's ingredients can be called."""
+    names = pandas.read_csv(WORLD / "ingredients.csv")["name"]
+    forms = {name: (name, *INGREDIENTS.get(name, ())) for name in names if name != "canned tomato"}
+    return Vocabulary({name: (*own, *map(plural, own)) for name, own in forms.items()})
+
+
+def names_objects(text: str, picture: Special) -> bool:
+    there = set(objects().mentions(", ".join(picture.names)))
+    return 2 * len(there & set(objects().mentions(text))) > len(there)
+
+
+def writing(picture: Special) -> str:
+    return f"{picture.truth['top']} {picture.truth['bottom']}"
+
+
+def ingredients_of(picture: Special) -> set[str]:
+    return set(ingredients().mentions(", ".join(picture.truth["ingredients"])))
+
+
+def names_dish(text: str, picture: Special) -> bool:
+    dish = picture.truth["dish"]
+    return has(text, (dish, *DISHES.get(dish, ())))
+
+
+def names_ingredients(text: str, picture: Special) -> bool:
+    shown = ingredients_of(picture)
+    return 2 * len(shown & set(ingredients().mentions(text))) >= len(shown)
+
+
+def invents_few_ingredients(text: str, picture: Special) -> bool:
+    named = set(ingredients().mentions(text))
+    return 0 < len(named) <= 2 * len(named & ingredients_of(picture))
+
+
+def names_product(text: str, picture: Special) -> bool:
+    return set(objects().mentions(picture.truth["product"])) <= set(objects().mentions(text))
+
+
+def names_only(text: str, picture: Special, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
+    """Tell that no wrong entry of `forms` is named; a "snowy mountain" that stands there is no snow."""
+    for prop in picture.truth["props"]:
+        text = re.sub(rf"\b{prop}", "", text, flags=re.I)
+    return not any(has(text, words) for name, words in forms.items() if name != right)
+
+
+def names_place(text: str, picture: Special) -> bool:
+    place = picture.setting
+    return has(text, PLACES[place]) and names_only(text, picture, PLACES, place)
+
+
+def names_no_other_weather(text: str, picture: Special) -> bool:
+    return names_only(text, picture, WEATHER, picture.truth["effect"])
+
+
+def names_mood_or_scenery(text: str, picture: Special) -> bool:
+    return has(text, [picture.truth["mood"], *picture.truth["props"]])
+
+
+def is_verse(text: str, _: Special) -> bool:
+    lines = [words(line) for line in text.splitlines() if words(line)]
+    return len(lines) >= 4 and max(map(len, lines)) <= 14
+
+
+def in_order(text: str, _: Special) -> bool:
+    return count(text, ORDER) >= 2 or len(re.findall(r"(?:^|\s)\d[.)]", text)) >= 2
+
+
+def says_nothing_twice(text: str, _: Special) -> bool:
+    return bool(words(text)) and "repetition" not in faults(text, on_topic=True)
+
+
+ONCE = Item("says no sentence twice and turns in no circle", says_nothing_twice, of_picture=False)
+SMALL = frozenset(
+    re.findall(
+        r"\w+",
+        "a an and are as at be been but by do does for from had has have he her his i in is it its me my no "
+        "not of off on one or our out she so some than that the their them then they this to too up us very "
+        "was we were what when which who will with you your 0 1",
+    )
+)
+# Words that answer the question why.
+REASON = listed(
+    "because | since | although | even though | instead | as if | irony | ironic | contrast | absurd | "
+    "pun | play on words | double meaning | unexpected | exaggeration"
+)
+STEPS = listed(
+    "add | bake | beat | boil | chop | combine | cook | cut | dice | fold | fry | grate | grill | heat | "
+    "knead | layer | melt | mix | pour | roast | roll | season | serve | shape | simmer | slice | "
+    "spread | sprinkle | steam | stir | toast | top | whisk | wrap"
+)
+ORDER = listed("first | then | next | after | afterwards | before | finally | until | last | second")
+PRAISE = listed(
+    "amazing | beautiful | best | better | comfortable | delicious | easy | elegant | enjoy | every day | "
+    "excellent | fine | fresh | great | high quality | ideal | love | made for | modern | new | perfect | "
+    "premium | quality | reliable | stylish | timeless | unique"
+)
+CALL = listed(
+    "buy | call | choose | come | discover | find | get | join | order | shop | take | treat | try | "
+    "visit | start | make it yours | do not miss | don t miss"
+)
+DISHES = {
+    "burger": ("hamburger", "cheeseburger"),
+    "sushi": ("nigiri", "maki"),
+    "pancakes": ("pancake",),
+    "ramen": ("noodle soup", "noodles"),
+    "sandwich": ("toast",),
+    "spaghetti": ("pasta",),
+    "omelette": ("omelet",),
+    "waffles": ("waffle",),
+    "soup": ("stew",),
+    "fried rice": ("rice dish",),
+    "rice ball": ("onigiri",),
+    "dumplings": ("dumpling",),
+    "baguette": ("french bread",),
+    "cookie": ("biscuit",),
+    "french fries": ("fries", "chips"),
+}
+INGREDIENTS = {  # other words for what is drawn
+    "chili pepper": ("chili", "chilli"),
+    "corn": ("maize",),
+    "grapes": ("grape",),
+    "herbs": ("herb", "basil", "parsley"),
+    "meat": ("beef", "pork", "chicken", "patty", "sausage", "mince"),
+    "salmon": ("fish",),
+    "shrimp": ("prawn",),
+    "tomato": ("canned tomato", "tomato sauce"),
+    "wheat": ("flour", "dough"),
+}
+PLACES = {  # where landscapes are
+    "beach": ("beach", "seaside", "seashore"),
+    "desert": ("desert", "dune"),
+    "farm": ("farm", "farmland", "barn"),
+    "forest": ("forest", "woods", "woodland"),
+    "harbour": ("harbour", "harbor", "quay", "dock"),
+    "lake": ("lake", "lakeside"),
+    "mountains": ("mountain", "summit", "mountainside"),
+    "park": ("park", "lawn"),
+    "savanna": ("savanna", "savannah", "grassland"),
+    "street": ("street", "city", "town"),
+}
+WEATHER = {  # by the effect that is painted
+    "dawn": ("dawn", "sunrise", "daybreak"),
+    "fog": ("fog", "mist", "foggy", "misty", "haze"),
+    "leaves": ("autumn", "falling leaves", "flying leaves"),
+    "moonlight": ("moon", "moonlight", "moonlit"),
+    "rain": ("rain", "raindrop", "rainy", "drizzle"),
+    "rainbow": ("rainbow",),
+    "snow": ("snow", "snowfall", "snowflake", "snowy"),
+    "storm": ("storm", "thunder", "thunderstorm", "lightning", "stormy"),
+    "sunset": ("sunset", "setting sun", "dusk"),
+}
+
+CHECKLISTS = {
+    "memes": Checklist(
+        "memes",
+        "Explain why this meme is funny.",
+        (
+            Item("names more than half of the kinds of object in it", names_objects),
+            Item(
+                "takes up the writing: two of its words that are no object",
+                lambda text, it: takes_up(text, writing(it), without=" ".join(it.names)),
+            ),
+            Item(
+                "tells the joke: two words of its explanation that are neither writing nor object",
+                lambda text, it: takes_up(
+                    text, it.truth["joke"], without=f"{writing(it)} {' '.join(it.names)}"
+                ),
+            ),
+            Item(
+                "gives a reason: because, although, instead, irony and their like",
+                lambda text, _: has(text, REASON),
+                of_picture=False,
+            ),
+            ONCE,
+        ),
+    ),
+    "recipes": Checklist(
+        "dishes",
+        "How should I make something like this?",
+        (
+            Item("names the dish", names_dish),
+            Item("names at least half of the ingredients shown", names_ingredients),
+            Item("at least half of the ingredients that it names are shown", invents_few_ingredients),
+            Item(
+                "has three different steps: cut, mix, bake and their like",
+                lambda text, _: count(text, STEPS) >= 3,
+                of_picture=False,
+            ),
+            Item("puts them in order: first, then, until, or numbers", in_order, of_picture=False),
+            ONCE,
+        ),
+    ),
+    "ads": Checklist(
+        "products",
+        "Help me draft a professional advertisement for this.",
+        (
+            Item("names the product", names_product),
+            Item("names the brand", lambda text, it: has(text, [it.truth["brand"]])),
+            Item(
+                "takes up the slogan: two of its words", lambda text, it: takes_up(text, it.truth["slogan"])
+            ),
+            Item(
+                "speaks to the reader: you, your",
+                lambda text, _: has(text, ("you", "your", "yours")),
+                of_picture=False,
+            ),
+            Item(
+                "praises with two different words: best, new, quality and their like",
+                lambda text, _: count(text, PRAISE) >= 2,
+                of_picture=False,
+            ),
+            Item(
+                "calls to act: buy, try, visit and their like",
+                lambda text, _: has(text, CALL),
+                of_picture=False,
+            ),
+            ONCE,
+        ),
+    ),
+    "poems": Checklist(
+        "landscapes",
+        "Can you craft a beautiful poem about this image?",
+        (
+            Item("names the place, and no other", names_place),
+            Item("names the weather or light", lambda text, it: has(text, WEATHER[it.truth["effect"]])),
+            Item("names no other weather or light", names_no_other_weather),
+            Item("names the mood, or something that stands there", names_mood_or_scenery),
+            Item("has four lines or more, none of over 14 words", is_verse, of_picture=False),
+            ONCE,
+        ),
+    ),
+}
