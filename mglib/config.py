@@ -132,6 +132,7 @@ class EvalConfig:
     max_new_tokens: int = 32  # of a caption
     fault_pictures: int = 100  # asked for a detailed description after stage 1
     fault_tokens: int = 80
+    short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
     failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
     failure_tokens: int = 90
 
@@ -157,6 +158,26 @@ class CurationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """The one budget at which every arm of the ablation is trained, after its own short grid of rates."""
+
+    train: TrainConfig
+    rates: tuple[float, ...]  # the same for each arm, compared on val in runs of `rate_steps`
+    rate_steps: int
+    slow: float = 0.1  # of the rate, for a Q-Former that is trained with the projection
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank updates of the language model (Hu et al. 2021), trained with the projection on questions."""
+
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """Everything that tells one run of the study from another."""
 
@@ -176,3 +197,5 @@ class Profile:
     stage2_rate_steps: int = 20
     stage2_hold_out: int = 10  # each so many-th curated text is kept back for choices
     curation: CurationConfig = field(default_factory=CurationConfig)
+    ablation: AblationConfig | None = None  # None: the arms are not trained
+    lora: LoRAConfig | None = None

@@ -19,6 +19,10 @@ def trainings(profile):
         stages["caption_lm"] = profile.pretrain.caption_lm.train
         stages["representation"] = profile.pretrain.representation
         stages["generative"] = profile.pretrain.generative
+    if profile.ablation is not None:
+        stages["ablation"] = profile.ablation.train
+    if profile.lora is not None:
+        stages["lora"] = profile.lora.train
     return stages
 
 

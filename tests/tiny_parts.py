@@ -1,0 +1,45 @@
+"""A tiny study that trains for real, in a folder of its own."""
+
+import torch
+
+from mglib import study as studies
+from mglib.config import (
+    AblationConfig,
+    LanguageConfig,
+    LoRAConfig,
+    Profile,
+    QFormerConfig,
+    TrainConfig,
+)
+from mglib.features import cached
+from mglib.study import Study
+
+SHORT = TrainConfig(
+    steps=6, batch_size=4, lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.0, max_answer=12, save_every=2
+)
+QFORMER = QFormerConfig(width=32, layers=2, heads=4, queries=3)
+
+
+def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT) -> Study:
+    """Return a study of the tests' tiny parts that keeps what it trains, with `train` steps, in `folder`."""
+    monkeypatch.setattr(studies, "CACHE", folder)
+    state = folder / "vision.safetensors"
+    state.write_bytes(b"weights")
+    profile = Profile(
+        name="tiny",
+        vision=vision_config,
+        qformer=QFORMER,
+        language=LanguageConfig(name="tiny", width=48, template="vicuna"),
+        stage1=SHORT,
+        ablation=AblationConfig(train=train, rates=(1e-3, 1e-2), rate_steps=3),
+        lora=LoRAConfig(rank=2, train=train),
+    )
+    study = Study(profile=profile, seed=0, weights="wheel")
+    # What is measured or loaded elsewhere is given here.
+    study.__dict__.update(device=torch.device("cpu"), dtype=torch.float32, vision_state=state)
+    return study
+
+
+def kept(folder, rows):
+    """Keep rows as the cache of features does."""
+    return cached(folder, lambda: iter(rows), len(rows), torch.stack, what="rows")
