@@ -13,6 +13,7 @@ from mglib.config import (
     VisionConfig,
     WorldConfig,
 )
+from mglib.full_scale import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 
 DINOV2_SMALL = VisionConfig(
     timm_name="vit_small_patch14_dinov2",
@@ -106,7 +107,9 @@ SMOKE = replace(
     evaluation=EvalConfig(batch_size=24, max_new_tokens=12, fault_pictures=8, fault_tokens=16),
 )
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI, SMOKE)}
+PROFILES: dict[str, Profile] = {
+    profile.name: profile for profile in (MINI, SMOKE, VICUNA_7B, VICUNA_13B, LLAMA2_7B)
+}
 
 
 def profile(name: str) -> Profile:

@@ -133,8 +133,9 @@ def read_positions(
 ) -> Iterator[tuple[int, WebPair | Fault]]:
     """Yield an epoch's samples with their positions, from position `first` on, pictures not decoded.
 
-    The order hangs on the seed, the source's name and the epoch alone, not on where the shards lie. Shards before `first` are not opened.
-    What is no sample (a link in a tar) has the position of the sample before it.
+    The order hangs on the seed, the source's name and the epoch alone, not on where the shards lie. Shards
+    before `first` are not opened. What is no sample (a link in a tar) has the position of the
+    sample before it.
     """
     order = list(range(len(source.shards)))
     Random(f"{seed}/{source.name}/{epoch}").shuffle(order)
