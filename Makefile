@@ -4,6 +4,9 @@ SEED ?=
 WEIGHTS ?=
 NOTEBOOKS ?=
 FORCE ?=
+STAGE ?=
+GPUS ?=
+ACCUMULATE ?=
 
 # Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
 ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)
@@ -11,7 +14,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab bench publish clean
+.PHONY: help env reproduce test lab plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -31,6 +34,13 @@ test: env  ## check the style and run the tests
 
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab
+
+plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
+	@$(python) -m mglib.plan $(if $(PROFILE),--profile $(PROFILE))
+
+train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2]
+	@$(python) -m mglib.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE))
 
 bench: env  ## measure the speed of training and generation
 	@$(python) -m mglib.bench $(if $(PROFILE),--profile $(PROFILE))

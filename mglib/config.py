@@ -174,6 +174,7 @@ class ReleaseConfig:
     projection: str  # the official result of both stages: only the shortcut needs it
     web: tuple[WebConfig, ...]
     alignment: str = "cc_sbu_align"
+    readers: int = 4  # processes that read shards, for each source and GPU; the official number
 
 
 @dataclass(frozen=True, kw_only=True)
