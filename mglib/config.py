@@ -164,13 +164,24 @@ class WebConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LlamaShape:
+    """What `transformers.LlamaConfig` must say of a language model; all else is its default."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    vocab_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseConfig:
     """Published files that a profile is made from, below `mglib.paths.DOWNLOADS`."""
 
     vision: str
     qformer: str | None  # None: the variant without a Q-Former
     language: str  # a transformers folder
-    language_config: dict[str, int]  # of LlamaConfig: what it must be, and what a plan is made with
+    llama: LlamaShape
     projection: str  # the official result of both stages: only the shortcut needs it
     web: tuple[WebConfig, ...]
     alignment: str = "cc_sbu_align"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from mglib.config import (
     ConcatConfig,
     LanguageConfig,
+    LlamaShape,
     Profile,
     QFormerConfig,
     ReleaseConfig,
@@ -53,34 +54,35 @@ WEB = (
     WebConfig(name="cc_sbu", shards="cc_sbu/{00000..01255}.tar", weight=14),
 )
 
-# What `transformers.LlamaConfig` must say of each language model; all else is its default.
-LLAMA_7B = {
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-}
-LLAMA_13B = {
-    "hidden_size": 5120,
-    "intermediate_size": 13824,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 40,
-}
+LLAMA_7B = LlamaShape(
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    vocab_size=32000,
+)
+LLAMA_13B = LlamaShape(
+    hidden_size=5120,
+    intermediate_size=13824,
+    num_hidden_layers=40,
+    num_attention_heads=40,
+    vocab_size=32000,
+)
 
 
-def vicuna(name: str, language: str, llama: dict[str, int], projection: str) -> Profile:
+def vicuna(name: str, language: str, llama: LlamaShape, projection: str) -> Profile:
     """Return the paper's model on one size of Vicuna v0, whose vocabulary has one token more than LLaMA's."""
     return Profile(
         name=name,
         vision=EVA_GIANT,
         qformer=QFormerConfig(),
-        language=LanguageConfig(name=language, width=llama["hidden_size"], template="vicuna"),
+        language=LanguageConfig(name=language, width=llama.hidden_size, template="vicuna"),
         stage1=STAGE1,
         release=ReleaseConfig(
             vision="weights/eva_vit_g.pth",
             qformer="weights/blip2_pretrained_flant5xxl.pth",
             language=f"weights/{language}",
-            language_config={**llama, "vocab_size": 32001},
+            llama=replace(llama, vocab_size=32001),
             projection=f"weights/{projection}",
             web=WEB,
         ),
@@ -95,13 +97,13 @@ LLAMA2_7B = Profile(
     name="llama2-7b",
     vision=EVA_GIANT,
     qformer=ConcatConfig(tokens=EVA_GIANT.tokens, vision_width=EVA_GIANT.width),
-    language=LanguageConfig(name="llama-2-7b-chat", width=LLAMA_7B["hidden_size"], template="llama2"),
+    language=LanguageConfig(name="llama-2-7b-chat", width=LLAMA_7B.hidden_size, template="llama2"),
     stage1=STAGE1,
     release=ReleaseConfig(
         vision="weights/eva_vit_g.pth",
         qformer=None,
         language="weights/llama-2-7b-chat",
-        language_config={**LLAMA_7B, "vocab_size": 32000},
+        llama=LLAMA_7B,
         projection="weights/pretrained_minigpt4_llama2_7b.pth",
         web=WEB,
     ),

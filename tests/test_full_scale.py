@@ -47,8 +47,8 @@ def test_the_llama_2_variant_joins_four_tokens():
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_the_language_model_is_as_wide_as_the_projection(profile, width, vocabulary, trained):
-    assert profile.language.width == profile.release.language_config["hidden_size"] == width
-    assert profile.release.language_config["vocab_size"] == vocabulary
+    assert profile.language.width == profile.release.llama.hidden_size == width
+    assert profile.release.llama.vocab_size == vocabulary
     assert profile.qformer.width * width + width == trained
 
 

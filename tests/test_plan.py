@@ -1,7 +1,7 @@
 """The dry run: what it counts is what the formulas say, and each missing file is named."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -33,10 +33,8 @@ def test_the_papers_model_has_the_papers_parameters(profile, trained):
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained
     assert plan.parameters(model.projection) == trained
     # Two matrices with a row for each of the 32,001 tokens, and the blocks and norms between them.
-    D, hidden, layers = (
-        profile.release.language_config[name]
-        for name in ("hidden_size", "intermediate_size", "num_hidden_layers")
-    )
+    llama = profile.release.llama
+    D, hidden, layers = llama.hidden_size, llama.intermediate_size, llama.num_hidden_layers
     blocks = layers * (4 * D * D + 3 * D * hidden + 2 * D) + D
     assert plan.parameters(model.language) == 2 * 32_001 * D + blocks
 
@@ -47,7 +45,7 @@ def test_flops_are_two_a_weight_and_token_forward_and_as_many_backward(tiny):
     tokens, D, layers, heads = 20 + 3, 48, 2, 1  # heads cancel out of the products of attention
     blocks = layers * (4 * D * D + 3 * D * 96)
     attention = layers * heads * 2 * 2 * tokens * tokens * D
-    forward = 2 * blocks * tokens + attention + 2 * 8 * D * tiny.release.language_config["vocab_size"]
+    forward = 2 * blocks * tokens + attention + 2 * 8 * D * tiny.release.llama.vocab_size
     project = 3 * 2 * 32 * D  # forward; backward needs the weight's gradient and no other
     # Backward through frozen weights costs what forward does; attention's recomputes its scores: 2.5 of it.
     assert cost.read == pytest.approx(2 * forward + 1.5 * attention + 2 * project, rel=0.03)
@@ -140,7 +138,9 @@ def test_an_empty_folder_lacks_everything(tiny, tmp_path):
 
 def test_what_is_something_else_is_named(tiny, downloads):
     (downloads / tiny.release.vision).write_text("version https://git-lfs.github.com/spec/v1\n")
-    (downloads / tiny.release.language / "config.json").write_text(json.dumps({**LLAMA, "vocab_size": 5}))
+    (downloads / tiny.release.language / "config.json").write_text(
+        json.dumps({**asdict(LLAMA), "vocab_size": 5})
+    )
     (downloads / "laion" / "00001.tar").unlink()
     faults = plan.missing(tiny, downloads)
     assert len(faults) == 3

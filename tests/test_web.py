@@ -10,6 +10,7 @@ from tiny_release import CONCAT, tiny_profile, write_release
 from mglib import evaluate, prompts, web
 from mglib import study as studies
 from mglib.generate import greedy
+from mglib.model import MiniGPT4
 from mglib.study import Study
 from mglib.train import kept
 from mglib.weights import official, saved
@@ -79,7 +80,7 @@ def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
     official.load_projection(model.projection, place, trained_with="tiny-vicuna", language="tiny-vicuna")
     form = prompts.VICUNA
     saved.save_pretrained(model, tmp_path / "saved", language="tiny-vicuna", template=form)
-    again = saved.from_pretrained(
+    again = MiniGPT4.from_pretrained(
         tmp_path / "saved",
         vision=model.vision,
         qformer=model.qformer,

@@ -8,12 +8,22 @@ import torch
 from data_files import COLOURS, jpeg, write_shard
 from tiny_official import LAYERS, QUERIES, QUERY_WIDTH, VISION, blip2_flant5, eva_vit_g, minigpt4
 
-from mglib.config import ConcatConfig, LanguageConfig, Profile, QFormerConfig, ReleaseConfig, WebConfig
+from mglib.config import (
+    ConcatConfig,
+    LanguageConfig,
+    LlamaShape,
+    Profile,
+    QFormerConfig,
+    ReleaseConfig,
+    WebConfig,
+)
 from mglib.full_scale import STAGE1
 
 QFORMER = QFormerConfig(width=QUERY_WIDTH, layers=LAYERS, heads=4, queries=QUERIES)
 CONCAT = ConcatConfig(tokens=VISION.tokens, vision_width=VISION.width)
-LLAMA = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = LlamaShape(
+    hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=300
+)
 
 
 def tiny_profile(vocabulary: int) -> Profile:
@@ -32,7 +42,7 @@ def tiny_profile(vocabulary: int) -> Profile:
             vision="weights/eva_vit_g.pth",
             qformer="weights/blip2_pretrained_flant5xxl.pth",
             language="weights/tiny-vicuna",
-            language_config={**LLAMA, "vocab_size": vocabulary},
+            llama=replace(LLAMA, vocab_size=vocabulary),
             projection="weights/prerained_minigpt4_7b.pth",
             web=web,
             readers=0,
