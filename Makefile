@@ -6,6 +6,9 @@ NOTEBOOKS ?=
 FORCE ?=
 IMAGE ?=
 QUESTION ?=
+STAGE ?=
+GPUS ?=
+ACCUMULATE ?=
 
 # Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
 ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)
@@ -13,7 +16,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab chat bench publish clean
+.PHONY: help env reproduce test lab chat plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +40,13 @@ lab: env  ## open JupyterLab with the environment's kernel
 chat: env  ## talk about a picture: IMAGE=... [QUESTION=...]
 	@$(python) -m mglib.chat $(if $(PROFILE),--profile $(PROFILE)) \
 	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
+
+plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
+	@$(python) -m mglib.plan $(if $(PROFILE),--profile $(PROFILE))
+
+train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2]
+	@$(python) -m mglib.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE))
 
 bench: env  ## measure the speed of training and generation
 	@$(python) -m mglib.bench $(if $(PROFILE),--profile $(PROFILE))

@@ -160,7 +160,7 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         code_key("ablations"),
         study.profile.ablation.slow,
         sha256(parts.state),
-        parts.language.model.config.to_dict(),
+        parts.language.settings(),
         parts.split.key(),
         content_key(parts.split.captions),
     )

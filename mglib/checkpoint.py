@@ -67,9 +67,17 @@ def in_order(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, n
 
 
 def save_state(
-    path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], *, step: int
+    path: Path,
+    module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    step: int,
+    places: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write everything that a training needs to go on after `step` steps as if it had never stopped."""
+    """Write everything that a training needs to go on after `step` steps as if it had never stopped.
+
+    `places` says where each process's stream of data stands; there are none where the step alone says it.
+    """
     state = {f"model.{name}": parameter for name, parameter in trainable(module).items()}
     for optimizer in optimizers:
         names = list(in_order(module, optimizer))
@@ -78,11 +86,13 @@ def save_state(
                 f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in values.items()
             }
     state["generator"] = torch.get_rng_state()
-    save_weights(path, state, {"step": step})
+    save_weights(path, state, {"step": step, **({"places": list(places)} if places else {})})
 
 
-def load_state(path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Put a stored training state back; returns the number of steps that were done."""
+def load_state(
+    path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Put a stored training state back; returns the number of steps that were done and the `places`."""
     state, about = load_weights(path)
     own = trainable(module)
     stored = {name: state.get(f"model.{name}") for name in own}
@@ -100,7 +110,7 @@ def load_state(path: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
         }
         optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(state["generator"])
-    return about["step"]
+    return about["step"], about.get("places", [])
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -74,6 +74,25 @@ class QFormerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConcatConfig:
+    """What stands in the Q-Former's place in the LLaMA-2 variant: neighbouring vision tokens, joined."""
+
+    tokens: int  # N of the encoder, CLS among them
+    vision_width: int  # D_v
+    neighbours: int = 4
+
+    @property
+    def queries(self) -> int:
+        """Q: the CLS token is dropped."""
+        return (self.tokens - 1) // self.neighbours
+
+    @property
+    def width(self) -> int:
+        """D_q."""
+        return self.neighbours * self.vision_width
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
     """The frozen language model: where it comes from and how it is talked to."""
 
@@ -87,7 +106,7 @@ class TrainConfig:
     """One training run: the official optimizer and schedule with this run's numbers."""
 
     steps: int
-    batch_size: int
+    batch_size: int  # of one step, over all processes and parts
     lr: float
     min_lr: float
     warmup_lr: float = 1e-6
@@ -96,6 +115,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float | None = None  # largest gradient norm; the paper does not clip
     muon: bool = False  # the weights of linear layers take Muon's steps, the rest AdamW's
+    accumulate: int = 1  # parts into which each process cuts its share of a batch: less memory, same step
     max_answer: int = 32  # tokens, end symbol included
     save_every: int = 100
     keep: tuple[float, ...] = (1.0,)  # fractions of the run at which the trained weights are kept
@@ -178,12 +198,46 @@ class LoRAConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WebConfig:
+    """Shards of one source of web pairs, below `mglib.paths.DOWNLOADS`, and its weight in the mixture."""
+
+    name: str
+    shards: str  # webdataset's notation: laion/{00000..00009}.tar
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaShape:
+    """What `transformers.LlamaConfig` must say of a language model; all else is its default."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    vocab_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """Published files that a profile is made from, below `mglib.paths.DOWNLOADS`."""
+
+    vision: str
+    qformer: str | None  # None: the variant without a Q-Former
+    language: str  # a transformers folder
+    llama: LlamaShape
+    projection: str  # the official result of both stages: only the shortcut needs it
+    web: tuple[WebConfig, ...]
+    alignment: str = "cc_sbu_align"
+    readers: int = 4  # processes that read shards, for each source and GPU; the official number
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """Everything that tells one run of the study from another."""
 
     name: str
     vision: VisionConfig
-    qformer: QFormerConfig
+    qformer: QFormerConfig | ConcatConfig
     language: LanguageConfig
     world: WorldConfig | None = None  # None: the data sets of the paper
     pretrain: PretrainConfig | None = None  # None: the Q-Former comes from the BLIP-2 release
@@ -199,3 +253,4 @@ class Profile:
     curation: CurationConfig = field(default_factory=CurationConfig)
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None
+    release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`

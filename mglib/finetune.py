@@ -65,7 +65,7 @@ def stage2(
         digest(queries),
         content_key(list(texts)),
         content_key([asdict(form), list(questions)]),
-        start.language.model.config.to_dict(),
+        start.language.settings(),
     )
     freeze(model, trained.state)
     return model, trained

@@ -1,6 +1,7 @@
 """The frozen language model: embeddings in, hidden states out, logits only where they are asked for."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ class Language(nn.Module):
     def width(self) -> int:
         """D_l."""
         return self.model.get_input_embeddings().weight.shape[1]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the model's configuration without the folder that it was read from."""
+        return {name: value for name, value in self.model.config.to_dict().items() if name != "_name_or_path"}
 
     def train(self, mode: bool = True) -> "Language":
         """Stay in evaluation mode: a frozen model has no other."""

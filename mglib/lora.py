@@ -123,7 +123,7 @@ def learn(
         sha256(state),
         content_key(list(asked)),
         content_key([asdict(form), prompt]),
-        start.language.model.config.to_dict(),
+        start.language.settings(),
     )
     freeze(model, trained.state)
     return model, trained

@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "data" / "cache"
+DOWNLOADS = ROOT / "downloads"  # the paper's weights and data; may be a link to a larger disk
 RUNS = ROOT / "runs"
 RESULTS = ROOT / "results"
 

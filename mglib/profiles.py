@@ -17,6 +17,7 @@ from mglib.config import (
     WellFormed,
     WorldConfig,
 )
+from mglib.full_scale import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 
 DINOV2_SMALL = VisionConfig(
     timm_name="vit_small_patch14_dinov2",
@@ -167,7 +168,9 @@ SMOKE = replace(
     lora=replace(MINI.lora, train=briefly(MINI.lora.train, 4, batch_size=8)),
 )
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (MINI, SMOKE)}
+PROFILES: dict[str, Profile] = {
+    profile.name: profile for profile in (MINI, SMOKE, VICUNA_7B, VICUNA_13B, LLAMA2_7B)
+}
 
 
 def profile(name: str) -> Profile:

@@ -33,6 +33,8 @@ class Template:
 CAPTION = Template(name="caption", bos=True, turn="{}", end="\n")
 # The paper's conversation template. In training there is a space before ###Assistant.
 VICUNA = Template(name="vicuna", bos=True, turn="###Human: {} ###Assistant: ", end="###")
+# The variant with LLaMA-2-chat (official `minigpt4_llama2.yaml`).
+LLAMA2 = Template(name="llama2", bos=True, turn="[INST] {} [/INST] ", end="</s>")
 
 
 def chat(tokenizer: PreTrainedTokenizerBase) -> Template:
@@ -51,7 +53,7 @@ def template(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
     """Return the template that a profile asks for by name."""
     if name == "chat":
         return chat(tokenizer)
-    known = {CAPTION.name: CAPTION, VICUNA.name: VICUNA}
+    known = {form.name: form for form in (CAPTION, VICUNA, LLAMA2)}
     if name not in known:
         raise ValueError(f"Unknown prompt template {name!r}: choose one of {', '.join([*known, 'chat'])}.")
     return known[name]

@@ -5,7 +5,7 @@ A training that was already done with the same settings and data is loaded, one 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ from mglib.pretrain import (
 )
 from mglib.qformer import QFormer
 from mglib.study import Study, freeze
-from mglib.train import fit, kept
+from mglib.train import Stream, fit, kept
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,20 @@ class Trained:
 def train(
     study: Study,
     module: nn.Module,
-    dataset: Dataset,
-    collate: Callable,
+    data: Dataset | Stream,
+    collate: Callable | None,
     config: TrainConfig,
     what: str,
     *depends: object,
 ) -> Trained:
-    """Run `fit` in a folder named by the settings and by whatever else the result `depends` on."""
-    folder = study.folder(what, config, *depends)
+    """Run `fit` in a folder named by the settings and by whatever else the result `depends` on.
+
+    In how many parts or processes a step is done does not change the result, and so not the folder either.
+    """
+    folder = study.folder(what, replace(config, accumulate=1), *depends)
     log = fit(
         module.to(study.device),
-        dataset,
+        data,
         collate,
         config,
         folder,
@@ -222,7 +225,7 @@ def stage1(
         config,
         "stage1",
         sha256(state),
-        language.model.config.to_dict(),
+        language.settings(),
         split.key(),
         content_key(split.captions),
     )

@@ -9,14 +9,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mglib import checkpoint, device, features
-from mglib.config import Profile
+from mglib.concat import Concat
+from mglib.config import ConcatConfig, Profile
 from mglib.data.splits import Split, annotated_split, web_split
 from mglib.language import Language
-from mglib.paths import CACHE, code_key, content_key, sha256
+from mglib.paths import CACHE, DOWNLOADS, code_key, content_key, sha256
 from mglib.profiles import profile
 from mglib.qformer import QFormer
 from mglib.vision import Vision, preprocess
 from mglib.weights import sources
+from mglib.weights.official import load_qformer, load_vision
+from mglib.weights.vicuna import load_language
 
 # What a training's result depends on besides its settings and its data.
 TRAINING = (
@@ -27,6 +30,7 @@ TRAINING = (
     "model",
     "prompts",
     "qformer",
+    "concat",
     "language",
     "data.splits",
 )
@@ -62,7 +66,12 @@ class Study:
 
     @property
     def world(self) -> Path:
-        """The folder of the small world; named by its settings."""
+        """The folder of the small world, named by its settings; raises ValueError where there is none."""
+        if self.profile.world is None:
+            raise ValueError(
+                f"The profile {self.profile.name} has real data and no small world: `python -m mglib.plan "
+                f"--profile {self.profile.name}` says what it needs, `make train` runs its stage 1."
+            )
         return CACHE / f"world-{content_key(asdict(self.profile.world))}"
 
     def folder(self, what: str, *depends: object) -> Path:
@@ -80,31 +89,51 @@ class Study:
 
     @cached_property
     def vision_state(self) -> Path:
+        """The file that the image encoder is filled from."""
+        if self.profile.release is not None:
+            return DOWNLOADS / self.profile.release.vision
         return sources.vision_state(self.weights)
 
     def vision(self) -> Vision:
         """Load the frozen image encoder."""
         attention = device.attention(self.device)
-        vision = Vision.load(self.profile.vision, self.vision_state, attention=attention)
+        if self.profile.release is None:
+            vision = Vision.load(self.profile.vision, self.vision_state, attention=attention)
+        else:
+            vision = Vision(config=self.profile.vision, attention=attention)
+            load_vision(vision, self.vision_state)
         return vision.to(self.device, self.dtype)
 
     def language(self) -> Language:
         """Load the frozen language model."""
+        if self.profile.release is not None:
+            folder, precision = DOWNLOADS / self.profile.release.language, "bf16" if self.bf16 else "fp32"
+            language = load_language(folder, precision=precision, attention=device.attention(self.device))
+            return language.to(self.device)
         folder = sources.language_folder(self.weights)
         return Language.load(folder, dtype=self.dtype, attention=device.attention(self.device)).to(
             self.device
         )
 
-    def qformer(self, *, text_branch: bool = False) -> QFormer:
-        """Build a Q-Former with weights drawn from the seed; only BLIP-2's pretraining needs its text
-        branch.
+    def qformer(self, *, text_branch: bool = False) -> QFormer | Concat:
+        """Build a Q-Former with weights drawn from the seed, or what stands in its place; only BLIP-2's
+        pretraining needs its text branch.
         """
+        if isinstance(self.profile.qformer, ConcatConfig):
+            return Concat(config=self.profile.qformer)
         config = self.profile.qformer if text_branch else self.profile.qformer.without_text()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             return QFormer(
                 config=config, vision_width=self.profile.vision.width, attention=device.attention(self.device)
             )
+
+    def released_qformer(self) -> QFormer | Concat:
+        """Return the frozen Q-Former of the BLIP-2 release, or what stands in its place."""
+        qformer = self.qformer()
+        if self.profile.release.qformer is not None:
+            load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
+        return qformer.to(self.device).eval().requires_grad_(False)
 
     def tokens(self, split: Split, vision: Vision) -> features.Features:
         """Return the vision tokens of a split, (len, N, D_v), from the cache or computed into it."""

@@ -115,7 +115,7 @@ def test_a_training_state_comes_back_whole(tmp_path):
         expected = torch.rand(4)
         torch.manual_seed(6)
         fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
-        assert checkpoint.load_state(tmp_path / "latest", again, [fresh]) == 3
+        assert checkpoint.load_state(tmp_path / "latest", again, [fresh]) == (3, [])
         assert torch.equal(torch.rand(4), expected)
     assert all(torch.equal(p, q) for p, q in zip(module.parameters(), again.parameters(), strict=True))
     for index, values in optimizer.state_dict()["state"].items():

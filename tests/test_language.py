@@ -45,3 +45,13 @@ def test_a_stored_folder_comes_back_in_the_asked_precision(llama, tokenizer, tmp
     assert again.tokenizer("a red bus")["input_ids"] == ids[0].tolist()
     half = Language.load(tmp_path, dtype=torch.bfloat16, attention="eager")
     assert half.model.dtype == torch.bfloat16
+
+
+def test_its_settings_do_not_tell_where_it_lies(llama, tokenizer, tmp_path):
+    stored = Language(model=llama(), tokenizer=tokenizer)
+    read = []
+    for name in ("here", "there"):
+        stored.model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        read.append(Language.load(tmp_path / name, dtype=torch.float32, attention="eager").settings())
+    assert read[0] == read[1] and read[0]["hidden_size"] == 48

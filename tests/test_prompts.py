@@ -160,7 +160,7 @@ def test_the_picture_stands_between_the_papers_markers():
 
 def test_an_unknown_template_is_met_by_the_known_ones(tokenizer):
     with pytest.raises(
-        ValueError, match="Unknown prompt template 'vicunia': choose one of caption, vicuna, chat"
+        ValueError, match="Unknown prompt template 'vicunia': choose one of caption, vicuna, llama2, chat"
     ):
         template("vicunia", tokenizer)
 

@@ -60,7 +60,7 @@ def read_pth(path: Path, *, mapped: bool = False) -> Any:
 
     Raises ValueError with the next step when the file is something else, is cut off, or wants to run code.
     """
-    if problem := _not_weights(path):
+    if problem := not_weights(path):
         raise ValueError(f"{path} {problem}")
     try:
         return torch.load(
@@ -79,7 +79,8 @@ def read_pth(path: Path, *, mapped: bool = False) -> Any:
         ) from error
 
 
-def _not_weights(path: Path) -> str | None:
+def not_weights(path: Path) -> str | None:
+    """Say what a file is instead of weights, as far as its first bytes tell."""
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):
@@ -137,7 +138,7 @@ class Shards:
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Open a safetensors file; raises ValueError with the next step when it is not one."""
-    if problem := _not_weights(path):
+    if problem := not_weights(path):
         raise ValueError(f"{path} {problem}")
     try:
         file = safe_open(path, framework="pt")

