@@ -20,7 +20,7 @@ from mglib.report import Number, Settings, markdown, numbers, readable
 from mglib.runs import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
 
 LARGEST = 1_000_000  # bytes of a published notebook
-QUALITY = 55  # of the JPEGs in one
+QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -34,9 +34,10 @@ def without_progress(text: str) -> str:
 
 
 def lighter(picture: str) -> str:
-    """Return a base64 JPEG at the quality of published notebooks; results/ holds the better pictures."""
+    """Return a base64 JPEG in the size and quality of published notebooks; results/ holds the better ones."""
     small = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        image.thumbnail((WIDEST, image.height))
         image.save(small, format="jpeg", quality=QUALITY, optimize=True)
     return base64.b64encode(small.getvalue()).decode()
 
