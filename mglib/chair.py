@@ -73,6 +73,14 @@ def coco_vocabulary() -> Vocabulary:
 
 
 @lru_cache
+def photo_vocabulary() -> Vocabulary:
+    """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
+    paths = [WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv", EVALUATION / "coco.csv"]
+    known = [row["coco"] for path in (paths[0], paths[-1]) for row in read_rows(path) if row["coco"]]
+    return Vocabulary.read(*paths).only(known)
+
+
+@lru_cache
 def more_general() -> dict[str, frozenset[str]]:
     """Return the further names that are true of an object: a hut is a house and a building."""
     direct = {

@@ -218,6 +218,16 @@ class LlamaShape:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CocoConfig:
+    """Pictures with captions and objects, below `mglib.paths.DOWNLOADS`: COCO's val2017."""
+
+    images: str = "coco/val2017"
+    captions: str = "coco/annotations/captions_val2017.json"
+    instances: str = "coco/annotations/instances_val2017.json"
+    val: int = 200  # the first by id are for choices; all others are the test split
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseConfig:
     """Published files that a profile is made from, below `mglib.paths.DOWNLOADS`."""
 
@@ -225,10 +235,13 @@ class ReleaseConfig:
     qformer: str | None  # None: the variant without a Q-Former
     language: str  # a transformers folder
     llama: LlamaShape
-    projection: str  # the official result of both stages: only the shortcut needs it
+    projection: str | None  # the authors' result of stage 1 alone, for the shortcut; None: not published
     web: tuple[WebConfig, ...]
     alignment: str = "cc_sbu_align"
     readers: int = 4  # processes that read shards, for each source and GPU; the official number
+    coco: CocoConfig = field(default_factory=CocoConfig)
+    pool: str = "cc_sbu/{00000..00001}.tar"  # shards whose first good pictures are curated
+    pool_pictures: int = 5_000  # the paper's number
 
 
 @dataclass(frozen=True, kw_only=True)

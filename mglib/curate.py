@@ -6,7 +6,7 @@ nor the quantities of the evaluation are used, so that what is kept is not chose
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +16,6 @@ from typing import Any
 import numpy
 
 from mglib.config import WellFormed
-from mglib.data import shards
-from mglib.data.quarantine import strict
 from mglib.describe import Description
 from mglib.paths import content_key, write_json
 from mglib.repair import CLOSED, plain, sentences
@@ -287,9 +285,3 @@ def write_pictures(
             f"{len(missing)} kept pictures are not among those given, the first is {missing[0]}."
         )
     return hashes
-
-
-def pool_pictures(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    """Yield each picture of webdataset shards as its key and the bytes of its file, in order."""
-    for pair in strict(shards.read_shards(files)):
-        yield pair.key, pair.picture

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mglib.curate import Curation, curate, pool_pictures, write
-from mglib.data.shards import shards
+from mglib.curate import Curation, curate, write
 from mglib.describe import CONTINUE, QUESTION, Description, describe
 from mglib.dialogue import turns
 from mglib.generate import Decoding
@@ -58,7 +57,7 @@ def curated(
 
 def pool(study: Study) -> Iterator[tuple[str, bytes]]:
     """Yield the id and the bytes of each picture of the pool."""
-    return pool_pictures(shards(study.world / "pool"))
+    return ((pair.key, pair.picture) for pair in study.pool())
 
 
 def descriptions(study: Study, model: MiniGPT4, state: Path, queries: Sequence[Tensor]) -> list[Description]:

@@ -38,14 +38,21 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is in a picture: objects by name, and words for its setting, props, weather or hour."""
+    """What is in a picture: objects by name, and words for its setting, props, weather or hour.
+
+    Scenery is None where only objects are annotated: whether a text keeps to the picture is then unknown.
+    """
 
     objects: frozenset[str]
-    scenery: frozenset[str] = frozenset()
+    scenery: frozenset[str] | None = frozenset()
 
 
-def truths(split: Split, scenes: Path) -> list[Truth]:
-    """Join a split's objects with setting and props of its scene graphs (JSON lines in the same order)."""
+def truths(split: Split, scenes: Path | None) -> list[Truth]:
+    """Join a split's objects with setting and props of its scene graphs (JSON lines in the same order), where
+    it has some.
+    """
+    if scenes is None:
+        return [Truth(objects, None) for objects in split.objects]
     with (FOLDER / "scenery.csv").open(encoding="utf-8", newline="") as file:
         forms = {row["name"]: row["forms"].split("|") for row in csv.DictReader(file)}
     found = []
@@ -67,11 +74,13 @@ class Detector:
 
         empty: no words.
         repetition: the share of runs of words that came before reaches `said_again`.
-        off-topic: nothing named is in the picture; or, of a description, too small a share of it.
+        off-topic: nothing named is in the picture; or, of a description, too small a share of it. Not judged
+        where the scenery is unknown.
         fragment: a description that the model broke off, or of which not one sentence was over when the limit
         came. A caption needs no full stop, nor do the lines of a poem.
         """
-        count, right = len(words(text)), self.share_right(text, truth)
+        count, known = len(words(text)), truth.scenery is not None
+        right = self.share_right(text, truth) if known else 1.0
         if not count:
             return {"empty"}
         limits = self.limits

@@ -90,8 +90,8 @@ def vicuna(name: str, language: str, llama: LlamaShape, projection: str) -> Prof
     )
 
 
-VICUNA_7B = vicuna("vicuna-7b", "vicuna-7b-v0", LLAMA_7B, "prerained_minigpt4_7b.pth")
-VICUNA_13B = vicuna("vicuna-13b", "vicuna-13b-v0", LLAMA_13B, "pretrained_minigpt4.pth")
+VICUNA_7B = vicuna("vicuna-7b", "vicuna-7b-v0", LLAMA_7B, "minigpt4_stage1_7b.pth")
+VICUNA_13B = vicuna("vicuna-13b", "vicuna-13b-v0", LLAMA_13B, "minigpt4_stage1_13b.pth")
 
 # The official LLaMA-2 variant has no Q-Former.
 LLAMA2_7B = Profile(
@@ -106,7 +106,7 @@ LLAMA2_7B = Profile(
         qformer=None,
         language="weights/llama-2-7b-chat",
         llama=LLAMA_7B,
-        projection="weights/pretrained_minigpt4_llama2_7b.pth",
+        projection=None,  # of this variant only the result of both stages was published
         web=WEB,
     ),
 )

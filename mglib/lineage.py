@@ -9,18 +9,22 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mglib import evaluate, finetune, prompts, stages
+from mglib import evaluate, finetune, prompts, stages, web
+from mglib.chair import photo_vocabulary
 from mglib.curate import Curation
 from mglib.curation import curated
 from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.narratives import read_narratives
 from mglib.data.quarantine import strict
 from mglib.data.records import read_json
+from mglib.data.released import ALIGNMENT
 from mglib.data.splits import Split
 from mglib.features import Features
 from mglib.generate import Decoding
 from mglib.language import Language
+from mglib.metrics import Vocabulary
 from mglib.model import MiniGPT4
+from mglib.paths import ROOT
 from mglib.pretrain import KEYWORDS
 from mglib.prompts import Template
 from mglib.stages import Blip2, Trained
@@ -32,12 +36,16 @@ from mglib.world.build import build
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1:
-    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name."""
+    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name.
+
+    A profile made from published files has no BLIP-2 that speaks, and its stage 1 streams: nothing of `train`
+    is kept.
+    """
 
     splits: dict[str, Split]
     vision: Vision
     tokens: dict[str, Features]  # (N, D_v) a picture
-    blip2: Blip2
+    blip2: Blip2 | None
     queries: dict[str, Features]  # (Q, D_q) a picture
     language: Language
     model: MiniGPT4
@@ -45,7 +53,9 @@ class Stage1:
 
 
 def stage1(study: Study, *names: str) -> Stage1:
-    """Make everything up to stage 1, with the features of `train` and of the named splits."""
+    """Make everything up to stage 1, with the features of the named splits, and those of `train` if kept."""
+    if study.profile.release is not None:
+        return stage1_of_release(study, names)
     build(study.profile.world, font=sources.font(), folder=study.world)
     splits = {name: study.split(name) for name in ("train", *names)}
     vision = study.vision()
@@ -67,6 +77,43 @@ def stage1(study: Study, *names: str) -> Stage1:
     )
 
 
+def stage1_of_release(study: Study, names: Sequence[str]) -> Stage1:
+    """Join the published parts with stage 1 as `make train` or the authors left it, or train it."""
+    model, trained = web.after_stage1(study)
+    splits = {name: study.split(name) for name in names}
+    tokens = {name: study.tokens(split, model.vision) for name, split in splits.items()}
+    queries = {
+        name: study.queries(split, tokens[name], model.qformer, study.qformer_state)
+        for name, split in splits.items()
+    }
+    return Stage1(
+        splits=splits,
+        vision=model.vision,
+        tokens=tokens,
+        blip2=None,
+        queries=queries,
+        language=model.language,
+        model=model,
+        trained=trained,
+    )
+
+
+def untrained(study: Study, base: Stage1) -> MiniGPT4:
+    """Return the model as it was before stage 1: a control."""
+    if base.blip2 is not None:
+        return stages.attach(study, base.model.qformer, base.language, base.queries["train"])
+    model = finetune.with_own_projection(base.model)
+    model.projection = web.projection(study, base.language)
+    return model
+
+
+def vocabulary(study: Study) -> Vocabulary:
+    """Return the names of what can be annotated in a study's pictures."""
+    if study.profile.world is None:
+        return photo_vocabulary()
+    return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
     """Texts of one kind about pictures of the pool; each `hold_out`-th is kept back for choices."""
@@ -78,31 +125,44 @@ class Lesson:
 
 
 def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
-    """Return what stage 2 and its variants learn from, about the same pictures: those kept by curation.
+    """Return what stage 2 and its variants learn from; `base` holds the pool.
 
-    *curated*: notebook 03's texts; *locna*: Localized Narratives; *oracle*: true descriptions. `base` holds
-    the pool.
+    *curated*: notebook 03's texts. About the same pictures, where they belong to a small world: *locna*:
+    Localized Narratives; *oracle*: true descriptions. Of a release, about other pictures: *official*: the
+    authors' own curated pairs.
     """
     curation, folder = curation_of(study, base)
     place = {int(one.description.image_id): row for row, one in enumerate(curation.pictures)}
     pairs = list(strict(read_cc_sbu_align(folder)))
-    pool, ids = study.world / "pool", [int(pair.image_id) for pair in pairs]
+    ids, every = [int(pair.image_id) for pair in pairs], study.profile.stage2_hold_out
+    shown = [base.queries["pool"][place[number]] for number in ids]
+    found = {"curated": lesson(shown, [pair.caption for pair in pairs], every)}
+    if study.profile.release is not None:
+        official = study.split(ALIGNMENT)
+        seen = study.queries(
+            official, study.tokens(official, base.vision), base.model.qformer, study.qformer_state
+        )
+        return {**found, "official": lesson(list(seen), official.captions, every)}
+    others = other_texts(study)
+    return found | {
+        kind: lesson(shown, [texts[number] for number in ids], every) for kind, texts in others.items()
+    }
+
+
+def lesson(shown: Sequence[Tensor], texts: Sequence[str], every: int) -> Lesson:
+    """Keep each `every`-th text with its picture back."""
+    (learnt, held), (said, kept_back) = (finetune.hold_out(items, every) for items in (shown, texts))
+    return Lesson(shown=learnt, texts=said, held_shown=held, held_texts=kept_back)
+
+
+def other_texts(study: Study) -> dict[str, dict[int, str]]:
+    """Return what the small world has to say about the pool, by the number of a picture."""
+    pool = study.world / "pool"
     narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
     narrated = {int(one.image_id): one.caption for one in narratives}
     notes = read_json(pool / "descriptions.json")["annotations"]
     described = {int(one["image_id"]): one["caption"] for one in notes}
-    every = study.profile.stage2_hold_out
-    shown, held = finetune.hold_out([base.queries["pool"][place[number]] for number in ids], every)
-    texts = {
-        "curated": [pair.caption for pair in pairs],
-        "locna": [narrated[number] for number in ids],
-        "oracle": [described[number] for number in ids],
-    }
-    found = {}
-    for kind, said in texts.items():
-        learnt, kept_back = finetune.hold_out(said, every)
-        found[kind] = Lesson(shown=shown, texts=learnt, held_shown=held, held_texts=kept_back)
-    return found
+    return {"locna": narrated, "oracle": described}
 
 
 def curation_of(study: Study, base: Stage1) -> tuple[Curation, Path]:
@@ -134,21 +194,19 @@ class Respondent:
 def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Trained]]:
     """Return the models that the evaluation compares, with the last training of each.
 
-    *blip2* and *stage1*: before stage 2; *blip2_ft* and *minigpt4*: after it; *locna* and *oracle*: after it
-    with other texts.
+    *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
+    all others: after it with other texts, by the name of their lesson.
     """
     learnt = lessons(study, base)
     chat = prompts.template(study.profile.language.template, base.language.tokenizer)
-    found = {
-        "blip2": (Respondent(model=base.blip2.model, form=KEYWORDS, reads=False), base.blip2.generated),
-        "stage1": (Respondent(model=base.model, form=chat), base.trained),
-    }
-    for name, start, kind in (
-        ("blip2_ft", "blip2", "curated"),
-        ("minigpt4", "stage1", "curated"),
-        ("locna", "stage1", "locna"),
-        ("oracle", "stage1", "oracle"),
-    ):
+    found = {"stage1": (Respondent(model=base.model, form=chat), base.trained)}
+    plans = [("minigpt4", "stage1", "curated")]
+    if base.blip2 is not None:
+        spoken = Respondent(model=base.blip2.model, form=KEYWORDS, reads=False)
+        found = {"blip2": (spoken, base.blip2.generated), **found}
+        plans.insert(0, ("blip2_ft", "blip2", "curated"))
+    plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
+    for name, start, kind in plans:
         first, lesson = found[start][0], learnt[kind]
         questions = finetune.ASKED if first.reads else (prompts.IMAGE,)
         model, trained = finetune.stage2(

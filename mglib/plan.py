@@ -234,6 +234,13 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     for path in (alignment / "filter_cap.json", alignment / "image"):
         if not path.exists():
             faults.append(f"{told(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
+    coco = release.coco
+    for name in (coco.images, coco.captions, coco.instances):
+        if not (folder / name).exists():
+            faults.append(
+                f"{told(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
+                "annotations (cocodataset.org)."
+            )
     return faults
 
 

@@ -1,5 +1,6 @@
 """What the notebooks share: the parts that a profile names, built or loaded, and its data, each made once."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from mglib import checkpoint, device, features
 from mglib.concat import Concat
 from mglib.config import ConcatConfig, Profile
+from mglib.data import released
+from mglib.data.quarantine import strict
+from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
 from mglib.language import Language
 from mglib.paths import CACHE, DOWNLOADS, code_key, content_key, sha256
@@ -82,10 +86,27 @@ class Study:
         )
         return CACHE / "trained" / f"{what}-{key}"
 
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The names of the test splits, which only cells that publish read."""
+        return TESTS if self.profile.release is None else released.TESTS
+
     def split(self, name: str) -> Split:
-        """Read a split of the small world from its official formats."""
+        """Read a split, of the small world or of the data sets of the paper, from its official formats."""
+        if self.profile.release is not None:
+            return released.split(DOWNLOADS, self.profile.release, name)
         folder = self.world / name
         return web_split(folder) if name in ("train", "pool") else annotated_split(folder)
+
+    def scenes(self, name: str) -> Path | None:
+        """The file of a split's exact scene graphs; None where only the objects are annotated."""
+        return None if self.profile.world is None else self.world / name / "scenes.jsonl"
+
+    def pool(self) -> Iterator[WebPair]:
+        """Yield the pairs of the pool, pictures still encoded."""
+        if self.profile.release is not None:
+            return released.pool(DOWNLOADS, self.profile.release)
+        return strict(read_shards(shards(self.world / "pool")))
 
     @cached_property
     def vision_state(self) -> Path:
@@ -134,6 +155,12 @@ class Study:
         if self.profile.release.qformer is not None:
             load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
         return qformer.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def qformer_state(self) -> Path:
+        """The published file that says what the Q-Former returns; without one that is the encoder's alone."""
+        release = self.profile.release
+        return DOWNLOADS / (release.vision if release.qformer is None else release.qformer)
 
     def tokens(self, split: Split, vision: Vision) -> features.Features:
         """Return the vision tokens of a split, (len, N, D_v), from the cache or computed into it."""

@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from data_files import write_shard
 from PIL import Image
 
 from mglib import curate as module
@@ -19,7 +18,6 @@ from mglib.curate import (
     dropped,
     funnel,
     malformed,
-    pool_pictures,
     told_again,
     write,
 )
@@ -206,12 +204,6 @@ def test_a_missing_picture_and_an_empty_result_leave_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match="Nothing was kept"):
         write(curated("Short."), [], tmp_path, {})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_pool_pictures_are_the_files_of_the_shards(tmp_path):
-    content = jpeg(tmp_path / "x.jpg", "red")
-    write_shard(tmp_path / "00000.tar", [("000000004", content, "a wall")])
-    assert list(pool_pictures([tmp_path / "00000.tar"])) == [("000000004", content)]
 
 
 @pytest.mark.parametrize("name", ["curate", "repair", "describe"])

@@ -14,6 +14,7 @@ from mglib.config import CurationConfig, WellFormed
 from mglib.curation import curated, pool, verdict_log
 from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.quarantine import strict
+from mglib.data.shards import read_shards
 from mglib.data.splits import web_split
 from mglib.prompts import VICUNA
 from mglib.review import Review
@@ -46,6 +47,7 @@ def study(tmp_path, monkeypatch):
         dtype=torch.float32,
         world=tmp_path / "world",
         split=lambda name: web_split(tmp_path / "world" / name),
+        pool=lambda: strict(read_shards([folder / "00000.tar"])),
     )
 
 

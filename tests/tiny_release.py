@@ -43,7 +43,7 @@ def tiny_profile(vocabulary: int) -> Profile:
             qformer="weights/blip2_pretrained_flant5xxl.pth",
             language="weights/tiny-vicuna",
             llama=replace(LLAMA, vocab_size=vocabulary),
-            projection="weights/prerained_minigpt4_7b.pth",
+            projection="weights/minigpt4_stage1_7b.pth",
             web=web,
             readers=0,
         ),
@@ -56,7 +56,7 @@ def write_release(folder: Path, language, tokenizer, captions: list[str]) -> Non
     weights.mkdir(parents=True)
     torch.save(eva_vit_g(), weights / "eva_vit_g.pth")
     torch.save({"model": blip2_flant5()}, weights / "blip2_pretrained_flant5xxl.pth")
-    torch.save(minigpt4(), weights / "prerained_minigpt4_7b.pth")
+    torch.save(minigpt4(), weights / "minigpt4_stage1_7b.pth")
     language.save_pretrained(weights / "tiny-vicuna")
     tokenizer.save_pretrained(weights / "tiny-vicuna")
     for name, shards in {"laion": 2, "cc_sbu": 1}.items():

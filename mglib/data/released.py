@@ -1,0 +1,91 @@
+"""The data sets of the paper as the splits of a study: COCO for choices and tests, web pairs as the pool, and
+the authors' own stage-2 pairs.
+"""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+
+from webdataset.shardlists import expand_urls
+
+from mglib.config import ReleaseConfig
+from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.coco import CocoPicture, read_coco
+from mglib.data.mixture import to_row
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Fault, keep, strict
+from mglib.data.shards import WebPair, read_shards
+from mglib.data.splits import Split
+from mglib.data.text import clean_caption
+from mglib.paths import sha256 as sha256_of
+
+TESTS = ("test_coco",)
+ALIGNMENT = "alignment"
+
+
+def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
+    """Read a split of a release below `folder`; raises ValueError for a name that it does not have.
+
+    `val` and `test_coco` are COCO's pictures, cut by id; the first description stands in for a web caption.
+    """
+    if name == "pool":
+        return pool_split(folder, release)
+    if name == ALIGNMENT:
+        return alignment_split(folder / release.alignment)
+    if name not in ("val", *TESTS):
+        raise ValueError(
+            f"There is no split {name!r} of real data: val, pool, {ALIGNMENT} and {', '.join(TESTS)} are "
+            "there, and stage 1 streams its pairs (mglib.web)."
+        )
+    coco = release.coco
+    every = read_coco(folder / coco.images, folder / coco.captions, folder / coco.instances)
+    return coco_split(name, every[: coco.val] if name == "val" else every[coco.val :])
+
+
+def coco_split(name: str, pictures: list[CocoPicture]) -> Split:
+    """Make a split of annotated pictures."""
+    return Split(
+        name=name,
+        hashes=tuple(sha256_of(picture.file) for picture in pictures),
+        captions=tuple(clean_caption(picture.captions[0]) for picture in pictures),
+        images=lambda: (picture.open() for picture in pictures),
+        references=tuple(picture.captions for picture in pictures),
+        objects=tuple(picture.objects for picture in pictures),
+    )
+
+
+def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair]:
+    """Yield the first pairs of the pool's shards that are good: web data are never whole.
+
+    Deviation: the paper draws its 5,000 pictures at random.
+    """
+    pairs = keep(read_shards(map(Path, expand_urls(str(folder / release.pool)))), [])
+    return islice((pair for pair in pairs if not isinstance(to_row(pair), Fault)), release.pool_pictures)
+
+
+def pool_split(folder: Path, release: ReleaseConfig) -> Split:
+    """Make a split of the pool; raises ValueError where it has no good pair."""
+    found = [
+        (sha256(pair.picture).hexdigest(), clean_caption(pair.caption)) for pair in pool(folder, release)
+    ]
+    if not found:
+        raise ValueError(f"No picture of {release.pool} can be read: {folder} needs these shards.")
+    hashes, captions = zip(*found, strict=True)
+    return Split(
+        name="pool",
+        hashes=hashes,
+        captions=captions,
+        images=lambda: (open_picture(pair.picture) for pair in pool(folder, release)),
+    )
+
+
+def alignment_split(folder: Path) -> Split:
+    """Make a split of the authors' curated pairs, whose texts are left as they are."""
+    pairs = list(strict(read_cc_sbu_align(folder)))
+    return Split(
+        name=ALIGNMENT,
+        hashes=tuple(sha256_of(pair.file) for pair in pairs),
+        captions=tuple(pair.caption for pair in pairs),
+        images=lambda: (pair.open() for pair in pairs),
+    )
