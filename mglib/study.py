@@ -98,6 +98,12 @@ class Study:
         folder = self.world / name
         return web_split(folder) if name in ("train", "pool") else annotated_split(folder)
 
+    def pictures(self, name: str) -> str:
+        """Say what a split's pictures are, for the notes of numbers."""
+        if self.profile.world is not None:
+            return "drawn scenes"
+        return "web pictures" if name == "pool" else "pictures of COCO val2017"
+
     def scenes(self, name: str) -> Path | None:
         """The file of a split's exact scene graphs; None where only the objects are annotated."""
         return None if self.profile.world is None else self.world / name / "scenes.jsonl"
