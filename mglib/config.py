@@ -198,6 +198,22 @@ class LoRAConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """Preference optimisation of the projection (DPO) on answers about the first `pictures` of the pool."""
+
+    train: TrainConfig  # at each of these rates for `rate_steps`; the best on held-out pairs is taken
+    rates: tuple[float, ...]
+    rate_steps: int
+    beta: float = 0.1  # how dear it is to leave the start (Rafailov et al. 2023)
+    pictures: int = 240
+    hold_out: int = 5  # each so many-th picture is kept back: choices and the critic's last word
+    samples: int = 2  # answers a picture, of which the best and the worst are compared
+    max_new_tokens: int = 48  # of an answer
+    clearest: float = 0.75  # share of the pictures whose two answers the critic tells apart best
+    tested: int = 100  # pictures of test_seen
+
+
+@dataclass(frozen=True, kw_only=True)
 class WebConfig:
     """Shards of one source of web pairs, below `mglib.paths.DOWNLOADS`, and its weight in the mixture."""
 
@@ -254,3 +270,4 @@ class Profile:
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None
     release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`
+    preference: PreferenceConfig | None = None

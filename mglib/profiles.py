@@ -9,6 +9,7 @@ from mglib.config import (
     EvalConfig,
     LanguageConfig,
     LoRAConfig,
+    PreferenceConfig,
     PretrainConfig,
     Profile,
     QFormerConfig,
@@ -116,6 +117,11 @@ MINI = Profile(
             max_answer=10,
         ),
     ),
+    preference=PreferenceConfig(
+        train=TrainConfig(steps=36, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
+        rates=(3e-4, 1e-3),
+        rate_steps=10,
+    ),
 )
 
 
@@ -166,6 +172,14 @@ SMOKE = replace(
         MINI.ablation, train=briefly(MINI.ablation.train, 4, batch_size=8), rates=(6e-3,), rate_steps=2
     ),
     lora=replace(MINI.lora, train=briefly(MINI.lora.train, 4, batch_size=8)),
+    preference=replace(
+        MINI.preference,
+        train=briefly(MINI.preference.train, 4, batch_size=4),
+        rate_steps=2,
+        pictures=20,
+        max_new_tokens=16,
+        tested=8,
+    ),
 )
 
 PROFILES: dict[str, Profile] = {
