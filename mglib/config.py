@@ -175,6 +175,12 @@ class CurationConfig:
     short: int = 80  # tokens; an answer of so many or fewer is asked to go on
     batch_size: int = 32
     form: WellFormed = field(default_factory=WellFormed)
+    temperature: float = 1.0  # of the sampling; the official chat's
+    temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic
+    val_pictures: int = 48  # described for that
+    # A sentence must fit its picture better than this share of the training captions fit theirs; None: nobody
+    # looks at the pictures.
+    fits_better_than: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,16 @@ MINI = Profile(
     ),
     stage2_rates=(6e-4, 2e-3, 6e-3),
     # Deviation: answers are cut at 64 tokens, and 17 count as short as 80 of the official chat's 300 do.
-    curation=CurationConfig(max_new_tokens=64, short=17, batch_size=60),
+    # Deviations, since this small model drifts: sampling is cooler, and a critic looks at the picture.
+    curation=CurationConfig(
+        max_new_tokens=64,
+        short=17,
+        batch_size=60,
+        temperature=0.3,
+        temperatures=(1.0, 0.7, 0.5, 0.3),
+        fits_better_than=0.05,
+        form=WellFormed(min_sentences=1),
+    ),
     # Four arms of (3 x 16 + 64) steps of 16: 7,168 samples, a quarter of an hour at 8 samples a second.
     ablation=AblationConfig(
         train=TrainConfig(
@@ -166,7 +175,13 @@ SMOKE = replace(
     stage2_rates=(2e-3, 6e-3),
     stage2_rate_steps=2,
     curation=CurationConfig(
-        max_new_tokens=40, short=11, batch_size=20, form=WellFormed(min_words=5, min_sentences=1)
+        max_new_tokens=40,
+        short=11,
+        batch_size=20,
+        form=WellFormed(min_words=5, min_sentences=1),
+        temperatures=(1.0, 0.3),
+        val_pictures=4,
+        fits_better_than=0.05,
     ),
     ablation=replace(
         MINI.ablation, train=briefly(MINI.ablation.train, 4, batch_size=8), rates=(6e-3,), rate_steps=2
