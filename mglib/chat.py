@@ -19,9 +19,6 @@ from mglib.generate import Decoding, Steps, greedy, has_ended, until_end
 from mglib.paths import read_jsonl, write_text
 from mglib.prompts import IMAGE, prompt_tokens, tokenize, with_image
 from mglib.speaker import Speaker, load
-from mglib.speaker import save_speaker as save_speaker
-from mglib.speaker import speaker_file as speaker_file
-from mglib.speaker import speaker_of as speaker_of
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 QUESTION = "Describe this image in detail."

@@ -175,6 +175,12 @@ class CurationConfig:
     short: int = 80  # tokens; an answer of so many or fewer is asked to go on
     batch_size: int = 32
     form: WellFormed = field(default_factory=WellFormed)
+    temperature: float = 1.0  # of the sampling; the official chat's
+    temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic
+    val_pictures: int = 48  # described for that
+    # A sentence must fit its picture better than this share of the training captions fit theirs; None: nobody
+    # looks at the pictures.
+    fits_better_than: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +201,22 @@ class LoRAConfig:
     alpha: int = 16
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceConfig:
+    """Preference optimisation of the projection (DPO) on answers about the first `pictures` of the pool."""
+
+    train: TrainConfig  # at each of these rates for `rate_steps`; the best on held-out pairs is taken
+    rates: tuple[float, ...]
+    rate_steps: int
+    beta: float = 0.1  # how dear it is to leave the start (Rafailov et al. 2023)
+    pictures: int = 240
+    hold_out: int = 5  # each so many-th picture is kept back: choices and the critic's last word
+    samples: int = 2  # answers a picture, of which the best and the worst are compared
+    max_new_tokens: int = 48  # of an answer
+    clearest: float = 0.75  # share of the pictures whose two answers the critic tells apart best
+    tested: int = 100  # pictures of test_seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,3 +289,4 @@ class Profile:
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None
     release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`
+    preference: PreferenceConfig | None = None

@@ -1,7 +1,9 @@
 """The second stage's data (paper, section 3.2): drop by rules, select, let a person look, write with a card.
 
-Everything here judges a text by the text alone: no annotation of the pictures is read, and neither the code
-nor the quantities of the evaluation are used, so that what is kept is not chosen by what is measured later.
+Everything here judges a text by the text alone; which sentences fit the picture is told from outside, by a
+critic that has seen training data only (`mglib.curation`). No annotation of the pictures is read, and neither
+the code nor the quantities of the evaluation are used, so that what is kept is not chosen by what is measured
+later.
 """
 
 import re
@@ -23,7 +25,7 @@ from mglib.repair import CLOSED, plain, sentences
 NOT_COLLECTED = "not collected"
 EDGES = (*range(0, 301, 20), 100_000)  # words; the last bin of a histogram is open
 EXAMPLES = 5
-STEPS = ("rewriting", "rule", "selection", "person")  # at which a picture can be dropped, in order
+STEPS = ("rewriting", "rule", "picture", "selection", "person")  # at which a picture can be dropped, in order
 
 # The paper's examples of what its rewriter left behind, and their kin: a model that talks about itself, about
 # the text or about the picture file instead of describing.
@@ -95,7 +97,7 @@ class Curated:
 
     description: Description
     text: str
-    step: str = "kept"  # or "rewriting", "rule", "selection", "person"
+    step: str = "kept"  # or one of STEPS
     reason: str = ""
     verdict: Verdict | None = None  # of a person, on the text as rewritten
 
@@ -122,20 +124,22 @@ def curate(
     described: Sequence[Description],
     rewritten: Sequence[str | None],
     *,
+    fitting: Sequence[str | None] | None = None,
     form: WellFormed | None = None,
     verdicts: Mapping[str, Verdict] | None = None,
 ) -> Curation:
     """Drop and select among rewritten descriptions; a person's verdicts, where there are some, come last.
 
-    None among the rewritten ones means that the rewriter gave nothing usable back.
+    None among the rewritten ones means that the rewriter gave nothing usable back. `fitting`, where a critic
+    has looked at the pictures, holds what is left of each text.
     A verdict counts for the very text that the person saw: after a change the text is as good as not seen,
     and the card counts it. What nobody looked at is kept.
     """
     form = form or WellFormed()
     seen: set[str] = set()
     pictures = []
-    for description, text in zip(described, rewritten, strict=True):
-        step, reason = judge(text, form, seen)
+    for description, whole, text in zip(described, rewritten, fitting or rewritten, strict=True):
+        step, reason = judge(whole, text or "", form, seen)
         text = text or ""
         seen.add(text)
         verdict = verdict_on(verdicts, description.image_id, text) if step == "kept" else None
@@ -146,12 +150,14 @@ def curate(
     return Curation(tuple(pictures), form, len(verdicts or ()))
 
 
-def judge(text: str | None, form: WellFormed, seen: set[str]) -> tuple[str, str]:
-    """Return the step that ends a text's way, and why: rewriting, the rules, the selection, or none."""
-    if text is None:
+def judge(whole: str | None, text: str, form: WellFormed, seen: set[str]) -> tuple[str, str]:
+    """Return the step that ends a text's way, and why; `text` is what fits the picture of the whole."""
+    if whole is None:
         return "rewriting", "no usable answer"
-    if rule := dropped(text):
+    if rule := dropped(whole):
         return "rule", rule
+    if whole and not text:
+        return "picture", "no sentence fits it"
     if fault := malformed(text, form):
         return "selection", fault
     return ("selection", "said of another picture too") if text in seen else ("kept", "")
@@ -192,7 +198,7 @@ def card(curation: Curation, about: Mapping[str, Any]) -> dict[str, Any]:
         "steps": {
             "generated": len(pictures),
             "continued": sum(one.description.continued for one in pictures),
-            "changed by rewriting": sum(one.rewritten != one.description.text for one in pictures),
+            "changed": sum(one.rewritten != one.description.text for one in pictures),
             **{f"dropped by {step}": sum(found.values()) for step, found in reasons.items()},
             "kept": len(kept),
         },

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
 
 from mglib import prompts
 from mglib.features import in_lists
@@ -68,12 +69,41 @@ def losses(
 
 
 @torch.inference_mode()
+def similarities(
+    representation: Representation,
+    tokens: Sequence[Tensor],
+    texts: Sequence[str],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    max_text: int,
+    batch_size: int,
+) -> Tensor:
+    """Compare every picture, (N, D_v), with every text by contrast alone: cosines, (P, R).
+
+    Of a picture's queries the best counts, as in BLIP-2; `max_text` tokens of a text are read.
+    """
+    device = representation.positions.weight.device
+    images = torch.cat(
+        [
+            representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
+            for rows in in_lists(tokens, batch_size)
+        ]
+    )  # (P, Q, E)
+    found = []
+    for rows in in_lists(texts, batch_size):
+        batch = text_batch(tokenizer, rows, max_text)
+        words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
+        found.append(torch.einsum("pqe,re->prq", images, words).amax(-1))  # (P, B)
+    return torch.cat(found, dim=1)
+
+
+@torch.inference_mode()
 def retrieval(
     representation: Representation,
     tokens: Sequence[Tensor],
     references: Sequence[Sequence[str]],
     *,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerFast,
     max_text: int,
     batch_size: int,
 ) -> dict[str, Estimate]:
@@ -83,29 +113,17 @@ def retrieval(
     a reference when its picture is; each reference's result counts within its picture. Deviation from BLIP-2:
     no second ranking of the best by the matching head.
     """
-    device = representation.positions.weight.device
-    images = torch.cat(
-        [
-            representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
-            for rows in in_lists(tokens, batch_size)
-        ]
-    )  # (P, Q, E)
     texts = [text for group in references for text in group]
     owner = torch.tensor([index for index, group in enumerate(references) for _ in group])
-    encoded = []
-    for rows in in_lists(texts, batch_size):
-        batch = text_batch(tokenizer, rows, max_text)
-        encoded.append(
-            representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
-        )
-    words = torch.cat(encoded)  # (R, E)
-    similarity = torch.einsum("pqe,re->prq", images, words).amax(-1)  # (P, R)
-    correct = torch.arange(len(images)).unsqueeze(1) == owner  # (P, R)
+    similarity = similarities(
+        representation, tokens, texts, tokenizer=tokenizer, max_text=max_text, batch_size=batch_size
+    )  # (P, R)
+    correct = torch.arange(len(references)).unsqueeze(1) == owner  # (P, R)
     scores = {}
     for k in (1, 5):
         scores[f"retrieval_i2t_r{k}"] = mean(recall_at(similarity, correct, k))
         hits = torch.tensor(recall_at(similarity.T, correct.T, k))
-        share = torch.zeros(len(images)).index_add(0, owner, hits) / owner.bincount()
+        share = torch.zeros(len(references)).index_add(0, owner, hits) / owner.bincount()
         scores[f"retrieval_t2i_r{k}"] = mean(share.tolist())
     return scores
 

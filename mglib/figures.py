@@ -134,13 +134,17 @@ def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
     return figure
 
 
-def histograms(groups: dict[str, Sequence[int]], *, xlabel: str, bins: int = 24) -> Figure:
-    """Draw how often each value occurs, one line a group, over bins that all groups share."""
+def histograms(
+    groups: dict[str, Sequence[float]], *, xlabel: str, limit: float | None = None, bins: int = 24
+) -> Figure:
+    """Draw how often each value occurs, one line a group, over bins that all groups share; and a limit."""
     figure, ax = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
-    edges = numpy.linspace(0, max(map(max, groups.values())) + 1, bins + 1)
+    edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
+    if limit is not None:
+        ax.axvline(limit, color="0.4", linestyle="--", label=f"limit {limit:.2f}")
     for name, values in groups.items():
         ax.hist(values, edges, histtype="step", linewidth=2, label=f"{name} (n = {len(values)})")
-    ax.set(xlabel=xlabel, ylabel="texts")
+    ax.set(xlabel=xlabel, ylabel="how many")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

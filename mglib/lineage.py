@@ -3,16 +3,19 @@
 All of it is found again by its content; what is missing is made. Notebooks 03 to 06 start here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from mglib import evaluate, finetune, prompts, stages, web
 from mglib.chair import photo_vocabulary
+from mglib.config import TrainConfig
+from mglib.critic import sentence_scores
 from mglib.curate import Curation
-from mglib.curation import curated
+from mglib.curation import Critic, Verifier, curated
 from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.narratives import read_narratives
 from mglib.data.quarantine import strict
@@ -27,6 +30,7 @@ from mglib.model import MiniGPT4
 from mglib.paths import ROOT
 from mglib.pretrain import KEYWORDS
 from mglib.prompts import Template
+from mglib.repair import repair
 from mglib.stages import Blip2, Trained
 from mglib.study import Study
 from mglib.vision import Vision
@@ -165,22 +169,72 @@ def other_texts(study: Study) -> dict[str, dict[int, str]]:
     return {"locna": narrated, "oracle": described}
 
 
-def curation_of(study: Study, base: Stage1) -> tuple[Curation, Path]:
+def curation_of(
+    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, workers: int = 1
+) -> tuple[Curation, Path]:
     """Curate the pool with the stage-1 model, or find the curated folder again."""
-    return curated(study, base.model, base.trained.state, base.queries["pool"])
+    return curated(
+        study,
+        base.model,
+        base.trained.state,
+        base.queries["pool"],
+        rewriter,
+        verifier=verifier(study, base),
+        workers=workers,
+    )
+
+
+def critic(study: Study, base: Stage1) -> Critic:
+    """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
+
+    Raises ValueError where the Q-Former comes without its text branch.
+    """
+    if base.blip2 is None:
+        raise ValueError(
+            "The released Q-Former is read without its text branch, so it cannot judge texts: set "
+            "`fits_better_than` to None and `temperatures` to () in the profile's curation."
+        )
+    return partial(
+        sentence_scores,
+        base.blip2.representation,
+        tokenizer=base.blip2.language.tokenizer,
+        max_text=study.profile.pretrain.max_text,
+    )
+
+
+def verifier(study: Study, base: Stage1) -> Verifier | None:
+    """Return what keeps a sentence that fits its picture, where the profile asks for it."""
+    share, tokens = study.profile.curation.fits_better_than, base.tokens["pool"]
+    if share is None:
+        return None
+    known = [base.tokens["train"][place] for place in range(min(len(tokens), len(base.tokens["train"])))]
+    captions = base.splits["train"].captions[: len(known)]
+    return Verifier.of(critic(study, base), tokens, share=share, known=known, captions=captions)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Respondent:
-    """A model and how it is asked: in a conversation, or, where `reads` is false, by the picture alone."""
+    """A model and how it is asked: in a conversation, or, where `wording` has no "{}", by the picture
+    alone.
+    """
 
     model: MiniGPT4
     form: Template
-    reads: bool = True
+    wording: str = prompts.with_image("{}")  # "{}" is the question
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is told the question at all."""
+        return "{}" in self.wording
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What stage 2 asks it."""
+        return tuple(dict.fromkeys(map(self.question, finetune.INSTRUCTIONS)))
 
     def question(self, text: str) -> str:
         """Put a question into the form that the model was trained with."""
-        return prompts.with_image(text) if self.reads else prompts.IMAGE
+        return self.wording.replace("{}", text)
 
     def answers(
         self, queries: Sequence[Tensor], text: str, decoding: Decoding, *, batch_size: int, what: str
@@ -191,32 +245,47 @@ class Respondent:
         )
 
 
+def blip2_respondent(base: Stage1) -> Respondent:
+    """Return BLIP-2 mini, whose language model has never read a question."""
+    return Respondent(model=base.blip2.model, form=KEYWORDS, wording=prompts.IMAGE)
+
+
+def stage1_respondent(study: Study, base: Stage1) -> Respondent:
+    """Return the model after stage 1, asked in the language model's conversation."""
+    chat = prompts.template(study.profile.language.template, base.language.tokenizer)
+    return Respondent(model=base.model, form=chat)
+
+
+def stage2(
+    study: Study, start: Respondent, lesson: Lesson, *, what: str, config: TrainConfig | None = None
+) -> tuple[Respondent, Trained]:
+    """Fine-tune a model on texts of one kind; the one that is given stays as it is."""
+    model, trained = finetune.stage2(
+        study,
+        start.model,
+        lesson.shown,
+        lesson.texts,
+        form=start.form,
+        questions=start.questions,
+        config=config,
+        what=f"stage2-{what}",
+    )
+    return replace(start, model=model), trained
+
+
 def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Trained]]:
-    """Return the models that the evaluation compares, with the last training of each.
+    """Return the models that the evaluation compares, each with its last training.
 
     *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
     all others: after it with other texts, by the name of their lesson.
     """
     learnt = lessons(study, base)
-    chat = prompts.template(study.profile.language.template, base.language.tokenizer)
-    found = {"stage1": (Respondent(model=base.model, form=chat), base.trained)}
+    found = {"stage1": (stage1_respondent(study, base), base.trained)}
     plans = [("minigpt4", "stage1", "curated")]
     if base.blip2 is not None:
-        spoken = Respondent(model=base.blip2.model, form=KEYWORDS, reads=False)
-        found = {"blip2": (spoken, base.blip2.generated), **found}
+        found = {"blip2": (blip2_respondent(base), base.blip2.generated), **found}
         plans.insert(0, ("blip2_ft", "blip2", "curated"))
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:
-        first, lesson = found[start][0], learnt[kind]
-        questions = finetune.ASKED if first.reads else (prompts.IMAGE,)
-        model, trained = finetune.stage2(
-            study,
-            first.model,
-            lesson.shown,
-            lesson.texts,
-            form=first.form,
-            questions=questions,
-            what=f"stage2-{name}",
-        )
-        found[name] = (Respondent(model=model, form=first.form, reads=first.reads), trained)
+        found[name] = stage2(study, found[start][0], learnt[kind], what=name)
     return found

@@ -100,6 +100,19 @@ def test_what_the_rewriter_could_not_answer_is_counted():
     assert len(result.kept) == 1
 
 
+def test_what_does_not_fit_the_picture_is_left_out():
+    half = "A boat lies on the calm sea below a bright sky."
+    texts = [GOOD, f"{half} {GOOD}", OTHER, "I apologize. A boat."]
+    result = curate(described(*texts), texts, fitting=["", half, OTHER, ""], form=WellFormed(min_sentences=1))
+    assert [(one.step, one.reason) for one in result.pictures] == [
+        ("picture", "no sentence fits it"),
+        ("selection", "too short"),
+        ("kept", ""),
+        ("rule", "apologizes"),
+    ]
+    assert card(result, {})["dropped"]["picture"] == {"no sentence fits it": 1}
+
+
 def test_the_card_adds_up():
     texts = [GOOD, f"{OTHER} {OTHER}", "I apologize for that.", "I am sorry.", "Short.", GOOD]
     made = described(*texts)
@@ -109,14 +122,22 @@ def test_the_card_adds_up():
     assert told["steps"] == {
         "generated": 6,
         "continued": 1,
-        "changed by rewriting": 2,  # one said twice, one of a single word
+        "changed": 2,  # one said twice, one of a single word
         "dropped by rewriting": 0,
         "dropped by rule": 2,
+        "dropped by picture": 0,
         "dropped by selection": 2,
         "dropped by person": 0,
         "kept": 2,
     }
-    left = {"generated": 6, "after rewriting": 6, "after rule": 4, "after selection": 2, "after person": 2}
+    left = {
+        "generated": 6,
+        "after rewriting": 6,
+        "after rule": 4,
+        "after picture": 4,
+        "after selection": 2,
+        "after person": 2,
+    }
     assert funnel(curate(made, [repair(text) for text in texts], form=FORM)) == left
     assert told["dropped"]["rule"] == {"apologizes": 1, "sorry": 1}
     assert told["dropped"]["selection"] == {"empty": 1, "said of another picture too": 1}
@@ -156,7 +177,7 @@ def test_persons_accept_edit_and_reject_what_they_saw():
         "verdicts on other texts": 2,
     }
     assert told["dropped"]["person"] == {"rejected": 1}
-    assert told["steps"]["changed by rewriting"] == 0  # an edit is a person's, not the rewriter's
+    assert told["steps"]["changed"] == 0  # an edit is a person's, not the rewriter's
 
 
 def jpeg(path, color):

@@ -11,12 +11,13 @@ from data_files import jpeg, write_shard
 from mglib import curation as module
 from mglib import describe
 from mglib.config import CurationConfig, WellFormed
-from mglib.curation import curated, pool, verdict_log
+from mglib.curation import Verifier, curated, pool, temperatures, verdict_log
 from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.shards import read_shards
 from mglib.data.splits import web_split
 from mglib.prompts import VICUNA
+from mglib.repair import sentences
 from mglib.review import Review
 
 KEYS = [f"{number:09d}" for number in range(5)]
@@ -57,7 +58,12 @@ def run(study, model, random, tmp_path):
     tiny, queries = model(), list(torch.randn(5, 3, 32, generator=random))
     state = tmp_path / "stage1.safetensors"
     state.write_bytes(b"weights")
-    return lambda rewriter=rewritten: curated(study, tiny, state, queries, rewriter)
+    return lambda rewriter=rewritten, **more: curated(study, tiny, state, queries, rewriter, **more)
+
+
+def brightness(tokens, texts):
+    """Score every sentence of a text by its picture alone: the mean of its tokens."""
+    return [[float(seen.mean())] * len(sentences(text)) for seen, text in zip(tokens, texts, strict=True)]
 
 
 def test_the_pool_becomes_a_folder_that_the_reader_reads(run, study):
@@ -105,3 +111,35 @@ def test_a_persons_verdicts_count_where_there_are_some(run, study):
 def test_nothing_kept_is_told(run):
     with pytest.raises(ValueError, match="Nothing was kept"):
         run(lambda text: "Nothing")
+
+
+def test_a_critic_keeps_what_fits_better_than_a_share_of_training_captions(run):
+    known = [torch.full((2, 2), number / 10) for number in range(11)]
+    tokens = [torch.full((2, 2), value) for value in (0.9, 0.1, 0.5, 0.49, 0.6)]
+    verifier = Verifier.of(brightness, tokens, share=0.5, known=known, captions=["A cat."] * 11)
+    assert verifier.limit == pytest.approx(0.5)
+    curation, folder = run(verifier=verifier)
+    steps = {"kept": "", "picture": "no sentence fits it"}
+    assert [one.step for one in curation.pictures] == ["kept", "picture", "kept", "picture", "kept"]
+    assert all(one.reason == steps[one.step] for one in curation.pictures)
+    told = json.loads((folder / "card.json").read_text())["about"]["critic"]
+    assert told["sentences"] == 5 and told["fitting"] == 3
+
+
+def test_each_temperature_describes_the_same_pictures_and_is_read_by_the_critic(
+    run, study, model, random, tmp_path
+):
+    settings = {"max_new_tokens": 6, "short": 0, "batch_size": 2, "val_pictures": 3}
+    study.profile.curation = CurationConfig(temperatures=(1.0, 0.1), **settings)
+    study.split = lambda name: web_split(tmp_path / "world" / "pool")
+    state = tmp_path / "stage1.safetensors"
+    seen = []
+
+    def critic(tokens, texts):
+        seen.append((len(tokens), len(texts)))
+        return [[1.0, 0.0] for _ in texts]
+
+    queries, tokens = list(torch.randn(5, 3, 32, generator=random)), list(torch.zeros(5, 2, 2))
+    found = temperatures(study, model(), state, queries, tokens, critic)
+    assert seen == [(3, 3), (3, 3)]
+    assert [(key, fit.value, fit.n) for key, fit in found.items()] == [(1.0, 0.5, 3), (0.1, 0.5, 3)]
