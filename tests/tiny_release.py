@@ -1,29 +1,37 @@
 """A paper-shaped profile in tiny: every published file of a release in its official format, on disk."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import torch
 from data_files import COLOURS, jpeg, write_shard
+from PIL import Image
 from tiny_official import LAYERS, QUERIES, QUERY_WIDTH, VISION, blip2_flant5, eva_vit_g, minigpt4
 
 from mglib.config import (
+    CocoConfig,
     ConcatConfig,
+    CurationConfig,
+    EvalConfig,
     LanguageConfig,
     LlamaShape,
     Profile,
     QFormerConfig,
     ReleaseConfig,
     WebConfig,
+    WellFormed,
 )
-from mglib.full_scale import STAGE1
+from mglib.full_scale import STAGE1, STAGE2_AS_WRITTEN
 
 QFORMER = QFormerConfig(width=QUERY_WIDTH, layers=LAYERS, heads=4, queries=QUERIES)
 CONCAT = ConcatConfig(tokens=VISION.tokens, vision_width=VISION.width)
 LLAMA = LlamaShape(
     hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=300
 )
+CATEGORIES = ("bus", "dog", "cat", "bird", "boat", "bicycle", "apple")
 
 
 def tiny_profile(vocabulary: int) -> Profile:
@@ -46,7 +54,20 @@ def tiny_profile(vocabulary: int) -> Profile:
             projection="weights/minigpt4_stage1_7b.pth",
             web=web,
             readers=0,
+            coco=CocoConfig(val=12),
+            pool="cc_sbu/00000.tar",
         ),
+        evaluation=EvalConfig(
+            shown=4,
+            batch_size=12,
+            max_new_tokens=8,
+            fault_pictures=4,
+            fault_tokens=12,
+            failure_pictures=4,
+            failure_tokens=12,
+        ),
+        curation=CurationConfig(max_new_tokens=24, short=8, form=WellFormed(min_words=3, min_sentences=1)),
+        stage2=replace(STAGE2_AS_WRITTEN, steps=2, batch_size=2, warmup_steps=1, max_answer=24),
     )
 
 
@@ -67,5 +88,44 @@ def write_release(folder: Path, language, tokenizer, captions: list[str]) -> Non
                 for number, caption in enumerate(captions)
             ]
             write_shard(folder / name / f"{shard:05d}.tar", rows)
-    (folder / "cc_sbu_align" / "image").mkdir(parents=True)
-    (folder / "cc_sbu_align" / "filter_cap.json").write_text(json.dumps({"annotations": []}))
+    write_alignment(folder / "cc_sbu_align", captions)
+    write_coco_val(folder / "coco", captions)
+
+
+def write_alignment(folder: Path, captions: list[str]) -> None:
+    """Write the authors' stage-2 pairs, one a caption."""
+    (folder / "image").mkdir(parents=True)
+    for number in range(len(captions)):
+        (folder / "image" / f"{number}.jpg").write_bytes(noise(number))
+    told = [{"image_id": str(number), "caption": f"There is {text}."} for number, text in enumerate(captions)]
+    (folder / "filter_cap.json").write_text(json.dumps({"annotations": told}))
+
+
+def write_coco_val(folder: Path, captions: list[str]) -> None:
+    """Write 24 pictures as COCO's val2017 is laid out, with two captions and one or two objects each."""
+    (folder / "val2017").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    pictures = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in range(1, 25)]
+    told, objects = [], []
+    for picture in pictures:
+        number = picture["id"]
+        (folder / "val2017" / picture["file_name"]).write_bytes(noise(number))
+        for place in (number, number + 1):
+            told.append({"id": len(told), "image_id": number, "caption": captions[place % len(captions)]})
+            entry = {"id": len(objects), "image_id": number, "category_id": place % len(CATEGORIES)}
+            objects.append(entry)
+    categories = [{"id": number, "name": name} for number, name in enumerate(CATEGORIES)]
+    files = {
+        "captions": {"annotations": told},
+        "instances": {"annotations": objects, "categories": categories},
+    }
+    for name, value in files.items():
+        path = folder / "annotations" / f"{name}_val2017.json"
+        path.write_text(json.dumps({"images": pictures, **value}))
+
+
+def noise(seed: int) -> bytes:
+    """Return a picture that is unlike all others, as JPEG."""
+    file, pixels = io.BytesIO(), numpy.random.default_rng(seed).integers(256, size=(24, 32, 3))
+    Image.fromarray(pixels.astype(numpy.uint8)).save(file, "JPEG")
+    return file.getvalue()
