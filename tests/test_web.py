@@ -91,6 +91,26 @@ def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
     assert torch.equal(again.projection.weight, model.projection.weight)
 
 
+def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):
+    official = tmp_path / "downloads" / study.profile.release.projection
+    model, taken = web.after_stage1(study)
+    wanted = torch.load(official, weights_only=True)["model"]["llama_proj.weight"]
+    assert taken.log == [] and torch.equal(model.projection.weight.float(), wanted)
+    assert taken.state.parent.name.startswith("stage1-official-")
+    _, trained = web.stage1(study)
+    model, found = web.after_stage1(study)
+    assert found.state == trained.state and len(found.log) == 6
+    assert not torch.equal(model.projection.weight, wanted)
+
+
+def test_a_release_has_no_split_to_train_on(study):
+    assert study.tests == ("test_coco",) and len(study.split("val")) == len(study.split("test_coco")) == 12
+    assert not set(study.split("val").hashes) & set(study.split("test_coco").hashes)
+    assert len(study.split("pool")) == 8 and len(study.split("alignment").captions) == 8
+    with pytest.raises(ValueError, match="There is no split 'train' of real data"):
+        study.split("train")
+
+
 def test_the_variant_without_a_q_former_trains_too(study):
     profile = study.profile
     without = replace(profile, qformer=CONCAT, release=replace(profile.release, qformer=None))

@@ -61,7 +61,7 @@ def tiny_profile(vocabulary: int) -> Profile:
             shown=4,
             batch_size=12,
             max_new_tokens=8,
-            fault_pictures=4,
+            fault_pictures=8,
             fault_tokens=12,
             failure_pictures=4,
             failure_tokens=12,
