@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 
 from mglib import device, web
-from mglib.plan import missing, released
+from mglib.needed import missing, released
 from mglib.study import Study
 
 

