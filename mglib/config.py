@@ -155,8 +155,8 @@ class EvalConfig:
     short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
     failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
     failure_tokens: int = 90
-    choice_pictures: int = 120  # of a split, asked about with A-OKVQA
-    graph_pictures: int = 50  # and with GQA, which has some five questions a picture
+    choice_pictures: int = 90  # of a split, asked about with A-OKVQA
+    graph_pictures: int = 30  # and with GQA, which has some five questions a picture
     along_pictures: int = 150  # captioned after each kept part of stage 1 (ICLR Table 8)
 
 
