@@ -7,7 +7,7 @@ one grid.
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mglib import evaluate, metrics, prompts, stages
-from mglib.config import Profile, TrainConfig
+from mglib.concat import Concat
+from mglib.config import ConcatConfig, Profile, TrainConfig
 from mglib.data.splits import Pairs, Split
 from mglib.features import Features, in_lists
 from mglib.language import Language
@@ -27,7 +28,6 @@ from mglib.stages import Trained
 from mglib.study import Study, freeze
 
 ARMS = ("base", "no_qformer", "three_layers", "qformer_tuned")
-NEIGHBOURS = 4  # vision tokens that become one visual token where there is no Q-Former
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,38 +39,6 @@ class Parts:
     language: Language
     split: Split  # pairs to train on
     tokens: Features  # the vision tokens of its pictures, (N, D_v) each
-
-
-@dataclass(frozen=True)
-class Slots:
-    """The shape of what is put between encoder and projection: Q visual tokens of width D_q."""
-
-    queries: int
-    width: int
-
-
-class Neighbours(nn.Module):
-    """No Q-Former, the LLaMA-2 variant's way: CLS is dropped, and each four neighbouring tokens, side by
-    side, are one visual token (official `mini_gpt4.py`, `encode_img`).
-
-    Nothing here is trained; `ln_vision` is set once by `standardise`, as the Q-Former's was.
-    """
-
-    see, standardise = QFormer.see, QFormer.standardise
-
-    def __init__(self, *, tokens: int, width: int) -> None:
-        super().__init__()
-        if (tokens - 1) % NEIGHBOURS:
-            raise ValueError(
-                f"{tokens - 1} patches do not divide into groups of {NEIGHBOURS}: change `vision.pool`."
-            )
-        self.config = Slots((tokens - 1) // NEIGHBOURS, NEIGHBOURS * width)
-        self.ln_vision = nn.LayerNorm(width, eps=1e-5)
-        self.requires_grad_(False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Put neighbours side by side: (B, 1 + P, D_v) -> (B, P / 4, 4 D_v)."""
-        return self.see(tokens)[:, 1:].reshape(len(tokens), self.config.queries, self.config.width)
 
 
 class ThreeLinear(nn.Sequential):
@@ -132,10 +100,13 @@ def untrained(study: Study, name: str, parts: Parts) -> MiniGPT4:
         raise ValueError(f"Unknown arm {name!r}: choose one of {', '.join(ARMS)}.")
     between: nn.Module = parts.qformer.requires_grad_(False)
     if name == "no_qformer":
-        between = Neighbours(tokens=study.profile.vision.tokens, width=study.profile.vision.width)
-        between.standardise(parts.tokens.batch(range(0, len(parts.tokens), max(1, len(parts.tokens) // 256))))
-        shape = replace(study.profile.qformer, **asdict(between.config))
-        study = replace(study, profile=replace(study.profile, qformer=shape))
+        # The LLaMA-2 variant's way: each four neighbouring tokens, side by side, are one visual token.
+        vision = study.profile.vision
+        between = Concat(config=ConcatConfig(tokens=vision.tokens, vision_width=vision.width))
+        # Deviation: `ln_vision` is set once, as the Q-Former's was, or a short training does not get past it.
+        some = parts.tokens.batch(range(0, len(parts.tokens), max(1, len(parts.tokens) // 256)))
+        QFormer.standardise(between, some)
+        study = replace(study, profile=replace(study.profile, qformer=between.config))
     if name == "qformer_tuned":
         between = Slowly(deepcopy(parts.qformer), share=study.profile.ablation.slow)
     model = stages.attach(study, between, parts.language, parts.tokens)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mglib import prompts
 from mglib.features import in_lists
 from mglib.language import Language
-from mglib.metrics import Estimate, ratio
+from mglib.metrics import Counts, Estimate, paired
 from mglib.model import MiniGPT4, answer_losses
 from mglib.prompts import IGNORE, Template
 
@@ -57,21 +57,24 @@ class Scores:
     values: tuple[float, ...]
     pictures: tuple[Hashable, ...]
 
-    def estimate(self) -> Estimate | None:
-        """Return the mean over questions with a bootstrap over pictures; None where nothing was asked."""
+    def counts(self) -> Counts:
+        """Return the points of each picture and how many questions they are among."""
         sums: dict[Hashable, float] = defaultdict(float)
-        counts: dict[Hashable, int] = defaultdict(int)
+        asked: dict[Hashable, int] = defaultdict(int)
         for value, picture in zip(self.values, self.pictures, strict=True):
             sums[picture] += value
-            counts[picture] += 1
-        return ratio(list(sums.values()), list(counts.values()))
+            asked[picture] += 1
+        return Counts(list(sums.values()), list(asked.values()))
 
-    def minus(self, other: "Scores") -> "Scores":
-        """Return the paired difference, question by question; raises ValueError for other questions."""
+    def estimate(self) -> Estimate | None:
+        """Return the mean over questions with a bootstrap over pictures; None where nothing was asked."""
+        return self.counts().estimate()
+
+    def minus(self, other: "Scores") -> Estimate | None:
+        """Return the paired difference of the means; raises ValueError for other questions."""
         if self.pictures != other.pictures:
             raise ValueError("These scores belong to different questions: compare what was asked alike.")
-        values = tuple(mine - theirs for mine, theirs in zip(self.values, other.values, strict=True))
-        return Scores(values, self.pictures)
+        return paired(self.counts(), other.counts())
 
     def by(self, kinds: Sequence[str]) -> dict[str, "Scores"]:
         """Return the scores of each kind of question, by name; `kinds` holds that of each question."""

@@ -155,6 +155,9 @@ class EvalConfig:
     short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
     failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
     failure_tokens: int = 90
+    choice_pictures: int = 90  # of a split, asked about with A-OKVQA
+    graph_pictures: int = 30  # and with GQA, which has some five questions a picture
+    along_pictures: int = 150  # captioned after each kept part of stage 1 (ICLR Table 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +194,9 @@ class AblationConfig:
     rates: tuple[float, ...]  # the same for each arm, compared on val in runs of `rate_steps`
     rate_steps: int
     slow: float = 0.1  # of the rate, for a Q-Former that is trained with the projection
+    # Steps, at most, of a further arm without a Q-Former that costs the FLOPs of the base and of the training
+    # that its Q-Former had before; None: it is not trained.
+    longest: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

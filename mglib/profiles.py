@@ -116,6 +116,7 @@ MINI = Profile(
         ),
         rates=(2e-3, 6e-3, 1.5e-2),
         rate_steps=16,
+        longest=500,
     ),
     lora=LoRAConfig(
         train=TrainConfig(
@@ -171,6 +172,9 @@ SMOKE = replace(
         fault_tokens=16,
         failure_pictures=8,
         failure_tokens=16,
+        choice_pictures=8,
+        graph_pictures=4,
+        along_pictures=8,
     ),
     stage2=replace(briefly(MINI.stage2, 4, batch_size=2), max_answer=48),
     stage2_rates=(2e-3, 6e-3),
@@ -185,7 +189,11 @@ SMOKE = replace(
         fits_better_than=0.05,
     ),
     ablation=replace(
-        MINI.ablation, train=briefly(MINI.ablation.train, 4, batch_size=8), rates=(6e-3,), rate_steps=2
+        MINI.ablation,
+        train=briefly(MINI.ablation.train, 4, batch_size=8),
+        rates=(6e-3,),
+        rate_steps=2,
+        longest=6,
     ),
     lora=replace(MINI.lora, train=briefly(MINI.lora.train, 4, batch_size=8)),
     preference=replace(

@@ -264,10 +264,11 @@ def readable(entry: Number) -> dict[str, str]:
 
 
 def markdown(table: pandas.DataFrame) -> str:
-    """Return a table as Markdown."""
+    """Return a table as Markdown, with a dash where there is no number."""
 
     def line(cells: list[Any]) -> str:
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
+        texts = ["-" if text == "nan" else text for text in texts]
         return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
 
     head = [line(list(table.columns)), "|" + " --- |" * len(table.columns)]

@@ -87,11 +87,11 @@ class Exam:
             graph=tuple((places[int(question.image_id)], question) for question in graph),
         )
 
-    def first(self, pictures: int) -> "Exam":
-        """Return the questions about the first pictures of the split."""
+    def first(self, *, choice: int, graph: int) -> "Exam":
+        """Return A-OKVQA's and GQA's questions about so many of the split's first pictures."""
         return Exam(
-            choice=tuple(row for row in self.choice if row[0] < pictures),
-            graph=tuple(row for row in self.graph if row[0] < pictures),
+            choice=tuple(row for row in self.choice if row[0] < choice),
+            graph=tuple(row for row in self.graph if row[0] < graph),
         )
 
     @property

@@ -8,8 +8,9 @@ from tiny_parts import kept, tiny_study
 from torch import nn
 
 from mglib import ablations, profiles
-from mglib.ablations import ARMS, Neighbours, Parts, Slowly, ThreeLinear
+from mglib.ablations import ARMS, Parts, Slowly, ThreeLinear
 from mglib.checkpoint import save_weights, trainable
+from mglib.config import ConcatConfig
 from mglib.data.splits import Split
 from mglib.generate import answer, greedy
 from mglib.language import Language
@@ -110,30 +111,20 @@ def test_an_unknown_arm_is_met_by_the_known_ones(study, parts):
         ablations.untrained(study, "four", parts)
 
 
-def test_neighbours_stand_side_by_side_in_the_order_of_the_picture(random):
-    tokens = torch.randn(2, 9, 6, generator=random)
-    built = Neighbours(tokens=9, width=6)
-    seen = built.see(tokens)
-    expected = torch.stack([torch.cat(list(row)) for row in seen[:, 1:].reshape(4, 4, 6)]).reshape(2, 2, 24)
-    assert (built.config.queries, built.config.width) == (2, 24)
-    assert torch.equal(built(tokens), expected)
-
-
-def test_neighbours_do_not_look_at_the_class_token(random):
-    tokens, built = torch.randn(1, 5, 6, generator=random), Neighbours(tokens=5, width=6)
-    other = tokens.clone()
+def test_without_a_q_former_channels_are_standardised_and_the_class_token_is_not_seen(study, parts, tokens):
+    model = ablations.untrained(study, "no_qformer", parts)
+    some = tokens.batch(range(8)).float()
+    seen = model.qformer.ln_vision(some).flatten(0, 1)
+    assert torch.allclose(seen.std(0), torch.ones(64), atol=1e-3) and seen.mean(0).abs().max() < 1e-4
+    other = some.clone()
     other[:, 0] += 1
-    assert torch.equal(built(tokens), built(other))
-
-
-def test_patches_that_do_not_divide_are_refused_with_advice():
-    with pytest.raises(ValueError, match="6 patches do not divide into groups of 4: change"):
-        Neighbours(tokens=7, width=6)
+    assert torch.equal(model.qformer(some), model.qformer(other))
 
 
 def test_mini_has_sixteen_visual_tokens_without_a_q_former():
     vision = profiles.MINI.vision
-    assert Neighbours(tokens=vision.tokens, width=vision.width).config == ablations.Slots(16, 4 * 384)
+    config = ConcatConfig(tokens=vision.tokens, vision_width=vision.width)
+    assert (config.queries, config.width) == (16, 4 * 384)
 
 
 def test_three_layers_are_linear(random):

@@ -150,6 +150,11 @@ def test_numbers_for_readers():
     assert markdown(pandas.DataFrame([row])).splitlines()[0].startswith("| what | ours")
 
 
+def test_a_table_has_a_dash_where_there_is_no_number():
+    table = pandas.DataFrame([{"row": "base", "paper": 0.5}, {"row": "blank"}])
+    assert markdown(table).splitlines()[2:] == ["| base | 0.5 |", "| blank | - |"]
+
+
 def test_the_page_stands_alone(tmp_path, shown):
     make_report(tmp_path).sheet("pictures", Image.new("RGB", (8, 8)))
     text = page(tmp_path / "mini", comparison=compare([entry()], [entry()]), minutes={"02_stage1": 7.0})
