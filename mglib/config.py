@@ -155,6 +155,10 @@ class EvalConfig:
     short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
     failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
     failure_tokens: int = 90
+    limit_pictures: int = 300  # of each test split, described for the study of limitations
+    limit_tokens: int = 90  # of such a description
+    limit_short_tokens: int = 40  # of an answer in less than 20 words
+    attention_batch: int = 8  # answers whose attention weights are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +199,14 @@ class LoRAConfig:
     alpha: int = 16
     targets: tuple[str, ...] = ("q_proj", "v_proj")
     train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialConfig:
+    """Stage 1 going on with and without spatially rich captions, both arms at this budget."""
+
+    train: TrainConfig
+    share: float = 0.5  # of the treatment's pictures whose caption is a spatial one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,3 +266,4 @@ class Profile:
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None
     release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`
+    spatial: SpatialConfig | None = None  # None: the conjecture on spatial captions is not tested

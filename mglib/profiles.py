@@ -12,6 +12,7 @@ from mglib.config import (
     PretrainConfig,
     Profile,
     QFormerConfig,
+    SpatialConfig,
     TrainConfig,
     VisionConfig,
     WellFormed,
@@ -116,6 +117,18 @@ MINI = Profile(
             max_answer=10,
         ),
     ),
+    # Two arms of 96 steps of 16 that go on from stage 1: 3,072 samples, 7 minutes at 8 samples a second.
+    spatial=SpatialConfig(
+        train=TrainConfig(
+            steps=96,
+            batch_size=16,
+            lr=2e-3,
+            min_lr=2e-4,
+            warmup_steps=8,
+            muon=True,
+            max_answer=20,
+        ),
+    ),
 )
 
 
@@ -155,6 +168,9 @@ SMOKE = replace(
         fault_tokens=16,
         failure_pictures=8,
         failure_tokens=16,
+        limit_pictures=8,
+        limit_tokens=24,
+        limit_short_tokens=12,
     ),
     stage2=replace(briefly(MINI.stage2, 4, batch_size=2), max_answer=48),
     stage2_rates=(2e-3, 6e-3),
@@ -166,6 +182,7 @@ SMOKE = replace(
         MINI.ablation, train=briefly(MINI.ablation.train, 4, batch_size=8), rates=(6e-3,), rate_steps=2
     ),
     lora=replace(MINI.lora, train=briefly(MINI.lora.train, 4, batch_size=8)),
+    spatial=replace(MINI.spatial, train=briefly(MINI.spatial.train, 4, batch_size=8)),
 )
 
 PROFILES: dict[str, Profile] = {
