@@ -1,4 +1,4 @@
-"""The few photographs that scikit-image ships: what does a model make of them that was trained on drawings?"""
+"""The few photographs that scikit-image ships, for a model that was trained on drawings."""
 
 from dataclasses import dataclass
 from pathlib import Path

