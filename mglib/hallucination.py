@@ -12,6 +12,9 @@ from mglib import metrics
 from mglib.chair import Mentions, Reading, Truth
 from mglib.metrics import Counts, Vocabulary
 
+LONG = "Please describe this image as detailed as possible."  # the paper's prompts for Table 5
+SHORT = "Please describe the image shortly and precisely, in less than 20 words."
+
 
 @dataclass(frozen=True)
 class Seen:
