@@ -158,6 +158,10 @@ class EvalConfig:
     choice_pictures: int = 90  # of a split, asked about with A-OKVQA
     graph_pictures: int = 30  # and with GQA, which has some five questions a picture
     along_pictures: int = 150  # captioned after each kept part of stage 1 (ICLR Table 8)
+    limit_pictures: int = 300  # of each test split, described for the study of limitations
+    limit_tokens: int = 90  # of such a description
+    limit_short_tokens: int = 40  # of an answer in less than 20 words
+    attention_batch: int = 8  # answers whose attention weights are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +227,14 @@ class PreferenceConfig:
     max_new_tokens: int = 48  # of an answer
     clearest: float = 0.75  # share of the pictures whose two answers the critic tells apart best
     tested: int = 100  # pictures of test_seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpatialConfig:
+    """Stage 1 going on with and without spatially rich captions, both arms at this budget."""
+
+    train: TrainConfig
+    share: float = 0.5  # of the treatment's pictures whose caption is a spatial one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,3 +308,4 @@ class Profile:
     lora: LoRAConfig | None = None
     release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`
     preference: PreferenceConfig | None = None
+    spatial: SpatialConfig | None = None  # None: the conjecture on spatial captions is not tested

@@ -81,6 +81,19 @@ def paired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 200
     return Estimate(float(difference), float(low), float(high), len(first.found))
 
 
+def unpaired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 2000) -> Estimate | None:
+    """Return the first ratio less the second, over different pictures, which are drawn apart.
+
+    None where either counted nothing; `n` is how many pictures the first has.
+    """
+    if sum(first.among) == 0 or sum(second.among) == 0:
+        return None
+    values = _resampled(first, seed, resamples) - _resampled(second, seed + 1, resamples)
+    low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
+    difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
+    return Estimate(float(difference), float(low), float(high), len(first.found))
+
+
 def _resampled(counts: Counts, seed: int, resamples: int) -> numpy.ndarray:
     """Return the ratio in each resample of the pictures, (resamples,); nan where it has nothing to count.
 

