@@ -155,6 +155,11 @@ class EvalConfig:
     short_tokens: int = 10  # of an answer to a question of A-OKVQA or GQA
     failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
     failure_tokens: int = 90
+    task_tokens: int = 80  # of an answer to a request of Table 1
+    described_pictures: int = 120  # of a split, for Tables 2 and 5
+    long_tokens: int = 80  # of a detailed description
+    brief_tokens: int = 40  # of one in less than 20 words
+    pope_pictures: int = 80
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ All of it is found again by its content; what is missing is made. Notebooks 03 t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -112,15 +112,22 @@ def curation_of(study: Study, base: Stage1) -> tuple[Curation, Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class Respondent:
-    """A model and how it is asked: in a conversation, or, where `reads` is false, by the picture alone."""
+    """A model and how it is asked: in a conversation, or, where `wording` has no "{}", by the picture
+    alone.
+    """
 
     model: MiniGPT4
     form: Template
-    reads: bool = True
+    wording: str = prompts.with_image("{}")  # "{}" is the question
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is told the question at all."""
+        return "{}" in self.wording
 
     def question(self, text: str) -> str:
         """Put a question into the form that the model was trained with."""
-        return prompts.with_image(text) if self.reads else prompts.IMAGE
+        return self.wording.replace("{}", text)
 
     def answers(
         self, queries: Sequence[Tensor], text: str, decoding: Decoding, *, batch_size: int, what: str
@@ -139,8 +146,9 @@ def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Train
     """
     learnt = lessons(study, base)
     chat = prompts.template(study.profile.language.template, base.language.tokenizer)
+    captioner = Respondent(model=base.blip2.model, form=KEYWORDS, wording=prompts.IMAGE)
     found = {
-        "blip2": (Respondent(model=base.blip2.model, form=KEYWORDS, reads=False), base.blip2.generated),
+        "blip2": (captioner, base.blip2.generated),
         "stage1": (Respondent(model=base.model, form=chat), base.trained),
     }
     for name, start, kind in (
@@ -150,7 +158,7 @@ def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Train
         ("oracle", "stage1", "oracle"),
     ):
         first, lesson = found[start][0], learnt[kind]
-        questions = finetune.ASKED if first.reads else (prompts.IMAGE,)
+        questions = tuple(dict.fromkeys(map(first.question, finetune.INSTRUCTIONS)))
         model, trained = finetune.stage2(
             study,
             first.model,
@@ -160,5 +168,5 @@ def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Train
             questions=questions,
             what=f"stage2-{name}",
         )
-        found[name] = (Respondent(model=model, form=first.form, reads=first.reads), trained)
+        found[name] = (replace(first, model=model), trained)
     return found
