@@ -308,7 +308,7 @@ CHECKLISTS = {
             ONCE,
         ),
     ),
-    "ads": Checklist(
+    "advertisements": Checklist(
         "products",
         "Help me draft a professional advertisement for this.",
         (

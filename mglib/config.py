@@ -162,6 +162,11 @@ class EvalConfig:
     limit_tokens: int = 90  # of such a description
     limit_short_tokens: int = 40  # of an answer in less than 20 words
     attention_batch: int = 8  # answers whose attention weights are held at once
+    task_tokens: int = 80  # of an answer to a request of Table 1
+    described_pictures: int = 120  # of a split, for Tables 2 and 5
+    long_tokens: int = 80  # of a detailed description
+    brief_tokens: int = 40  # of one in less than 20 words
+    pope_pictures: int = 80
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy
 import pandas
@@ -39,6 +39,33 @@ def contact_sheet(
         sheet.paste(image.resize((side, side)), (x, y))
         words = textwrap.wrap(caption, width=side // 7, max_lines=lines, placeholder=" …") or ["(nothing)"]
         draw.multiline_text((x, y + side + 4), "\n".join(words), fill=INK, font=font, spacing=3)
+    return sheet
+
+
+def cards(
+    images: Sequence[Image.Image],
+    answers: Mapping[str, Sequence[str]],
+    *,
+    side: int = 180,
+    width: int = 380,
+    lines: int = 10,
+) -> Image.Image:
+    """Lay out a row a picture: the picture, then beside each other what each model says of it."""
+    font, gap, head = ImageFont.load_default(size=13), 12, 22
+    size = (side + len(answers) * (width + gap) + 2 * gap, head + len(images) * (side + gap) + gap)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, image in enumerate(images):
+        sheet.paste(image.resize((side, side)), (gap, head + gap + row * (side + gap)))
+    for column, (name, texts) in enumerate(answers.items()):
+        x = side + 2 * gap + column * (width + gap)
+        draw.text((x, gap // 2), name, fill=INK, font=font, stroke_width=0.4)
+        for row, text in enumerate(texts[: len(images)]):
+            paragraphs = [textwrap.wrap(part, width=width // 7) for part in text.splitlines()]
+            said = [line for part in paragraphs for line in part] or ["(nothing)"]
+            said = said[:lines] if len(said) <= lines else [*said[: lines - 1], "…"]
+            y = head + gap + row * (side + gap)
+            draw.multiline_text((x, y), "\n".join(said), fill=INK, font=font, spacing=3)
     return sheet
 
 
@@ -169,4 +196,39 @@ def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
         ax.text(8.75, y + 0.36, role, va="center", fontsize=9, color="0.3")
         ax.annotate("", (5, y + 1.2), (5, y + 0.8), arrowprops={"arrowstyle": "-|>", "color": "0.35"})
     ax.text(5, len(blocks) * 1.25 + 0.25, textwrap.fill(answer, 60), ha="center", va="center", style="italic")
+    return figure
+
+
+def against(
+    points: dict[str, tuple[Estimate, Estimate]],
+    paper: dict[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> Figure:
+    """Draw one estimate against another with both intervals, and the paper's points without; x is
+    logarithmic.
+    """
+    figure, ax = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
+    for name, (x, y) in points.items():
+        across, up = ([[one.value - one.low], [one.high - one.value]] for one in (x, y))
+        ax.errorbar(x.value, y.value, up, across, fmt="o", label=name, capsize=2)
+    for marker, (name, (x, y)) in zip("sDv^P*X<>", paper.items(), strict=False):
+        ax.plot(x, y, marker, color="0.5", fillstyle="none", linestyle="none", label=f"paper: {name}")
+    ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    return figure
+
+
+def steps(groups: dict[str, Sequence[Estimate | None]], *, xlabel: str, ylabel: str) -> Figure:
+    """Draw estimates at 1, 2, 3, ... with a band for their intervals, one line a group; None is left out."""
+    figure, ax = pyplot.subplots(figsize=(7.5, 3.8), layout="constrained")
+    for name, estimates in groups.items():
+        known = [(place, one) for place, one in enumerate(estimates, start=1) if one is not None]
+        places = [place for place, _ in known]
+        line = ax.plot(places, [one.value for _, one in known], "o-", markersize=4, label=name)[0]
+        low, high = [one.low for _, one in known], [one.high for _, one in known]
+        ax.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

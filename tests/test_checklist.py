@@ -41,7 +41,7 @@ def ideal(task, picture):
             f"To make {truth['phrase']} you need {', '.join(truth['ingredients'])}. First wash and cut "
             "everything. Then heat a pan, add the rest and stir. Finally serve it warm."
         )
-    if task == "ads":
+    if task == "advertisements":
         return (
             f"Discover the new {truth['product']} by {truth['brand']}! {truth['slogan'].capitalize()}. "
             "Made with the best quality for you. Order yours today."
@@ -55,7 +55,7 @@ def ideal(task, picture):
 GENERIC = {
     "memes": "It is funny because the words do not fit the picture, although everybody knows the feeling.",
     "recipes": "First cut all ingredients. Then mix them, heat a pan and cook them. Finally serve it warm.",
-    "ads": "Discover the best product for you! It has great quality and a unique style. Order yours today.",
+    "advertisements": "Discover the best product for you! It has great quality and unique style. Order now.",
     "poems": "The world is wide,\nthe heart is free,\na light inside\nis calling me.",
 }
 
