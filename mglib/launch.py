@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
     _, trained = web.stage1(study, accumulate=given.accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")
+    state.wait_for_everyone()
+    state.destroy_process_group()  # else a process that ends after the main one may abort
     return 0
 
 

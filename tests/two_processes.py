@@ -123,6 +123,8 @@ def main(folder: Path) -> None:
             "stream_resumed": run(mixture(shards, state, PARTS), PARTS, folder / "cut"),
         }
     (folder / f"seen-{rank}.json").write_text(json.dumps(done))
+    state.wait_for_everyone()
+    state.destroy_process_group()  # else a process that ends after the main one may abort
 
 
 if __name__ == "__main__":
