@@ -17,6 +17,7 @@ from mglib.metrics import (
     paired,
     ratio,
     recall_at,
+    unpaired,
     words,
 )
 
@@ -256,6 +257,21 @@ def test_a_difference_needs_the_same_pictures_and_something_counted():
     with pytest.raises(ValueError, match="same pictures"):
         paired(each([1.0]), each([1.0, 2.0]))
     assert paired(each([1.0]), Counts([0], [0])) is None
+
+
+def test_an_unpaired_difference_has_the_spread_of_both():
+    one, other = each([0.0, 1.0] * 50), each([1.0] * 80)
+    found = unpaired(one, other)
+    assert found.value == -0.5 and found.n == 100
+    alone = one.estimate()
+    assert found.high - found.low == pytest.approx(alone.high - alone.low, abs=0.02)
+    assert unpaired(one, each([])) is None
+
+
+def test_a_group_less_itself_drawn_apart_is_not_surely_nothing():
+    group = each([0.0, 1.0] * 20)
+    assert paired(group, group).low == paired(group, group).high == 0
+    assert unpaired(group, group).low < 0 < unpaired(group, group).high
 
 
 # --- compounds ---

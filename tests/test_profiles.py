@@ -23,6 +23,8 @@ def trainings(profile):
         stages["ablation"] = profile.ablation.train
     if profile.lora is not None:
         stages["lora"] = profile.lora.train
+    if profile.spatial is not None:
+        stages["spatial"] = profile.spatial.train
     return stages
 
 
