@@ -158,7 +158,7 @@ class EvalConfig:
     choice_pictures: int = 90  # of a split, asked about with A-OKVQA
     graph_pictures: int = 30  # and with GQA, which has some five questions a picture
     along_pictures: int = 150  # captioned after each kept part of stage 1 (ICLR Table 8)
-    limit_pictures: int = 300  # of each test split, described for the study of limitations
+    limit_pictures: int = 150  # of each test split, described for the study of limitations
     limit_tokens: int = 90  # of such a description
     limit_short_tokens: int = 40  # of an answer in less than 20 words
     attention_batch: int = 8  # answers whose attention weights are held at once

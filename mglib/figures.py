@@ -114,7 +114,10 @@ def curves(
 
 
 def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: float | None = None) -> Figure:
-    """Draw estimates with their 95 % intervals: one group of rows a key, one colour an inner key."""
+    """Draw estimates with their 95 % intervals: one group of rows a key, one colour an inner key.
+
+    A dotted line stands at `chance`, which is 0 where the estimates are differences.
+    """
     figure, ax = pyplot.subplots(
         figsize=(7, 0.5 + 0.28 * sum(len(group) for group in table.values())), layout="constrained"
     )
@@ -139,7 +142,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     ax.invert_yaxis()
     ax.set(xlabel=xlabel)
     if chance is not None:
-        ax.axvline(chance, color="0.5", linestyle=":", label="chance")
+        ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

@@ -34,6 +34,7 @@ from mglib.repair import repair
 from mglib.stages import Blip2, Trained
 from mglib.study import Study
 from mglib.vision import Vision
+from mglib.vqa import Exam
 from mglib.weights import sources
 from mglib.world.build import build
 
@@ -116,6 +117,11 @@ def vocabulary(study: Study) -> Vocabulary:
     if study.profile.world is None:
         return photo_vocabulary()
     return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+
+
+def exam(study: Study, name: str) -> Exam:
+    """Return the questions of A-OKVQA and GQA about a split."""
+    return Exam.read(study.world / name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mglib.metrics import Estimate
+from mglib.paper import PAPER
 from mglib.paths import RUNS, write_json, write_text
 
 Number = dict[str, Any]
@@ -129,6 +131,13 @@ class Report:
             note=f"not applicable: {reason}",
         )
 
+    def absent(self, prefix: str, *, reason: str) -> None:
+        """List the paper's numbers below a prefix that have not been reported as not applicable."""
+        reported = {entry["name"] for entry in self._numbers}
+        for name, value in PAPER.items():
+            if name.startswith(f"{prefix}.") and name not in reported:
+                self.not_applicable(name, reason=reason, paper=value)
+
     def _add(self, name: str, **fields: Any) -> None:
         if not NUMBER_NAME.fullmatch(name):
             raise ValueError(
@@ -147,6 +156,18 @@ class Report:
         fig.savefig(shown, dpi=100, bbox_inches="tight", format="jpeg", pil_kwargs={"quality": 85})
         pyplot.close(fig)  # or the notebook's backend shows it a second time
         display(Picture(data=shown.getvalue(), format="jpeg"))
+
+    def intervals(self, name: str, groups: Mapping[str, Mapping[str, Estimate | None]], **how: Any) -> None:
+        """Save and show estimates with their intervals as one figure (`figures.intervals`).
+
+        What was not measured is left out; nothing is drawn where nothing was.
+        """
+        from mglib import figures  # and torch with it, for which reproduce and publish need not wait
+
+        measured = {group: {row: one for row, one in rows.items() if one} for group, rows in groups.items()}
+        measured = {group: rows for group, rows in measured.items() if rows}
+        if measured:
+            self.figure(name, figures.intervals(measured, **how))
 
     def sheet(self, name: str, image: Image.Image) -> None:
         """Save a sheet of pictures as JPEG and show it."""

@@ -91,6 +91,11 @@ class Study:
         """The names of the test splits, which only cells that publish read."""
         return TESTS if self.profile.release is None else released.TESTS
 
+    @property
+    def questioned(self) -> dict[str, str]:
+        """The names of the splits that A-OKVQA and GQA ask about, by what they are for."""
+        return {"train": "train", "val": "val", "test": "test_seen"}
+
     def split(self, name: str) -> Split:
         """Read a split, of the small world or of the data sets of the paper, from its official formats."""
         if self.profile.release is not None:
