@@ -273,6 +273,17 @@ class CocoConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuestionsConfig:
+    """A-OKVQA's questions about COCO's val2017, and GQA with its own pictures."""
+
+    aokvqa: str = "aokvqa/aokvqa_v1p0_val.json"
+    gqa_images: str = "gqa/images"
+    gqa_val: str = "gqa/val_balanced_questions.json"
+    gqa_test: str = "gqa/testdev_balanced_questions.json"
+    gqa_val_pictures: int = 100  # the first by id are for choices
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReleaseConfig:
     """Published files that a profile is made from, below `mglib.paths.DOWNLOADS`."""
 
@@ -285,6 +296,7 @@ class ReleaseConfig:
     alignment: str = "cc_sbu_align"
     readers: int = 4  # processes that read shards, for each source and GPU; the official number
     coco: CocoConfig = field(default_factory=CocoConfig)
+    questions: QuestionsConfig = field(default_factory=QuestionsConfig)
     pool: str = "cc_sbu/{00000..00001}.tar"  # shards whose first good pictures are curated
     pool_pictures: int = 5_000  # the paper's number
 

@@ -16,18 +16,18 @@ from mglib.config import TrainConfig
 from mglib.critic import sentence_scores
 from mglib.curate import Curation
 from mglib.curation import Critic, Verifier, curated
+from mglib.data import released
 from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.narratives import read_narratives
 from mglib.data.quarantine import strict
 from mglib.data.records import read_json
-from mglib.data.released import ALIGNMENT
 from mglib.data.splits import Split
 from mglib.features import Features
 from mglib.generate import Decoding
 from mglib.language import Language
 from mglib.metrics import Vocabulary
 from mglib.model import MiniGPT4
-from mglib.paths import ROOT
+from mglib.paths import DOWNLOADS, ROOT
 from mglib.pretrain import KEYWORDS
 from mglib.prompts import Template
 from mglib.repair import repair
@@ -121,7 +121,11 @@ def vocabulary(study: Study) -> Vocabulary:
 
 def exam(study: Study, name: str) -> Exam:
     """Return the questions of A-OKVQA and GQA about a split."""
-    return Exam.read(study.world / name)
+    release = study.profile.release
+    if release is None:
+        return Exam.read(study.world / name)
+    asked = released.questions(DOWNLOADS, release, name)
+    return Exam(choice=asked.choice, graph=asked.graph)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +152,7 @@ def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
     shown = [base.queries["pool"][place[number]] for number in ids]
     found = {"curated": lesson(shown, [pair.caption for pair in pairs], every)}
     if study.profile.release is not None:
-        official = study.split(ALIGNMENT)
+        official = study.split(released.ALIGNMENT)
         seen = study.queries(
             official, study.tokens(official, base.vision), base.model.qformer, study.qformer_state
         )

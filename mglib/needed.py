@@ -6,7 +6,7 @@ from pathlib import Path
 
 from webdataset.shardlists import expand_urls
 
-from mglib.config import LlamaShape, Profile
+from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.paths import DOWNLOADS, ROOT
 from mglib.profiles import PROFILES
 from mglib.weights.files import not_weights
@@ -26,12 +26,15 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     for name in filter(None, (release.vision, release.qformer)):
         faults += missing_weights(folder / name)
     faults += missing_language(folder / release.language, release.llama)
-    for source in release.web:
-        shards = expand_urls(str(folder / source.shards))
+    for source, pattern in {
+        **{one.name: one.shards for one in release.web},
+        "the pool": release.pool,
+    }.items():
+        shards = expand_urls(str(folder / pattern))
         absent = [shard for shard in shards if not Path(shard).is_file()]
         if absent:
             faults.append(
-                f"{len(absent):,} of the {len(shards):,} shards of {source.name} are not there, the first is "
+                f"{len(absent):,} of the {len(shards):,} shards of {source} are not there, the first is "
                 f"{told(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
             )
     alignment = folder / release.alignment
@@ -45,7 +48,26 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
                 f"{told(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
                 "annotations (cocodataset.org)."
             )
+    faults += missing_questions(release, folder)
     return faults
+
+
+def missing_questions(release: ReleaseConfig, folder: Path) -> list[str]:
+    """Say which files of A-OKVQA and GQA are not there."""
+    sources = {
+        "A-OKVQA (github.com/allenai/aokvqa)": (release.questions.aokvqa,),
+        "GQA (cs.stanford.edu/people/dorarad/gqa)": (
+            release.questions.gqa_images,
+            release.questions.gqa_val,
+            release.questions.gqa_test,
+        ),
+    }
+    return [
+        f"{told(folder / name)} is not there: notebook 05 asks the questions of {source}."
+        for source, names in sources.items()
+        for name in names
+        if not (folder / name).exists()
+    ]
 
 
 def missing_weights(path: Path) -> list[str]:

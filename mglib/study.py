@@ -93,8 +93,14 @@ class Study:
 
     @property
     def questioned(self) -> dict[str, str]:
-        """The names of the splits that A-OKVQA and GQA ask about, by what they are for."""
-        return {"train": "train", "val": "val", "test": "test_seen"}
+        """The names of the splits that A-OKVQA and GQA ask about, by what they are for.
+
+        Published questions for training are about pictures that nothing else here needs: those of `val` stand
+        in for them where only answers are counted.
+        """
+        if self.profile.release is None:
+            return {"train": "train", "val": "val", "test": "test_seen"}
+        return {"train": released.VAL, "val": released.VAL, "test": released.TEST}
 
     def split(self, name: str) -> Split:
         """Read a split, of the small world or of the data sets of the paper, from its official formats."""

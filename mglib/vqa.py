@@ -88,10 +88,12 @@ class Exam:
         )
 
     def first(self, *, choice: int, graph: int) -> "Exam":
-        """Return A-OKVQA's and GQA's questions about so many of the split's first pictures."""
+        """Return the questions about the first pictures that A-OKVQA and that GQA asks about."""
+        some = {place for place, _ in self.choice}, {place for place, _ in self.graph}
+        few = set(sorted(some[0])[:choice]), set(sorted(some[1])[:graph])
         return Exam(
-            choice=tuple(row for row in self.choice if row[0] < choice),
-            graph=tuple(row for row in self.graph if row[0] < graph),
+            choice=tuple(row for row in self.choice if row[0] in few[0]),
+            graph=tuple(row for row in self.graph if row[0] in few[1]),
         )
 
     @property

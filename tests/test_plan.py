@@ -130,7 +130,10 @@ def test_an_empty_folder_lacks_everything(tiny, tmp_path):
         "blip2_pretrained",
         "tiny-vicuna",
         "2 of the 2 shards of laion",
+        "1 of the 1 shards of the pool",
         "filter_cap",
+        "aokvqa_v1p0_val.json",
+        "testdev_balanced_questions.json",
     ):
         assert name in faults
     assert not (tmp_path / "none").exists()

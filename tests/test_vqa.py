@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -136,6 +137,13 @@ def test_an_exam_about_the_first_pictures_is_about_no_other(exam):
     first = exam.first(choice=2, graph=1)
     assert [place for place, _ in first.choice] == [0, 1, 1]
     assert [place for place, _ in first.graph] == [0, 0]
+
+
+def test_the_first_pictures_are_those_that_have_such_questions(exam):
+    moved = replace(exam, graph=tuple((place + 5, question) for place, question in exam.graph))
+    first = moved.first(choice=1, graph=1)
+    assert [place for place, _ in first.choice] == [0]
+    assert [place for place, _ in first.graph] == [5, 5]
 
 
 @pytest.fixture

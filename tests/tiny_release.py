@@ -20,6 +20,7 @@ from mglib.config import (
     LlamaShape,
     Profile,
     QFormerConfig,
+    QuestionsConfig,
     ReleaseConfig,
     WebConfig,
     WellFormed,
@@ -55,6 +56,7 @@ def tiny_profile(vocabulary: int) -> Profile:
             web=web,
             readers=0,
             coco=CocoConfig(val=12),
+            questions=QuestionsConfig(gqa_val_pictures=2),
             pool="cc_sbu/00000.tar",
         ),
         evaluation=EvalConfig(
@@ -65,6 +67,15 @@ def tiny_profile(vocabulary: int) -> Profile:
             fault_tokens=12,
             failure_pictures=4,
             failure_tokens=12,
+            choice_pictures=6,
+            graph_pictures=3,
+            limit_pictures=6,
+            limit_tokens=12,
+            limit_short_tokens=8,
+            described_pictures=6,
+            long_tokens=12,
+            brief_tokens=8,
+            pope_pictures=4,
         ),
         curation=CurationConfig(max_new_tokens=24, short=8, form=WellFormed(min_words=3, min_sentences=1)),
         stage2=replace(STAGE2_AS_WRITTEN, steps=2, batch_size=2, warmup_steps=1, max_answer=24),
@@ -90,6 +101,7 @@ def write_release(folder: Path, language, tokenizer, captions: list[str]) -> Non
             write_shard(folder / name / f"{shard:05d}.tar", rows)
     write_alignment(folder / "cc_sbu_align", captions)
     write_coco_val(folder / "coco", captions)
+    write_questions(folder)
 
 
 def write_alignment(folder: Path, captions: list[str]) -> None:
@@ -122,6 +134,38 @@ def write_coco_val(folder: Path, captions: list[str]) -> None:
     for name, value in files.items():
         path = folder / "annotations" / f"{name}_val2017.json"
         path.write_text(json.dumps({"images": pictures, **value}))
+
+
+def write_questions(folder: Path) -> None:
+    """Write a question of A-OKVQA about every second picture of COCO, and two of GQA about its own."""
+    choice = [
+        {
+            "split": "val",
+            "image_id": number,
+            "question_id": f"q{number}",
+            "question": "What is there?",
+            "choices": list(CATEGORIES[:4]),
+            "correct_choice_idx": number % 4,
+            "direct_answers": [CATEGORIES[number % 4]] * 10,
+            "difficult_direct_answer": number % 3 == 0,
+            "rationales": ["It is seen."] * 3,
+        }
+        for number in range(1, 25, 2)
+    ]
+    (folder / "aokvqa").mkdir()
+    (folder / "aokvqa" / "aokvqa_v1p0_val.json").write_text(json.dumps(choice))
+    (folder / "gqa" / "images").mkdir(parents=True)
+    for name, pictures in {"val": ("2", "31", "4"), "testdev": ("n5", "n6")}.items():
+        asked = {}
+        for picture in pictures:
+            (folder / "gqa" / "images" / f"{picture}.jpg").write_bytes(
+                noise(int.from_bytes(picture.encode()))
+            )
+            for place, (structural, answer) in enumerate({"verify": "yes", "query": "dog"}.items()):
+                types = {"structural": structural, "semantic": "obj", "detailed": "exist"}
+                about = {"imageId": picture, "isBalanced": True, "types": types}
+                asked[f"{picture}{place}"] = {"question": "Is it?", "answer": answer, **about}
+        (folder / "gqa" / f"{name}_balanced_questions.json").write_text(json.dumps(asked))
 
 
 def noise(seed: int) -> bytes:

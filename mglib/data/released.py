@@ -15,6 +15,7 @@ from mglib.data.coco import CocoPicture, read_coco
 from mglib.data.mixture import to_row
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, keep, strict
+from mglib.data.questioned import TEST, VAL, Questioned, questioned, questioned_split
 from mglib.data.shards import WebPair, read_shards
 from mglib.data.splits import Split
 from mglib.data.text import clean_caption
@@ -33,14 +34,27 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
         return pool_split(folder, release)
     if name == ALIGNMENT:
         return alignment_split(folder / release.alignment)
+    if name in (VAL, TEST):
+        return questioned_split(name, questions(folder, release, name))
     if name not in ("val", *TESTS):
         raise ValueError(
-            f"There is no split {name!r} of real data: val, pool, {ALIGNMENT} and {', '.join(TESTS)} are "
-            "there, and stage 1 streams its pairs (mglib.web)."
+            f"There is no split {name!r} of real data: val, pool, {ALIGNMENT}, {VAL}, {TEST} and "
+            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.web)."
         )
+    every, first = coco_pictures(folder, release), release.coco.val
+    return coco_split(name, every[:first] if name == "val" else every[first:])
+
+
+def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
+    """Read COCO's annotated pictures, ordered by id."""
     coco = release.coco
-    every = read_coco(folder / coco.images, folder / coco.captions, folder / coco.instances)
-    return coco_split(name, every[: coco.val] if name == "val" else every[coco.val :])
+    return read_coco(folder / coco.images, folder / coco.captions, folder / coco.instances)
+
+
+def questions(folder: Path, release: ReleaseConfig, name: str) -> Questioned:
+    """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST)."""
+    first = coco_pictures(folder, release)[: release.coco.val]
+    return questioned(folder, release, name, [picture.id for picture in first])
 
 
 def coco_split(name: str, pictures: list[CocoPicture]) -> Split:
