@@ -1,6 +1,7 @@
 # `make` lists the targets. Defaults of the settings stand in the notebooks and in mglib, not here.
 PROFILE ?=
 SEED ?=
+SEEDS ?=
 WEIGHTS ?=
 NOTEBOOKS ?=
 FORCE ?=
@@ -21,13 +22,13 @@ settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  settings: PROFILE=mini  SEED=0  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1'
+	@echo '  settings: PROFILE=mini  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1'
 
 env:  ## install the environment (every target that needs it does so by itself)
 	@./environment.sh $(ENV_FOLDER)
 
 reproduce: env  ## train and evaluate: run the notebooks that have changed, then compare with the published numbers
-	@$(python) -m mglib.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(FORCE),--force)
+	@$(python) -m mglib.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FORCE),--force)
 
 test: env  ## check the style and run the tests
 	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."

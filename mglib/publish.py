@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -16,7 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from mglib.paths import ROOT, write_json, write_text
-from mglib.report import Number, Settings, markdown, numbers, readable
+from mglib.report import Number, Settings, markdown, numbers, readable, spread
 from mglib.runs import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
 
 LARGEST = 1_000_000  # bytes of a published notebook
@@ -133,6 +134,30 @@ def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
     return ready
 
 
+def other_seeds(root: Path, settings: Settings) -> list[Settings]:
+    """Return the runs of the same profile and weights with other seeds."""
+    found = []
+    for folder in sorted((root / "runs").glob("*-seed*")):
+        seed = re.search(r"-seed(\d+)", folder.name)
+        other = replace(settings, seed=int(seed[1])) if seed else settings
+        if other.folder_name == folder.name != settings.folder_name:
+            found.append(other)
+    return found
+
+
+def finished_numbers(root: Path, settings: Settings) -> list[Number]:
+    """Return a run's numbers from its notebooks that are up to date; says which are not and do not count."""
+    ledger = Ledger(root / "runs" / settings.folder_name)
+    parts = dependencies(root, settings)
+    stale = {
+        name: why for name in parts if name in ledger.entries and (why := ledger.stale(name, parts[name]))
+    }
+    for name, why in stale.items():
+        print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
+    current = ledger.entries.keys() - stale
+    return [entry for entry in numbers(ledger.folder) if entry["notebook"] in current]
+
+
 def readme_table(entries: list[Number], patterns: list[str] | None = None) -> str:
     """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
     chosen = [entry for entry in entries if any(fnmatch.fnmatch(entry["name"], p) for p in patterns or ["*"])]
@@ -161,7 +186,8 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     """Publish a run and return what was written; raises CannotRun before anything is touched."""
     ready = publishable(root, settings)
     run, results = root / "runs" / settings.folder_name, root / "results" / settings.folder_name
-    entries = [entry for entry in numbers(run) if entry["notebook"] in ready]
+    others = [finished_numbers(root, other) for other in other_seeds(root, settings)]
+    entries = spread([entry for entry in numbers(run) if entry["notebook"] in ready], others)
     results.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results.parent) as folder:
         made = Path(folder) / "made"

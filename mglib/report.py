@@ -7,9 +7,10 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pandas
@@ -75,17 +76,15 @@ class Report:
         low: float | None = None,
         high: float | None = None,
         n: int | None = None,
-        seeds: int = 1,
-        seed_sd: float | None = None,
         unit: str = "",
         paper: float | None = None,
         note: str = "",
     ) -> None:
-        """Keep one number: its 95 % interval over n pictures, its spread over seeds, the paper's value.
+        """Keep one number: its 95 % interval over n pictures, the paper's value.
 
         Raises ValueError for a value that is not finite, half an interval, or a malformed or taken name.
         """
-        given = {"value": value, "low": low, "high": high, "seed_sd": seed_sd, "paper": paper}
+        given = {"value": value, "low": low, "high": high, "paper": paper}
         for what, figure in given.items():
             if figure is not None and not math.isfinite(figure):
                 raise ValueError(
@@ -99,8 +98,8 @@ class Report:
             low=_float(low),
             high=_float(high),
             n=None if n is None else int(n),
-            seeds=seeds,
-            seed_sd=_float(seed_sd),
+            seeds=1,
+            seed_sd=None,
             unit=unit,
             paper=_float(paper),
             note=note,
@@ -219,6 +218,21 @@ def numbers(folder: Path) -> list[Number]:
                 raise ValueError(f"{entry['name']} is reported by {both}: rename one.")
             merged[entry["name"]] = entry
     return list(merged.values())
+
+
+def spread(entries: list[Number], others: Sequence[list[Number]]) -> list[Number]:
+    """Add to each number its standard deviation over trainings: this run's and those with `others`' seeds.
+
+    A number that no other run has stays as it is.
+    """
+    known = [{entry["name"]: entry["value"] for entry in other} for other in others]
+    found = []
+    for entry in entries:
+        values = [entry["value"], *(run.get(entry["name"]) for run in known)]
+        values = [value for value in values if value is not None]
+        several = entry["value"] is not None and len(values) > 1
+        found.append({**entry, "seeds": len(values), "seed_sd": stdev(values)} if several else entry)
+    return found
 
 
 def compare(run: list[Number], published: list[Number]) -> pandas.DataFrame:

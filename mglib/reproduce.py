@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -156,6 +156,15 @@ def check(settings: Settings, profiles: Collection[str]) -> None:
             raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
 
 
+def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
+    """Return one seed, or so many from 0 on; raises CannotRun where both are asked for."""
+    if count is None:
+        return [seed]
+    if seed != Settings.seed or count < 1:
+        raise CannotRun("SEEDS=3 runs the seeds 0, 1 and 2: leave SEED out, and take 1 or more.")
+    return range(count)
+
+
 def choose(root: Path, wanted: str) -> list[Path]:
     """Return the notebooks that start with one of the words, or all; raises CannotRun for unknown words."""
     paths, words = source_notebooks(root), wanted.replace(",", " ").split()
@@ -221,15 +230,18 @@ def main(
     parser = argparse.ArgumentParser(prog="python -m mglib.reproduce", description=__doc__)
     parser.add_argument("--profile", default=Settings.profile)
     parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--seeds", type=int, help="run as many seeds one after another, from 0 on")
     parser.add_argument("--weights", default=Settings.weights)
     parser.add_argument("--notebooks", default="", help='such as "01 02"; all of them without it')
     parser.add_argument("--force", action="store_true", help="run what has not changed too")
     given = parser.parse_args(arguments)
-    settings = Settings(profile=given.profile, seed=given.seed, weights=given.weights)
     try:
-        check(settings, profiles)
+        seeds = chosen_seeds(given.seed, given.seeds)
+        runs = [Settings(profile=given.profile, seed=seed, weights=given.weights) for seed in seeds]
+        check(runs[0], profiles)
         prepare_kernels(root)
-        reproduce(root, settings, given.notebooks, force=given.force)
+        for settings in runs:
+            reproduce(root, settings, given.notebooks, force=given.force)
     except CannotRun as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -11,6 +11,8 @@ from PIL import Image
 from tiny_study import make_study, use_real_report, write_notebook
 
 from mglib import publish, reproduce
+from mglib.metrics import Estimate
+from mglib.paper import PAPER
 from mglib.report import (
     FIELDS,
     Report,
@@ -22,6 +24,7 @@ from mglib.report import (
     printable,
     readable,
     rounded,
+    spread,
 )
 from mglib.runs import CannotRun, Ledger, code_cells
 
@@ -252,19 +255,47 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     assert source.read_text() == before
 
 
+def finish(root, settings, value=1.0):
+    """Leave what a finished run leaves: each notebook, one number of it, and its entry in the ledger."""
+    run = root / "runs" / settings.folder_name
+    for name, parts in publish.dependencies(root, settings).items():
+        source = root / "notebooks" / f"{name}.ipynb"
+        (run / "numbers").mkdir(parents=True, exist_ok=True)
+        (run / source.name).write_text(source.read_text())
+        found = [entry(f"x.{name}", value, None, None, notebook=name)]
+        (run / "numbers" / f"{name}.json").write_text(json.dumps(found))
+        Ledger(run).add(name, parts, 1.0)
+
+
 def test_other_profiles_publish_results_alone(tmp_path):
     make_study(tmp_path)
     settings = Settings(profile="smoke")
-    run = tmp_path / "runs" / "smoke"
-    for name, parts in publish.dependencies(tmp_path, settings).items():
-        source = tmp_path / "notebooks" / f"{name}.ipynb"
-        (run / "numbers").mkdir(parents=True, exist_ok=True)
-        (run / source.name).write_text(source.read_text())
-        (run / "numbers" / f"{name}.json").write_text(json.dumps([entry(f"x.{name}", notebook=name)]))
-        Ledger(run).add(name, parts, 1.0)
+    finish(tmp_path, settings)
     assert publish.publish(tmp_path, settings) == [tmp_path / "results" / "smoke"]
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
     assert publish.main(["--profile", "mini"], root=tmp_path) == 1
+
+
+def test_other_seeds_give_the_spread(tmp_path, capsys):
+    make_study(tmp_path)
+    for seed, value in enumerate((1.0, 2.0, 6.0)):
+        finish(tmp_path, Settings(profile="smoke", seed=seed), value)
+    finish(tmp_path, Settings(profile="smoke", seed=1, weights="hub"), 100.0)
+    finish(tmp_path, Settings(seed=1), 100.0)
+    run = tmp_path / "runs" / "smoke-seed2"
+    (run / "02_two.ipynb").unlink()
+    publish.publish(tmp_path, Settings(profile="smoke"))
+    found = json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())
+    one, two = ((number["value"], number["seeds"], number["seed_sd"]) for number in found)
+    assert one == (1.0, 3, pytest.approx(7**0.5)) and two == (1.0, 2, pytest.approx(0.5**0.5))
+    assert "02_two of smoke-seed2 does not count" in capsys.readouterr().out
+
+
+def test_the_spread_is_over_what_was_measured():
+    mine = [entry("a.b", 1.0), entry("a.c", 2.0), entry("a.d", None, None, None)]
+    found = spread(mine, [[entry("a.b", 3.0), entry("a.d", 1.0)], [entry("a.b", None, None, None)]])
+    assert (found[0]["seeds"], found[0]["seed_sd"]) == (2, pytest.approx(2**0.5))
+    assert found[1:] == mine[1:]
 
 
 def test_the_readme_may_choose_its_numbers():
@@ -272,3 +303,27 @@ def test_the_readme_may_choose_its_numbers():
     made = publish.readme_with(text, [entry("stage1.loss"), entry("x.y"), entry("x.z")])
     assert "stage1.loss" in made and "x.y" in made and "x.z" not in made
     assert publish.readme_with(made, [entry("stage1.loss"), entry("x.y"), entry("x.z")]) == made
+
+
+def test_what_the_paper_has_and_a_run_has_not_is_listed(tmp_path):
+    report = make_report(tmp_path)
+    report.number("t7.gqa.base", 0.3)
+    report.absent("t7", reason="nobody asked")
+    found = {number["name"]: number for number in numbers(tmp_path / "mini")}
+    assert set(found) == {name for name in PAPER if name.startswith("t7.")}
+    assert found["t7.gqa.base"]["value"] == 0.3
+    assert found["t7.gqa.lora"]["value"] is None and found["t7.gqa.lora"]["paper"] == PAPER["t7.gqa.lora"]
+    assert "nobody asked" in found["t7.gqa.lora"]["note"]
+
+
+def test_intervals_leave_out_what_was_not_measured(tmp_path, shown, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "mglib.figures.intervals", lambda groups, **how: drawn.append(groups) or pyplot.figure()
+    )
+    report, known = make_report(tmp_path), Estimate(0.5, 0.4, 0.6, 10)
+    report.intervals("none", {"a": {"x": None}, "b": {}}, xlabel="share")
+    assert drawn == [] and not (tmp_path / "mini" / "figures").exists()
+    report.intervals("some", {"a": {"x": None, "y": known}, "b": {"x": None}}, xlabel="share")
+    assert drawn == [{"a": {"y": known}}]
+    assert (tmp_path / "mini" / "figures" / "02_stage1" / "some.png").exists()

@@ -205,3 +205,10 @@ def test_how_to_run_one_notebook_again():
 
 def test_notebooks_come_in_their_order(study):
     assert [path.stem for path in source_notebooks(study)] == ["01_one", "02_two"]
+
+
+def test_several_seeds_run_one_after_another(study, capsys):
+    assert run(study, "--seeds", "2", "--notebooks", "01") == 0
+    for folder, line in (("mini", "1\n"), ("mini-seed1", "2\n")):
+        assert outputs(study / "runs" / folder / "01_one.ipynb")[0].text == line
+    assert run(study, "--seeds", "3", "--seed", "1") == 1 and "leave SEED out" in capsys.readouterr().err

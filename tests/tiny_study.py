@@ -47,5 +47,5 @@ def make_study(root: Path) -> None:
 
 def use_real_report(root: Path) -> None:
     """Give the study's package the real Report."""
-    for name in ("paths", "metrics", "report"):
+    for name in ("paths", "metrics", "paper", "report"):
         shutil.copy(ROOT / "mglib" / f"{name}.py", root / "mglib" / f"{name}.py")
