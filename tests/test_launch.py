@@ -19,6 +19,12 @@ def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):
     assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
 
 
+def test_stage_2_is_a_notebooks(monkeypatch, capsys):
+    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("it was started"))
+    assert launch.main(["--profile", "vicuna-7b", "--stage", "2"]) == 1
+    assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in capsys.readouterr().err
+
+
 def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsys, tmp_path):
     asked = []
 
@@ -37,10 +43,9 @@ def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsy
     assert "loss 1.250, weights in " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["--profile", "mini"], ["--profile", "vicuna-7b", "--stage", "2"]])
-def test_other_profiles_and_stages_train_in_notebooks(arguments):
+def test_other_profiles_train_in_notebooks():
     with pytest.raises(SystemExit):
-        launch.main(arguments)
+        launch.main(["--profile", "mini"])
 
 
 def test_several_gpus_are_so_many_processes(monkeypatch):
