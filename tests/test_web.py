@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from data_files import COLOURS, jpeg, write_shard
 from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
 from tiny_release import CONCAT, tiny_profile, write_release
 
@@ -109,6 +110,14 @@ def test_a_release_has_no_split_to_train_on(study):
     assert len(study.split("pool")) == 8 and len(study.split("alignment").captions) == 8
     with pytest.raises(ValueError, match="There is no split 'train' of real data"):
         study.split("train")
+
+
+def test_what_the_pool_leaves_out_is_counted_and_told(study, tmp_path, capsys):
+    rows = [("000000001", b"no picture", "a dog"), ("000000002", jpeg(COLOURS[0]), "a cat on a mat")]
+    write_shard(tmp_path / "downloads" / "cc_sbu" / "00000.tar", rows)
+    assert len(study.split("pool")) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("The pool leaves out 1 bad pairs, such as") and "000000001" in told
 
 
 def test_the_variant_without_a_q_former_trains_too(study):

@@ -69,20 +69,29 @@ def coco_split(name: str, pictures: list[CocoPicture]) -> Split:
     )
 
 
-def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair]:
+def pool(folder: Path, release: ReleaseConfig, faults: list[Fault] | None = None) -> Iterator[WebPair]:
     """Yield the first pairs of the pool's shards that are good: web data are never whole.
 
-    Deviation: the paper draws its 5,000 pictures at random.
+    The bad ones on the way go to `faults`. Deviation: the paper draws its 5,000 pictures at random.
     """
-    pairs = keep(read_shards(map(Path, expand_urls(str(folder / release.pool)))), [])
-    return islice((pair for pair in pairs if not isinstance(to_row(pair), Fault)), release.pool_pictures)
+
+    def checked() -> Iterator[WebPair | Fault]:
+        for pair in read_shards(map(Path, expand_urls(str(folder / release.pool)))):
+            row = pair if isinstance(pair, Fault) else to_row(pair)
+            yield row if isinstance(row, Fault) else pair
+
+    return islice(keep(checked(), [] if faults is None else faults), release.pool_pictures)
 
 
 def pool_split(folder: Path, release: ReleaseConfig) -> Split:
-    """Make a split of the pool; raises ValueError where it has no good pair."""
+    """Make a split of the pool and list what is left out; raises ValueError where it has no good pair."""
+    faults: list[Fault] = []
     found = [
-        (sha256(pair.picture).hexdigest(), clean_caption(pair.caption)) for pair in pool(folder, release)
+        (sha256(pair.picture).hexdigest(), clean_caption(pair.caption))
+        for pair in pool(folder, release, faults)
     ]
+    if faults:
+        print(f"The pool leaves out {len(faults):,} bad pairs, such as {faults[0]}")
     if not found:
         raise ValueError(f"No picture of {release.pool} can be read: {folder} needs these shards.")
     hashes, captions = zip(*found, strict=True)
