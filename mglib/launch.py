@@ -28,7 +28,9 @@ def start(processes: int, arguments: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns 1 with a sentence for each thing that is missing."""
     parser = argparse.ArgumentParser(prog="python -m mglib.launch", description=__doc__)
-    parser.add_argument("--stage", type=int, default=1, help="1; stage 2 takes minutes: a notebook")
+    parser.add_argument(
+        "--stage", type=int, choices=[1, 2], default=1, help="1; stage 2 takes minutes: a notebook"
+    )
     parser.add_argument("--profile", choices=released(), required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a step, where memory is short")

@@ -26,12 +26,11 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     for name in filter(None, (release.vision, release.qformer)):
         faults += missing_weights(folder / name)
     faults += missing_language(folder / release.language, release.llama)
-    for source, pattern in {
-        **{one.name: one.shards for one in release.web},
-        "the pool": release.pool,
-    }.items():
+    told_of: set[str] = set()
+    for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
-        absent = [shard for shard in shards if not Path(shard).is_file()]
+        absent = [shard for shard in shards if not Path(shard).is_file() and shard not in told_of]
+        told_of.update(absent)
         if absent:
             faults.append(
                 f"{len(absent):,} of the {len(shards):,} shards of {source} are not there, the first is "
@@ -50,6 +49,14 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
             )
     faults += missing_questions(release, folder)
     return faults
+
+
+def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
+    """Return a sentence for each published file that may be wanted and can be done without."""
+    official = chosen.release and chosen.release.projection
+    if not official or (folder / official).is_file():
+        return []
+    return [f"{told(folder / official)} is not there: the shortcut past stage 1 needs it, training does not."]
 
 
 def missing_questions(release: ReleaseConfig, folder: Path) -> list[str]:

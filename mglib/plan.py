@@ -21,7 +21,7 @@ from mglib.config import ConcatConfig, Profile, TrainConfig
 from mglib.full_scale import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.language import Language
 from mglib.model import MiniGPT4
-from mglib.needed import missing, released
+from mglib.needed import missing, released, remarks
 from mglib.pope import PAIRS, WAYS
 from mglib.profiles import profile
 from mglib.qformer import QFormer
@@ -275,7 +275,9 @@ def evaluation_hours(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Ma
     """
     asked = chosen.evaluation
     described = min(asked.described_pictures, COCO - chosen.release.coco.val)
-    posed = 5 * (2 * CHOICE_QUESTIONS + min(asked.graph_pictures, GQA_PICTURES) * GQA_QUESTIONS)
+    looked = CHOICE_QUESTIONS + GQA_PICTURES + chosen.release.questions.gqa_val_pictures
+    chosen_among = 5 * CHOICE_QUESTIONS  # the options are short: read with their question
+    posed = 5 * (CHOICE_QUESTIONS + min(asked.graph_pictures, GQA_PICTURES) * GQA_QUESTIONS)
     polls = 2 * len(WAYS) * 2 * PAIRS * asked.pope_pictures
 
     def writing(answers: int, tokens: int) -> float:
@@ -286,7 +288,9 @@ def evaluation_hours(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Ma
     tables = writing(3 * described, asked.long_tokens) + writing(2 * described, asked.brief_tokens)
     limits = writing(asked.limit_pictures, asked.limit_tokens + asked.limit_short_tokens)
     return {
-        "05": hours(GQA_PICTURES * sample.look + (5 * described + posed + polls) * read, machine=machine)
+        "05": hours(
+            looked * sample.look + (5 * described + chosen_among + posed + polls) * read, machine=machine
+        )
         + short
         + tables,
         "06": hours(3 * asked.limit_pictures * read, machine=machine) + limits,
@@ -322,8 +326,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = profile(parser.parse_args(arguments).profile)
     print("\n".join(plan(chosen)))
     faults = missing(chosen)
-    for fault in faults:
-        print(fault, file=sys.stderr)
+    for sentence in (*faults, *remarks(chosen)):
+        print(sentence, file=sys.stderr)
     if not faults:
         print(f"Everything is there: make train STAGE=1 PROFILE={chosen.name} GPUS=4")
     return 1 if faults else 0

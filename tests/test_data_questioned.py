@@ -41,3 +41,10 @@ def test_a_split_opens_the_pictures_in_their_order(folder):
     split = questioned_split(VAL, asked)
     assert len(split) == len(split.hashes) == 2 and len(set(split.hashes)) == 2
     assert [image.size for image in split.images()] == [(32, 24)] * 2
+
+
+def test_pictures_that_are_missing_are_told(folder):
+    (folder / "gqa" / "images" / "31.jpg").unlink()
+    asked = questioned(folder, RELEASE, VAL, ())
+    with pytest.raises(FileNotFoundError, match=r"1 of the 2 pictures .*31\.jpg"):
+        questioned_split(VAL, asked)

@@ -130,13 +130,27 @@ def test_an_empty_folder_lacks_everything(tiny, tmp_path):
         "blip2_pretrained",
         "tiny-vicuna",
         "2 of the 2 shards of laion",
-        "1 of the 1 shards of the pool",
         "filter_cap",
         "aokvqa_v1p0_val.json",
         "testdev_balanced_questions.json",
     ):
         assert name in faults
+    assert "of the pool" not in faults  # its shards are among those of stage 1
     assert not (tmp_path / "none").exists()
+
+
+def test_the_pools_own_shards_are_missed(tiny, downloads):
+    other = replace(tiny, release=replace(tiny.release, pool="pool/00000.tar"))
+    (fault,) = plan.missing(other, downloads)
+    assert "1 of the 1 shards of the pool" in fault
+
+
+def test_what_can_be_done_without_is_a_remark(tiny, downloads):
+    assert plan.remarks(tiny, downloads) == []
+    (downloads / tiny.release.projection).unlink()
+    (remark,) = plan.remarks(tiny, downloads)
+    assert tiny.release.projection in remark and "shortcut" in remark
+    assert plan.missing(tiny, downloads) == []
 
 
 def test_what_is_something_else_is_named(tiny, downloads):
@@ -157,11 +171,12 @@ def test_the_command_prints_the_plan_and_tells_what_is_missing(tiny, downloads, 
     monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
     monkeypatch.setattr(plan, "profile", lambda name: tiny)
     monkeypatch.setattr(plan, "missing", lambda chosen: [] if whole else ["x.pth is not there."])
+    monkeypatch.setattr(plan, "remarks", lambda chosen: ["y.pth may be wanted."])
     assert plan.main(["--profile", "vicuna-7b"]) == (0 if whole else 1)
     shown = capsys.readouterr()
     assert "stage 1: 6 steps of 4" in shown.out and "4 GPU" in shown.out and "Unmeasured" in shown.out
     assert ("Everything is there" in shown.out) == whole
-    assert shown.err == ("" if whole else "x.pth is not there.\n")
+    assert shown.err == ("" if whole else "x.pth is not there.\n") + "y.pth may be wanted.\n"
     assert sorted(path for path in downloads.rglob("*")) == before
 
 

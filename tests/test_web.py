@@ -10,6 +10,7 @@ from tiny_release import CONCAT, tiny_profile, write_release
 
 from mglib import evaluate, prompts, web
 from mglib import study as studies
+from mglib.data import released
 from mglib.generate import greedy
 from mglib.model import MiniGPT4
 from mglib.study import Study
@@ -24,6 +25,7 @@ def study(tmp_path, monkeypatch, llama, tokenizer, captions):
     for module in (studies, web):
         monkeypatch.setattr(module, "DOWNLOADS", tmp_path / "downloads")
         monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(released, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
     monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
     return Study(profile=tiny_profile(len(tokenizer)), seed=0, weights="wheel")
@@ -112,12 +114,17 @@ def test_a_release_has_no_split_to_train_on(study):
         study.split("train")
 
 
-def test_what_the_pool_leaves_out_is_counted_and_told(study, tmp_path, capsys):
-    rows = [("000000001", b"no picture", "a dog"), ("000000002", jpeg(COLOURS[0]), "a cat on a mat")]
-    write_shard(tmp_path / "downloads" / "cc_sbu" / "00000.tar", rows)
-    assert len(study.split("pool")) == 1
-    told = capsys.readouterr().out
-    assert told.startswith("The pool leaves out 1 bad pairs, such as") and "000000001" in told
+def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys):
+    good = [(f"{number:09d}", jpeg(COLOURS[0]), "a cat on a mat") for number in range(40)]
+    shard = tmp_path / "downloads" / "cc_sbu" / "00000.tar"
+    write_shard(shard, [("900000000", b"no picture", "a dog"), *good])
+    assert len(study.split("pool")) == 40
+    assert capsys.readouterr().out.startswith("1 bad pairs of the pool are left out")
+    (listed,) = (tmp_path / "cache" / "web" / "pool-bad.jsonl").read_text().splitlines()
+    assert "900000000" in listed
+    write_shard(shard, [("900000000", b"no picture", "a dog"), *good[:8]])
+    with pytest.raises(ValueError, match="1 of the 9 samples read are bad"):
+        study.split("pool")
 
 
 def test_the_variant_without_a_q_former_trains_too(study):

@@ -27,7 +27,8 @@ def questioned(folder: Path, release: ReleaseConfig, name: str, val_ids: Iterabl
     """Read the questions of VAL or TEST below `folder`; `val_ids` are the pictures of COCO kept for choices.
 
     Pictures with A-OKVQA's questions are in the one split or the other as COCO's are; of GQA, TEST has
-    testdev's and VAL those of the first pictures of its val file, which shares none with testdev.
+    testdev's and VAL those of the first pictures of its val file, which shares none with testdev. (Some of
+    GQA's pictures are COCO's under another name, so a few that serve choices may be in val2017's tests.)
     """
     paths, kept = release.questions, frozenset(val_ids)
     choice = [
@@ -46,7 +47,16 @@ def questioned(folder: Path, release: ReleaseConfig, name: str, val_ids: Iterabl
 
 
 def questioned_split(name: str, asked: Questioned) -> Split:
-    """Make a split of the pictures that are asked about; they have no captions here."""
+    """Make a split of the pictures that are asked about; they have no captions here.
+
+    Raises FileNotFoundError where some of them are missing.
+    """
+    missing = [file for file in asked.files if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing):,} of the {len(asked.files):,} pictures that are asked about are not there, the "
+            f"first is {missing[0]}: unpack the data set's pictures again."
+        )
     return Split(
         name=name,
         hashes=tuple(map(sha256, asked.files)),

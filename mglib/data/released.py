@@ -14,11 +14,12 @@ from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.coco import CocoPicture, read_coco
 from mglib.data.mixture import to_row
 from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, keep, strict
+from mglib.data.quarantine import Fault, Quarantine, keep, strict
 from mglib.data.questioned import TEST, VAL, Questioned, questioned, questioned_split
 from mglib.data.shards import WebPair, read_shards
 from mglib.data.splits import Split
 from mglib.data.text import clean_caption
+from mglib.paths import CACHE
 from mglib.paths import sha256 as sha256_of
 
 TESTS = ("test_coco",)
@@ -69,10 +70,11 @@ def coco_split(name: str, pictures: list[CocoPicture]) -> Split:
     )
 
 
-def pool(folder: Path, release: ReleaseConfig, faults: list[Fault] | None = None) -> Iterator[WebPair]:
+def pool(folder: Path, release: ReleaseConfig, quarantine: Quarantine | None = None) -> Iterator[WebPair]:
     """Yield the first pairs of the pool's shards that are good: web data are never whole.
 
-    The bad ones on the way go to `faults`. Deviation: the paper draws its 5,000 pictures at random.
+    `quarantine` counts and lists the bad ones on the way, and stops where they are too many. Deviation: the
+    paper draws its 5,000 pictures at random.
     """
 
     def checked() -> Iterator[WebPair | Fault]:
@@ -80,18 +82,19 @@ def pool(folder: Path, release: ReleaseConfig, faults: list[Fault] | None = None
             row = pair if isinstance(pair, Fault) else to_row(pair)
             yield row if isinstance(row, Fault) else pair
 
-    return islice(keep(checked(), [] if faults is None else faults), release.pool_pictures)
+    good = keep(checked(), []) if quarantine is None else quarantine.sift(checked())
+    return islice(good, release.pool_pictures)
 
 
 def pool_split(folder: Path, release: ReleaseConfig) -> Split:
     """Make a split of the pool and list what is left out; raises ValueError where it has no good pair."""
-    faults: list[Fault] = []
+    quarantine = Quarantine(CACHE / "web" / "pool-bad.jsonl")
     found = [
         (sha256(pair.picture).hexdigest(), clean_caption(pair.caption))
-        for pair in pool(folder, release, faults)
+        for pair in pool(folder, release, quarantine)
     ]
-    if faults:
-        print(f"The pool leaves out {len(faults):,} bad pairs, such as {faults[0]}")
+    if quarantine.bad:
+        print(f"{quarantine.bad:,} bad pairs of the pool are left out: {quarantine.file} lists them.")
     if not found:
         raise ValueError(f"No picture of {release.pool} can be read: {folder} needs these shards.")
     hashes, captions = zip(*found, strict=True)
