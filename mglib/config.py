@@ -291,6 +291,8 @@ class ReleaseConfig:
     qformer: str | None  # None: the variant without a Q-Former
     language: str  # a transformers folder
     llama: LlamaShape
+    # "8bit" or "4bit" where a card cannot hold the language model; None: bf16 where the processor has it.
+    quantised: str | None = None
     projection: str | None  # the authors' result of stage 1 alone, for the shortcut; None: not published
     web: tuple[WebConfig, ...]
     alignment: str = "cc_sbu_align"

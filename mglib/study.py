@@ -145,9 +145,10 @@ class Study:
     def language(self) -> Language:
         """Load the frozen language model."""
         if self.profile.release is not None:
-            folder, precision = DOWNLOADS / self.profile.release.language, "bf16" if self.bf16 else "fp32"
+            folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
+            precision = quantised or ("bf16" if self.bf16 else "fp32")
             language = load_language(folder, precision=precision, attention=device.attention(self.device))
-            return language.to(self.device)
+            return language if quantised else language.to(self.device)  # quantised weights are there already
         folder = sources.language_folder(self.weights)
         return Language.load(folder, dtype=self.dtype, attention=device.attention(self.device)).to(
             self.device

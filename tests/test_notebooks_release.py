@@ -136,6 +136,16 @@ def test_the_notebooks_run_and_list_what_cannot_exist(release):
     assert len(list((release / "cache" / "trained").glob("stage1-*"))) == 1  # made once, then found again
 
 
+def test_the_shortcut_starts_from_the_authors_projection(release):
+    for path in NOTEBOOKS[2:]:
+        run(path, release)
+    trained = {path.name.rpartition("-")[0] for path in (release / "cache" / "trained").iterdir()}
+    assert trained >= {"stage1-official", "stage2-minigpt4"} and "stage1" not in trained
+    folder = release / "runs" / "tiny-paper" / "numbers"
+    numbers = [entry for path in folder.glob("*.json") for entry in json.loads(path.read_text())]
+    assert {entry["notebook"][:2] for entry in numbers} == {"03", "04", "05", "06"}
+
+
 def run(path, folder):
     """Run one notebook on the tiny profile."""
     papermill.execute_notebook(

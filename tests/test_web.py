@@ -106,6 +106,23 @@ def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(stud
     assert not torch.equal(model.projection.weight, wanted)
 
 
+def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch):
+    asked = []
+
+    class Loaded:
+        def to(self, device):
+            return "moved"
+
+    monkeypatch.setattr(
+        studies, "load_language", lambda *_, precision, **__: asked.append(precision) or Loaded()
+    )
+    assert study.language() == "moved"
+    release = replace(study.profile.release, quantised="8bit")
+    small = replace(study, profile=replace(study.profile, release=release))
+    assert isinstance(small.language(), Loaded)  # moving quantised weights is an error
+    assert asked == ["fp32", "8bit"]
+
+
 def test_a_release_has_no_split_to_train_on(study):
     assert study.tests == ("test_coco",) and len(study.split("val")) == len(study.split("test_coco")) == 12
     assert not set(study.split("val").hashes) & set(study.split("test_coco").hashes)
