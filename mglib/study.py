@@ -28,6 +28,7 @@ from mglib.weights.vicuna import load_language
 # What a training's result depends on besides its settings and its data.
 TRAINING = (
     "train",
+    "muon",
     "checkpoint",
     "stages",
     "pretrain",

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 from mglib import checkpoint
 from mglib.config import TrainConfig
+from mglib.locks import locked
+from mglib.muon import Muon
 from mglib.paths import read_jsonl, write_text
 
 
@@ -39,11 +41,13 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.min_lr + (config.lr - config.min_lr) * cosine
 
 
-def make_optimizers(module: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    module: nn.Module, config: TrainConfig, dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
     """Return AdamW for all that is trained or, with `config.muon`, Muon and AdamW, each for its share.
 
-    Muon (Jordan et al. 2024) steps the weights of linear layers, at rates that compare with AdamW's. There is
-    no weight decay on vectors (biases, norms), as in the official runner.
+    Muon steps the weights of linear layers, with its products in `dtype`. There is no weight decay on vectors
+    (biases, norms), as in the official runner.
     """
     linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
     parameters = list(checkpoint.trainable(module).values())
@@ -56,8 +60,7 @@ def make_optimizers(module: nn.Module, config: TrainConfig) -> list[torch.optim.
     adamw = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
     if not muon:
         return [adamw]
-    decay = config.weight_decay
-    return [adamw, torch.optim.Muon(muon, lr=config.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
+    return [adamw, Muon(muon, lr=config.lr, weight_decay=config.weight_decay, dtype=dtype)]
 
 
 @runtime_checkable
@@ -104,15 +107,15 @@ def fit(
     FloatingPointError on a loss that is not finite, ValueError when the data do not fill one batch or it
     cannot be cut evenly.
     """
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bf16 else "no")
-    optimizers = make_optimizers(module, config)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")  # `add_gradient` says it
+    optimizers = make_optimizers(module, config, torch.bfloat16 if bf16 else torch.float32)
     latest, log = folder / "latest.safetensors", folder / "log.jsonl"
     keep = {max(1, round(fraction * config.steps)) for fraction in config.keep} | {config.steps}
     size = share(config, accelerator.num_processes)
     stream = data if isinstance(data, Stream) else None
     loader = None if stream else make_loader(data, collate, config, size, seed=seed, what=what)
 
-    with torch.random.fork_rng():
+    with held(folder, accelerator), torch.random.fork_rng():
         torch.manual_seed(seed)
         done, places = checkpoint.load_state(latest, module, optimizers) if latest.exists() else (0, [])
         history = read_jsonl(log)[:done] if done else []
@@ -131,7 +134,7 @@ def fit(
         )
         for step in range(done, config.steps):
             parts = list(islice(batches, config.accumulate))
-            history.append(train_step(run, optimizers, parts, config, step, accelerator))
+            history.append(train_step(run, optimizers, parts, config, step, accelerator, bf16=bf16))
             bar.update()
             bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", refresh=False)
             places = gather_object([stream.state_dict()]) if stream and due(step + 1, config) else []
@@ -140,6 +143,14 @@ def fit(
         bar.close()
         accelerator.wait_for_everyone()  # or a process could look for files that are still being written
     return history
+
+
+@contextmanager
+def held(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Let the main process hold a training's folder before any of its processes looks into it."""
+    with locked(folder) if accelerator.is_main_process else nullcontext():
+        accelerator.wait_for_everyone()
+        yield
 
 
 def make_loader(
@@ -198,6 +209,8 @@ def train_step(
     config: TrainConfig,
     step: int,
     accelerator: Accelerator,
+    *,
+    bf16: bool,
 ) -> dict[str, float]:
     """Do one optimizer step over this process's parts of a batch and return its log line."""
     start = time.perf_counter()
@@ -206,7 +219,8 @@ def train_step(
         group["lr"] = rate
     outputs: list[dict[str, torch.Tensor]] = []
     for number, part in enumerate(parts, start=1):
-        outputs.append(add_gradient(run, part, outputs, accelerator, last=number == len(parts)))
+        last = number == len(parts)
+        outputs.append(add_gradient(run, part, outputs, accelerator, last=last, bf16=bf16))
     first, *_ = counts = [output["count"] for output in outputs]
     count = sum(counts[1:], first)
     value = (accelerator.reduce(sum(output["loss"] for output in outputs), reduction="sum") / count).item()
@@ -241,6 +255,7 @@ def add_gradient(
     accelerator: Accelerator,
     *,
     last: bool,
+    bf16: bool,
 ) -> dict[str, torch.Tensor]:
     """Add a part's gradient; returns its output detached, with the count over all processes.
 
@@ -248,7 +263,8 @@ def add_gradient(
     divided by the first one's, and `train_step` puts it right. Processes exchange gradients after the last.
     """
     with nullcontext() if last else accelerator.no_sync(run):
-        with accelerator.autocast():
+        # Not accelerate's own: its precision holds for a whole process and cannot be changed.
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
             output = run(part)
         count = accelerator.reduce(output["count"], reduction="sum")
         # DDP averages gradients over processes: scaled so that this is the gradient of the global mean.

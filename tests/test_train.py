@@ -129,7 +129,7 @@ def test_every_step_is_done_at_the_rate_of_the_schedule(tmp_path):
 
 def test_biases_do_not_decay_and_frozen_parameters_are_left_out():
     module = Toy()
-    (optimizer,) = make_optimizers(module, settings(weight_decay=0.05))
+    (optimizer,) = make_optimizers(module, settings(weight_decay=0.05), torch.float32)
     decayed, free = optimizer.param_groups
     assert [decayed["weight_decay"], free["weight_decay"]] == [0.05, 0.0]
     assert {id(p) for p in decayed["params"]} == {id(module.first.weight), id(module.second.weight)}
@@ -139,7 +139,7 @@ def test_biases_do_not_decay_and_frozen_parameters_are_left_out():
 def test_muon_takes_the_weights_of_linear_layers_alone():
     module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
     module[1].bias.requires_grad_(False)
-    adamw, muon = make_optimizers(module, settings(muon=True))
+    adamw, muon = make_optimizers(module, settings(muon=True), torch.float32)
     assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(module[1].weight)]
     rest = {id(p) for group in adamw.param_groups for p in group["params"]}
     assert rest == {id(module[0].weight), id(module[2].weight), id(module[2].bias)}
