@@ -19,6 +19,7 @@ import numpy
 
 from mglib.config import WellFormed
 from mglib.describe import Description
+from mglib.locks import locked
 from mglib.paths import content_key, write_json
 from mglib.repair import CLOSED, plain, sentences
 
@@ -263,7 +264,7 @@ def write(
     captions = {one.description.image_id: one.text for one in curation.kept}
     told = card(curation, about)
     root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=root, prefix=".curating-") as name:
+    with locked(root), TemporaryDirectory(dir=root, prefix=".curating-") as name:
         folder = Path(name) / "whole"
         hashes = write_pictures(pictures, captions, folder / "image")
         annotations = [{"image_id": one, "caption": caption} for one, caption in captions.items()]

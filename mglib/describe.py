@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mglib.dialogue import Turns, reply
 from mglib.generate import Decoding, row_seed
+from mglib.locks import locked
 from mglib.model import MiniGPT4
 from mglib.paths import code_key, content_key
 from mglib.prompts import tokenize, with_image
@@ -63,6 +64,22 @@ def describe(
     settings = [QUESTION, CONTINUE, short, asdict(turns), asdict(decoding), batch_size, list(ids)]
     code = code_key("describe", "dialogue", "generate", "prompts")
     file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
+    with locked(file):
+        return describe_rest(file, model, queries, ids, turns, decoding, short=short, batch_size=batch_size)
+
+
+def describe_rest(
+    file: Path,
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    ids: Sequence[str],
+    turns: Turns,
+    decoding: Decoding,
+    *,
+    short: int,
+    batch_size: int,
+) -> list[Description]:
+    """Describe the pictures that a file of descriptions lacks; returns all of them."""
     done = read_descriptions(file)
     if [line.image_id for line in done] != list(ids[: len(done)]):
         raise ValueError(f"{file} lists other pictures than these: delete it and run the same command again.")

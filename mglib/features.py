@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mglib.locks import locked
 from mglib.paths import atomic_write, sha256, write_json
 
 CHUNK = 512  # pictures a file: what a kill loses at most
@@ -79,11 +80,27 @@ def cached(
 
     `folder` is named by the content of the items, the weights, the preprocessing and the precision; `items()`
     starts a new pass over them; `compute` maps a list of items to (len, ...). A damaged or foreign file is
-    told of and made again; an interrupted run goes on at its last finished file.
+    told of and made again; an interrupted run goes on at its last finished file. A second process that wants
+    the same features waits for them.
     """
-    index = folder / "index.json"
-    digests = read_index(index, what)
     files = [folder / f"{number:05d}.npy" for number in range((count + CHUNK - 1) // CHUNK)]
+    with locked(folder):
+        fill(files, items, count, compute, what=what, batch_size=batch_size)
+    return Features(files)
+
+
+def fill(
+    files: list[Path],
+    items: Callable[[], Iterator],
+    count: int,
+    compute: Callable[[list], Tensor],
+    *,
+    what: str,
+    batch_size: int,
+) -> None:
+    """Compute the files of one folder that are absent or damaged."""
+    index = files[0].parent / "index.json"
+    digests = read_index(index, what)
     for file in files:
         if damaged(file, digests):
             print(f"{what}: {file.name} is damaged and is computed again.")
@@ -98,7 +115,6 @@ def cached(
                 write_json(index, digests)
             bar.update(len(chunk))
         bar.close()
-    return Features(files)
 
 
 def write_rows(file: Path, chunk: list, compute: Callable[[list], Tensor], batch_size: int) -> None:

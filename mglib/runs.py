@@ -1,7 +1,6 @@
 """What a run in runs/ depends on and what it holds: by this it is kept, repeated or published."""
 
 import ast
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
+from mglib.locks import locked
 from mglib.paths import content_key, sha256, write_json
 from mglib.report import Settings
 
@@ -156,13 +156,11 @@ class Ledger:
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Hold the run's folder; raises CannotRun when another process has it. A kill lets go of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotRun(
-                f"{folder.name} is in the hands of another process: wait for it to end, or stop it, "
-                "and run the same command again."
-            ) from error
-        yield
+    try:
+        with locked(folder, wait=False):
+            yield
+    except BlockingIOError as error:
+        raise CannotRun(
+            f"{folder.name} is in the hands of another process: wait for it to end, or stop it, "
+            "and run the same command again."
+        ) from error

@@ -54,7 +54,7 @@ def test_files_are_made_once_and_checked_afterwards(tmp_path):
     manifest = read_manifest(folder)
     assert manifest["files"]["a.txt"] == {"bytes": 5, "sha256": hashlib.sha256(b"first").hexdigest()}
     assert (manifest["origin"], manifest["commit"], manifest["licence"]) == ("toy==1 sha256:0", "abc", "MIT")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".toy.lock", "toy"]
 
 
 def damage(folder: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
     with pytest.raises(OSError, match=r"The disk is full: .*free some space") as caught:
         keep(tmp_path / "toy", make)
     assert caught.value.errno == errno.ENOSPC
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".toy.lock"]
 
 
 def test_content_follows_values_names_and_types_only():

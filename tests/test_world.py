@@ -737,7 +737,7 @@ def test_a_damaged_file_is_told_and_drawn_again(copy, world, font, capsys, name)
 
 def test_an_interrupted_build_is_finished(copy, world, font, monkeypatch):
     (copy / "card.json").unlink()
-    (copy / "test_seen").rename(copy / ".test_seen.unfinished")
+    (copy / "test_seen").rename(copy / ".test_seen.unfinished-1")
     drawn = []
     make = building.make
     monkeypatch.setattr(building, "make", lambda *given: drawn.append(given[3]) or make(*given))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mglib.locks import locked
 from mglib.paths import ROOT, atomic_write, sha256, write_json
 
 MANIFEST = "manifest.json"
@@ -19,14 +20,18 @@ def kept(folder: Path, *, origin: str, licence: str, make: Callable[[Path], dict
     """Return `folder` with its files as the manifest says, making them first where they are not.
 
     `origin` names what they are made from: when it changes, they are made again. `make(built)` writes them
-    into the empty folder `built` and returns what else the manifest shall say. Raises RuntimeError or OSError
-    with the next step when they cannot be had.
+    into the empty folder `built` and returns what else the manifest shall say. Another process that wants
+    them meanwhile waits. Raises RuntimeError or OSError with the next step when they cannot be had.
     """
+    with locked(folder):
+        return _checked_or_made(folder, origin, licence, make)
+
+
+def _checked_or_made(folder: Path, origin: str, licence: str, make: Callable[[Path], dict[str, str]]) -> Path:
     problem = fault(folder, origin=origin)
     if problem is None:
         return folder
     print(f"{problem} Making it from {origin.split()[0]} ...", flush=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         built = Path(name) / "built"
         built.mkdir()

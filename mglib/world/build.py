@@ -3,12 +3,16 @@
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import shutil
 import tarfile
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +22,7 @@ from PIL import __version__ as pillow_version
 from tqdm import tqdm
 
 from mglib.config import WorldConfig
+from mglib.locks import locked
 from mglib.paths import content_key, sha256, write_json
 from mglib.world import catalog as catalogs
 from mglib.world import specials
@@ -47,6 +52,9 @@ LICENSES = [
 ]
 
 
+GUARD = (
+    'A script that builds the world needs `if __name__ == "__main__":` around that call, or `processes=1`.'
+)
 HEAD = {"info": INFO, "licenses": LICENSES}
 
 
@@ -67,9 +75,23 @@ class Sample:
 def build(config: WorldConfig, *, font: Path, folder: Path, processes: int | None = None) -> dict[str, Any]:
     """Write every split of the world to `folder` and return its card; what is there and whole is kept.
 
-    `processes` None means one for each core; the files are the same for any number. Raises OSError with
-    advice if the font cannot be read.
+    `processes` None means one for each core; the files are the same for any number. A second builder of the
+    same folder waits for the first. Raises OSError with advice if the font cannot be read, RuntimeError if a
+    worker process dies.
     """
+    # A spawned worker imports the script that spawned it: without a main guard that script calls this again.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(GUARD)
+    with locked(folder) as alone:
+        if alone:
+            for left in folder.glob(".*.unfinished-*"):  # by builders that were killed
+                shutil.rmtree(left, ignore_errors=True)
+        return _brought_up_to_date(config, font, folder, processes)
+
+
+def _brought_up_to_date(
+    config: WorldConfig, font: Path, folder: Path, processes: int | None
+) -> dict[str, Any]:
     catalog = catalogs.load()
     key = _key(config, font)
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,13 +141,26 @@ def _make_chunk(job: tuple[WorldConfig, Path, str, range]) -> list[Sample]:
 
 @contextmanager
 def _workers(processes: int | None) -> Iterator[Any]:
-    """Yield a `map` that keeps the order; its processes are spawned, since forked threads may hang."""
+    """Yield a `map` that keeps the order; its processes are spawned, since forked threads may hang.
+
+    Raises RuntimeError when one of them dies: nobody starts it again.
+    """
     count = processes or os.cpu_count() or 1
     if count == 1:
         yield map
         return
-    with multiprocessing.get_context("spawn").Pool(count) as pool:
-        yield pool.imap
+    try:
+        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+            try:
+                yield pool.map
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "A process that draws the small world died (killed, or short of memory). What is whole is kept: "
+            f"run the same command again. {GUARD}"
+        ) from error
 
 
 def _counted(samples: Iterable[Sample], bar: tqdm) -> Iterator[Sample]:
@@ -155,8 +190,8 @@ def _is_whole(folder: Path, key: str) -> bool:
     stats = _read(folder / "stats.json")
     if stats is None or stats.get("key") != key:
         return False
-    if folder.name in DESCRIBED and "facts.json" not in stats["sha256"]:
-        return False  # drawn before that file was written
+    if _lacks(folder.name, stats):
+        return False  # drawn before one of them was written, or beside a builder that took them away
     for name, digest in stats["sha256"].items():
         path = folder / name
         if not path.exists() or sha256(path) != digest:
@@ -165,11 +200,21 @@ def _is_whole(folder: Path, key: str) -> bool:
     return True
 
 
+def _lacks(split: str, stats: dict[str, Any]) -> bool:
+    """Tell whether a split's list of files is shorter than the counts of its samples promise."""
+    names, shares = stats["sha256"].keys(), stats["shares"]
+    if split in DESCRIBED and "facts.json" not in names:
+        return True
+    if split not in SHARDED:
+        return sum(name.startswith("images/") for name in names) < shares["pictures"]
+    shards = sum(math.ceil(about["captions"] / SHARD) for about in shares["sources"].values())
+    return sum(name.endswith(".tar") for name in names) < shards
+
+
 def _write_split(folder: Path, samples: Iterable[Sample], key: str, catalog: catalogs.Catalog) -> None:
     """Write the split that `folder` is named after beside its place, and move it there when it is whole."""
-    beside = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(beside, ignore_errors=True)  # an interrupted build's
-    beside.mkdir()
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unfinished-", dir=folder.parent))
+    beside.chmod(0o755)
     kept = (_write_shards if folder.name in SHARDED else _write_images)(beside, samples)
     lines = [json.dumps(one.scene.as_dict(), separators=(",", ":")) for one in kept]
     (beside / "scenes.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")

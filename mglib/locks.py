@@ -1,0 +1,52 @@
+"""One process at a time on a folder, so that two runs at once never spoil what they share."""
+
+import errno
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError("mglib runs on Linux and macOS, and on Windows inside WSL.") from error
+
+# What a file system says that has no locks (some network and container mounts).
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder, which need not exist yet; the system lets go when the process ends, however it ends.
+
+    Another process that wants it waits, or with `wait=False` gets BlockingIOError. Yields whether the lock is
+    real: where the file system has none, a warning says so and the work goes on. Not to be nested for one
+    folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        try:
+            real = _hold(file.fileno(), folder.name, wait=wait)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warnings.warn(
+                f"The file system of {folder.name} has no locks: run one process at a time there.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            real = False
+        yield real
+
+
+def _hold(file: int, name: str, *, wait: bool) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise
+        print(f"{name}: another process is at work on it, waiting for it to end ...", flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return True
