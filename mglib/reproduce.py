@@ -3,11 +3,12 @@
 import argparse
 import ast
 import json
+import math
 import os
 import re
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
+from mglib import budget, device
 from mglib.paths import ROOT, write_text
 from mglib.profiles import PROFILES
 from mglib.report import Settings, compare, numbers, page, printable
@@ -33,12 +35,43 @@ from mglib.runs import (
 )
 from mglib.weights.sources import SOURCES
 
+SLOW = 3.0  # times what was expected
+
+
+class Pace:
+    """The seconds that each notebook is expected to take, by its number, and one remark where that is far
+    exceeded.
+    """
+
+    def __init__(self, expected: Mapping[str, float]) -> None:
+        self.expected, self.told = dict(expected), False
+
+    def remark(self, number: str, seconds: float) -> str | None:
+        """Return what to look at, the first time that a notebook takes `SLOW` times as long."""
+        if self.told or seconds < SLOW * self.expected.get(number, math.inf):
+            return None
+        self.told = True
+        return (
+            f"{number} has taken more than {SLOW:g} times the expected {self.expected[number] / 60:.1f} min: "
+            "look for another process at work (top), for fewer threads than cores (OMP_NUM_THREADS), and "
+            "for memory that is swapped out (free)."
+        )
+
 
 class Screen:
     """The terminal's view of a running notebook: a line for each code cell, now and then its output."""
 
-    def __init__(self, name: str, notebook: NotebookNode, *, out: TextIO | None = None, pause: float = 10.0):
+    def __init__(
+        self,
+        name: str,
+        notebook: NotebookNode,
+        *,
+        pace: Pace | None = None,
+        out: TextIO | None = None,
+        pause: float = 10.0,
+    ):
         self.number, self.out, self.pause = name[:2], out or sys.stdout, pause
+        self.pace, self._first = pace or Pace({}), time.monotonic()
         self.total = sum(bool(cell.source.strip()) for cell in code_cells(notebook))
         self.count, self.title = 0, ""
         self._heading, self._open = "", False  # open: the cursor stands behind a cell's title
@@ -63,6 +96,9 @@ class Screen:
 
     def write(self, text: str) -> None:
         """Show the last line of a cell's stream, at most one in `pause` seconds: bars write ten a second."""
+        if remark := self.pace.remark(self.number, time.monotonic() - self._first):
+            self._say(("\n" if self._open else "") + remark)
+            self._open = False
         lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
         if lines and time.monotonic() - self._spoke >= self.pause:
             self._say(("\n" if self._open else "") + "    " + lines[-1][:100])
@@ -105,12 +141,12 @@ def last_words(error: papermill.PapermillExecutionError | DeadKernelError) -> st
     return f"{error.ename}: {(error.evalue.strip().splitlines() or [''])[-1]}"
 
 
-def run_notebook(path: Path, folder: Path, settings: Settings) -> float:
+def run_notebook(path: Path, folder: Path, settings: Settings, pace: Pace | None = None) -> float:
     """Run one notebook into the folder; returns seconds. Only success replaces what an earlier run left."""
     notebook = nbformat.read(path, as_version=4)
     check_parameters(path, notebook)
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
-    screen, began = Screen(path.stem, notebook), time.monotonic()
+    screen, began = Screen(path.stem, notebook, pace=pace), time.monotonic()
     try:
         papermill.execute_notebook(
             path,
@@ -192,8 +228,28 @@ def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
     verdicts = [value for value in table["reproduced"] if value is not None]
     print(f"\n{sum(verdicts)} of {len(verdicts)} numbers with a published interval lie inside it.")
     for name, time_taken in minutes.items():
-        print(f"{time_taken:6.1f} min  {ledger.folder / name}.ipynb")
+        about = ledger.entries[name].get("expected")
+        beside = f"(expected {about / 60:.1f})" if about else ""
+        print(f"{time_taken:6.1f} min {beside:16} {ledger.folder / name}.ipynb")
     print(f"{sum(minutes.values()):6.1f} min in all; the report: {report}")
+
+
+def outlook(settings: Settings, due: Sequence[Path]) -> tuple[str, Pace]:
+    """Name the machine and say how long the notebooks that are due will take, before any of them runs."""
+    if not due:
+        return "", Pace({})
+    machine = device.machine()
+    print(f"this machine: {machine}")
+    found = budget.expected(PROFILES[settings.profile], machine) if settings.profile in PROFILES else {}
+    expected = {path.stem[:2]: found[path.stem[:2]] for path in due if path.stem[:2] in found}
+    if expected:
+        each = ", ".join(f"{number} {seconds / 60:.0f}" for number, seconds in expected.items())
+        whole = sum(expected.values()) / 60
+        print(
+            f"expected minutes, if nothing is kept from an earlier run: {each}; {whole:.0f} in all",
+            flush=True,
+        )
+    return str(machine), Pace(expected)
 
 
 def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = False) -> None:
@@ -202,6 +258,9 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
     chosen = choose(root, wanted)
     with only_one(folder):
         ledger = Ledger(folder)
+        known = dependencies(root, settings)
+        due = [path for path in chosen if force or ledger.stale(path.stem, known[path.stem])]
+        machine, pace = outlook(settings, due)
         for path in chosen:
             parts = dependencies(root, settings)[path.stem]
             why = "forced" if force else ledger.stale(path.stem, parts)
@@ -211,7 +270,10 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
                 continue
             print(f"{path.stem} runs ({why})", flush=True)
             ledger.remove(path.stem)
-            ledger.add(path.stem, parts, run_notebook(path, folder, settings))
+            seconds, expected = run_notebook(path, folder, settings, pace), pace.expected.get(path.stem[:2])
+            ledger.add(path.stem, parts, seconds, expected=expected, machine=machine)
+            if expected:
+                print(f"{path.stem}: {seconds / 60:.1f} min, expected {expected / 60:.1f}", flush=True)
         summarise(root, settings, ledger)
 
 

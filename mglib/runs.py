@@ -145,10 +145,16 @@ class Ledger:
         self.entries.pop(name, None)
         write_json(self._file, self.entries)
 
-    def add(self, name: str, parts: dict[str, str], seconds: float) -> None:
-        """Note a notebook that has finished."""
+    def add(self, name: str, parts: dict[str, str], seconds: float, **about: Any) -> None:
+        """Note a notebook that has finished, and whatever else is to be known `about` its run."""
         kept = artefacts(self.folder, name)
-        entry = {"key": content_key(parts), "seconds": round(seconds, 1), "artefacts": kept, "parts": parts}
+        entry = {
+            "key": content_key(parts),
+            "seconds": round(seconds, 1),
+            "artefacts": kept,
+            "parts": parts,
+            **about,
+        }
         self.entries = dict(sorted({**self.entries, name: entry}.items()))
         write_json(self._file, self.entries)
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -235,3 +236,13 @@ def test_curation_reads_neither_the_evaluation_nor_the_truth(name):
     forbidden = ("metrics", "evaluate", "world", "coco", "judge", "faults")
     assert not [one for one in imported | names if set(str(one).split(".")) & set(forbidden)]
     assert module.__doc__
+
+
+def test_two_at_once_write_one_folder(tmp_path):
+    files = [(str(number), jpeg(tmp_path / "x.jpg", "red")) for number in range(2)]
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(
+            pool.map(lambda _: write(curated(GOOD, OTHER), files, tmp_path / "curated", {}), range(8))
+        )
+    (folder,) = folders
+    assert [path for path in (tmp_path / "curated").iterdir()] == [folder]

@@ -1,6 +1,7 @@
 """Descriptions for curation: the continued ones, and runs that stop anywhere and go on."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -162,3 +163,10 @@ def test_ids_must_be_different(model, queries, tmp_path):
 def test_no_file_means_no_descriptions(tmp_path):
     assert read_descriptions(tmp_path / "none.jsonl") == []
     assert Description("1", ("", "b"), (0, 1), 0).text == "b"
+
+
+def test_two_at_once_describe_every_picture_once(run, tmp_path, capsys):
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: run("a"), range(2))
+    assert one == other == run("b")
+    assert only_file(tmp_path / "a").read_bytes() == only_file(tmp_path / "b").read_bytes()

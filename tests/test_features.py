@@ -1,6 +1,8 @@
 """The cache of what frozen parts compute: each file once, checked, and made again when it is not sound."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy
 import pytest
@@ -152,3 +154,15 @@ def test_a_row_can_be_changed_without_changing_the_file(tmp_path):
 def test_lists_are_cut_to_size():
     assert list(in_lists(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(in_lists([], 2)) == []
+
+
+def test_two_at_once_compute_every_item_once(tmp_path):
+    class Slow(Compute):
+        def __call__(self, items):
+            time.sleep(0.05)
+            return super().__call__(items)
+
+    compute = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: stacked(get(tmp_path, compute)), range(2))
+    assert compute.asked == list(range(COUNT)) and torch.equal(one, other)

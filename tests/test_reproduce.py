@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -212,3 +213,27 @@ def test_several_seeds_run_one_after_another(study, capsys):
     for folder, line in (("mini", "1\n"), ("mini-seed1", "2\n")):
         assert outputs(study / "runs" / folder / "01_one.ipynb")[0].text == line
     assert run(study, "--seeds", "3", "--seed", "1") == 1 and "leave SEED out" in capsys.readouterr().err
+
+
+def test_a_slow_run_is_remarked_on_once():
+    pace, out = reproduce.Pace({"03": 10.0}), io.StringIO()
+    assert pace.remark("03", 29.0) is None and pace.remark("02", 1e6) is None
+    screen = reproduce.Screen("03_three", v4.new_notebook(cells=[]), pace=pace, out=out, pause=0.0)
+    screen._first -= 31.0
+    screen.start(v4.new_code_cell("x = 1"), 0)
+    screen.write("a line\n")
+    screen.write("another\n")
+    assert out.getvalue().count("more than 3 times the expected 0.2 min") == 1
+    assert "OMP_NUM_THREADS" in out.getvalue() and "another" in out.getvalue()
+
+
+def test_machine_and_time_are_told_before_anything_runs_and_measured_beside_expected(study, capsys):
+    assert run(study, "--notebooks", "01") == 0
+    told = capsys.readouterr().out
+    assert told.index("this machine: ") < told.index("expected minutes") < told.index("01_one runs")
+    assert re.search(r"01_one: 0\.\d min, expected \d+", told)
+    assert re.search(r"min \(expected \d+\.\d\) +\S+01_one.ipynb", told)
+    entry = Ledger(study / "runs" / "mini").entries["01_one"]
+    assert entry["expected"] > 60 and "GFLOP/s" in entry["machine"]
+    assert run(study, "--notebooks", "01") == 0  # nothing is due: nothing is measured
+    assert "this machine" not in capsys.readouterr().out

@@ -413,3 +413,13 @@ def test_a_real_kill_loses_nothing(tmp_path):
     train(module, state.parent, LONG)
     assert 0 < len(module.seen) < 60
     assert same_state(state.parent, tmp_path / "whole")
+
+
+def test_two_runs_at_once_train_once(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    line = [sys.executable, "-c", SLOWLY, str(tmp_path / "shared")]
+    runs = [subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    train(Toy(), tmp_path / "alone", LONG)
+    assert same_state(tmp_path / "shared", tmp_path / "alone")
+    assert len(read_jsonl(tmp_path / "shared" / "log.jsonl")) == 60

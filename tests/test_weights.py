@@ -5,7 +5,9 @@ import hashlib
 import json
 import random
 import subprocess
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +57,19 @@ def test_files_are_made_once_and_checked_afterwards(tmp_path):
     assert manifest["files"]["a.txt"] == {"bytes": 5, "sha256": hashlib.sha256(b"first").hexdigest()}
     assert (manifest["origin"], manifest["commit"], manifest["licence"]) == ("toy==1 sha256:0", "abc", "MIT")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".toy.lock", "toy"]
+
+
+def test_two_at_once_make_it_once(tmp_path):
+    made = []
+
+    def slowly(built: Path) -> dict[str, str]:
+        made.append(built)
+        time.sleep(0.3)
+        return write_two(built)
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: keep(tmp_path / "toy", slowly), range(2)))
+    assert folders == [tmp_path / "toy"] * 2 and len(made) == 1
 
 
 def damage(folder: Path) -> None:

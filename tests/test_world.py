@@ -2,9 +2,14 @@
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -744,6 +749,61 @@ def test_an_interrupted_build_is_finished(copy, world, font, monkeypatch):
     assert building.build(TINY, font=font, folder=copy, processes=1) == world[1]
     assert drawn == ["test_seen"] * TINY.test_seen
     assert sorted(path.name for path in copy.iterdir()) == sorted([*SPLITS, *SPECIAL_SPLITS, "card.json"])
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from mglib.config import NoiseConfig, WorldConfig
+from mglib.world import build as building
+
+make, pause = building.make, float(sys.argv[3])
+building.make = lambda *given: time.sleep(pause) or make(*given)
+building.build({config!r}, font=Path(sys.argv[1]), folder=Path(sys.argv[2]), processes=1)
+"""
+
+
+def test_of_two_builders_one_waits_and_finishes_what_the_other_was_killed_at(world, font, tmp_path):
+    folder, script = tmp_path / "world", BUILDER.format(config=TINY)
+    line = [sys.executable, "-c", script, str(font), str(folder)]
+    first = subprocess.Popen([*line, "0.2"], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not list(folder.glob(".*.unfinished-*")):
+        assert first.poll() is None
+        time.sleep(0.02)
+    second = subprocess.Popen(
+        [*line, "0"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert "another process is at work on it" in second.stdout.readline()
+    first.kill()
+    assert second.wait(timeout=60) == 0 and first.wait() == -signal.SIGKILL
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(world[0]) for path in world[0].rglob("*") if path.is_file())
+    assert all((folder / name).read_bytes() == (world[0] / name).read_bytes() for name in names)
+
+
+def test_a_split_without_its_shards_is_not_whole(copy, world, font):
+    stats = json.loads((copy / "train" / "stats.json").read_text())
+    stats["sha256"] = {name: digest for name, digest in stats["sha256"].items() if not name.endswith(".tar")}
+    (copy / "train" / "stats.json").write_text(json.dumps(stats))
+    for shard in (copy / "train").glob("*.tar"):
+        shard.unlink()
+    assert building.build(TINY, font=font, folder=copy, processes=1) == world[1]
+
+
+def test_a_script_without_a_main_guard_ends_with_an_error(font, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom mglib.config import NoiseConfig, WorldConfig\n"
+        "from mglib.world.build import build\n"
+        f"build({TINY!r}, font=Path({str(font)!r}), folder=Path({str(tmp_path / 'world')!r}), processes=2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    assert "A process that draws the small world died" in ended.stderr.splitlines()[-1]
+    assert 'if __name__ == "__main__"' in ended.stderr.splitlines()[-1]
 
 
 def test_other_settings_draw_another_world(copy, world, font):
