@@ -22,7 +22,7 @@ from mglib.features import Features, in_lists
 from mglib.language import Language
 from mglib.metrics import Estimate
 from mglib.model import MiniGPT4
-from mglib.paths import code_key, content_key, sha256
+from mglib.paths import content_key, sha256
 from mglib.qformer import QFormer
 from mglib.stages import Trained
 from mglib.study import Study, freeze
@@ -128,7 +128,6 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         pairs.collate(layout),
         config,
         f"ablation-{name}",
-        code_key("ablations"),
         study.profile.ablation.slow,
         sha256(parts.state),
         parts.language.settings(),

@@ -1,7 +1,8 @@
 """Training state on disk: one safetensors file with the trained weights, the optimizer and the generator."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from mglib.paths import atomic_write
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that are trained, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Name tensors by their content, in 16 hex digits."""
+    whole = sha256()
+    for tensor in tensors:
+        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return whole.hexdigest()[:16]
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:

@@ -17,15 +17,16 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mglib import prompts, stages
+from mglib.checkpoint import digest
 from mglib.choices import Losses, batch_losses
 from mglib.config import SpatialConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Pairs
 from mglib.features import in_lists
-from mglib.finetune import digest, with_own_projection
+from mglib.finetune import with_own_projection
 from mglib.model import MiniGPT4
-from mglib.paths import code_key, content_key, sha256
+from mglib.paths import content_key, sha256
 from mglib.spatial import WAYS, Probe, read_pictures
 from mglib.stages import Trained
 from mglib.study import Study, freeze
@@ -123,7 +124,6 @@ def arm(
         pairs.collate(layout),
         config,
         f"spatial-{name}",
-        code_key("conjecture", "finetune"),
         sha256(state),
         digest(queries),
         content_key(list(texts)),

@@ -17,7 +17,7 @@ from mglib.dialogue import turns
 from mglib.generate import Decoding
 from mglib.metrics import Estimate, ratio
 from mglib.model import MiniGPT4
-from mglib.paths import CACHE, ROOT, code_key, sha256
+from mglib.paths import CACHE, ROOT, sha256
 from mglib.prompts import template
 from mglib.repair import repair, sentences
 from mglib.review import verdicts
@@ -148,7 +148,6 @@ def sampled(
             study.split(split).key(),
             study.weights,
             study.dtype,
-            code_key("model", "language"),
         ],
         batch_size=config.batch_size,
     )

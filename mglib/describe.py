@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from mglib.dialogue import Turns, reply
 from mglib.generate import Decoding, row_seed
+from mglib.keys import code_key
 from mglib.locks import locked
 from mglib.model import MiniGPT4
-from mglib.paths import code_key, content_key
+from mglib.paths import content_key
 from mglib.prompts import tokenize, with_image
 
 QUESTION = "Describe this image in detail. Give as many details as possible. Say everything you see."
@@ -62,7 +63,7 @@ def describe(
     if len(queries) != len(ids) or len(set(ids)) < len(ids):
         raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")
     settings = [QUESTION, CONTINUE, short, asdict(turns), asdict(decoding), batch_size, list(ids)]
-    code = code_key("describe", "dialogue", "generate", "prompts")
+    code = code_key(describe_batch, type(model), type(model.language))
     file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
     with locked(file):
         return describe_rest(file, model, queries, ids, turns, decoding, short=short, batch_size=batch_size)

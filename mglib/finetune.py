@@ -8,16 +8,15 @@ import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
-from hashlib import sha256
 
-import torch
 from torch import Tensor
 
 from mglib import prompts
+from mglib.checkpoint import digest
 from mglib.config import TrainConfig
 from mglib.data.splits import Pairs
 from mglib.model import MiniGPT4
-from mglib.paths import code_key, content_key
+from mglib.paths import content_key
 from mglib.prompts import Template
 from mglib.stages import Trained, train
 from mglib.study import Study, freeze
@@ -60,7 +59,6 @@ def stage2(
         pairs.collate(collate),
         config,
         what,
-        code_key("finetune"),
         digest(start.projection.parameters()),
         digest(queries),
         content_key(list(texts)),
@@ -103,14 +101,6 @@ def instructed(
         return batch
 
     return layout
-
-
-def digest(tensors: Sequence[Tensor]) -> str:
-    """Name tensors by their content."""
-    whole = sha256()
-    for tensor in tensors:
-        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return whole.hexdigest()[:16]
 
 
 def hold_out(items: Sequence, every: int) -> tuple[list, list]:

@@ -19,7 +19,7 @@ from mglib.choices import posed
 from mglib.config import LoRAConfig
 from mglib.language import Language
 from mglib.model import MiniGPT4
-from mglib.paths import code_key, content_key, sha256
+from mglib.paths import content_key, sha256
 from mglib.prompts import Template
 from mglib.stages import Trained, train
 from mglib.study import Study, freeze
@@ -118,7 +118,6 @@ def learn(
         answering(model, form, prompt, config.train.max_answer),
         config.train,
         "lora",
-        code_key("lora", "choices"),
         asdict(config),
         sha256(state),
         content_key(list(asked)),

@@ -1,6 +1,5 @@
 """Where things stand on disk, and the only way in which files are written: whole or not at all."""
 
-import ast
 import errno
 import hashlib
 import json
@@ -66,15 +65,6 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def code_key(*modules: str) -> str:
-    """Name the code of some modules of this package ("train", "data.text"); comments and layout do not
-    count.
-    """
-    root = Path(__file__).parent
-    files = [root.joinpath(*module.split(".")).with_suffix(".py") for module in modules]
-    return content_key([ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files])
 
 
 def content_key(value: Any) -> str:

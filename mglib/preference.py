@@ -15,12 +15,13 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from mglib import evaluate
+from mglib.checkpoint import digest
 from mglib.config import PreferenceConfig, TrainConfig
-from mglib.finetune import INSTRUCTIONS, digest, instructed, with_own_projection
+from mglib.finetune import INSTRUCTIONS, instructed, with_own_projection
 from mglib.generate import Decoding, row_seed
 from mglib.lineage import Respondent
 from mglib.model import MiniGPT4, answer_losses
-from mglib.paths import code_key, content_key
+from mglib.paths import content_key
 from mglib.repair import finished, sentences
 from mglib.stages import Trained, train
 from mglib.study import Study, freeze
@@ -223,7 +224,6 @@ def dpo(
         collate(layout),
         config,
         what,
-        code_key("preference", "finetune"),
         beta,
         digest(start.model.projection.parameters()),
         digest([queries[pair.place] for pair in pairs]),

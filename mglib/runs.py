@@ -1,7 +1,5 @@
 """What a run in runs/ depends on and what it holds: by this it is kept, repeated or published."""
 
-import ast
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ import nbformat
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
+from mglib.keys import closure, units_named
 from mglib.locks import locked
 from mglib.paths import content_key, sha256, write_json
 from mglib.report import Settings
@@ -48,39 +47,12 @@ def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     return source
 
 
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """Yield every dotted name that the code may import; relative imports start from `package`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")
-            base = above[: len(above) - node.level + 1] if node.level else []
-            base = ".".join([*base, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def modules_used(code: str, root: Path) -> dict[str, str]:
-    """Return the mglib modules that the code imports, directly or through each other, with their hashes.
-
-    The hash is of the syntax tree: a comment or a line break that changes repeats no training.
+def code_used(code: str, root: Path) -> dict[str, str]:
+    """Return the functions, classes and constants of mglib that the code uses, directly or through each
+    other, with their hashes.
     """
-    found: dict[str, str] = {}
-    waiting = list(_imported(ast.parse(TransformerManager().transform_cell(code)), ""))
-    while waiting:
-        name = waiting.pop()
-        if name in found or name.split(".")[0] != "mglib":
-            continue
-        path = root.joinpath(*name.split("."))
-        files = [file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()]
-        if not files:  # a function or a class, whose module stands in the list too
-            continue
-        tree = ast.parse(files[0].read_text(encoding="utf-8"))
-        parent = name.rpartition(".")[0]
-        found[name] = hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-        waiting += [parent, *_imported(tree, name if files[0].name == "__init__.py" else parent)]
-    return found
+    named = units_named(TransformerManager().transform_cell(code), root)
+    return {".".join(unit): content_key(text) for unit, text in closure(named, root).items()}
 
 
 def inputs(root: Path) -> dict[str, str]:
@@ -105,10 +77,10 @@ def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
         cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
         earlier = {name: content_key(parts) for name, parts in result.items()}
         try:
-            modules = modules_used("\n".join(cells), root)
+            used = code_used("\n".join(cells), root)
         except SyntaxError as error:
             raise CannotRun(f"{path.name}, or what it imports, is not valid Python: {error}.") from error
-        result[path.stem] = {**common, **modules, **earlier, "its code": content_key(cells)}
+        result[path.stem] = {**common, **used, **earlier, "its code": content_key(cells)}
     return result
 
 

@@ -6,6 +6,7 @@ A training that was already done with the same settings and data is loaded, one 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,10 +15,11 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from mglib import device, prompts
-from mglib.checkpoint import load_weights
+from mglib.checkpoint import digest, load_weights
 from mglib.config import TrainConfig
 from mglib.data.splits import Pairs, Split
 from mglib.features import Features
+from mglib.keys import code_key
 from mglib.language import Language
 from mglib.model import MiniGPT4, init_projection
 from mglib.paths import content_key, sha256
@@ -33,6 +35,7 @@ from mglib.pretrain import (
 from mglib.qformer import QFormer
 from mglib.study import Study, freeze
 from mglib.train import Stream, fit, kept
+from mglib.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,8 @@ def train(
     what: str,
     *depends: object,
 ) -> Trained:
-    """Run `fit` in a folder named by the settings and by whatever else the result `depends` on.
-
-    In how many parts or processes a step is done does not change the result, and so not the folder either.
-    """
-    folder = study.folder(what, replace(config, accumulate=1), *depends)
+    """Run `fit` in the folder of this training, or find what it left there; `what` is shown meanwhile."""
+    folder = training_folder(study, module, data, collate, config, what, *depends)
     log = fit(
         module.to(study.device),
         data,
@@ -74,6 +74,33 @@ def train(
         bf16=study.bf16,
     )
     return Trained(folder, log)
+
+
+def training_folder(
+    study: Study,
+    module: nn.Module,
+    data: Dataset | Stream,
+    collate: Callable | None,
+    config: TrainConfig,
+    what: str,
+    *depends: object,
+) -> Path:
+    """Return the folder of a training: found by its settings, the weights that it starts from, the code that
+    it runs, and whatever else its result `depends` on, above all what is frozen and what is read.
+
+    In how many parts or processes a step is done does not change the result, and so not the folder either.
+    """
+    kinds = dict.fromkeys(type(part) for part in module.modules())
+    code = code_key(fit, *kinds, type(data), *([collate] if collate else []))
+    start = digest(without_backbones(module))
+    return study.folder(what, replace(config, accumulate=1), start, code, *depends)
+
+
+def without_backbones(module: nn.Module) -> list[nn.Parameter]:
+    """Return all weights but those of a frozen encoder or language model, which files and settings name."""
+    backbones = (part for part in module.modules() if isinstance(part, Language | Vision))
+    frozen = {id(p) for part in backbones for p in part.parameters() if not p.requires_grad}
+    return [p for p in module.parameters() if id(p) not in frozen]
 
 
 class KeywordPairs(Dataset):
@@ -90,6 +117,14 @@ class KeywordPairs(Dataset):
         return shuffled_keywords(self.captions[index], f"{self.seed}/{index}"), self.captions[index]
 
 
+def keyword_layout(
+    tokenizer: PreTrainedTokenizerFast, rows: list[tuple[str, str]], *, max_answer: int
+) -> dict[str, Tensor]:
+    """Lay out keywords and the captions behind them."""
+    questions, answers = zip(*rows, strict=True)
+    return prompts.training_batch(tokenizer, KEYWORDS, questions, answers, queries=0, max_answer=max_answer)
+
+
 def caption_lm(study: Study, captions: Sequence[str]) -> tuple[Language, Trained]:
     """Train BLIP-2 mini's language model to write the training captions from shuffled keywords, then freeze
     it.
@@ -99,17 +134,11 @@ def caption_lm(study: Study, captions: Sequence[str]) -> tuple[Language, Trained
     language = caption_language(config, tokenizer, seed=study.seed, attention=device.attention(study.device))
     writer = WriteFromKeywords(language)
 
-    def collate(rows: list[tuple[str, str]]) -> dict[str, Tensor]:
-        questions, answers = zip(*rows, strict=True)
-        return prompts.training_batch(
-            tokenizer, KEYWORDS, questions, answers, queries=0, max_answer=config.train.max_answer
-        )
-
     trained = train(
         study,
         writer,
         KeywordPairs(captions, longest=config.train.max_answer, seed=study.seed),
-        collate,
+        partial(keyword_layout, tokenizer, max_answer=config.train.max_answer),
         config.train,
         "caption-lm",
         config,
@@ -129,7 +158,7 @@ def representation(
         module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
     module.qformer.standardise(tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256))))
     pairs = Pairs("tokens", tokens, split.captions)
-    collate = pairs.collate(lambda captions: text_batch(tokenizer, captions, config.max_text))
+    collate = pairs.collate(partial(text_batch, tokenizer, longest=config.max_text))
     trained = train(
         study,
         module,

@@ -16,8 +16,9 @@ from mglib.data import released
 from mglib.data.quarantine import strict
 from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
+from mglib.keys import code_key
 from mglib.language import Language
-from mglib.paths import CACHE, DOWNLOADS, code_key, content_key, sha256
+from mglib.paths import CACHE, DOWNLOADS, content_key, sha256
 from mglib.profiles import profile
 from mglib.qformer import QFormer
 from mglib.vision import Vision, preprocess
@@ -25,20 +26,6 @@ from mglib.weights import sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.vicuna import load_language
 
-# What a training's result depends on besides its settings and its data.
-TRAINING = (
-    "train",
-    "muon",
-    "checkpoint",
-    "stages",
-    "pretrain",
-    "model",
-    "prompts",
-    "qformer",
-    "concat",
-    "language",
-    "data.splits",
-)
 TESTS = ("test_seen", "test_new_pairs", "test_new_objects")
 
 
@@ -80,12 +67,12 @@ class Study:
         return CACHE / f"world-{content_key(asdict(self.profile.world))}"
 
     def folder(self, what: str, *depends: object) -> Path:
-        """Name a training's folder by all that its result depends on: these, the seed and the precision."""
-        code = code_key(*TRAINING)
-        key = content_key(
-            [what, [str(item) for item in depends], self.seed, self.weights, str(self.dtype), code]
-        )
-        return CACHE / "trained" / f"{what}-{key}"
+        """Return a training's folder, found by all that its result depends on: these, the seed and the
+        precision. `what` is for people: under another name it is found all the same.
+        """
+        key = content_key([[str(item) for item in depends], self.seed, self.weights, str(self.dtype)])
+        known = sorted((CACHE / "trained").glob(f"*-{key}"))
+        return known[0] if known else CACHE / "trained" / f"{what}-{key}"
 
     @property
     def tests(self) -> tuple[str, ...]:
@@ -188,7 +175,7 @@ class Study:
             pixels = torch.stack([preprocess(image, self.profile.vision) for image in images])
             return vision(pixels.to(self.device))
 
-        folder = self.features_folder("tokens", split, code_key("vision"))
+        folder = self.features_folder("tokens", split, code_key(preprocess, Vision))
         what = f"vision tokens of {split.name}"
         return features.cached(folder, split.images, len(split), compute, what=what, batch_size=8)
 
@@ -201,7 +188,9 @@ class Study:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 return qformer(torch.stack(rows).to(self.device))
 
-        folder = self.features_folder("queries", split, code_key("vision", "qformer"), sha256(state))
+        folder = self.features_folder(
+            "queries", split, code_key(preprocess, Vision, type(qformer)), sha256(state)
+        )
         what = f"queries of {split.name}"
         return features.cached(folder, lambda: iter(tokens), len(split), compute, what=what, batch_size=64)
 

@@ -18,7 +18,7 @@ from mglib.data.quarantine import Quarantine
 from mglib.language import Language
 from mglib.model import MiniGPT4
 from mglib.paths import CACHE, DOWNLOADS, sha256
-from mglib.stages import Trained, picture_layout, train
+from mglib.stages import Trained, picture_layout, train, training_folder
 from mglib.study import Study, freeze
 from mglib.train import share
 from mglib.vision import preprocess
@@ -129,8 +129,9 @@ def finished(study: Study, model: MiniGPT4) -> bool:
     """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
     if not all(counts(web.name).exists() for web in study.profile.release.web):
         return False
-    config = replace(study.profile.stage1, accumulate=1)
-    folder = study.folder("stage1", config, *depends(study, model, sources(study)))
+    config, found = study.profile.stage1, sources(study)
+    stream = mixture(study, model.language, config, found)
+    folder = training_folder(study, model, stream, None, config, "stage1", *depends(study, model, found))
     return (folder / weights_name(config.steps)).exists()
 
 

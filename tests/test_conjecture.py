@@ -9,10 +9,9 @@ from tiny_parts import tiny_study
 from tiny_world import SMALL, small_world
 
 from mglib import conjecture, prompts, spatial
-from mglib.checkpoint import save_weights
+from mglib.checkpoint import digest, save_weights
 from mglib.config import SpatialConfig
 from mglib.data.splits import web_split
-from mglib.finetune import digest
 from mglib.paths import read_jsonl
 from mglib.vqa import picture_places
 

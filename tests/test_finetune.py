@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mglib import finetune, prompts, study, train
+from mglib import prompts, stages, study, train
+from mglib.checkpoint import digest
 from mglib.config import LanguageConfig, Profile
-from mglib.finetune import ASKED, INSTRUCTIONS, digest, hold_out, instructed, stage2
+from mglib.finetune import ASKED, INSTRUCTIONS, hold_out, instructed, stage2
 from mglib.pretrain import KEYWORDS
 from mglib.prompts import IGNORE, IMAGE, VICUNA
 from mglib.study import Study
@@ -62,15 +63,15 @@ def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_conf
         folder(form=prompts.CAPTION),
         folder(questions=ASKED[:1]),
         folder(config=train_config(max_answer=40, steps=4)),
-        folder(what="locna"),
     ]
     assert len({folder(), *other}) == len(other) + 1
     assert folder() == folder()
+    assert folder(what="another name") == folder()  # which only people read
 
 
 def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
     first = stage2(tiny, model(), queries, TEXTS, form=VICUNA)[1].folder
-    monkeypatch.setattr(finetune, "code_key", lambda *modules: "changed")
+    monkeypatch.setattr(stages, "code_key", lambda *roots: "changed")
     assert stage2(tiny, model(), queries, TEXTS, form=VICUNA)[1].folder != first
 
 

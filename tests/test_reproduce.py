@@ -12,7 +12,7 @@ from tiny_study import PARAMETERS, make_study, write_notebook
 from mglib import reproduce
 from mglib.paths import ROOT
 from mglib.report import Settings
-from mglib.runs import CannotRun, Ledger, dependencies, modules_used, only_one, source_notebooks
+from mglib.runs import CannotRun, Ledger, code_used, dependencies, only_one, source_notebooks
 
 
 @pytest.fixture
@@ -70,9 +70,10 @@ def test_another_seed_has_a_folder_of_its_own_and_reaches_the_notebook(study):
 @pytest.mark.parametrize(
     ("file", "text", "rerun"),
     [
-        ("mglib/first.py", "from mglib.base import STEP\nX = 1\n", {"01_one", "02_two"}),
+        ("mglib/first.py", "STEP = 2\n", {"01_one", "02_two"}),
+        ("mglib/first.py", "from mglib.base import STEP\nX = 1\n", set()),
         ("mglib/base.py", "STEP = 2\n", {"01_one", "02_two"}),
-        ("mglib/second.py", "from mglib import base\nX = 1\n", {"02_two"}),
+        ("mglib/second.py", "def twice(x):\n    return x * 2\n", {"02_two"}),
         ("requirements.lock", "numpy==2.0\n", {"01_one", "02_two"}),
         ("data/world/objects.csv", "dog\n", {"01_one", "02_two"}),
         ("mglib/base.py", "STEP = 1  # a reason\n\n", set()),
@@ -97,10 +98,8 @@ def test_a_change_of_code_or_of_a_parameter_reaches_the_later_notebooks(study):
 
 
 def test_relative_imports_and_packages_are_followed(study):
-    assert set(modules_used("%matplotlib inline\nimport mglib.deep", study)) == {
-        "mglib",
-        "mglib.deep",
-        "mglib.deep.inner",
+    assert set(code_used("%matplotlib inline\nimport mglib.deep\nmglib.deep.VALUE", study)) == {
+        "mglib.deep.inner.VALUE"
     }
 
 

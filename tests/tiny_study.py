@@ -33,7 +33,7 @@ def make_study(root: Path) -> None:
         "mglib/__init__.py": "",
         "mglib/base.py": "STEP = 1\n",
         "mglib/first.py": "from mglib.base import STEP\n",
-        "mglib/second.py": "from mglib import base\n",
+        "mglib/second.py": "from mglib import base\n\n\ndef twice(x):\n    return base.STEP * x\n",
         "mglib/deep/__init__.py": "from .inner import VALUE\n",
         "mglib/deep/inner.py": "VALUE = 3\n",
         "mglib/unused.py": "",
@@ -42,7 +42,8 @@ def make_study(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     write_notebook(root / "notebooks" / "01_one.ipynb", "from mglib.first import STEP", "print(seed + STEP)")
-    write_notebook(root / "notebooks" / "02_two.ipynb", "from mglib import second", "import sys; sys.prefix")
+    second = "from mglib import second\ntwice = second.twice"
+    write_notebook(root / "notebooks" / "02_two.ipynb", second, "import sys; sys.prefix")
 
 
 def use_real_report(root: Path) -> None:
