@@ -23,7 +23,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
     """Name tensors by their content, in 16 hex digits."""
     whole = sha256()
     for tensor in tensors:
-        whole.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        whole.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
     return whole.hexdigest()[:16]
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import openai
 import torch
 from tqdm import tqdm
 
@@ -79,6 +78,8 @@ class Endpoint:
                 "OPENAI_API_KEY is not set: export it (a server of your own takes any word), or use the "
                 "rules of mglib.repair, which need no model."
             )
+        import openai  # here, since it takes a second and few runs ask a server
+
         self.client = openai.OpenAI(base_url=url, max_retries=attempts - 1, timeout=timeout)
         self.model, self.cache, self.temperature = model, cache, temperature
         self.usage = Usage()
@@ -108,6 +109,8 @@ class Endpoint:
 
     def ask(self, given: dict[str, Any]) -> dict[str, str]:
         """Send one request; returns its text and why it ends there."""
+        import openai
+
         url = self.client.base_url
         try:
             response = self.client.chat.completions.create(**given)

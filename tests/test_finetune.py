@@ -1,5 +1,7 @@
 """Stage 2 on a tiny model: what is trained, what is asked, where it is kept, and its limits."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -76,7 +78,8 @@ def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
 
 
 def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
-    whole, _ = stage2(tiny, model(), queries, TEXTS, form=VICUNA, what="whole")
+    whole, run = stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+    shutil.rmtree(run.folder)
     save = train.save_progress
 
     def stop(module, optimizers, history, *rest):
@@ -87,8 +90,8 @@ def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train, "save_progress", stop)
         with pytest.raises(KeyboardInterrupt):
-            stage2(tiny, model(), queries, TEXTS, form=VICUNA, what="stopped")
-    resumed, _ = stage2(tiny, model(), queries, TEXTS, form=VICUNA, what="stopped")
+            stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+    resumed, _ = stage2(tiny, model(), queries, TEXTS, form=VICUNA)
     assert torch.equal(resumed.projection.weight, whole.projection.weight)
 
 
