@@ -33,7 +33,7 @@ reproduce: env  ## train and evaluate: run the notebooks that have changed, then
 test: env  ## check the style and run the tests
 	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."
 	@$(python) -m ruff check .
-	@$(python) -m pytest -q
+	@OMP_NUM_THREADS=1 $(python) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab
