@@ -28,7 +28,7 @@ env:  ## install the environment (every target that needs it does so by itself)
 	@./environment.sh $(ENV_FOLDER)
 
 reproduce: env  ## train and evaluate: run the notebooks that have changed, then compare with the published numbers
-	@$(python) -m mglib.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FORCE),--force)
+	@$(python) -m mglib.repro.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FORCE),--force)
 
 test: env  ## check the style and run the tests
 	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."
@@ -39,21 +39,21 @@ lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab
 
 chat: env  ## talk about a picture: IMAGE=... [QUESTION=...]
-	@$(python) -m mglib.chat $(if $(PROFILE),--profile $(PROFILE)) \
+	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) \
 	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
 
 plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
-	@$(python) -m mglib.plan $(if $(PROFILE),--profile $(PROFILE))
+	@$(python) -m mglib.fullscale.plan $(if $(PROFILE),--profile $(PROFILE))
 
 train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2]
-	@$(python) -m mglib.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
+	@$(python) -m mglib.fullscale.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE))
 
 bench: env  ## measure the speed of training and generation
-	@$(python) -m mglib.bench $(if $(PROFILE),--profile $(PROFILE))
+	@$(python) -m mglib.fullscale.bench $(if $(PROFILE),--profile $(PROFILE))
 
 publish: env  ## copy a finished run into notebooks/ and results/ (the only way in which they change)
-	@$(python) -m mglib.publish $(if $(PROFILE),--profile $(PROFILE))
+	@$(python) -m mglib.repro.publish $(if $(PROFILE),--profile $(PROFILE))
 
 clean:  ## remove runs/ and data/cache/ (the environment stays)
 	@for folder in runs data/cache; do \

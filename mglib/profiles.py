@@ -19,7 +19,7 @@ from mglib.config import (
     WellFormed,
     WorldConfig,
 )
-from mglib.full_scale import LLAMA2_7B, VICUNA_7B, VICUNA_13B
+from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 
 DINOV2_SMALL = VisionConfig(
     timm_name="vit_small_patch14_dinov2",

@@ -14,12 +14,12 @@ from mglib.config import (
     TrainConfig,
     VisionConfig,
 )
-from mglib.language import Language
-from mglib.model import MiniGPT4
+from mglib.model.blip2 import Representation, train_tokenizer
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.qformer import QFormer
+from mglib.model.vision import Vision
 from mglib.paths import CACHE
-from mglib.pretrain import Representation, train_tokenizer
-from mglib.qformer import QFormer
-from mglib.vision import Vision
 
 CAPTIONS = (
     "a red bus on the street",
@@ -41,7 +41,7 @@ def captions() -> list[str]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer as `mglib.pretrain` trains it; padding has the id 0."""
+    """Return a tokenizer as `mglib.model.blip2` trains it; padding has the id 0."""
     return train_tokenizer(CAPTIONS, 300)
 
 

@@ -7,8 +7,8 @@ import torch
 
 from mglib import profiles
 from mglib.config import QFormerConfig, VisionConfig
-from mglib.prompts import CAPTION, LLAMA2, VICUNA
-from mglib.vision import Vision
+from mglib.model.prompts import CAPTION, LLAMA2, VICUNA
+from mglib.model.vision import Vision
 
 ALL = pytest.mark.parametrize("profile", profiles.PROFILES.values(), ids=lambda profile: profile.name)
 

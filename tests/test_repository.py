@@ -14,10 +14,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mglib.paths import ROOT
-from mglib.publish import faults, readme_with
-from mglib.report import FIELDS, NUMBER_NAME, Settings
-from mglib.reproduce import check_parameters
-from mglib.runs import code_cells, source_notebooks
+from mglib.repro.ledger import code_cells, source_notebooks
+from mglib.repro.publish import faults, readme_with
+from mglib.repro.report import FIELDS, NUMBER_NAME, Settings
+from mglib.repro.reproduce import check_parameters
 
 NOTEBOOKS = source_notebooks(ROOT)
 RESULTS = sorted(ROOT.glob("results/*/numbers.json"))
@@ -122,7 +122,7 @@ def test_make_chat_hands_its_settings_on(tmp_path, settings, asked):
     # `make test` tells a make below it whose child it is, and that one would say where it works.
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     shown = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines() == ["-m", "mglib.chat", *asked]
+    assert shown.splitlines() == ["-m", "mglib.chat.terminal", *asked]
 
 
 notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -2,7 +2,6 @@
 
 import torch
 
-from mglib import study as studies
 from mglib.config import (
     AblationConfig,
     LanguageConfig,
@@ -11,8 +10,9 @@ from mglib.config import (
     QFormerConfig,
     TrainConfig,
 )
-from mglib.features import cached
-from mglib.study import Study
+from mglib.study import study as studies
+from mglib.study.study import Study
+from mglib.training.feature_cache import cached
 
 SHORT = TrainConfig(
     steps=6, batch_size=4, lr=1e-2, min_lr=1e-3, warmup_steps=2, weight_decay=0.0, max_answer=12, save_every=2

@@ -25,7 +25,7 @@ from mglib.config import (
     WebConfig,
     WellFormed,
 )
-from mglib.full_scale import STAGE1, STAGE2_AS_WRITTEN
+from mglib.paper_profiles import STAGE1, STAGE2_AS_WRITTEN
 
 QFORMER = QFormerConfig(width=QUERY_WIDTH, layers=LAYERS, heads=4, queries=QUERIES)
 CONCAT = ConcatConfig(tokens=VISION.tokens, vision_width=VISION.width)

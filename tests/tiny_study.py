@@ -48,5 +48,6 @@ def make_study(root: Path) -> None:
 
 def use_real_report(root: Path) -> None:
     """Give the study's package the real Report."""
-    for name in ("paths", "metrics", "paper", "report"):
+    for name in ("paths", "metrics", "repro/__init__", "repro/figures", "repro/paper", "repro/report"):
+        (root / "mglib" / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "mglib" / f"{name}.py", root / "mglib" / f"{name}.py")

@@ -16,11 +16,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from mglib.config import TrainConfig
 from mglib.data.mixture import Mixture, Source
 from mglib.data.quarantine import Quarantine
-from mglib.language import Language
-from mglib.model import MiniGPT4
-from mglib.pretrain import train_tokenizer
-from mglib.prompts import CAPTION, IMAGE, training_batch
-from mglib.train import fit, share
+from mglib.model.blip2 import train_tokenizer
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import CAPTION, IMAGE, training_batch
+from mglib.training.loop import fit, share
 
 TOKENIZER = train_tokenizer(CAPTIONS, 300)
 SETTINGS = {"steps": 5, "batch_size": 8, "lr": 1e-2, "min_lr": 1e-3, "warmup_steps": 2, "save_every": 2}

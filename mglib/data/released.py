@@ -15,7 +15,7 @@ from mglib.data.coco import CocoPicture, read_coco
 from mglib.data.mixture import to_row
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, Quarantine, keep, strict
-from mglib.data.questioned import TEST, VAL, Questioned, questioned, questioned_split
+from mglib.data.question_splits import TEST, VAL, Questioned, questioned, questioned_split
 from mglib.data.shards import WebPair, read_shards
 from mglib.data.splits import Split
 from mglib.data.text import clean_caption
@@ -40,7 +40,7 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
     if name not in ("val", *TESTS):
         raise ValueError(
             f"There is no split {name!r} of real data: val, pool, {ALIGNMENT}, {VAL}, {TEST} and "
-            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.web)."
+            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.web)."
         )
     every, first = coco_pictures(folder, release), release.coco.val
     return coco_split(name, every[:first] if name == "val" else every[first:])

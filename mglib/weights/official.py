@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mglib.qformer import QFormer
-from mglib.vision import Vision
+from mglib.model.qformer import QFormer
+from mglib.model.vision import Vision
 from mglib.weights.files import Shards, tensors
 
 Names = Literal["official", "ours", "transformers"]

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mglib.checkpoint import load_weights, save_weights
-from mglib.language import Language
-from mglib.model import MiniGPT4
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
+from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
-from mglib.prompts import Template
-from mglib.vision import Vision
+from mglib.training.checkpoint import load_weights, save_weights
 from mglib.weights.official import require_same_language, require_width
 
 CONFIG, WEIGHTS = "config.json", "projection.safetensors"

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from mglib.language import Language
+from mglib.model.language import Language
 from mglib.paths import write_json
 from mglib.weights.files import Shards, locate, new_folder
 from mglib.weights.official import dropped, listed

@@ -1,0 +1,310 @@
+"""Talking to the model: conversations about several pictures, batches of questions, and a terminal."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from transformers import DynamicCache
+
+from mglib.chat.speaker import Speaker, load
+from mglib.data.pictures import open_picture, to_rgb
+from mglib.model.decoding import Decoding, Steps, greedy, has_ended, until_end
+from mglib.model.dialogue import reply
+from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
+from mglib.paths import read_jsonl, write_text
+from mglib.training.feature_cache import in_lists
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+QUESTION = "Describe this image in detail."
+USAGE = 'make chat IMAGE=picture.jpg QUESTION="What is this?", or without a question for a conversation.'
+
+
+def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
+    """Open a picture of any size, mode and orientation; raises ValueError with its name when it is none."""
+    try:
+        return open_picture(source)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"There is no file {source}: give the path of a picture.") from None
+    except OSError as error:
+        raise ValueError(f"{name or source} is not a picture that can be read: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One turn of a conversation: how many pictures came with the question, and the answer."""
+
+    pictures: int
+    question: str
+    answer: str
+
+
+class Conversation:
+    """Several turns about any number of pictures; each answer streams.
+
+    What has been read stays in `context` (1, T, D_l), its keys and values in `cache`, which may lag behind:
+    the next question first reads what is missing. Questions and pictures go in as the official chat writes
+    them (`conversation.py`), but earlier answers stay as the tokens that were generated.
+    """
+
+    def __init__(self, speaker: Speaker) -> None:
+        self.speaker = speaker
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all turns and pictures."""
+        embeddings = self.speaker.model.language.model.get_input_embeddings().weight
+        self.context = embeddings.new_zeros(1, 0, embeddings.shape[1])
+        self.cache = DynamicCache()
+        self.history: list[Exchange] = []
+        self.pending: list[Tensor] = []
+
+    def show(self, image: Image.Image) -> None:
+        """Add a picture to the next question; several are read in the order in which they were shown."""
+        self.pending.append(self.speaker.queries([to_rgb(image)])[0])  # (Q, D_q)
+
+    def ask(self, question: str, decoding: Decoding | None = None) -> Iterator[str]:
+        """Yield the answer piece by piece, as soon as each piece is certain.
+
+        Without `decoding` the official settings hold; they also name a length penalty of 1, which means
+        nothing without beams. An iterator that is closed early leaves the answer as far as it came. Raises
+        ValueError for a question with a picture's place in it, and when the conversation is too long.
+        """
+        if self.cache.get_seq_length() > self.context.shape[1]:
+            raise RuntimeError("An answer is still being read: read it to its end, or close it, then ask.")
+        context = torch.cat([self.context, self.segment(question)], dim=1)  # (1, T, D_l)
+        ids: list[int] = []
+        try:
+            yield from self.stream(context, decoding or Decoding(), ids)
+        except GeneratorExit:  # the reader has had enough
+            self.keep(question, context, ids)
+            raise
+        except BaseException:  # perhaps in the middle of a layer: read everything again next time
+            self.cache = DynamicCache()
+            raise
+        self.keep(question, context, ids)
+
+    def stream(self, context: Tensor, decoding: Decoding, ids: list[int]) -> Iterator[str]:
+        """Yield the pieces of the answer to `context` (1, T, D_l), and put its tokens into `ids`."""
+        language = self.speaker.model.language
+        ends = self.speaker.turns.ends(language.tokenizer)
+        decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, self.room(context)))
+        mask = torch.ones(context.shape[:2], dtype=torch.long, device=context.device)
+        unread = context[:, self.cache.get_seq_length() :]
+        shown = ""
+        for token in Steps(language, unread, mask, decoding, [decoding.seed], self.cache):
+            ids.append(token.item())
+            text = certain(language.tokenizer.decode(ids), ends)
+            if len(text) > len(shown):
+                yield text[len(shown) :]
+                shown = text
+            if has_ended(language.tokenizer, ids, ends):
+                break
+        rest = until_end(language.tokenizer.decode(ids), *ends)[len(shown) :]
+        if rest:
+            yield rest
+
+    @torch.inference_mode()
+    def segment(self, question: str) -> Tensor:
+        """Embed a question with the pictures that wait for it: (1, S, D_l)."""
+        if IMAGE in question:
+            raise ValueError(f"Leave {IMAGE} out of the question: `show` puts pictures in their place.")
+        model, turns = self.speaker.model, self.speaker.turns
+        for _ in self.pending:
+            question = with_image(question)
+        form = turns.first
+        if self.history:
+            form = replace(form, bos=False, turn=turns.following)
+        Q = model.qformer.config.queries
+        ids, slots = prompt_tokens(model.language.tokenizer, form, question, queries=Q)
+        device = model.projection.weight.device
+        words = model.language.embed(torch.tensor([ids], device=device))  # (1, S, D_l)
+        if self.pending:
+            queries = torch.cat(self.pending).to(model.projection.weight.dtype)  # (pictures * Q, D_q)
+            words = words.clone()
+            words[0, torch.tensor(slots)] = model.projection(queries).to(words.dtype)
+        return words
+
+    def room(self, context: Tensor) -> int:
+        """Return how many tokens the language model can still write behind `context` (1, T, D_l)."""
+        longest = self.speaker.model.language.model.config.max_position_embeddings
+        if context.shape[1] >= longest:
+            raise ValueError(
+                f"The conversation has {context.shape[1]} tokens and this language model reads {longest}: "
+                "clear it, or ask less."
+            )
+        return longest - context.shape[1]
+
+    @torch.inference_mode()
+    def keep(self, question: str, context: Tensor, ids: list[int]) -> None:
+        """Take a finished turn over: its answer without the end symbol, which the next turn writes."""
+        language = self.speaker.model.language
+        ends = self.speaker.turns.ends(language.tokenizer)
+        whole, tail = before_end(language.tokenizer, ids, ends)
+        device = context.device
+        answer = torch.tensor([ids[:whole] + tokenize(language.tokenizer, tail)], device=device)
+        self.context = torch.cat([context, language.embed(answer.long())], dim=1)
+        surplus = self.cache.get_seq_length() - context.shape[1] - whole
+        if surplus > 0:
+            self.cache.crop(-surplus)
+        text = until_end(language.tokenizer.decode(ids), *ends)
+        self.history.append(Exchange(len(self.pending), question, text))
+        self.pending = []
+
+    def transcript(self) -> str:
+        """Return the conversation as plain text."""
+        lines = []
+        for turn in self.history:
+            shown = "[picture] " * turn.pictures
+            lines += [f"You: {shown}{turn.question}", f"MiniGPT-4: {turn.answer}"]
+        return "\n".join(lines)
+
+
+def before_end(tokenizer, ids: Sequence[int], ends: Sequence[str]) -> tuple[int, str]:
+    """Return how many tokens lie wholly before the end symbol, and the text between them and it.
+
+    A token may hold the last sign of an answer together with the first of the end symbol (".###").
+    """
+    text = tokenizer.decode(ids)
+    for end in ends:
+        text = text.split(end)[0]
+    whole = len(ids)
+    while not text.startswith(tokenizer.decode(ids[:whole])):
+        whole -= 1
+    return whole, text[len(tokenizer.decode(ids[:whole])) :]
+
+
+def certain(text: str, ends: Sequence[str]) -> str:
+    """Return as much of an unfinished answer as no further token can take back.
+
+    Held back: an end symbol that may have begun, half a character, and white space, which is stripped at the
+    end of an answer.
+    """
+    for end in ends:
+        text = text.split(end)[0]
+        begun = max(n for n in range(len(end)) if text.endswith(end[:n]))
+        text = text[: len(text) - begun]
+    return text.rstrip("\ufffd").strip()
+
+
+def answer(
+    speaker: Speaker,
+    pictures: Sequence[Image.Image | Path],
+    questions: Sequence[str],
+    decoding: Decoding | None = None,
+    *,
+    batch_size: int = 16,
+) -> list[str]:
+    """Answer one question about each picture, in batches; every row draws from the same seed.
+
+    So an answer depends on its own picture and question, and not on what else is asked. Files are opened
+    when their batch comes.
+    """
+    decoding, texts = decoding or Decoding(), []
+    pairs = list(zip(pictures, questions, strict=True))
+    for rows in tqdm(list(in_lists(pairs, batch_size)), desc="answers", mininterval=10):
+        images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
+        prompts = [speaker.turns.first.prompt(with_image(question)) for _, question in rows]
+        seeds = [decoding.seed] * len(rows)
+        texts += reply(
+            speaker.model, {"queries": speaker.queries(images)}, speaker.turns, prompts, decoding, seeds
+        )
+    return texts
+
+
+def what_to_ask(source: Path, question: str) -> list[dict[str, str]]:
+    """List `image` and `question` of each picture of a folder, or of each line of a JSONL file.
+
+    A line without a question gets the given one; its picture's path counts from the file's folder. Raises
+    ValueError when there is nothing to ask.
+    """
+    if source.is_dir():
+        files = sorted(file for file in source.iterdir() if file.suffix.lower() in PICTURES)
+        found = [{"image": str(file), "question": question} for file in files]
+    else:
+        found = [{"question": question, **line} for line in read_jsonl(source)]
+        for number, line in enumerate(found, start=1):
+            if "image" not in line:
+                raise ValueError(f'{source}, line {number}: there is no "image", the path of a picture.')
+            line["image"] = str(source.parent / line["image"])
+    if not found:
+        raise ValueError(f"{source} holds no pictures ({', '.join(PICTURES)}) and no lines.")
+    return found
+
+
+def answer_all(speaker: Speaker, source: Path, out: Path, question: str, decoding: Decoding) -> int:
+    """Answer a folder or a JSONL file into another JSONL file; returns how many answers it holds."""
+    asked = what_to_ask(source, question)
+    pictures = [Path(line["image"]) for line in asked]
+    texts = answer(speaker, pictures, [line["question"] for line in asked], decoding)
+    lines = [{**line, "answer": text} for line, text in zip(asked, texts, strict=True)]
+    write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return len(lines)
+
+
+def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:
+    """Go on with a conversation until an empty line; `/show FILE` adds a picture, `/clear` forgets all."""
+    print("Ask about the picture; /show FILE adds another, /clear forgets all, an empty line ends.")
+    while line := read("You: ").strip():
+        try:
+            if line == "/clear":
+                talk.clear()
+            elif line.startswith("/show "):
+                talk.show(picture(Path(line.removeprefix("/show ").strip())))
+            else:
+                say(talk, line, decoding)
+        except (FileNotFoundError, ValueError) as error:
+            print(error)
+
+
+def say(talk: Conversation, question: str, decoding: Decoding) -> None:
+    """Print an answer while it comes."""
+    print("MiniGPT-4: ", end="", flush=True)
+    for piece in talk.ask(question, decoding):
+        print(piece, end="", flush=True)
+    print()
+
+
+def main(arguments: Sequence[str] | None, load: Callable[[str], Speaker]) -> None:
+    """Answer in the terminal; `load` makes the speaker of a profile, given its name."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.chat.terminal", description=__doc__)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--image", type=Path, help="a picture to talk about")
+    source.add_argument("--batch", type=Path, help="a folder of pictures, or JSONL with image and question")
+    parser.add_argument("--question", help="ask this alone, then end")
+    parser.add_argument("--out", type=Path, default=Path("answers.jsonl"), help="where --batch writes")
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens; else sample")
+    parser.add_argument("--tokens", type=int, default=Decoding.max_new_tokens, help="of an answer at most")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    sampling = Decoding(max_new_tokens=given.tokens, seed=given.seed)
+    decoding = greedy(given.tokens) if given.greedy else sampling
+    if not given.image and not given.batch:
+        parser.exit(1, f"No picture is named: {USAGE}\n")
+    try:
+        shown = picture(given.image) if given.image else None  # before the model, whose loading takes a while
+        speaker = load(given.profile)
+        if shown is None:
+            count = answer_all(speaker, given.batch, given.out, given.question or QUESTION, decoding)
+            print(f"{count} answers are in {given.out}.")
+            return
+        talk = Conversation(speaker)
+        talk.show(shown)
+        if given.question:
+            say(talk, given.question, decoding)
+        else:
+            terminal(talk, decoding)
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+    except (EOFError, KeyboardInterrupt):  # ctrl-d and ctrl-c end a conversation too
+        print()
+
+
+if __name__ == "__main__":
+    main(None, load)

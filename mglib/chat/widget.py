@@ -1,0 +1,177 @@
+"""The chat in JupyterLab: choose a picture, ask, read the answer while it comes."""
+
+import html
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import ipywidgets
+from PIL import Image
+
+from mglib.chat.speaker import Speaker
+from mglib.chat.terminal import Conversation, picture
+from mglib.model.decoding import Decoding
+
+NONE = "choose a picture"
+THUMBNAIL = 320  # pixels
+# The browser copies by itself: a kernel may run on another machine. Quotes are escaped in the attribute.
+COPY = (
+    '<button class="lm-Widget jupyter-widgets jupyter-button widget-button" style="margin: 0" data-text="{}" '
+    'onclick="navigator.clipboard.writeText(this.dataset.text)">Copy</button>'
+)
+# Colours are JupyterLab's, so that a dark theme works too; left and right tell who speaks.
+BUBBLE = (
+    '<div style="margin: {}; padding: 6px 12px; border-radius: 10px; line-height: 1.5; '
+    'background: var({})"><b>{}:</b> {}</div>'
+)
+
+
+class ChatPanel:
+    """A conversation with its controls; `box` is what a notebook shows."""
+
+    def __init__(self, speaker: Speaker, pictures: Mapping[str, Path] | None = None) -> None:
+        """`pictures` are offered by name, beside the visitor's own."""
+        self.talk = Conversation(speaker)
+        self.pictures = dict(pictures or {})
+        self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
+        self.upload = ipywidgets.FileUpload(accept="image/*", multiple=True, description="Your own")
+        self.shown = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
+        self.log = ipywidgets.HTML().add_class("mglib-log")
+        self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"flex": "1 1 auto"})
+        self.send = ipywidgets.Button(description="Ask", button_style="primary")
+        self.clear = ipywidgets.Button(description="Clear")
+        self.copy = ipywidgets.HTML()
+        self.status = ipywidgets.HTML(layout={"flex": "1 1 0"})  # wraps, unlike a label
+        self.settings = settings()
+        self.pick.observe(lambda change: self.picked(change["new"]), "value")
+        self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
+        self.question.on_msg(self.entered)
+        self.send.on_click(lambda _: self.ask())
+        self.clear.on_click(lambda _: self.start_again())
+        self.box = self.layout()
+        self.refresh()
+
+    def layout(self) -> ipywidgets.VBox:
+        """Arrange the controls."""
+        fold = ipywidgets.Accordion([ipywidgets.VBox(list(self.settings.values()))], titles=["Settings"])
+        offered = [self.pick] if self.pictures else []
+        return ipywidgets.VBox(
+            [
+                ipywidgets.HBox([*offered, self.upload, self.status]),
+                self.shown,
+                self.log,
+                ipywidgets.HBox([self.question, self.send, self.clear, self.copy]),
+                fold,
+            ],
+            layout={"max_width": "860px"},
+        )
+
+    def picked(self, name: str) -> None:
+        """Show one of the pictures on offer; afterwards the list can be used again."""
+        if name in self.pictures:
+            self.add(self.pictures[name])
+            self.pick.value = NONE
+
+    def uploaded(self, files: tuple[dict, ...]) -> None:
+        """Show the visitor's pictures."""
+        for file in files:
+            self.add(bytes(file["content"]), file["name"])
+        if files:
+            self.upload.value = ()
+
+    def add(self, source: Path | bytes, name: str = "") -> None:
+        """Give a picture to the next question, or say why it cannot be read."""
+        try:
+            image = picture(source, name=name)
+        except (FileNotFoundError, ValueError) as error:
+            self.status.value = html.escape(str(error))
+            return
+        self.talk.show(image)
+        self.shown.children = (*self.shown.children, thumbnail(image))
+        self.refresh()
+
+    def decoding(self) -> Decoding:
+        """Read the settings."""
+        given = {name: control.value for name, control in self.settings.items()}
+        if not given["sample"]:
+            given |= {"repetition_penalty": 1.0}  # greedy is the likeliest token, as elsewhere
+        return Decoding(**given)
+
+    def entered(self, _: ipywidgets.Widget, message: dict, __: list) -> None:
+        """Ask when the enter key is pressed in the question's field."""
+        if message.get("event") == "submit":
+            self.ask()
+
+    def ask(self) -> None:
+        """Put the question and write the answer into the log while it comes."""
+        question = self.question.value.strip()
+        if not question:
+            return
+        self.send.disabled, so_far = True, ""
+        self.question.value = ""
+        try:
+            for piece in self.talk.ask(question, self.decoding()):
+                so_far += piece
+                self.log.value = self.written() + turn(len(self.talk.pending), question, so_far)
+        except ValueError as error:
+            self.refresh()
+            self.status.value = html.escape(str(error))
+        else:
+            self.refresh()
+        finally:
+            self.send.disabled = False
+
+    def start_again(self) -> None:
+        """Forget the conversation and its pictures."""
+        self.talk.clear()
+        self.shown.children = ()
+        self.refresh()
+
+    def written(self) -> str:
+        """Return the turns so far as HTML."""
+        return "".join(turn(one.pictures, one.question, one.answer) for one in self.talk.history)
+
+    def refresh(self) -> None:
+        """Show what the conversation holds now."""
+        self.log.value = self.written()
+        self.copy.value = COPY.format(html.escape(self.talk.transcript()))
+        waiting = len(self.talk.pending)
+        self.status.value = f"Pictures for the next question: {waiting}" if waiting else ""
+
+
+def settings() -> dict[str, ipywidgets.Widget]:
+    """Return a control for each setting of decoding, with the official chat's values."""
+    usual = Decoding()
+    wide = {"style": {"description_width": "initial"}}
+    return {
+        "sample": ipywidgets.Checkbox(usual.sample, description="sample (otherwise greedy)"),
+        "top_p": ipywidgets.FloatSlider(usual.top_p, min=0.05, max=1, step=0.05, description="top p"),
+        "temperature": ipywidgets.FloatSlider(
+            usual.temperature, min=0.1, max=2, step=0.1, description="temperature"
+        ),
+        "repetition_penalty": ipywidgets.FloatSlider(
+            usual.repetition_penalty, min=1, max=2, step=0.05, description="repetition penalty", **wide
+        ),
+        "max_new_tokens": ipywidgets.IntSlider(
+            usual.max_new_tokens, min=1, max=1000, description="tokens at most", **wide
+        ),
+        "seed": ipywidgets.IntText(usual.seed, description="seed"),
+    }
+
+
+def turn(pictures: int, question: str, answer: str) -> str:
+    """Write one turn as HTML; what was typed and answered is text and never markup."""
+    seen = "🖼 " * pictures
+    text = html.escape(answer).replace("\n", "<br>")
+    asked = BUBBLE.format("6px 0 6px 12%", "--jp-brand-color4", "You", seen + html.escape(question))
+    return asked + BUBBLE.format("6px 12% 6px 0", "--jp-layout-color2", "MiniGPT-4", text)
+
+
+def thumbnail(image: Image.Image) -> ipywidgets.Image:
+    """Make a small copy to show."""
+    small, file = image.copy(), io.BytesIO()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(file, "JPEG")
+    return ipywidgets.Image(
+        value=file.getvalue(), format="jpeg", layout={"max_height": "200px", "margin": "4px"}
+    )

@@ -1,0 +1,155 @@
+"""The stage-1 model describes pictures for curation (paper, section 3.2); a stopped run goes on."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mglib.keys import code_key
+from mglib.locks import locked
+from mglib.model.decoding import Decoding, row_seed
+from mglib.model.dialogue import Turns, reply
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import tokenize, with_image
+from mglib.paths import content_key
+
+QUESTION = "Describe this image in detail. Give as many details as possible. Say everything you see."
+CONTINUE = "Continue"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the stage-1 model said about one picture: one answer, or two where the first was short."""
+
+    image_id: str
+    answers: tuple[str, ...]
+    tokens: tuple[int, ...]  # of each answer, without end symbol
+    seed: int
+
+    @property
+    def text(self) -> str:
+        """The answers, joined."""
+        return " ".join(answer for answer in self.answers if answer)
+
+    @property
+    def continued(self) -> bool:
+        return len(self.answers) > 1
+
+
+def describe(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    ids: Sequence[str],
+    turns: Turns,
+    decoding: Decoding,
+    *,
+    short: int,
+    folder: Path,
+    depends: Sequence[object],
+    batch_size: int,
+) -> list[Description]:
+    """Let the stage-1 model describe every picture; `queries` holds the Q-Former's output of each, (Q, D_q).
+
+    Answers of `short` tokens or fewer are asked to go on. The lines go to a file in `folder` that is named by
+    the settings and by what else they depend on (`depends`: the hashes of projection and Q-Former, the
+    precision). A stopped run goes on there and ends in the same file as one that was never stopped: each
+    picture has seeds of its own, and batches are cut at the same places.
+    """
+    if len(queries) != len(ids) or len(set(ids)) < len(ids):
+        raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")
+    settings = [QUESTION, CONTINUE, short, asdict(turns), asdict(decoding), batch_size, list(ids)]
+    code = code_key(describe_batch, type(model), type(model.language))
+    file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
+    with locked(file):
+        return describe_rest(file, model, queries, ids, turns, decoding, short=short, batch_size=batch_size)
+
+
+def describe_rest(
+    file: Path,
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    ids: Sequence[str],
+    turns: Turns,
+    decoding: Decoding,
+    *,
+    short: int,
+    batch_size: int,
+) -> list[Description]:
+    """Describe the pictures that a file of descriptions lacks; returns all of them."""
+    done = read_descriptions(file)
+    if [line.image_id for line in done] != list(ids[: len(done)]):
+        raise ValueError(f"{file} lists other pictures than these: delete it and run the same command again.")
+    if len(done) == len(ids):
+        return done
+    starts = range(len(done) // batch_size * batch_size, len(ids), batch_size)
+    for start in tqdm(starts, desc="descriptions", mininterval=10):
+        rows = range(len(ids))[start : start + batch_size]
+        pictures = torch.stack([queries[row] for row in rows])
+        made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding, short)
+        append(file, made[max(0, len(done) - start) :])
+    return read_descriptions(file)
+
+
+def describe_batch(
+    model: MiniGPT4, queries: Tensor, ids: Sequence[str], turns: Turns, decoding: Decoding, short: int
+) -> list[Description]:
+    """Describe B pictures, given as (B, Q, D_q), in one batch, and then those again that were short."""
+    tokenizer = model.language.tokenizer
+    seeds = [row_seed(decoding.seed, image_id) for image_id in ids]  # a second answer takes the next one
+    prompt = turns.first.prompt(with_image(QUESTION))
+    firsts = reply(model, {"queries": queries}, turns, [prompt] * len(ids), decoding, seeds)
+    made = [
+        Description(image_id, (text,), (len(tokenize(tokenizer, text)),), seed)
+        for image_id, text, seed in zip(ids, firsts, seeds, strict=True)
+    ]
+    brief = [row for row, one in enumerate(made) if one.tokens[0] <= short]
+    if brief:
+        go_on = turns.following.replace("{}", CONTINUE)
+        prompts = [prompt + firsts[row] + go_on for row in brief]
+        more = reply(
+            model, {"queries": queries[brief]}, turns, prompts, decoding, [seeds[row] + 1 for row in brief]
+        )
+        for row, text in zip(brief, more, strict=True):
+            one, count = made[row], len(tokenize(tokenizer, text))
+            made[row] = replace(one, answers=(*one.answers, text), tokens=(*one.tokens, count))
+    return made
+
+
+def read_descriptions(file: Path) -> list[Description]:
+    """Read the finished lines of a file, none where there is no file, and cut a torn last line off.
+
+    Raises ValueError for any other line that is not one of `append`.
+    """
+    if not file.exists():
+        return []
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        print(f"{file.name}: the last line is torn; its picture is described again.")
+        os.truncate(file, len(whole))
+    made = []
+    for number, line in enumerate(whole.decode().splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            made.append(
+                Description(entry["image_id"], tuple(entry["answers"]), tuple(entry["tokens"]), entry["seed"])
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file}, line {number} is damaged ({error!r}): delete the file and run the command again."
+            ) from error
+    return made
+
+
+def append(file: Path, made: Iterable[Description]) -> None:
+    """Add one line a picture and wait until they are on the disk."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8", newline="\n") as out:
+        out.writelines(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in made)
+        out.flush()
+        os.fsync(out.fileno())

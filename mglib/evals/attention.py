@@ -1,0 +1,142 @@
+"""How much the language model attends to the picture when it names an object (paper, section 4.5.1)."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from mglib import metrics
+from mglib.evals.chair import Truth
+from mglib.metrics import Counts, Vocabulary
+from mglib.model import prompts
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import IGNORE, Template
+from mglib.training.feature_cache import in_lists
+
+
+@dataclass(frozen=True)
+class Look:
+    """An object that an answer names: at which word, and the share of attention that the picture had."""
+
+    name: str
+    word: int  # of the answer, from 0
+    share: float
+
+
+@contextmanager
+def weights_shown(language: Language) -> Iterator[None]:
+    """Let a language model return its attention weights, which only the plain implementation does."""
+    usual = language.model.config._attn_implementation
+    language.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        language.model.set_attn_implementation(usual)
+
+
+@torch.inference_mode()
+def visual_shares(
+    model: MiniGPT4, queries: Tensor, form: Template, question: str, answers: Sequence[str]
+) -> list[list[float]]:
+    """Return for each token of each answer how much attention went to the visual tokens, from 0 to 1.
+
+    The attention is that of the position that predicts the token: there it is decided what to say. Its sum
+    over the visual tokens is averaged over heads and layers. `queries` is (B, Q, D_q); `question` holds the
+    picture's place; the answers are read again, not sampled.
+    """
+    tokenizer, device = model.language.tokenizer, model.projection.weight.device
+    longest = max(len(prompts.tokenize(tokenizer, answer)) for answer in answers)
+    layout = prompts.training_batch(
+        tokenizer,
+        form,
+        [question] * len(answers),
+        answers,
+        queries=model.qformer.config.queries,
+        max_answer=longest + len(prompts.tokenize(tokenizer, form.end)),
+    )
+    batch = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
+    with weights_shown(model.language):
+        layers = model.language.model.get_decoder()(
+            inputs_embeds=model.embed(batch),
+            attention_mask=batch["mask"],
+            use_cache=False,
+            output_attentions=True,
+        ).attentions  # (B, heads, T, T) each
+    slots = batch["slots"][:, None, None]  # (B, 1, 1, T)
+    shares = torch.stack([(layer.float() * slots).sum(-1).mean(1) for layer in layers]).mean(0)  # (B, T)
+    said = batch["labels"][:, 1:] != IGNORE  # position t predicts token t + 1
+    rows = [row[chosen].tolist() for row, chosen in zip(shares[:, :-1], said, strict=True)]
+    lengths = [len(prompts.tokenize(tokenizer, answer)) for answer in answers]
+    return [row[:length] for row, length in zip(rows, lengths, strict=True)]  # without the end symbol
+
+
+def first_tokens(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
+    """Return for each word of an answer, as `metrics.words` splits it, which token it begins in."""
+    ends = [end for _, end in tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)[
+        "offset_mapping"
+    ]]  # fmt: skip
+    starts = [word.start() for word in re.finditer(r"[a-z0-9]+", answer.lower())]
+    return [next(place for place, end in enumerate(ends) if end > start) for start in starts]
+
+
+def looks(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    form: Template,
+    question: str,
+    answers: Sequence[str],
+    words: Vocabulary,
+    *,
+    batch_size: int,
+) -> list[list[Look]]:
+    """Return every object that each answer names, with the attention to the picture at its first token.
+
+    `queries` holds the Q-Former's output of each picture, (Q, D_q).
+    """
+    found: list[list[Look]] = []
+    tokenizer = model.language.tokenizer
+    parts = list(in_lists(zip(queries, answers, strict=True), batch_size))
+    for rows in tqdm(parts, desc="attention", mininterval=10):
+        pictures, texts = zip(*rows, strict=True)
+        shares = visual_shares(model, torch.stack(pictures), form, question, texts)
+        for text, share in zip(texts, shares, strict=True):
+            tokens = first_tokens(tokenizer, text)
+            spans = words.spans(metrics.words(text))
+            found.append([Look(name, start, share[tokens[start]]) for start, _, name in spans])
+    return found
+
+
+def by_truth(
+    looked: Sequence[Sequence[Look]],
+    truths: Sequence[Truth],
+    where: Callable[[Look], bool] = lambda look: True,
+) -> dict[str, Counts]:
+    """Return the attention at true and at invented mentions, summed a picture, ready to be averaged.
+
+    `where` chooses mentions, by their word for instance: attention to the picture changes along an answer.
+    """
+    found = {}
+    for kind, wanted in (("true", True), ("invented", False)):
+        rows = [
+            [look.share for look in row if (look.name in truth.sayable) == wanted and where(look)]
+            for row, truth in zip(looked, truths, strict=True)
+        ]
+        found[kind] = Counts([sum(row) for row in rows], [float(len(row)) for row in rows])
+    return found
+
+
+def within(counts: dict[str, Counts]) -> Counts:
+    """Return, for each picture whose answer has both, true less invented: the same picture, the same answer.
+
+    Pictures without one of them count for nothing.
+    """
+    rows = list(zip(*counts["true"], *counts["invented"], strict=True))
+    both = [float(bool(n and m)) for _, n, _, m in rows]
+    gaps = [a / n - b / m if n and m else 0.0 for a, n, b, m in rows]
+    return Counts(gaps, both)

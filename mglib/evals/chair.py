@@ -1,0 +1,198 @@
+"""CHAIR: which objects an answer mentions that the picture does not show (Rohrbach et al. 2018; the paper's
+Table 5).
+
+The sound reading is the default: every nameable object counts, scenery too, and whatever can be seen or read
+may be said. `mglib.evals.chair_official` has the rules of the official code.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Protocol
+
+from mglib.data.scenes import SceneGraph
+from mglib.data.splits import Split
+from mglib.metrics import Counts, Vocabulary, each, object_counts, read_rows
+from mglib.paths import ROOT
+
+WORLD, EVALUATION = ROOT / "data" / "world", ROOT / "data" / "evaluation"
+
+
+class Mentions(Protocol):
+    """What can find the objects of a text: a Vocabulary, or the official code's rules."""
+
+    @property
+    def names(self) -> frozenset[str]: ...
+
+    def mentions(self, text: str) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a picture shows.
+
+    `objects` holds for each annotated object the names that all mean it (a runner is a person); recall counts
+    these. `sayable` is every name that is no hallucination: objects, scenery, what the setting has painted
+    into it, what is written, what the references say.
+    """
+
+    objects: tuple[frozenset[str], ...]
+    sayable: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The objects that one answer mentions, in order, beside what its picture shows."""
+
+    mentions: tuple[str, ...]
+    truth: Truth
+    length: int  # words
+
+    @property
+    def wrong(self) -> list[bool]:
+        """For each mention whether it is hallucinated."""
+        return [name not in self.truth.sayable for name in self.mentions]
+
+    @property
+    def recalled(self) -> int:
+        """How many of the annotated objects are mentioned."""
+        return sum(bool(names & set(self.mentions)) for names in self.truth.objects)
+
+
+@lru_cache
+def vocabulary() -> Vocabulary:
+    """Return the names of everything that a picture of the small world can show."""
+    return Vocabulary.read(WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv")
+
+
+@lru_cache
+def coco_vocabulary() -> Vocabulary:
+    """Return the names of COCO's categories alone; the other names still hide what they hold."""
+    return vocabulary().only(row["coco"] for row in read_rows(WORLD / "objects.csv") if row["coco"])
+
+
+@lru_cache
+def photo_vocabulary() -> Vocabulary:
+    """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
+    paths = [WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv", EVALUATION / "coco.csv"]
+    known = [row["coco"] for path in (paths[0], paths[-1]) for row in read_rows(path) if row["coco"]]
+    return Vocabulary.read(*paths).only(known)
+
+
+@lru_cache
+def more_general() -> dict[str, frozenset[str]]:
+    """Return the further names that are true of an object: a hut is a house and a building."""
+    direct = {
+        row["name"]: {name for name in row["also"].split("|") if name}
+        for row in read_rows(EVALUATION / "nouns.csv")
+    }
+
+    def climb(name: str) -> frozenset[str]:
+        above = direct.get(name, set())
+        return frozenset(above.union(*(direct.get(other, set()) for other in above)))
+
+    return {name: climb(name) for name in direct}
+
+
+def generalised(names: Iterable[str]) -> frozenset[str]:
+    """Return these names with all that are true of the same things."""
+    kept = frozenset(names)
+    return kept.union(*(more_general().get(name, frozenset()) for name in kept))
+
+
+def truths(split: Split, words: Mentions, scenes: Sequence[SceneGraph] | None = None) -> list[Truth]:
+    """Say what each picture of an annotated split shows, in the names of `words`.
+
+    Objects that the references mention count as there, as in the official code: COCO's annotators left some
+    out. `scenes` adds scenery and writing where a data set has scene graphs. Raises ValueError when they are
+    not as many as the pictures.
+    """
+    graphs: Sequence[SceneGraph | None] = scenes if scenes is not None else [None] * len(split)
+    found = []
+    for objects, texts, scene in zip(split.objects, split.references, graphs, strict=True):
+        said = [name for text in texts for name in words.mentions(text)]
+        sayable = generalised([*objects, *said, *(_shown(scene, words) if scene else ())])
+        kept = tuple(generalised([name]) & words.names for name in sorted(objects & words.names))
+        found.append(Truth(kept, sayable & words.names))
+    return found
+
+
+def _shown(scene: SceneGraph, words: Mentions) -> list[str]:
+    """Return what a scene shows besides its annotated objects: props, painted things, boards, their text."""
+    painted = [
+        name
+        for row in read_rows(EVALUATION / "settings.csv")
+        if row["setting"] == scene.setting
+        for name in row["shows"].split("|")
+        if name
+    ]
+    written = [name for writing in scene.writing for name in ("sign", *words.mentions(writing.text))]
+    return [*(item.name for item in scene.props), *painted, *written]
+
+
+def read(answers: Sequence[str], truths: Sequence[Truth], words: Mentions) -> list[Reading]:
+    """Find what each answer mentions."""
+    return [
+        Reading(tuple(words.mentions(answer)), truth, len(answer.split()))
+        for answer, truth in zip(answers, truths, strict=True)
+    ]
+
+
+def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
+    """Return what is counted for each picture.
+
+    `chair_i`: hallucinated mentions / mentions, pooled (each mention counts); `chair_s`: answers with a
+    hallucination; `object_recall`: annotated objects that are mentioned; `mentions` and `length` (words): of
+    an answer.
+    """
+    mentioned = [reading.mentions for reading in readings]
+    return {
+        "chair_i": object_counts(mentioned, [set(reading.truth.sayable) for reading in readings])["chair_i"],
+        "chair_s": each([float(any(reading.wrong)) for reading in readings]),
+        "object_recall": Counts(
+            [reading.recalled for reading in readings], [len(reading.truth.objects) for reading in readings]
+        ),
+        "mentions": each([len(names) for names in mentioned]),
+        "length": each([reading.length for reading in readings]),
+    }
+
+
+def first(readings: Sequence[Reading], most: int) -> list[Reading]:
+    """Cut each answer to its first `most` mentions."""
+    return [replace(reading, mentions=reading.mentions[:most]) for reading in readings]
+
+
+def matched(models: Mapping[str, Sequence[Reading]]) -> dict[str, list[Reading]]:
+    """Cut all models' answers, picture by picture, to as many mentions as the most silent of them makes.
+
+    A model that says little can hallucinate little: only this compares like with like. Raises ValueError for
+    different numbers of pictures.
+    """
+    fewest = [min(len(reading.mentions) for reading in row) for row in zip(*models.values(), strict=True)]
+    return {
+        name: [
+            replace(reading, mentions=reading.mentions[:most])
+            for reading, most in zip(readings, fewest, strict=True)
+        ]
+        for name, readings in models.items()
+    }
+
+
+def by_rank(readings: Sequence[Reading], most: int) -> list[Counts]:
+    """Return CHAIR_i of the first mentions of all answers, of the second ones, and so on to `most`."""
+    return [
+        Counts(
+            [sum(reading.wrong[rank : rank + 1]) for reading in readings],
+            [len(reading.mentions) > rank for reading in readings],
+        )
+        for rank in range(most)
+    ]
+
+
+def by_length(readings: Sequence[Reading], edges: Sequence[int]) -> dict[tuple[int, int], Counts]:
+    """Return CHAIR_i of the answers of a <= length < b words, for each two neighbours a, b of `edges`."""
+    return {
+        (low, high): counts([one for one in readings if low <= one.length < high])["chair_i"]
+        for low, high in pairwise(edges)
+    }

@@ -1,0 +1,192 @@
+"""Closed questions: each offered answer is scored by its loss, so that every answer parses."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mglib.metrics import Counts, Estimate, paired
+from mglib.model import prompts
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4, answer_losses
+from mglib.model.prompts import IGNORE, Template
+from mglib.training.feature_cache import in_lists
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedQuestion:
+    """A question about a picture with the answers that are offered, of which one is right."""
+
+    picture: int  # its place in the split
+    text: str
+    options: tuple[str, ...]
+    right: int  # place among the options
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The loss of each option of one question: its sum over the answer and the end symbol, and over how many
+    tokens.
+    """
+
+    sums: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def summed(self) -> int:
+        """The option that is likeliest as a whole: the headline.
+
+        Fixed before any result was seen: the sum is minus the log-probability of the whole answer, so it has
+        no free choice in it, and within one question the official code ranks by it too (its mean runs over
+        all positions of a padded batch, which is the sum divided by a constant).
+        """
+        return min(range(len(self.sums)), key=self.sums.__getitem__)
+
+    def per_token(self) -> int:
+        """The option that is likeliest a token: long answers are not at a disadvantage."""
+        means = [total / count for total, count in zip(self.sums, self.counts, strict=True)]
+        return min(range(len(means)), key=means.__getitem__)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One score for each question, with the picture that it is about: errors are clustered by picture."""
+
+    values: tuple[float, ...]
+    pictures: tuple[Hashable, ...]
+
+    def counts(self) -> Counts:
+        """Return the points of each picture and how many questions they are among."""
+        sums: dict[Hashable, float] = defaultdict(float)
+        asked: dict[Hashable, int] = defaultdict(int)
+        for value, picture in zip(self.values, self.pictures, strict=True):
+            sums[picture] += value
+            asked[picture] += 1
+        return Counts(list(sums.values()), list(asked.values()))
+
+    def estimate(self) -> Estimate | None:
+        """Return the mean over questions with a bootstrap over pictures; None where nothing was asked."""
+        return self.counts().estimate()
+
+    def minus(self, other: "Scores") -> Estimate | None:
+        """Return the paired difference of the means; raises ValueError for other questions."""
+        if self.pictures != other.pictures:
+            raise ValueError("These scores belong to different questions: compare what was asked alike.")
+        return paired(self.counts(), other.counts())
+
+    def by(self, kinds: Sequence[str]) -> dict[str, "Scores"]:
+        """Return the scores of each kind of question, by name; `kinds` holds that of each question."""
+        rows = list(zip(kinds, self.values, self.pictures, strict=True))
+        found = {}
+        for kind in sorted(set(kinds)):
+            values, pictures = zip(*(row[1:] for row in rows if row[0] == kind), strict=True)
+            found[kind] = Scores(values, pictures)
+        return found
+
+
+class Continued:
+    """A language model that has read prompts already: they are run once, however many answers follow each."""
+
+    def __init__(self, language: Language, embeddings: Tensor, mask: Tensor, owner: Tensor) -> None:
+        """Read B prompts, (B, T, D_l) and (B, T) padded on the left; row r goes on with prompt `owner[r]`."""
+        self.decoder, self.logits = language.model.get_decoder(), language.logits
+        self.cache = self.run(embeddings, mask, None).past_key_values
+        self.cache.batch_select_indices(owner)
+
+    def run(self, embeddings: Tensor, mask: Tensor, cache: object):
+        """Run the decoder on what comes last in `mask`; padding takes no position, as in generation."""
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
+        return self.decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+
+    def __call__(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Run rows (R, A, D_l) behind their prompts, once; `mask` (R, T + A) covers both: (R, A, D_l)."""
+        return self.run(embeddings, mask, self.cache).last_hidden_state
+
+
+@torch.inference_mode()
+def option_losses(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    form: Template,
+    asked: Sequence[ClosedQuestion],
+    *,
+    prompt: str,
+    batch_size: int,
+    what: str,
+) -> list[Losses]:
+    """Return the losses of all options of each question.
+
+    `queries` holds the Q-Former's output for each picture of the split, (Q, D_q); `prompt` is what is said to
+    the model, "{}" being the question. A batch is `batch_size` questions.
+    """
+    found: list[Losses] = []
+    for part in tqdm(list(in_lists(asked, batch_size)), desc=what, mininterval=10):
+        pictures = torch.stack([queries[question.picture] for question in part])  # (B, Q, D_q)
+        texts = [posed(prompt, question.text) for question in part]
+        found += batch_losses(model, pictures, form, texts, [question.options for question in part])
+    return found
+
+
+def posed(prompt: str, question: str) -> str:
+    """Put a question into a prompt and the picture before it."""
+    return prompts.with_image(prompt.replace("{}", question))
+
+
+def batch_losses(
+    model: MiniGPT4,
+    queries: Tensor,
+    form: Template,
+    texts: Sequence[str],
+    options: Sequence[Sequence[str]],
+) -> list[Losses]:
+    """Score the options of B questions: pictures and prompts are run once, the R options as R short rows.
+
+    The last token of each prompt is run with its options, since it is what predicts their first token.
+    """
+    language, device = model.language, model.projection.weight.device
+    layout = prompts.generation_batch(language.tokenizer, form, texts, queries=model.qformer.config.queries)
+    layout = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
+    words = model.embed(layout)  # (B, T, D_l)
+    end = prompts.tokenize(language.tokenizer, form.end)
+    answers = [prompts.tokenize(language.tokenizer, text) + end for row in options for text in row]
+    owner = torch.tensor([place for place, row in enumerate(options) for _ in row], device=device)  # (R,)
+    ids = prompts.pad(answers, 0, left=False).to(device)  # (R, A)
+    real = prompts.pad([[1] * len(row) for row in answers], 0, left=False).to(device)
+    rows = torch.cat([words[owner, -1:], language.embed(ids)], dim=1)  # (R, 1 + A, D_l)
+    batch = {
+        "mask": torch.cat([layout["mask"][owner], real], dim=1),  # (R, T + A)
+        "labels": prompts.pad([[IGNORE, *row] for row in answers], IGNORE, left=False).to(device),
+    }
+    reader = Continued(language, words[:, :-1], layout["mask"][:, :-1], owner)
+    losses, row = answer_losses(reader, rows, batch)
+    sums = torch.zeros(len(answers), device=device).index_add(0, row, losses).tolist()
+    return grouped(sums, list(map(len, answers)), list(map(len, options)))
+
+
+def grouped(sums: Sequence[float], counts: Sequence[int], sizes: Sequence[int]) -> list[Losses]:
+    """Cut rows into questions of so many options each."""
+    found, start = [], 0
+    for size in sizes:
+        found.append(Losses(tuple(sums[start : start + size]), tuple(counts[start : start + size])))
+        start += size
+    return found
+
+
+def right(
+    losses: Sequence[Losses],
+    asked: Sequence[ClosedQuestion],
+    chosen: Callable[[Losses], int] = Losses.summed,
+) -> Scores:
+    """Return for each question whether the likeliest option is the right one."""
+    values = tuple(
+        float(chosen(loss) == question.right) for loss, question in zip(losses, asked, strict=True)
+    )
+    return Scores(values, tuple(question.picture for question in asked))

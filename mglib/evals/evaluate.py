@@ -1,0 +1,139 @@
+"""Runs a model over the pictures of a split and returns one result a picture, ready for `mglib.metrics`."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from mglib.metrics import Estimate, mean, recall_at
+from mglib.model import prompts
+from mglib.model.blip2 import Representation, text_batch
+from mglib.model.decoding import Decoding, answer
+from mglib.model.minigpt4 import MiniGPT4, answer_losses
+from mglib.model.prompts import Template
+from mglib.training.feature_cache import in_lists
+
+
+def answers(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    form: Template,
+    question: str,
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    what: str,
+) -> list[str]:
+    """Ask the same question about every picture; `queries` holds the Q-Former's output of each, (Q, D_q)."""
+    texts: list[str] = []
+    for rows in tqdm(list(in_lists(queries, batch_size)), desc=what, mininterval=10):
+        images = {"queries": torch.stack(rows)}
+        texts += answer(model, images, form, [question] * len(rows), decoding, first=len(texts))
+    return texts
+
+
+@torch.inference_mode()
+def losses(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    captions: Sequence[str],
+    form: Template,
+    *,
+    max_answer: int,
+    batch_size: int,
+    question: str = prompts.IMAGE,
+) -> tuple[list[float], list[int]]:
+    """Return each picture's summed loss over its caption's tokens, and how many these are."""
+    sums, counts = [], []
+    for rows in in_lists(zip(queries, captions, strict=True), batch_size):
+        pictures, texts = zip(*rows, strict=True)
+        layout = prompts.training_batch(
+            model.language.tokenizer,
+            form,
+            [question] * len(rows),
+            texts,
+            queries=model.qformer.config.queries,
+            max_answer=max_answer,
+        )
+        device = model.projection.weight.device
+        batch = {
+            name: value.to(device) for name, value in {"queries": torch.stack(pictures), **layout}.items()
+        }
+        loss, row = answer_losses(model.language, model.embed(batch), batch)
+        sums += torch.zeros(len(rows), device=device).index_add(0, row, loss).tolist()
+        counts += torch.bincount(row, minlength=len(rows)).tolist()
+    return sums, counts
+
+
+@torch.inference_mode()
+def similarities(
+    representation: Representation,
+    tokens: Sequence[Tensor],
+    texts: Sequence[str],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    max_text: int,
+    batch_size: int,
+) -> Tensor:
+    """Compare every picture, (N, D_v), with every text by contrast alone: cosines, (P, R).
+
+    Of a picture's queries the best counts, as in BLIP-2; `max_text` tokens of a text are read.
+    """
+    device = representation.positions.weight.device
+    images = torch.cat(
+        [
+            representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
+            for rows in in_lists(tokens, batch_size)
+        ]
+    )  # (P, Q, E)
+    found = []
+    for rows in in_lists(texts, batch_size):
+        batch = text_batch(tokenizer, rows, max_text)
+        words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
+        found.append(torch.einsum("pqe,re->prq", images, words).amax(-1))  # (P, B)
+    return torch.cat(found, dim=1)
+
+
+@torch.inference_mode()
+def retrieval(
+    representation: Representation,
+    tokens: Sequence[Tensor],
+    references: Sequence[Sequence[str]],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    max_text: int,
+    batch_size: int,
+) -> dict[str, Estimate]:
+    """Find texts by picture and pictures by text among all of a split, by contrastive similarity alone.
+
+    Karpathy's protocol on COCO: a picture is right when one of its own five references is among the first k,
+    a reference when its picture is; each reference's result counts within its picture. Deviation from BLIP-2:
+    no second ranking of the best by the matching head.
+    """
+    texts = [text for group in references for text in group]
+    owner = torch.tensor([index for index, group in enumerate(references) for _ in group])
+    similarity = similarities(
+        representation, tokens, texts, tokenizer=tokenizer, max_text=max_text, batch_size=batch_size
+    )  # (P, R)
+    correct = torch.arange(len(references)).unsqueeze(1) == owner  # (P, R)
+    scores = {}
+    for k in (1, 5):
+        scores[f"retrieval_i2t_r{k}"] = mean(recall_at(similarity, correct, k))
+        hits = torch.tensor(recall_at(similarity.T, correct.T, k))
+        share = torch.zeros(len(references)).index_add(0, owner, hits) / owner.bincount()
+        scores[f"retrieval_t2i_r{k}"] = mean(share.tolist())
+    return scores
+
+
+def chance(references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return what random ranking scores in each metric of `retrieval`, with equally many references each."""
+    pictures, group = len(references), len(references[0])
+    texts = pictures * group
+    scores = {}
+    for k in (1, 5):
+        misses = math.comb(texts - group, k) / math.comb(texts, k)  # no own reference among the first k
+        scores |= {f"retrieval_i2t_r{k}": 1 - misses, f"retrieval_t2i_r{k}": min(1.0, k / pictures)}
+    return scores

@@ -1,0 +1,157 @@
+"""Which answers have failed (Table 3): empty, repetition, off-topic, fragment. A short correct one has not.
+
+The paper's authors judged by hand; here rules do, set on labelled answers and compared with others. They are
+blind to the model and share nothing with the rules that made the second stage's data.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+from transformers import PreTrainedTokenizerBase
+
+from mglib.data.splits import Split
+from mglib.metrics import Estimate, Vocabulary, distinct, words
+from mglib.model.prompts import tokenize
+from mglib.paths import ROOT, read_jsonl
+
+FOLDER = ROOT / "data" / "failures"
+KINDS = ("empty", "repetition", "off-topic", "fragment")  # where an answer has several, the first names it
+# The two questions of Table 3.
+DESCRIBE = "Describe the image in detail."
+POEM = "Can you write a beautiful poem about this image?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Where a failure begins; set on the rows of labels.csv with split `thresholds`."""
+
+    run: int = 2  # words
+    said_again: float = 0.25  # share of runs that came before: from here on it is repetition
+    caption: int = 8  # words: a text no longer than this is a caption, which needs no full stop
+    right_share: float = 0.34  # of what a description names, so much must be there
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is in a picture: objects by name, and words for its setting, props, weather or hour.
+
+    Scenery is None where only objects are annotated: whether a text keeps to the picture is then unknown.
+    """
+
+    objects: frozenset[str]
+    scenery: frozenset[str] | None = frozenset()
+
+
+def truths(split: Split, scenes: Path | None) -> list[Truth]:
+    """Join a split's objects with setting and props of its scene graphs (JSON lines in the same order), where
+    it has some.
+    """
+    if scenes is None:
+        return [Truth(objects, None) for objects in split.objects]
+    with (FOLDER / "scenery.csv").open(encoding="utf-8", newline="") as file:
+        forms = {row["name"]: row["forms"].split("|") for row in csv.DictReader(file)}
+    found = []
+    for objects, scene in zip(split.objects, read_jsonl(scenes), strict=True):
+        names = [scene["setting"], *(prop["name"] for prop in scene["props"])]
+        found.append(Truth(objects, frozenset(form for name in names for form in forms[name])))
+    return found
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Finds failures with the names of objects that answers may mention."""
+
+    vocabulary: Vocabulary
+    limits: Thresholds = field(default_factory=Thresholds)
+
+    def failures(self, text: str, truth: Truth, *, poem: bool, cut: bool = False) -> set[str]:
+        """Return the failures of an answer; `cut` says that the limit on tokens ended it, not the model.
+
+        empty: no words.
+        repetition: the share of runs of words that came before reaches `said_again`.
+        off-topic: nothing named is in the picture; or, of a description, too small a share of it. Not judged
+        where the scenery is unknown.
+        fragment: a description that the model broke off, or of which not one sentence was over when the limit
+        came. A caption needs no full stop, nor do the lines of a poem.
+        """
+        count, known = len(words(text)), truth.scenery is not None
+        right = self.share_right(text, truth) if known else 1.0
+        if not count:
+            return {"empty"}
+        limits = self.limits
+        checks = {
+            "repetition": 1 - distinct(text, limits.run) >= limits.said_again,
+            "off-topic": right == 0 or (not poem and right < limits.right_share),
+            "fragment": not poem and count > limits.caption and broken_off(text, cut=cut),
+        }
+        return {kind for kind, holds in checks.items() if holds}
+
+    def share_right(self, text: str, truth: Truth) -> float:
+        """Return the share of what a text names that is in the picture; the right scenery counts as one."""
+        named = set(self.vocabulary.mentions(text))
+        spaced = f" {' '.join(words(text))} "
+        scenery = any(f" {form} " in spaced for form in truth.scenery)
+        right = len(named & truth.objects) + scenery
+        return right / max(1, len(named) + scenery)
+
+
+def broken_off(text: str, *, cut: bool) -> bool:
+    """Tell whether a text has no end of a sentence where it needs one: at its end or, if cut, anywhere."""
+    marks = ".!?"
+    return not any(mark in text for mark in marks) if cut else text.rstrip("\"')* ")[-1:] not in tuple(marks)
+
+
+def cut(text: str, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> bool:
+    """Tell whether an answer took all the tokens that it was allowed; white space at its end may be gone."""
+    return len(tokenize(tokenizer, text)) >= max_new_tokens - 1
+
+
+def kind(found: set[str]) -> str:
+    """Name an answer by its first failure, or as a success."""
+    return next((name for name in KINDS if name in found), "success")
+
+
+def read_labels(split: str, path: Path = FOLDER / "labels.csv") -> list[dict[str, str]]:
+    """Read the labelled answers of one split, `thresholds` or `agreement`."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["split"] == split]
+
+
+def verdict(detector: Detector, row: Mapping[str, str]) -> str:
+    """Judge a labelled answer as the detector would."""
+    truth = Truth(*(frozenset(filter(None, row[name].split("|"))) for name in ("objects", "scenery")))
+    return kind(detector.failures(row["text"], truth, poem=row["question"] == POEM, cut=row["cut"] == "yes"))
+
+
+def agreement(detector: Detector, rows: Sequence[Mapping[str, str]]) -> tuple[Estimate, pandas.DataFrame]:
+    """Compare the detector with labels: kappa on "has it failed", and how often each met each kind."""
+    ours = [verdict(detector, row) for row in rows]
+    theirs = [row["label"] for row in rows]
+    counts = pandas.crosstab(pandas.Series(theirs, name="label"), pandas.Series(ours, name="detector"))
+    return kappa([one != "success" for one in ours], [one != "success" for one in theirs]), counts
+
+
+def kappa(first: Sequence[Any], second: Sequence[Any], *, seed: int = 0, resamples: int = 2000) -> Estimate:
+    """Return Cohen's kappa of two yes-or-no judgements with its percentile bootstrap over the judged.
+
+    Raises ValueError where both judges always say the same: agreement beyond chance has no meaning then.
+    """
+    a, b = numpy.asarray(first, dtype=float), numpy.asarray(second, dtype=float)
+
+    def value(a: numpy.ndarray, b: numpy.ndarray) -> numpy.ndarray:  # over the last axis
+        yes, no = a.mean(-1) * b.mean(-1), (1 - a.mean(-1)) * (1 - b.mean(-1))
+        chance = yes + no
+        with numpy.errstate(invalid="ignore"):
+            return ((a == b).mean(-1) - chance) / (1 - chance)
+
+    whole = value(a, b)
+    if not numpy.isfinite(whole):
+        raise ValueError("Both judges give one and the same verdict throughout: label more varied answers.")
+    draws = numpy.random.default_rng(seed).integers(len(a), size=(resamples, len(a)))
+    low, high = numpy.nanquantile(value(a[draws], b[draws]), [0.025, 0.975])
+    return Estimate(float(whole), float(low), float(high), len(a))

@@ -1,0 +1,156 @@
+"""Which objects answers invent, where in the answer, and what the training captions have to do with it
+(paper, section 4.5.1; Rohrbach et al. 2018 ask the same of captioning models).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, permutations
+
+from mglib import metrics
+from mglib.evals.chair import Mentions, Reading, Truth
+from mglib.metrics import Counts, Vocabulary
+
+LONG = "Please describe this image as detailed as possible."  # the paper's prompts for Table 5
+SHORT = "Please describe the image shortly and precisely, in less than 20 words."
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many captions name each object, and each two objects together."""
+
+    captions: int
+    alone: Counter[str]
+    pairs: Counter[tuple[str, str]]
+
+    @classmethod
+    def count(cls, captions: Sequence[str], words: Mentions) -> "Seen":
+        """Read the captions; an object counts once in each."""
+        alone: Counter[str] = Counter()
+        pairs: Counter[tuple[str, str]] = Counter()
+        for caption in captions:
+            named = sorted(set(words.mentions(caption)))
+            alone.update(named)
+            pairs.update(permutations(named, 2))
+        return cls(len(captions), alone, pairs)
+
+    def frequency(self, name: str) -> float:
+        """Return the share of captions that name an object."""
+        return self.alone[name] / self.captions
+
+    def together(self, name: str, there: Iterable[str]) -> float:
+        """Return the largest share that `name` has among the captions of one of the objects `there`."""
+        shares = [self.pairs[name, other] / self.alone[other] for other in there if self.alone[other]]
+        return max(shares, default=0.0)
+
+    def lift(self, name: str, there: Iterable[str]) -> float:
+        """Return how many times as often as anywhere `name` stands beside one of the objects `there`."""
+        return self.together(name, there) / self.frequency(name) if self.alone[name] else 0.0
+
+
+def invented(reading: Reading) -> set[str]:
+    """Return the objects that an answer names and its picture does not show."""
+    return {name for name, wrong in zip(reading.mentions, reading.wrong, strict=True) if wrong}
+
+
+def present(truth: Truth) -> frozenset[str]:
+    """Return the names of the annotated objects of a picture."""
+    return frozenset().union(*truth.objects)
+
+
+def explained(readings: Sequence[Reading], seen: Seen) -> dict[str, Counts]:
+    """Return how often an invented object ranks above one that is absent as well and was not invented.
+
+    Both are of the same picture, and named by some training caption. *frequency* ranks by the share of
+    training captions that name the object, *together* by its share among captions that name an object of the
+    picture, *lift* by how much larger that share is than its frequency. A tie counts 1/2; so does chance.
+    """
+    wins: dict[str, list[float]] = {"frequency": [], "together": [], "lift": []}
+    compared = []
+    for reading in readings:
+        there = present(reading.truth)
+        made_up = sorted(invented(reading) & set(seen.alone))
+        others = sorted(set(seen.alone) - reading.truth.sayable - set(made_up))
+        compared.append(float(len(made_up) * len(others)))
+        for cause, found in wins.items():
+            scores = {name: _score(seen, cause, name, there) for name in (*made_up, *others)}
+            found.append(sum(_above(scores[one], scores[other]) for one in made_up for other in others))
+    return {cause: Counts(found, compared) for cause, found in wins.items()}
+
+
+def _score(seen: Seen, cause: str, name: str, there: Iterable[str]) -> float:
+    return seen.frequency(name) if cause == "frequency" else getattr(seen, cause)(name, there)
+
+
+def _above(one: float, other: float) -> float:
+    return 0.5 if one == other else float(one > other)
+
+
+def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float | str]]:
+    """Return a row for each invented object, the most often invented first.
+
+    `rate` is the share of the pictures without it about which it is invented; `captions` the share of
+    training captions that name it; `beside` the object of those pictures that training captions most often
+    name with it.
+    """
+    times: Counter[str] = Counter()
+    beside: dict[str, Counter[str]] = {}
+    for reading in readings:
+        for name in invented(reading):
+            times[name] += 1
+            near = {other: seen.pairs[name, other] for other in present(reading.truth)}
+            beside.setdefault(name, Counter()).update(near)
+    absent = {name: sum(name not in one.truth.sayable for one in readings) for name in times}
+    return [
+        {
+            "object": name,
+            "answers": count,
+            "rate": count / absent[name],
+            "captions": seen.frequency(name),
+            "beside": max(sorted(beside[name]), key=beside[name].__getitem__, default="") or "-",
+        }
+        for name, count in sorted(times.items(), key=lambda row: (-row[1], row[0]))
+    ]
+
+
+def sentences(answer: str) -> list[str]:
+    """Split an answer behind full stops, question and exclamation marks, and line breaks."""
+    return [part for part in re.split(r"(?<=[.!?])\s+|\n+", answer.strip()) if part]
+
+
+def by_sentence(
+    answers: Sequence[str], truths: Sequence[Truth], words: Mentions, most: int
+) -> dict[str, Counts]:
+    """Return CHAIR_i of the first sentences of all answers, of the second ones, ...; the last is open."""
+    said = [sentences(answer) for answer in answers]
+    found = {}
+    for place in range(most):
+        last = place == most - 1
+        parts = [" ".join(one[place:] if last else one[place : place + 1]) for one in said]
+        found[f"sentence {place + 1}" + (" and later" if last else "")] = _chair(parts, truths, words)
+    return found
+
+
+def _chair(texts: Sequence[str], truths: Sequence[Truth], words: Mentions) -> Counts:
+    named = [words.mentions(text) for text in texts]
+    return metrics.object_counts(named, [set(truth.sayable) for truth in truths])["chair_i"]
+
+
+def by_word(
+    answers: Sequence[str], truths: Sequence[Truth], words: Vocabulary, edges: Sequence[int]
+) -> dict[tuple[int, int], Counts]:
+    """Return CHAIR_i of what is named from word a to before word b, for each two neighbours a, b of `edges`.
+
+    A mention stands where its first word does; words count from 0.
+    """
+    spans = [words.spans(metrics.words(answer)) for answer in answers]
+    found = {}
+    for low, high in pairwise(edges):
+        here = [[name for start, _, name in row if low <= start < high] for row in spans]
+        wrong = [
+            sum(name not in truth.sayable for name in names)
+            for names, truth in zip(here, truths, strict=True)
+        ]
+        found[low, high] = Counts(wrong, [len(names) for names in here])
+    return found

@@ -1,0 +1,250 @@
+"""Spatial understanding (paper, section 4.5.2): two-choice questions from a split's truth; the mirror test.
+
+The questions come from the official formats on disk (Visual Genome's relationships, COCO's instances), are
+put in words that no training text has, and are scored by the loss of the two options, so every answer parses.
+"""
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+from PIL import ImageOps
+
+from mglib.data import coco
+from mglib.data.quarantine import strict
+from mglib.data.regions import BoxEntry, Relationship, read_relationships
+from mglib.data.splits import Split
+from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
+from mglib.evals.vqa import picture_places
+
+RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+Area = tuple[float, float, float, float]  # x, y, width, height
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(ClosedQuestion):
+    """A two-choice question about one of RELATIONS."""
+
+    relation: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a relation between two objects is asked for: the options, and which predicate each stands for."""
+
+    question: str
+    options: tuple[str, str]
+    predicates: tuple[str, str]
+
+
+WAYS = {
+    "left_right": Way(
+        "Going from the {b} to the {a}, does one move left or right?",
+        ("left", "right"),
+        ("to the left of", "to the right of"),
+    ),
+    "above_below": Way("Is the {a} higher or lower than the {b}?", ("higher", "lower"), ("above", "below")),
+    "in_front": Way(
+        "Compared with the {b}, is the {a} at the front or at the back?",
+        ("front", "back"),
+        ("in front of", "behind"),
+    ),
+}
+NEAREST = "Of the {a} and the {b}, which one is nearest to the camera?"
+COUNT = "What is the number of {many} here?"
+
+
+@dataclass(frozen=True)
+class Category:
+    """An entry of `categories` with its kind."""
+
+    id: int
+    name: str
+    supercategory: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is known of one picture: its objects' kinds by their boxes, and how they stand."""
+
+    id: int
+    objects: tuple[tuple[Area, Category], ...]
+    links: tuple[Relationship, ...]
+
+    def lone(self, kind: Category) -> bool:
+        """Tell whether only objects of one kind go by its name: where a runner is, "person" may mean both."""
+        return not any(kind.name == other.supercategory != other.name for _, other in self.objects)
+
+    def counts(self) -> Counter[Category]:
+        """Return how many objects of each kind there are, where its name means no other."""
+        return Counter(kind for _, kind in self.objects if self.lone(kind))
+
+    def certain(self) -> list[Relationship]:
+        """Return the relations of two objects each of which is the only one that its name means."""
+        counts = self.counts()
+        alone = {area for area, kind in self.objects if counts[kind] == 1}
+        return [link for link in self.links if {area(link.subject), area(link.object)} <= alone]
+
+
+def area(thing) -> Area:
+    """Return the box of one end of a relationship."""
+    return thing.box.x, thing.box.y, thing.box.width, thing.box.height
+
+
+def read_pictures(folder: Path) -> list[Picture]:
+    """Read a split's `instances.json` and `relationships.json`, ordered by id."""
+    path = folder / "instances.json"
+    file = coco.read_json(path)
+    kinds = {kind.id: kind for kind in strict(coco.entries(file, "categories", Category, path))}
+    objects: dict[int, list[tuple[Area, Category]]] = defaultdict(list)
+    for entry in strict(coco.entries(file, "annotations", BoxEntry, path)):
+        objects[entry.image_id].append((entry.bbox, kinds[entry.category_id]))
+    links: dict[int, list[Relationship]] = defaultdict(list)
+    for link in strict(read_relationships(folder / "relationships.json")):
+        links[link.image_id].append(link)
+    return [Picture(number, tuple(objects[number]), tuple(links[number])) for number in sorted(objects)]
+
+
+def plurals(path: Path) -> dict[str, str]:
+    """Read the plural of each category's name from the list of objects."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {row["coco"] or row["name"]: row["plural"] for row in csv.DictReader(file)}
+
+
+def probes(folder: Path, many: Mapping[str, str], *, seed: int = 0) -> list[Probe]:
+    """Ask about every picture of a split: one pair of objects a relation, in both directions; and counts.
+
+    Whoever never looks is right in half of them: both directions of a pair have opposite answers (of
+    `nearest`, opposite orders), and each count is as often right as it is offered and wrong. `many` holds
+    the categories' plurals.
+    """
+    places, pictures = picture_places(folder), read_pictures(folder)
+    found = []
+    for picture in pictures:
+        found += between(picture, places[picture.id], seed)
+    return found + counting(pictures, places, many, seed)
+
+
+def between(picture: Picture, place: int, seed: int) -> list[Probe]:
+    """Ask how a pair of objects stands, for each relation that some pair has; the pair is drawn."""
+    found = []
+    for relation, way in WAYS.items():
+        links = [link for link in picture.certain() if link.predicate in way.predicates]
+        if links:
+            link = Random(f"{seed}/{picture.id}/{relation}").choice(links)
+            found += both_ways(relation, way, link, place)
+    links = [link for link in picture.certain() if link.predicate == "in front of"]
+    if links:
+        link = Random(f"{seed}/{picture.id}/nearest").choice(links)
+        for a, b in pairwise((link.subject.name, link.object.name, link.subject.name)):
+            text, answer = NEAREST.format(a=a, b=b), (a, b).index(link.subject.name)
+            found.append(Probe(picture=place, text=text, options=(a, b), right=answer, relation="nearest"))
+    return found
+
+
+def both_ways(relation: str, way: Way, link: Relationship, place: int) -> list[Probe]:
+    """Ask for a relation from both ends: where a is left of b, b is right of a."""
+    first = way.predicates.index(link.predicate)
+    ends = (link.subject.name, link.object.name)
+    return [
+        Probe(
+            picture=place,
+            text=way.question.format(a=a, b=b),
+            options=way.options,
+            right=answer,
+            relation=relation,
+        )
+        for (a, b), answer in ((ends, first), (ends[::-1], 1 - first))
+    ]
+
+
+def counting(
+    pictures: Sequence[Picture], places: Mapping[int, int], many: Mapping[str, str], seed: int
+) -> list[Probe]:
+    """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
+    by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for picture in pictures:
+        for kind, count in picture.counts().items():
+            by_count[count].append((places[picture.id], COUNT.format(many=many[kind.name])))
+    found = []
+    for few in sorted(by_count):
+        pair = (few, few + 1)
+        share = min(len(by_count[few]), len(by_count.get(few + 1, ())))
+        for answer, count in enumerate(pair if share else ()):
+            drawn = Random(f"{seed}/count/{few}/{count}").sample(by_count[count], share)
+            options = tuple(NUMBERS[number] for number in pair)
+            found += [
+                Probe(picture=place, text=text, options=options, right=answer, relation="counting")
+                for place, text in drawn
+            ]
+    return found
+
+
+# --- Results ---
+
+
+def accuracy(losses: Sequence[Losses], asked: Sequence[Probe]) -> dict[str, Scores]:
+    """Return the accuracy by relation; chance is 1/2 in each."""
+    return right(losses, asked).by([probe.relation for probe in asked])
+
+
+def margin(loss: Losses) -> float:
+    """Return how much likelier the second option is than the first, in nats."""
+    return loss.sums[0] - loss.sums[1]
+
+
+def without_bias(losses: Sequence[Losses], asked: Sequence[Probe]) -> dict[str, Scores]:
+    """Return for each pair whether its two directions differ the right way, by relation; chance is 1/2.
+
+    A model that likes one option whatever it is asked is right in one direction of each pair; here what it
+    likes cancels, and only what tells the two directions apart is left.
+    """
+    found: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    rows = [row for row in zip(losses, asked, strict=True) if row[1].relation in WAYS]
+    for (first, one), (second, _) in zip(rows[::2], rows[1::2], strict=True):
+        gap = (margin(first) - margin(second)) * (1 if one.right else -1)
+        found[one.relation].append((0.5 if gap == 0 else float(gap > 0), one.picture))
+    return {relation: Scores(*zip(*scores, strict=True)) for relation, scores in sorted(found.items())}
+
+
+def mirrored(split: Split) -> Split:
+    """Return the split with every picture mirrored; its texts are those of the pictures as they were."""
+    return replace(
+        split,
+        name=f"{split.name}-mirrored",
+        hashes=tuple(f"{one}-mirrored" for one in split.hashes),
+        images=lambda: map(ImageOps.mirror, split.images()),
+    )
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What mirroring the pictures did to the answers about one relation."""
+
+    changed: Scores  # another answer: should be always so for left and right, and never for the rest
+    right: Scores  # the answer is true of the mirrored picture
+    moved: Scores | None  # left and right only: it became likelier to say what is true now; chance is 1/2
+
+
+def mirror_test(
+    before: Sequence[Losses], after: Sequence[Losses], asked: Sequence[Probe]
+) -> dict[str, Mirror]:
+    """Compare the answers about pictures with those about the same pictures mirrored, by relation."""
+    kinds, pictures = [probe.relation for probe in asked], tuple(probe.picture for probe in asked)
+    now = [
+        replace(probe, right=1 - probe.right) if probe.relation == "left_right" else probe for probe in asked
+    ]
+    rows = list(zip(before, after, now, strict=True))
+    changed = Scores(tuple(float(one.summed() != other.summed()) for one, other, _ in rows), pictures)
+    likelier = [(margin(other) - margin(one)) * (1 if probe.right else -1) > 0 for one, other, probe in rows]
+    moved = Scores(tuple(map(float, likelier)), pictures).by(kinds)
+    true = right(after, now).by(kinds)
+    return {
+        kind: Mirror(scores, true[kind], moved[kind] if kind == "left_right" else None)
+        for kind, scores in changed.by(kinds).items()
+    }

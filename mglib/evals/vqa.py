@@ -1,0 +1,295 @@
+"""A-OKVQA and GQA (the paper's T4): four choices by their loss, short answers by what people or the scene
+graph said, and the rows that a model has to beat.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mglib.data import coco
+from mglib.data.quarantine import strict
+from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
+from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
+from mglib.model.decoding import answer, greedy
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
+from mglib.model.vision import Vision
+from mglib.training.feature_cache import in_lists
+
+# Candidates; one of them is chosen on val for all models (the paper does not name its own).
+PROMPTS = (
+    "{}",
+    "Question: {} Short answer:",  # BLIP-2's
+    "Based on the image, respond to this question with a short answer: {}",  # MiniGPT-v2's
+    "{} Answer with a single word or a short phrase.",
+)
+# The official VQA evaluation (VQAv2's `vqaEval.py`): its signs, articles and number words.
+SIGNS = ';/[]"{}()=+\\_-><@`,?!'
+ARTICLES = {"a", "an", "the"}
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBERS)}}
+
+
+def normalise(text: str) -> str:
+    """Return an answer as the official VQA evaluation compares it: no articles, no punctuation, digits.
+
+    Deviation: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both sides.
+    """
+    given = " ".join(text.replace("'", "").replace("’", "").split())
+    text, number = given, re.search(r"\d,\d", given)
+    for sign in SIGNS:  # beside a space (or in a text with a number such as 1,000) it goes, else it separates
+        beside = f"{sign} " in given or f" {sign}" in given
+        text = text.replace(sign, "" if beside or number else " ")
+    text = re.sub(r"\.(?!\d)", "", text)
+    words = (DIGITS.get(word, word) for word in text.lower().split())
+    return " ".join(word for word in words if word not in ARTICLES)
+
+
+def head(said: str) -> str:
+    """Return what stands before the first comma, full stop or line break of an answer.
+
+    Deviation, the same for all models: a chat model says "No, there is no bear." where these sets have "no".
+    """
+    return re.split(r"[,.;:\n](?!\d)", said.strip(), maxsplit=1)[0]
+
+
+def soft_accuracy(said: str, people: Iterable[str]) -> float:
+    """Return min(count / 3, 1), where `count` people gave this answer (official A-OKVQA evaluation)."""
+    return min(sum(normalise(said) == normalise(other) for other in people) / 3, 1.0)
+
+
+def exact(said: str, truth: str) -> float:
+    """Return whether an answer is the scene graph's."""
+    return float(normalise(said) == normalise(truth))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exam:
+    """The questions of a split, each with its picture's place in the split."""
+
+    choice: tuple[tuple[int, ChoiceQuestion], ...]  # A-OKVQA
+    graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
+
+    @classmethod
+    def read(cls, folder: Path) -> "Exam":
+        """Read `aokvqa.json` and `gqa_balanced_questions.json` beside a split's pictures."""
+        places = picture_places(folder)
+        choice = strict(read_a_okvqa(folder / "aokvqa.json"))
+        graph = strict(read_gqa(folder / "gqa_balanced_questions.json"))
+        return cls(
+            choice=tuple((places[question.image_id], question) for question in choice),
+            graph=tuple((places[int(question.image_id)], question) for question in graph),
+        )
+
+    def first(self, *, choice: int, graph: int) -> "Exam":
+        """Return the questions about the first pictures that A-OKVQA and that GQA asks about."""
+        some = {place for place, _ in self.choice}, {place for place, _ in self.graph}
+        few = set(sorted(some[0])[:choice]), set(sorted(some[1])[:graph])
+        return Exam(
+            choice=tuple(row for row in self.choice if row[0] in few[0]),
+            graph=tuple(row for row in self.graph if row[0] in few[1]),
+        )
+
+    @property
+    def closed(self) -> list[ClosedQuestion]:
+        """A-OKVQA's questions with their four choices."""
+        return [
+            ClosedQuestion(
+                picture=place, text=one.question, options=one.choices, right=one.correct_choice_idx
+            )
+            for place, one in self.choice
+        ]
+
+    @property
+    def direct(self) -> list[tuple[int, ChoiceQuestion]]:
+        """A-OKVQA's questions that can be answered without choices: on the difficult ones ten people agree
+        too little.
+        """
+        return [row for row in self.choice if not row[1].difficult_direct_answer]
+
+    def graph_kinds(self, kind: str) -> list[str]:
+        """Return the "structural", "semantic" or "detailed" type of each of GQA's questions."""
+        return [getattr(question.types, kind) for _, question in self.graph]
+
+
+def picture_places(folder: Path) -> dict[int, int]:
+    """Return where in its split each picture stands, by its COCO id.
+
+    Sharded pictures stand in the order of their `instances.json`, loose ones in that of their ids.
+    """
+    path = folder / "instances.json"
+    ids = [entry.id for entry in strict(coco.entries(coco.read_json(path), "images", coco.ImageEntry, path))]
+    order = ids if any(folder.glob("*.tar")) else sorted(ids)
+    return {image_id: place for place, image_id in enumerate(order)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model scored in each task, and what it said to the open questions.
+
+    Tasks: `aokvqa.choice` (by the summed loss: the headline), `aokvqa.choice_per_token`, `aokvqa.direct`,
+    `gqa`.
+    """
+
+    scores: dict[str, Scores]
+    direct: list[str]
+    graph: list[str]
+
+
+def examine(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    form: Template,
+    exam: Exam,
+    *,
+    prompt: str,
+    batch_size: int,
+    short_tokens: int,
+    what: str,
+) -> Result:
+    """Put an exam to a model; `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
+
+    Open questions are answered greedily with at most `short_tokens` tokens.
+    """
+    closed = exam.closed
+    losses = option_losses(
+        model, queries, form, closed, prompt=prompt, batch_size=batch_size, what=f"{what}, choices"
+    )
+    said = {}
+    for task, rows in (("direct", exam.direct), ("graph", exam.graph)):
+        said[task] = open_answers(
+            model,
+            queries,
+            form,
+            [(place, posed(prompt, question.question)) for place, question in rows],
+            batch_size=batch_size,
+            short_tokens=short_tokens,
+            what=f"{what}, {task}",
+        )
+    scores = {
+        "aokvqa.choice": right(losses, closed),
+        "aokvqa.choice_per_token": right(losses, closed, Losses.per_token),
+        **open_scores(exam, said["direct"], said["graph"]),
+    }
+    return Result(scores, said["direct"], said["graph"])
+
+
+def open_answers(
+    model: MiniGPT4,
+    queries: Sequence[Tensor],
+    form: Template,
+    asked: Sequence[tuple[int, str]],
+    *,
+    batch_size: int,
+    short_tokens: int,
+    what: str,
+) -> list[str]:
+    """Answer questions, each given with its picture's place and holding the picture's slot."""
+    texts: list[str] = []
+    for rows in tqdm(list(in_lists(asked, batch_size)), desc=what, mininterval=10):
+        pictures = {"queries": torch.stack([queries[place] for place, _ in rows])}
+        texts += answer(model, pictures, form, [question for _, question in rows], greedy(short_tokens))
+    return texts
+
+
+def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
+    """Score the heads of the answers to an exam's open questions."""
+    people = (question.direct_answers for _, question in exam.direct)
+    truths = (question.answer for _, question in exam.graph)
+    return {
+        "aokvqa.direct": Scores(
+            tuple(soft_accuracy(head(said), given) for said, given in zip(direct, people, strict=True)),
+            tuple(place for place, _ in exam.direct),
+        ),
+        "gqa": Scores(
+            tuple(exact(head(said), truth) for said, truth in zip(graph, truths, strict=True)),
+            tuple(place for place, _ in exam.graph),
+        ),
+    }
+
+
+@torch.inference_mode()
+def blank(vision: Vision, qformer: nn.Module) -> Tensor:
+    """Return what a Q-Former makes of a picture of one colour, the encoder's mean: (Q, D_q)."""
+    side, weight = vision.config.image_size, next(vision.parameters())
+    pixels = torch.zeros(1, 3, side, side, device=weight.device)
+    return qformer(vision(pixels))[0].cpu()
+
+
+# --- Rows that need no model ---
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How often each answer is right in the training questions, normalised.
+
+    GQA's answers are counted by detailed type, which a question shows by its words.
+    """
+
+    choice: Counter[str]
+    direct: Counter[str]
+    graph: dict[str, Counter[str]]
+
+    @classmethod
+    def of(cls, exam: Exam) -> "Prior":
+        """Count the answers of a training exam."""
+        graph: dict[str, Counter[str]] = defaultdict(Counter)
+        for _, question in exam.graph:
+            graph[question.types.detailed][normalise(question.answer)] += 1
+        return cls(
+            Counter(normalise(question.choices[question.correct_choice_idx]) for _, question in exam.choice),
+            Counter(normalise(said) for _, question in exam.direct for said in question.direct_answers),
+            dict(graph),
+        )
+
+
+def majority(exam: Exam, prior: Prior) -> dict[str, Scores]:
+    """Always give the answer that was most often right in training; of four choices, the one of them.
+
+    Choices that are equally frequent share the point, as drawing among them would on average.
+    """
+
+    def most(counts: Counter[str]) -> str:
+        return counts.most_common(1)[0][0] if counts else ""
+
+    def best(question: ChoiceQuestion) -> float:
+        counts = [prior.choice[normalise(choice)] for choice in question.choices]
+        return (counts[question.correct_choice_idx] == max(counts)) / counts.count(max(counts))
+
+    direct = [most(prior.direct)] * len(exam.direct)
+    graph = [most(prior.graph.get(kind, Counter())) for kind in exam.graph_kinds("detailed")]
+    return {**choice_rows(exam, best), **open_scores(exam, direct, graph)}
+
+
+def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
+    """Return what drawing blindly scores on average: one of the choices, or any answer of the training
+    questions as often as it was right there.
+    """
+
+    direct = []
+    for _, one in exam.direct:
+        said = {normalise(text) for text in one.direct_answers}
+        hits = sum(prior.direct[text] * soft_accuracy(text, one.direct_answers) for text in said)
+        direct.append(hits / prior.direct.total())
+    graph = []
+    for _, one in exam.graph:
+        counts = prior.graph.get(one.types.detailed, Counter())
+        graph.append(counts[normalise(one.answer)] / max(1, counts.total()))
+    return {
+        **choice_rows(exam, lambda question: 1 / len(question.choices)),
+        "aokvqa.direct": Scores(tuple(direct), tuple(place for place, _ in exam.direct)),
+        "gqa": Scores(tuple(graph), tuple(place for place, _ in exam.graph)),
+    }
+
+
+def choice_rows(exam: Exam, score: Callable[[ChoiceQuestion], float]) -> dict[str, Scores]:
+    """Score the choices by a rule that knows no losses: the same in both ways of counting them."""
+    values = tuple(score(question) for _, question in exam.choice)
+    scores = Scores(values, tuple(place for place, _ in exam.choice))
+    return {"aokvqa.choice": scores, "aokvqa.choice_per_token": scores}

@@ -1,0 +1,235 @@
+"""Learning from AI feedback, which the paper proposes (4.5.1): preference optimisation of the projection.
+
+The model answers about pictures of the pool several times, a critic (`curation.critic`) says which answer
+fits the picture better, and DPO (Rafailov et al. 2023) makes that one likelier than the other. Two controls:
+a coin prefers, and the preferred answers are merely learnt by heart (`mglib.study.finetune`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from mglib.config import PreferenceConfig, TrainConfig
+from mglib.curation.repair import finished, sentences
+from mglib.evals import evaluate
+from mglib.model.decoding import Decoding, row_seed
+from mglib.model.minigpt4 import MiniGPT4, answer_losses
+from mglib.paths import content_key
+from mglib.study.finetune import INSTRUCTIONS, instructed, with_own_projection
+from mglib.study.lineage import Respondent
+from mglib.study.stages import Trained, train
+from mglib.study.study import Study, freeze
+from mglib.training.checkpoint import digest
+
+QUESTION = INSTRUCTIONS[0]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers about one picture, which stands at `place`; the first is preferred, by `margin`."""
+
+    place: int
+    chosen: str
+    rejected: str
+    margin: float
+
+
+def draws(
+    speaker: Respondent, queries: Sequence[Tensor], config: PreferenceConfig, *, seed: int, batch_size: int
+) -> list[list[str]]:
+    """Let a model answer several times about every picture, (Q, D_q): one list of all pictures' answers a
+    draw.
+
+    The official sampling. A last sentence that the limit has torn is left out, so that no one learns to stop
+    in the middle of one.
+    """
+    said = []
+    for number in range(config.samples):
+        decoding = Decoding(max_new_tokens=config.max_new_tokens, seed=row_seed(seed, f"draw {number}"))
+        texts = speaker.answers(
+            queries, QUESTION, decoding, batch_size=batch_size, what=f"answers, draw {number + 1}"
+        )
+        said.append([" ".join(finished(sentences(text))) for text in texts])
+    return said
+
+
+def preferences(
+    said: Sequence[Sequence[str]], scores: Sequence[Sequence[float]], *, clearest: float
+) -> list[Preference]:
+    """Compare the best answer about each picture with the worst; `said` and `scores` hold one list a draw.
+
+    Only this share of the pictures is kept, that with the clearest difference. Where all answers are the same
+    there is nothing to compare. Raises ValueError when no picture is left.
+    """
+    found = []
+    for place, (texts, values) in enumerate(
+        zip(zip(*said, strict=True), zip(*scores, strict=True), strict=True)
+    ):
+        best, worst = values.index(max(values)), values.index(min(values))
+        if texts[best] != texts[worst]:
+            found.append(Preference(place, texts[best], texts[worst], values[best] - values[worst]))
+    if not found:
+        raise ValueError("All answers about each picture are the same: sample them, or draw more often.")
+    found.sort(key=lambda pair: -pair.margin)
+    return sorted(found[: max(1, round(clearest * len(found)))], key=lambda pair: pair.place)
+
+
+def by_coin(pairs: Sequence[Preference], *, seed: int) -> list[Preference]:
+    """Let a coin say which of the same two answers is preferred: the control that has no critic."""
+    heads = torch.randint(2, (len(pairs),), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [
+        replace(pair, chosen=pair.rejected, rejected=pair.chosen, margin=-pair.margin) if head else pair
+        for pair, head in zip(pairs, heads, strict=True)
+    ]
+
+
+def dpo_losses(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    """Return the loss of B pairs, (B,) (Rafailov et al. 2023, equation 7).
+
+    Both are log-ratios, (B,): the log-probability of an answer, less what the start gives it.
+    """
+    return -functional.logsigmoid(beta * (chosen - rejected))
+
+
+class Comparing(nn.Module):
+    """A model while it learns from B pairs: a batch holds 2B rows, the preferred answers first, and the
+    start's log-probability of each as `reference`, (2B,).
+    """
+
+    def __init__(self, model: MiniGPT4, *, beta: float) -> None:
+        super().__init__()
+        self.model, self.beta = model, beta
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the summed loss of the pairs and their number; logged too: how many are in the right order,
+        and how far the answers have moved from the start.
+        """
+        losses, row = answer_losses(self.model.language, self.model.embed(batch), batch)
+        reference = batch["reference"]  # (2B,)
+        ratios = -torch.zeros_like(reference).index_add(0, row, losses) - reference  # (2B,)
+        chosen, rejected = ratios.chunk(2)
+        return {
+            "loss": dpo_losses(chosen, rejected, self.beta).sum(),
+            "count": torch.tensor(len(chosen), device=ratios.device),
+            "in_order": (chosen > rejected).float().mean().detach(),
+            "moved_chosen": chosen.mean().detach(),
+            "moved_rejected": rejected.mean().detach(),
+        }
+
+
+class Pairs(Dataset):
+    """Pairs of answers with their picture, (Q, D_q), and what the start gives both."""
+
+    def __init__(
+        self, queries: Sequence[Tensor], pairs: Sequence[Preference], reference: Sequence[Tensor]
+    ) -> None:
+        self.queries, self.pairs, self.reference = queries, pairs, reference
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Preference, Tensor]:
+        pair = self.pairs[index]
+        return self.queries[pair.place], pair, self.reference[index]
+
+
+def collate(layout: Callable[[list[str]], dict[str, Tensor]]) -> Callable[[list], dict[str, Any]]:
+    """Return what stacks B pairs into 2B rows, the preferred answers first; `layout` lays answers out."""
+
+    def stack(rows: list[tuple[Tensor, Preference, Tensor]]) -> dict[str, Any]:
+        queries, pairs, reference = zip(*rows, strict=True)
+        texts = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        return {
+            "queries": torch.stack([*queries, *queries]),  # (2B, Q, D_q)
+            "reference": torch.stack(reference).T.flatten(),  # (2B,)
+            **layout(texts),
+        }
+
+    return stack
+
+
+def log_probs(study: Study, speaker: Respondent, queries: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
+    """Return the log-probability of each answer, end symbol included, about its picture, (len,)."""
+    with torch.autocast(study.device.type, torch.bfloat16, enabled=study.bf16):  # as in training
+        sums, _ = evaluate.losses(
+            speaker.model,
+            queries,
+            texts,
+            speaker.form,
+            max_answer=study.profile.preference.train.max_answer,
+            batch_size=max(1, study.profile.evaluation.batch_size // 4),
+            question=speaker.question(QUESTION),
+        )
+    return -torch.tensor(sums)
+
+
+def of_both(
+    study: Study, speaker: Respondent, queries: Sequence[Tensor], pairs: Sequence[Preference]
+) -> Tensor:
+    """Return the log-probabilities of the preferred and of the other answers, (len, 2)."""
+    shown = [queries[pair.place] for pair in pairs]
+    sides = [[pair.chosen for pair in pairs], [pair.rejected for pair in pairs]]
+    return torch.stack([log_probs(study, speaker, shown, texts) for texts in sides], dim=1)
+
+
+def held_out_losses(
+    study: Study,
+    start: Respondent,
+    speaker: Respondent,
+    queries: Sequence[Tensor],
+    pairs: Sequence[Preference],
+) -> list[float]:
+    """Return the loss of each pair that training did not see: what a rate is chosen by."""
+    ratios = of_both(study, speaker, queries, pairs) - of_both(study, start, queries, pairs)  # (len, 2)
+    return dpo_losses(*ratios.unbind(1), study.profile.preference.beta).tolist()
+
+
+def drifts(
+    study: Study, start: Respondent, speaker: Respondent, queries: Sequence[Tensor], texts: Sequence[str]
+) -> list[float]:
+    """Return how much likelier a model finds each of its own answers than the start does, in nats.
+
+    Over answers that it has drawn itself, the mean estimates the divergence KL(model | start) of an answer.
+    """
+    own, before = (log_probs(study, one, queries, texts) for one in (speaker, start))
+    return (own - before).tolist()
+
+
+def dpo(
+    study: Study,
+    start: Respondent,
+    queries: Sequence[Tensor],
+    pairs: Sequence[Preference],
+    config: TrainConfig,
+    *,
+    what: str = "dpo",
+) -> tuple[Respondent, Trained]:
+    """Train the projection of `start` to prefer as the pairs do; `queries` holds each picture's, (Q, D_q).
+
+    `start` itself stays as it was and is the reference, whose log-probabilities are computed once. Raises
+    ValueError where picture, question and answer are more than the language model reads.
+    """
+    beta, asked = study.profile.preference.beta, start.question(QUESTION)
+    module = Comparing(with_own_projection(start.model), beta=beta)
+    layout = instructed(module.model, start.form, (asked,), config.max_answer, seed=study.seed)
+    trained = train(
+        study,
+        module,
+        Pairs(queries, pairs, of_both(study, start, queries, pairs)),
+        collate(layout),
+        config,
+        what,
+        beta,
+        digest(start.model.projection.parameters()),
+        digest([queries[pair.place] for pair in pairs]),
+        content_key([[pair.chosen, pair.rejected] for pair in pairs]),
+        content_key([start.form.prompt(asked), start.form.end, start.form.bos]),
+        start.model.language.settings(),
+    )
+    freeze(module, trained.state)
+    return replace(start, model=module.model), trained

@@ -1,0 +1,128 @@
+"""ICLR T7: the language model learns too, by low-rank updates (LoRA, Hu et al. 2021), from questions.
+
+A model keeps its projection in training; encoder and Q-Former stay frozen.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mglib.config import LoRAConfig
+from mglib.evals.choices import posed
+from mglib.evals.vqa import Exam
+from mglib.model import prompts
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
+from mglib.paths import content_key, sha256
+from mglib.study.stages import Trained, train
+from mglib.study.study import Study, freeze
+
+Asked = tuple[int, str, str]  # the picture's place, the question, the answer
+
+
+def with_lora(model: MiniGPT4, config: LoRAConfig, *, seed: int) -> MiniGPT4:
+    """Return a model that is the same at first and in which projection and low-rank updates are trained.
+
+    The given model stays as it is: only frozen weights are shared with it. The updates are kept in float32.
+    """
+    shared = {id(weight): weight for weight in model.language.parameters()}
+    shared[id(model.language.tokenizer)] = model.language.tokenizer
+    language: Language = deepcopy(model.language, shared)
+    settings = LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets), lora_dropout=0.0
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        inject_adapter_in_model(settings, language.model)
+    for name, weight in language.named_parameters():
+        weight.requires_grad_("lora_" in name)
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return MiniGPT4(
+        vision=model.vision,
+        qformer=model.qformer.requires_grad_(False),
+        projection=deepcopy(model.projection).requires_grad_(True),
+        language=language,
+    )
+
+
+def lessons(exam: Exam, *, seed: int) -> list[Asked]:
+    """Return questions to learn from: all of A-OKVQA, answered by the right choice, and as many of GQA.
+
+    GQA's are drawn by the seed; without that A-OKVQA, with one question a picture, would be a sixth.
+    """
+    choice = [(place, one.question, one.choices[one.correct_choice_idx]) for place, one in exam.choice]
+    graph = [(place, one.question, one.answer) for place, one in exam.graph]
+    return choice + random.Random(f"{seed}/lessons").sample(graph, min(len(choice), len(graph)))
+
+
+class Answered(Dataset):
+    """Questions with their answers and what the Q-Former made of their pictures."""
+
+    def __init__(self, queries: Sequence[Tensor], asked: Sequence[Asked]) -> None:
+        self.queries, self.asked = queries, asked
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, str, str]:
+        place, question, answer = self.asked[index]
+        return self.queries[place], question, answer
+
+
+def answering(
+    model: MiniGPT4, form: Template, prompt: str, max_answer: int
+) -> Callable[[list[tuple[Tensor, str, str]]], dict[str, Tensor]]:
+    """Return what lays out a batch of questions in the prompt that they will be asked with."""
+
+    def collate(rows: list[tuple[Tensor, str, str]]) -> dict[str, Tensor]:
+        queries, questions, answers = zip(*rows, strict=True)
+        layout = prompts.training_batch(
+            model.language.tokenizer,
+            form,
+            [posed(prompt, question) for question in questions],
+            answers,
+            queries=model.qformer.config.queries,
+            max_answer=max_answer,
+        )
+        return {"queries": torch.stack(queries), **layout}
+
+    return collate
+
+
+def learn(
+    study: Study,
+    start: MiniGPT4,
+    state: Path,
+    queries: Sequence[Tensor],
+    asked: Sequence[Asked],
+    *,
+    form: Template,
+    prompt: str,
+) -> tuple[MiniGPT4, Trained]:
+    """Train a model (kept in `state`) on questions about pictures, of which `queries` holds (Q, D_q) each."""
+    config = study.profile.lora
+    model = with_lora(start, config, seed=study.seed)
+    trained = train(
+        study,
+        model,
+        Answered(queries, asked),
+        answering(model, form, prompt, config.train.max_answer),
+        config.train,
+        "lora",
+        asdict(config),
+        sha256(state),
+        content_key(list(asked)),
+        content_key([asdict(form), prompt]),
+        start.language.settings(),
+    )
+    freeze(model, trained.state)
+    return model, trained

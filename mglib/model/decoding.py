@@ -1,0 +1,196 @@
+"""Batched decoding: greedy or with the official sampling, each row with a seed and an end of its own."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedTokenizerBase, RepetitionPenaltyLogitsProcessor
+
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template, generation_batch
+
+LIKELY = 1024  # tokens among which a nucleus is looked for first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How tokens are chosen; the defaults are the official chat's (`conversation.py`), at a fixed seed."""
+
+    sample: bool = True
+    top_p: float = 0.9
+    temperature: float = 1.0
+    repetition_penalty: float = 1.05
+    max_new_tokens: int = 300
+    seed: int = 0
+
+
+def greedy(max_new_tokens: int) -> Decoding:
+    """Always take the likeliest token."""
+    return Decoding(sample=False, repetition_penalty=1.0, max_new_tokens=max_new_tokens)
+
+
+def row_seed(seed: int, name: object) -> int:
+    """Return the seed of one row among many, which is called by a number or a picture's id."""
+    return int.from_bytes(sha256(f"{seed}/{name}".encode()).digest()[:6])
+
+
+class Steps:
+    """Decodes B rows token by token: an iterator over the next token of every row, (B,).
+
+    It goes on for `max_new_tokens` steps; the caller stops when it has enough. The token that came last is
+    not in the cache yet.
+    """
+
+    def __init__(
+        self,
+        language: Language,
+        embeddings: Tensor,
+        mask: Tensor,
+        decoding: Decoding,
+        seeds: Sequence[int],
+        cache: DynamicCache,
+    ) -> None:
+        """`embeddings` (B, S, D_l) is what the cache does not hold yet; `mask` (B, T) covers all, padded on
+        the left, T - S positions of it cached.
+        """
+        self.language, self.decoding, self.cache = language, decoding, cache
+        self.unread, self.mask = embeddings, mask
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.ids = torch.zeros(len(mask), 0, dtype=torch.long, device=mask.device)  # (B, new)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for _ in range(self.decoding.max_new_tokens):
+            yield self.step()
+
+    @torch.inference_mode()
+    def step(self) -> Tensor:
+        """Read what is unread and choose one token a row, (B,)."""
+        positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -self.unread.shape[1] :]  # (B, S)
+        hidden = self.language.model.get_decoder()(
+            inputs_embeds=self.unread,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state  # (B, S, D_l)
+        scores = self.language.logits(hidden[:, -1]).float()  # (B, V)
+        chosen = choose(scores, self.ids, self.decoding, self.generators)  # (B,)
+        self.ids = torch.cat([self.ids, chosen.unsqueeze(1)], dim=1)
+        self.unread = self.language.embed(chosen.unsqueeze(1))  # (B, 1, D_l)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
+        return chosen
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows only."""
+        places = torch.tensor(rows, device=self.mask.device)
+        self.unread, self.mask, self.ids = (kept[places] for kept in (self.unread, self.mask, self.ids))
+        self.generators = [self.generators[row] for row in rows]
+        self.cache.batch_select_indices(places)
+
+
+def choose(scores: Tensor, ids: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]) -> Tensor:
+    """Pick one token a row from scores (B, V), given the row's earlier new tokens (B, new).
+
+    The repetition penalty counts new tokens only, as in the official chat, which gives embeddings too.
+    """
+    if decoding.repetition_penalty != 1:
+        scores = RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)(ids, scores)
+    if not decoding.sample:
+        return scores.argmax(1)
+    marks = torch.cat([torch.rand(1, 1, generator=each, dtype=torch.double) for each in generators])  # (B, 1)
+    return draw(scores / decoding.temperature, decoding.top_p, marks)
+
+
+def draw(scores: Tensor, top_p: float, marks: Tensor, likely: int = LIKELY) -> Tensor:
+    """Draw one token a row, (B,), from the nucleus of scores (B, V), by one random number a row, (B, 1).
+
+    The nucleus (Holtzman et al. 2020) is the fewest likeliest tokens that hold `top_p` of the probability.
+    The `likely` best tokens nearly always hold it; only rows where they do not are sorted to the end.
+    """
+    best, tokens = scores.topk(min(likely, scores.shape[1]))  # (B, K), the likeliest first
+    chances = (best - scores.logsumexp(1, keepdim=True)).double().cpu().exp()
+    chances *= chances.cumsum(1) - chances < top_p  # those before it do not hold enough yet
+    heights = chances.cumsum(1)  # (B, K)
+    # `right`: a token without probability is never the first whose height exceeds the mark.
+    places = torch.searchsorted(heights, marks * heights[:, -1:], right=True)  # (B, 1)
+    chosen = tokens.gather(1, places.to(tokens.device)).squeeze(1)
+    unfinished = (heights[:, -1] < top_p).nonzero().squeeze(1)
+    if len(unfinished) and likely < scores.shape[1]:
+        rows = unfinished.to(scores.device)
+        chosen[rows] = draw(scores[rows], top_p, marks[unfinished], likely=scores.shape[1])
+    return chosen
+
+
+def answer(
+    model: MiniGPT4,
+    images: dict[str, Tensor],
+    form: Template,
+    questions: Sequence[str],
+    decoding: Decoding,
+    *,
+    first: int = 0,
+) -> list[str]:
+    """Answer one question per picture.
+
+    `images` holds `pixels`, `tokens` or `queries` of B pictures, as a batch of `MiniGPT4` does; each question
+    holds the picture's place. Where the batch is a part of more, `first` is the number of its first row, from
+    which and the seed each row's own seed is made.
+    """
+    seeds = [row_seed(decoding.seed, first + row) for row in range(len(questions))]
+    return write(model, images, form, questions, decoding, seeds)
+
+
+@torch.inference_mode()
+def write(
+    model: MiniGPT4,
+    images: dict[str, Tensor],
+    form: Template,
+    questions: Sequence[str],
+    decoding: Decoding,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Answer as `answer` does, with a given seed a row: row and seed alone decide its text, up to rounding.
+
+    Prompts are padded on the left. Rows that have ended leave the batch as soon as they are half of it.
+    """
+    language, tokenizer = model.language, model.language.tokenizer
+    layout = generation_batch(tokenizer, form, questions, queries=model.qformer.config.queries)
+    device = model.projection.weight.device
+    batch = {name: value.to(device) for name, value in {**images, **layout}.items()}
+    ends = (form.end, tokenizer.eos_token)
+    said: list[list[int]] = [[] for _ in questions]
+    rows = list(range(len(said)))  # of the questions, in the batch
+    steps = Steps(language, model.embed(batch), batch["mask"], decoding, seeds, DynamicCache())
+    going = set(rows)
+    for tokens in steps:
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row in going:
+                said[row].append(token)
+                if has_ended(tokenizer, said[row], ends):
+                    going.remove(row)
+        if not going:
+            break
+        if 2 * len(going) <= len(rows):
+            steps.keep([place for place, row in enumerate(rows) if row in going])
+            rows = [row for row in rows if row in going]
+    return [until_end(tokenizer.decode(ids), *ends) for ids in said]
+
+
+def has_ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[str]) -> bool:
+    """Tell whether the last token has completed an end symbol.
+
+    Looking at as many tokens as the longest symbol has letters is enough, and costs the same at every step.
+    """
+    tail = tokenizer.decode(ids[-max(map(len, ends)) :])
+    return any(end in tail for end in ends)
+
+
+def until_end(text: str, *ends: str) -> str:
+    """Cut a text at the first end symbol in it and strip the rest."""
+    for end in ends:
+        text = text.split(end)[0]
+    return text.strip()

@@ -1,0 +1,68 @@
+"""Several turns in one prompt: how a conversation is written, and the next answer in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from mglib.model.decoding import Decoding, write
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import VICUNA, Template
+
+ANSWER = "(the answer stands here)"  # marks its place when a chat template is taken apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turns:
+    """How a conversation is written: its first turn, and what stands between an answer and the next one."""
+
+    first: Template
+    following: str  # "{}" is the question; holds what ends the answer before it
+
+    def ends(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+        """Return the symbols at which an answer is over."""
+        return (self.first.end, tokenizer.eos_token)
+
+
+# The official chat (`conversation.py`, CONV_VISION_Vicuna0): a system text, and no space before ###Assistant,
+# where the template of training has one.
+VICUNA_CHAT = Turns(
+    first=replace(
+        VICUNA,
+        turn="Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I "
+        "provide it to you. Please answer my questions.###Human: {}###Assistant: ",
+    ),
+    following="###Human: {}###Assistant: ",
+)
+
+
+def turns(form: Template, tokenizer: PreTrainedTokenizerBase) -> Turns:
+    """Continue a template of one turn; raises ValueError for one that holds no conversation."""
+    if form == VICUNA:  # "###" ends the answer and begins the next turn
+        return Turns(first=form, following=form.turn)
+    if form.name != "chat":
+        raise ValueError(f"The template {form.name!r} has no second turn: use 'vicuna' or 'chat'.")
+    messages = [
+        {"role": "user", "content": "{}"},
+        {"role": "assistant", "content": ANSWER},
+        {"role": "user", "content": "{}"},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return Turns(first=form, following=text.split(ANSWER)[1])
+
+
+def reply(
+    model: MiniGPT4,
+    images: dict[str, Tensor],
+    turns: Turns,
+    transcripts: Sequence[str],
+    decoding: Decoding,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Return the next answer in each of B conversations, given as all the text before it.
+
+    `images` holds `pixels`, `tokens` or `queries` of one picture a row; each transcript holds prompts.IMAGE
+    once.
+    """
+    return write(model, images, replace(turns.first, turn="{}"), transcripts, decoding, seeds)

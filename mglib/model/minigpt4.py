@@ -1,0 +1,88 @@
+"""MiniGPT-4: frozen encoder -> frozen Q-Former -> one linear projection -> frozen language model (paper,
+section 3).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mglib.model.language import Language
+from mglib.model.prompts import IGNORE
+
+
+class MiniGPT4(nn.Module):
+    """The whole model; which parts are trained is decided by `requires_grad`, by default the projection
+    alone.
+
+    A batch is a dict with one of `pixels` (B, 3, S, S), `tokens` (B, N, D_v) or `queries` (B, Q, D_q),
+    whichever was computed beforehand, and the layout made by `mglib.model.prompts`: `ids`, `mask`, `slots`,
+    `labels`, each (B, T).
+    """
+
+    def __init__(
+        self, *, vision: nn.Module, qformer: nn.Module, projection: nn.Module, language: Language
+    ) -> None:
+        super().__init__()
+        self.vision = vision
+        self.qformer = qformer
+        self.projection = projection
+        self.language = language
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, **parts: Any) -> "MiniGPT4":
+        """Join frozen parts with a saved projection: `mglib.weights.saved.from_pretrained` says which."""
+        from mglib.weights import saved  # here, since it makes this class
+
+        return saved.from_pretrained(folder, **parts)
+
+    def queries(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the Q-Former's output (B, Q, D_q), computing only what the batch does not bring along."""
+        if "queries" in batch:
+            return batch["queries"]
+        tokens = batch["tokens"] if "tokens" in batch else self.vision(batch["pixels"])  # (B, N, D_v)
+        return self.qformer(tokens)  # (B, Q, D_q)
+
+    def embed(self, batch: dict[str, Tensor]) -> Tensor:
+        """Put the projected queries into their slots among the embedded words: (B, T, D_l)."""
+        visual = self.projection(self.queries(batch).to(self.projection.weight.dtype))  # (B, Q, D_l)
+        words = self.language.embed(batch["ids"])  # (B, T, D_l)
+        if (batch["slots"].sum(1) != visual.shape[1]).any():
+            raise ValueError(
+                f"Every question needs exactly one picture, {visual.shape[1]} visual tokens: put "
+                "prompts.IMAGE into it once."
+            )
+        slots = batch["slots"].unsqueeze(-1)  # (B, T, 1)
+        return words.masked_scatter(slots, visual.to(words.dtype))  # (B, T, D_l)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the summed loss over the answer tokens (section 3.1) and how many they are."""
+        losses, _ = answer_losses(self.language, self.embed(batch), batch)
+        return {"loss": losses.sum(), "count": torch.tensor(len(losses), device=losses.device)}
+
+
+def answer_losses(language: Language, embeddings: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the loss of each of the M answer tokens, (M,), and the row of the batch that it stands in,
+    (M,).
+    """
+    hidden = language(embeddings, batch["mask"])  # (B, T, D_l)
+    targets = batch["labels"][:, 1:]  # position t predicts token t + 1
+    row, position = (targets != IGNORE).nonzero(as_tuple=True)
+    # Gathered into one matrix first: logits exist only where there is a label.
+    logits = language.logits(hidden[row, position])  # (M, V)
+    return functional.cross_entropy(logits.float(), targets[row, position], reduction="none"), row
+
+
+def init_projection(projection: nn.Linear, queries: Tensor, embeddings: Tensor, *, seed: int) -> None:
+    """Initialise so that visual tokens have the spread of word embeddings.
+
+    Deviation from the paper (PyTorch's default): with it, a short training spends its first half on scale
+    alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scale = embeddings.float().std() / (queries.float().pow(2).mean().sqrt() * projection.in_features**0.5)
+    with torch.no_grad():
+        projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * scale)
+        projection.bias.zero_()

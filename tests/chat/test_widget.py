@@ -1,0 +1,132 @@
+"""The chat panel, driven as a browser would drive it: values set, buttons clicked, messages sent."""
+
+import html
+import io
+
+import pytest
+from PIL import Image
+
+from mglib.chat.speaker import Speaker
+from mglib.chat.terminal import Conversation
+from mglib.chat.widget import NONE, ChatPanel, turn
+from mglib.model.decoding import Decoding, greedy
+from mglib.model.dialogue import Turns
+from mglib.model.prompts import Template
+
+LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
+
+
+@pytest.fixture(scope="module")
+def speaker(model, vision_config):
+    return Speaker(model=model(), turns=LINES, vision=vision_config)
+
+
+@pytest.fixture
+def panel(speaker, tmp_path):
+    """Return a panel with one picture on offer, that answers greedily and shortly."""
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
+    panel = ChatPanel(speaker, {"red": tmp_path / "red.png"})
+    panel.settings["sample"].value = False
+    panel.settings["max_new_tokens"].value = 8
+    return panel
+
+
+def png(mode="RGB", size=(30, 20), color="red"):
+    file = io.BytesIO()
+    Image.new(mode, size, color).save(file, "PNG")
+    return file.getvalue()
+
+
+def upload(panel, content, name="mine.png"):
+    """Send what the browser sends."""
+    file = {"name": name, "type": "image/png", "size": len(content), "last_modified": 0}
+    panel.upload.set_state({"value": [{**file, "content": memoryview(content)}]})
+
+
+def test_a_picked_picture_goes_to_the_next_question(panel):
+    panel.pick.value = "red"
+    assert len(panel.talk.pending) == len(panel.shown.children) == 1
+    assert panel.pick.value == NONE
+    panel.pick.value = "red"
+    assert len(panel.talk.pending) == 2 and panel.status.value == "Pictures for the next question: 2"
+
+
+def test_an_uploaded_picture_and_a_picked_one_are_the_same(panel, speaker):
+    upload(panel, png())
+    panel.question.value = "what"
+    panel.send.click()
+    talk = Conversation(speaker)
+    talk.show(Image.new("RGB", (30, 20), "red"))
+    assert panel.talk.history[0].answer == "".join(talk.ask("what", greedy(8)))
+    assert panel.upload.value == ()
+
+
+def test_a_large_transparent_picture_works_and_its_copy_is_small(panel):
+    upload(panel, png("RGBA", (2000, 1000), (0, 0, 0, 0)))
+    shown = Image.open(io.BytesIO(panel.shown.children[0].value))
+    assert shown.size == (320, 160) and min(shown.getpixel((9, 9))) > 250
+
+
+def test_what_is_no_picture_is_told(panel):
+    upload(panel, b"no picture", "notes.txt")
+    assert "notes.txt is not a picture" in panel.status.value
+    assert not panel.talk.pending and not panel.shown.children
+
+
+def test_the_answer_is_written_while_it_comes(panel):
+    panel.pick.value = "red"
+    states = []
+    panel.log.observe(lambda change: states.append(change["new"]), "value")
+    panel.question.value = "what"
+    panel.question._handle_custom_msg({"event": "submit"}, [])  # what the browser sends for the enter key
+    one = panel.talk.history[0]
+    assert len(states) > 2 and states[-1] == turn(1, "what", one.answer) == panel.log.value
+    assert [len(state) for state in states] == sorted(len(state) for state in states)
+    assert panel.question.value == "" and not panel.send.disabled and panel.status.value == ""
+
+
+def test_an_empty_question_is_not_asked(panel):
+    panel.question.value = "  "
+    panel.send.click()
+    assert panel.talk.history == []
+
+
+def test_a_second_question_continues_and_the_transcript_is_there_to_copy(panel):
+    panel.pick.value = "red"
+    for question in ('say "hello"', "and?"):
+        panel.question.value = question
+        panel.send.click()
+    assert [one.question for one in panel.talk.history] == ['say "hello"', "and?"]
+    assert panel.log.value.count("<b>You:</b>") == 2
+    assert html.escape(panel.talk.transcript()) in panel.copy.value
+    assert 'say "hello"' not in panel.copy.value  # its quotes would end the attribute
+
+
+def test_text_is_never_markup():
+    assert "<script>" not in turn(0, "<script>x</script>", "<b>a</b>\nb")
+    assert "&lt;b&gt;a&lt;/b&gt;<br>b" in turn(0, "", "<b>a</b>\nb")
+
+
+def test_a_question_that_cannot_be_asked_is_told(panel):
+    panel.question.value = "what is <ImageHere>"
+    panel.send.click()
+    assert "out of the question" in panel.status.value and not panel.send.disabled
+
+
+def test_clearing_forgets_everything(panel):
+    panel.pick.value = "red"
+    panel.question.value = "what"
+    panel.send.click()
+    panel.clear.click()
+    assert panel.talk.history == [] and panel.shown.children == () and panel.log.value == ""
+    assert panel.status.value == ""
+
+
+def test_the_settings_begin_at_the_official_ones_and_are_obeyed(speaker):
+    panel = ChatPanel(speaker)
+    assert panel.decoding() == Decoding()
+    panel.settings["temperature"].value = 0.5
+    panel.settings["seed"].value = 7
+    assert panel.decoding() == Decoding(temperature=0.5, seed=7)
+    panel.settings["sample"].value = False
+    assert not panel.decoding().sample and panel.decoding().repetition_penalty == 1.0

@@ -1,0 +1,233 @@
+"""The check command: good folders of every format pass, and each fault is found and named."""
+
+import json
+import pickle
+import re
+import tarfile
+
+import pytest
+from data_files import encoded, jpeg, write_coco, write_shard, write_tar
+from official_records import CHOICE, GRAPH, INSTANCES, NARRATIVE, REFERENCE, REGIONS, RELATIONSHIPS
+from PIL import Image
+
+from mglib.data.__main__ import main
+from mglib.data.check import FORMATS, check
+
+
+def write(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(value if isinstance(value, bytes) else json.dumps(value).encode())
+
+
+def good(name, folder):
+    """Write a small folder of a format in its official layout."""
+    red = jpeg("red")
+    if name == "webdataset":
+        write_shard(folder / "00000.tar", [("000000000", red, "a")])
+    elif name == "coco":
+        write_coco(folder / "coco")
+        (folder / "coco" / "images").rename(folder / "val2014")
+        for kind in ("captions", "instances"):
+            write(
+                folder / f"annotations/{kind}_val2014.json",
+                json.loads((folder / f"coco/{kind}.json").read_text()),
+            )
+    elif name == "cc_sbu_align":
+        write(folder / "filter_cap.json", {"annotations": [{"image_id": "2", "caption": "a"}]})
+        write(folder / "image" / "2.jpg", red)
+    elif name == "localized_narratives":
+        write(folder / "coco_val_localized_narratives.jsonl", NARRATIVE)
+        write(folder / "images" / "000000137576.jpg", red)
+    elif name == "a_okvqa":
+        write(folder / "aokvqa_v1p0_train.json", [CHOICE])
+        write(folder / "images" / "000000299207.jpg", red)
+    elif name == "gqa":
+        write(folder / "train_all_questions" / "train_all_questions_0.json", {"1": GRAPH})
+        write(folder / "images" / "2354786.jpg", red)
+    elif name == "refcoco":
+        write(folder / "refs(unc).p", pickle.dumps([REFERENCE]))
+        write(folder / "instances.json", INSTANCES)
+        write(folder / "images" / "COCO_train2014_000000581857.jpg", red)
+    elif name == "visual_genome":
+        write(folder / "region_descriptions.json", [REGIONS])
+        write(folder / "relationships.json", [RELATIONSHIPS])
+        (folder / "VG_100K").mkdir()
+        write(folder / "VG_100K_2" / "1.jpg", red)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_good_folder_passes_and_one_without_its_pictures_does_not(tmp_path, capsys, name):
+    good(name, tmp_path)
+    assert check(name, tmp_path) is True
+    said = capsys.readouterr().out
+    assert said.startswith("example: ") and said.rstrip().endswith("; 0 faults")
+    pictures = list(tmp_path.rglob("*.jpg"))
+    for picture in pictures:
+        picture.write_bytes(b"")
+    assert check(name, tmp_path) == (not pictures)  # those inside a tar are left as they are
+    assert capsys.readouterr().out.count("broken picture: empty, or none of the formats") >= len(pictures)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_empty_folder_does_not_pass(tmp_path, capsys, name):
+    assert check(name, tmp_path) is False
+    assert f"fault: {tmp_path}: " in capsys.readouterr().out
+
+
+def entry(name, kind=tarfile.REGTYPE, target=""):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def sample(key, picture=None, about=b'{"caption": "a wall"}'):
+    return [(f"{key}.jpg", jpeg("red") if picture is None else picture), (f"{key}.json", about)]
+
+
+def png(width, height):
+    """Return a PNG of one colour."""
+    return encoded(Image.new("1", (width, height)), "PNG")
+
+
+FAULTS = {  # each with what is said of it
+    "cut": (sample("cut", jpeg("red", (200, 200))[:-200]), "cut: broken picture: image file is truncated"),
+    "nothing": (sample("nothing", b""), "nothing: broken picture: empty, or none of the formats JPEG"),
+    "bomb": (sample("bomb", png(10_000, 10_000)), "bomb: broken picture: .*decompression bomb"),
+    "no picture": (sample("bare")[1:], "bare: no picture"),
+    "no caption": (sample("mute")[:1], "mute: no caption"),
+    "null": (sample("null", about=b'{"caption": null}'), "null: `caption`: Input should be a valid string"),
+    "blank": (sample("blank", about=b'{"caption": " "}'), "blank: `caption`"),
+    "shape": (sample("shape", about=b"[1]"), "shape: "),
+    "torn": (sample("torn", about=b'{"caption'), "torn: Invalid JSON"),
+    "not utf-8": (sample("latin", about=b'{"caption": "caf\xe9"}'), "latin: Invalid JSON"),
+    "twice": (sample("twice") + sample("twice"), r"twice\.jpg: this name came before"),
+    "apart": (sample("apart")[:1] + sample("between") + sample("apart")[1:], "apart: no picture"),
+    "link": ([entry("link.jpg", tarfile.SYMTYPE, "/etc/passwd")], r"link\.jpg: a link or device"),
+    "hard link": ([entry("hard.jpg", tarfile.LNKTYPE, "good.jpg")], r"hard\.jpg: a link or device"),
+    "device": ([entry("zero.jpg", tarfile.CHRTYPE)], r"zero\.jpg: a link or device"),
+    "out": (sample("../out"), r"\.\./out\.jpg: a name that no sample has"),
+    "absolute": (sample("/out"), r"/out\.jpg: a name that no sample has"),
+    "no ending": ([("README", b"hello")], "README: a name that no sample has"),
+    "hidden": ([("._a.jpg", b"hello")], r"\._a\.jpg: a name that no sample has"),
+    "foreign name": ([("\udcff.jpg", b"")], r"\\udcff: no caption"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_a_shard_is_named_and_hides_nothing(tmp_path, capsys, fault):
+    members, said = FAULTS[fault]
+    write_tar(tmp_path / "00000.tar", [*sample("good"), *members, *sample("last")])
+    assert check("webdataset", tmp_path) is False
+    out = capsys.readouterr().out
+    assert re.search(rf"fault: .*00000\.tar: {said}", out), out
+    assert "key='good'" in out and "key='last'" in out
+
+
+def test_folders_and_metadata_in_a_tar_are_no_faults(tmp_path):
+    members = [entry("./", tarfile.DIRTYPE), ("__meta__/a.txt", b"x"), *sample("./good")]
+    write_tar(tmp_path / "00000.tar", members)
+    assert check("webdataset", tmp_path) is True
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: b"no tar at all" * 100,
+        lambda whole: whole[:600],  # in a file
+        lambda whole: whole[: len(whole) // 2 // 512 * 512],  # between blocks
+        lambda whole: whole[:-1024].rstrip(b"\0"),
+        lambda whole: whole.replace(b"b.jpg", b"c.jpg"),  # a header whose checksum is wrong
+    ],
+    ids=["nothing", "foreign", "cut", "cut at a block", "cut at the end", "overwritten"],
+)
+def test_a_broken_tar_is_named(tmp_path, capsys, damage):
+    write_tar(tmp_path / "00000.tar", [member for key in "abcdefgh" for member in sample(key)])
+    path = tmp_path / "00000.tar"
+    path.write_bytes(damage(path.read_bytes()))
+    assert check("webdataset", tmp_path) is False
+    assert "00000.tar: broken shard: " in capsys.readouterr().out
+
+
+def test_a_tar_without_its_closing_zeros_is_named(tmp_path, capsys):
+    write_tar(tmp_path / "00000.tar", sample("a"), end=False)
+    assert check("webdataset", tmp_path) is False
+    assert "broken or cut off" in capsys.readouterr().out
+
+
+def test_an_empty_shard_is_named(tmp_path, capsys):
+    write_tar(tmp_path / "00000.tar", [])
+    write_tar(tmp_path / "00001.tar", sample("a"))
+    assert check("webdataset", tmp_path) is False
+    assert "00000.tar: the shard is empty" in capsys.readouterr().out
+
+
+def test_a_key_in_two_shards_is_named(tmp_path, capsys):
+    for number in range(2):
+        write_tar(tmp_path / f"{number}.tar", sample("a"))
+    assert check("webdataset", tmp_path) is False
+    assert "a: this id came before" in capsys.readouterr().out
+
+
+def coco_captions(images, *captions):
+    return {
+        "images": [{"id": number, "file_name": name} for number, name in images],
+        "annotations": [{"image_id": number, "caption": "a wall"} for number in captions],
+    }
+
+
+@pytest.mark.parametrize(
+    ("captions", "said"),
+    [
+        (coco_captions([(3, "3.jpg")]), "captions.json: 3: this picture has no caption"),
+        (coco_captions([(5, "5.jpg")], 5), "5.jpg: the picture is missing"),
+        (coco_captions([(3, "3.jpg"), (3, "3.jpg")], 3), "3: this id came before"),
+        (coco_captions([(3, "3.jpg")], 3, 4), "4: a caption of a picture not listed"),
+        (coco_captions([(3, "../3.jpg")]), "images[0]: `file_name`"),
+        (coco_captions([("x", "3.jpg")]), "images[0]: `id`"),
+        ({"images": {}, "annotations": []}, "it needs the key `images` with a list"),
+        ([], "is not a COCO file"),
+    ],
+)
+def test_each_fault_of_coco_is_named(tmp_path, capsys, captions, said):
+    write_coco(tmp_path / "val", captions=captions)
+    assert check("coco", tmp_path / "val") is False
+    assert said in capsys.readouterr().out
+
+
+def test_a_split_of_coco_whose_pictures_were_not_fetched_is_left_out_aloud(tmp_path, capsys):
+    good("coco", tmp_path)
+    write(tmp_path / "annotations" / "captions_train2014.json", coco_captions([(1, "1.jpg")], 1))
+    assert check("coco", tmp_path) is True
+    assert "captions_train2014.json is left out: there is no " in capsys.readouterr().out
+
+
+def test_an_object_of_a_category_not_listed_is_named(tmp_path, capsys):
+    objects = {"images": [], "categories": [], "annotations": [{"image_id": 3, "category_id": 9}]}
+    write_coco(tmp_path / "val", instances=objects)
+    assert check("coco", tmp_path / "val") is False
+    assert "instances.json: 3: category 9 is not listed" in capsys.readouterr().out
+
+
+def test_a_picture_that_many_questions_lack_is_named_once_and_counted_each_time(tmp_path, capsys):
+    write(tmp_path / "testdev_balanced_questions.json", {"1": GRAPH, "2": GRAPH})
+    (tmp_path / "images").mkdir()
+    assert check("gqa", tmp_path) is False
+    said = capsys.readouterr().out
+    assert said.count("2354786.jpg: the picture is missing") == 1 and "nothing; 2 faults" in said
+
+
+def test_the_command_says_what_it_found(tmp_path, capsys):
+    write_coco(tmp_path / "val")
+    assert main(["check", "coco", str(tmp_path / "val")]) == 0
+    assert "2 CocoPicture; 0 faults" in capsys.readouterr().out
+    (tmp_path / "val" / "images" / "3.jpg").unlink()
+    assert main(["check", "coco", str(tmp_path / "val")]) == 1
+    assert "3.jpg: the picture is missing" in capsys.readouterr().out
+
+
+def test_an_unknown_format_is_answered_with_the_known_ones(tmp_path, capsys):
+    assert main(["check", "laion", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("There is no format laion; the known ones are ")
+    assert all(name in said for name in FORMATS)

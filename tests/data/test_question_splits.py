@@ -1,0 +1,50 @@
+"""A-OKVQA and GQA below a folder of downloads, in tiny."""
+
+import pytest
+from tiny_release import tiny_profile, write_questions
+
+from mglib.data.question_splits import TEST, VAL, questioned, questioned_split
+
+RELEASE = tiny_profile(300).release
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_questions(tmp_path)
+    return tmp_path
+
+
+def test_questions_for_choices_and_tests_share_no_picture(folder):
+    val, test = (questioned(folder, RELEASE, name, range(1, 13)) for name in (VAL, TEST))
+    assert not set(val.files) & set(test.files)
+    assert [one.image_id for _, one in val.choice] == [1, 3, 5, 7, 9, 11]
+    assert [one.image_id for _, one in test.choice] == [13, 15, 17, 19, 21, 23]
+    assert {one.image_id for _, one in test.graph} == {"n5", "n6"}
+
+
+def test_each_question_knows_its_pictures_place(folder):
+    asked = questioned(folder, RELEASE, TEST, range(1, 13))
+    for place, one in asked.choice:
+        assert asked.files[place] == folder / "coco" / "val2017" / f"{one.image_id:012d}.jpg"
+    for place, one in asked.graph:
+        assert asked.files[place] == folder / "gqa" / "images" / f"{one.image_id}.jpg"
+
+
+def test_only_the_first_pictures_of_gqas_val_are_for_choices(folder):
+    asked = questioned(folder, RELEASE, VAL, ())
+    assert asked.choice == () and [path.stem for path in asked.files] == ["2", "31"]
+    assert len(asked.graph) == 4
+
+
+def test_a_split_opens_the_pictures_in_their_order(folder):
+    asked = questioned(folder, RELEASE, VAL, ())
+    split = questioned_split(VAL, asked)
+    assert len(split) == len(split.hashes) == 2 and len(set(split.hashes)) == 2
+    assert [image.size for image in split.images()] == [(32, 24)] * 2
+
+
+def test_pictures_that_are_missing_are_told(folder):
+    (folder / "gqa" / "images" / "31.jpg").unlink()
+    asked = questioned(folder, RELEASE, VAL, ())
+    with pytest.raises(FileNotFoundError, match=r"1 of the 2 pictures .*31\.jpg"):
+        questioned_split(VAL, asked)

@@ -1,0 +1,323 @@
+"""Readers of the annotation files of the paper, each on records in the official release's shape."""
+
+import collections
+import json
+import os
+import pickle
+from dataclasses import replace
+
+import pytest
+from data_files import jpeg
+from official_records import CHOICE, GRAPH, INSTANCES, NARRATIVE, REFERENCE, REGIONS, RELATIONSHIPS
+
+from mglib.data import records
+from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.narratives import Narrative, Point, Utterance, read_narratives
+from mglib.data.quarantine import Fault, Quarantine, strict
+from mglib.data.questions import read_a_okvqa, read_gqa
+from mglib.data.regions import (
+    Box,
+    iou,
+    read_plain_pickle,
+    read_refcoco,
+    read_regions,
+    read_relationships,
+)
+
+
+def write(path, value):
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def reason(stream):
+    """Return the place and the reason of the only fault."""
+    (fault,) = [item for item in stream if isinstance(item, Fault)]
+    return f"{fault.sample}: {fault.reason}"
+
+
+# --- JSON ---
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
+def test_items_are_read_one_by_one_whatever_the_chunk(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(records, "CHUNK", chunk)
+    array = write(tmp_path / "a.json", [123.5, "ä]", {"a": [1, 2]}, None])
+    assert list(records.read_items(array)) == [
+        ("0", "123.5"),
+        ("1", '"\\u00e4]"'),
+        ("2", '{"a": [1, 2]}'),
+        ("3", "null"),
+    ]
+    (tmp_path / "o.json").write_text(' {"a" : 1 ,\n"b":[ ] } ')
+    assert list(records.read_items(tmp_path / "o.json")) == [("a", "1"), ("b", "[ ]")]
+    assert list(records.read_items(write(tmp_path / "e.json", []))) == []
+
+
+@pytest.mark.parametrize("text", ["", "1", "[1", "[1 2]", "[1,]", "{1: 2}", '{"a" 1}', "[1] 2", "[nul]"])
+def test_an_array_that_is_none_is_named(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json is not JSON: "):
+        list(records.read_items(tmp_path / "a.json"))
+
+
+def test_json_that_is_nested_too_deep_is_named(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 200_000)
+    for read in (records.read_json, lambda path: list(records.read_items(path))):
+        with pytest.raises(ValueError, match=r"a\.json is not JSON"):
+            read(tmp_path / "a.json")
+
+
+# --- cc_sbu_align ---
+
+
+def write_align(folder, annotations):
+    (folder / "image").mkdir()
+    (folder / "image" / "52.jpg").write_bytes(jpeg("green"))
+    return write(folder / "filter_cap.json", {"annotations": annotations}).parent
+
+
+def test_cc_sbu_align(tmp_path):
+    folder = write_align(tmp_path, [{"image_id": "52", "caption": "A Wall! It is green."}])
+    (pair,) = read_cc_sbu_align(folder)
+    assert (pair.image_id, pair.caption) == ("52", "A Wall! It is green.")  # not cleaned
+    assert pair.file == tmp_path / "image" / "52.jpg" and pair.open().getpixel((9, 9))[1] > 100
+
+
+@pytest.mark.parametrize(
+    ("annotation", "why"),
+    [
+        ({"image_id": "53", "caption": "b"}, "53: its picture .* is missing"),
+        ({"image_id": "52", "caption": "b"}, "52: this id came before"),
+        ({"image_id": "52"}, r"annotations\[1\]: `caption`: Field required"),
+        ({"image_id": "52", "caption": " "}, "`caption`"),
+        ({"image_id": "../52", "caption": "b"}, "`image_id`"),
+        ("52", r"annotations\[1\]: "),
+    ],
+)
+def test_a_bad_entry_of_cc_sbu_align_is_a_fault(tmp_path, annotation, why):
+    folder = write_align(tmp_path, [{"image_id": "52", "caption": "a"}, annotation])
+    found = list(read_cc_sbu_align(folder))
+    assert len(found) == 2
+    with pytest.raises(ValueError, match=rf"filter_cap\.json: .*{why}"):
+        list(strict(found))
+
+
+@pytest.mark.parametrize("value", [[], {}, {"annotations": {}}])
+def test_cc_sbu_align_of_another_shape_is_named(tmp_path, value):
+    write(tmp_path / "filter_cap.json", value)
+    with pytest.raises(ValueError, match=r"filter_cap\.json is not cc_sbu_align's"):
+        list(read_cc_sbu_align(tmp_path))
+
+
+# --- Localized Narratives ---
+
+
+def test_narratives(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps(NARRATIVE) + "\n\n" + json.dumps(NARRATIVE) + "\n")
+    first, second = read_narratives(tmp_path / "a.jsonl")
+    assert (
+        first
+        == second
+        == Narrative(
+            dataset_id="mscoco_val2017",
+            image_id="137576",
+            annotator_id=93,
+            caption="In this image there are group of cows.",
+            timed_caption=(Utterance("In this", 0.0, 0.4),),
+            traces=((Point(0.2086, -0.0533, 0.022),), ()),
+            voice_recording="coco_val/coco_val_137576_93.ogg",
+        )
+    )
+
+
+def test_a_bad_line_is_a_fault_and_the_next_is_read(tmp_path):
+    lines = [b"\xff\xfe", b'{"caption": ', json.dumps(NARRATIVE).encode(), b"[]"]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    found = list(read_narratives(tmp_path / "a.jsonl"))
+    assert [item.sample if isinstance(item, Fault) else "good" for item in found] == [
+        "line 1",
+        "line 2",
+        "good",
+        "line 4",
+    ]
+
+
+# --- questions ---
+
+
+def test_a_okvqa(tmp_path):
+    (question,) = read_a_okvqa(write(tmp_path / "aokvqa_v1p0_train.json", [CHOICE]))
+    assert question.choices[question.correct_choice_idx] == "cab"
+    assert len(question.direct_answers) == 10 and len(question.rationales) == 3
+    assert (question.image_id, question.split) == (299207, "train")
+
+
+def test_the_test_split_of_a_okvqa_keeps_its_answers_back(tmp_path):
+    public = {key: CHOICE[key] for key in ("split", "image_id", "question_id", "question", "choices")}
+    (question,) = read_a_okvqa(write(tmp_path / "aokvqa_v1p0_test.json", [public]))
+    assert question.correct_choice_idx is None and question.direct_answers == question.rationales == ()
+
+
+def test_bad_questions_of_a_okvqa_are_faults(tmp_path):
+    bad = {**CHOICE, "question_id": "b", "correct_choice_idx": 4}
+    assert "choice 4 is not one of the 4" in reason(read_a_okvqa(write(tmp_path / "a.json", [CHOICE, bad])))
+    assert reason(read_a_okvqa(write(tmp_path / "b.json", [CHOICE, CHOICE]))).endswith("came before")
+
+
+def test_gqa(tmp_path):
+    (question,) = read_gqa(write(tmp_path / "testdev_balanced_questions.json", {"02930152": GRAPH}))
+    assert (question.question_id, question.image_id) == ("02930152", "2354786")
+    assert (question.answer, question.full_answer) == ("yes", "Yes, the sky is dark.")
+    assert (question.types.structural, question.types.semantic) == ("verify", "attr")
+    assert question.balanced is True
+
+
+def test_the_submission_split_of_gqa_has_no_answers(tmp_path):
+    public = {key: GRAPH[key] for key in ("question", "imageId", "isBalanced")}
+    (question,) = read_gqa(write(tmp_path / "submission_all_questions.json", {"1": public}))
+    assert question.answer is None and question.types is None
+
+
+def test_a_question_id_that_comes_twice_is_a_fault(tmp_path):
+    text = json.dumps(GRAPH)
+    (tmp_path / "a.json").write_text(f'{{"1": {text}, "1": {text}, "2": 3}}')
+    found = list(read_gqa(tmp_path / "a.json"))
+    assert [getattr(item, "reason", None) for item in found][:2] == [None, "this id came before"]
+    assert isinstance(found[2], Fault) and found[2].sample == "2"
+
+
+# --- RefCOCO ---
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_refcoco(tmp_path, protocol):
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps([REFERENCE], protocol))
+    (ref,) = read_refcoco(tmp_path / "refs(unc).p", write(tmp_path / "instances.json", INSTANCES))
+    assert ref.sentences == ("the lady", "woman") and ref.category == "person" and ref.split == "train"
+    assert ref.file_name == "COCO_train2014_000000581857.jpg"  # the picture's, not the object's
+    assert ref.box == Box(103.93, 299.99, 134.22, 177.42)
+
+
+def test_a_pickle_of_python_2_is_read(tmp_path):
+    (tmp_path / "a.p").write_bytes(b"(lp0\n(dp1\nS'split'\np2\nS'caf\\xc3\\xa9'\np3\nsS'n'\nI3\nsa.")
+    assert read_plain_pickle(tmp_path / "a.p") == [{"split": "café", "n": 3}]
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch harmed",)
+
+
+@pytest.mark.parametrize("value", [Harmful(), [Harmful()], collections.OrderedDict(a=1), {1, 2}, print])
+def test_a_pickle_that_asks_for_code_is_refused(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps(value, 2))
+    with pytest.raises(ValueError, match=r"refs\(unc\)\.p was refused.*it asks for "):
+        read_plain_pickle(tmp_path / "refs(unc).p")
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_a_damaged_pickle_takes_no_more_memory_than_it_has(tmp_path):
+    (tmp_path / "a.p").write_bytes(b"Nr\xff\xff\xff\xff.")  # asks for a memo of four thousand million
+    assert read_plain_pickle(tmp_path / "a.p") is None
+
+
+def test_a_reference_to_an_object_that_is_not_there_is_a_fault(tmp_path):
+    (tmp_path / "refs(unc).p").write_bytes(pickle.dumps([{**REFERENCE, "ann_id": 5}]))
+    instances = write(tmp_path / "instances.json", INSTANCES)
+    assert "not in instances.json" in reason(read_refcoco(tmp_path / "refs(unc).p", instances))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "value"),
+    [
+        ((0, 0, 9, 9), (0, 0, 9, 9), 1.0),
+        ((0, 0, 9, 9), (5, 0, 14, 9), 50 / 150),  # ten pixels wide each, five of them common
+        ((3, 3, 3, 3), (3, 3, 4, 4), 1 / 4),  # one pixel of four
+        ((0, 0, 9, 9), (9, 9, 18, 18), 1 / 199),  # the corner pixel belongs to both
+        ((0, 0, 9, 9), (10, 0, 19, 9), 0.0),
+        ((0, 0, 9, 9), (30, 30, 40, 40), 0.0),
+    ],
+)
+def test_iou_counts_the_edges(first, second, value):
+    assert iou(first, second) == iou(second, first) == pytest.approx(value)
+
+
+# --- Visual Genome ---
+
+
+def test_regions(tmp_path):
+    (region,) = read_regions(write(tmp_path / "region_descriptions.json", [REGIONS]))
+    assert (region.image_id, region.region_id) == (1, 1382)
+    assert region.phrase == "the clock is green in colour"
+    assert region.box.corners == (421, 57, 503, 196)
+
+
+def test_relationships(tmp_path):
+    (relation,) = read_relationships(write(tmp_path / "relationships.json", [RELATIONSHIPS]))
+    assert (relation.subject.name, relation.predicate, relation.object.name) == ("shade", "ON", "street")
+    assert (relation.image_id, relation.relationship_id) == (1, 15927)
+    assert relation.object.box == Box(77, 328, 714, 262)
+
+
+def test_one_bad_region_is_one_fault(tmp_path):
+    (good,) = REGIONS["regions"]
+    bad = {key: value for key, value in good.items() if key != "x"}
+    found = list(
+        read_regions(
+            write(tmp_path / "a.json", [{"id": 1, "regions": [bad, good]}, {"id": 1, "regions": []}, 7])
+        )
+    )
+    assert [getattr(item, "sample", "good") for item in found] == [
+        "picture 1, region 0",
+        "good",
+        "1",
+        "item 2",
+    ]
+
+
+# --- the quarantine ---
+
+
+def faults(count):
+    return [Fault("a.tar", str(number), "broken") for number in range(count)]
+
+
+def test_the_quarantine_passes_good_ones_on_and_lists_the_others(tmp_path):
+    quarantine = Quarantine(tmp_path / "bad.jsonl", share=0.5)
+    odd = Fault("a.tar", "\udcff.jpg", "no UTF-8")  # a name as tarfile gives it
+    assert list(quarantine.sift(["a", odd, "b", odd, "c"])) == ["a", "b", "c"]
+    assert (quarantine.good, quarantine.bad) == (3, 2)
+    (line,) = (tmp_path / "bad.jsonl").read_text(encoding="utf-8").splitlines()  # each once
+    assert json.loads(line) == {"where": "a.tar", "sample": "\udcff.jpg", "reason": "no UTF-8", "costs": 1}
+
+
+def test_above_the_share_a_run_stops_with_a_sentence(tmp_path):
+    quarantine = Quarantine(tmp_path / "bad.jsonl")
+    assert len(list(quarantine.sift([*faults(1), *range(19)]))) == 19  # five in a hundred are allowed
+    with pytest.raises(ValueError, match=r"3 of the 40 .* \(the commonest, 2 times: broken\)"):
+        list(quarantine.sift([*faults(2), *range(18)]))
+    assert len((tmp_path / "bad.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_share_is_judged_while_a_long_run_goes_on(tmp_path):
+    quarantine = Quarantine(tmp_path / "bad.jsonl")
+    quarantine.add(faults(50))
+    with pytest.raises(ValueError, match=r"51 of the 51 samples"):
+        quarantine.add([replace(faults(1)[0], sample="x")])
+
+
+def test_what_is_no_sample_is_listed_and_not_counted(tmp_path):
+    quarantine = Quarantine(tmp_path / "bad.jsonl", share=0.0)
+    quarantine.add([Fault("a.tar", "link", "a link", costs=0)], good=5)
+    assert (quarantine.good, quarantine.bad, len(quarantine.faults)) == (5, 0, 1)
+
+
+def test_the_quarantine_goes_on_where_it_stopped(tmp_path):
+    quarantine = Quarantine(tmp_path / "bad.jsonl", share=0.5)
+    quarantine.add(faults(2), good=8)
+    again = Quarantine(tmp_path / "bad.jsonl", share=0.5)
+    again.load_state_dict(quarantine.state_dict())
+    again.add(faults(3), good=1)
+    assert (again.good, again.bad, list(again.faults)) == (9, 5, faults(3))

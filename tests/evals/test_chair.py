@@ -1,0 +1,262 @@
+"""CHAIR's rules, on answers whose mentions were worked out by hand."""
+
+import pytest
+
+from mglib.data.scenes import Item, SceneGraph, Writing
+from mglib.data.splits import Split
+from mglib.evals import chair
+from mglib.evals.chair import Truth, by_length, by_rank, counts, matched, read
+from mglib.evals.chair_official import OfficialVocabulary, singular
+from mglib.metrics import paired
+
+WORDS = chair.vocabulary()
+
+
+def scene(setting="park", props=(), writing=()):
+    items = tuple(Item(name, (0, 0, 9, 9), 0.5) for name in props)
+    return SceneGraph(1, setting, (), items, (), tuple(map(Writing, writing)))
+
+
+def truth(*objects, references=(), **graph):
+    split = Split(
+        name="val",
+        hashes=("a",),
+        captions=("",),
+        images=lambda: iter(()),
+        references=(tuple(references),),
+        objects=(frozenset(objects),),
+    )
+    return chair.truths(split, WORDS, [scene(**graph)])[0]
+
+
+def wrong(text, shown):
+    (reading,) = read([text], [shown], WORDS)
+    return [name for name, bad in zip(reading.mentions, reading.wrong, strict=True) if bad]
+
+
+# --- what is a mention ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A teddy bear on a bed.", ["teddy bear", "bed"]),
+        ("Two teddy bears and a bear", ["teddy bear", "bear"]),
+        ("A toilet seat", ["toilet"]),
+        ("The seat of the toilet", ["toilet"]),
+        ("A seat beside the toilet", ["chair", "toilet"]),
+        ("a hot dog, two hot dogs and a dog", ["hot dog", "hot dog", "dog"]),
+        ("a hot dog stand", []),
+        ("a coffee maker and two coffee machines", ["coffee maker", "coffee maker"]),
+        ("a cup of coffee", ["cup", "cup"]),
+        ("a coffee table in a coffee shop", []),
+        ("baby elephants and a baby cat", ["elephant", "cat"]),
+        ("a man in a bow tie", ["person", "tie"]),
+        ("a school bus at the bus stop", ["bus"]),
+        ("fire trucks", ["truck"]),
+        ("buses and ties", ["bus", "tie"]),
+        ("a stop sign and a street sign", ["stop sign", "sign"]),
+        ("a palm tree, pine trees and trees", ["palm tree", "evergreen", "tree"]),
+        ("a bowl of noodles and a bowl", ["ramen", "bowl"]),
+        ("an armchair and a chair", ["armchair", "chair"]),
+        ("a clock tower behind a house", ["clock", "house"]),
+        ("kittens, ponies and women", ["cat", "horse", "person"]),
+        ("an orange wall", []),
+        ("two oranges and a tangerine", ["orange", "orange"]),
+        ("a wine glass, not a glass", ["wine glass"]),
+        ("rock music and a rock", ["rock"]),
+        ("the sunset, starfish and moonlight", []),
+        ("a well-kept litter-bin", ["litter bin"]),
+    ],
+)
+def test_mentions_are_found_as_a_reader_finds_them(text, expected):
+    assert WORDS.mentions(text) == expected
+
+
+def test_every_object_and_prop_is_found_by_its_name_and_plural():
+    for row in [*chair.read_rows(chair.WORLD / "objects.csv"), *chair.read_rows(chair.WORLD / "props.csv")]:
+        name = row.get("coco") or row["name"]
+        for form in (row["name"], row["plural"]):
+            assert WORDS.mentions(f"the {form} there") == [name]
+
+
+def test_no_form_of_the_lists_means_two_objects():
+    owners = {}
+    for file in (chair.WORLD / "objects.csv", chair.WORLD / "props.csv", chair.EVALUATION / "nouns.csv"):
+        for row in chair.read_rows(file):
+            for form in (row["name"], row["plural"], *filter(None, row.get("synonyms", "").split("|"))):
+                owners.setdefault(form, set()).add(row.get("coco") or row["name"])
+    assert {form: names for form, names in owners.items() if len(names) > 1} == {}
+
+
+def test_the_lists_point_only_to_names_that_exist():
+    rows = chair.read_rows
+    also = {name for row in rows(chair.EVALUATION / "nouns.csv") for name in row["also"].split("|") if name}
+    shows = {
+        name for row in rows(chair.EVALUATION / "settings.csv") for name in row["shows"].split("|") if name
+    }
+    means = {row["means"] for row in rows(chair.EVALUATION / "compounds.csv") if row["means"]}
+    assert also | shows | means <= WORDS.names
+    settings = {row["name"] for row in rows(chair.WORLD / "settings.csv")}
+    assert {row["setting"] for row in rows(chair.EVALUATION / "settings.csv")} <= settings
+
+
+def test_cocos_row_counts_cocos_objects_alone():
+    words = chair.coco_vocabulary()
+    assert words.mentions("a coffee maker, a palm tree, a whale, a teddy bear and a dog") == [
+        "teddy bear",
+        "dog",
+    ]
+    assert words.mentions("an armchair with a chair") == ["chair"]
+
+
+# --- what is true ---
+
+
+def test_what_is_there_or_written_may_be_said():
+    shown = truth("dog", props=["fountain"], writing=["LAKE HOUSE"])
+    assert wrong('A dog, a fountain and a sign: "LAKE HOUSE".', shown) == []
+    assert wrong("A dog, a hut and a cat.", shown) == ["hut", "cat"]
+
+
+def test_scenery_that_is_absent_is_hallucinated():
+    assert wrong("A dog under a palm tree with a coffee maker", truth("dog")) == ["palm tree", "coffee maker"]
+
+
+def test_a_runner_is_a_person_and_not_the_other_way_round():
+    assert wrong("a man who runs", truth("runner")) == []
+    assert wrong("a jogger", truth("person")) == ["runner"]
+    assert wrong("a building", truth(props=["hut"])) == []
+    assert wrong("a hut", truth(props=["house"])) == ["hut"]
+
+
+def test_what_the_setting_paints_may_be_said():
+    assert wrong("trees and tables", truth(setting="forest")) == ["dining table"]
+    assert wrong("trees and tables", truth(setting="kitchen")) == ["tree"]
+
+
+def test_objects_of_the_references_count_as_there():
+    assert wrong("a cat", truth("dog", references=["a dog and a kitten"])) == []
+
+
+def test_recall_counts_annotated_objects_each_once():
+    shown = truth("dog", "runner", "cup", props=["tree"])
+    (reading,) = read(["a dog, another dog, a person and a tree"], [shown], WORDS)
+    assert (reading.recalled, len(shown.objects)) == (2, 3)
+
+
+def test_as_many_scenes_as_pictures_are_needed():
+    split = Split(name="val", hashes=("a",), captions=("",), images=lambda: iter(()), objects=(frozenset(),))
+    with pytest.raises(ValueError):
+        chair.truths(split, WORDS, [])
+
+
+# --- scores ---
+
+
+def simple(*objects):
+    return Truth(tuple(frozenset([name]) for name in objects), frozenset(objects))
+
+
+ANSWERS = ["a dog, a dog and a bus", "a bear", "nothing at all"]
+TRUTHS = [simple("dog", "cup"), simple("bear"), simple("truck")]
+
+
+def test_scores_worked_out_by_hand():
+    found = {name: count.estimate().value for name, count in counts(read(ANSWERS, TRUTHS, WORDS)).items()}
+    assert found == {
+        "chair_i": pytest.approx(1 / 4),  # the bus, of dog dog bus bear
+        "chair_s": pytest.approx(1 / 3),
+        "object_recall": pytest.approx(2 / 4),  # dog and bear, of dog cup bear truck
+        "mentions": pytest.approx(4 / 3),
+        "length": pytest.approx((7 + 2 + 3) / 3),
+    }
+
+
+def test_matched_answers_have_as_many_mentions_picture_by_picture():
+    long = read(["a dog, a cat and a bus", "a bear and a cup", "a truck"], TRUTHS, WORDS)
+    short = read(["a dog", "a cup and a bear", ""], TRUTHS, WORDS)
+    cut = matched({"long": long, "short": short})
+    assert [one.mentions for one in cut["long"]] == [("dog",), ("bear", "cup"), ()]
+    assert [one.mentions for one in cut["short"]] == [("dog",), ("cup", "bear"), ()]
+    scores = {name: counts(readings)["chair_i"] for name, readings in cut.items()}
+    assert scores["long"].estimate().value == pytest.approx(1 / 3)
+    assert paired(scores["long"], scores["short"]).value == 0
+    assert chair.first(long, 1)[0].mentions == ("dog",)
+
+
+def test_hallucination_by_rank_and_by_length():
+    readings = read(["a dog, a cat and a bus", "a bus or a bear", "hm"], TRUTHS, WORDS)
+    ranks = [count.estimate() for count in by_rank(readings, 4)]
+    assert [rank and rank.value for rank in ranks] == [pytest.approx(1 / 2), pytest.approx(1 / 2), 1.0, None]
+    bins = by_length(readings, [0, 6, 10])
+    assert {edges: count.estimate().value for edges, count in bins.items()} == {
+        (0, 6): pytest.approx(1 / 2),
+        (6, 10): pytest.approx(2 / 3),
+    }
+
+
+# --- the official code's rules ---
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("dogs", "dog"),
+        ("bus", "bu"),
+        ("buses", "bus"),
+        ("ties", "ty"),
+        ("glass", "glas"),
+        ("women", "woman"),
+        ("people", "person"),
+        ("mice", "mouse"),
+        ("knives", "knife"),
+        ("scissors", "scissors"),
+        ("sandwiches", "sandwich"),
+        ("puppies", "puppy"),
+        ("cat", "cat"),
+    ],
+)
+def test_the_official_code_makes_words_singular_in_its_way(word, expected):
+    assert singular(word) == expected
+
+
+OFFICIAL = OfficialVocabulary.study()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a bus", []),
+        ("two buses", ["bus"]),
+        ("his ties and a tie", ["tie"]),
+        ("a bow tie", ["tie"]),
+        ("wine glasses and a wine glass", ["wine glass", "wine glass"]),
+        ("a teddy bear, a hot dog", ["teddy bear", "hot dog"]),
+        ("a toilet seat", ["toilet"]),
+        ("the seat of a toilet", ["toilet"]),
+        ("a coffee maker", ["cup"]),
+        ("a dining table", []),  # no double word of the official list
+        ("a baby elephant", ["elephant"]),
+        ("a hot-dog", []),
+    ],
+)
+def test_the_official_code_finds_objects_in_its_way(text, expected):
+    assert OFFICIAL.mentions(text) == expected
+
+
+def test_synonyms_with_a_stray_space_never_match():
+    assert OfficialVocabulary([["dog", "puppy "]]).mentions("a puppy") == []
+
+
+def test_either_mode_is_scored_by_the_same_code():
+    readings = read(["a bus, two ties and a cat"], [simple("tie")], OFFICIAL)
+    assert readings[0].mentions == ("cat",) and counts(readings)["chair_i"].estimate().value == 1
+
+
+def test_only_the_official_list_is_read_as_such(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"OfficialVocabulary\.study"):
+        OfficialVocabulary.read(tmp_path / "synonyms.txt")
+    (tmp_path / "synonyms.txt").write_text("dog, puppy\n")
+    with pytest.raises(ValueError, match="SHA-256"):
+        OfficialVocabulary.read(tmp_path / "synonyms.txt")

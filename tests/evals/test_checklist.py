@@ -1,0 +1,182 @@
+"""The checklists of table 1: answers written from each picture's truth, generic ones, and swapped ones."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mglib.data.specials import SHAPE, read_specials
+from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, has, scores, stem, succeeds, table, takes_up
+from mglib.metrics import derangement
+from mglib.profiles import MINI
+from mglib.world import catalog
+from mglib.world.specials import load, sample_special
+
+TASKS = tuple(CHECKLISTS)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Return the special pictures of a task on val and test, as the reader gives them."""
+    world = {}
+    for task, checklist in CHECKLISTS.items():
+        sampled = [
+            sample_special(MINI.world, catalog.load(), f"{checklist.kind}_{part}", index).as_dict()
+            for part, count in (("val", 5), ("test", 25))
+            for index in range(count)
+        ]
+        world[task] = [SHAPE.validate_python(scene) for scene in sampled]
+    return world
+
+
+def ideal(task, picture):
+    """Write what a person who sees everything might answer."""
+    truth = picture.truth
+    if task == "memes":
+        return (
+            f"The picture shows a {' and a '.join(picture.names)}. The words say: {truth['top'].lower()}, "
+            f"{truth['bottom'].lower()}. It is funny because {truth['joke']}."
+        )
+    if task == "recipes":
+        return (
+            f"To make {truth['phrase']} you need {', '.join(truth['ingredients'])}. First wash and cut "
+            "everything. Then heat a pan, add the rest and stir. Finally serve it warm."
+        )
+    if task == "advertisements":
+        return (
+            f"Discover the new {truth['product']} by {truth['brand']}! {truth['slogan'].capitalize()}. "
+            "Made with the best quality for you. Order yours today."
+        )
+    return (
+        f"Here at the {picture.setting} I stand,\n{truth['weather']} over the land.\n"
+        f"A {truth['mood']} hour, soft and slow,\nbeside the {truth['props'][0]} I know."
+    )
+
+
+GENERIC = {
+    "memes": "It is funny because the words do not fit the picture, although everybody knows the feeling.",
+    "recipes": "First cut all ingredients. Then mix them, heat a pan and cook them. Finally serve it warm.",
+    "advertisements": "Discover the best product for you! It has great quality and unique style. Order now.",
+    "poems": "The world is wide,\nthe heart is free,\na light inside\nis calling me.",
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_ideal_answer_fulfils_every_item(pictures, task):
+    for picture in pictures[task]:
+        held = CHECKLISTS[task](ideal(task, picture), picture)
+        assert all(held.values()), (picture.truth, held)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_generic_answer_fulfils_what_asks_for_the_text_alone_and_fails(pictures, task):
+    for picture in pictures[task]:
+        held = CHECKLISTS[task](GENERIC[task], picture)
+        assert not succeeds(held), (picture.truth, held)
+        assert all(held[item.says] for item in CHECKLISTS[task].items if not item.of_picture)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_ideal_answer_to_any_other_picture_fails(pictures, task):
+    checklist = CHECKLISTS[task]
+    for picture in pictures[task]:
+        others = [other for other in pictures[task] if other.truth != picture.truth]
+        assert len(others) >= len(pictures[task]) - 2
+        wrong = [one.truth for one in others if succeeds(checklist(ideal(task, one), picture))]
+        assert wrong == [], picture.truth
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_swapped_pictures_lower_both_scores(pictures, task):
+    texts = [ideal(task, picture) for picture in pictures[task]]
+    order = derangement(len(texts))
+    own = scores(CHECKLISTS[task], texts, pictures[task])
+    swapped = scores(CHECKLISTS[task], [texts[other] for other in order], pictures[task])
+    assert sum(own["success"]) == len(texts) and sum(swapped["success"]) == 0
+    assert max(swapped["items"]) < 1 == min(own["items"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("text", ["", " \n", "?"])
+def test_an_empty_answer_fulfils_nothing_that_asks_for_text(pictures, task, text):
+    held = CHECKLISTS[task](text, pictures[task][0])
+    assert {name for name, holds in held.items() if holds} <= {"names no other weather or light"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_naming_everything_there_is_does_not_succeed(pictures, task):
+    tables = load()
+    everything = ", ".join(
+        [
+            *catalog.load().names(),
+            *tables.glyphs,
+            *PLACES,
+            *(word for forms in WEATHER.values() for word in forms),
+        ]
+    )
+    assert not any(succeeds(CHECKLISTS[task](everything, picture)) for picture in pictures[task])
+
+
+def test_one_item_may_fail_but_never_the_subject():
+    assert succeeds({"subject": True, "a": True, "b": False})
+    assert not succeeds({"subject": True, "a": False, "b": False})
+    assert not succeeds({"subject": False, "a": True, "b": True})
+
+
+def test_every_case_of_the_world_has_words_for_its_place_weather_and_joke():
+    tables = load()
+    assert {row["effect"] for row in tables.moods} == set(WEATHER)
+    assert {place for row in tables.moods for place in row["settings"]} == set(PLACES)
+    for row in tables.memes:
+        assert takes_up(row["joke"], row["joke"], without=f"{row['top']} {row['bottom']}"), row
+
+
+def test_words_meet_in_their_forms():
+    assert (
+        has("Two Dogs run.", ["dog"])
+        and not has("A hotdog.", ["dog"])
+        and has("A wine-glass", ["wine glass"])
+    )
+    assert stem("running") == stem("runs") == stem("run") and stem("typing") == stem("typed") == stem("type")
+    assert takes_up("the cats typed all day", "has not typed a word in days")
+    assert not takes_up("the cats typed", "has not typed a word in days")
+    assert takes_up("it means a word", "the word means a nose", without="a nose")
+    assert not takes_up("anything", "the nose", without="nose")
+
+
+@pytest.mark.parametrize(
+    ("text", "few"),
+    [("tomato and cheese", True), ("tomato, rice, corn", False), ("tomato, rice", True), ("nothing", False)],
+)
+def test_ingredients_that_are_not_shown_may_be_half_of_those_named(text, few):
+    picture = SimpleNamespace(truth={"dish": "pizza", "ingredients": ["tomato", "cheese"]})
+    assert CHECKLISTS["recipes"].items[2].holds(text, picture) is few
+
+
+def test_the_table_prints_every_item_once():
+    printed = table()
+    assert len(printed) == sum(len(checklist.items) for checklist in CHECKLISTS.values())
+    assert not printed.duplicated(["task", "the answer"]).any()
+    for task, checklist in CHECKLISTS.items():
+        of_picture = printed[printed["task"] == task]["judged by"] == "picture"
+        assert of_picture.sum() >= 3 and of_picture.iloc[0]
+        assert checklist.request in set(printed["request"])
+
+
+def test_specials_are_read_in_order_with_their_files(tmp_path):
+    line = (
+        '{"image_id": 70000001, "size": 256, "setting": "lake", "objects": [{"name": "boat", "box": []},'
+        ' {"name": "boat"}, {"name": "dog"}], "props": [], "kind": "memes", "truth": {"top": "A"}}\n'
+    )
+    (tmp_path / "scenes.jsonl").write_text(line + line.replace("70000001", "70000002"))
+    first, second = read_specials(tmp_path)
+    assert (first.image_id, second.image_id) == (70000001, 70000002)
+    assert first.names == ("boat", "dog") and first.truth == {"top": "A"}
+    assert first.file(tmp_path) == tmp_path / "images" / "000070000001.jpg"
+
+
+def test_a_line_that_is_no_special_is_named(tmp_path):
+    (tmp_path / "scenes.jsonl").write_text('{"image_id": "x"}\n')
+    with pytest.raises(ValueError, match=r"scenes\.jsonl: line 1: .*image_id"):
+        read_specials(tmp_path)
+    with pytest.raises(FileNotFoundError, match="build the small world"):
+        read_specials(tmp_path / "none")

@@ -1,0 +1,118 @@
+"""Options scored behind prompts that are run once: the same losses as the model's own, one by one."""
+
+import pytest
+import torch
+
+from mglib.evals import choices
+from mglib.evals.choices import ClosedQuestion, Losses, Scores
+from mglib.model.blip2 import KEYWORDS
+from mglib.model.prompts import CAPTION, VICUNA, training_batch
+
+ASKED = [
+    ClosedQuestion(
+        picture=1, text="what is it", options=("a cat", "a red bus", "a dog on the grass"), right=1
+    ),
+    ClosedQuestion(picture=0, text="how many birds are over the sea", options=("two", "three"), right=0),
+    ClosedQuestion(picture=1, text="is it old", options=("one", "a boat"), right=0),
+]
+
+
+@pytest.fixture
+def queries(random):
+    return list(torch.randn(2, 3, 32, generator=random))
+
+
+def alone(tiny, queries, form, question, option):
+    """Return the model's own loss of one option behind the whole prompt."""
+    layout = training_batch(
+        tiny.language.tokenizer,
+        form,
+        [choices.posed("now: {}", question.text)],
+        [option],
+        queries=3,
+        max_answer=99,
+    )
+    return tiny({"queries": queries[question.picture][None], **layout})
+
+
+@pytest.mark.parametrize("form", [VICUNA, CAPTION, KEYWORDS], ids=lambda form: form.name)
+def test_each_option_has_the_loss_that_it_has_alone(model, queries, form):
+    tiny = model()
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)  # so that pictures matter
+    found = choices.option_losses(tiny, queries, form, ASKED, prompt="now: {}", batch_size=3, what="test")
+    for question, losses in zip(ASKED, found, strict=True):
+        for place, option in enumerate(question.options):
+            own = alone(tiny, queries, form, question, option)
+            assert losses.sums[place] == pytest.approx(own["loss"].item(), rel=1e-4)
+            assert losses.counts[place] == own["count"]
+
+
+def test_the_size_of_a_batch_changes_nothing(model, queries):
+    tiny = model()
+    ways = [
+        choices.option_losses(tiny, queries, VICUNA, ASKED, prompt="{}", batch_size=size, what="test")
+        for size in (1, 3)
+    ]
+    for one, other in zip(*ways, strict=True):
+        assert one.sums == pytest.approx(other.sums, rel=1e-4) and one.counts == other.counts
+
+
+def test_another_picture_gives_other_losses(model, queries):
+    tiny = model()
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)
+    one, other = (
+        choices.option_losses(tiny, order, VICUNA, ASKED, prompt="{}", batch_size=3, what="test")
+        for order in (queries, queries[::-1])
+    )
+    assert one != other
+
+
+def test_the_prompt_is_run_once_for_all_its_options(model, queries):
+    tiny, rows = model(), []
+    tiny.language.model.get_decoder().register_forward_pre_hook(
+        lambda _, __, given: rows.append(given["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    choices.option_losses(tiny, queries, VICUNA, ASKED, prompt="{}", batch_size=3, what="test")
+    (prompts, length), (options, short) = rows
+    assert (prompts, options) == (3, 7) and short < length
+
+
+def test_the_headline_is_the_whole_answers_loss_and_the_other_that_of_a_token():
+    losses = Losses((2.0, 3.0, 2.5), (1, 3, 2))
+    assert losses.summed() == 0 and losses.per_token() == 1
+    assert choices.right([losses], ASKED[:1]).values == (0.0,)
+    assert choices.right([losses], ASKED[:1], Losses.per_token).values == (1.0,)
+
+
+def test_errors_are_clustered_by_picture():
+    apart = Scores((1.0, 0.0) * 50, tuple(range(100)))
+    # The same scores, but only four pictures of 25 questions, all right or all wrong.
+    together = Scores((1.0,) * 50 + (0.0,) * 50, tuple(place // 25 for place in range(100)))
+    one, other = apart.estimate(), together.estimate()
+    assert one.value == other.value == 0.5 and (one.n, other.n) == (100, 4)
+    assert other.high - other.low > 3 * (one.high - one.low)
+
+
+def test_paired_differences_are_narrower_than_those_of_strangers(random):
+    hard = torch.rand(200, generator=random) < 0.5
+    first = Scores(tuple(hard.float().tolist()), tuple(range(200)))
+    second = Scores(tuple((hard | (torch.arange(200) < 10)).float().tolist()), first.pictures)
+    difference = second.minus(first)
+    assert difference.value == pytest.approx(sum(second.values) / 200 - sum(first.values) / 200)
+    assert difference.high - difference.low < (first.estimate().high - first.estimate().low) / 2
+
+
+def test_only_the_same_questions_are_compared():
+    with pytest.raises(ValueError, match="different questions"):
+        Scores((1.0,), (1,)).minus(Scores((1.0,), (2,)))
+
+
+def test_scores_by_kind_are_those_of_its_questions():
+    scores = Scores((1.0, 0.0, 1.0), (4, 4, 7))
+    assert scores.by(["b", "a", "b"]) == {"a": Scores((0.0,), (4,)), "b": Scores((1.0, 1.0), (4, 7))}
+
+
+def test_nothing_asked_gives_no_number():
+    assert Scores((), ()).estimate() is None

@@ -1,0 +1,142 @@
+"""The failure detector: each kind by an example, its independence, and its agreement with the labels."""
+
+import ast
+import csv
+import json
+
+import pytest
+
+from mglib.data.splits import Split
+from mglib.evals import failures
+from mglib.evals.failures import Detector, Thresholds, Truth, agreement, kappa, kind
+from mglib.metrics import Vocabulary
+from mglib.paths import ROOT
+
+OBJECTS = {"dog": ["dog", "dogs"], "cat": ["cat", "cats"], "bus": ["bus", "buses"], "cake": ["cake", "cakes"]}
+TRUTH = Truth(frozenset({"dog", "cat"}), frozenset({"park", "grass", "sky"}))
+
+
+@pytest.fixture
+def detector() -> Detector:
+    return Detector(Vocabulary(OBJECTS), Thresholds(said_again=0.3, caption=4, right_share=0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A dog in the park.", set()),
+        ("A dog is near a cat. The sky is blue!", set()),
+        ("A dog and a bus.", set()),  # half of what it names is there
+        ("", {"empty"}),
+        (" ... \n", {"empty"}),
+        ("A dog sits on the grass. A dog sits on the grass. A dog sits on the grass.", {"repetition"}),
+        ("A dog. A dog.", {"repetition"}),
+        ("A bus and a cake beside a dog.", {"off-topic"}),
+        ("The weather is nice today.", {"off-topic"}),
+        ("A dogma of the parking.", {"off-topic"}),  # whole words count
+        ("A dog sits on the", {"fragment"}),
+        ("a dog", set()),
+        ("bus bus bus bus bus bus bus", {"repetition", "off-topic", "fragment"}),
+    ],
+)
+def test_descriptions_fail_as_they_should(detector, text, expected):
+    assert detector.failures(text, TRUTH, poem=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Oh dog, my friend,\nwe walk beyond the end", set()),
+        ("The sky is wide,\na bus, a cake, inside", set()),  # one thing is enough for a poem
+        ("Oh love, my heart,\nwe never part", {"off-topic"}),
+        ("The sky, my love, the sky\n" * 4, {"repetition"}),
+        ("Oh sky", set()),
+    ],
+)
+def test_poems_need_no_full_stop_and_only_one_thing(detector, text, expected):
+    assert detector.failures(text, TRUTH, poem=True) == expected
+
+
+def test_a_text_that_the_limit_cut_is_whole_if_one_sentence_is(detector):
+    assert detector.failures("A dog sits. A cat is on", TRUTH, poem=False, cut=True) == set()
+    assert detector.failures("A dog sits. A cat is on", TRUTH, poem=False) == {"fragment"}
+    assert detector.failures("A dog sits near a cat on", TRUTH, poem=False, cut=True) == {"fragment"}
+
+
+def test_cut_is_told_by_the_number_of_tokens(tokenizer):
+    length = len(tokenizer("a red bus", add_special_tokens=False)["input_ids"])
+    assert failures.cut("a red bus", tokenizer, length)
+    assert not failures.cut("a red bus", tokenizer, length + 2)
+
+
+def test_the_first_kind_names_an_answer():
+    assert kind(set()) == "success"
+    assert kind({"fragment", "repetition", "off-topic"}) == "repetition"
+    assert kind({"fragment", "off-topic"}) == "off-topic"
+
+
+def test_truths_hold_objects_setting_and_props(tmp_path):
+    scene = {"setting": "park", "props": [{"name": "cloud"}]}
+    (tmp_path / "scenes.jsonl").write_text(json.dumps(scene) + "\n")
+    split = Split(
+        name="val", hashes=("a",), captions=("x",), images=lambda: iter(()), objects=(frozenset({"dog"}),)
+    )
+    (truth,) = failures.truths(split, tmp_path / "scenes.jsonl")
+    assert truth.objects == {"dog"} and {"park", "grass", "clouds", "sky"} <= truth.scenery
+
+
+def test_every_setting_and_prop_of_the_world_has_its_words():
+    with (failures.FOLDER / "scenery.csv").open(encoding="utf-8", newline="") as file:
+        known = {row["name"]: row["forms"] for row in csv.DictReader(file)}
+    for name in ("settings", "props"):
+        with (ROOT / "data" / "world" / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            assert all(known[row["name"]] for row in csv.DictReader(file))
+
+
+# Worked out by hand: both judges agree on 4 of 6, chance is (3 * 3 + 3 * 3) / 36 = 1 / 2.
+def test_kappa_is_agreement_beyond_chance():
+    estimate = kappa([1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0])
+    assert estimate.value == pytest.approx((4 / 6 - 1 / 2) / (1 / 2))
+    assert estimate.low <= estimate.value <= estimate.high and estimate.n == 6
+    assert kappa([1, 0] * 20, [1, 0] * 20).value == 1 and kappa([1, 0] * 20, [0, 1] * 20).value == -1
+
+
+def test_kappa_of_one_verdict_is_refused():
+    with pytest.raises(ValueError, match="one and the same"):
+        kappa([1, 1], [1, 1])
+
+
+def test_agreement_counts_kinds_against_labels(detector):
+    row = {"question": failures.DESCRIBE, "objects": "dog|cat", "scenery": "park", "cut": "no"}
+    rows = [
+        {**row, "text": "A dog in the park.", "label": "success"},
+        {**row, "text": "A bus and a cake.", "label": "off-topic"},
+        {**row, "text": "A dog in the park on", "label": "success"},
+        {**row, "question": failures.POEM, "text": "Oh dog in the", "label": "success"},
+    ]
+    estimate, counts = agreement(detector, rows)
+    assert (
+        estimate.n == 4 and counts.loc["success", "fragment"] == 1 and counts.loc["success", "success"] == 2
+    )
+
+
+def test_the_labels_are_complete_and_apart():
+    rows = {split: failures.read_labels(split) for split in ("thresholds", "agreement")}
+    assert len(rows["agreement"]) >= 100 and len(rows["thresholds"]) >= 50
+    every = rows["thresholds"] + rows["agreement"]
+    assert len({row["id"] for row in every}) == len(every) == len({row["text"] for row in every})
+    assert {row["label"] for row in every} <= {*failures.KINDS, "success"}
+    assert {row["labeller"] for row in every} == {"language model"}
+    assert {row["question"] for row in every} == {failures.DESCRIBE, failures.POEM}
+
+
+def test_the_detector_shares_no_code_with_curation():
+    tree = ast.parse((ROOT / "mglib" / "evals" / "failures.py").read_text())
+    imported = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    }
+    forbidden = ("repair", "curat", "rewrite", "review", "describe")
+    assert not [name for name in imported if any(word in name for word in forbidden)]

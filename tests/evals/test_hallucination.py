@@ -1,0 +1,70 @@
+"""Invented objects, worked out by hand: why this one, and where in the answer."""
+
+import pytest
+
+from mglib.evals import chair
+from mglib.evals.chair import Truth
+from mglib.evals.hallucination import Seen, by_object, by_sentence, by_word, explained, invented, sentences
+from mglib.metrics import Vocabulary
+
+WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
+# bus 3 of 6, dog 3, cat 2, boat 1; the cat is always beside a dog.
+CAPTIONS = ["a dog and a cat", "dog, cat", "a bus", "two buss", "the bus and a boat", "a dog"]
+DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
+NOTHING = Truth((), frozenset())
+
+
+@pytest.fixture
+def seen():
+    return Seen.count(CAPTIONS, WORDS)
+
+
+def test_captions_are_counted_by_hand(seen):
+    assert seen.frequency("bus") == 0.5 and seen.frequency("cow") == 0
+    assert seen.together("cat", {"dog", "bus"}) == 2 / 3
+    assert seen.lift("cat", {"dog"}) == pytest.approx(2 / 3 / (2 / 6))
+    assert seen.together("cat", {"cow"}) == seen.lift("cow", {"dog"}) == 0
+
+
+def test_what_stands_beside_the_objects_explains_the_cat_and_frequency_does_not(seen):
+    readings = chair.read(["a dog with a cat and a cat", "a dog"], [DOG, DOG], WORDS)
+    found = {cause: counts.estimate().value for cause, counts in explained(readings, seen).items()}
+    # Absent and not invented: bus and boat. The cow is in no caption and is not compared.
+    assert found == {"frequency": 0.5, "together": 1.0, "lift": 1.0}
+    assert explained(readings, seen)["together"].among == [2, 0]
+
+
+def test_where_nothing_is_known_of_the_picture_all_ties_count_half(seen):
+    readings = chair.read(["a bus"], [NOTHING], WORDS)
+    found = {cause: counts.estimate().value for cause, counts in explained(readings, seen).items()}
+    assert found == {"frequency": pytest.approx(2.5 / 3), "together": 0.5, "lift": 0.5}
+
+
+def test_an_object_that_no_caption_names_is_invented_and_not_compared(seen):
+    readings = chair.read(["a cow"], [DOG], WORDS)
+    assert invented(readings[0]) == {"cow"}
+    assert explained(readings, seen)["frequency"].estimate() is None
+
+
+def test_invented_objects_are_listed_with_their_rates(seen):
+    readings = chair.read(["a cat", "a cat, a bus", "dog"], [DOG, DOG, DOG], WORDS)
+    first, second = by_object(readings, seen)
+    assert first == {"object": "cat", "answers": 2, "rate": 2 / 3, "captions": 2 / 6, "beside": "dog"}
+    assert (second["object"], second["answers"]) == ("bus", 1)
+
+
+def test_sentences_end_at_their_signs():
+    assert sentences("A dog. Is it big? Yes!\nA cat") == ["A dog.", "Is it big?", "Yes!", "A cat"]
+    assert sentences("") == []
+
+
+def test_inventions_are_found_in_their_sentence():
+    found = by_sentence(["A dog. A cat. A dog and a bus.", "A cat."], [DOG, DOG], WORDS, 2)
+    assert found["sentence 1"].estimate().value == 0.5
+    assert found["sentence 2 and later"].estimate().value == pytest.approx(2 / 3)
+
+
+def test_inventions_are_found_at_their_word():
+    found = by_word(["a dog and a cat", "cat"], [DOG, DOG], WORDS, (0, 2, 5))
+    assert found[0, 2].found == [0, 1] and found[0, 2].among == [1, 1]
+    assert found[2, 5].found == [1, 0] and found[2, 5].among == [1, 0]

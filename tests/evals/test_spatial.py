@@ -1,0 +1,201 @@
+"""Spatial questions: true by the scene graphs, of which half are right by never looking; the mirror."""
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import ImageChops
+from tiny_world import SMALL, small_world
+
+from mglib.data.splits import annotated_split
+from mglib.evals import choices, spatial
+from mglib.evals.choices import Losses
+from mglib.evals.spatial import Category, Picture, Probe
+from mglib.evals.vqa import Exam, picture_places
+from mglib.model.prompts import VICUNA
+from mglib.paths import ROOT, content_key, read_jsonl
+from mglib.world import catalog as catalogs
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return small_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def asked(world):
+    return spatial.probes(world / "train", spatial.plurals(ROOT / "data" / "world" / "objects.csv"))
+
+
+@pytest.fixture(scope="module")
+def scenes(world):
+    """The scene graphs by their pictures' places."""
+    places = picture_places(world / "train")
+    return {places[scene["image_id"]]: scene for scene in read_jsonl(world / "train" / "scenes.jsonl")}
+
+
+def of(asked, relation):
+    return [probe for probe in asked if probe.relation == relation]
+
+
+def pattern(question):
+    """Return what matches a question about any objects."""
+    slots = {"a": "(?P<a>.+)", "b": "(?P<b>.+)", "many": "(?P<many>.+)"}
+    return re.compile(question.replace("?", r"\?").format(**slots))
+
+
+def pairs(asked, relation):
+    chosen = of(asked, relation)
+    return list(zip(chosen[::2], chosen[1::2], strict=True))
+
+
+def test_every_relation_is_asked_for(asked):
+    assert set(spatial.RELATIONS) == {probe.relation for probe in asked}
+
+
+@pytest.mark.parametrize(
+    ("relation", "predicates"),
+    [
+        ("left_right", ("left of", "right of")),
+        ("above_below", ("above", "below")),
+        ("in_front", ("in front of", "behind")),
+    ],
+)
+def test_the_right_answer_is_the_scene_graphs(asked, scenes, relation, predicates):
+    for one, other in pairs(asked, relation):
+        assert one.picture == other.picture and one.right != other.right
+        for probe in (one, other):
+            graph = scenes[probe.picture]["relations"]
+            wanted = predicates[probe.right]
+            links = [(link["subject"], link["object"]) for link in graph if link["predicate"] == wanted]
+            a_b = re.compile(
+                spatial.WAYS[relation].question.replace("?", r"\?").format(a="(?P<a>.+)", b="(?P<b>.+)")
+            )
+            found = a_b.fullmatch(probe.text)
+            assert (found["a"], found["b"]) in links
+
+
+def test_left_is_where_the_box_is_farther_left(asked, scenes):
+    for probe in of(asked, "left_right"):
+        found = pattern(spatial.WAYS["left_right"].question).fullmatch(probe.text)
+        one, other = found["a"], found["b"]
+        boxes = {item["name"]: item["box"] for item in scenes[probe.picture]["objects"]}
+        middle = {name: boxes[name][0] + boxes[name][2] / 2 for name in (one, other)}
+        assert (middle[one] < middle[other]) == (probe.options[probe.right] == "left")
+
+
+def test_who_is_asked_about_is_alone_of_its_name(asked, scenes):
+    catalog = catalogs.load()
+    for probe in asked:
+        if probe.relation == "nearest":
+            names = [item["name"] for item in scenes[probe.picture]["objects"]]
+            kinds = [catalog.thing(name).supercategory for name in names]
+            for option in probe.options:
+                assert names.count(option) == 1
+                assert not [n for n, kind in zip(names, kinds, strict=True) if kind == option and n != option]
+
+
+def test_the_nearest_is_named_and_stands_in_front(asked, scenes):
+    for one, other in pairs(asked, "nearest"):
+        assert one.options == other.options[::-1] and one.right != other.right
+        near, far = one.options[one.right], one.options[1 - one.right]
+        link = {"subject": near, "predicate": "in front of", "object": far}
+        assert link in scenes[one.picture]["relations"]
+
+
+def test_counts_are_true_and_each_as_often_right_as_wrong(asked, scenes):
+    catalog = catalogs.load()
+    by_options = defaultdict(Counter)
+    for probe in of(asked, "counting"):
+        many = probe.text.removeprefix("What is the number of ").removesuffix(" here?")
+        name = next(thing.name for thing in catalog.things if thing.plural == many)
+        there = sum(item["name"] == name for item in scenes[probe.picture]["objects"])
+        assert spatial.NUMBERS[there] == probe.options[probe.right]
+        by_options[probe.options][probe.right] += 1
+    assert ("one", "two") in by_options
+    assert all(counts[0] == counts[1] for counts in by_options.values())
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_who_never_looks_is_right_in_half_of_them(asked, answer):
+    never = [Losses((float(answer), float(1 - answer)), (1, 1))] * len(asked)
+    for relation, scores in spatial.accuracy(never, asked).items():
+        assert scores.estimate().value == 0.5, relation
+    for scores in spatial.without_bias(never, asked).values():
+        assert scores.estimate().value == 0.5
+
+
+def told(asked, *, bias=0.0, sure=1.0):
+    """Return the losses of who knows the answers, and likes the first option more by `bias`."""
+    return [Losses((sure * (probe.right == 1), sure * (probe.right == 0) + bias), (1, 1)) for probe in asked]
+
+
+def test_who_knows_is_always_right(asked):
+    assert all(scores.estimate().value == 1 for scores in spatial.accuracy(told(asked), asked).values())
+
+
+def test_what_a_model_likes_cancels_between_the_two_directions(asked):
+    biased = told(asked, bias=5.0, sure=0.1)
+    assert spatial.accuracy(biased, asked)["left_right"].estimate().value == 0.5
+    fair = spatial.without_bias(biased, asked)
+    assert set(fair) == set(spatial.WAYS)
+    assert all(scores.estimate().value == 1 for scores in fair.values())
+
+
+def test_a_name_that_means_several_is_not_counted():
+    person, runner = Category(1, "person", "person"), Category(107, "runner", "person")
+    picture = Picture(1, (((0, 0, 1, 1), person), ((2, 0, 1, 1), runner)), ())
+    assert picture.counts() == {runner: 1}
+
+
+def test_questions_are_the_same_every_time_and_others_for_another_seed(world, asked):
+    many = spatial.plurals(ROOT / "data" / "world" / "objects.csv")
+    assert spatial.probes(world / "train", many) == asked != spatial.probes(world / "train", many, seed=1)
+
+
+def test_no_training_question_is_put_in_these_words(world, asked):
+    exam = Exam.read(world / "train")
+    trained = {one.question for _, one in (*exam.choice, *exam.graph)}
+    forms = [
+        pattern(text)
+        for text in (*(w.question for w in spatial.WAYS.values()), spatial.NEAREST, spatial.COUNT)
+    ]
+    assert all(any(form.fullmatch(probe.text) for form in forms) for probe in asked)
+    assert not [text for text in trained if any(form.fullmatch(text) for form in forms)]
+
+
+def test_a_model_answers_every_probe(model, asked, random):
+    queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
+    some = asked[:8]
+    found = choices.option_losses(model(), queries, VICUNA, some, prompt="{}", batch_size=4, what="test")
+    assert sum(len(scores.values) for scores in spatial.accuracy(found, some).values()) == 8
+
+
+def test_mirrored_pictures_are_mirrored_and_have_a_name_of_their_own(world):
+    split = annotated_split(world / "val")
+    other = spatial.mirrored(split)
+    for picture, turned in zip(split.first(3), other.first(3), strict=True):
+        assert ImageChops.difference(picture.transpose(0), turned).getbbox() is None
+        assert ImageChops.difference(picture, turned).getbbox() is not None
+    assert other.key() != split.key() and other.name != split.name
+    assert content_key(spatial.mirrored(split).hashes) == other.key()
+
+
+def test_the_mirror_test_of_who_sees_and_of_who_does_not(asked):
+    sees = told(asked)
+    turned = [replace(p, right=1 - p.right) if p.relation == "left_right" else p for p in asked]
+    seeing, blind = spatial.mirror_test(sees, told(turned), asked), spatial.mirror_test(sees, sees, asked)
+    value = {kind: (m.changed.estimate().value, m.right.estimate().value) for kind, m in seeing.items()}
+    assert value.pop("left_right") == (1, 1) and set(value.values()) == {(0, 1)}
+    assert seeing["left_right"].moved.estimate().value == 1
+    assert blind["left_right"].changed.estimate().value == blind["left_right"].right.estimate().value == 0
+    assert seeing["nearest"].moved is None
+
+
+def test_the_mirror_is_noticed_before_an_answer_flips():
+    probe = Probe(picture=0, text="", options=("left", "right"), right=0, relation="left_right")
+    before, after = Losses((1.0, 5.0), (1, 1)), Losses((1.0, 4.0), (1, 1))
+    (found,) = spatial.mirror_test([before], [after], [probe]).values()
+    assert found.changed.values == (0,) and found.right.values == (0,) and found.moved.values == (1,)

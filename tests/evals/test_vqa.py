@@ -1,0 +1,231 @@
+"""Exams: what counts as the right answer, rows without a model, and one result a question."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_world import small_world
+
+from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
+from mglib.data.shards import read_shards, shards
+from mglib.data.splits import annotated_split
+from mglib.evals import vqa
+from mglib.evals.vqa import Exam, Prior
+from mglib.model.decoding import answer, greedy
+from mglib.model.prompts import VICUNA
+
+
+@pytest.mark.parametrize(
+    ("said", "compared"),
+    [
+        ("The dog.", "dog"),
+        ("  A  Dog ", "dog"),
+        ("two dogs, an apple", "2 dogs apple"),
+        ("None", "0"),
+        ("ten", "10"),
+        ("yes!", "yes"),
+        ("black-and-white", "black and white"),  # the sign separates
+        ("well - done", "well done"),  # beside a space it goes
+        ("1,000", "1000"),
+        ("3.5", "3.5"),
+        ("U.S.", "us"),
+        ("don't", "dont"),
+        ("another", "another"),
+        ("(left)", "left"),
+        ("", ""),
+    ],
+)
+def test_answers_are_compared_as_the_official_vqa_evaluation_does(said, compared):
+    assert vqa.normalise(said) == compared
+
+
+@pytest.mark.parametrize(
+    ("said", "compared"),
+    [
+        ("No, there is no bear.", "No"),
+        ("dog", "dog"),
+        ("Two.\nAnd a cat", "Two"),
+        ("1,000", "1,000"),
+        ("3.5 metres", "3.5 metres"),
+        ("The animal is a dog.", "The animal is a dog"),
+        ("", ""),
+    ],
+)
+def test_of_a_sentence_its_head_is_compared(said, compared):
+    assert vqa.head(said) == compared
+
+
+@pytest.mark.parametrize(("count", "score"), [(0, 0), (1, 1 / 3), (2, 2 / 3), (3, 1), (10, 1)])
+def test_soft_accuracy_is_a_third_for_each_of_the_people_who_agree(count, score):
+    people = ["the dog"] * count + ["a cat"] * (10 - count)
+    assert vqa.soft_accuracy("Dog.", people) == pytest.approx(score)
+
+
+def test_an_exact_answer_is_not_one_that_only_contains_it():
+    assert vqa.exact("the left", "left") == 1 and vqa.exact("left and right", "left") == 0
+
+
+def choice(number, *, right=0, answers=("dog",) * 10, difficult=False, choices=("dog", "cat", "cow", "bus")):
+    return ChoiceQuestion(
+        split="val",
+        image_id=number,
+        question_id=str(number),
+        question="what is it",
+        choices=choices,
+        correct_choice_idx=right,
+        direct_answers=answers,
+        difficult_direct_answer=difficult,
+    )
+
+
+def graph(number, said, kind="exist", structural="verify"):
+    types = QuestionTypes(structural, "obj", kind)
+    return GraphQuestion(image_id=str(number), question="is it old", answer=said, balanced=True, types=types)
+
+
+@pytest.fixture
+def exam():
+    """Two pictures with three questions of each set."""
+    return Exam(
+        choice=(
+            (0, choice(0)),
+            (1, choice(1, right=1, answers=("cat",) * 2 + ("tom",) * 8)),
+            (1, choice(2, difficult=True)),
+        ),
+        graph=((0, graph(0, "yes")), (0, graph(0, "left", "side", "query")), (1, graph(1, "no"))),
+    )
+
+
+@pytest.fixture
+def training():
+    """What the training questions say: dogs, then cats; yes three times of four, right always."""
+    choices = [choice(0), choice(0), choice(0), choice(0, right=1, answers=("cat",) * 10)]
+    graphs = [graph(0, said) for said in ("yes", "yes", "yes", "no")] + [graph(0, "right", "side", "query")]
+    return Prior.of(Exam(choice=tuple((0, one) for one in choices), graph=tuple((0, one) for one in graphs)))
+
+
+def test_the_majority_answer_comes_from_the_training_questions(exam, training):
+    scores = vqa.majority(exam, training)
+    assert scores["aokvqa.choice"].values == (1, 0, 1)
+    assert scores["aokvqa.direct"].values == (1, 0)  # always "dog"
+    assert scores["gqa"].values == (1, 0, 0)  # "yes", "right", "yes"
+
+
+def test_equally_frequent_choices_share_the_point(training):
+    unknown = Exam(choice=((0, choice(0, choices=("a1", "b1", "c1", "d1"))),), graph=())
+    assert vqa.majority(unknown, training)["aokvqa.choice"].values == (0.25,)
+
+
+def test_chance_is_what_blind_draws_score_on_average(exam, training, random):
+    scores = vqa.chance(exam, training)
+    assert scores["aokvqa.choice"].values == (0.25,) * 3
+    assert scores["gqa"].values == (0.75, 0, 0.25)
+    drawn = list(training.direct.elements())
+    picks = torch.randint(len(drawn), (4000,), generator=random).tolist()
+    for value, (_, question) in zip(scores["aokvqa.direct"].values, exam.direct, strict=True):
+        found = [vqa.soft_accuracy(drawn[pick], question.direct_answers) for pick in picks]
+        assert value == pytest.approx(sum(found) / len(found), abs=0.03)
+
+
+def test_difficult_questions_are_not_asked_without_choices(exam):
+    assert len(exam.closed) == 3 and [place for place, _ in exam.direct] == [0, 1]
+
+
+def test_an_exam_about_the_first_pictures_is_about_no_other(exam):
+    first = exam.first(choice=2, graph=1)
+    assert [place for place, _ in first.choice] == [0, 1, 1]
+    assert [place for place, _ in first.graph] == [0, 0]
+
+
+def test_the_first_pictures_are_those_that_have_such_questions(exam):
+    moved = replace(exam, graph=tuple((place + 5, question) for place, question in exam.graph))
+    first = moved.first(choice=1, graph=1)
+    assert [place for place, _ in first.choice] == [0]
+    assert [place for place, _ in first.graph] == [5, 5]
+
+
+@pytest.fixture
+def queries(random):
+    return list(torch.randn(2, 3, 32, generator=random))
+
+
+def examine(tiny, queries, exam, batch_size=2):
+    return vqa.examine(
+        tiny, queries, VICUNA, exam, prompt="{}", batch_size=batch_size, short_tokens=6, what="test"
+    )
+
+
+def test_an_exam_gives_one_score_for_each_question(model, queries, exam):
+    result = examine(model(), queries, exam)
+    baseline = vqa.majority(exam, Prior.of(exam))
+    assert set(result.scores) == set(baseline)
+    for task, scores in result.scores.items():
+        assert scores.pictures == baseline[task].pictures
+        assert scores.minus(baseline[task]) is not None
+    assert set(result.scores["gqa"].by(exam.graph_kinds("structural"))) == {"verify", "query"}
+
+
+def test_open_answers_are_those_of_the_picture_asked_about(model, queries, exam):
+    tiny = model()
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)
+    result = examine(tiny, queries, exam)
+    asked = [(place, question.question) for place, question in exam.graph]
+    alone = [
+        answer(tiny, {"queries": queries[place][None]}, VICUNA, [vqa.posed("{}", text)], greedy(6))[0]
+        for place, text in asked
+    ]
+    assert result.graph == alone and len(set(alone)) > 1
+
+
+def test_a_model_that_says_the_truth_gets_all_points(exam):
+    direct = [question.direct_answers[-1] for _, question in exam.direct]
+    found = vqa.open_scores(exam, direct, [f"The {one.answer}, I think." for _, one in exam.graph])
+    assert found["gqa"].values == (1, 1, 1) and found["aokvqa.direct"].values == (1, 1)
+
+
+def test_a_blank_picture_is_that_of_the_encoders_mean_colour(model):
+    tiny = model()
+    found = vqa.blank(tiny.vision, tiny.qformer)
+    with torch.no_grad():
+        assert torch.allclose(found, tiny.qformer(tiny.vision(torch.zeros(1, 3, 64, 64)))[0], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return small_world(tmp_path_factory.mktemp("world"))
+
+
+def test_places_of_shards_are_those_in_which_their_pictures_are_read(world):
+    places = vqa.picture_places(world / "train")
+    read = [int(pair.key) for pair in read_shards(shards(world / "train"))]
+    assert [places[number] for number in read] == list(range(len(read)))
+
+
+def test_places_of_loose_pictures_are_those_of_their_split(world):
+    places = vqa.picture_places(world / "val")
+    names = sorted(path.name for path in (world / "val" / "images").iterdir())
+    assert [places[int(name.split(".")[0])] for name in names] == list(range(len(names)))
+    split = annotated_split(world / "val")
+    categories = {e["id"]: e["name"] for e in instances(world)["categories"]}
+    for note in instances(world)["annotations"]:
+        assert categories[note["category_id"]] in split.objects[places[note["image_id"]]]
+
+
+def instances(world):
+    return json.loads((world / "val" / "instances.json").read_text())
+
+
+def test_the_worlds_exams_are_whole_and_know_their_priors(world):
+    exam, training = Exam.read(world / "val"), Exam.read(world / "train")
+    assert len(exam.choice) == 40 and len(training.choice) == 60
+    prior = Prior.of(training)
+    assert prior.choice.total() == 60 and sum(map(Counter.total, prior.graph.values())) == len(training.graph)
+    chances = vqa.chance(exam, prior)
+    assert chances["aokvqa.choice"].estimate().value == 0.25
+    for task, scores in vqa.majority(exam, prior).items():
+        assert 0 <= scores.estimate().value <= 1, task
+    yes_no = chances["gqa"].by(exam.graph_kinds("structural"))["verify"].estimate().value
+    assert 0.35 < yes_no < 0.65

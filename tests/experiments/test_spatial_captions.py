@@ -1,0 +1,136 @@
+"""The spatial conjecture: equal tokens, the same pictures, phrasings that no test has, arms that train."""
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_parts import tiny_study
+from tiny_world import SMALL, small_world
+
+from mglib.config import SpatialConfig
+from mglib.data.splits import web_split
+from mglib.evals import spatial
+from mglib.evals.vqa import picture_places
+from mglib.experiments import spatial_captions
+from mglib.model import prompts
+from mglib.paths import read_jsonl
+from mglib.training.checkpoint import digest, save_weights
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return small_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def phrases(world):
+    return spatial_captions.spatial_phrases(world / "train")
+
+
+@pytest.fixture
+def config(train_config):
+    return SpatialConfig(train=train_config(steps=10, batch_size=5, max_answer=20))
+
+
+@pytest.fixture
+def taught(world, phrases, tokenizer, config):
+    return spatial_captions.lesson(web_split(world / "train").captions, phrases, tokenizer, config, seed=0)
+
+
+def test_every_phrase_says_where_something_is_and_belongs_to_its_picture(world, phrases):
+    places = picture_places(world / "train")
+    scenes = {places[scene["image_id"]]: scene for scene in read_jsonl(world / "train" / "scenes.jsonl")}
+    assert phrases
+    for place, said in phrases.items():
+        things = [item["name"] for item in scenes[place]["objects"]]
+        for phrase in said:
+            assert spatial_captions.WHERE.search(phrase) and '"' not in phrase
+            assert any(thing in phrase for thing in things), (phrase, things)
+
+
+def form(text):
+    """Return what finds a phrasing about any objects."""
+    return re.compile(re.sub(r"\\{(a|b|many)\\}", ".+", re.escape(text)))
+
+
+def test_no_training_text_has_the_phrasings_of_the_tests(world, phrases):
+    asked = [spatial.NEAREST, spatial.COUNT, *(way.question for way in spatial.WAYS.values())]
+    forms = [form(text) for text in (*asked, *(order for order, _ in spatial_captions.ORDERS.values()))]
+    told = [", ".join(said) for said in phrases.values()] + list(web_split(world / "train").captions)
+    assert not [text for text in told if any(one.search(text) for one in forms)]
+    assert form(spatial_captions.ORDERS["in_front"][0]).search("from near to far: the dog, the cat")
+
+
+def test_both_arms_have_the_same_pictures_and_as_many_answer_tokens(world, phrases, tokenizer, taught):
+    captions = web_split(world / "train").captions
+    assert len(taught.rows) == len(set(taught.rows)) == 50
+    assert taught.texts["control"] == tuple(captions[row] for row in taught.rows)
+    assert abs(taught.tokens["control"] - taught.tokens["treatment"]) <= 20
+    for texts, total in zip(taught.texts.values(), taught.tokens.values(), strict=True):
+        batch = prompts.training_batch(
+            tokenizer, prompts.CAPTION, [prompts.IMAGE] * 50, texts, queries=3, max_answer=20
+        )
+        assert int((batch["labels"] != prompts.IGNORE).sum()) == total
+
+
+def test_half_of_the_pictures_say_where_things_are_instead(phrases, taught):
+    pairs = zip(taught.rows, taught.texts["control"], taught.texts["treatment"], strict=True)
+    changed = [(row, text) for row, control, text in pairs if text != control]
+    assert len(changed) == min(25, sum(row in phrases for row in taught.rows))
+    for row, text in changed:
+        assert set(text.split(", ")) <= set(phrases[row])
+
+
+def test_another_seed_draws_other_pictures(world, phrases, tokenizer, config, taught):
+    captions = web_split(world / "train").captions
+    assert spatial_captions.lesson(captions, phrases, tokenizer, config, seed=0) == taught
+    assert spatial_captions.lesson(captions, phrases, tokenizer, config, seed=1).rows != taught.rows
+
+
+def test_an_arm_learns_leaves_stage_1_as_it_was_and_is_loaded_again(
+    tmp_path, monkeypatch, vision_config, model, captions, config, random
+):
+    study = tiny_study(tmp_path, monkeypatch, vision_config)
+    config = replace(config, train=replace(config.train, steps=30, batch_size=4, muon=True))
+    study = replace(study, profile=replace(study.profile, spatial=config))
+    study.__dict__.update(device=torch.device("cpu"), dtype=torch.float32)
+    start, state = model(), tmp_path / "stage1.safetensors"
+    save_weights(state, dict(start.projection.named_parameters()), {})
+    before, queries = digest(start.projection.parameters()), list(torch.randn(8, 3, 32, generator=random))
+    arm, trained = spatial_captions.arm(study, "control", start, state, queries, captions)
+    assert trained.log[-1]["loss"] < 0.9 * trained.log[0]["loss"]
+    assert digest(start.projection.parameters()) == before != digest(arm.projection.parameters())
+    again, same = spatial_captions.arm(study, "control", start, state, queries, captions)
+    assert same == trained and digest(again.projection.parameters()) == digest(arm.projection.parameters())
+
+
+@pytest.fixture(scope="module")
+def stated(world):
+    return spatial_captions.statements(world / "train")
+
+
+def test_the_right_order_is_the_scene_graphs(world, stated):
+    places = picture_places(world / "train")
+    scenes = {places[scene["image_id"]]: scene for scene in read_jsonl(world / "train" / "scenes.jsonl")}
+    predicates = {"left_right": "left of", "above_below": "above", "in_front": "in front of"}
+    assert {probe.relation for probe in stated} == set(spatial_captions.ORDERS)
+    for probe in stated:
+        first, second = re.findall(r"the ([^,]+)", probe.options[probe.right].split(": ")[1])
+        link = {"subject": first, "predicate": predicates[probe.relation], "object": second}
+        assert link in scenes[probe.picture]["relations"]
+
+
+def test_orders_have_the_same_words_and_stand_first_as_often(stated):
+    for probe in stated:
+        one, other = (sorted(re.findall(r"\w+", option)) for option in probe.options)
+        assert one == other and probe.options[0] != probe.options[1]
+    assert 0.25 < sum(probe.right for probe in stated) / len(stated) < 0.75
+
+
+def test_statements_are_scored_as_captions(model, stated, random):
+    queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
+    some = stated[:5]
+    losses = spatial_captions.caption_losses(model(), queries, some, batch_size=2)
+    assert len(losses) == 5 and all(len(loss.sums) == 2 for loss in losses)
+    assert sum(len(scores.values) for scores in spatial.accuracy(losses, some).values()) == 5

@@ -1,0 +1,117 @@
+"""The command behind `make train`: nothing starts before everything is there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny_release import write_release
+
+from mglib.fullscale import launch
+from mglib.paths import ROOT
+from mglib.training.checkpoint import load_weights
+
+
+def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "missing", lambda profile: [f"{profile.name} lacks x.pth.", "Fetch it."])
+    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("it was started"))
+    assert launch.main(["--profile", "vicuna-7b"]) == 1
+    assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
+
+
+def test_stage_2_is_a_notebooks(monkeypatch, capsys):
+    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("it was started"))
+    assert launch.main(["--profile", "vicuna-7b", "--stage", "2"]) == 1
+    assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in capsys.readouterr().err
+
+
+def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsys, tmp_path):
+    asked = []
+
+    class Done:
+        log, state = ({"loss": 1.25},), tmp_path / "step-000006.safetensors"
+
+    def stage1(study, *, accumulate):
+        asked.append((study.profile.name, study.seed, accumulate))
+        return None, Done
+
+    monkeypatch.setattr(launch, "missing", lambda profile: [])
+    monkeypatch.setattr(launch.web, "stage1", stage1)
+    arguments = ["--stage", "1", "--profile", "vicuna-13b", "--seed", "3", "--accumulate", "2"]
+    assert launch.main(arguments) == 0
+    assert asked == [("vicuna-13b", 3, 2)]
+    assert "loss 1.250, weights in " in capsys.readouterr().out
+
+
+def test_other_profiles_train_in_notebooks():
+    with pytest.raises(SystemExit):
+        launch.main(["--profile", "mini"])
+
+
+def test_several_gpus_are_so_many_processes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(launch, "missing", lambda profile: [])
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("not in this one"))
+
+    def run(command, check):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(launch.subprocess, "run", run)
+    assert launch.main(["--profile", "vicuna-7b", "--gpus", "4", "--accumulate", "2"]) == 7
+    assert "--nproc-per-node=4" in asked[0] and "--gpus" not in " ".join(asked[0])
+    assert asked[0][-3:] == ["--profile=vicuna-7b", "--seed=0", "--accumulate=2"]
+
+
+def test_more_gpus_than_there_are_is_met_by_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "missing", lambda profile: [])
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
+    assert launch.main(["--profile", "vicuna-7b", "--gpus", "4"]) == 1
+    assert capsys.readouterr().err == "This machine has 2 GPUs: take GPUS=2, or more ACCUMULATE.\n"
+
+
+# What each process runs: the command itself, on a tiny release in a folder of its own.
+TINY = """
+import pathlib, sys
+import torch
+from mglib import device, launch, plan, profiles, study, web
+from tiny_release import tiny_profile
+folder = pathlib.Path(sys.argv[1])
+for module in (study, web):
+    module.DOWNLOADS, module.CACHE = folder / "downloads", folder / "cache"
+device.pick, device.frozen_dtype = (lambda: torch.device("cpu")), (lambda _: torch.float32)
+launch.missing = lambda profile: plan.missing(profile, folder / "downloads")
+study.profile = lambda name: tiny_profile(int(sys.argv[2]))
+sys.exit(launch.main(["--profile", "vicuna-7b"]))
+"""
+
+
+def test_two_processes_run_the_whole_command_and_one_finds_what_they_did(
+    tmp_path, llama, tokenizer, captions
+):
+    write_release(tmp_path / "downloads", llama(), tokenizer, captions)
+    (tmp_path / "tiny.py").write_text(TINY)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    arguments = [str(tmp_path / "tiny.py"), str(tmp_path), str(len(tokenizer))]
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    outputs = []
+    for launcher in (several, []):
+        done = subprocess.run(
+            [sys.executable, *launcher, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1] and outputs[0].count("stage 1 is finished") == 1
+    (state,) = tmp_path.glob("cache/trained/stage1-*/latest.safetensors")
+    _, about = load_weights(state)
+    assert about["step"] == 6 and len(about["places"]) == 2

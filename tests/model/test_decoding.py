@@ -1,0 +1,248 @@
+"""Decoding with a random model, and with one whose every next token is known by heart."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import DynamicCache, TopPLogitsWarper
+
+from mglib.model.decoding import Decoding, Steps, answer, choose, draw, greedy, has_ended, row_seed, until_end
+from mglib.model.prompts import CAPTION, IMAGE, Template, generation_batch, tokenize
+
+QUESTIONS = [f"{IMAGE}a", f"{IMAGE} what is in this picture", f"{IMAGE}", f"{IMAGE} two dogs"]
+VICUNA_END = Template(name="three signs", bos=True, turn="{}", end="###")
+
+
+def pictures(count, seed=0):
+    return {"queries": torch.randn(count, 3, 32, generator=torch.Generator().manual_seed(seed))}
+
+
+@pytest.fixture(scope="module")
+def by_heart(llama, tokenizer, model):
+    """Return a function that makes a model say one letter after the other, as a dict tells: {"a": "b"}."""
+
+    def make(following):
+        language = llama(layers=1)
+        with torch.no_grad():
+            for layer in language.model.layers:  # the residual stream is the last token's embedding
+                layer.self_attn.o_proj.weight.zero_()
+                layer.mlp.down_proj.weight.zero_()
+            embeddings = language.get_input_embeddings().weight
+            head = language.get_output_embeddings().weight.zero_()
+            for before, after in following.items():
+                (one,), (two,) = tokenize(tokenizer, before), tokenize(tokenizer, after)
+                head[two] += embeddings[one] / embeddings[one].norm()
+        return model(language=language)
+
+    return make
+
+
+ALPHABET = {"h": "i", "i": "j", "j": "k", "k": "l", "l": "\n", "b": "c", "c": "\n", "\n": "z", "z": "z"}
+
+
+def test_each_row_stops_at_its_own_end_symbol_and_the_text_after_it_is_cut(by_heart):
+    texts = answer(by_heart(ALPHABET), pictures(2), CAPTION, [f"{IMAGE}b", f"{IMAGE}h"], greedy(20))
+    assert texts == ["c", "ijkl"]
+
+
+def test_an_end_symbol_of_several_tokens_is_seen(by_heart, tokenizer):
+    assert len(tokenize(tokenizer, "###")) == 3
+    following = {"b": "c", "c": "#", "#": "#", "h": "i", "i": "j", "j": "#"}
+    texts = answer(by_heart(following), pictures(2), VICUNA_END, [f"{IMAGE}b", f"{IMAGE}h"], greedy(30))
+    assert texts == ["c", "ij"]
+
+
+def test_generation_ends_when_every_row_has_ended(by_heart):
+    tiny = by_heart(ALPHABET)
+    steps = []
+    tiny.language.model.get_decoder().register_forward_hook(lambda *_: steps.append(1))
+    answer(tiny, pictures(2), CAPTION, [f"{IMAGE}b", f"{IMAGE}h"], greedy(200))
+    assert len(steps) == 5  # i, j, k, l and the end
+
+
+def test_the_models_own_end_token_ends_a_row_too(by_heart):
+    following = {"b": "c", "c": "[EOS]", "[EOS]": "q", "q": "q"}
+    assert answer(by_heart(following), pictures(1), CAPTION, [f"{IMAGE}b"], greedy(20)) == ["c"]
+
+
+def test_an_answer_is_at_most_as_long_as_asked(by_heart):
+    endless = by_heart({"b": "c", "c": "d", "d": "c"})
+    assert answer(endless, pictures(1), CAPTION, [f"{IMAGE}b"], greedy(5)) == ["cdcdc"]
+
+
+def test_batched_answers_are_the_single_ones(model):
+    tiny, images = model(), pictures(4)
+    together = answer(tiny, images, CAPTION, QUESTIONS, greedy(12))
+    alone = [
+        answer(tiny, {"queries": images["queries"][row : row + 1]}, CAPTION, [question], greedy(12))[0]
+        for row, question in enumerate(QUESTIONS)
+    ]
+    assert together == alone and len(set(together)) == 4
+
+
+def test_greedy_takes_what_the_full_logits_say(model):
+    tiny, images = model(), pictures(1)
+    text = answer(tiny, images, CAPTION, QUESTIONS[:1], greedy(6))[0]
+    batch = {**images, **generation_batch(tiny.language.tokenizer, CAPTION, QUESTIONS[:1], queries=3)}
+    embedded, ids = tiny.embed(batch), []
+    for _ in range(6):  # without any cache
+        ids.append(tiny.language.model(inputs_embeds=embedded).logits[0, -1].argmax())
+        embedded = torch.cat([embedded, tiny.language.embed(ids[-1].reshape(1, 1))], dim=1)
+    assert text == until_end(tiny.language.tokenizer.decode(ids), "\n", "[EOS]")
+
+
+def test_answers_depend_on_the_picture(model):
+    tiny = model()
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)
+    texts = answer(tiny, pictures(2), CAPTION, [IMAGE, IMAGE], greedy(12))
+    assert texts[0] != texts[1]
+
+
+def test_the_same_seed_draws_the_same_text_and_another_one_another(model):
+    tiny = model()
+    drawn = [
+        answer(tiny, pictures(2), CAPTION, QUESTIONS[:2], Decoding(max_new_tokens=10, seed=seed))
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_row_draws_the_same_text_alone_and_among_others(model):
+    tiny, images, decoding = model(), pictures(4), Decoding(max_new_tokens=12)
+    together = answer(tiny, images, CAPTION, QUESTIONS, decoding)
+    alone = [
+        answer(tiny, {"queries": images["queries"][row : row + 1]}, CAPTION, [question], decoding, first=row)[
+            0
+        ]
+        for row, question in enumerate(QUESTIONS)
+    ]
+    assert together == alone
+
+
+def test_rows_of_one_batch_draw_from_different_seeds(model):
+    images = {"queries": pictures(1)["queries"].expand(3, -1, -1)}
+    assert len(set(answer(model(), images, CAPTION, [IMAGE] * 3, Decoding(max_new_tokens=12)))) == 3
+    assert len({row_seed(seed, row) for seed in range(9) for row in range(9)}) == 81
+
+
+def test_rows_that_have_ended_leave_the_batch(by_heart, monkeypatch):
+    sizes, tiny = [], by_heart(ALPHABET)
+    tiny.language.model.get_decoder().register_forward_hook(lambda *given: sizes.append(len(given[2][0])))
+    questions = [f"{IMAGE}{letter}" for letter in "chbkc"]
+    assert answer(tiny, pictures(5), CAPTION, questions, greedy(20)) == ["", "ijkl", "c", "l", ""]
+    assert sizes == [5, 5, 1, 1, 1]  # two end with the first token, two more with the second
+
+
+def test_who_leaves_does_not_change_what_the_others_say(model):
+    """Rows are taken out after every step in turn, and go on as if nothing had happened."""
+    tiny = model()
+    layout = generation_batch(tiny.language.tokenizer, CAPTION, QUESTIONS, queries=3)
+    embedded = tiny.embed({**pictures(4), **layout})
+
+    def run(leave):
+        steps = Steps(
+            tiny.language, embedded, layout["mask"], Decoding(max_new_tokens=9), range(4), DynamicCache()
+        )
+        rows, said = [0, 1, 2, 3], [[] for _ in range(4)]
+        for number, tokens in enumerate(steps):
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                said[row].append(token)
+            if number in leave:
+                places = [place for place, row in enumerate(rows) if row != leave[number]]
+                steps.keep(places)
+                rows = [rows[place] for place in places]
+        return said
+
+    whole = run({})
+    assert [len(ids) for ids in whole] == [9] * 4 and len(set(map(tuple, whole))) == 4
+    left = run({1: 2, 4: 0, 6: 3})
+    assert left == [whole[0][:5], whole[1], whole[2][:2], whole[3][:7]]
+
+
+def test_the_global_random_state_is_left_alone(model):
+    before = torch.get_rng_state()
+    answer(model(), pictures(1), CAPTION, [IMAGE], Decoding(max_new_tokens=4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_greedy_ignores_the_seed(model):
+    tiny = model()
+    texts = {
+        tuple(answer(tiny, pictures(2), CAPTION, QUESTIONS[:2], replace(greedy(10), seed=seed)))
+        for seed in range(3)
+    }
+    assert len(texts) == 1
+
+
+def test_hardly_any_probability_mass_is_as_good_as_greedy(model):
+    tiny = model()
+    narrow = Decoding(top_p=1e-6, repetition_penalty=1.0, max_new_tokens=10)
+    asked = (pictures(2), CAPTION, QUESTIONS[:2])
+    assert answer(tiny, *asked, narrow) == answer(tiny, *asked, greedy(10))
+
+
+def test_the_defaults_are_the_official_chats():
+    assert Decoding() == Decoding(
+        sample=True, top_p=0.9, temperature=1.0, repetition_penalty=1.05, max_new_tokens=300, seed=0
+    )
+
+
+def test_steps_stop_when_told_and_at_the_latest_after_the_given_number(model):
+    language = model().language
+    embeddings, mask = language.embed(torch.tensor([[5, 6, 7]])), torch.ones(1, 3, dtype=torch.long)
+    tokens = list(Steps(language, embeddings, mask, greedy(4), [0], DynamicCache()))
+    assert len(tokens) == 4 and all(token.shape == (1,) for token in tokens)
+
+
+def test_draws_follow_the_probabilities():
+    chances = torch.tensor([0.5, 0.0, 0.3, 0.2])
+    scores = (chances.log() + 3).expand(4000, -1)  # a constant changes nothing
+    marks = (torch.arange(4000, dtype=torch.double).unsqueeze(1) + 0.5) / 4000
+    shares = draw(scores, 1.0, marks).bincount(minlength=4) / 4000
+    assert torch.allclose(shares, chances, atol=1e-3)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0, 8.0])  # from equal chances to hardly any choice
+@pytest.mark.parametrize("likely", [1, 7, 50, 400])
+def test_the_nucleus_is_that_of_a_full_sort(random, spread, likely):
+    scores = torch.randn(3, 300, generator=random) * spread + torch.linspace(0, 1e-3, 300)  # no two the same
+    count = 5000
+    marks = (torch.arange(count, dtype=torch.double).unsqueeze(1) + 0.5) / count
+    for row, whole in zip(scores, TopPLogitsWarper(0.9)(None, scores).softmax(1), strict=True):
+        shares = draw(row.expand(count, -1), 0.9, marks, likely).bincount(minlength=300) / count
+        assert (whole[shares > 0] > 0).all()
+        assert torch.allclose(shares, whole, atol=2.5 / count)
+
+
+def test_rows_whose_nucleus_is_wide_do_not_change_the_others(random):
+    scores = torch.randn(6, 300, generator=random) * torch.tensor([0.1, 8, 0.1, 8, 8, 0.1]).unsqueeze(1)
+    marks = torch.rand(6, 1, generator=random, dtype=torch.double)
+    together = draw(scores, 0.9, marks, likely=20)
+    alone = [draw(scores[row : row + 1], 0.9, marks[row : row + 1], likely=20) for row in range(6)]
+    assert together.tolist() == torch.cat(alone).tolist()
+    assert together.tolist() == draw(scores, 0.9, marks, likely=300).tolist()
+
+
+def test_the_nucleus_and_the_penalty_change_what_is_chosen():
+    scores, none = torch.tensor([[2.0, 1.9, 0.0]]), torch.zeros(1, 0, dtype=torch.long)
+    generators = [torch.Generator().manual_seed(0)]
+    assert choose(scores, none, greedy(1), generators).tolist() == [0]
+    penalised = replace(greedy(1), repetition_penalty=1.2)
+    assert choose(scores, torch.tensor([[0]]), penalised, generators).tolist() == [1]  # 2 / 1.2 < 1.9
+    narrow = Decoding(top_p=0.4)  # the first alone reaches 0.4 of the mass
+    assert {choose(scores, none, narrow, generators).item() for _ in range(50)} == {0}
+
+
+def test_the_end_is_seen_with_the_token_that_completes_it(tokenizer):
+    ids = tokenizer("two dogs###", add_special_tokens=False)["input_ids"]
+    assert [has_ended(tokenizer, ids[: n + 1], ["###", "[EOS]"]) for n in range(len(ids))] == [
+        *([False] * (len(ids) - 1)),
+        True,
+    ]
+
+
+def test_a_text_is_cut_at_the_first_of_its_ends():
+    assert until_end(" a dog.###Human: and###", "###", "[EOS]") == "a dog."
+    assert until_end("a dog[EOS]\nmore\n", "\n", "[EOS]") == "a dog"
+    assert until_end("a dog", "\n") == "a dog"

@@ -1,0 +1,198 @@
+"""The sequence that the language model reads, position by position."""
+
+import pytest
+import torch
+
+from mglib.model.prompts import (
+    CAPTION,
+    IGNORE,
+    IMAGE,
+    VICUNA,
+    Template,
+    chat,
+    generation_batch,
+    prompt_tokens,
+    template,
+    tokenize,
+    training_batch,
+    with_image,
+)
+
+
+def lay_out(tokenizer, form, answers, *, question=IMAGE, queries=3, max_answer=32):
+    return training_batch(
+        tokenizer, form, [question] * len(answers), answers, queries=queries, max_answer=max_answer
+    )
+
+
+def test_stage_1_reads_bos_then_the_picture_then_the_caption_and_its_end(tokenizer):
+    batch = lay_out(tokenizer, CAPTION, ["a dog", "a red bus on the street"])
+    short, long = tokenize(tokenizer, "a dog"), tokenize(tokenizer, "a red bus on the street")
+    end, bos = tokenize(tokenizer, "\n"), tokenizer.bos_token_id
+    rest = len(long) - len(short)
+    assert batch["ids"].tolist() == [
+        [bos, 0, 0, 0, *short, *end, *[0] * rest],
+        [bos, 0, 0, 0, *long, *end],
+    ]
+    assert batch["labels"].tolist() == [
+        [*[IGNORE] * 4, *short, *end, *[IGNORE] * rest],
+        [*[IGNORE] * 4, *long, *end],
+    ]
+    assert batch["mask"].tolist() == [
+        [*[1] * (4 + len(short) + 1), *[0] * rest],
+        [1] * (4 + len(long) + 1),
+    ]
+    assert batch["slots"].tolist() == [[False, True, True, True, *[False] * (batch["ids"].shape[1] - 4)]] * 2
+
+
+def test_stage_2_puts_the_question_around_the_picture(tokenizer):
+    batch = lay_out(tokenizer, VICUNA, ["a boat"], question=with_image("What is it?"))
+    before = tokenize(tokenizer, "###Human: <Img>")
+    after = tokenize(tokenizer, "</Img> What is it? ###Assistant: ")
+    answer = tokenize(tokenizer, "a boat") + tokenize(tokenizer, "###")
+    assert batch["ids"][0].tolist() == [tokenizer.bos_token_id, *before, 0, 0, 0, *after, *answer]
+    start = 1 + len(before)
+    assert batch["slots"][0].nonzero().flatten().tolist() == [start, start + 1, start + 2]
+    assert batch["labels"][0].tolist() == [*[IGNORE] * (start + 3 + len(after)), *answer]
+
+
+def test_labels_go_by_place_where_the_end_symbol_has_the_id_of_the_padding(tokenizer):
+    form = Template(name="one id for both", bos=True, turn="{}", end="[PAD]")
+    assert tokenize(tokenizer, form.end) == [0]
+    batch = lay_out(tokenizer, form, ["a dog", "a red bus on the street"])
+    last = 4 + len(tokenize(tokenizer, "a dog"))
+    assert batch["labels"][0, last] == 0 and batch["mask"][0, last] == 1
+    assert (batch["labels"][0, last + 1 :] == IGNORE).all() and (batch["mask"][0, last + 1 :] == 0).all()
+    assert batch["labels"][1, -1] == 0
+
+
+def test_words_of_the_question_that_recur_in_the_answer_carry_no_label(tokenizer):
+    batch = lay_out(tokenizer, VICUNA, ["a dog"], question="a dog")
+    assert (batch["labels"] != IGNORE).sum() == len(tokenize(tokenizer, "a dog") + tokenize(tokenizer, "###"))
+
+
+@pytest.mark.parametrize("form", [CAPTION, VICUNA], ids=lambda form: form.name)
+def test_a_cut_answer_keeps_its_end_symbol(tokenizer, form):
+    text = "a red bus on the street by the sea"
+    batch = lay_out(tokenizer, form, [text], max_answer=6)
+    end = tokenize(tokenizer, form.end)
+    labels = batch["labels"][batch["labels"] != IGNORE].tolist()
+    assert labels == [*tokenize(tokenizer, text)[: 6 - len(end)], *end]
+    assert len(labels) == 6
+
+
+def test_an_answer_that_just_fits_is_not_cut(tokenizer):
+    words = tokenize(tokenizer, "a dog")
+    batch = lay_out(tokenizer, CAPTION, ["a dog"], max_answer=len(words) + 1)
+    assert batch["labels"][batch["labels"] != IGNORE].tolist() == words + tokenize(tokenizer, "\n")
+
+
+def test_the_pieces_beside_the_picture_are_tokenised_apart(tokenizer):
+    together = tokenize(tokenizer, "street")
+    apart = tokenize(tokenizer, "str") + tokenize(tokenizer, "eet")
+    assert together != apart  # else this test would show nothing
+    ids, slots = prompt_tokens(tokenizer, CAPTION, f"str{IMAGE}eet", queries=1)
+    assert [token for token, slot in zip(ids, slots, strict=True) if not slot] == [
+        tokenizer.bos_token_id,
+        *apart,
+    ]
+
+
+def test_the_answer_is_tokenised_apart_from_its_end_symbol():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    parts = {".": 0, "#": 1, "##": 2, "###": 3, ".###": 4, "<s>": 5}
+    merges = [("#", "#"), ("##", "#"), (".", "###")]
+    merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(parts, merges)), bos_token="<s>")
+    assert tokenize(merging, ".###") == [4]  # the official code's trap
+    form = Template(name="merging", bos=True, turn="{}", end="###")
+    assert lay_out(merging, form, ["."], queries=1)["ids"].tolist() == [[5, 0, 0, 3]]
+
+
+def test_a_picture_can_stand_several_times_or_nowhere(tokenizer):
+    _, slots = prompt_tokens(tokenizer, CAPTION, f"{IMAGE} and {IMAGE}", queries=2)
+    assert sum(slots) == 4
+    _, slots = prompt_tokens(tokenizer, CAPTION, "no picture", queries=2)
+    assert sum(slots) == 0
+
+
+def test_prompts_are_padded_on_the_left_for_generation(tokenizer):
+    batch = generation_batch(tokenizer, CAPTION, [IMAGE, f"{IMAGE}a red bus"], queries=2)
+    words = tokenize(tokenizer, "a red bus")
+    bos, gap = tokenizer.bos_token_id, len(words)
+    assert batch["ids"].tolist() == [[*[0] * gap, bos, 0, 0], [bos, 0, 0, *words]]
+    assert batch["mask"].tolist() == [[*[0] * gap, 1, 1, 1], [1] * (3 + gap)]
+    assert batch["slots"].tolist() == [
+        [*[False] * gap, False, True, True],
+        [False, True, True, *[False] * gap],
+    ]
+
+
+def test_a_generation_prompt_is_the_training_prompt(tokenizer):
+    question = with_image("What is it?")
+    prompt = generation_batch(tokenizer, VICUNA, [question], queries=3)
+    trained = lay_out(tokenizer, VICUNA, ["a boat"], question=question)
+    length = prompt["ids"].shape[1]
+    for name in ("ids", "mask", "slots"):
+        assert torch.equal(trained[name][:, :length], prompt[name])
+    assert (trained["labels"][:, :length] == IGNORE).all() and trained["labels"][0, length] != IGNORE
+
+
+def test_the_vicuna_template_is_the_official_one_for_training():
+    assert VICUNA.prompt(with_image("Describe this image in detail.")) == (
+        "###Human: <Img><ImageHere></Img> Describe this image in detail. ###Assistant: "
+    )
+    assert VICUNA.end == "###" and VICUNA.bos
+
+
+def test_stage_1_has_no_words_before_the_picture_and_ends_with_a_new_line():
+    assert CAPTION.prompt(IMAGE) == IMAGE and CAPTION.end == "\n" and CAPTION.bos
+
+
+def test_a_question_with_braces_stays_as_it_is():
+    assert VICUNA.prompt("What does {} mean?") == "###Human: What does {} mean? ###Assistant: "
+
+
+def test_the_picture_stands_between_the_papers_markers():
+    assert with_image("Why?") == "<Img><ImageHere></Img> Why?"
+
+
+def test_an_unknown_template_is_met_by_the_known_ones(tokenizer):
+    with pytest.raises(
+        ValueError, match="Unknown prompt template 'vicunia': choose one of caption, vicuna, llama2, chat"
+    ):
+        template("vicunia", tokenizer)
+
+
+def test_templates_are_found_by_name(tokenizer):
+    assert template("caption", tokenizer) is CAPTION and template("vicuna", tokenizer) is VICUNA
+
+
+def test_a_model_without_a_chat_template_is_named_as_such(tokenizer):
+    with pytest.raises(ValueError, match="no chat template of its own: use the template 'vicuna'"):
+        template("chat", tokenizer)
+
+
+@pytest.mark.weights
+def test_the_chat_template_begins_once_and_ends_with_the_models_own_symbol(smollm2):
+    form = chat(smollm2)
+    ids, slots = prompt_tokens(smollm2, form, with_image("What is it?"), queries=2)
+    own = smollm2.apply_chat_template(
+        [{"role": "user", "content": "What is it?"}], tokenize=False, add_generation_prompt=True
+    )
+    assert ids[: len(tokenize(smollm2, own.split("What")[0]))] == tokenize(smollm2, own.split("What")[0])
+    assert ids[:2].count(smollm2.convert_tokens_to_ids("<|im_start|>")) == 1
+    assert sum(slots) == 2
+    assert tokenize(smollm2, form.end) == [smollm2.eos_token_id]
+
+
+@pytest.mark.weights
+def test_the_real_tokenizer_learns_to_stop_though_it_pads_with_its_end_symbol(smollm2):
+    form = chat(smollm2)
+    batch = lay_out(
+        smollm2, form, ["A dog.", "A dog in front of an old red bus."], question=with_image("What?")
+    )
+    for mask, labels in zip(batch["mask"], batch["labels"], strict=True):
+        assert labels[mask.sum() - 1] == smollm2.eos_token_id
+        assert (labels[mask.sum() :] == IGNORE).all()

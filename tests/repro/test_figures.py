@@ -1,0 +1,149 @@
+"""The study's pictures: of the expected size, with what was asked for in them, and without a warning."""
+
+import io
+
+import numpy
+import pytest
+import torch
+from matplotlib import pyplot
+from PIL import Image
+
+from mglib.metrics import Estimate
+from mglib.repro.figures import (
+    architecture,
+    attention_overlay,
+    contact_sheet,
+    curves,
+    funnel,
+    histograms,
+    intervals,
+    token_colours,
+)
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    pyplot.close("all")
+
+
+def texts(figure):
+    """Draw a figure, which would warn of missing glyphs, and return all that is written in it."""
+    figure.savefig(io.BytesIO())
+    found = []
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        found += [text.get_text() for text in (legend.get_texts() if legend else [])]
+        found += [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
+        found += [text.get_text() for text in (*ax.texts, *ax.get_yticklabels())]
+    return found
+
+
+def test_a_contact_sheet_has_its_rows_and_columns():
+    images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
+    sheet = contact_sheet(images, ["a", "b", "c"], columns=2, side=50, lines=1)
+    cell, gap, text = 50, 12, 17 + 8
+    assert sheet.size == (2 * (cell + gap) + gap, 2 * (cell + text + gap) + gap)
+    assert sheet.getpixel((gap + 25, gap + 25)) == (255, 0, 0)
+    assert sheet.getpixel((gap + cell + gap + 25, gap + 25)) == (0, 128, 0)
+    assert sheet.getpixel((gap + 25, gap + cell + text + gap + 25)) == (0, 0, 255)
+
+
+def below(caption, **how):
+    """Return the ink below a single picture."""
+    sheet = contact_sheet([Image.new("RGB", (9, 9), "white")], [caption], columns=1, side=200, **how)
+    return 255 - numpy.asarray(sheet.convert("L"), dtype=int)[212:]
+
+
+def test_a_contact_sheet_writes_the_texts():
+    assert below("a red bus").sum() > 1000
+    assert (below("a red bus") != below("a red car")).any()
+    assert below("").sum() > 0  # an empty answer is said to be one
+
+
+def test_long_texts_end_after_their_lines():
+    long = "a red bus on the street " * 20
+    assert below(long, lines=2).shape < below(long, lines=4).shape
+    assert (below(long, lines=3) == below(long + " and more", lines=3)).all()
+    assert below(long, lines=2)[-5:].sum() == 0  # nothing reaches the border
+
+
+def test_pictures_and_texts_must_be_as_many():
+    with pytest.raises(ValueError):
+        contact_sheet([Image.new("RGB", (9, 9))], ["a", "b"])
+
+
+def test_tokens_that_differ_have_colours_that_differ(random):
+    tokens = 0.01 * torch.randn(2, 17, 8, generator=random)
+    tokens[:, 1:9] += 1  # the upper half of each picture
+    found = token_colours(tokens)
+    assert len(found) == 2 and {picture.size for picture in found} == {(224, 224)}
+    pixels = numpy.asarray(found[0], dtype=int)
+    assert abs(pixels[:112, :, 0].mean() - pixels[112:, :, 0].mean()) > 150
+    assert (pixels[:56, :56] == pixels[0, 0]).all()  # one square a token
+
+
+def test_a_picture_is_bright_where_a_query_looks():
+    attention = torch.full((17,), 0.01)
+    attention[1 + 5] = 1.0  # the second patch of the second row
+    shown = attention_overlay(Image.new("L", (30, 60), 255), attention, side=80)
+    assert shown.size == (80, 80) and shown.mode == "RGB"
+    assert shown.getpixel((30, 30))[0] > 240 and shown.getpixel((70, 70))[0] < 120
+
+
+def test_a_colour_picture_is_drawn_at_the_size_asked(random):
+    attention = torch.rand(65, generator=random)
+    assert attention_overlay(Image.new("RGB", (9, 9)), attention).size == (224, 224)
+
+
+def test_curves_show_each_training_and_each_part():
+    log = [{"step": step, "loss": 9.0 / step, "contrast": 3.0 / step} for step in range(1, 40)]
+    figure = curves({"one": log, "two": log[:3]}, ("loss", "contrast", "absent"))
+    assert len(figure.axes) == 2
+    assert {"one", "two", "step", "loss (nats)", "loss", "contrast"} <= set(texts(figure))
+    assert "absent" not in texts(figure)
+
+
+def test_the_bold_curve_is_a_running_mean():
+    log = [{"step": step, "loss": float(step)} for step in range(1, 6)]
+    raw, smooth = curves({"one": log}, smooth=2).axes[0].get_lines()
+    assert list(raw.get_ydata()) == [1, 2, 3, 4, 5]
+    assert list(smooth.get_ydata()) == [1, 1.5, 2.5, 3.5, 4.5]
+
+
+def test_intervals_show_every_group_and_every_name():
+    one, other = Estimate(0.5, 0.4, 0.6, 10), Estimate(0.2, 0.1, 0.4, 10)
+    table = {"first": {"model": one}, "second": {"model": other, "control": one}}
+    figure = intervals(table, xlabel="share", chance=0.1)
+    found = texts(figure)
+    assert {"first", "second", "share", "chance", "control"} <= set(found)
+    assert found.count("model") == 1  # once in the legend
+
+
+def test_intervals_reach_from_low_to_high():
+    figure = intervals({"a": {"b": Estimate(0.5, 0.4, 0.7, 10)}}, xlabel="share")
+    line, point = figure.axes[0].get_lines()
+    assert list(line.get_xdata()) == [0.4, 0.7] and list(point.get_xdata()) == [0.5]
+
+
+def test_the_architecture_names_its_parts_and_what_is_trained():
+    blocks = [("encoder", "65 x 384", "frozen"), ("projection", "32 x 576", "trained")]
+    found = texts(architecture(blocks, "a red bus on the street " * 5))
+    assert {"encoder", "projection", "65 x 384", "32 x 576", "trained", "frozen"} <= set(found)
+    assert any("a red bus" in text for text in found)
+
+
+def test_the_funnel_has_the_counts_of_both_and_the_papers_only_where_it_tells_them():
+    figure = funnel({"generated": 600, "after rule": 500, "kept": 300}, {"generated": 5000, "kept": 3500})
+    found = texts(figure)
+    assert {"600", "500", "300", "5,000", "3,500", "ours", "paper", "after rule"} <= set(found)
+    ours, paper = ([bar.get_width() for bar in bars] for bars in figure.axes[0].containers)
+    assert ours == [1, 500 / 600, 0.5] and paper == [1, 0.7]
+
+
+def test_histograms_share_their_bins_and_lose_no_value():
+    figure = histograms({"before": [0, 10, 48], "after": [5]}, xlabel="words", bins=7)
+    assert {"before (n = 3)", "after (n = 1)", "words"} <= set(texts(figure))
+    assert len(figure.axes[0].patches) == 2

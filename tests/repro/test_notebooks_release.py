@@ -1,0 +1,158 @@
+"""All notebooks on a paper-shaped profile, tiny and from files in the official formats: EVA, a Q-Former
+and a Llama. All that is read and written lies in a folder of the test.
+"""
+
+import json
+import os
+
+import papermill
+import pytest
+import torch
+from tiny_release import write_release
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mglib.curation.describe import CONTINUE, QUESTION
+from mglib.evals.spatial import RELATIONS
+from mglib.experiments.ablations import ARMS
+from mglib.model import prompts
+from mglib.model.blip2 import train_tokenizer
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.paths import ROOT
+from mglib.repro.paper import PAPER, is_quoted
+from mglib.study.finetune import ASKED
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+ABSENT = {
+    "blip2.chair_i",
+    "conjecture.chosen.chair_i",
+    "conjecture.dpo.chair_i",
+    "conjecture.dpo_random.chair_i",
+    "conjecture.spatial.difference",
+    "curate.sentences_fitting",
+    "qformer.retrieval",
+    *(f"spatial.{relation}" for relation in RELATIONS),
+    "stage1.fault.drift.greedy",
+    "stage1.fault.drift.sampled",
+    "stage1.mention_recall.test_coco.of_captions",
+    "stage2.loss.blip2_ft",
+    "stage2.loss.locna",
+    "stage2.loss.oracle",
+    "t3.detector.kappa",
+    *(f"t4.{task}.{arm}" for task in ("aokvqa", "gqa") for arm in ARMS[1:]),
+    "t5.chair_i.blip2",
+    "t5.length.blip2",
+    *(f"t7.{task}.{model}" for task in ("aokvqa", "gqa") for model in ("blip2", "lora")),
+    "world.named",
+    "world.pictures",
+    # What judges need a small world for, and models that are only quoted.
+    *(name for name in PAPER if name.startswith(("t1.", "t2.", "t8.")) or is_quoted(name)),
+}
+# Python runs this when a kernel starts: the tiny profile is there, and all that is read and written is the
+# test's.
+START = """
+import pathlib, sys
+sys.path.insert(0, {tests!r})
+from mglib import paths
+folder = pathlib.Path({folder!r})
+paths.DOWNLOADS, paths.CACHE, paths.RUNS = folder / "downloads", folder / "cache", folder / "runs"
+from mglib.profiles import PROFILES
+from tiny_release import tiny_profile
+PROFILES["tiny-paper"] = tiny_profile({vocabulary})
+"""
+
+
+def two_sentences(captions, place):
+    """Return one of many short descriptions."""
+    texts = captions[place % len(captions)], captions[(place // len(captions)) % len(captions)]
+    return " ".join(f"There is {text}." for text in texts)
+
+
+def teach(language, captions, descend):
+    """Let a language model write descriptions after whatever stands in the picture's place."""
+    model = MiniGPT4(
+        vision=nn.Identity(), qformer=nn.Identity(), projection=nn.Linear(32, 48), language=language
+    )
+    language.model.requires_grad_(True)
+    asked = [(prompts.with_image(QUESTION), *ASKED)[row % 5] for row in range(60)]
+    told = [two_sentences(captions, row) for row in range(60)]
+    layout = prompts.training_batch(language.tokenizer, prompts.VICUNA, asked, told, queries=3, max_answer=48)
+    # All pictures look alike, so that each question has many answers.
+    losses = descend(model, {"queries": torch.zeros(60, 3, 32), **layout}, 120)
+    assert losses[-1] < 1
+    language.model.requires_grad_(False)
+
+
+@pytest.fixture
+def release(tmp_path, captions, descend, monkeypatch):
+    """Write a release whose language model writes sentences, and let kernels find it."""
+    spoken = [prompts.VICUNA.prompt(text) for text in (QUESTION, CONTINUE, *ASKED)]
+    told = [two_sentences(captions, place) for place in range(64)]
+    tokenizer = train_tokenizer([*spoken * 8, *told], 600)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    teach(Language(model=model, tokenizer=tokenizer), captions, descend)
+    write_release(tmp_path / "downloads", model, tokenizer, captions)
+    start = START.format(tests=str(ROOT / "tests"), folder=str(tmp_path), vocabulary=len(tokenizer))
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / "sitecustomize.py").write_text(start)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "start"), str(ROOT)]))
+    return tmp_path
+
+
+def test_the_notebooks_run_and_list_what_cannot_exist(release):
+    (release / "downloads" / "weights" / "minigpt4_stage1_7b.pth").unlink()
+    numbers = {}
+    for path in NOTEBOOKS:
+        run(path, release)
+        file = release / "runs" / "tiny-paper" / "numbers" / f"{path.stem}.json"
+        numbers |= {entry["name"]: entry for entry in json.loads(file.read_text())}
+    absent = {name for name, entry in numbers.items() if entry["note"].startswith("not applicable")}
+    # A tiny model may mention nothing at all.
+    assert {name for name in absent if "nothing was mentioned" not in numbers[name]["note"]} == ABSENT
+    assert all(numbers[name]["value"] is None for name in absent)
+    for name in ("t4.gqa.base", "t4.aokvqa.chance", "t5.length.long", "pope.f1.yes"):
+        assert numbers[name]["value"] is not None
+    for name in ("stage1.loss.test_coco", "stage1.samples_per_second", "stage2.loss.official", "curate.kept"):
+        assert numbers[name]["value"] > 0
+    assert numbers["stage1.loss.test_coco"]["n"] == 12
+    assert "not judged" in numbers["t3.failure.describe.after"]["note"]
+    assert "COCO" in numbers["stage1.loss.test_coco"]["note"]
+    assert len(list((release / "cache" / "trained").glob("stage1-*"))) == 1  # made once, then found again
+
+
+def test_the_shortcut_starts_from_the_authors_projection(release):
+    for path in NOTEBOOKS[2:]:
+        run(path, release)
+    trained = {path.name.rpartition("-")[0] for path in (release / "cache" / "trained").iterdir()}
+    assert trained >= {"stage1-official", "stage2-minigpt4"} and "stage1" not in trained
+    folder = release / "runs" / "tiny-paper" / "numbers"
+    numbers = [entry for path in folder.glob("*.json") for entry in json.loads(path.read_text())]
+    assert {entry["notebook"][:2] for entry in numbers} == {"03", "04", "05", "06"}
+
+
+def run(path, folder):
+    """Run one notebook on the tiny profile."""
+    papermill.execute_notebook(
+        path,
+        folder / path.name,
+        parameters={"profile": "tiny-paper", "seed": 0, "weights": "wheel"},
+        kernel_name="python3",
+        cwd=path.parent,
+        progress_bar=False,
+    )

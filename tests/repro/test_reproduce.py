@@ -1,0 +1,238 @@
+import io
+import json
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat import v4
+from tiny_study import PARAMETERS, make_study, write_notebook
+
+from mglib.paths import ROOT
+from mglib.repro import reproduce
+from mglib.repro.ledger import CannotRun, Ledger, code_used, dependencies, only_one, source_notebooks
+from mglib.repro.report import Settings
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    make_study(tmp_path)
+    for name in ("PYTHONPATH", "JUPYTER_PREFER_ENV_PATH", "PYDEVD_DISABLE_FILE_VALIDATION"):
+        monkeypatch.setenv(name, "")  # which the run sets for its kernels
+    return tmp_path
+
+
+def run(study, *arguments):
+    return reproduce.main(list(arguments), root=study, profiles=["mini", "smoke"])
+
+
+def outputs(path):
+    cells = nbformat.read(path, as_version=4).cells
+    return [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_a_study_runs_is_kept_and_survives_a_failure(study, capsys):
+    assert run(study) == 0
+    shown = capsys.readouterr().out
+    assert "[01 1/3] A title ... " in shown and "[01 3/3] print(seed + STEP) ... " in shown
+    assert "no finished run yet" in shown and "report.html" in shown
+    first, second = (study / "runs" / "mini" / name for name in ("01_one.ipynb", "02_two.ipynb"))
+    assert outputs(first)[0].text == "1\n"
+    assert outputs(second)[0].data["text/plain"] == repr(
+        sys.prefix
+    )  # the kernel is this environment's Python
+
+    before = second.stat().st_mtime_ns
+    notebook = study / "notebooks" / "01_one.ipynb"
+    write_notebook(notebook, "from mglib.first import STEP", "print(seed + STEP)", "# What we read")
+    assert run(study) == 0
+    shown = capsys.readouterr().out
+    assert "01_one unchanged, kept" in shown and "02_two unchanged, kept" in shown and "[01" not in shown
+    assert "What we read" in first.read_text()  # prose is carried over without a run
+
+    write_notebook(study / "notebooks" / "02_two.ipynb", "x = 1", 'raise ValueError("first\\nlast words")')
+    assert run(study, "--notebooks", "02") == 1
+    sentence = capsys.readouterr().err
+    assert "02_two.ipynb failed in code cell 3 of 3 (raise ValueError" in sentence
+    assert "ValueError: last words" in sentence and "make reproduce NOTEBOOKS=02" in sentence
+    assert outputs(second)[0].data["text/plain"] == repr(sys.prefix)
+    assert second.stat().st_mtime_ns >= before and (study / "runs" / "mini" / "02_two.failed.ipynb").exists()
+    assert set(Ledger(study / "runs" / "mini").entries) == {"01_one"}
+
+
+def test_another_seed_has_a_folder_of_its_own_and_reaches_the_notebook(study):
+    assert run(study, "--seed", "4", "--profile", "smoke", "--notebooks", "01") == 0
+    assert outputs(study / "runs" / "smoke-seed4" / "01_one.ipynb")[0].text == "5\n"
+    assert not (study / "runs" / "smoke-seed4" / "02_two.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "rerun"),
+    [
+        ("mglib/first.py", "STEP = 2\n", {"01_one", "02_two"}),
+        ("mglib/first.py", "from mglib.base import STEP\nX = 1\n", set()),
+        ("mglib/base.py", "STEP = 2\n", {"01_one", "02_two"}),
+        ("mglib/second.py", "def twice(x):\n    return x * 2\n", {"02_two"}),
+        ("requirements.lock", "numpy==2.0\n", {"01_one", "02_two"}),
+        ("data/world/objects.csv", "dog\n", {"01_one", "02_two"}),
+        ("mglib/base.py", "STEP = 1  # a reason\n\n", set()),
+        ("mglib/unused.py", "X = 1\n", set()),
+        ("data/cache/tokens.bin", "other", set()),
+        ("data/README.md", "prose", set()),
+    ],
+)
+def test_what_a_change_makes_stale(study, file, text, rerun):
+    before = dependencies(study, Settings())
+    (study / file).write_text(text)
+    after = dependencies(study, Settings())
+    assert {name for name in before if before[name] != after[name]} == rerun
+
+
+def test_a_change_of_code_or_of_a_parameter_reaches_the_later_notebooks(study):
+    before = dependencies(study, Settings())
+    assert before != dependencies(study, Settings(seed=1))
+    write_notebook(study / "notebooks" / "01_one.ipynb", "print(2)")
+    after = dependencies(study, Settings())
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_relative_imports_and_packages_are_followed(study):
+    assert set(code_used("%matplotlib inline\nimport mglib.deep\nmglib.deep.VALUE", study)) == {
+        "mglib.deep.inner.VALUE"
+    }
+
+
+def test_results_that_were_touched_are_made_again(study):
+    folder = study / "runs" / "mini"
+    (folder / "numbers").mkdir(parents=True)
+    (folder / "01_one.ipynb").write_text("executed")
+    (folder / "numbers" / "01_one.json").write_text("[]")
+    ledger, parts = Ledger(folder), {"its code": "1"}
+    ledger.add("01_one", parts, 3.0)
+    assert Ledger(folder).stale("01_one", parts) is None
+    assert "its code" in ledger.stale("01_one", {"its code": "2"})
+    (folder / "numbers" / "01_one.json").write_text("[1]")
+    assert "touched" in ledger.stale("01_one", parts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--profile", "nano"], "There is no profile 'nano'; choose one of mini, smoke."),
+        (["--weights", "disk"], "There is no weights 'disk'; choose one of wheel, hub."),
+        (["--notebooks", "07"], "There is no notebook '07'; choose from 01_one, 02_two."),
+    ],
+)
+def test_what_does_not_exist_is_met_by_a_sentence(study, capsys, arguments, sentence):
+    assert run(study, *arguments) == 1
+    assert capsys.readouterr().err.strip() == sentence
+
+
+@pytest.mark.parametrize(
+    "cell", ["profil = 'mini'\nseed = 0\nweights = 'wheel'", "profile = 'mini'", PARAMETERS + "\nx = 1"]
+)
+def test_misspelt_parameters_are_refused_before_the_run(study, cell):
+    notebook = nbformat.read(study / "notebooks" / "01_one.ipynb", as_version=4)
+    notebook.cells[1].source = cell
+    with pytest.raises(CannotRun, match="needs one cell tagged `parameters`"):
+        reproduce.check_parameters(study / "notebooks" / "01_one.ipynb", notebook)
+
+
+def test_a_second_process_is_refused_and_a_kill_lets_go(study):
+    folder = study / "runs" / "mini"
+    hold = (
+        "import sys, time; from pathlib import Path; from mglib.repro.ledger import only_one\n"
+        "with only_one(Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
+    )
+    line = [sys.executable, "-c", hold, str(folder)]
+    other = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(CannotRun, match="another process"), only_one(folder):
+        pass
+    other.kill()
+    other.wait()
+    with only_one(folder):
+        pass
+
+
+def test_the_screen_shows_headings_and_few_lines_of_a_bar():
+    notebook = v4.new_notebook(cells=[v4.new_code_cell("x = 1"), v4.new_code_cell("y = 2")])
+    out = io.StringIO()
+    screen = reproduce.Screen("03_three", notebook, out=out, pause=0.0)
+    screen.start(v4.new_markdown_cell("## Train it\nprose"), 0)
+    screen.start(notebook.cells[0], 1)
+    screen.write(" 1%\r 2%\r 3%")
+    screen.pause = 60.0
+    screen.write("too soon\n")
+    screen.end(notebook.cells[0], 1, None)
+    screen.start(notebook.cells[1], 2)
+    screen.end(notebook.cells[1], 2, None)
+    assert out.getvalue() == "[03 1/2] Train it ... \n    3%\n    0 s\n[03 2/2] y = 2 ... 0 s\n"
+
+
+def test_the_summary_compares_with_what_is_published(study, capsys):
+    run_folder, results = study / "runs" / "mini", study / "results" / "mini"
+    entry = {
+        "name": "stage1.loss",
+        "value": 1.0,
+        "low": 0.9,
+        "high": 1.1,
+        "n": 10,
+        "seeds": 1,
+        "seed_sd": None,
+        "unit": "",
+        "paper": None,
+        "note": "",
+        "notebook": "01_one",
+    }
+    for folder, value in ((run_folder / "numbers" / "01_one.json", 1.05), (results / "numbers.json", 1.0)):
+        folder.parent.mkdir(parents=True)
+        folder.write_text(json.dumps([entry | {"value": value}]))
+    ledger = Ledger(run_folder)
+    ledger.add("01_one", {}, 90.0)
+    reproduce.summarise(study, Settings(), ledger)
+    shown = capsys.readouterr().out
+    assert "1 of 1 numbers" in shown and "1.5 min" in shown and "1.05" in shown
+    assert "stage1.loss" in (run_folder / "report.html").read_text()
+
+
+def test_how_to_run_one_notebook_again():
+    settings = Settings(profile="smoke", seed=2)
+    assert reproduce.command(settings, "02_two") == "make reproduce PROFILE=smoke SEED=2 NOTEBOOKS=02"
+    assert reproduce.command(Settings(), "01_one") == "make reproduce NOTEBOOKS=01"
+
+
+def test_notebooks_come_in_their_order(study):
+    assert [path.stem for path in source_notebooks(study)] == ["01_one", "02_two"]
+
+
+def test_several_seeds_run_one_after_another(study, capsys):
+    assert run(study, "--seeds", "2", "--notebooks", "01") == 0
+    for folder, line in (("mini", "1\n"), ("mini-seed1", "2\n")):
+        assert outputs(study / "runs" / folder / "01_one.ipynb")[0].text == line
+    assert run(study, "--seeds", "3", "--seed", "1") == 1 and "leave SEED out" in capsys.readouterr().err
+
+
+def test_a_slow_run_is_remarked_on_once():
+    pace, out = reproduce.Pace({"03": 10.0}), io.StringIO()
+    assert pace.remark("03", 29.0) is None and pace.remark("02", 1e6) is None
+    screen = reproduce.Screen("03_three", v4.new_notebook(cells=[]), pace=pace, out=out, pause=0.0)
+    screen._first -= 31.0
+    screen.start(v4.new_code_cell("x = 1"), 0)
+    screen.write("a line\n")
+    screen.write("another\n")
+    assert out.getvalue().count("more than 3 times the expected 0.2 min") == 1
+    assert "OMP_NUM_THREADS" in out.getvalue() and "another" in out.getvalue()
+
+
+def test_machine_and_time_are_told_before_anything_runs_and_measured_beside_expected(study, capsys):
+    assert run(study, "--notebooks", "01") == 0
+    told = capsys.readouterr().out
+    assert told.index("this machine: ") < told.index("expected minutes") < told.index("01_one runs")
+    assert re.search(r"01_one: 0\.\d min, expected \d+", told)
+    assert re.search(r"min \(expected \d+\.\d\) +\S+01_one.ipynb", told)
+    entry = Ledger(study / "runs" / "mini").entries["01_one"]
+    assert entry["expected"] > 60 and "GFLOP/s" in entry["machine"]
+    assert run(study, "--notebooks", "01") == 0  # nothing is due: nothing is measured
+    assert "this machine" not in capsys.readouterr().out

@@ -1,0 +1,145 @@
+"""The chain of curation over a pool of five pictures, with a tiny random model."""
+
+import json
+from hashlib import sha256
+from types import SimpleNamespace
+
+import pytest
+import torch
+from data_files import jpeg, write_shard
+
+from mglib.config import CurationConfig, WellFormed
+from mglib.curation import describe
+from mglib.curation.repair import sentences
+from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.quarantine import strict
+from mglib.data.shards import read_shards
+from mglib.data.splits import web_split
+from mglib.model.prompts import VICUNA
+from mglib.people.review import Review
+from mglib.study import curation as module
+from mglib.study.curation import Verifier, curated, pool, temperatures, verdict_log
+
+KEYS = [f"{number:09d}" for number in range(5)]
+
+
+def rewritten(text):
+    """Make a sentence of what a random model said."""
+    return f"A picture of {sha256(text.encode()).hexdigest()}."
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Return what curation asks of a study; everything that is written goes to a folder of the test."""
+    folder = tmp_path / "world" / "pool"
+    folder.mkdir(parents=True)
+    write_shard(folder / "00000.tar", [(key, jpeg((50 * n, 9, 9)), "a wall") for n, key in enumerate(KEYS)])
+    monkeypatch.setattr(module, "FOLDER", tmp_path / "curated")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    form = WellFormed(min_words=3, min_sentences=1)
+    return SimpleNamespace(
+        profile=SimpleNamespace(
+            name="tiny",
+            language=SimpleNamespace(name="random", template=VICUNA.name),
+            curation=CurationConfig(max_new_tokens=6, short=4, batch_size=2, form=form),
+        ),
+        seed=0,
+        weights="none",
+        dtype=torch.float32,
+        world=tmp_path / "world",
+        split=lambda name: web_split(tmp_path / "world" / name),
+        pool=lambda: strict(read_shards([folder / "00000.tar"])),
+    )
+
+
+@pytest.fixture
+def run(study, model, random, tmp_path):
+    """Return a function that curates the pool with one model and one set of queries."""
+    tiny, queries = model(), list(torch.randn(5, 3, 32, generator=random))
+    state = tmp_path / "stage1.safetensors"
+    state.write_bytes(b"weights")
+    return lambda rewriter=rewritten, **more: curated(study, tiny, state, queries, rewriter, **more)
+
+
+def brightness(tokens, texts):
+    """Score every sentence of a text by its picture alone: the mean of its tokens."""
+    return [[float(seen.mean())] * len(sentences(text)) for seen, text in zip(tokens, texts, strict=True)]
+
+
+def test_the_pool_becomes_a_folder_that_the_reader_reads(run, study):
+    curation, folder = run()
+    assert [one.description.image_id for one in curation.pictures] == KEYS
+    pairs = list(strict(read_cc_sbu_align(folder)))
+    assert [pair.caption for pair in pairs] == [rewritten(one.description.text) for one in curation.pictures]
+    pictures = dict(pool(study))
+    assert {file.stem: file.read_bytes() for file in (folder / "image").iterdir()} == pictures
+    about = json.loads((folder / "card.json").read_text())["about"]
+    assert about["rewriter"] == "rewritten" and about["stage 1"] == sha256(b"weights").hexdigest()
+    assert about["answers"] == "at most 6 tokens each; continued after 4 or fewer"
+
+
+def test_a_second_call_finds_everything_again(run, monkeypatch):
+    first = run()
+    monkeypatch.setattr(describe, "reply", None)
+    assert run() == first
+
+
+def test_other_weights_another_seed_and_other_settings_are_described_anew(run, study, tmp_path):
+    said = {tuple(one.description.answers for one in run()[0].pictures)}
+    study.seed = 1
+    said.add(tuple(one.description.answers for one in run()[0].pictures))
+    assert len(said) == 2
+    (tmp_path / "stage1.safetensors").write_bytes(b"other weights")
+    run()
+    study.profile.curation = CurationConfig(max_new_tokens=5, batch_size=2, form=study.profile.curation.form)
+    run()
+    assert len(list((tmp_path / "curated").glob("described-*.jsonl"))) == 4
+
+
+def test_a_persons_verdicts_count_where_there_are_some(run, study):
+    curation, folder = run()
+    review = Review.of(curation, verdict_log(study))
+    review.reject()
+    review.accept("What a person wrote.")
+    again, other = run()
+    assert [one.description.image_id for one in again.kept] == KEYS[1:] and again.kept[
+        0
+    ].text == review.given[KEYS[1]].text
+    assert other != folder and folder.exists()
+
+
+def test_nothing_kept_is_told(run):
+    with pytest.raises(ValueError, match="Nothing was kept"):
+        run(lambda text: "Nothing")
+
+
+def test_a_critic_keeps_what_fits_better_than_a_share_of_training_captions(run):
+    known = [torch.full((2, 2), number / 10) for number in range(11)]
+    tokens = [torch.full((2, 2), value) for value in (0.9, 0.1, 0.5, 0.49, 0.6)]
+    verifier = Verifier.of(brightness, tokens, share=0.5, known=known, captions=["A cat."] * 11)
+    assert verifier.limit == pytest.approx(0.5)
+    curation, folder = run(verifier=verifier)
+    steps = {"kept": "", "picture": "no sentence fits it"}
+    assert [one.step for one in curation.pictures] == ["kept", "picture", "kept", "picture", "kept"]
+    assert all(one.reason == steps[one.step] for one in curation.pictures)
+    told = json.loads((folder / "card.json").read_text())["about"]["critic"]
+    assert told["sentences"] == 5 and told["fitting"] == 3
+
+
+def test_each_temperature_describes_the_same_pictures_and_is_read_by_the_critic(
+    run, study, model, random, tmp_path
+):
+    settings = {"max_new_tokens": 6, "short": 0, "batch_size": 2, "val_pictures": 3}
+    study.profile.curation = CurationConfig(temperatures=(1.0, 0.1), **settings)
+    study.split = lambda name: web_split(tmp_path / "world" / "pool")
+    state = tmp_path / "stage1.safetensors"
+    seen = []
+
+    def critic(tokens, texts):
+        seen.append((len(tokens), len(texts)))
+        return [[1.0, 0.0] for _ in texts]
+
+    queries, tokens = list(torch.randn(5, 3, 32, generator=random)), list(torch.zeros(5, 2, 2))
+    found = temperatures(study, model(), state, queries, tokens, critic)
+    assert seen == [(3, 3), (3, 3)]
+    assert [(key, fit.value, fit.n) for key, fit in found.items()] == [(1.0, 0.5, 3), (0.1, 0.5, 3)]

@@ -1,0 +1,143 @@
+"""Stage 2 on a tiny model: what is trained, what is asked, where it is kept, and its limits."""
+
+import shutil
+
+import pytest
+import torch
+
+from mglib.config import LanguageConfig, Profile
+from mglib.model import prompts
+from mglib.model.blip2 import KEYWORDS
+from mglib.model.prompts import IGNORE, IMAGE, VICUNA
+from mglib.study import stages, study
+from mglib.study.finetune import ASKED, INSTRUCTIONS, hold_out, instructed, stage2
+from mglib.study.study import Study
+from mglib.training import loop as train
+from mglib.training.checkpoint import digest
+
+TEXTS = ["A dog sits in the park. It is brown.", "Two birds fly over the sea!", "A cat.", "A red bus waits."]
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path, vision_config, qformer, train_config) -> Study:
+    """Return a study whose trainings go to a temporary folder."""
+    monkeypatch.setattr(study, "CACHE", tmp_path)
+    profile = Profile(
+        name="tiny",
+        vision=vision_config,
+        qformer=qformer().config,
+        language=LanguageConfig(name="tiny", width=48, template="vicuna"),
+        stage1=train_config(),
+        stage2=train_config(max_answer=40, batch_size=2, steps=6),
+    )
+    return Study(profile=profile, seed=0, weights="wheel")
+
+
+@pytest.fixture
+def queries(random) -> list[torch.Tensor]:
+    return list(torch.randn(4, 3, 32, generator=random))
+
+
+def test_only_a_copy_of_the_projection_learns(tiny, model, queries):
+    start = model()
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    trained, run = stage2(tiny, start, queries, TEXTS, form=VICUNA)
+    assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+    changed = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"projection.weight", "projection.bias"}
+    assert len(run.log) == 6 and not any(p.requires_grad for p in trained.parameters())
+
+
+def test_it_learns_the_texts(tiny, model, queries, train_config):
+    config = train_config(steps=40, batch_size=4, max_answer=40, lr=3e-2)
+    _, run = stage2(tiny, model(), queries, TEXTS, form=VICUNA, config=config)
+    assert run.log[-1]["loss"] < 0.9 * run.log[0]["loss"]
+
+
+def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_config):
+    start = model()
+
+    def folder(*, start=start, queries=queries, texts=TEXTS, **changes):
+        return stage2(tiny, start, queries, texts, **{"form": VICUNA, **changes})[1].folder
+
+    other = [
+        folder(start=model(seed=1)),
+        folder(queries=[2 * each for each in queries]),
+        folder(texts=TEXTS[::-1]),
+        folder(form=prompts.CAPTION),
+        folder(questions=ASKED[:1]),
+        folder(config=train_config(max_answer=40, steps=4)),
+    ]
+    assert len({folder(), *other}) == len(other) + 1
+    assert folder() == folder()
+    assert folder(what="another name") == folder()  # which only people read
+
+
+def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
+    first = stage2(tiny, model(), queries, TEXTS, form=VICUNA)[1].folder
+    monkeypatch.setattr(stages, "code_key", lambda *roots: "changed")
+    assert stage2(tiny, model(), queries, TEXTS, form=VICUNA)[1].folder != first
+
+
+def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
+    whole, run = stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+    shutil.rmtree(run.folder)
+    save = train.save_progress
+
+    def stop(module, optimizers, history, *rest):
+        save(module, optimizers, history, *rest)
+        if len(history) == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_progress", stop)
+        with pytest.raises(KeyboardInterrupt):
+            stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+    resumed, _ = stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+    assert torch.equal(resumed.projection.weight, whole.projection.weight)
+
+
+def test_a_batch_is_asked_one_of_the_official_instructions(model, tokenizer):
+    layout = instructed(model(), VICUNA, ASKED, 40, seed=0)
+    seen = set()
+    for number in range(60):
+        batch = layout([f"text {number}", "A dog."])
+        asked = [
+            tokenizer.decode(ids[mask.bool() & ~slots & (labels == IGNORE)])
+            for ids, mask, slots, labels in zip(
+                batch["ids"], batch["mask"], batch["slots"], batch["labels"], strict=True
+            )
+        ]
+        found = {one for one in INSTRUCTIONS for text in asked if one in text}
+        assert len(found) == 1
+        seen |= found
+    assert seen == set(INSTRUCTIONS)
+    assert layout(["x", "y"])["ids"].equal(layout(["x", "y"])["ids"])
+
+
+def test_texts_are_taken_as_they_are_and_end_with_the_symbol(model, tokenizer):
+    batch = instructed(model(), VICUNA, ASKED, 60, seed=0)(["A Dog, no: 2 Dogs!"])
+    labels = batch["labels"][0]
+    assert tokenizer.decode(labels[labels != IGNORE]) == "A Dog, no: 2 Dogs!###"
+
+
+def test_blip2_reads_no_instruction(model, tokenizer):
+    layout = instructed(model(), KEYWORDS, (IMAGE,), 40, seed=0)
+    assert layout(["A dog."])["slots"][0].sum() == 3
+
+
+def test_what_the_language_model_cannot_read_is_refused(model):
+    layout = instructed(model(), VICUNA, ASKED, 300, seed=0)
+    with pytest.raises(ValueError, match="reads 256: lower `max_answer`"):
+        layout(["a very long text " * 100])
+
+
+def test_digest_names_tensors_by_content(random):
+    some = torch.randn(2, 3, generator=random)
+    assert digest([some]) == digest([some.clone()]) != digest([some + 1])
+    assert digest([some.bfloat16()]) == digest([some.bfloat16()])
+
+
+def test_hold_out_parts_without_loss():
+    kept, held = hold_out(range(11), 5)
+    assert held == [0, 5, 10] and sorted(kept + held) == list(range(11))

@@ -1,0 +1,54 @@
+"""What a model is asked, what is kept back, and where its questions come from."""
+
+import pytest
+import torch
+from tiny_release import tiny_profile, write_coco_val, write_questions
+
+from mglib.data.question_splits import TEST, VAL
+from mglib.model import prompts
+from mglib.model.prompts import CAPTION, VICUNA
+from mglib.study import lineage
+from mglib.study import study as studies
+from mglib.study.lineage import Respondent
+from mglib.study.study import Study
+
+
+def test_a_model_that_reads_no_question_is_shown_the_picture_alone():
+    one = Respondent(model=None, form=CAPTION, wording=prompts.IMAGE)
+    assert not one.reads and one.question("What?") == prompts.IMAGE
+    assert one.questions == (prompts.IMAGE,)
+
+
+def test_a_model_that_reads_is_asked_after_the_picture():
+    one = Respondent(model=None, form=VICUNA)
+    assert one.reads and one.question("What?") == prompts.with_image("What?")
+    assert len(one.questions) > 1 and len(set(one.questions)) == len(one.questions)
+
+
+def test_every_so_many_th_text_is_kept_back_with_its_picture():
+    shown, texts = [torch.full((1,), float(row)) for row in range(7)], [f"text {row}" for row in range(7)]
+    found = lineage.lesson(shown, texts, 3)
+    assert found.held_texts == ["text 0", "text 3", "text 6"] and len(found.texts) == 4
+    pairs = [
+        *zip(found.shown, found.texts, strict=True),
+        *zip(found.held_shown, found.held_texts, strict=True),
+    ]
+    assert all(text == f"text {int(picture)}" for picture, text in pairs)
+    assert not set(found.texts) & set(found.held_texts)
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch, captions):
+    write_coco_val(tmp_path / "coco", captions)
+    write_questions(tmp_path)
+    for module in (lineage, studies):
+        monkeypatch.setattr(module, "DOWNLOADS", tmp_path)
+    return Study(profile=tiny_profile(300), seed=0, weights="wheel")
+
+
+def test_published_questions_are_about_the_pictures_of_their_split(release):
+    assert release.questioned == {"train": VAL, "val": VAL, "test": TEST}
+    for name, graph in ((VAL, 4), (TEST, 4)):
+        exam, split = lineage.exam(release, name), release.split(name)
+        assert len(exam.choice) == 6 and len(exam.graph) == graph
+        assert {place for place, _ in (*exam.choice, *exam.graph)} == set(range(len(split)))

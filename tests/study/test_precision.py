@@ -1,0 +1,145 @@
+"""Where a processor only emulates bfloat16, nothing is multiplied in it: no training, encoding or answer."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from tiny_parts import tiny_study
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mglib.config import EvalConfig, PreferenceConfig, SpatialConfig
+from mglib.data.splits import Split
+from mglib.evals import evaluate
+from mglib.experiments import ablations, lora, spatial_captions
+from mglib.experiments.dpo import Preference, dpo
+from mglib.model import prompts
+from mglib.model.decoding import Decoding, greedy
+from mglib.model.language import Language
+from mglib.model.vision import Vision
+from mglib.study import finetune, stages, study
+from mglib.study.lineage import Respondent
+
+PRODUCTS = {
+    "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "matmul", "linear", "einsum", "convolution",
+    "conv2d", "scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
+}  # fmt: skip
+
+
+class RefuseHalf(TorchDispatchMode):
+    """Raises AssertionError at a product of numbers of two bytes, and counts the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.products = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._opname in PRODUCTS:
+            self.products += 1
+            halves = [each for each in args if isinstance(each, torch.Tensor) and each.dtype.itemsize == 2]
+            assert not halves, f"{func._opname} in {halves[0].dtype}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def refuse():
+    """Refuse products in half precision during the test, which must make some."""
+    with RefuseHalf() as mode:
+        yield mode
+    assert mode.products > 0
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch, vision_config, pretrain_config, train_config):
+    """Return a study in float32 whose every training is a step of Muon, like mini's."""
+    step = train_config(steps=1, batch_size=4, warmup_steps=0, muon=True, max_answer=12)
+    plain = tiny_study(tmp_path, monkeypatch, vision_config, train=step)
+    taught = replace(
+        pretrain_config,
+        caption_lm=replace(pretrain_config.caption_lm, train=step),
+        representation=step,
+        generative=step,
+    )
+    profile = replace(
+        plain.profile,
+        qformer=replace(plain.profile.qformer, vocabulary=300),
+        pretrain=taught,
+        stage1=step,
+        stage2=step,
+        spatial=SpatialConfig(train=step),
+        preference=PreferenceConfig(train=step, rates=(1e-3,), rate_steps=1),
+        evaluation=EvalConfig(batch_size=4),
+    )
+    changed = replace(plain, profile=profile)
+    changed.__dict__.update({name: plain.__dict__[name] for name in ("device", "dtype", "vision_state")})
+    encoder = Vision(config=vision_config)
+    monkeypatch.setattr(study.Study, "vision", lambda self: encoder)
+    return changed
+
+
+@pytest.fixture
+def split(captions):
+    pictures = [Image.new("RGB", (64, 64), (30 * number, 90, 200)) for number in range(len(captions))]
+    hashes = tuple(map(str, range(len(captions))))
+    return Split(name="train", hashes=hashes, captions=tuple(captions), images=lambda: iter(pictures))
+
+
+@pytest.fixture
+def language(llama, tokenizer):
+    return Language(model=llama(), tokenizer=tokenizer)
+
+
+def test_the_guard_sees_what_it_must_refuse():
+    half = torch.ones(2, 2, dtype=torch.bfloat16)
+    with RefuseHalf(), pytest.raises(AssertionError, match="mm in torch"):
+        half @ half
+    weight = torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    with RefuseHalf(), pytest.raises(AssertionError, match="mm in torch"):
+        torch.optim.Muon([weight]).step()
+    with RefuseHalf(), torch.inference_mode(), pytest.raises(AssertionError):
+        torch.nn.functional.linear(half, half)
+
+
+def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny, split, language, refuse):
+    tokens = tiny.tokens(split, tiny.vision())
+    blip2 = stages.blip2(tiny, split, tokens)
+    queries = tiny.queries(split, tokens, blip2.model.qformer, blip2.generated.state)
+    model, first = stages.stage1(tiny, blip2.model.qformer, blip2.generated.state, language, split, queries)
+    texts, form = split.captions, prompts.VICUNA
+    finetune.stage2(tiny, model, list(queries), texts, form=form)
+    finetune.stage2(tiny, blip2.model, list(queries), texts, form=stages.KEYWORDS, questions=[prompts.IMAGE])
+    parts = ablations.Parts(
+        qformer=blip2.model.qformer,
+        state=blip2.generated.state,
+        language=language,
+        split=split,
+        tokens=tokens,
+    )
+    for name in ablations.ARMS:
+        arm, _ = ablations.arm(tiny, name, parts, tiny.profile.ablation.train)
+        ask(arm, ablations.queries(arm, list(tokens)))
+    asked = [(place, "what is it", text) for place, text in enumerate(texts)]
+    taught, _ = lora.learn(tiny, model, first.state, list(queries), asked, form=form, prompt="{}")
+    spatial_captions.arm(tiny, "control", model, first.state, list(queries), texts)
+    pairs = [Preference(place, text, "A boat.", 0.1) for place, text in enumerate(texts[:4])]
+    dpo(
+        tiny,
+        Respondent(model=model, form=form),
+        list(queries),
+        pairs,
+        tiny.profile.preference.train,
+        what="dpo",
+    )
+    for each in (model, taught, blip2.model):
+        ask(each, list(queries))
+
+
+def ask(model, queries):
+    """Let a model write, by sampling and greedily, and score texts."""
+    for decoding in (greedy(4), Decoding(max_new_tokens=4)):
+        evaluate.answers(
+            model, queries, prompts.CAPTION, prompts.IMAGE, decoding, batch_size=4, what="captions"
+        )
+    texts = ["a cat"] * len(queries)
+    evaluate.losses(model, queries, texts, prompts.CAPTION, max_answer=8, batch_size=4)

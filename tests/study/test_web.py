@@ -1,0 +1,159 @@
+"""A paper-shaped profile from its published files through stage 1, evaluation and export, in tiny."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from data_files import COLOURS, jpeg, write_shard
+from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
+from tiny_release import CONCAT, tiny_profile, write_release
+
+from mglib.data import released
+from mglib.evals import evaluate
+from mglib.model import prompts
+from mglib.model.decoding import greedy
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.study import study as studies
+from mglib.study import web
+from mglib.study.study import Study
+from mglib.training.loop import kept
+from mglib.weights import official, saved
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, llama, tokenizer, captions):
+    """Return a study whose downloads and cache lie in a folder of their own."""
+    write_release(tmp_path / "downloads", llama(), tokenizer, captions)
+    for module in (studies, web):
+        monkeypatch.setattr(module, "DOWNLOADS", tmp_path / "downloads")
+        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(released, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
+    return Study(profile=tiny_profile(len(tokenizer)), seed=0, weights="wheel")
+
+
+def test_the_parts_are_the_published_ones(study, random):
+    model = web.assemble(study)
+    pixels = torch.randn(2, 3, 28, 28, generator=random)
+    tokens = reference_vision(eva_vit_g(), pixels)
+    torch.testing.assert_close(model.vision(pixels), tokens, atol=1e-5, rtol=1e-4)
+    seen = model.queries({"pixels": pixels})
+    torch.testing.assert_close(seen, reference_qformer(blip2_flant5(), tokens), atol=1e-5, rtol=1e-4)
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == [
+        "projection.weight",
+        "projection.bias",
+    ]
+
+
+def test_a_batch_of_the_mixture_fits_the_model(study):
+    model = web.assemble(study)
+    stream = web.mixture(study, model.language, study.profile.stage1, web.sources(study))
+    batch = next(iter(stream))
+    assert batch["pixels"].shape == (4, 3, 28, 28) and batch["slots"].sum(1).tolist() == [3] * 4
+    assert model(batch)["count"] > 0
+
+
+def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
+    model, trained = web.stage1(study)
+    assert len(trained.log) == 6 and all(line["loss"] > 0 for line in trained.log)
+    assert [path.name for path in kept(trained.folder)] == [
+        "step-000003.safetensors",
+        "step-000006.safetensors",
+    ]
+    before = trained.state.stat().st_mtime_ns
+    again, found = web.stage1(study, accumulate=2)  # a finished run, in however many parts
+    assert found.folder == trained.folder and found.state.stat().st_mtime_ns == before
+    assert torch.equal(again.projection.weight, model.projection.weight)
+    fresh = web.assemble(study)
+    assert not torch.equal(fresh.projection.weight, model.projection.weight)
+
+    queries = model.queries({"pixels": torch.zeros(2, 3, 28, 28)})
+    form = prompts.template(study.profile.language.template, model.language.tokenizer)
+    said = evaluate.answers(
+        model, list(queries), form, prompts.with_image("What?"), greedy(5), batch_size=2, what="asked"
+    )
+    sums, counts = evaluate.losses(
+        model, list(queries), captions[:2], prompts.CAPTION, max_answer=16, batch_size=2
+    )
+    assert len(said) == 2 and min(counts) > 1 and min(sums) > 0
+
+
+def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
+    model, release = web.assemble(study), study.profile.release
+    place = tmp_path / "downloads" / release.projection
+    official.load_projection(model.projection, place, trained_with="tiny-vicuna", language="tiny-vicuna")
+    form = prompts.VICUNA
+    saved.save_pretrained(model, tmp_path / "saved", language="tiny-vicuna", template=form)
+    again = MiniGPT4.from_pretrained(
+        tmp_path / "saved",
+        vision=model.vision,
+        qformer=model.qformer,
+        language=model.language,
+        name="tiny-vicuna",
+        template=form,
+    )
+    assert torch.equal(again.projection.weight, model.projection.weight)
+
+
+def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):
+    official = tmp_path / "downloads" / study.profile.release.projection
+    model, taken = web.after_stage1(study)
+    wanted = torch.load(official, weights_only=True)["model"]["llama_proj.weight"]
+    assert taken.log == [] and torch.equal(model.projection.weight.float(), wanted)
+    assert taken.state.parent.name.startswith("stage1-official-")
+    _, trained = web.stage1(study)
+    model, found = web.after_stage1(study)
+    assert found.state == trained.state and len(found.log) == 6
+    assert not torch.equal(model.projection.weight, wanted)
+
+
+def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch):
+    asked = []
+
+    class Loaded:
+        def to(self, device):
+            return "moved"
+
+    monkeypatch.setattr(
+        studies, "load_language", lambda *_, precision, **__: asked.append(precision) or Loaded()
+    )
+    assert study.language() == "moved"
+    release = replace(study.profile.release, quantised="8bit")
+    small = replace(study, profile=replace(study.profile, release=release))
+    assert isinstance(small.language(), Loaded)  # moving quantised weights is an error
+    assert asked == ["fp32", "8bit"]
+
+
+def test_a_release_has_no_split_to_train_on(study):
+    assert study.tests == ("test_coco",) and len(study.split("val")) == len(study.split("test_coco")) == 12
+    assert not set(study.split("val").hashes) & set(study.split("test_coco").hashes)
+    assert len(study.split("pool")) == 8 and len(study.split("alignment").captions) == 8
+    with pytest.raises(ValueError, match="There is no split 'train' of real data"):
+        study.split("train")
+
+
+def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys):
+    good = [(f"{number:09d}", jpeg(COLOURS[0]), "a cat on a mat") for number in range(40)]
+    shard = tmp_path / "downloads" / "cc_sbu" / "00000.tar"
+    write_shard(shard, [("900000000", b"no picture", "a dog"), *good])
+    assert len(study.split("pool")) == 40
+    assert capsys.readouterr().out.startswith("1 bad pairs of the pool are left out")
+    (listed,) = (tmp_path / "cache" / "web" / "pool-bad.jsonl").read_text().splitlines()
+    assert "900000000" in listed
+    write_shard(shard, [("900000000", b"no picture", "a dog"), *good[:8]])
+    with pytest.raises(ValueError, match="1 of the 9 samples read are bad"):
+        study.split("pool")
+
+
+def test_the_variant_without_a_q_former_trains_too(study):
+    profile = study.profile
+    without = replace(profile, qformer=CONCAT, release=replace(profile.release, qformer=None))
+    model, trained = web.stage1(replace(study, profile=without))
+    assert model.projection.in_features == 4 * 64 and len(trained.log) == 6
+    assert trained.state.name == "step-000006.safetensors"
+
+
+def test_a_notebook_that_asks_for_the_small_world_is_told_where_to_go(study):
+    with pytest.raises(ValueError, match=r"has real data and no small world: `make plan PROFILE="):
+        _ = study.world

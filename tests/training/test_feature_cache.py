@@ -1,0 +1,168 @@
+"""The cache of what frozen parts compute: each file once, checked, and made again when it is not sound."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy
+import pytest
+import torch
+
+from mglib.training import feature_cache as features
+from mglib.training.feature_cache import Features, cached, in_lists
+
+COUNT = 10  # in files of four: two whole ones and a half
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch):
+    monkeypatch.setattr(features, "CHUNK", 4)
+
+
+class Compute:
+    """Returns a row of three thirds for each number and writes down which numbers it was asked for."""
+
+    def __init__(self, *, die_at=None):
+        self.asked, self.die_at = [], die_at
+
+    def __call__(self, items):
+        if self.die_at in items:
+            raise KeyboardInterrupt
+        self.asked += items
+        return rows(items)
+
+
+def rows(items):
+    return torch.tensor(items).reshape(-1, 1) / torch.tensor([1.0, 3.0, 7.0])
+
+
+def get(folder, compute, *, count=COUNT):
+    return cached(folder, lambda: iter(range(count)), count, compute, what="thirds", batch_size=3)
+
+
+def stacked(found):
+    return torch.stack(list(found))
+
+
+def test_rows_are_the_computed_values_in_bfloat16(tmp_path):
+    found = get(tmp_path, Compute())
+    assert found.shape == (COUNT, 3) and len(found) == COUNT
+    assert found[7].dtype == torch.bfloat16
+    assert torch.equal(stacked(found), rows(list(range(COUNT))).bfloat16())
+    assert torch.equal(found.batch([9, 0, 4]), rows([9, 0, 4]).bfloat16())
+
+
+def test_every_item_is_computed_once_in_batches_that_end_with_the_file(tmp_path):
+    compute = Compute()
+    get(tmp_path, compute)
+    assert compute.asked == list(range(COUNT))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "00000.npy",
+        "00001.npy",
+        "00002.npy",
+        "index.json",
+    ]
+
+
+def test_a_second_call_computes_nothing_and_reads_no_item(tmp_path):
+    first = get(tmp_path, Compute())
+
+    def refuse():
+        raise AssertionError("the items were read again")
+
+    again = cached(tmp_path, refuse, COUNT, refuse, what="thirds")
+    assert torch.equal(stacked(first), stacked(again))
+
+
+def test_a_damaged_file_is_told_of_and_computed_again(tmp_path, capsys):
+    get(tmp_path, Compute())
+    file = tmp_path / "00001.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    compute = Compute()
+    found = get(tmp_path, compute)
+    assert compute.asked == [4, 5, 6, 7]
+    assert "thirds: 00001.npy is damaged and is computed again." in capsys.readouterr().out
+    assert torch.equal(stacked(found), rows(list(range(COUNT))).bfloat16())
+
+
+def test_a_deleted_file_is_computed_again(tmp_path):
+    get(tmp_path, Compute())
+    (tmp_path / "00002.npy").unlink()
+    compute = Compute()
+    assert torch.equal(get(tmp_path, compute)[9], rows([9])[0].bfloat16())
+    assert compute.asked == [8, 9]
+
+
+def test_a_file_that_the_index_does_not_know_is_not_trusted(tmp_path):
+    numpy.save(tmp_path / "00000.npy", numpy.zeros((4, 3), dtype=numpy.int16))
+    compute = Compute()
+    assert torch.equal(get(tmp_path, compute)[1], rows([1])[0].bfloat16())
+    assert compute.asked == list(range(COUNT))
+
+
+def test_an_index_of_other_files_is_not_trusted(tmp_path, capsys):
+    get(tmp_path, Compute())
+    (tmp_path / "index.json").write_text(json.dumps({f"0000{number}.npy": "0" * 64 for number in range(3)}))
+    compute = Compute()
+    get(tmp_path, compute)
+    assert compute.asked == list(range(COUNT))
+    assert capsys.readouterr().out.count("is damaged") == 3
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", '{"00000.npy": '])
+def test_an_unreadable_index_is_told_of_and_everything_is_computed_again(tmp_path, capsys, text):
+    get(tmp_path, Compute())
+    (tmp_path / "index.json").write_text(text)
+    compute = Compute()
+    found = get(tmp_path, compute)
+    assert compute.asked == list(range(COUNT))
+    assert "index.json is damaged" in capsys.readouterr().out
+    assert torch.equal(stacked(found), rows(list(range(COUNT))).bfloat16())
+
+
+def test_an_interrupted_computation_goes_on_at_its_last_finished_file(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        get(tmp_path, Compute(die_at=9))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000.npy", "00001.npy", "index.json"]
+    compute = Compute()
+    found = get(tmp_path, compute)
+    assert compute.asked == [8, 9]
+    assert torch.equal(stacked(found), rows(list(range(COUNT))).bfloat16())
+
+
+def test_rows_beyond_the_end_do_not_exist(tmp_path):
+    found = get(tmp_path, Compute())
+    with pytest.raises(IndexError):
+        found[COUNT]
+
+
+def test_rows_can_be_pictures_of_any_shape(tmp_path, random):
+    values = torch.randn(5, 2, 3, generator=random)
+    found = cached(tmp_path, lambda: iter(values), 5, torch.stack, what="matrices")
+    assert found.shape == (5, 2, 3) and torch.equal(stacked(found), values.bfloat16())
+
+
+def test_a_row_can_be_changed_without_changing_the_file(tmp_path):
+    found = get(tmp_path, Compute())
+    found[3].zero_()
+    assert torch.equal(found[3], rows([3])[0].bfloat16())
+    assert torch.equal(Features(sorted(tmp_path.glob("*.npy")))[3], found[3])
+
+
+def test_lists_are_cut_to_size():
+    assert list(in_lists(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(in_lists([], 2)) == []
+
+
+def test_two_at_once_compute_every_item_once(tmp_path):
+    class Slow(Compute):
+        def __call__(self, items):
+            time.sleep(0.05)
+            return super().__call__(items)
+
+    compute = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: stacked(get(tmp_path, compute)), range(2))
+    assert compute.asked == list(range(COUNT)) and torch.equal(one, other)

@@ -1,0 +1,351 @@
+"""Weights out: the official layout, our own folder, transformers' BLIP-2; each gives the same model back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_official import QUERIES, VISION, blip2_flant5, eva_vit_g
+from torch import nn
+from transformers import AutoProcessor, Blip2ForConditionalGeneration, Blip2Processor, LlamaTokenizer
+
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import CAPTION, VICUNA, generation_batch, with_image
+from mglib.model.vision import Vision, preprocess
+from mglib.weights import export
+from mglib.weights.export import build_processor, chat_template, export_blip2, export_official
+from mglib.weights.official import load_projection, load_qformer, load_vision
+from mglib.weights.saved import CONFIG, WEIGHTS, fingerprint, from_pretrained, save_pretrained, untouched
+
+QUESTION = "a dog in the park"
+
+
+@pytest.fixture
+def parts(tmp_path, llama, qformer, tokenizer):
+    """Return a function that builds the frozen parts from official files."""
+
+    def build(**changes):
+        vision, queries = Vision(config=VISION), qformer().requires_grad_(False)
+        torch.save(eva_vit_g(), tmp_path / "eva.pth")
+        torch.save({"model": blip2_flant5()}, tmp_path / "blip2.pth")
+        load_vision(vision, tmp_path / "eva.pth")
+        load_qformer(queries, tmp_path / "blip2.pth")
+        language = Language(model=llama(), tokenizer=tokenizer)
+        return {"vision": vision, "qformer": queries, "language": language, **changes}
+
+    return build
+
+
+@pytest.fixture
+def paper(parts):
+    """Return a MiniGPT-4 shaped like the paper's, in tiny."""
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return MiniGPT4(**parts(), projection=nn.Linear(32, 48))
+
+
+@pytest.fixture
+def pixels(random):
+    return torch.randn(2, 3, 28, 28, generator=random)
+
+
+def asked(model, pixels):
+    """Lay out the same question about each picture."""
+    tokenizer = model.language.tokenizer
+    layout = generation_batch(tokenizer, VICUNA, [with_image(QUESTION)] * len(pixels), queries=QUERIES)
+    return {"pixels": pixels, **layout}
+
+
+@torch.no_grad()
+def logits(model, batch):
+    return model.language.logits(model.language(model.embed(batch), batch["mask"]))  # (B, T, V)
+
+
+# --- the official layout ---
+
+
+def test_an_exported_projection_has_the_official_layout_and_comes_back(tmp_path, paper):
+    path = tmp_path / "checkpoint_3.pth"
+    export_official(paper.projection, path, config={"run": {"init_lr": 1e-4}}, epoch=3)
+    saved = torch.load(path, weights_only=True)
+    assert {name: tuple(value.shape) for name, value in saved["model"].items()} == {
+        "llama_proj.weight": (48, 32),
+        "llama_proj.bias": (48,),
+    }
+    assert saved["config"] == {"run": {"init_lr": 1e-4}} and saved["epoch"] == 3
+    again = nn.Linear(32, 48)
+    load_projection(again, path, trained_with="llama", language="llama")
+    assert torch.equal(again.weight, paper.projection.weight)
+    assert torch.equal(again.bias, paper.projection.bias)
+    assert [file.name for file in tmp_path.glob("*checkpoint*")] == ["checkpoint_3.pth"]
+
+
+# --- our own format ---
+
+
+def save(model, folder, **changes):
+    save_pretrained(model, folder, **{"language": "llama", "template": VICUNA, **changes})
+    return folder
+
+
+def load(folder, parts, **changes):
+    return from_pretrained(folder, **{**parts, "name": "llama", "template": VICUNA, **changes})
+
+
+def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, paper, parts, pixels):
+    folder = save(paper, tmp_path / "model")
+    again = load(folder, parts())
+    batch = asked(paper, pixels)
+    assert torch.equal(logits(again, batch), logits(paper, batch))
+    assert sorted(file.name for file in folder.iterdir()) == [CONFIG, WEIGHTS]
+    assert load_file(folder / WEIGHTS).keys() == {"weight", "bias"}
+    about = json.loads((folder / CONFIG).read_text())
+    assert about["language"]["name"] == "llama" and about["template"]["end"] == "###"
+    assert about["vision"]["mean"] == list(VISION.mean)
+
+
+def test_saving_again_replaces_the_older_files(tmp_path, paper, parts):
+    save(paper, tmp_path / "model")
+    with torch.no_grad():
+        paper.projection.bias.add_(1)
+    again = load(save(paper, tmp_path / "model"), parts())
+    assert torch.equal(again.projection.bias, paper.projection.bias)
+
+
+def changed(module, name):
+    with torch.no_grad():
+        module.get_parameter(name).view(-1)[3] += 0.5
+    return module
+
+
+def test_other_frozen_parts_are_refused_by_name(tmp_path, paper, parts, llama, tokenizer):
+    folder = save(paper, tmp_path / "model")
+    vision = changed(parts()["vision"], "encoder.blocks.2.attn.v_bias")
+    with pytest.raises(ValueError, match=r"another image encoder or its preprocessing: it would"):
+        load(folder, parts(vision=vision))
+    vision = parts()["vision"]
+    vision.config = replace(VISION, mean=(0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match="another image encoder or its preprocessing"):
+        load(folder, parts(vision=vision))
+    qformer = changed(parts()["qformer"], "query_tokens")
+    with pytest.raises(ValueError, match="another Q-Former: it would"):
+        load(folder, parts(qformer=qformer))
+    language = Language(model=llama(seed=1), tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="another language model's weights: it would"):
+        load(folder, parts(language=language))
+    with pytest.raises(ValueError, match="another Q-Former and another prompt template"):
+        load(folder, parts(qformer=qformer), template=CAPTION)
+    with pytest.raises(ValueError, match=r"trained with llama, this model speaks with vicuna-7b-v1\.5"):
+        load(folder, parts(), name="vicuna-7b-v1.5")
+
+
+def test_a_language_model_of_another_width_is_refused(tmp_path, paper, parts):
+    paper.projection = nn.Linear(32, 4096)
+    folder = save(paper, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"4096 numbers \(7B\), this language model reads vectors of 48"):
+        load(folder, parts())
+
+
+def test_a_folder_that_is_not_whole_is_refused(tmp_path, paper, parts):
+    folder = save(paper, tmp_path / "model")
+    about = (folder / CONFIG).read_text()
+    (folder / CONFIG).unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json is not there"):
+        load(folder, parts())
+    with torch.no_grad():
+        paper.projection.bias.add_(1)
+    save(paper, folder)
+    (folder / CONFIG).write_text(about)  # as if the saving had been stopped between the two files
+    with pytest.raises(ValueError, match="not the file that config"):
+        load(folder, parts())
+    (folder / CONFIG).write_text('{"format": 9}')
+    with pytest.raises(ValueError, match="another version"):
+        load(folder, parts())
+
+
+def test_a_model_on_cached_features_cannot_be_saved_whole(tmp_path, paper):
+    paper.vision = nn.Identity()
+    with pytest.raises(ValueError, match="has no image encoder: attach it"):
+        save(paper, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_fingerprint_is_the_same_in_float32_and_bfloat16(paper):
+    half = {name: value.bfloat16() for name, value in paper.qformer.state_dict().items()}
+    assert fingerprint(half) == fingerprint(paper.qformer.state_dict())
+    swapped = {**half, "query_tokens": half["query_tokens"].flip(1)}
+    assert fingerprint(swapped) != fingerprint(half)
+
+
+def test_a_language_model_is_known_by_what_quantisation_leaves_alone(paper):
+    model = paper.language.model
+    shapes = {tuple(value.shape) for value in untouched(model).values()}
+    assert shapes == {(300, 48), (48,)} and len(untouched(model)) == 1 + 2 * 2 + 1
+    assert untouched(model)["embeddings"] is model.get_input_embeddings().weight
+
+
+# --- transformers' BLIP-2 ---
+
+
+@pytest.fixture
+def exported(tmp_path, paper):
+    """Export a model, and load what was written."""
+
+    def run():
+        export_blip2(paper, tmp_path / "blip2", language="llama", template=VICUNA)
+        return Blip2ForConditionalGeneration.from_pretrained(tmp_path / "blip2", dtype="auto").eval()
+
+    return run
+
+
+@torch.no_grad()
+def their_logits(blip2, batch):
+    ids = batch["ids"].masked_fill(batch["slots"], blip2.config.image_token_id)
+    return blip2(pixel_values=batch["pixels"], input_ids=ids, attention_mask=batch["mask"]).logits
+
+
+def test_with_equal_eps_transformers_gives_the_same_logits(paper, exported, pixels):
+    paper.qformer.ln_vision.eps = 1e-6
+    batch = asked(paper, pixels)
+    ours, theirs = logits(paper, batch), their_logits(exported(), batch)
+    assert theirs.shape[-1] == ours.shape[-1] + 1  # the added <image>
+    torch.testing.assert_close(theirs[..., :-1], ours, atol=1e-5, rtol=0)
+    assert not theirs[..., -1].any()
+    assert ours.std() > 0.1  # the tolerance means something
+
+
+def test_the_eps_of_ln_vision_is_the_whole_difference_and_bounded(paper, exported, pixels):
+    blip2, batch = exported(), asked(paper, pixels)
+    with torch.no_grad():
+        tokens = paper.vision(pixels)
+        smallest = tokens.var(-1, correction=0).min()
+        ours, theirs = paper.qformer.see(tokens), blip2.vision_model(pixels).last_hidden_state
+        weight, bias = paper.qformer.ln_vision.weight, paper.qformer.ln_vision.bias
+        ratio = ((theirs - bias) / weight).norm(dim=-1) / ((ours - bias) / weight).norm(dim=-1)
+    assert ratio.min() > 1 - 1e-6 and ratio.max() < 1 + 1e-5 / (2 * smallest) + 1e-6
+    difference = (their_logits(blip2, batch)[..., :-1] - logits(paper, batch)).abs().max()
+    assert difference < 1e-4
+
+
+def test_our_own_model_is_left_as_it_was(paper, exported, pixels):
+    before, batch = {name: value.clone() for name, value in paper.state_dict().items()}, asked(paper, pixels)
+    expected, tokens = logits(paper, batch), len(paper.language.tokenizer)
+    exported()
+    assert all(torch.equal(value, before[name]) for name, value in paper.state_dict().items())
+    assert torch.equal(logits(paper, batch), expected)
+    assert len(paper.language.tokenizer) == tokens == paper.language.model.config.vocab_size
+
+
+def test_the_processor_gives_our_pixels_and_our_sequence(tmp_path, paper, exported, random):
+    exported()
+    processor = Blip2Processor.from_pretrained(tmp_path / "blip2", backend="pil")
+    colours = torch.randint(256, (40, 70, 3), generator=random, dtype=torch.uint8).numpy()
+    picture = Image.fromarray(colours)
+    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+    text = processor.tokenizer.apply_chat_template(question, tokenize=False)
+    inputs = processor(images=picture, text=text, add_special_tokens=False, return_tensors="pt")
+    torch.testing.assert_close(inputs["pixel_values"][0], preprocess(picture, VISION), atol=1e-5, rtol=0)
+    batch = asked(paper, inputs["pixel_values"])
+    token = processor.tokenizer.convert_tokens_to_ids("<image>")
+    assert inputs["input_ids"].tolist() == batch["ids"].masked_fill(batch["slots"], token).tolist()
+    assert isinstance(AutoProcessor.from_pretrained(tmp_path / "blip2"), Blip2Processor)
+
+
+def test_the_exported_model_answers_as_the_card_says(tmp_path, paper, exported, pixels):
+    blip2, batch = exported(), asked(paper, pixels)
+    card = (tmp_path / "blip2" / "README.md").read_text()
+    assert "eps" in card and "1e-06" in card and "1e-05" in card and 'stop_strings=["###"]' in card
+    token = blip2.config.image_token_index
+    assert blip2.generation_config.suppress_tokens == [token]
+    ids = batch["ids"].masked_fill(batch["slots"], token)
+    found = blip2.generate(
+        pixel_values=pixels,
+        input_ids=ids,
+        attention_mask=batch["mask"],
+        max_new_tokens=4,
+        min_new_tokens=4,
+        do_sample=False,
+        suppress_tokens=[token],
+    )
+    expected = paper.language.model.generate(
+        inputs_embeds=paper.embed(batch),
+        attention_mask=batch["mask"],
+        max_new_tokens=4,
+        min_new_tokens=4,
+        do_sample=False,
+    )
+    assert found[:, -4:].tolist() == expected.tolist()
+
+
+def test_weights_are_safetensors_and_the_folder_is_whole(tmp_path, exported):
+    exported()
+    names = {file.name for file in (tmp_path / "blip2").iterdir()}
+    assert {"config.json", "model.safetensors", "chat_template.jinja", "tokenizer.json", "README.md"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pth"))]
+    with pytest.raises(FileExistsError, match="exists already"):
+        exported()
+
+
+def test_a_conversation_of_several_turns_is_written_turn_by_turn(paper):
+    turns = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]},
+        {"role": "assistant", "content": "a dog"},
+        {"role": "user", "content": "Where?"},
+    ]
+    text = paper.language.tokenizer.apply_chat_template(
+        turns, tokenize=False, chat_template=chat_template(VICUNA, 2)
+    )
+    assert text == (
+        f"{paper.language.tokenizer.bos_token}###Human: <Img><image><image></Img> What is it? ###Assistant: "
+        "a dog######Human: Where? ###Assistant: "
+    )
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_llamas_own_tokenizer_gives_our_sequence(paper, legacy):
+    letters = "▁abcdefghijklmnopqrstuvwxyzDHAI#:.<>/"
+    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters, "▁#", "▁<"]
+    merges = [("▁", "#"), ("▁", "<")]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = LlamaTokenizer(vocab=vocabulary, merges=merges, legacy=legacy)
+    paper.language.tokenizer = tokenizer
+    processor = build_processor(paper, VICUNA)
+    question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}]
+    text = processor.tokenizer.apply_chat_template(question, tokenize=False)
+    found = processor(text=text, add_special_tokens=False)["input_ids"][0]
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")
+    batch = asked(paper, torch.zeros(1, 3, 28, 28))
+    assert found == batch["ids"].masked_fill(batch["slots"], image)[0].tolist()
+    pieces = processor.tokenizer.convert_ids_to_tokens(found)
+    assert pieces[:3] == ["<s>", "▁#", "#"] and pieces[pieces.index("<image>") + QUERIES] == "▁<"
+
+
+def test_a_tokenizer_that_cannot_give_our_sequence_is_refused(tmp_path, paper, monkeypatch):
+    monkeypatch.setattr(export, "same_sequence", lambda *_: False)
+    with pytest.raises(ValueError, match="splits the words beside a picture"):
+        export_blip2(paper, tmp_path / "blip2", language="llama", template=VICUNA)
+
+
+def set_config(module, **changes):
+    module.config = replace(module.config, **changes)
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda model, tiny: setattr(model, "vision", nn.Identity()), "no image encoder"),
+        (lambda model, tiny: setattr(model, "qformer", nn.Identity()), "no Q-Former"),
+        (lambda model, tiny: setattr(model, "vision", Vision(config=tiny)), "encodes with test_vit"),
+        (lambda model, tiny: set_config(model.vision, pool=2), "averages neighbouring patches"),
+        (lambda model, tiny: set_config(model.vision, final_norm=True), "norm behind its last block"),
+        (lambda model, tiny: set_config(model.qformer, vocabulary=9), "Q-Former that also reads text"),
+    ],
+)
+def test_what_transformers_cannot_express_is_refused(tmp_path, paper, vision_config, harm, told):
+    harm(paper, vision_config)
+    with pytest.raises(ValueError, match=f"{told}.*save_pretrained"):
+        export_blip2(paper, tmp_path / "blip2", language="llama", template=VICUNA)
+    assert not (tmp_path / "blip2").exists()

@@ -1,0 +1,571 @@
+"""Official weights in: names, numbers, sizes, and what is said when a file is not what it should be."""
+
+import errno
+import json
+import os
+import pickle
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors.torch import load_file, save_file
+from tiny_official import (
+    VISION,
+    WIDTH,
+    blip2_flant5,
+    eva_vit_g,
+    minigpt4,
+    reference_qformer,
+    reference_vision,
+)
+from torch import nn
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from mglib.config import QFormerConfig, VisionConfig
+from mglib.model.qformer import QFormer
+from mglib.model.vision import Vision
+from mglib.weights import files, official, vicuna
+from mglib.weights.files import Shards, locate, new_folder, read_pth, tensors
+from mglib.weights.official import (
+    join_bias,
+    load_blip2,
+    load_projection,
+    load_qformer,
+    load_vision,
+    rows,
+    split_bias,
+    translate,
+)
+
+
+def write(path, value):
+    torch.save(value, path)
+    return path
+
+
+@pytest.fixture
+def pixels(random):
+    return torch.randn(2, 3, 28, 28, generator=random)
+
+
+# --- numbers: the tokens are those of plain code that reads the official names ---
+
+
+def test_the_encoder_computes_what_its_file_says(tmp_path, pixels):
+    vision = Vision(config=VISION)
+    load_vision(vision, write(tmp_path / "eva_vit_g.pth", eva_vit_g()))
+    torch.testing.assert_close(vision(pixels), reference_vision(eva_vit_g(), pixels), atol=1e-5, rtol=0)
+
+
+def test_the_qformer_computes_what_its_file_says(tmp_path, qformer, random):
+    built, state = qformer(), blip2_flant5()
+    load_qformer(built, write(tmp_path / "blip2.pth", {"model": state}))
+    tokens = 3 * torch.randn(2, 5, WIDTH, generator=random)
+    torch.testing.assert_close(built(tokens), reference_qformer(state, tokens), atol=1e-5, rtol=0)
+
+
+def test_the_projection_is_the_files(tmp_path):
+    projection, saved = nn.Linear(32, 48), minigpt4()
+    place = write(tmp_path / "prerained_minigpt4_7b.pth", saved)
+    load_projection(projection, place, trained_with="vicuna-7b-v0", language="vicuna-7b-v0")
+    assert torch.equal(projection.weight, saved["model"]["llama_proj.weight"])
+    assert torch.equal(projection.bias, saved["model"]["llama_proj.bias"])
+
+
+def test_half_precision_files_fill_modules_in_float32(tmp_path):
+    vision = Vision(config=VISION)
+    half = {name: value.half() for name, value in eva_vit_g().items()}
+    load_vision(vision, write(tmp_path / "eva_vit_g.pth", half))
+    assert vision.encoder.cls_token.dtype == torch.float32
+    assert torch.equal(vision.encoder.cls_token, half["cls_token"].float())
+
+
+@pytest.fixture
+def blip2(qformer):
+    """Return transformers' own BLIP-2 in tiny, all of its weights drawn wide."""
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(
+            hidden_size=WIDTH,
+            intermediate_size=96,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            image_size=28,
+        ),
+        qformer_config=Blip2QFormerConfig.from_dict(qformer().bert.config.to_dict()),
+        text_config=LlamaConfig(
+            vocab_size=50,
+            hidden_size=24,
+            intermediate_size=48,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+        ),
+        num_query_tokens=3,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Blip2ForConditionalGeneration(config).eval()
+        for name, value in model.named_parameters():
+            nn.init.normal_(value, mean=float("norm" in name.lower()), std=0.1)
+            if name.endswith("qkv.bias"):
+                value.data[WIDTH : 2 * WIDTH] = 0
+    return model
+
+
+def test_transformers_shards_give_the_same_queries_and_only_needed_ones_are_read(
+    tmp_path, blip2, qformer, pixels
+):
+    blip2.save_pretrained(tmp_path, max_shard_size="60KB")
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
+    needed = {file for name, file in index.items() if not name.startswith("language_")}
+    spare = set(index.values()) - needed
+    assert spare and len(needed) > 1
+    for file in spare:
+        (tmp_path / file).unlink()
+    vision, built = Vision(config=VISION), qformer()
+    load_blip2(vision, built, tmp_path)
+    built.ln_vision.eps = 1e-6  # transformers': one for all of vision
+    with torch.no_grad():
+        expected = blip2.qformer(
+            query_embeds=blip2.query_tokens.expand(2, -1, -1),
+            encoder_hidden_states=blip2.vision_model(pixels).last_hidden_state,
+        ).last_hidden_state
+        torch.testing.assert_close(built(vision(pixels)), expected, atol=1e-5, rtol=0)
+
+
+def test_keys_with_a_bias_are_another_encoder():
+    fused = {"vision_model.encoder.layers.0.self_attn.qkv.bias": torch.tensor([1.0, 2, 0, 0, 5, 6])}
+    parts = split_bias(fused)
+    assert [part.tolist() for part in parts.values()] == [[1, 2], [5, 6]]
+    assert torch.equal(join_bias(parts).popitem()[1], next(iter(fused.values())))
+    next(iter(fused.values()))[2] = 1
+    with pytest.raises(ValueError, match="the keys a bias"):
+        split_bias(fused)
+
+
+# --- the table ---
+
+
+def test_every_name_of_the_table_can_be_translated_back():
+    for row in rows():
+        names = {column: name.replace("#", "7").replace("*", "bias") for column, name in row.items()}
+        for source in names:
+            for target in names:
+                assert translate(names[source], source, target) == names[target]
+    assert translate("blocks.7.attn.k_bias", "official", "ours") is None
+
+
+def test_the_table_covers_the_whole_model_at_full_size():
+    with torch.device("meta"):
+        vision, qformer = full_vision(), QFormer(config=QFormerConfig(), vision_width=1408)
+    names = [f"vision.{name}" for name in vision.state_dict()]
+    names += [f"qformer.{name}" for name in qformer.state_dict()]
+    for target in ("official", "transformers"):
+        translated = [translate(name, "ours", target) for name in names]
+        assert None not in translated and len(set(translated)) == len(names)
+
+
+# --- sizes: the paper's, on the meta device ---
+
+
+def full_vision():
+    name = "eva_giant_patch14_clip_224"
+    return Vision(config=VisionConfig(timm_name=name, width=1408, depth=39, final_norm=False))
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_papers_encoder_has_its_size():
+    with torch.device("meta"):
+        vision = full_vision()
+    attention = 3 * 1408**2 + 2 * 1408 + 1408**2 + 1408
+    mlp = 2 * 1408 * 6144 + 6144 + 1408
+    ends = 1408 + 257 * 1408 + 3 * 14 * 14 * 1408 + 1408
+    assert count(vision) == 39 * (attention + mlp + 4 * 1408) + ends == 985_894_528
+    assert len(vision.encoder.blocks) == 39 and vision.config.tokens == 257
+    assert vision.encoder.pos_embed.shape == (1, 257, 1408)
+    assert vision.encoder.blocks[0].norm1.eps == 1e-6 and isinstance(vision.encoder.norm, nn.Identity)
+
+
+def test_the_papers_qformer_has_its_size():
+    with torch.device("meta"):
+        qformer = QFormer(config=QFormerConfig(), vision_width=1408)
+    layer = 4 * (768**2 + 768) + 2 * 768 + 2 * 768 * 3072 + 3072 + 768 + 2 * 768
+    looking = 2 * (768**2 + 768) + 2 * (1408 * 768 + 768) + 2 * 768
+    ends = 2 * 768 + 32 * 768 + 2 * 1408
+    assert count(qformer) == 12 * layer + 6 * looking + ends == 105_165_056
+    assert qformer.ln_vision.eps == 1e-5 and qformer.bert.layernorm.eps == 1e-12
+
+
+@pytest.mark.parametrize(("width", "size", "number"), [(4096, "7B", 3_149_824), (5120, "13B", 3_937_280)])
+def test_the_papers_projection_has_its_size(width, size, number):
+    with torch.device("meta"):
+        assert count(nn.Linear(768, width)) == number == 768 * width + width
+    assert official.SIZES[width] == size
+
+
+# --- what does not fit is listed, as the file spells it ---
+
+
+def test_missing_left_over_and_misshapen_weights_are_listed(tmp_path):
+    state = eva_vit_g()
+    del state["blocks.1.attn.q_bias"]
+    state["blocks.0.attn.k_bias"] = torch.zeros(WIDTH)
+    state["pos_embed"] = torch.zeros(1, 17, WIDTH)
+    vision = Vision(config=VISION)
+    before = vision.encoder.cls_token.clone()
+    with pytest.raises(ValueError) as caught:
+        load_vision(vision, write(tmp_path / "eva_vit_g.pth", state))
+    told = str(caught.value)
+    assert "missing: blocks.1.attn.q_bias;" in told
+    assert "left over: blocks.0.attn.k_bias;" in told
+    assert "of another shape: pos_embed (1, 17, 64) for (1, 5, 64)" in told
+    assert torch.equal(vision.encoder.cls_token, before)  # nothing was loaded by halves
+
+
+def test_only_the_block_behind_the_last_and_the_head_are_dropped(tmp_path):
+    state = {**eva_vit_g(), "norm.weight": torch.ones(WIDTH), "head.bias": torch.ones(3)}
+    load_vision(Vision(config=VISION), write(tmp_path / "good.pth", state))
+    state["blocks.4.norm1.weight"] = torch.ones(WIDTH)
+    with pytest.raises(ValueError, match=re.escape("(left over: blocks.4.norm1.weight)")):
+        load_vision(Vision(config=VISION), write(tmp_path / "bad.pth", state))
+
+
+def test_the_text_branch_of_another_blip2_file_is_not_passed_over(tmp_path, qformer):
+    state = {**blip2_flant5(), "Qformer.cls.predictions.bias": torch.ones(3)}
+    with pytest.raises(ValueError, match=re.escape("left over: Qformer.cls.predictions.bias")):
+        load_qformer(qformer(), write(tmp_path / "blip2.pth", {"model": state}))
+
+
+def test_lora_weights_beside_a_projection_are_not_passed_over(tmp_path):
+    saved = minigpt4()
+    saved["model"]["llama_model.base_model.q_proj.lora_A.weight"] = torch.ones(2, 2)
+    with pytest.raises(ValueError, match="lora_A"):
+        load(nn.Linear(32, 48), write(tmp_path / "p.pth", saved))
+
+
+def load(projection, place, trained_with="vicuna-7b-v0", language="vicuna-7b-v0"):
+    load_projection(projection, place, trained_with=trained_with, language=language)
+
+
+def test_the_projection_of_another_size_is_named_by_its_model(tmp_path):
+    place = write(tmp_path / "pretrained_minigpt4.pth", minigpt4(width=5120))
+    with pytest.raises(ValueError, match=r"5120 numbers \(13B\).* 4096 numbers \(7B\)"):
+        load(nn.Linear(32, 4096), place)
+
+
+def test_the_projection_of_another_language_model_is_refused(tmp_path):
+    place = write(tmp_path / "prerained_minigpt4_7b.pth", minigpt4())
+    with pytest.raises(ValueError, match=r"trained with vicuna-7b-v0, .* speaks with vicuna-7b-v1.5"):
+        load(nn.Linear(32, 48), place, language="vicuna-7b-v1.5")
+
+
+# --- files that are something else ---
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch was_here",)
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = write(tmp_path / "evil.pth", {"model": {"query_tokens": Evil()}})
+    with pytest.raises(
+        ValueError, match=r"refused: loading it would run code of its own \((posix|nt)\.system\)"
+    ):
+        tensors(place)
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Evil()))
+    with pytest.warns(UserWarning, match="pickle protocol"), pytest.raises(ValueError, match="refused"):
+        tensors(tmp_path / "bare.pth")
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_any_other_object_is_refused_too(tmp_path):
+    with pytest.raises(ValueError, match=r"types\.SimpleNamespace"):
+        tensors(write(tmp_path / "odd.pth", {"config": SimpleNamespace(a=1)}))
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2043249920\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (LFS, "git-LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html><title>Google Drive</title></html>", "web page saved under this name"),
+        (b"", "is empty"),
+        (b"hello " * 50, "cut off or not a file of torch.save"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named(tmp_path, content, told):
+    (tmp_path / "eva_vit_g.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        tensors(tmp_path / "eva_vit_g.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_a_truncated_file_is_named(tmp_path, zipped, share):
+    whole = tmp_path / "whole.pth"
+    torch.save(eva_vit_g(), whole, _use_new_zipfile_serialization=zipped)
+    content = whole.read_bytes()
+    (tmp_path / "part.pth").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"cut off .*download it again"):
+        tensors(tmp_path / "part.pth")
+    assert tensors(whole).keys() == eva_vit_g().keys()
+
+
+def test_a_file_without_a_state_dict_is_named(tmp_path):
+    with pytest.raises(ValueError, match="holds no state dict"):
+        tensors(write(tmp_path / "a.pth", {"model": {"epoch": 3}}))
+
+
+def test_a_damaged_safetensors_file_is_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        Shards(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(LFS)
+    with pytest.raises(ValueError, match="git-LFS pointer"):
+        Shards(tmp_path)
+
+
+def test_a_good_safetensors_file_is_not_taken_for_a_web_page(tmp_path):
+    place = tmp_path / "model.safetensors"
+    for filling in range(15_200, 15_400):  # its first bytes are the length of its header, here " <"
+        save_file({"a": torch.ones(2)}, place, metadata={"about": "x" * filling})
+        if place.read_bytes()[:2] == b" <":
+            break
+    assert place.read_bytes()[:2] == b" <" and Shards(tmp_path).get("a").tolist() == [1, 1]
+
+
+# --- places ---
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is not there: download it"):
+        locate(tmp_path / "eva_vit_g.pth")
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        Shards(tmp_path)
+
+
+def test_the_hub_is_asked_only_for_its_own_places(tmp_path, monkeypatch):
+    asked = []
+
+    def download(repository, name, *, repo_type, etag_timeout):
+        asked.append((repository, name, repo_type))
+        return str(tmp_path / "it")
+
+    monkeypatch.setattr(files, "hf_hub_download", download)
+    write(tmp_path / "local.pth", {})
+    assert locate(tmp_path / "local.pth") == tmp_path / "local.pth" and asked == []
+    assert locate("hub:spaces/Vision-CAIR/minigpt4/prerained_minigpt4_7b.pth") == tmp_path / "it"
+    assert locate("hub:Salesforce/blip2-flan-t5-xxl/config.json") == tmp_path / "it"
+    assert asked == [
+        ("Vision-CAIR/minigpt4", "prerained_minigpt4_7b.pth", "space"),
+        ("Salesforce/blip2-flan-t5-xxl", "config.json", "model"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (EntryNotFoundError("404"), FileNotFoundError, "not in that repository"),
+        (ConnectionError("no route"), RuntimeError, "ConnectionError.*HF_HUB_OFFLINE"),
+    ],
+)
+def test_a_hub_that_fails_says_what_to_do(monkeypatch, error, kind, told):
+    def download(*_, **__):
+        raise error
+
+    monkeypatch.setattr(files, "hf_hub_download", download)
+    with pytest.raises(kind, match=told):
+        locate("hub:owner/name/file.pth")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), RuntimeError("Io: No space left on device (os error 28)")]
+)
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
+    with pytest.raises(OSError, match=r"The disk is full: .*Free some"), new_folder(tmp_path / "out"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "out") as built:
+        (built / "half").write_text("h")
+        raise RuntimeError("killed")
+    assert list(tmp_path.iterdir()) == []
+    with new_folder(tmp_path / "out") as built:
+        (built / "whole").write_text("w")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(FileExistsError, match="exists already"), new_folder(tmp_path / "out"):
+        pass
+
+
+# --- Vicuna: delta merge ---
+
+
+def tiny_llama(vocabulary, seed, width=16):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocabulary,
+                hidden_size=width,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                initializer_range=0.2,
+            )
+        )
+
+
+def write_shards(folder, state, number):
+    """Write .bin shards as the releases of 2023 did."""
+    folder.mkdir()
+    names, index = sorted(state), {}
+    for i in range(number):
+        file = f"pytorch_model-{i + 1:05}-of-{number:05}.bin"
+        write(folder / file, {name: state[name] for name in names[i::number]})
+        index |= dict.fromkeys(names[i::number], file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+
+
+@pytest.fixture
+def vicuna_v0(tmp_path, tokenizer):
+    """Write LLaMA, a delta with one token more, and return Vicuna as it was before."""
+    base, target = tiny_llama(299, seed=0), tiny_llama(300, seed=1)
+    old, new = base.state_dict(), target.state_dict()
+    base.save_pretrained(tmp_path / "llama")
+    delta = {}
+    for name, value in new.items():
+        delta[name] = value.clone()
+        delta[name][: len(old[name])] -= old[name]  # the added row is whole in the delta
+    delta["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(4)
+    write_shards(tmp_path / "delta", delta, 3)
+    target.config.save_pretrained(tmp_path / "delta")
+    tokenizer.save_pretrained(tmp_path / "delta")
+    return target
+
+
+def test_a_delta_put_onto_llama_gives_vicuna_back(tmp_path, vicuna_v0):
+    vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
+    language = vicuna.load_language(tmp_path / "vicuna", precision="fp32")
+    state = language.model.state_dict()
+    assert state.keys() == vicuna_v0.state_dict().keys()
+    for name, value in vicuna_v0.state_dict().items():
+        torch.testing.assert_close(state[name], value, atol=1e-6, rtol=0)
+    assert language.width == 16 and not any(p.requires_grad for p in language.parameters())
+
+
+def test_merging_holds_one_file_of_the_delta_at_a_time(tmp_path, vicuna_v0, monkeypatch):
+    held = []
+
+    def save(part, path, metadata):
+        held.append(sorted(part))
+        save_file(part, path, metadata=metadata)
+
+    monkeypatch.setattr(vicuna, "save_file", save)
+    vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
+    assert len(held) == 3 and max(map(len, held)) <= 8
+    assert sorted(name for part in held for name in part) == sorted(vicuna_v0.state_dict())
+    names = [name for file in sorted((tmp_path / "vicuna").glob("*.safetensors")) for name in load_file(file)]
+    assert len(names) == len(set(names)) == len(vicuna_v0.state_dict())
+
+
+def test_half_precision_deltas_stay_in_half_precision(tmp_path, tokenizer):
+    write_shards(tmp_path / "a", {"model.norm.weight": torch.tensor([1.0, 2.0])}, 1)
+    write_shards(tmp_path / "b", {"model.norm.weight": torch.tensor([0.5, -2.0]).half()}, 1)
+    merged = vicuna.add(Shards(tmp_path / "a"), Shards(tmp_path / "b"), "model.norm.weight")
+    assert merged.dtype == torch.float16 and merged.tolist() == [1.5, 0]
+
+
+def test_a_merge_that_is_stopped_leaves_no_folder(tmp_path, vicuna_v0, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vicuna, "add", stop)
+    with pytest.raises(KeyboardInterrupt):
+        vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "llama"]
+
+
+def test_a_delta_of_another_size_is_refused(tmp_path, vicuna_v0):
+    tiny_llama(299, seed=0, width=24).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"take base and delta of the same size \(7B or 13B\)"):
+        vicuna.merge_delta(tmp_path / "other", tmp_path / "delta", tmp_path / "vicuna")
+
+
+def test_a_delta_of_another_model_is_refused(tmp_path, vicuna_v0):
+    write_shards(tmp_path / "other", {"model.norm.weight": torch.ones(16)}, 1)
+    with pytest.raises(ValueError, match=r"no delta for .*lm_head\.weight"):
+        vicuna.merge_delta(tmp_path / "other", tmp_path / "delta", tmp_path / "vicuna")
+
+
+def test_a_delta_without_tokenizer_is_refused(tmp_path, vicuna_v0):
+    (tmp_path / "delta" / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no tokenizer: download all of its files"):
+        vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
+
+
+# --- language models: vocabulary, precision ---
+
+
+def test_a_vocabulary_that_does_not_fit_is_named(tmp_path):
+    vicuna.require_vocabulary(tmp_path, 32001, 32001)
+    vicuna.require_vocabulary(tmp_path, 32064, 32000)  # padded for speed
+    with pytest.raises(
+        ValueError, match=r"32001 tokens, the tokenizer knows 32000: as with LLaMA's tokenizer"
+    ):
+        vicuna.require_vocabulary(tmp_path, 32001, 32000)
+    with pytest.raises(ValueError, match=r"knows 32001 tokens.*for 32000: the padding token of Vicuna v0"):
+        vicuna.require_vocabulary(tmp_path, 32000, 32001)
+
+
+def test_a_language_model_with_another_tokenizer_is_refused(tmp_path, tokenizer):
+    tiny_llama(301, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="embeddings for 301 tokens, the tokenizer knows 300"):
+        vicuna.load_language(tmp_path, precision="fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_weights_come_in_the_precision_asked_for(tmp_path, tokenizer, precision):
+    tiny_llama(300, seed=0).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    language = vicuna.load_language(tmp_path, precision=precision)
+    assert {value.dtype for value in language.parameters()} == {vicuna.DTYPES[precision]}
+
+
+def test_eight_and_four_bits_are_asked_of_bitsandbytes(monkeypatch):
+    monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
+    eight, four = (vicuna.options(precision)["quantization_config"] for precision in ("8bit", "4bit"))
+    assert eight.load_in_8bit and not eight.load_in_4bit
+    assert four.load_in_4bit and four.bnb_4bit_quant_type == "nf4"
+
+
+def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(vicuna, "find_spec", lambda package: None)
+    with pytest.raises(RuntimeError, match=r"Loading in 8bit needs .*`pip install bitsandbytes`"):
+        vicuna.options("8bit")
+    with pytest.raises(RuntimeError, match="`pip install sentencepiece`"):
+        vicuna.load_language(tmp_path, precision="fp32")
+    with pytest.raises(ValueError, match="Unknown precision 'int3': choose one of fp32, fp16"):
+        vicuna.options("int3")
+
+
+def test_reading_needs_no_copy_in_memory(tmp_path):
+    place = write(tmp_path / "a.pth", {"a": torch.arange(4.0)})
+    assert torch.equal(read_pth(place, mapped=True)["a"], torch.arange(4.0))
