@@ -16,7 +16,8 @@ from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE
 from mglib.study.study import Study
-from mglib.training.checkpoint import load_weights, restore, save_weights
+from mglib.training.checkpoint import restore
+from mglib.weights.tensors import load_weights, save_weights
 
 
 @dataclass(frozen=True, kw_only=True)

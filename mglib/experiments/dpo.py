@@ -24,7 +24,7 @@ from mglib.study.finetune import INSTRUCTIONS, instructed, with_own_projection
 from mglib.study.lineage import Respondent
 from mglib.study.stages import Trained, train
 from mglib.study.study import Study, freeze
-from mglib.training.checkpoint import digest
+from mglib.weights.tensors import digest
 
 QUESTION = INSTRUCTIONS[0]
 

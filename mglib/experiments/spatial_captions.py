@@ -30,8 +30,8 @@ from mglib.study import stages
 from mglib.study.finetune import with_own_projection
 from mglib.study.stages import Trained
 from mglib.study.study import Study, freeze
-from mglib.training.checkpoint import digest
 from mglib.training.feature_cache import in_lists
+from mglib.weights.tensors import digest
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")
 # The same knowledge without a question: which of two orders is likelier. No training text has these words.

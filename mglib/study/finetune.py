@@ -19,7 +19,7 @@ from mglib.model.prompts import Template
 from mglib.paths import content_key
 from mglib.study.stages import Trained, train
 from mglib.study.study import Study, freeze
-from mglib.training.checkpoint import digest
+from mglib.weights.tensors import digest
 
 # The official four (`prompts/alignment.txt`).
 INSTRUCTIONS = (

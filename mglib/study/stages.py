@@ -33,9 +33,9 @@ from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.paths import content_key, sha256
 from mglib.study.study import Study, freeze
-from mglib.training.checkpoint import digest, load_weights
 from mglib.training.feature_cache import Features
 from mglib.training.loop import Stream, fit, kept
+from mglib.weights.tensors import digest, load_weights
 
 
 @dataclass(frozen=True)

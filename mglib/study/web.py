@@ -20,9 +20,9 @@ from mglib.model.vision import preprocess
 from mglib.paths import CACHE, DOWNLOADS, sha256
 from mglib.study.stages import Trained, picture_layout, train, training_folder
 from mglib.study.study import Study, freeze
-from mglib.training.checkpoint import save_weights
 from mglib.training.loop import share
 from mglib.weights.official import load_projection
+from mglib.weights.tensors import save_weights
 
 
 def assemble(study: Study) -> MiniGPT4:

@@ -1,52 +1,18 @@
 """Training state on disk: one safetensors file with the trained weights, the optimizer and the generator."""
 
-import json
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mglib.paths import atomic_write
+from mglib.weights.tensors import load_weights, save_weights
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that are trained, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """Name tensors by their content, in 16 hex digits."""
-    whole = sha256()
-    for tensor in tensors:
-        whole.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-    return whole.hexdigest()[:16]
-
-
-def save_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Write tensors and a JSON description of them into one file, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={"about": json.dumps(about)})
-
-
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file of `save_weights`; raises ValueError with advice when it is not one."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({error}). Delete it and run the same command again: "
-            "training goes on from the last good state."
-        ) from error
-    except Exception as error:  # safetensors raises its own class, which is not public
-        raise ValueError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
 
 
 def restore(module: nn.Module, path: Path) -> dict[str, Any]:

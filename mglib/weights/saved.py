@@ -19,8 +19,8 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
-from mglib.training.checkpoint import load_weights, save_weights
 from mglib.weights.official import require_same_language, require_width
+from mglib.weights.tensors import load_weights, save_weights
 
 CONFIG, WEIGHTS = "config.json", "projection.safetensors"
 FORMAT = 1

@@ -15,7 +15,8 @@ from mglib.experiments.ablations import ARMS, Parts, Slowly, ThreeLinear
 from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.prompts import CAPTION, IMAGE
-from mglib.training.checkpoint import save_weights, trainable
+from mglib.training.checkpoint import trainable
+from mglib.weights.tensors import save_weights
 
 arms = pytest.mark.parametrize("name", ARMS)
 

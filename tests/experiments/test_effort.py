@@ -12,7 +12,7 @@ from mglib.data.splits import Pairs, Split
 from mglib.experiments import ablations, effort
 from mglib.experiments.ablations import Parts
 from mglib.model.language import Language
-from mglib.training.checkpoint import save_weights
+from mglib.weights.tensors import save_weights
 
 
 @pytest.fixture

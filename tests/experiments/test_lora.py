@@ -11,7 +11,8 @@ from mglib.data.questions import ChoiceQuestion, GraphQuestion
 from mglib.evals.vqa import Exam
 from mglib.experiments import lora
 from mglib.model.prompts import VICUNA
-from mglib.training.checkpoint import save_weights, trainable
+from mglib.training.checkpoint import trainable
+from mglib.weights.tensors import save_weights
 
 CONFIG = LoRAConfig(rank=2, train=SHORT)
 ASKED = [

@@ -15,7 +15,7 @@ from mglib.evals.vqa import picture_places
 from mglib.experiments import spatial_captions
 from mglib.model import prompts
 from mglib.paths import read_jsonl
-from mglib.training.checkpoint import digest, save_weights
+from mglib.weights.tensors import digest, save_weights
 
 
 @pytest.fixture(scope="module")

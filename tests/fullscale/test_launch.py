@@ -9,7 +9,7 @@ from tiny_release import write_release
 
 from mglib.fullscale import launch
 from mglib.paths import ROOT
-from mglib.training.checkpoint import load_weights
+from mglib.weights.tensors import load_weights
 
 
 def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):

@@ -13,7 +13,7 @@ from mglib.study import stages, study
 from mglib.study.finetune import ASKED, INSTRUCTIONS, hold_out, instructed, stage2
 from mglib.study.study import Study
 from mglib.training import loop as train
-from mglib.training.checkpoint import digest
+from mglib.weights.tensors import digest
 
 TEXTS = ["A dog sits in the park. It is brown.", "Two birds fly over the sea!", "A cat.", "A red bus waits."]
 

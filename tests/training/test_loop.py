@@ -15,8 +15,8 @@ from torch import nn
 
 from mglib.config import TrainConfig
 from mglib.paths import ROOT, read_jsonl
-from mglib.training.checkpoint import load_weights
 from mglib.training.loop import fit, kept, learning_rate, make_optimizers
+from mglib.weights.tensors import load_weights
 
 CPU = torch.device("cpu")
 PAPER = TrainConfig(steps=20_000, batch_size=256, lr=1e-4, min_lr=8e-5, warmup_steps=5_000)

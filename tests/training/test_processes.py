@@ -15,8 +15,8 @@ from two_processes import PARTS, WHOLE, Watched, from_web, mixture, run, samples
 
 from mglib.config import TrainConfig
 from mglib.paths import ROOT
-from mglib.training.checkpoint import load_weights
 from mglib.training.loop import Stream, fit, kept, own_place, share
+from mglib.weights.tensors import load_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
