@@ -2,9 +2,6 @@
 section 3).
 """
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,13 +27,6 @@ class MiniGPT4(nn.Module):
         self.qformer = qformer
         self.projection = projection
         self.language = language
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, **parts: Any) -> "MiniGPT4":
-        """Join frozen parts with a saved projection: `mglib.weights.saved.from_pretrained` says which."""
-        from mglib.weights import saved  # here, since it makes this class
-
-        return saved.from_pretrained(folder, **parts)
 
     def queries(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the Q-Former's output (B, Q, D_q), computing only what the batch does not bring along."""

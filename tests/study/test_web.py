@@ -12,7 +12,6 @@ from mglib.data import released
 from mglib.evals import evaluate
 from mglib.model import prompts
 from mglib.model.decoding import greedy
-from mglib.model.minigpt4 import MiniGPT4
 from mglib.study import study as studies
 from mglib.study import web
 from mglib.study.study import Study
@@ -85,7 +84,7 @@ def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
     official.load_projection(model.projection, place, trained_with="tiny-vicuna", language="tiny-vicuna")
     form = prompts.VICUNA
     saved.save_pretrained(model, tmp_path / "saved", language="tiny-vicuna", template=form)
-    again = MiniGPT4.from_pretrained(
+    again = saved.from_pretrained(
         tmp_path / "saved",
         vision=model.vision,
         qformer=model.qformer,
