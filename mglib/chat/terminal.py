@@ -14,11 +14,11 @@ from transformers import DynamicCache
 
 from mglib.chat.speaker import Speaker, load
 from mglib.data.pictures import open_picture, to_rgb
+from mglib.data.splits import in_lists
 from mglib.model.decoding import Decoding, Steps, greedy, has_ended, until_end
 from mglib.model.dialogue import reply
 from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
 from mglib.paths import read_jsonl, write_text
-from mglib.training.feature_cache import in_lists
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 QUESTION = "Describe this image in detail."

@@ -1,7 +1,8 @@
 """A split of a study, whatever its format on disk: pictures, web captions and, where annotated, the truth."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +99,12 @@ class Pairs(Dataset):
             return {self.name: torch.stack(features), **layout(list(captions))}
 
         return stack
+
+
+def in_lists(items: Iterable, size: int) -> Iterator[list]:
+    """Yield lists of `size` items, the last one perhaps shorter (itertools.batched, which Python 3.11
+    lacks).
+    """
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part

@@ -11,13 +11,13 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mglib import metrics
+from mglib.data.splits import in_lists
 from mglib.evals.chair import Truth
 from mglib.metrics import Counts, Vocabulary
 from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IGNORE, Template
-from mglib.training.feature_cache import in_lists
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mglib.data.splits import in_lists
 from mglib.metrics import Counts, Estimate, paired
 from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.model.prompts import IGNORE, Template
-from mglib.training.feature_cache import in_lists
 
 
 @dataclass(frozen=True, kw_only=True)

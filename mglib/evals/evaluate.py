@@ -8,13 +8,14 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from mglib.curation.critic import similarities
+from mglib.data.splits import in_lists
 from mglib.metrics import Estimate, mean, recall_at
 from mglib.model import prompts
-from mglib.model.blip2 import Representation, text_batch
+from mglib.model.blip2 import Representation
 from mglib.model.decoding import Decoding, answer
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.model.prompts import Template
-from mglib.training.feature_cache import in_lists
 
 
 def answers(
@@ -66,35 +67,6 @@ def losses(
         sums += torch.zeros(len(rows), device=device).index_add(0, row, loss).tolist()
         counts += torch.bincount(row, minlength=len(rows)).tolist()
     return sums, counts
-
-
-@torch.inference_mode()
-def similarities(
-    representation: Representation,
-    tokens: Sequence[Tensor],
-    texts: Sequence[str],
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    max_text: int,
-    batch_size: int,
-) -> Tensor:
-    """Compare every picture, (N, D_v), with every text by contrast alone: cosines, (P, R).
-
-    Of a picture's queries the best counts, as in BLIP-2; `max_text` tokens of a text are read.
-    """
-    device = representation.positions.weight.device
-    images = torch.cat(
-        [
-            representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
-            for rows in in_lists(tokens, batch_size)
-        ]
-    )  # (P, Q, E)
-    found = []
-    for rows in in_lists(texts, batch_size):
-        batch = text_batch(tokenizer, rows, max_text)
-        words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
-        found.append(torch.einsum("pqe,re->prq", images, words).amax(-1))  # (P, B)
-    return torch.cat(found, dim=1)
 
 
 @torch.inference_mode()

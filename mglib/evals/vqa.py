@@ -15,12 +15,12 @@ from tqdm import tqdm
 from mglib.data import coco
 from mglib.data.quarantine import strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
+from mglib.data.splits import in_lists
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
 from mglib.model.decoding import answer, greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
-from mglib.training.feature_cache import in_lists
 
 # Candidates; one of them is chosen on val for all models (the paper does not name its own).
 PROMPTS = (

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mglib import metrics
 from mglib.config import ConcatConfig, Profile, TrainConfig
-from mglib.data.splits import Pairs, Split
+from mglib.data.splits import Pairs, Split, in_lists
 from mglib.evals import evaluate
 from mglib.metrics import Estimate
 from mglib.model import prompts
@@ -28,7 +28,7 @@ from mglib.paths import content_key, sha256
 from mglib.study import stages
 from mglib.study.stages import Trained
 from mglib.study.study import Study, freeze
-from mglib.training.feature_cache import Features, in_lists
+from mglib.training.feature_cache import Features
 
 ARMS = ("base", "no_qformer", "three_layers", "qformer_tuned")
 

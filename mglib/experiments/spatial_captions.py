@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from mglib.config import SpatialConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
-from mglib.data.splits import Pairs
+from mglib.data.splits import Pairs, in_lists
 from mglib.evals.choices import Losses, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
@@ -30,7 +30,6 @@ from mglib.study import stages
 from mglib.study.finetune import with_own_projection
 from mglib.study.stages import Trained
 from mglib.study.study import Study, freeze
-from mglib.training.feature_cache import in_lists
 from mglib.weights.tensors import digest
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mglib.data.splits import in_lists
 from mglib.locks import locked
 from mglib.paths import atomic_write, sha256, write_json
 
@@ -37,15 +38,6 @@ class Features:
     def batch(self, indices: Iterable[int]) -> Tensor:
         """Return several rows, stacked."""
         return torch.stack([self[index] for index in indices])
-
-
-def in_lists(items: Iterable, size: int) -> Iterator[list]:
-    """Yield lists of `size` items, the last one perhaps shorter (itertools.batched, which Python 3.11
-    lacks).
-    """
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
 
 
 def read_index(index: Path, what: str) -> dict[str, str]:

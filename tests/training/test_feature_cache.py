@@ -8,8 +8,9 @@ import numpy
 import pytest
 import torch
 
+from mglib.data.splits import in_lists
 from mglib.training import feature_cache as features
-from mglib.training.feature_cache import Features, cached, in_lists
+from mglib.training.feature_cache import Features, cached
 
 COUNT = 10  # in files of four: two whole ones and a half
 
