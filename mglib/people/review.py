@@ -8,8 +8,9 @@ from pathlib import Path
 
 import ipywidgets
 
-from mglib.curation.select import Curation, Verdict
-from mglib.data.journal import Journal, in_force, read_log
+from mglib.curation.select import Curation
+from mglib.curation.verdicts import standing
+from mglib.data.journal import Journal
 from mglib.people.panel import KeyPanel
 
 
@@ -70,19 +71,6 @@ class Review:
     def _decide(self, entry: dict) -> None:
         self.journal.add(entry)
         self.given = standing(self.journal.entries)
-
-
-def standing(entries: Sequence[dict]) -> dict[str, Verdict]:
-    """Return the verdict that holds for each picture: the last one that was not taken back."""
-    return {
-        entry["image_id"]: Verdict(entry["shown"], entry["keep"], entry["text"])
-        for entry in in_force(entries)
-    }
-
-
-def verdicts(log: Path) -> dict[str, Verdict] | None:
-    """Return what persons decided, for `curate`; None where nobody has decided anything."""
-    return standing(read_log(log)) or None
 
 
 class Reviewer(KeyPanel):

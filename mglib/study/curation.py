@@ -15,13 +15,13 @@ from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
 from mglib.curation.repair import repair, sentences
 from mglib.curation.rewrite import rewrite
 from mglib.curation.select import Curation, curate, write
+from mglib.curation.verdicts import verdicts
 from mglib.metrics import Estimate, ratio
 from mglib.model.decoding import Decoding
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import template
 from mglib.paths import CACHE, ROOT, sha256
-from mglib.people.review import verdicts
 from mglib.study.study import Study
 
 FOLDER = CACHE / "curated"

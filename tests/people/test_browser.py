@@ -17,9 +17,9 @@ from nbformat import v4
 from PIL import Image
 from servers import free_port, wait_for
 
+from mglib.curation.verdicts import verdicts
 from mglib.model.decoding import greedy
 from mglib.paths import ROOT, write_json
-from mglib.people.review import verdicts
 
 pytestmark = pytest.mark.browser
 

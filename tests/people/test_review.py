@@ -7,8 +7,9 @@ import pytest
 from mglib.config import WellFormed
 from mglib.curation.describe import Description
 from mglib.curation.select import Verdict, curate
+from mglib.curation.verdicts import verdicts
 from mglib.data.journal import read_log
-from mglib.people.review import Review, Reviewer, verdicts
+from mglib.people.review import Review, Reviewer
 
 TEXTS = [("1", "A dog sits."), ("2", "A cat runs."), ("3", "A bus waits.")]
 
