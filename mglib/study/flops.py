@@ -1,4 +1,4 @@
-"""What a profile's parts cost, counted on the modules themselves, on torch's meta device: no weights, no memory."""
+"""What a profile's parts cost, counted on the modules themselves, on torch's meta device."""
 
 from dataclasses import asdict, dataclass
 

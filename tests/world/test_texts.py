@@ -14,7 +14,7 @@ from itertools import pairwise
 import pytest
 
 from mglib.config import WorldConfig
-from mglib.paths import content_key, read_jsonl
+from mglib.paths import ROOT, content_key, read_jsonl
 from mglib.world import catalog as catalogs
 from mglib.world.describe import describe, write_descriptions
 from mglib.world.gqa import _even, balance, gqa, write_gqa
