@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from mglib.paths import ROOT
 from mglib.repro.ledger import code_cells, source_notebooks
-from mglib.repro.publish import faults, readme_with
+from mglib.repro.publish import faults, readme_with, results_page
 from mglib.repro.report import FIELDS, NUMBER_NAME, Settings
 from mglib.repro.reproduce import check_parameters
 
@@ -187,6 +187,16 @@ def test_the_readme_shows_the_published_numbers():
     if "<!-- numbers:start" not in text:
         pytest.skip("README.md has no markers for numbers yet")
     assert readme_with(text, json.loads(published.read_text())) == text, "run `make publish`"
+
+
+def test_the_results_page_holds_all_published_numbers():
+    folder = ROOT / "results" / "mini"
+    page = results_page(json.loads((folder / "numbers.json").read_text()), "mini")
+    assert (folder / "README.md").read_text() == page, "run `make publish`"
+
+
+def test_the_readme_is_short():
+    assert len(readme().splitlines()) <= 150
 
 
 def test_the_readme_links_to_what_exists():

@@ -18,13 +18,14 @@ from PIL import Image
 
 from mglib.paths import ROOT, write_json, write_text
 from mglib.repro.ledger import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
-from mglib.repro.report import Number, Settings, markdown, numbers, readable, spread
+from mglib.repro.report import Number, Settings, markdown, numbers, readable, rounded, spread
 
 LARGEST = 1_000_000  # bytes of a published notebook
 QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
+README_NUMBER = re.compile(r"(<!-- number (\S+) -->).*?(<!-- -->)")
 README_BLOCK = re.compile(r"(<!-- numbers:start ?(.*?) ?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
 
 
@@ -168,11 +169,27 @@ def readme_with(text: str, entries: list[Number]) -> str:
     """Return the README with the tables between its markers made from the numbers.
 
     A table stands between `<!-- numbers:start stage1.* -->`, with any number of patterns, and
-    `<!-- numbers:end -->`.
+    `<!-- numbers:end -->`; one number in a sentence between `<!-- number NAME -->` and `<!-- -->`.
     """
-    return README_BLOCK.sub(
+    text = README_BLOCK.sub(
         lambda block: block[1] + readme_table(entries, block[2].split() or None) + block[3], text
     )
+    values = {entry["name"]: rounded(entry["value"]) for entry in entries}
+    return README_NUMBER.sub(lambda found: found[1] + values.get(found[2], "-") + found[3], text)
+
+
+def results_page(entries: list[Number], profile: str) -> str:
+    """Return all numbers of a published run as a page, notebook by notebook."""
+    lines = [
+        f"# All numbers of the profile `{profile}`",
+        "",
+        "Made by `make publish` from `numbers.json`, which `make reproduce` makes anew and compares with.",
+        "Intervals are 95 % bootstraps over pictures; notes name the deviations from the paper.",
+    ]
+    for name in dict.fromkeys(entry["notebook"] for entry in entries):
+        own = [entry for entry in entries if entry["notebook"] == name]
+        lines += ["", f"## [{name}](../../notebooks/{name}.ipynb)", "", readme_table(own).rstrip()]
+    return "\n".join(lines) + "\n"
 
 
 def replace_folder(made: Path, target: Path) -> None:
@@ -192,6 +209,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     with tempfile.TemporaryDirectory(dir=results.parent) as folder:
         made = Path(folder) / "made"
         write_json(made / "numbers.json", entries)
+        write_text(made / "README.md", results_page(entries, settings.profile))
         for kind in ("figures", "tables"):
             for name in ready:
                 if (run / kind / name).is_dir():
