@@ -205,6 +205,12 @@ def test_the_readme_links_to_what_exists():
     assert [link for link in local if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_files_that_a_page_names_exist(page):
+    named = re.findall(r"`((?:mglib|tests|docs)/[\w./]+)`", (ROOT / page).read_text())
+    assert named and [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_tree_in_the_readme_exists():
     ignored = tuple(line for line in (ROOT / ".gitignore").read_text().split() if line.endswith("/"))
     blocks = "\n".join(re.findall(r"^```(?:text)?\n(.*?)^```", readme(), re.MULTILINE | re.DOTALL))
