@@ -25,6 +25,7 @@ from mglib.locks import locked
 from mglib.paths import read_jsonl, write_text
 from mglib.training import checkpoint
 from mglib.training.muon import Muon
+from mglib.weights import tensors
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -301,7 +302,7 @@ def save_progress(
     step = len(history)
     if step in keep:
         about = {"step": step, "seed": seed}
-        checkpoint.save_weights(folder / f"step-{step:06d}.safetensors", checkpoint.trainable(module), about)
+        tensors.save_weights(folder / f"step-{step:06d}.safetensors", checkpoint.trainable(module), about)
     if due(step, config):
         write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
         checkpoint.save_state(folder / "latest.safetensors", module, optimizers, step=step, places=places)

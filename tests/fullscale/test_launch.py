@@ -75,13 +75,15 @@ def test_more_gpus_than_there_are_is_met_by_a_sentence(monkeypatch, capsys):
 TINY = """
 import pathlib, sys
 import torch
-from mglib import device, launch, plan, profiles, study, web
+from mglib.fullscale import launch, preflight
+from mglib.model import device
+from mglib.study import study, web
 from tiny_release import tiny_profile
 folder = pathlib.Path(sys.argv[1])
 for module in (study, web):
     module.DOWNLOADS, module.CACHE = folder / "downloads", folder / "cache"
 device.pick, device.frozen_dtype = (lambda: torch.device("cpu")), (lambda _: torch.float32)
-launch.missing = lambda profile: plan.missing(profile, folder / "downloads")
+launch.missing = lambda profile: preflight.missing(profile, folder / "downloads")
 study.profile = lambda name: tiny_profile(int(sys.argv[2]))
 sys.exit(launch.main(["--profile", "vicuna-7b"]))
 """

@@ -10,6 +10,7 @@ from tiny_release import CONCAT, LLAMA, tiny_profile, write_release
 from mglib.fullscale import plan
 from mglib.paper_profiles import VICUNA_7B, VICUNA_13B
 from mglib.profiles import MINI
+from mglib.study import flops
 
 
 @pytest.fixture
@@ -28,20 +29,20 @@ def downloads(tmp_path, tiny, llama, tokenizer, captions):
 
 @pytest.mark.parametrize(("profile", "trained"), [(VICUNA_7B, 3_149_824), (VICUNA_13B, 3_937_280)])
 def test_the_papers_model_has_the_papers_parameters(profile, trained):
-    model = plan.build(profile)
+    model = flops.build(profile)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained
-    assert plan.parameters(model.projection) == trained
+    assert flops.parameters(model.projection) == trained
     # Two matrices with a row for each of the 32,001 tokens, and the blocks and norms between them.
     llama = profile.release.llama
     D, hidden, layers = llama.hidden_size, llama.intermediate_size, llama.num_hidden_layers
     blocks = layers * (4 * D * D + 3 * D * hidden + 2 * D) + D
-    assert plan.parameters(model.language) == 2 * 32_001 * D + blocks
+    assert flops.parameters(model.language) == 2 * 32_001 * D + blocks
 
 
 def test_flops_are_two_a_weight_and_token_forward_and_as_many_backward(tiny):
-    model = plan.build(tiny)
-    cost = plan.cost(model, tiny, text=20, answer=8)
+    model = flops.build(tiny)
+    cost = flops.cost(model, tiny, text=20, answer=8)
     tokens, D, layers, heads = 20 + 3, 48, 2, 1  # heads cancel out of the products of attention
     blocks = layers * (4 * D * D + 3 * D * 96)
     attention = layers * heads * 2 * 2 * tokens * tokens * D
@@ -53,18 +54,18 @@ def test_flops_are_two_a_weight_and_token_forward_and_as_many_backward(tiny):
 
 
 def test_longer_texts_cost_more_and_hold_more(tiny):
-    model = plan.build(tiny)
-    short, long = (plan.cost(model, tiny, text=n, answer=8) for n in (20, 80))
+    model = flops.build(tiny)
+    short, long = (flops.cost(model, tiny, text=n, answer=8) for n in (20, 80))
     assert long.read > 3 * short.read and long.look == short.look
     assert 3 * short.activations < long.activations < 8 * short.activations
 
 
 def test_weights_are_no_activations(tiny):
-    model = plan.build(tiny)
-    cost = plan.cost(model, tiny, text=20, answer=8)
+    model = flops.build(tiny)
+    cost = flops.cost(model, tiny, text=20, answer=8)
     stored = sum(p.numel() * p.itemsize for p in model.language.parameters())
     assert cost.activations < 2 * stored  # of one sample: with the weights' views it would be more
-    trained = plan.parameters(model.projection) * 4
+    trained = flops.parameters(model.projection) * 4
     others = sum(p.numel() * p.itemsize for p in model.parameters() if not p.requires_grad)
     assert plan.weight_bytes(model) == others + 4 * trained
 
@@ -72,23 +73,23 @@ def test_weights_are_no_activations(tiny):
 def test_parts_that_do_not_fit_together_are_named(tiny):
     wrong = replace(tiny, vision=replace(tiny.vision, pool=2))
     with pytest.raises(ValueError, match="mend the profile"):
-        plan.cost(plan.build(wrong), tiny, text=20, answer=8)
+        flops.cost(flops.build(wrong), tiny, text=20, answer=8)
     other = replace(tiny, language=replace(tiny.language, width=40))
     with pytest.raises(ValueError, match=r"The words are \(1, 1, 48\), the profile says \(1, 1, 40\)"):
-        plan.cost(plan.build(other), other, text=20, answer=8)
+        flops.cost(flops.build(other), other, text=20, answer=8)
 
 
 def test_the_variant_without_a_q_former_is_planned_too(tiny):
     without = replace(tiny, qformer=CONCAT)
-    model = plan.build(without)
-    assert plan.parameters(model.projection) == 256 * 48 + 48
-    assert plan.cost(model, without, text=20, answer=8).look > 0
+    model = flops.build(without)
+    assert flops.parameters(model.projection) == 256 * 48 + 48
+    assert flops.cost(model, without, text=20, answer=8).look > 0
 
 
 def test_mini_can_be_compared_with_the_paper():
-    model = plan.build(MINI)
-    assert plan.parameters(model.projection) == 384 * 576 + 576
-    assert plan.stage_cost(model, MINI, MINI.stage1).read > 0
+    model = flops.build(MINI)
+    assert flops.parameters(model.projection) == 384 * 576 + 576
+    assert flops.stage_cost(model, MINI, MINI.stage1).read > 0
 
 
 # --- what follows ---
@@ -101,8 +102,8 @@ def test_the_papers_ten_hours_come_out(monkeypatch):
 
 
 def test_a_card_takes_as_few_parts_as_fit(tiny):
-    model = plan.build(tiny)
-    sample = plan.cost(model, tiny, text=20, answer=8)
+    model = flops.build(tiny)
+    sample = flops.cost(model, tiny, text=20, answer=8)
     fixed = plan.weight_bytes(model)
     for held, parts in ((4, 1), (2, 2), (1, 4)):
         card = replace(plan.A100, memory=(fixed + sample.activations * held) / 0.9 + 1)
@@ -187,5 +188,5 @@ def test_a_profile_of_wheels_has_no_plan():
 
 
 def test_no_memory_is_taken_by_a_model_of_13_billion():
-    assert all(p.untyped_storage().device.type == "meta" for p in plan.build(VICUNA_13B).parameters())
+    assert all(p.untyped_storage().device.type == "meta" for p in flops.build(VICUNA_13B).parameters())
     assert torch.get_default_device().type == "cpu"

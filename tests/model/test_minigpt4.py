@@ -7,6 +7,7 @@ from torch import nn
 from mglib.model.minigpt4 import answer_losses, init_projection
 from mglib.model.prompts import CAPTION, IGNORE, IMAGE, VICUNA, training_batch, with_image
 from mglib.training import checkpoint
+from mglib.weights import tensors
 
 
 def pixels(count, seed=0):
@@ -137,7 +138,7 @@ def test_saved_and_loaded_weights_give_the_same_logits(model, captions, tmp_path
     tiny = model()
     batch = batch_of(tiny, captions)
     descend(tiny, batch, steps=2, lr=1e-2)
-    checkpoint.save_weights(tmp_path / "a.safetensors", checkpoint.trainable(tiny), {"step": 2})
+    tensors.save_weights(tmp_path / "a.safetensors", checkpoint.trainable(tiny), {"step": 2})
     fresh = model()
     before = fresh.language(fresh.embed(batch), batch["mask"])
     checkpoint.restore(fresh, tmp_path / "a.safetensors")

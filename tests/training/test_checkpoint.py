@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mglib.training import checkpoint
+from mglib.weights import tensors
 
 
 def network(width=4, seed=0):
@@ -25,8 +26,8 @@ def adam(module):
 
 def test_weights_and_their_description_come_back(tmp_path):
     module = network()
-    checkpoint.save_weights(tmp_path / "a.safetensors", checkpoint.trainable(module), {"step": 7, "of": "ü"})
-    weights, about = checkpoint.load_weights(tmp_path / "a.safetensors")
+    tensors.save_weights(tmp_path / "a.safetensors", checkpoint.trainable(module), {"step": 7, "of": "ü"})
+    weights, about = tensors.load_weights(tmp_path / "a.safetensors")
     assert about == {"step": 7, "of": "ü"}
     assert weights.keys() == dict(module.named_parameters()).keys()
     assert all(torch.equal(weights[name], value) for name, value in module.named_parameters())
@@ -41,7 +42,7 @@ def test_only_what_is_trained_is_kept(tmp_path):
 def test_restoring_fills_the_stored_parameters_and_leaves_the_others(tmp_path):
     source, target = network(), network(seed=1)
     own = target[0].weight.clone()
-    checkpoint.save_weights(tmp_path / "a", {"2.weight": source[2].weight}, {"step": 1})
+    tensors.save_weights(tmp_path / "a", {"2.weight": source[2].weight}, {"step": 1})
     assert checkpoint.restore(target, tmp_path / "a") == {"step": 1}
     assert torch.equal(target[2].weight, source[2].weight) and torch.equal(target[0].weight, own)
 
@@ -75,16 +76,16 @@ def remove(path):
 )
 def test_a_file_that_is_no_checkpoint_is_named_with_advice(tmp_path, harm):
     path = tmp_path / "latest.safetensors"
-    checkpoint.save_weights(path, checkpoint.trainable(network()), {})
+    tensors.save_weights(path, checkpoint.trainable(network()), {})
     harm(path)
     with pytest.raises(
         ValueError, match=r"latest\.safetensors is .*Delete it and run the same command again"
     ):
-        checkpoint.load_weights(path)
+        tensors.load_weights(path)
 
 
 def test_weights_of_another_shape_are_refused_and_nothing_is_copied(tmp_path):
-    checkpoint.save_weights(tmp_path / "a", checkpoint.trainable(network(width=5, seed=1)), {})
+    tensors.save_weights(tmp_path / "a", checkpoint.trainable(network(width=5, seed=1)), {})
     target, before = network(), network()
     with pytest.raises(ValueError, match=r"of shape \(5.*\), this model has \(4.*belong to another model"):
         checkpoint.restore(target, tmp_path / "a")
@@ -92,14 +93,14 @@ def test_weights_of_another_shape_are_refused_and_nothing_is_copied(tmp_path):
 
 
 def test_a_shape_that_would_broadcast_is_refused_too(tmp_path):
-    checkpoint.save_weights(tmp_path / "a", {"0.weight": torch.ones(1, 3)}, {})
+    tensors.save_weights(tmp_path / "a", {"0.weight": torch.ones(1, 3)}, {})
     with pytest.raises(ValueError, match="belong to another model"):
         checkpoint.restore(network(), tmp_path / "a")
 
 
 def test_an_unknown_name_is_refused_and_nothing_is_copied(tmp_path):
     weights = {"0.weight": torch.ones(4, 3), "projection.weight": torch.ones(2)}
-    checkpoint.save_weights(tmp_path / "a", weights, {})
+    tensors.save_weights(tmp_path / "a", weights, {})
     target, before = network(), network()
     with pytest.raises(ValueError, match=r"projection\.weight .*no such parameter.*another model"):
         checkpoint.restore(target, tmp_path / "a")
@@ -139,16 +140,16 @@ def test_a_training_state_of_other_names_is_refused(tmp_path):
 
 def test_a_failed_saving_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.safetensors"
-    checkpoint.save_weights(path, {"x": torch.ones(2)}, {"step": 1})
+    tensors.save_weights(path, {"x": torch.ones(2)}, {"step": 1})
     whole = path.read_bytes()
     shared = torch.zeros(4)
     with pytest.raises(RuntimeError):  # safetensors refuses tensors that share memory
-        checkpoint.save_weights(path, {"x": shared, "y": shared}, {"step": 2})
+        tensors.save_weights(path, {"x": shared, "y": shared}, {"step": 2})
     assert path.read_bytes() == whole and [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_first_saving_that_fails_leaves_nothing(tmp_path):
     shared = torch.zeros(4)
     with pytest.raises(RuntimeError):
-        checkpoint.save_weights(tmp_path / "a.safetensors", {"x": shared, "y": shared}, {})
+        tensors.save_weights(tmp_path / "a.safetensors", {"x": shared, "y": shared}, {})
     assert list(tmp_path.iterdir()) == []
