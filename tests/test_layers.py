@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def arrows(name: str, file: Path, known: set[str]) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name in known)
 
 
+@cache
 def graph() -> dict[str, set[str]]:
     """Return what each module imports."""
     known = modules()
