@@ -162,7 +162,7 @@ SMOKE = replace(
     name="smoke",
     world=WorldConfig(
         train=128,
-        pool=20,
+        pool=16,
         val=12,
         test_seen=8,
         test_new_pairs=8,
@@ -176,7 +176,7 @@ SMOKE = replace(
         representation=briefly(MINI.pretrain.representation, 4),
         generative=briefly(MINI.pretrain.generative, 4),
     ),
-    stage1=briefly(MINI.stage1, 10, batch_size=4),
+    stage1=replace(briefly(MINI.stage1, 8, batch_size=4), keep=(0.5, 1.0)),
     stage1_trials=((False, 2e-3), (True, 6e-3)),
     stage1_trial_steps=2,
     evaluation=EvalConfig(
@@ -203,9 +203,9 @@ SMOKE = replace(
     stage2_rates=(2e-3, 6e-3),
     stage2_rate_steps=1,
     curation=CurationConfig(
-        max_new_tokens=40,
-        short=11,
-        batch_size=20,
+        max_new_tokens=32,
+        short=9,
+        batch_size=16,
         form=WellFormed(min_words=5, min_sentences=1),
         temperatures=(1.0, 0.3),
         val_pictures=2,
@@ -222,6 +222,7 @@ SMOKE = replace(
     preference=replace(
         MINI.preference,
         train=briefly(MINI.preference.train, 2, batch_size=4),
+        rates=(1e-3,),
         rate_steps=1,
         pictures=12,
         max_new_tokens=8,
