@@ -18,6 +18,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.study import stages
 from mglib.study.study import Study
+from mglib.training.muon import Muon
 from mglib.weights import sources
 
 CAPTION = "a dog and a bicycle in front of a house on the street"
@@ -70,6 +71,18 @@ def caption_batch(study: Study, model: MiniGPT4) -> dict[str, torch.Tensor]:
     return {name: value.to(study.device) for name, value in {"queries": features, **layout}.items()}
 
 
+def muons(study: Study) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Return torch's Muon and ours, each for one of the Q-Former's larger matrices."""
+    width = study.profile.qformer.width
+
+    def matrix() -> torch.nn.Parameter:
+        weight = torch.nn.Parameter(torch.randn(4 * width, width, device=study.device))
+        weight.grad = torch.randn_like(weight)
+        return weight
+
+    return torch.optim.Muon([matrix()]), Muon([matrix()], lr=1e-3, weight_decay=0.1, dtype=study.dtype)
+
+
 def comparisons(study: Study) -> list[tuple[str, Callable[[], object], Callable[[], object]]]:
     """Return what is compared: a name, the other way, our way."""
     qformer = study.qformer().to(study.device).eval()
@@ -100,7 +113,9 @@ def comparisons(study: Study) -> list[tuple[str, Callable[[], object], Callable[
     def step() -> None:
         gathered_step(usual, batch)
 
+    always, chosen = muons(study)
     return [
+        ("Muon's step of one matrix: bfloat16 always / what is fast here", always.step, chosen.step),
         ("training step: logits everywhere / where labels are", lambda: full_logits_step(usual, batch), step),
         ("training step: the other attention / ours", lambda: gathered_step(other, batch), step),
         ("training step: encoding pictures / queries kept", uncached, step),
@@ -116,7 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study.open(arguments.profile, seed=0, weights="wheel")
     batch_size = study.profile.stage1.batch_size
-    print(f"{study.profile.name} on {study.device}, {study.dtype}, batch {batch_size}")
+    print(f"{study.profile.name}, batch {batch_size}, on {device.machine()}")
     print("other way / our way, the median with its range, then our seconds")
     for name, plain, ours in comparisons(study):
         print(compare(name, plain, ours, rounds=arguments.rounds), flush=True)
