@@ -25,10 +25,9 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        real = True
         try:
-            real = _hold(file.fileno(), folder.name, wait=wait)
-        except BlockingIOError:
-            raise
+            _hold(file.fileno(), folder.name, wait=wait)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -41,7 +40,7 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
         yield real
 
 
-def _hold(file: int, name: str, *, wait: bool) -> bool:
+def _hold(file: int, name: str, *, wait: bool) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -49,4 +48,3 @@ def _hold(file: int, name: str, *, wait: bool) -> bool:
             raise
         print(f"{name}: another process is at work on it, waiting for it to end ...", flush=True)
         fcntl.flock(file, fcntl.LOCK_EX)
-    return True

@@ -66,33 +66,20 @@ def describe(
     code = code_key(describe_batch, type(model), type(model.language))
     file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
     with locked(file):
-        return describe_rest(file, model, queries, ids, turns, decoding, short=short, batch_size=batch_size)
-
-
-def describe_rest(
-    file: Path,
-    model: MiniGPT4,
-    queries: Sequence[Tensor],
-    ids: Sequence[str],
-    turns: Turns,
-    decoding: Decoding,
-    *,
-    short: int,
-    batch_size: int,
-) -> list[Description]:
-    """Describe the pictures that a file of descriptions lacks; returns all of them."""
-    done = read_descriptions(file)
-    if [line.image_id for line in done] != list(ids[: len(done)]):
-        raise ValueError(f"{file} lists other pictures than these: delete it and run the same command again.")
-    if len(done) == len(ids):
-        return done
-    starts = range(len(done) // batch_size * batch_size, len(ids), batch_size)
-    for start in tqdm(starts, desc="descriptions", mininterval=10):
-        rows = range(len(ids))[start : start + batch_size]
-        pictures = torch.stack([queries[row] for row in rows])
-        made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding, short)
-        append(file, made[max(0, len(done) - start) :])
-    return read_descriptions(file)
+        done = read_descriptions(file)
+        if [line.image_id for line in done] != list(ids[: len(done)]):
+            raise ValueError(
+                f"{file} lists other pictures than these: delete it and run the same command again."
+            )
+        if len(done) == len(ids):
+            return done
+        starts = range(len(done) // batch_size * batch_size, len(ids), batch_size)
+        for start in tqdm(starts, desc="descriptions", mininterval=10):
+            rows = range(len(ids))[start : start + batch_size]
+            pictures = torch.stack([queries[row] for row in rows])
+            made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding, short)
+            append(file, made[max(0, len(done) - start) :])
+        return read_descriptions(file)
 
 
 def describe_batch(

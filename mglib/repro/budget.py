@@ -20,7 +20,7 @@ from mglib.evals.checklist import CHECKLISTS
 from mglib.evals.pope import PAIRS, WAYS
 from mglib.model.device import Machine
 from mglib.study.flops import PROMPT, build, parameters, stage_cost
-from mglib.training.muon import step_flops
+from mglib.training.muon import newton_schulz_flops
 from mglib.world.scene import SPECIALS
 
 # The share of its ceiling (`model.device.gflops`) that a processor reaches at each kind of work. Measured
@@ -77,7 +77,7 @@ class Sizes:
             head=head,
             writer=16 * lm.layers * lm.width**2 if lm else 0,  # Llama's layers with a four times wider middle
             writer_head=lm.vocabulary * lm.width if lm else 0,
-            muon=sum(step_flops(*weight.shape) for weight in linear),
+            muon=sum(newton_schulz_flops(*weight.shape) for weight in linear),
         )
 
     def learn(self, samples: int, text: int, answer: int) -> float:

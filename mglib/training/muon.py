@@ -10,7 +10,7 @@ COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Keller Jordan's
 STEPS = 5  # of Newton-Schulz
 
 
-def step_flops(rows: int, columns: int) -> int:
+def newton_schulz_flops(rows: int, columns: int) -> int:
     """Return the FLOP of the products that step one matrix."""
     short, long = sorted((rows, columns))
     return STEPS * (4 * short * short * long + 2 * short**3)
@@ -22,8 +22,8 @@ class Muon(torch.optim.Optimizer):
 
     As `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which multiplies in bfloat16 whatever the
     processor: one that has to emulate that takes forty times as long for a matrix of 1024 x 256. Here `dtype`
-    says it. A step costs `step_flops` of each matrix, whatever the batch: 47 GFLOP for mini's Q-Former, as
-    much as encoding four pictures, so large batches hide it.
+    says it. A step costs `newton_schulz_flops` of each matrix, whatever the batch: 47 GFLOP for mini's
+    Q-Former, as much as encoding four pictures, so large batches hide it.
     """
 
     def __init__(

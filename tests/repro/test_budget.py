@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mglib.model.device import Machine
 from mglib.profiles import MINI, SMOKE, VICUNA_7B
 from mglib.repro import budget
-from mglib.training.muon import Muon, step_flops
+from mglib.training.muon import Muon, newton_schulz_flops
 
 CPU = Machine(processor="a CPU", threads=2, gflops={"float32": 100.0, "bfloat16": 1.0}, dtype="float32")
 
@@ -77,4 +77,4 @@ def test_muons_products_are_counted_as_torch_counts_them(shape):
     weight.grad = torch.ones(shape)
     with FlopCounterMode(display=False) as counter:
         Muon([weight], lr=0.1, weight_decay=0.0, dtype=torch.float32).step()
-    assert counter.get_total_flops() == step_flops(*shape)
+    assert counter.get_total_flops() == newton_schulz_flops(*shape)
