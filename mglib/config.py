@@ -34,6 +34,9 @@ class WorldConfig:
     cc_sbu_share: float = 14 / 129  # of train's web captions; the others are LAION's (the paper: 115 : 14)
     special_val: int = 5  # pictures of each special kind (memes, dishes, ...) to make choices on
     special_test: int = 25
+    # BLIP-2's own world, drawn by `make pretrain` alone: plain scenes, and pictures of each special kind.
+    pretrain: int = 0
+    special_pretrain: int = 0
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
@@ -134,8 +137,9 @@ class CaptionLMConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """How mini gets a Q-Former: BLIP-2's representation learning, then generative learning (LAVIS)."""
+    """How mini's Q-Former was made: BLIP-2's representation learning, then generative learning (LAVIS)."""
 
+    release: str = "blip2_mini"  # the folder of data/ that runs start from
     max_text: int = 32  # tokens of a caption that the Q-Former reads
     embedding: int = 256  # width in which pictures and texts are compared
     caption_lm: CaptionLMConfig
@@ -314,6 +318,9 @@ class Profile:
     world: WorldConfig | None = None  # None: the data sets of the paper
     pretrain: PretrainConfig | None = None  # None: the Q-Former comes from the BLIP-2 release
     stage1: TrainConfig
+    # Penalty of the regression that the projection starts from (`mglib.training.warm_start`); None: it
+    # starts at random, as in the paper.
+    warm_start: float | None = None
     # Optimizers (Muon or not) with rates that are compared on val, in short runs of `stage1_trial_steps`.
     stage1_trials: tuple[tuple[bool, float], ...] = ()
     stage1_trial_steps: int = 40

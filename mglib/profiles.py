@@ -33,39 +33,52 @@ MINI = Profile(
     name="mini",
     vision=DINOV2_SMALL,
     # Deviation: two layers that both look at the picture learn faster than four of which every second does.
-    qformer=QFormerConfig(width=384, layers=2, heads=6, cross_attention_frequency=1, vocabulary=2048),
+    # Deviation: 16 queries do as well here as 32, and what comes after them is a third cheaper.
+    qformer=QFormerConfig(
+        width=384, layers=2, heads=6, queries=16, cross_attention_frequency=1, vocabulary=2048
+    ),
     language=LanguageConfig(name="SmolLM2-135M-Instruct", width=576, template="chat"),
     world=WorldConfig(
-        train=10_000, pool=600, val=200, test_seen=300, test_new_pairs=300, test_new_objects=300
+        train=10_000,
+        pool=600,
+        val=200,
+        test_seen=300,
+        test_new_pairs=300,
+        test_new_objects=300,
+        pretrain=28_000,
+        special_pretrain=700,
     ),
     pretrain=PretrainConfig(
-        max_text=16,
+        max_text=24,
         caption_lm=CaptionLMConfig(
             train=TrainConfig(
-                steps=200,
-                batch_size=64,
+                steps=1_500,
+                batch_size=128,
                 lr=3e-3,
                 min_lr=1e-4,
                 warmup_steps=30,
                 clip=1.0,
                 muon=True,
-                max_answer=20,
+                max_answer=24,
+                save_every=50,
             )
         ),
         representation=TrainConfig(
-            steps=160, batch_size=64, lr=2e-3, min_lr=1e-4, warmup_steps=15, muon=True, save_every=50
+            steps=800, batch_size=128, lr=2e-3, min_lr=1e-4, warmup_steps=30, muon=True, save_every=50
         ),
         generative=TrainConfig(
-            steps=500,
-            batch_size=64,
+            steps=1_800,
+            batch_size=128,
             lr=2e-3,
             min_lr=1e-4,
-            warmup_steps=15,
+            warmup_steps=30,
             muon=True,
-            max_answer=20,
+            max_answer=24,
             save_every=50,
         ),
     ),
+    # Deviation: a start by regression saves about two thirds of the pairs.
+    warm_start=0.1,
     # Deviation: with Muon about half of the pairs bring the same loss on val as with AdamW.
     stage1=TrainConfig(
         steps=400,
@@ -169,6 +182,8 @@ SMOKE = replace(
         test_new_objects=8,
         special_val=1,
         special_test=2,
+        pretrain=128,
+        special_pretrain=2,
     ),
     pretrain=replace(
         MINI.pretrain,

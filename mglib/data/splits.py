@@ -24,9 +24,8 @@ class Split:
     hashes: tuple[str, ...]  # SHA-256 of each picture's bytes
     captions: tuple[str, ...]
     images: Callable[[], Iterator[Image.Image]]
-    references: tuple[
-        tuple[str, ...], ...
-    ] = ()  # five descriptions each, where people (or the world) gave them
+    # Several descriptions each, where people (or the world) gave them.
+    references: tuple[tuple[str, ...], ...] = ()
     objects: tuple[frozenset[str], ...] = ()  # what is in each picture, where it is annotated
 
     def __len__(self) -> int:
@@ -42,7 +41,9 @@ class Split:
 
 
 def web_split(folder: Path) -> Split:
-    """Read the webdataset shards of a folder."""
+    """Read the webdataset shards of a folder, and all captions of each picture where COCO's `captions.json`
+    lies beside them, its pictures in the same order.
+    """
     files = shards.shards(folder)
     captions, hashes = zip(*shards.captions(files), strict=True)
     return Split(
@@ -50,7 +51,24 @@ def web_split(folder: Path) -> Split:
         hashes=hashes,
         captions=tuple(map(clean_caption, captions)),
         images=lambda: shards.images(files),
+        references=several_captions(folder / "captions.json", len(hashes)),
     )
+
+
+def several_captions(file: Path, count: int) -> tuple[tuple[str, ...], ...]:
+    """Read the cleaned captions of `count` pictures from a file in COCO's format, or none without a file.
+
+    Raises ValueError where it is about more or fewer pictures.
+    """
+    if not file.exists():
+        return ()
+    content = coco.read_json(file)
+    said: dict[int, list[str]] = {picture["id"]: [] for picture in content["images"]}
+    if len(said) != count:
+        raise ValueError(f"{file} is about {len(said)} pictures, the shards beside it hold {count}.")
+    for entry in content["annotations"]:
+        said[entry["image_id"]].append(clean_caption(entry["caption"]))
+    return tuple(tuple(dict.fromkeys(captions)) for captions in said.values())
 
 
 def annotated_split(folder: Path) -> Split:
@@ -76,20 +94,31 @@ def annotated_split(folder: Path) -> Split:
 
 
 class Pairs(Dataset):
-    """Precomputed picture features (under `name`: "tokens" or "queries") with their captions."""
+    """Precomputed picture features (under `name`: "tokens" or "queries") with their captions.
 
-    def __init__(self, name: str, features: Sequence[Tensor], captions: Sequence[str]) -> None:
+    A picture has one caption, or several: then each of them is a sample.
+    """
+
+    def __init__(
+        self, name: str, features: Sequence[Tensor], captions: Sequence[str] | Sequence[Sequence[str]]
+    ) -> None:
         if len(features) != len(captions):
             raise ValueError(
                 f"{len(features)} pictures but {len(captions)} captions: compute the features again."
             )
-        self.name, self.features, self.captions = name, features, captions
+        self.name, self.features = name, features
+        self.rows = [
+            (index, caption)
+            for index, said in enumerate(captions)
+            for caption in ([said] if isinstance(said, str) else said)
+        ]
 
     def __len__(self) -> int:
-        return len(self.captions)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        return self.features[index], self.captions[index]
+        picture, caption = self.rows[index]
+        return self.features[picture], caption
 
     def collate(self, layout: Callable[[list[str]], dict[str, Tensor]]) -> Callable[[list], dict[str, Any]]:
         """Return a collate function: stacked features, and what `layout` makes of the captions."""

@@ -24,6 +24,7 @@ SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[DEC]", "[SEP]")
 # BLIP-2 mini reads keywords, or a picture in their place, then writes the caption.
 KEYWORDS = Template(name="keywords", bos=True, turn="{}[SEP]", end="\n")
 # fmt: off
+MOST_TIMES = 4  # that a keyword is repeated
 EMPTY_WORDS = frozenset((
     "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "into", "is", "it", "its", "of",
     "on", "or", "that", "the", "their", "there", "this", "to", "with", "you", "your"))
@@ -50,11 +51,19 @@ def train_tokenizer(captions: Sequence[str], size: int) -> PreTrainedTokenizerFa
     )
 
 
-def shuffled_keywords(caption: str, seed: str) -> str:
-    """Return the words of a caption that carry meaning, in random order."""
-    words = [word for word in caption.split() if word not in EMPTY_WORDS]
-    random.Random(seed).shuffle(words)
-    return " ".join(words)
+def shuffled_keywords(caption: str, seed: str, most: int) -> str:
+    """Return some of the words of a caption that carry meaning, in random order, each up to four times.
+
+    Queries name a thing many times over or not at all. Who learns to write from keywords like that neither
+    repeats what is repeated nor waits to be told each word. How many are left out is drawn for each caption;
+    `most`, the number of queries, is how many come in all.
+    """
+    rng = random.Random(seed)
+    left = rng.random()
+    words = [word for word in caption.split() if word not in EMPTY_WORDS and rng.random() < left]
+    words = [word for word in words for _ in range(rng.randint(1, MOST_TIMES))]
+    rng.shuffle(words)
+    return " ".join(words[:most])
 
 
 def caption_language(
@@ -129,7 +138,7 @@ class Representation(nn.Module):
         self.to_text = nn.Linear(width, config.embedding)
         self.log_temperature = nn.Parameter(torch.tensor(0.07).log())
         self.matches = nn.Linear(width, 2)
-        self.before_words = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.before_words = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12))
         self.word_bias = nn.Parameter(torch.zeros(len(tokenizer)))
         nn.init.normal_(self.words.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.02)
@@ -168,9 +177,16 @@ class Representation(nn.Module):
         seen = self.qformer.see(batch["tokens"])
         text, text_mask = batch["text"], batch["text_mask"]
         queries, generation = self.generation(seen, text, text_mask)
-        similarity = self.similarity(queries, text, text_mask)  # (B, B), pictures x texts
-        contrast = self.contrast(similarity)
-        matching = self.matching(seen, text, text_mask, similarity.detach())
+        image, words = self.encode_image(queries), self.encode_text(text, text_mask)
+        same = (text.unsqueeze(0) == text.unsqueeze(1)).all(-1)  # (B, B)
+        # As in LAVIS each side learns from the other as it stands.
+        to_texts = self.similarity(image, words.detach())  # (B, B), pictures x texts
+        to_images = self.similarity(image.detach(), words).T
+        contrast = (contrastive_loss(to_texts, same) + contrastive_loss(to_images, same)) / 2
+        others = to_texts.detach().masked_fill(
+            same & ~torch.eye(len(same), dtype=torch.bool, device=same.device), -torch.inf
+        )
+        matching = self.matching(seen, text, text_mask, others)
         return {
             "loss": (contrast + matching + generation) * len(text),
             "count": torch.tensor(len(text), device=text.device),
@@ -197,21 +213,9 @@ class Representation(nn.Module):
         loss = functional.cross_entropy(logits.float(), text[row, position + 1], label_smoothing=0.1)
         return hidden[:, :Q], loss
 
-    def similarity(self, queries: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """Compare every picture with every text: the best of the queries counts. (B, B), -inf for equal
-        texts.
-        """
-        image, words = self.encode_image(queries), self.encode_text(text, text_mask)
-        best = torch.einsum("iqe,te->itq", image, words).amax(-1) / self.log_temperature.exp()  # (B, B)
-        # Deviation: in a small world two pictures often share one caption, which then is no negative.
-        same = (text.unsqueeze(0) == text.unsqueeze(1)).all(-1)
-        same.fill_diagonal_(False)
-        return best.masked_fill(same, -torch.inf)
-
-    def contrast(self, similarity: Tensor) -> Tensor:
-        """Find the text of each picture and the picture of each text (image-text contrastive loss)."""
-        own = torch.arange(len(similarity), device=similarity.device)
-        return (functional.cross_entropy(similarity, own) + functional.cross_entropy(similarity.T, own)) / 2
+    def similarity(self, image: Tensor, words: Tensor) -> Tensor:
+        """Compare pictures, (B, Q, E), with texts, (R, E), by the best of the queries: (B, R)."""
+        return torch.einsum("iqe,te->itq", image, words).amax(-1) / self.log_temperature.exp()
 
     def matching(self, seen: Tensor, text: Tensor, text_mask: Tensor, similarity: Tensor) -> Tensor:
         """Tell pairs from hard negatives, all positions seeing each other (image-text matching loss).
@@ -237,3 +241,13 @@ class Representation(nn.Module):
         allowed = functional.pad(text_mask, (Q, 0), value=True)  # (B, Q + T)
         hidden = self.read(seen, text, allowed.unsqueeze(1).expand(-1, allowed.shape[1], -1))
         return self.matches(hidden[:, :Q]).mean(1)
+
+
+def contrastive_loss(similarity: Tensor, same: Tensor) -> Tensor:
+    """Find the text of each picture or the picture of each text, both (B, B), labels smoothed by 0.1.
+
+    Deviation: in a small world two pictures often have one text; `same` texts share the label, as the
+    captions of one picture do in LAVIS.
+    """
+    labels = 0.9 * same / same.sum(1, keepdim=True) + 0.1 / len(same)
+    return functional.cross_entropy(similarity, labels)

@@ -21,7 +21,7 @@ from mglib.evals.pope import PAIRS, WAYS
 from mglib.model.device import Machine
 from mglib.study.flops import PROMPT, build, parameters, stage_cost
 from mglib.training.muon import newton_schulz_flops
-from mglib.world.scene import SPECIALS
+from mglib.world.scene import PRETRAIN, SPECIALS, length
 
 # The share of its ceiling (`model.device.gflops`) that a processor reaches at each kind of work. Measured
 # on two cores with and without bf16 instructions; batches of text are short and writing reads all weights for
@@ -119,13 +119,26 @@ def tests(profile: Profile) -> int:
 
 
 def encoder(profile: Profile, sizes: Sizes) -> Work:
-    """Notebook 01: the pictures' tokens, BLIP-2's three trainings, captions of val and the tests."""
-    world, taught, asked = profile.world, profile.pretrain, profile.evaluation
-    few = world.val + tests(profile)
-    yield "pictures encoded", "encode", (world.train + few) * sizes.picture
+    """Notebook 01: the pictures' tokens, captions of val and the tests."""
+    few = profile.world.val + tests(profile)
+    yield "pictures encoded", "encode", few * sizes.picture
     yield "queries kept", "encode", few * sizes.look
-    if taught is None:
-        return
+    written = 2 * profile.evaluation.max_new_tokens * (sizes.writer + sizes.writer_head)
+    yield "captions of BLIP-2", "write", few * (written + 2 * sizes.queries * sizes.writer)
+
+
+def pretraining(profile: Profile) -> list[Part]:
+    """List the work of `make pretrain`, which comes before all notebooks."""
+    return [
+        Part(notebook="", what=what, kind=kind, flops=flops)
+        for what, kind, flops in blip2(profile, Sizes.of(profile))
+    ]
+
+
+def blip2(profile: Profile, sizes: Sizes) -> Work:
+    """BLIP-2 mini: its pictures' tokens and its three trainings."""
+    taught = profile.pretrain
+    yield "pictures encoded", "encode", length(profile.world, PRETRAIN) * sizes.picture
     run, words = taught.caption_lm.train, taught.caption_lm.train.max_answer
     both = sizes.writer + sizes.writer_head
     yield "caption LM", "train", run.steps * run.batch_size * 6 * (2 * words * sizes.writer + words * both)
@@ -137,15 +150,13 @@ def encoder(profile: Profile, sizes: Sizes) -> Work:
     run = taught.generative
     through = 4 * (sizes.writer * (sizes.queries + run.max_answer) + sizes.writer_head * run.max_answer)
     yield "generative", "train", run.steps * (run.batch_size * (3 * sizes.look + through) + sizes.muon)
-    written = 2 * asked.max_new_tokens * (sizes.writer + sizes.writer_head)
-    yield "captions of BLIP-2", "write", few * (written + 2 * sizes.queries * sizes.writer)
 
 
 def stage1(profile: Profile, sizes: Sizes) -> Work:
     """Notebook 02: stage 1 with its grid of rates, its controls, and its faults."""
     run, asked, world = profile.stage1, profile.evaluation, profile.world
     answer = run.max_answer
-    yield "queries kept", "encode", world.train * sizes.look
+    yield "pictures encoded", "encode", world.train * (sizes.picture + sizes.look)
     yield "stage 1", "train", sizes.learn(run.steps * run.batch_size, answer, answer)
     tried = len(profile.stage1_trials) * profile.stage1_trial_steps * run.batch_size
     yield "grid of rates", "train", sizes.learn(tried, answer, answer)

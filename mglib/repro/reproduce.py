@@ -33,7 +33,9 @@ from mglib.repro.ledger import (
     source_notebooks,
     with_outputs,
 )
+from mglib.repro.pretrain import remake
 from mglib.repro.report import Settings, compare, numbers, page, printable
+from mglib.study.study import Study
 from mglib.weights.sources import SOURCES
 
 SLOW = 3.0  # times what was expected
@@ -278,6 +280,15 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
         summarise(root, settings, ledger)
 
 
+def remake_read(settings: Settings) -> None:
+    """Make the BLIP-2 mini anew that the run starts from; raises CannotRun where it reads another one."""
+    study = Study.open(settings.profile, seed=Settings.seed, weights=settings.weights)
+    read, made = study.profile.pretrain and study.profile.pretrain.release, f"blip2_{settings.profile}"
+    if read not in (None, made):
+        raise CannotRun(f"{settings.profile} starts from data/{read}: make that anew with `make pretrain`.")
+    remake(study)
+
+
 def prepare_kernels(root: Path) -> None:
     """Let every kernel started here be this environment's Python and import this root's mglib."""
     path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -297,12 +308,15 @@ def main(
     parser.add_argument("--weights", default=Settings.weights)
     parser.add_argument("--notebooks", default="", help='such as "01 02"; all of them without it')
     parser.add_argument("--force", action="store_true", help="run what has not changed too")
+    parser.add_argument("--pretrain", action="store_true", help="make BLIP-2 mini anew first")
     given = parser.parse_args(arguments)
     try:
         seeds = chosen_seeds(given.seed, given.seeds)
         runs = [Settings(profile=given.profile, seed=seed, weights=given.weights) for seed in seeds]
         check(runs[0], profiles)
         prepare_kernels(root)
+        if given.pretrain:
+            remake_read(runs[0])
         for settings in runs:
             reproduce(root, settings, given.notebooks, force=given.force)
     except CannotRun as error:

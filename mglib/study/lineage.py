@@ -32,9 +32,11 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import DOWNLOADS, ROOT
+from mglib.study import blip2 as blip2_release
 from mglib.study import finetune, stages, web
+from mglib.study.blip2 import Blip2
 from mglib.study.curation import Critic, Verifier, curated
-from mglib.study.stages import Blip2, Trained
+from mglib.study.stages import Trained
 from mglib.study.study import Study
 from mglib.training.feature_cache import Features
 from mglib.weights import sources
@@ -67,8 +69,8 @@ def stage1(study: Study, *names: str) -> Stage1:
     splits = {name: study.split(name) for name in ("train", *names)}
     vision = study.vision()
     tokens = {name: study.tokens(split, vision) for name, split in splits.items()}
-    blip2 = stages.blip2(study, splits["train"], tokens["train"])
-    qformer, state = blip2.model.qformer, blip2.generated.state
+    blip2 = blip2_release.load(study)
+    qformer, state = blip2.model.qformer, blip2.state
     queries = {name: study.queries(split, tokens[name], qformer, state) for name, split in splits.items()}
     language = study.language()
     model, trained = stages.stage1(study, qformer, state, language, splits["train"], queries["train"])
@@ -105,8 +107,16 @@ def stage1_of_release(study: Study, names: Sequence[str]) -> Stage1:
     )
 
 
+def started(study: Study, base: Stage1) -> MiniGPT4:
+    """Return the model as it was before the first step of stage 1."""
+    if base.blip2 is None:
+        return untrained(study, base)
+    parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
+    return stages.start(study, *parts)
+
+
 def untrained(study: Study, base: Stage1) -> MiniGPT4:
-    """Return the model as it was before stage 1: a control."""
+    """Return the model with a random projection: a control."""
     if base.blip2 is not None:
         return stages.attach(study, base.model.qformer, base.language, base.queries["train"])
     model = finetune.with_own_projection(base.model)
@@ -285,19 +295,19 @@ def stage2(
     return replace(start, model=model), trained
 
 
-def respondents(study: Study, base: Stage1) -> dict[str, tuple[Respondent, Trained]]:
-    """Return the models that the evaluation compares, each with its last training.
+def respondents(study: Study, base: Stage1) -> dict[str, Respondent]:
+    """Return the models that the evaluation compares.
 
     *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
     all others: after it with other texts, by the name of their lesson.
     """
     learnt = lessons(study, base)
-    found = {"stage1": (stage1_respondent(study, base), base.trained)}
+    found = {"stage1": stage1_respondent(study, base)}
     plans = [("minigpt4", "stage1", "curated")]
     if base.blip2 is not None:
-        found = {"blip2": (blip2_respondent(base), base.blip2.generated), **found}
+        found = {"blip2": blip2_respondent(base), **found}
         plans.insert(0, ("blip2_ft", "blip2", "curated"))
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:
-        found[name] = stage2(study, found[start][0], learnt[kind], what=name)
+        found[name], _ = stage2(study, found[start], learnt[kind], what=name)
     return found

@@ -4,29 +4,18 @@ in.
 A training that was already done with the same settings and data is loaded, one that was stopped goes on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerFast
 
 from mglib.config import TrainConfig
 from mglib.data.splits import Pairs, Split
 from mglib.keys import code_key
-from mglib.model import device, prompts
-from mglib.model.blip2 import (
-    KEYWORDS,
-    Representation,
-    WriteFromKeywords,
-    caption_language,
-    shuffled_keywords,
-    text_batch,
-    train_tokenizer,
-)
+from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, init_projection
 from mglib.model.qformer import QFormer
@@ -35,7 +24,8 @@ from mglib.paths import content_key, sha256
 from mglib.study.study import Study, freeze
 from mglib.training.feature_cache import Features
 from mglib.training.loop import Stream, fit, kept
-from mglib.weights.tensors import digest, load_weights
+from mglib.training.warm_start import warm_start
+from mglib.weights.tensors import digest
 
 
 @dataclass(frozen=True)
@@ -103,131 +93,6 @@ def without_backbones(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if id(p) not in frozen]
 
 
-class KeywordPairs(Dataset):
-    """Captions, cut to their first `longest` words, with their shuffled keywords."""
-
-    def __init__(self, captions: Sequence[str], *, longest: int, seed: int) -> None:
-        self.captions = [" ".join(caption.split()[:longest]) for caption in captions]
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def __getitem__(self, index: int) -> tuple[str, str]:
-        return shuffled_keywords(self.captions[index], f"{self.seed}/{index}"), self.captions[index]
-
-
-def keyword_layout(
-    tokenizer: PreTrainedTokenizerFast, rows: list[tuple[str, str]], *, max_answer: int
-) -> dict[str, Tensor]:
-    """Lay out keywords and the captions behind them."""
-    questions, answers = zip(*rows, strict=True)
-    return prompts.training_batch(tokenizer, KEYWORDS, questions, answers, queries=0, max_answer=max_answer)
-
-
-def caption_lm(study: Study, captions: Sequence[str]) -> tuple[Language, Trained]:
-    """Train BLIP-2 mini's language model to write the training captions from shuffled keywords, then freeze
-    it.
-    """
-    config = study.profile.pretrain.caption_lm
-    tokenizer = train_tokenizer(captions, config.vocabulary)
-    language = caption_language(config, tokenizer, seed=study.seed, attention=device.attention(study.device))
-    writer = WriteFromKeywords(language)
-
-    trained = train(
-        study,
-        writer,
-        KeywordPairs(captions, longest=config.train.max_answer, seed=study.seed),
-        partial(keyword_layout, tokenizer, max_answer=config.train.max_answer),
-        config.train,
-        "caption-lm",
-        config,
-        content_key(captions),
-    )
-    freeze(writer, trained.state)
-    return language, trained
-
-
-def representation(
-    study: Study, tokenizer: PreTrainedTokenizerFast, split: Split, tokens: Features
-) -> tuple[Representation, Trained]:
-    """Train a Q-Former with BLIP-2's three objectives on pictures and their web captions."""
-    config = study.profile.pretrain
-    with torch.random.fork_rng():
-        torch.manual_seed(study.seed)
-        module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
-    module.qformer.standardise(tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256))))
-    pairs = Pairs("tokens", tokens, split.captions)
-    collate = pairs.collate(partial(text_batch, tokenizer, longest=config.max_text))
-    trained = train(
-        study,
-        module,
-        pairs,
-        collate,
-        config.representation,
-        "representation",
-        study.profile.qformer,
-        config.max_text,
-        config.embedding,
-        split.key(),
-        content_key(split.captions),
-        sha256(study.vision_state),
-    )
-    freeze(module, trained.state)
-    return module, trained
-
-
-def generative(
-    study: Study, start: Trained, language: Language, writer: Trained, split: Split, tokens: Features
-) -> tuple[MiniGPT4, Trained]:
-    """Train the Q-Former and a projection through the frozen caption LM: BLIP-2 mini.
-
-    The model has the very shape of MiniGPT-4; what differs is its language model and what is trained.
-    """
-    config = study.profile.pretrain.generative
-    qformer = study.qformer()
-    take_over(qformer, start)
-    model = attach(study, qformer, language, tokens)
-    pairs = Pairs("tokens", tokens, split.captions)
-    collate = pairs.collate(
-        picture_layout(language, KEYWORDS, study.profile.qformer.queries, config.max_answer)
-    )
-    trained = train(
-        study,
-        model,
-        pairs,
-        collate,
-        config,
-        "generative",
-        sha256(start.state),
-        sha256(writer.state),
-        split.key(),
-        content_key(split.captions),
-    )
-    freeze(model, trained.state)
-    return model, trained
-
-
-@dataclass(frozen=True)
-class Blip2:
-    """BLIP-2 mini and the trainings that it comes from."""
-
-    language: Language
-    writer: Trained
-    representation: Representation
-    represented: Trained
-    model: MiniGPT4
-    generated: Trained
-
-
-def blip2(study: Study, split: Split, tokens: Features) -> Blip2:
-    """Make BLIP-2 mini: its language model, then its Q-Former in two steps (notebook 01 shows each)."""
-    language, writer = caption_lm(study, split.captions)
-    module, represented = representation(study, language.tokenizer, split, tokens)
-    model, generated = generative(study, represented, language, writer, split, tokens)
-    return Blip2(language, writer, module, represented, model, generated)
-
-
 def stage1(
     study: Study,
     qformer: QFormer,
@@ -241,7 +106,7 @@ def stage1(
     model.
     """
     config = config or study.profile.stage1
-    model = attach(study, qformer.requires_grad_(False), language, queries)
+    model = start(study, qformer.requires_grad_(False), language, split, queries)
     pairs = Pairs("queries", queries, split.captions)
     collate = pairs.collate(
         picture_layout(language, prompts.CAPTION, study.profile.qformer.queries, config.max_answer)
@@ -262,6 +127,17 @@ def stage1(
     return model, trained
 
 
+def start(study: Study, qformer: QFormer, language: Language, split: Split, queries: Features) -> MiniGPT4:
+    """Return the model as stage 1 begins with it: its projection at random or, where the profile says so, by
+    regression from the pictures to their captions.
+    """
+    model = attach(study, qformer, language, queries)
+    if study.profile.warm_start is not None:
+        means = torch.stack([rows.float().mean(0) for rows in queries])  # (P, D_q)
+        warm_start(model.projection, means, split.captions, language, ridge=study.profile.warm_start)
+    return model
+
+
 def attach(study: Study, qformer: QFormer, language: Language, inputs: Features) -> MiniGPT4:
     """Join a Q-Former to a language model by a fresh projection; `inputs` are tokens or queries of some
     pictures.
@@ -274,17 +150,6 @@ def attach(study: Study, qformer: QFormer, language: Language, inputs: Features)
         outputs = some if some.shape[1] == qformer.config.queries else qformer(some)
     init_projection(projection, outputs, language.model.get_input_embeddings().weight, seed=study.seed)
     return model.to(study.device)
-
-
-def take_over(qformer: QFormer, start: Trained) -> None:
-    """Fill a Q-Former without text branch from BLIP-2's representation learning, whose text parts are
-    dropped.
-    """
-    weights, _ = load_weights(start.state)
-    prefix = "qformer."
-    state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    own = qformer.state_dict()
-    qformer.load_state_dict({name: state[name] for name in own}, strict=True)
 
 
 def picture_layout(

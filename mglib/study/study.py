@@ -20,7 +20,7 @@ from mglib.model.language import Language
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, content_key, sha256
+from mglib.paths import CACHE, DOWNLOADS, ROOT, content_key, sha256
 from mglib.profiles import profile
 from mglib.training import checkpoint, feature_cache
 from mglib.weights import sources
@@ -66,6 +66,11 @@ class Study:
                 f"PROFILE={self.profile.name}` says what it needs, `make train` runs its stage 1."
             )
         return CACHE / f"world-{content_key(asdict(self.profile.world))}"
+
+    @property
+    def blip2_folder(self) -> Path:
+        """Where the released BLIP-2 mini lies that the profile starts from."""
+        return ROOT / "data" / self.profile.pretrain.release
 
     def folder(self, what: str, *depends: object) -> Path:
         """Return a training's folder, found by all that its result depends on: these, the seed and the

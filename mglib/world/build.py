@@ -10,7 +10,7 @@ import shutil
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -27,12 +27,12 @@ from mglib.paths import content_key, sha256, write_json
 from mglib.world import catalog as catalogs
 from mglib.world import specials
 from mglib.world.facts import write_facts
-from mglib.world.scene import SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
+from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
 from mglib.world.special_draw import render
-from mglib.world.text import SOURCES, Caption, Reference, references, web_caption
+from mglib.world.text import SOURCES, Caption, Reference, pretraining_captions, references, web_caption
 from mglib.world.texts import texts, write_texts
 
-EDITION = 5  # raise it, and the pins of the tests, with any change of the pictures or texts
+EDITION = 6  # raise it, and the pins of the tests, with any change of the pictures or texts
 ALL = SPLITS + SPECIAL_SPLITS
 DESCRIBED = tuple(split for split in SPLITS if split not in SHARDED)  # by references whose facts are kept
 SHARD = 1_000  # samples a shard
@@ -62,18 +62,26 @@ HEAD = {"info": INFO, "licenses": LICENSES}
 class Sample:
     """One finished picture with all its texts.
 
-    `references` is empty in the sharded splits, `texts` (see `mglib.world.texts`) in the special ones.
+    `references` is empty in `train` and `pool`, `texts` (see `mglib.world.texts`) in the special splits and
+    in PRETRAIN, whose references are all captions that BLIP-2 learns the picture by.
     """
 
     scene: Scene
     jpeg: bytes
     caption: Caption
-    references: tuple[Reference, ...]
+    references: tuple[Reference | Caption, ...]
     texts: dict[str, Any]
 
 
-def build(config: WorldConfig, *, font: Path, folder: Path, processes: int | None = None) -> dict[str, Any]:
-    """Write every split of the world to `folder` and return its card; what is there and whole is kept.
+def build(
+    config: WorldConfig,
+    *,
+    font: Path,
+    folder: Path,
+    splits: Sequence[str] = ALL,
+    processes: int | None = None,
+) -> dict[str, Any]:
+    """Write `splits` of the world to `folder` and return its card; what is there and whole is kept.
 
     `processes` None means one for each core; the files are the same for any number. A second builder of the
     same folder waits for the first. Raises OSError with advice if the font cannot be read, RuntimeError if a
@@ -86,16 +94,16 @@ def build(config: WorldConfig, *, font: Path, folder: Path, processes: int | Non
         if alone:
             for left in folder.glob(".*.unfinished-*"):  # by builders that were killed
                 shutil.rmtree(left, ignore_errors=True)
-        return _brought_up_to_date(config, font, folder, processes)
+        return _brought_up_to_date(config, font, folder, splits, processes)
 
 
 def _brought_up_to_date(
-    config: WorldConfig, font: Path, folder: Path, processes: int | None
+    config: WorldConfig, font: Path, folder: Path, splits: Sequence[str], processes: int | None
 ) -> dict[str, Any]:
     catalog = catalogs.load()
     key = _key(config, font)
     folder.mkdir(parents=True, exist_ok=True)
-    due = [split for split in ALL if not _is_whole(folder / split, key)]
+    due = [split for split in splits if not _is_whole(folder / split, key)]
     card = _read(folder / "card.json")
     if not due and card and card.get("key") == key:
         return card
@@ -108,7 +116,7 @@ def _brought_up_to_date(
                 jobs = [(config, font, split, every[start : start + CHUNK]) for start in every[::CHUNK]]
                 samples = (one for chunk in run(_make_chunk, jobs) for one in chunk)
                 _write_split(folder / split, _counted(samples, bar), key, catalog)
-    card = _card(config, folder, key)
+    card = _card(config, folder, splits, key)
     write_json(folder / "card.json", card)
     return card
 
@@ -118,11 +126,21 @@ def make(config: WorldConfig, catalog: catalogs.Catalog, font: Path, split: str,
 
     A special picture has no web caption of its own: its first reference stands in for it.
     """
-    if split in SPECIAL_SPLITS:
-        scene = specials.sample_special(config, catalog, split, index)
+    more: dict[str, Any] = {}
+    said: tuple[Reference | Caption, ...]
+    if split == PRETRAIN and index < config.pretrain:
+        scene = sample(config, catalog, split, index)
+        said = tuple(pretraining_captions(config, catalog, scene, index))
+        caption = said[0]
+    elif split in (PRETRAIN, *SPECIAL_SPLITS):
+        pretraining = split == PRETRAIN
+        scene = (
+            specials.sample_for_pretraining(config, catalog, index)
+            if pretraining
+            else specials.sample_special(config, catalog, split, index)
+        )
         said = tuple(specials.special_references(config, catalog, scene, split, index))
         caption = Caption(said[0].text, "none", said[0].named)
-        more = {}
     else:
         scene = sample(config, catalog, split, index)
         said = () if split in SHARDED else tuple(references(config, catalog, scene, split, index))
@@ -220,7 +238,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str, catalog: cat
     (beside / "scenes.jsonl").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     images = [_image_entry(one.scene, folder.name) for one in kept]
     _write_instances(beside, kept, images, catalog)
-    if folder.name not in SHARDED:
+    if any(one.references for one in kept):
         _write_captions(beside, kept, images)
     if folder.name in DESCRIBED:
         said = [(one.scene, reference) for one in kept for reference in one.references]
@@ -389,11 +407,11 @@ def _web_shares(samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-def _card(config: WorldConfig, folder: Path, key: str) -> dict[str, Any]:
-    stats = {split: _read(folder / split / "stats.json") for split in ALL}
+def _card(config: WorldConfig, folder: Path, splits: Sequence[str], key: str) -> dict[str, Any]:
+    stats = {split: _read(folder / split / "stats.json") for split in splits}
     loose = {
         f"{split}/{name}": digest
-        for split in ALL
+        for split in splits
         for name, digest in stats[split]["sha256"].items()
         if not name.startswith("images/")
     }
@@ -402,7 +420,9 @@ def _card(config: WorldConfig, folder: Path, key: str) -> dict[str, Any]:
         "edition": EDITION,
         "pillow": pillow_version,
         "config": asdict(config),
-        "splits": {split: stats[split]["shares"] for split in SPLITS},
-        "specials": {split: {"pictures": stats[split]["shares"]["pictures"]} for split in SPECIAL_SPLITS},
+        "splits": {name: stats[name]["shares"] for name in splits if name not in SPECIAL_SPLITS},
+        "specials": {
+            name: {"pictures": stats[name]["shares"]["pictures"]} for name in splits if name in SPECIAL_SPLITS
+        },
         "sha256": loose,
     }

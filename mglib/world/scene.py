@@ -15,9 +15,11 @@ from mglib.config import WorldConfig
 from mglib.world.catalog import Catalog, Prop, Setting, Thing
 
 SPLITS = ("train", "pool", "val", "test_seen", "test_new_pairs", "test_new_objects")
-SHARDED = ("train", "pool")  # written as web data sets; the others as COCO writes its own
+PRETRAIN = "pretrain"  # BLIP-2's pictures, plain and special, in a world of their own
+SHARDED = ("train", "pool", PRETRAIN)  # written as web data sets; the others as COCO writes its own
 SPECIALS = ("memes", "dishes", "products", "landscapes", "sketches", "unusual", "notes")
 SPECIAL_SPLITS = tuple(f"{kind}_{part}" for kind in SPECIALS for part in ("val", "test"))
+KNOWN = (*SPLITS, *SPECIAL_SPLITS, PRETRAIN)
 ID_STEP = 10_000_000  # image ids of one split
 COUNTS = (1, 2, 3, 4)
 COUNT_WEIGHTS = (24, 34, 27, 15)
@@ -101,19 +103,20 @@ class Scene:
 
 def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
     """Return the random numbers of one picture for one purpose; raises ValueError for an unknown split."""
-    if split not in SPLITS + SPECIAL_SPLITS:
-        known = ", ".join(SPLITS + SPECIAL_SPLITS)
-        raise ValueError(f"There is no split {split!r}; choose one of {known}.")
+    if split not in KNOWN:
+        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
     return Random(f"{config.seed}/{split}/{index}/{purpose}")
 
 
 def image_id(split: str, index: int) -> int:
     """Return an id that is unique over all splits."""
-    return ((SPLITS + SPECIAL_SPLITS).index(split) + 1) * ID_STEP + index
+    return (KNOWN.index(split) + 1) * ID_STEP + index
 
 
 def length(config: WorldConfig, split: str) -> int:
     """Return how many pictures a split has."""
+    if split == PRETRAIN:
+        return config.pretrain + len(SPECIALS) * config.special_pretrain
     if split in SPECIAL_SPLITS:
         return config.special_val if split.endswith("_val") else config.special_test
     return getattr(config, split)

@@ -2,7 +2,9 @@
 sketches, unusual scenes and handwritten notes.
 
 Each is a `Scene` of its own kind whose `truth` says what a good answer has to know. Of the rows of each list
-in data/world a fifth is kept for val and the others make test, so that no joke or note is in both.
+in data/world a fifth is kept for val, and of jokes, pages, notes and the impossible another fifth for
+BLIP-2's pretraining; the others make test, so that none of them is in two of these. Dishes, products and
+landscapes are what the whole web shows: pretraining has all of them, arranged otherwise.
 """
 
 from collections.abc import Callable
@@ -17,10 +19,13 @@ from mglib.world import catalog as catalogs
 from mglib.world.catalog import Catalog, Setting, Thing, filled, parts, rows, symbol
 from mglib.world.lettering import LINE
 from mglib.world.scene import (
+    PRETRAIN,
     SPECIAL_SPLITS,
+    SPECIALS,
     Item,
     Scene,
     Writing,
+    held_out,
     image_id,
     overlap,
     place_all,
@@ -30,7 +35,8 @@ from mglib.world.scene import (
 )
 from mglib.world.text import REFERENCES, Reference, capitalise, join, mentions
 
-VAL_SHARE = 0.2  # of the rows of a list
+HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again for pretraining
+OWN_ROWS = ("memes", "sketches", "unusual", "notes")
 ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
 SAID = {  # how the parts of a web page are called
     "nav": "a menu with {}",
@@ -90,11 +96,33 @@ def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int
     kind, part = split.split("_")
     rng = stream(config, split, index, "scene")
     cases = _cases(kind, part, config.seed)
-    case = cases[index % len(cases)]
+    return _of_kind(rng, config, catalog, kind, cases[index % len(cases)], image_id(split, index))
+
+
+def sample_for_pretraining(config: WorldConfig, catalog: Catalog, index: int) -> Scene:
+    """Sample special picture number `index` of PRETRAIN, the kinds in turn.
+
+    It shows no new object and no pair of objects that are kept for the tests.
+    """
+    rng = stream(config, PRETRAIN, index, "scene")
+    turn, number = divmod(index - config.pretrain, len(SPECIALS))
+    kind = SPECIALS[number]
+    cases = _cases(kind, PRETRAIN, config.seed)
+    new = set(catalog.names("new"))
+    while True:
+        scene = _of_kind(rng, config, catalog, kind, cases[turn % len(cases)], image_id(PRETRAIN, index))
+        names = scene.names()
+        if not new & set(names) and not held_out(names, config, catalog):
+            return scene
+        turn += 1
+
+
+def _of_kind(rng: Random, config: WorldConfig, catalog: Catalog, kind: str, case: Row, number: int) -> Scene:
+    """Draw a case of a kind as the scene with that image id."""
     drawn = SAMPLERS[kind](rng, catalog, case, config.size)
     settled = {"setting": "", "objects": (), "props": (), "writing": ()} | drawn
     return Scene(
-        image_id=image_id(split, index),
+        image_id=number,
         size=config.size,
         relations=relations(settled["objects"], config.size, catalog) if kind == "memes" else (),
         paint=rng.randrange(2**32),
@@ -105,11 +133,15 @@ def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int
 
 @cache
 def _cases(kind: str, part: str, seed: int) -> list[Row]:
-    """Return the cases of one kind for val or test, in an order that depends on the seed alone."""
+    """Return the cases of one kind for a part (val, test, PRETRAIN), in an order of the seed's."""
     every = _spread(kind)
     Random(f"{seed}/{kind}/cases").shuffle(every)
-    held = max(1, round(VAL_SHARE * len(every)))
-    return every[:held] if part == "val" else every[held:]
+    held = max(1, round(HELD * len(every)))
+    if part == "val":
+        return every[:held]
+    if kind not in OWN_ROWS:
+        return every if part == PRETRAIN else every[held:]
+    return every[held : 2 * held] if part == PRETRAIN else every[2 * held :]
 
 
 def _spread(kind: str) -> list[Row]:

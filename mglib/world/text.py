@@ -5,13 +5,13 @@ The wording stands in data/world/phrases.csv, where `{objects}` and its kin are 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
-from mglib.config import WorldConfig
+from mglib.config import NoiseConfig, WorldConfig
 from mglib.world.catalog import STANDS, Catalog, Thing
-from mglib.world.scene import Relation, Scene, sample, stream
+from mglib.world.scene import PRETRAIN, Relation, Scene, sample, stream
 
 SOURCES = ("cc_sbu", "laion")  # in the order in which their shards are read
 NOISE = ("none", "clipped", "shouting", "mismatched", "long")
@@ -23,6 +23,8 @@ FILLER_SHARE = 0.1  # of the sentences that a long caption adds
 SIGN_SHARE = 0.5  # of the references of a picture with a signboard read it out
 RELATION_SHARE = 0.04  # of the web captions that name objects in a relation state it: 1 % of all
 REFERENCES = 5  # a picture, as in COCO
+WEB_CAPTIONS = 6  # of each picture that BLIP-2 is pretrained on
+REFERRED_EVERY = 4  # so many-th of those pictures has references too
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,14 @@ def _lexicon(catalog: Catalog) -> tuple[dict[str, str], re.Pattern[str]]:
     return owner, re.compile(rf"\b(?:{longest_first})\b", re.IGNORECASE)
 
 
-def web_caption(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Caption:
-    """Write the caption that the web would have for picture `index` of `split`.
+def web_caption(
+    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int, purpose: str = "web"
+) -> Caption:
+    """Write the caption that the web would have for picture `index` of `split`; one for each `purpose`.
 
     The pool is taken from CC and SBU alone, as the paper's curated pictures are.
     """
-    rng = stream(config, split, index, "web")
+    rng = stream(config, split, index, purpose)
     source = "cc_sbu" if rng.random() < config.cc_sbu_share or split == "pool" else "laion"
     noise = _draw_noise(rng, config)
     if noise == "mismatched":
@@ -101,6 +105,24 @@ def references(
         reference = _refer(rng, scene, catalog)
         written.setdefault(reference.text, reference)
     return list(written.values())
+
+
+def pretraining_captions(
+    config: WorldConfig, catalog: Catalog, scene: Scene, index: int
+) -> list[Caption | Reference]:
+    """Write the different captions that BLIP-2 learns picture `index` by, the first from the web's manner.
+
+    They have none of the web's faults, since BLIP-2 learns from web captions that a captioner wrote anew and
+    filtered (CapFilt; Li et al. 2022, 2023). Some pictures have references too: it mixes in COCO's.
+    """
+    faultless = replace(config, noise=NoiseConfig(clipped=0.0, shouting=0.0, mismatched=0.0, long=0.0))
+    said: list[Caption | Reference] = [
+        web_caption(faultless, catalog, scene, PRETRAIN, index, f"web {number}")
+        for number in range(WEB_CAPTIONS)
+    ]
+    if index % REFERRED_EVERY == 0:
+        said += references(config, catalog, scene, PRETRAIN, index)
+    return list({one.text: one for one in said}.values())
 
 
 def capitalise(text: str) -> str:

@@ -33,6 +33,7 @@ ABSENT = {
     "conjecture.dpo_random.chair_i",
     "conjecture.spatial.difference",
     "curate.sentences_fitting",
+    "blip2.pictures",
     "qformer.retrieval",
     *(f"spatial.{relation}" for relation in RELATIONS),
     "stage1.fault.drift.greedy",

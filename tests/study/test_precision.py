@@ -1,23 +1,17 @@
 """Where a processor only emulates bfloat16, nothing is multiplied in it: no training, encoding or answer."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from PIL import Image
-from tiny_parts import tiny_study
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mglib.config import EvalConfig, PreferenceConfig, SpatialConfig
-from mglib.data.splits import Split
 from mglib.evals import evaluate
 from mglib.experiments import ablations, lora, spatial_captions
 from mglib.experiments.dpo import Preference, dpo
 from mglib.model import prompts
+from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.language import Language
-from mglib.model.vision import Vision
-from mglib.study import finetune, stages, study
+from mglib.study import finetune, pretrain, stages
 from mglib.study.lineage import Respondent
 
 PRODUCTS = {
@@ -50,41 +44,6 @@ def refuse():
 
 
 @pytest.fixture
-def tiny(tmp_path, monkeypatch, vision_config, pretrain_config, train_config):
-    """Return a study in float32 whose every training is a step of Muon, like mini's."""
-    step = train_config(steps=1, batch_size=4, warmup_steps=0, muon=True, max_answer=12)
-    plain = tiny_study(tmp_path, monkeypatch, vision_config, train=step)
-    taught = replace(
-        pretrain_config,
-        caption_lm=replace(pretrain_config.caption_lm, train=step),
-        representation=step,
-        generative=step,
-    )
-    profile = replace(
-        plain.profile,
-        qformer=replace(plain.profile.qformer, vocabulary=300),
-        pretrain=taught,
-        stage1=step,
-        stage2=step,
-        spatial=SpatialConfig(train=step),
-        preference=PreferenceConfig(train=step, rates=(1e-3,), rate_steps=1),
-        evaluation=EvalConfig(batch_size=4),
-    )
-    changed = replace(plain, profile=profile)
-    changed.__dict__.update({name: plain.__dict__[name] for name in ("device", "dtype", "vision_state")})
-    encoder = Vision(config=vision_config)
-    monkeypatch.setattr(study.Study, "vision", lambda self: encoder)
-    return changed
-
-
-@pytest.fixture
-def split(captions):
-    pictures = [Image.new("RGB", (64, 64), (30 * number, 90, 200)) for number in range(len(captions))]
-    hashes = tuple(map(str, range(len(captions))))
-    return Split(name="train", hashes=hashes, captions=tuple(captions), images=lambda: iter(pictures))
-
-
-@pytest.fixture
 def language(llama, tokenizer):
     return Language(model=llama(), tokenizer=tokenizer)
 
@@ -103,15 +62,17 @@ def test_the_guard_sees_what_it_must_refuse():
 
 def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny, split, language, refuse):
     tokens = tiny.tokens(split, tiny.vision())
-    blip2 = stages.blip2(tiny, split, tokens)
-    queries = tiny.queries(split, tokens, blip2.model.qformer, blip2.generated.state)
-    model, first = stages.stage1(tiny, blip2.model.qformer, blip2.generated.state, language, split, queries)
+    writer, written = pretrain.caption_lm(tiny, split)
+    _, represented = pretrain.representation(tiny, writer.tokenizer, split, tokens)
+    blip2, generated = pretrain.generative(tiny, represented, writer, written, split, tokens)
+    queries = tiny.queries(split, tokens, blip2.qformer, generated.state)
+    model, first = stages.stage1(tiny, blip2.qformer, generated.state, language, split, queries)
     texts, form = split.captions, prompts.VICUNA
     finetune.stage2(tiny, model, list(queries), texts, form=form)
-    finetune.stage2(tiny, blip2.model, list(queries), texts, form=stages.KEYWORDS, questions=[prompts.IMAGE])
+    finetune.stage2(tiny, blip2, list(queries), texts, form=KEYWORDS, questions=[prompts.IMAGE])
     parts = ablations.Parts(
-        qformer=blip2.model.qformer,
-        state=blip2.generated.state,
+        qformer=blip2.qformer,
+        state=generated.state,
         language=language,
         split=split,
         tokens=tokens,
@@ -131,7 +92,7 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
         tiny.profile.preference.train,
         what="dpo",
     )
-    for each in (model, taught, blip2.model):
+    for each in (model, taught, blip2):
         ask(each, list(queries))
 
 

@@ -1,0 +1,100 @@
+"""BLIP-2 mini as it is released with this repository: every run starts from it, as the paper's from BLIP-2.
+
+`mglib.study.pretrain` makes it anew.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from mglib.data.records import read_json
+from mglib.model import device
+from mglib.model.blip2 import Representation, WriteFromKeywords, caption_language
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.paths import sha256
+from mglib.study.study import Study, freeze
+
+# The three trainings in their order, each with the file of its weights.
+TRAININGS = {
+    "caption LM": "caption_lm.safetensors",
+    "representation": "representation.safetensors",
+    "generative": "generative.safetensors",
+}
+TOKENIZER, LOG, CARD = "tokenizer.json", "log.csv", "card.json"
+
+
+@dataclass(frozen=True)
+class Blip2:
+    """BLIP-2 mini: what it writes with, its Q-Former with the text branch, and the whole, frozen."""
+
+    language: Language
+    representation: Representation
+    model: MiniGPT4
+    state: Path  # what the model is filled from
+    logs: dict[str, list[dict[str, float]]]  # of its trainings, some steps of each
+    card: dict[str, Any]
+
+
+def load(study: Study) -> Blip2:
+    """Read the release that the profile names; raises ValueError where it is damaged or belongs to other
+    weights.
+    """
+    folder, config = study.blip2_folder, study.profile.pretrain
+    card = checked(folder, study.weights)
+    tokenizer = read_tokenizer(folder / TOKENIZER)
+    language = caption_language(
+        config.caption_lm, tokenizer, seed=study.seed, attention=device.attention(study.device)
+    )
+    freeze(WriteFromKeywords(language), folder / TRAININGS["caption LM"])
+    representation = Representation(
+        qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config
+    )
+    model = MiniGPT4(
+        vision=nn.Identity(),
+        qformer=study.qformer(),
+        projection=nn.Linear(study.profile.qformer.width, language.width),
+        language=language,
+    )
+    for module, training in ((representation, "representation"), (model, "generative")):
+        freeze(module, folder / TRAININGS[training]).to(study.device)
+    state = folder / TRAININGS["generative"]
+    return Blip2(language, representation, model, state, read_logs(folder / LOG), card)
+
+
+def checked(folder: Path, weights: str) -> dict[str, Any]:
+    """Return a release's card after its files have been compared with it."""
+    card = read_json(folder / CARD)
+    for name, digest in card["sha256"].items():
+        if not (folder / name).exists() or sha256(folder / name) != digest:
+            raise ValueError(
+                f"{folder / name} is absent or damaged: take it back with `git checkout -- {folder}`, or "
+                "make BLIP-2 mini anew with `make reproduce PRETRAIN=1`."
+            )
+    if card["weights"] != weights:
+        raise ValueError(
+            f"BLIP-2 mini in {folder} was trained behind the image encoder of WEIGHTS={card['weights']}: "
+            f"make it anew behind that of WEIGHTS={weights} with "
+            f"`make reproduce PRETRAIN=1 WEIGHTS={weights}`."
+        )
+    return card
+
+
+def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
+    """Read the tokenizer that `mglib.model.blip2.train_tokenizer` made."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(file), pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]"
+    )
+
+
+def read_logs(file: Path) -> dict[str, list[dict[str, float]]]:
+    """Read the logged steps of each training."""
+    logs: dict[str, list[dict[str, float]]] = {name: [] for name in TRAININGS}
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            logs[row.pop("training")].append({key: float(value) for key, value in row.items() if value})
+    return logs

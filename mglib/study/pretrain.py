@@ -1,0 +1,232 @@
+"""BLIP-2 mini made anew (`make pretrain`): its language model, then its Q-Former in two steps.
+
+It learns from a world of its own, which stage 1 never sees. Everything goes on where it was stopped. The
+result is a release, as BLIP-2's is to the paper: a folder that every run starts from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from mglib.data.splits import Pairs, Split, web_split
+from mglib.model import device, prompts
+from mglib.model.blip2 import (
+    KEYWORDS,
+    Representation,
+    WriteFromKeywords,
+    caption_language,
+    shuffled_keywords,
+    text_batch,
+    train_tokenizer,
+)
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.qformer import QFormer
+from mglib.paths import CACHE, content_key, sha256, write_json, write_text
+from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
+from mglib.study.stages import Trained, attach, picture_layout, train
+from mglib.study.study import Study, freeze
+from mglib.training.feature_cache import Features
+from mglib.weights import sources
+from mglib.weights.tensors import load_weights, save_weights
+from mglib.world.build import build
+from mglib.world.scene import PRETRAIN
+
+COLUMNS = ("step", "loss", "contrast", "matching", "generation", "samples_per_second")
+LOGGED_EVERY = 10
+
+
+def pictures(study: Study) -> Split:
+    """Draw the pictures that BLIP-2 mini learns from, or find them; each has several captions."""
+    world = study.profile.world
+    folder = CACHE / f"{PRETRAIN}-{content_key(asdict(world))}"
+    build(world, font=sources.font(), folder=folder, splits=(PRETRAIN,))
+    return web_split(folder / PRETRAIN)
+
+
+class KeywordPairs(Dataset):
+    """Captions, cut to their first `longest` words, with at most `most` of their keywords, shuffled."""
+
+    def __init__(self, captions: Sequence[str], *, longest: int, most: int, seed: int) -> None:
+        self.captions = [" ".join(caption.split()[:longest]) for caption in captions]
+        self.most, self.seed = most, seed
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, index: int) -> tuple[str, str]:
+        caption = self.captions[index]
+        return shuffled_keywords(caption, f"{self.seed}/{index}", self.most), caption
+
+
+def keyword_layout(
+    tokenizer: PreTrainedTokenizerFast, rows: list[tuple[str, str]], *, max_answer: int
+) -> dict[str, Tensor]:
+    """Lay out keywords and the captions behind them."""
+    questions, answers = zip(*rows, strict=True)
+    return prompts.training_batch(tokenizer, KEYWORDS, questions, answers, queries=0, max_answer=max_answer)
+
+
+def caption_lm(study: Study, split: Split) -> tuple[Language, Trained]:
+    """Train BLIP-2 mini's language model to write the captions from shuffled keywords, then freeze it."""
+    config, queries = study.profile.pretrain.caption_lm, study.profile.qformer.queries
+    captions = [caption for said in split.references for caption in said]
+    tokenizer = train_tokenizer(captions, config.vocabulary)
+    language = caption_language(config, tokenizer, seed=study.seed, attention=device.attention(study.device))
+    writer = WriteFromKeywords(language)
+
+    trained = train(
+        study,
+        writer,
+        KeywordPairs(captions, longest=config.train.max_answer, most=queries, seed=study.seed),
+        partial(keyword_layout, tokenizer, max_answer=config.train.max_answer),
+        config.train,
+        "caption-lm",
+        config,
+        content_key(captions),
+    )
+    freeze(writer, trained.state)
+    return language, trained
+
+
+def representation(
+    study: Study, tokenizer: PreTrainedTokenizerFast, split: Split, tokens: Features
+) -> tuple[Representation, Trained]:
+    """Train a Q-Former with BLIP-2's three objectives on pictures and their captions."""
+    config = study.profile.pretrain
+    with torch.random.fork_rng():
+        torch.manual_seed(study.seed)
+        module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
+    module.qformer.standardise(tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256))))
+    pairs = Pairs("tokens", tokens, split.references)
+    collate = pairs.collate(partial(text_batch, tokenizer, longest=config.max_text))
+    trained = train(
+        study,
+        module,
+        pairs,
+        collate,
+        config.representation,
+        "representation",
+        study.profile.qformer,
+        config.max_text,
+        config.embedding,
+        split.key(),
+        content_key(split.references),
+        sha256(study.vision_state),
+    )
+    freeze(module, trained.state)
+    return module, trained
+
+
+def generative(
+    study: Study, start: Trained, language: Language, writer: Trained, split: Split, tokens: Features
+) -> tuple[MiniGPT4, Trained]:
+    """Train the Q-Former and a projection through the frozen caption LM: BLIP-2 mini.
+
+    The model has the very shape of MiniGPT-4; what differs is its language model and what is trained.
+    """
+    config = study.profile.pretrain.generative
+    qformer = study.qformer()
+    take_over(qformer, start)
+    model = attach(study, qformer, language, tokens)
+    pairs = Pairs("tokens", tokens, split.references)
+    collate = pairs.collate(
+        picture_layout(language, KEYWORDS, study.profile.qformer.queries, config.max_answer)
+    )
+    trained = train(
+        study,
+        model,
+        pairs,
+        collate,
+        config,
+        "generative",
+        sha256(start.state),
+        sha256(writer.state),
+        split.key(),
+        content_key(split.references),
+    )
+    freeze(model, trained.state)
+    return model, trained
+
+
+def take_over(qformer: QFormer, start: Trained) -> None:
+    """Fill a Q-Former without text branch from BLIP-2's representation learning, whose text parts are
+    dropped.
+    """
+    weights, _ = load_weights(start.state)
+    prefix = "qformer."
+    state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    own = qformer.state_dict()
+    qformer.load_state_dict({name: state[name] for name in own}, strict=True)
+
+
+def pretrain(study: Study, folder: Path, known: dict[str, Any]) -> None:
+    """Make BLIP-2 mini, its language model and then its Q-Former in two steps, and release it in `folder`.
+
+    What is `known` beforehand (the machine, the FLOP) goes into its card.
+    """
+    split = pictures(study)
+    tokens = study.tokens(split, study.vision())
+    language, writer = caption_lm(study, split)
+    _, represented = representation(study, language.tokenizer, split, tokens)
+    _, generated = generative(study, represented, language, writer, split, tokens)
+    trained = dict(zip(TRAININGS, (writer, represented, generated), strict=True))
+    release(folder, trained, language.tokenizer, {**known, **about(study, split, trained)})
+
+
+def about(study: Study, split: Split, trained: dict[str, Trained]) -> dict[str, Any]:
+    """Say what BLIP-2 mini was made from and how long that took."""
+    config = study.profile.pretrain
+    runs = (config.caption_lm.train, config.representation, config.generative)
+    each = {
+        name: {
+            "steps": run.steps,
+            "batch_size": run.batch_size,
+            "minutes": round(sum(run.batch_size / line["samples_per_second"] for line in one.log) / 60, 1),
+            "last_loss": one.log[-1]["loss"],
+        }
+        for (name, one), run in zip(trained.items(), runs, strict=True)
+    }
+    return {
+        "profile": study.profile.name,
+        "seed": study.seed,
+        "weights": study.weights,
+        "pictures": len(split),
+        "captions": sum(map(len, split.references)),
+        "trainings": each,
+        "config": {name: asdict(getattr(study.profile, name)) for name in ("world", "qformer", "pretrain")},
+    }
+
+
+def release(
+    folder: Path, trained: dict[str, Trained], tokenizer: PreTrainedTokenizerFast, card: dict[str, Any]
+) -> None:
+    """Write weights in half precision, tokenizer and log; the card, which names them all, comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CARD).unlink(missing_ok=True)
+    for name, one in trained.items():
+        weights, said = load_weights(one.state)
+        save_weights(folder / TRAININGS[name], {key: value.half() for key, value in weights.items()}, said)
+    write_text(folder / TOKENIZER, tokenizer.backend_tokenizer.to_str())
+    write_text(folder / LOG, logged({name: one.log for name, one in trained.items()}))
+    files = (*TRAININGS.values(), TOKENIZER, LOG)
+    write_json(folder / CARD, {**card, "sha256": {name: sha256(folder / name) for name in files}})
+
+
+def logged(logs: dict[str, list[dict[str, float]]]) -> str:
+    """Return every `LOGGED_EVERY`-th step of each training, and the first, as CSV."""
+    rows = [
+        {"training": name, **{key: round(line[key], 5) for key in COLUMNS if key in line}}
+        for name, lines in logs.items()
+        for line in lines
+        if line["step"] == 1 or line["step"] % LOGGED_EVERY == 0
+    ]
+    return pandas.DataFrame(rows, columns=["training", *COLUMNS]).to_csv(index=False)

@@ -1,0 +1,62 @@
+"""A start for the projection that already says roughly what is in a picture, in closed form.
+
+Deviation, for small budgets: the paper starts from PyTorch's random matrix and has five million pairs to turn
+it. Ridge regression from pictures to the words of their captions is how word embeddings have long been joined
+to pictures (Frome et al. 2013, DeViSE; Lazaridou et al. 2015); it uses nothing that stage 1 does not use.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mglib.model.blip2 import EMPTY_WORDS
+from mglib.model.language import Language
+from mglib.model.prompts import tokenize
+
+
+def caption_vectors(language: Language, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the mean embedding of each caption's content words, the rarer the heavier: (P, D_l).
+
+    Beside it the rows that have any, (P,) of booleans; the others are zero.
+    """
+    words = [{word for word in caption.split() if word not in EMPTY_WORDS} for caption in captions]
+    seen = Counter(word for each in words for word in each)
+    table = language.model.get_input_embeddings().weight.detach()
+    vectors = {word: table[tokenize(language.tokenizer, f" {word}")].float().mean(0) for word in seen}
+    rarity = {word: math.log(len(captions) / count) for word, count in seen.items()}
+    rows = torch.zeros(len(captions), table.shape[1], device=table.device)
+    for row, each in zip(rows, words, strict=True):
+        for word in each:
+            row += rarity[word] * vectors[word] / max(1e-9, sum(rarity[other] for other in each))
+    return rows, torch.tensor([any(rarity[word] > 0 for word in each) for each in words])
+
+
+@torch.no_grad()
+def warm_start(
+    projection: nn.Linear, queries: Tensor, captions: Sequence[str], language: Language, *, ridge: float
+) -> None:
+    """Fill `projection` by regression from mean queries, (P, D_q), to their captions' words.
+
+    The map is scaled so that a visual token has the spread of word embeddings; the mean picture becomes the
+    mean word. `ridge` is the penalty as a share of the queries' mean variance. Raises ValueError where no
+    caption says anything.
+    """
+    words, told = caption_vectors(language, captions)
+    told = told.to(words.device)
+    if not told.any():
+        raise ValueError(
+            "No caption has a word that tells it from the others: there is nothing to start from."
+        )
+    x, y = queries.to(words.device)[told].double(), words[told].double()
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    x, y = x - x_mean, y - y_mean
+    covariance = x.T @ x / len(x)  # (D_q, D_q)
+    penalty = ridge * covariance.diagonal().mean() * torch.eye(len(covariance), device=x.device)
+    weight = torch.linalg.solve(covariance + penalty, x.T @ y / len(x))  # (D_q, D_l)
+    spread = language.model.get_input_embeddings().weight.float().std().double()
+    weight *= spread / (x @ weight).std()
+    projection.weight.copy_(weight.T)
+    projection.bias.copy_(y_mean - x_mean @ weight)
