@@ -34,7 +34,7 @@ def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT
         ablation=AblationConfig(train=train, rates=(1e-3, 1e-2), rate_steps=3),
         lora=LoRAConfig(rank=2, train=train),
     )
-    study = Study(profile=profile, seed=0, weights="wheel")
+    study = Study.of(profile, seed=0, weights="wheel")
     # What is measured or loaded elsewhere is given here.
     study.__dict__.update(device=torch.device("cpu"), dtype=torch.float32, vision_state=state)
     return study

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mglib.config import VisionConfig
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
-from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE
@@ -88,13 +88,7 @@ def load(profile: str) -> Speaker:
             f"No trained projection of the profile {profile} is kept yet: `make reproduce PROFILE={profile}` "
             "trains and keeps it."
         )
-    language = study.language()
-    model = MiniGPT4(
-        vision=study.vision(),
-        qformer=study.qformer(),
-        projection=nn.Linear(study.profile.qformer.width, language.width),
-        language=language,
-    )
+    model = assemble(vision=study.vision(), qformer=study.qformer(), language=study.language())
     speaker = speaker_of(study, model.to(study.device).eval())
     restore_speaker(file, speaker, language=study.profile.language.name)
     return speaker

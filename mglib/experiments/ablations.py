@@ -109,10 +109,11 @@ def untrained(study: Study, name: str, parts: Parts) -> MiniGPT4:
         # Deviation: `ln_vision` is set once, as the Q-Former's was, or a short training does not get past it.
         some = parts.tokens.batch(range(0, len(parts.tokens), max(1, len(parts.tokens) // 256)))
         QFormer.standardise(between, some)
-        study = replace(study, profile=replace(study.profile, qformer=between.config))
     if name == "qformer_tuned":
         between = Slowly(deepcopy(parts.qformer), share=study.profile.ablation.slow)
-    model = stages.attach(study, between, parts.language, parts.tokens)
+    with torch.no_grad():
+        queries = between(stages.first(parts.tokens))
+    model = stages.attach(study, between, parts.language, queries)
     if name == "three_layers":
         model.projection = ThreeLinear.behind(model.projection, seed=study.seed).to(study.device)
     return model

@@ -46,12 +46,8 @@ def with_lora(model: MiniGPT4, config: LoRAConfig, *, seed: int) -> MiniGPT4:
         weight.requires_grad_("lora_" in name)
         if weight.requires_grad:
             weight.data = weight.data.float()
-    return MiniGPT4(
-        vision=model.vision,
-        qformer=model.qformer.requires_grad_(False),
-        projection=deepcopy(model.projection).requires_grad_(True),
-        language=language,
-    )
+    model.qformer.requires_grad_(False)
+    return model.sharing(projection=deepcopy(model.projection).requires_grad_(True), language=language)
 
 
 def lessons(exam: Exam, *, seed: int) -> list[Asked]:

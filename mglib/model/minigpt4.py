@@ -28,6 +28,11 @@ class MiniGPT4(nn.Module):
         self.projection = projection
         self.language = language
 
+    def sharing(self, **changed: nn.Module) -> "MiniGPT4":
+        """Return a model of the same parts but those that are `changed`, by name."""
+        parts = {name: getattr(self, name) for name in ("vision", "qformer", "projection", "language")}
+        return MiniGPT4(**(parts | changed))
+
     def queries(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the Q-Former's output (B, Q, D_q), computing only what the batch does not bring along."""
         if "queries" in batch:
@@ -51,6 +56,15 @@ class MiniGPT4(nn.Module):
         """Return the summed loss over the answer tokens (section 3.1) and how many they are."""
         losses, _ = answer_losses(self.language, self.embed(batch), batch)
         return {"loss": losses.sum(), "count": torch.tensor(len(losses), device=losses.device)}
+
+
+def assemble(*, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
+    """Join frozen parts by a projection as PyTorch draws it (the paper's start): D_q -> D_l.
+
+    `vision` may be `nn.Identity` where its tokens or the queries are computed beforehand.
+    """
+    projection = nn.Linear(qformer.config.width, language.width)
+    return MiniGPT4(vision=vision, qformer=qformer, projection=projection, language=language)
 
 
 def answer_losses(language: Language, embeddings: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from mglib.data.records import read_json
 from mglib.model import device
 from mglib.model.blip2 import Representation, WriteFromKeywords, caption_language
 from mglib.model.language import Language
-from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.paths import sha256
 from mglib.study.study import Study, freeze
 
@@ -54,12 +54,7 @@ def load(study: Study) -> Blip2:
     representation = Representation(
         qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config
     )
-    model = MiniGPT4(
-        vision=nn.Identity(),
-        qformer=study.qformer(),
-        projection=nn.Linear(study.profile.qformer.width, language.width),
-        language=language,
-    )
+    model = assemble(vision=nn.Identity(), qformer=study.qformer(), language=language)
     for module, training in ((representation, "representation"), (model, "generative")):
         freeze(module, folder / TRAININGS[training]).to(study.device)
     state = folder / TRAININGS["generative"]

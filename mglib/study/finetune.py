@@ -71,12 +71,9 @@ def stage2(
 
 def with_own_projection(start: MiniGPT4) -> MiniGPT4:
     """Share all frozen parts of a model and copy its projection, which alone is to be trained."""
-    return MiniGPT4(
-        vision=start.vision.requires_grad_(False),
-        qformer=start.qformer.requires_grad_(False),
-        projection=deepcopy(start.projection).requires_grad_(True),
-        language=start.language,
-    )
+    start.vision.requires_grad_(False)
+    start.qformer.requires_grad_(False)
+    return start.sharing(projection=deepcopy(start.projection).requires_grad_(True))
 
 
 def instructed(

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from mglib.config import ConcatConfig, Profile, TrainConfig
 from mglib.model.language import Language
-from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision
@@ -52,10 +52,9 @@ def build(chosen: Profile) -> MiniGPT4:
         else:
             qformer = QFormer(config=chosen.qformer.without_text(), vision_width=chosen.vision.width)
         model = AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16)
-        return MiniGPT4(
+        return assemble(
             vision=Vision(config=chosen.vision).to(torch.bfloat16),
             qformer=qformer.requires_grad_(False),
-            projection=nn.Linear(chosen.qformer.width, chosen.language.width),
             language=Language(model=model, tokenizer=None),
         )
 

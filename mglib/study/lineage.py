@@ -21,9 +21,6 @@ from mglib.data.quarantine import strict
 from mglib.data.records import read_json
 from mglib.data.splits import Split
 from mglib.evals import evaluate
-from mglib.evals.chair import photo_vocabulary
-from mglib.evals.vqa import Exam
-from mglib.metrics import Vocabulary
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding
@@ -31,7 +28,6 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
-from mglib.paths import DOWNLOADS, ROOT
 from mglib.study import blip2 as blip2_release
 from mglib.study import finetune, stages, web
 from mglib.study.blip2 import Blip2
@@ -118,26 +114,9 @@ def started(study: Study, base: Stage1) -> MiniGPT4:
 def untrained(study: Study, base: Stage1) -> MiniGPT4:
     """Return the model with a random projection: a control."""
     if base.blip2 is not None:
-        return stages.attach(study, base.model.qformer, base.language, base.queries["train"])
-    model = finetune.with_own_projection(base.model)
-    model.projection = web.projection(study, base.language)
-    return model
-
-
-def vocabulary(study: Study) -> Vocabulary:
-    """Return the names of what can be annotated in a study's pictures."""
-    if study.profile.world is None:
-        return photo_vocabulary()
-    return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
-
-
-def exam(study: Study, name: str) -> Exam:
-    """Return the questions of A-OKVQA and GQA about a split."""
-    release = study.profile.release
-    if release is None:
-        return Exam.read(study.world / name)
-    asked = released.questions(DOWNLOADS, release, name)
-    return Exam(choice=asked.choice, graph=asked.graph)
+        first = stages.first(base.queries["train"])
+        return stages.attach(study, base.model.qformer, base.language, first)
+    return web.assembled(study, base.vision, base.model.qformer, base.language)
 
 
 @dataclass(frozen=True, kw_only=True)

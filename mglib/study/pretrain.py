@@ -32,7 +32,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.paths import CACHE, content_key, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
-from mglib.study.stages import Trained, attach, picture_layout, train
+from mglib.study.stages import Trained, attach, first, picture_layout, train
 from mglib.study.study import Study, freeze
 from mglib.training.feature_cache import Features
 from mglib.weights import sources
@@ -136,7 +136,9 @@ def generative(
     config = study.profile.pretrain.generative
     qformer = study.qformer()
     take_over(qformer, start)
-    model = attach(study, qformer, language, tokens)
+    with torch.no_grad():
+        queries = qformer(first(tokens))
+    model = attach(study, qformer, language, queries)
     pairs = Pairs("tokens", tokens, split.references)
     collate = pairs.collate(
         picture_layout(language, KEYWORDS, study.profile.qformer.queries, config.max_answer)

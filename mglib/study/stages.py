@@ -17,7 +17,7 @@ from mglib.data.splits import Pairs, Split
 from mglib.keys import code_key
 from mglib.model import prompts
 from mglib.model.language import Language
-from mglib.model.minigpt4 import MiniGPT4, init_projection
+from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.paths import content_key, sha256
@@ -131,25 +131,25 @@ def start(study: Study, qformer: QFormer, language: Language, split: Split, quer
     """Return the model as stage 1 begins with it: its projection at random or, where the profile says so, by
     regression from the pictures to their captions.
     """
-    model = attach(study, qformer, language, queries)
+    model = attach(study, qformer, language, first(queries))
     if study.profile.warm_start is not None:
         means = torch.stack([rows.float().mean(0) for rows in queries])  # (P, D_q)
         warm_start(model.projection, means, split.captions, language, ridge=study.profile.warm_start)
     return model
 
 
-def attach(study: Study, qformer: QFormer, language: Language, inputs: Features) -> MiniGPT4:
-    """Join a Q-Former to a language model by a fresh projection; `inputs` are tokens or queries of some
-    pictures.
+def attach(study: Study, qformer: QFormer, language: Language, queries: Tensor) -> MiniGPT4:
+    """Join a Q-Former to a language model by a projection that is drawn from the seed, in the size that suits
+    the `queries` of some pictures, (P, Q, D_q).
     """
-    projection = nn.Linear(study.profile.qformer.width, language.width)
-    some = torch.stack([inputs[index] for index in range(min(64, len(inputs)))])
-    model = MiniGPT4(vision=nn.Identity(), qformer=qformer, projection=projection, language=language)
-    with torch.no_grad():
-        # Rows of D_q are queries already; rows of D_v still have to go through the Q-Former.
-        outputs = some if some.shape[1] == qformer.config.queries else qformer(some)
-    init_projection(projection, outputs, language.model.get_input_embeddings().weight, seed=study.seed)
+    model = assemble(vision=nn.Identity(), qformer=qformer, language=language)
+    init_projection(model.projection, queries, language.model.get_input_embeddings().weight, seed=study.seed)
     return model.to(study.device)
+
+
+def first(features: Features) -> Tensor:
+    """Return the features of the first pictures, by which a projection's size is set."""
+    return features.batch(range(min(64, len(features))))
 
 
 def picture_layout(

@@ -1,9 +1,11 @@
 """What the notebooks share: the parts that a profile names, built or loaded, and its data, each made once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -14,7 +16,10 @@ from mglib.data import released
 from mglib.data.quarantine import strict
 from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
+from mglib.evals.chair import photo_vocabulary
+from mglib.evals.vqa import Exam
 from mglib.keys import code_key
+from mglib.metrics import Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.qformer import QFormer
@@ -26,13 +31,16 @@ from mglib.training import checkpoint, feature_cache
 from mglib.weights import sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.vicuna import load_language
-
-TESTS = ("test_seen", "test_new_pairs", "test_new_objects")
+from mglib.world.scene import SHARDED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
-    """One profile under one seed, with one source of pretrained weights."""
+class Study(ABC):
+    """One profile under one seed, with one source of pretrained weights.
+
+    Where its pictures and frozen parts come from is the subclasses' business: `DrawnStudy` or
+    `PublishedStudy`, which answer the same calls.
+    """
 
     profile: Profile
     seed: int
@@ -41,7 +49,62 @@ class Study:
     @classmethod
     def open(cls, name: str, *, seed: int, weights: str) -> "Study":
         """Look a profile up by name; raises ValueError for an unknown one."""
-        return cls(profile=profile(name), seed=seed, weights=weights)
+        return cls.of(profile(name), seed=seed, weights=weights)
+
+    @staticmethod
+    def of(chosen: Profile, *, seed: int, weights: str) -> "Study":
+        """Return the study of a profile, of the kind that its data ask for."""
+        kind = DrawnStudy if chosen.release is None else PublishedStudy
+        return kind(profile=chosen, seed=seed, weights=weights)
+
+    # What each kind has of its own.
+
+    tests: ClassVar[tuple[str, ...]]  # the names of the test splits, which only cells that publish read
+    questioned: ClassVar[dict[str, str]]  # those of the splits that A-OKVQA and GQA ask about, by their use
+
+    @abstractmethod
+    def split(self, name: str) -> Split:
+        """Read a split from its official formats."""
+
+    @abstractmethod
+    def pictures(self, name: str) -> str:
+        """Say what a split's pictures are, for the notes of numbers."""
+
+    @abstractmethod
+    def scenes(self, name: str) -> Path | None:
+        """The file of a split's exact scene graphs; None where only the objects are annotated."""
+
+    @abstractmethod
+    def pool(self) -> Iterator[WebPair]:
+        """Yield the pairs of the pool, pictures still encoded."""
+
+    @abstractmethod
+    def exam(self, name: str) -> Exam:
+        """Return the questions of A-OKVQA and GQA about a split."""
+
+    @abstractmethod
+    def vocabulary(self) -> Vocabulary:
+        """Return the names of what can be annotated in the pictures."""
+
+    @property
+    @abstractmethod
+    def world(self) -> Path:
+        """The folder of the small world; raises ValueError where there is none."""
+
+    @property
+    @abstractmethod
+    def vision_state(self) -> Path:
+        """The file that the image encoder is filled from."""
+
+    @abstractmethod
+    def vision(self) -> Vision:
+        """Load the frozen image encoder."""
+
+    @abstractmethod
+    def language(self) -> Language:
+        """Load the frozen language model."""
+
+    # What all have in common.
 
     @cached_property
     def device(self) -> torch.device:
@@ -58,19 +121,9 @@ class Study:
         return self.dtype == torch.bfloat16
 
     @property
-    def world(self) -> Path:
-        """The folder of the small world, named by its settings; raises ValueError where there is none."""
-        if self.profile.world is None:
-            raise ValueError(
-                f"The profile {self.profile.name} has real data and no small world: `make plan "
-                f"PROFILE={self.profile.name}` says what it needs, `make train` runs its stage 1."
-            )
-        return CACHE / f"world-{content_key(asdict(self.profile.world))}"
-
-    @property
-    def blip2_folder(self) -> Path:
-        """Where the released BLIP-2 mini lies that the profile starts from."""
-        return ROOT / "data" / self.profile.pretrain.release
+    def attention(self) -> str:
+        """The attention of transformers that is fast here."""
+        return device.attention(self.device)
 
     def folder(self, what: str, *depends: object) -> Path:
         """Return a training's folder, found by all that its result depends on: these, the seed and the
@@ -79,74 +132,6 @@ class Study:
         key = content_key([[str(item) for item in depends], self.seed, self.weights, str(self.dtype)])
         known = sorted((CACHE / "trained").glob(f"*-{key}"))
         return known[0] if known else CACHE / "trained" / f"{what}-{key}"
-
-    @property
-    def tests(self) -> tuple[str, ...]:
-        """The names of the test splits, which only cells that publish read."""
-        return TESTS if self.profile.release is None else released.TESTS
-
-    @property
-    def questioned(self) -> dict[str, str]:
-        """The names of the splits that A-OKVQA and GQA ask about, by what they are for.
-
-        Published questions for training are about pictures that nothing else here needs: those of `val` stand
-        in for them where only answers are counted.
-        """
-        if self.profile.release is None:
-            return {"train": "train", "val": "val", "test": "test_seen"}
-        return {"train": released.VAL, "val": released.VAL, "test": released.TEST}
-
-    def split(self, name: str) -> Split:
-        """Read a split, of the small world or of the data sets of the paper, from its official formats."""
-        if self.profile.release is not None:
-            return released.split(DOWNLOADS, self.profile.release, name)
-        folder = self.world / name
-        return web_split(folder) if name in ("train", "pool") else annotated_split(folder)
-
-    def pictures(self, name: str) -> str:
-        """Say what a split's pictures are, for the notes of numbers."""
-        if self.profile.world is not None:
-            return "drawn scenes"
-        return "web pictures" if name == "pool" else "pictures of COCO val2017"
-
-    def scenes(self, name: str) -> Path | None:
-        """The file of a split's exact scene graphs; None where only the objects are annotated."""
-        return None if self.profile.world is None else self.world / name / "scenes.jsonl"
-
-    def pool(self) -> Iterator[WebPair]:
-        """Yield the pairs of the pool, pictures still encoded."""
-        if self.profile.release is not None:
-            return released.pool(DOWNLOADS, self.profile.release)
-        return strict(read_shards(shards(self.world / "pool")))
-
-    @cached_property
-    def vision_state(self) -> Path:
-        """The file that the image encoder is filled from."""
-        if self.profile.release is not None:
-            return DOWNLOADS / self.profile.release.vision
-        return sources.vision_state(self.weights)
-
-    def vision(self) -> Vision:
-        """Load the frozen image encoder."""
-        attention = device.attention(self.device)
-        if self.profile.release is None:
-            vision = Vision.load(self.profile.vision, self.vision_state, attention=attention)
-        else:
-            vision = Vision(config=self.profile.vision, attention=attention)
-            load_vision(vision, self.vision_state)
-        return vision.to(self.device, self.dtype)
-
-    def language(self) -> Language:
-        """Load the frozen language model."""
-        if self.profile.release is not None:
-            folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
-            precision = quantised or ("bf16" if self.bf16 else "fp32")
-            language = load_language(folder, precision=precision, attention=device.attention(self.device))
-            return language if quantised else language.to(self.device)  # quantised weights are there already
-        folder = sources.language_folder(self.weights)
-        return Language.load(folder, dtype=self.dtype, attention=device.attention(self.device)).to(
-            self.device
-        )
 
     def qformer(self, *, text_branch: bool = False) -> QFormer | Concat:
         """Build a Q-Former with weights drawn from the seed, or what stands in its place; only BLIP-2's
@@ -157,22 +142,7 @@ class Study:
         config = self.profile.qformer if text_branch else self.profile.qformer.without_text()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return QFormer(
-                config=config, vision_width=self.profile.vision.width, attention=device.attention(self.device)
-            )
-
-    def released_qformer(self) -> QFormer | Concat:
-        """Return the frozen Q-Former of the BLIP-2 release, or what stands in its place."""
-        qformer = self.qformer()
-        if self.profile.release.qformer is not None:
-            load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
-        return qformer.to(self.device).eval().requires_grad_(False)
-
-    @property
-    def qformer_state(self) -> Path:
-        """The published file that says what the Q-Former returns; without one that is the encoder's alone."""
-        release = self.profile.release
-        return DOWNLOADS / (release.vision if release.qformer is None else release.qformer)
+            return QFormer(config=config, vision_width=self.profile.vision.width, attention=self.attention)
 
     def tokens(self, split: Split, vision: Vision) -> feature_cache.Features:
         """Return the vision tokens of a split, (len, N, D_v), from the cache or computed into it."""
@@ -206,6 +176,119 @@ class Study:
         """Name a cache by pictures, encoder, precision, and whatever else its features depend on."""
         encoder = [sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
         return CACHE / kind / f"{split.name}-{content_key([split.key(), encoder, depends])}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnStudy(Study):
+    """A study of the small world, with parts from the package index or the hub."""
+
+    tests = ("test_seen", "test_new_pairs", "test_new_objects")
+    questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
+
+    def split(self, name: str) -> Split:
+        folder = self.world / name
+        return web_split(folder) if name in SHARDED else annotated_split(folder)
+
+    def pictures(self, name: str) -> str:
+        return "drawn scenes"
+
+    def scenes(self, name: str) -> Path:
+        return self.world / name / "scenes.jsonl"
+
+    def pool(self) -> Iterator[WebPair]:
+        return strict(read_shards(shards(self.world / "pool")))
+
+    def exam(self, name: str) -> Exam:
+        return Exam.read(self.world / name)
+
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+
+    @property
+    def world(self) -> Path:
+        """The folder of the small world, named by its settings."""
+        return CACHE / f"world-{content_key(asdict(self.profile.world))}"
+
+    @property
+    def blip2_folder(self) -> Path:
+        """Where the released BLIP-2 mini lies that the profile starts from."""
+        return ROOT / "data" / self.profile.pretrain.release
+
+    @cached_property
+    def vision_state(self) -> Path:
+        return sources.vision_state(self.weights)
+
+    def vision(self) -> Vision:
+        vision = Vision.load(self.profile.vision, self.vision_state, attention=self.attention)
+        return vision.to(self.device, self.dtype)
+
+    def language(self) -> Language:
+        folder = sources.language_folder(self.weights)
+        return Language.load(folder, dtype=self.dtype, attention=self.attention).to(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedStudy(Study):
+    """A study of the data sets of the paper, with the parts that its authors and others published."""
+
+    tests = released.TESTS
+    # Published questions for training are about pictures that nothing else here needs: those of `val` stand
+    # in for them where only answers are counted.
+    questioned: ClassVar = {"train": released.VAL, "val": released.VAL, "test": released.TEST}
+
+    def split(self, name: str) -> Split:
+        return released.split(DOWNLOADS, self.profile.release, name)
+
+    def pictures(self, name: str) -> str:
+        return "web pictures" if name == "pool" else "pictures of COCO val2017"
+
+    def scenes(self, name: str) -> None:
+        return None
+
+    def pool(self) -> Iterator[WebPair]:
+        return released.pool(DOWNLOADS, self.profile.release)
+
+    def exam(self, name: str) -> Exam:
+        asked = released.questions(DOWNLOADS, self.profile.release, name)
+        return Exam(choice=asked.choice, graph=asked.graph)
+
+    def vocabulary(self) -> Vocabulary:
+        return photo_vocabulary()
+
+    @property
+    def world(self) -> Path:
+        raise ValueError(
+            f"The profile {self.profile.name} has real data and no small world: `make plan "
+            f"PROFILE={self.profile.name}` says what it needs, `make train` runs its stage 1."
+        )
+
+    @cached_property
+    def vision_state(self) -> Path:
+        return DOWNLOADS / self.profile.release.vision
+
+    def vision(self) -> Vision:
+        vision = Vision(config=self.profile.vision, attention=self.attention)
+        load_vision(vision, self.vision_state)
+        return vision.to(self.device, self.dtype)
+
+    def language(self) -> Language:
+        folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
+        precision = quantised or ("bf16" if self.bf16 else "fp32")
+        language = load_language(folder, precision=precision, attention=self.attention)
+        return language if quantised else language.to(self.device)  # quantised weights are there already
+
+    def released_qformer(self) -> QFormer | Concat:
+        """Return the frozen Q-Former of the BLIP-2 release, or what stands in its place."""
+        qformer = self.qformer()
+        if self.profile.release.qformer is not None:
+            load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
+        return qformer.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def qformer_state(self) -> Path:
+        """The published file that says what the Q-Former returns; without one that is the encoder's alone."""
+        release = self.profile.release
+        return DOWNLOADS / (release.vision if release.qformer is None else release.qformer)
 
 
 def freeze(module: nn.Module, state: Path) -> nn.Module:

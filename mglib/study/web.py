@@ -15,7 +15,7 @@ from mglib.data.mixture import Mixture, Row, Source
 from mglib.data.quarantine import Quarantine
 from mglib.model import prompts
 from mglib.model.language import Language
-from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE, DOWNLOADS, sha256
 from mglib.study.stages import Trained, picture_layout, train, training_folder
@@ -25,26 +25,22 @@ from mglib.weights.official import load_projection
 from mglib.weights.tensors import save_weights
 
 
-def assemble(study: Study) -> MiniGPT4:
-    """Join the published encoder, Q-Former and language model by a fresh projection.
+def assembled(study: Study, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
+    """Join published parts by a fresh projection.
 
     It is drawn from the seed as PyTorch does by default, as in the paper; at this length no other start is
     needed (`mglib.model.minigpt4.init_projection`).
     """
-    language = study.language()
-    return MiniGPT4(
-        vision=study.vision(),
-        qformer=study.released_qformer(),
-        projection=projection(study, language),
-        language=language,
-    )
-
-
-def projection(study: Study, language: Language) -> nn.Linear:
-    """Draw the projection from the seed as it is before stage 1."""
     with torch.random.fork_rng():
         torch.manual_seed(study.seed)
-        return nn.Linear(study.profile.qformer.width, language.width).to(study.device)
+        model = assemble(vision=vision, qformer=qformer, language=language)
+    model.projection.to(study.device)  # the parts are there already, and quantised ones cannot be moved
+    return model
+
+
+def published(study: Study) -> MiniGPT4:
+    """Load the published encoder, Q-Former and language model and join them."""
+    return assembled(study, study.vision(), study.released_qformer(), study.language())
 
 
 def counts(name: str) -> Path:
@@ -108,7 +104,7 @@ def stage1(study: Study, *, accumulate: int = 1, model: MiniGPT4 | None = None) 
     stopped goes on with as many as it was begun with. The order of the pairs hangs on their number.
     """
     config = replace(study.profile.stage1, accumulate=accumulate)
-    model, found = model or assemble(study), sources(study)
+    model, found = model or published(study), sources(study)
     stream = mixture(study, model.language, config, found)
     trained = train(study, model, stream, None, config, "stage1", *depends(study, model, found))
     freeze(model, trained.state)
@@ -119,7 +115,7 @@ def after_stage1(study: Study) -> tuple[MiniGPT4, Trained]:
     """Return the model after stage 1, for the notebooks: as `make train` left it; if it left nothing, with
     the authors' projection where that file is there (the shortcut); else trained here.
     """
-    model, official = assemble(study), study.profile.release.projection
+    model, official = published(study), study.profile.release.projection
     if official and (DOWNLOADS / official).is_file() and not finished(study, model):
         return model, shortcut(study, model, DOWNLOADS / official)
     return stage1(study, model=model)

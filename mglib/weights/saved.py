@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mglib.model.language import Language
-from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
@@ -59,14 +59,13 @@ def from_pretrained(
     saved = read_config(folder)
     require_same_language(folder, saved["language"]["name"], name)
     state, _ = load_weights(folder / WEIGHTS)
-    width, inputs = state["weight"].shape
-    require_width(folder, width, language.width)
+    require_width(folder, len(state["weight"]), language.width)
     parts = frozen_parts(vision, qformer, language, language_name=name, template=template)
     require_same_parts(folder, saved, json.loads(json.dumps(parts)))
-    projection = nn.Linear(inputs, width)
-    projection.load_state_dict(state)
-    projection.to(language.model.device)
-    return MiniGPT4(vision=vision, qformer=qformer, projection=projection, language=language)
+    model = assemble(vision=vision, qformer=qformer, language=language)
+    model.projection.load_state_dict(state)
+    model.projection.to(language.model.device)
+    return model
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def test_a_line_holds_the_median_of_paired_ratios_and_our_seconds(monkeypatch):
 
 
 def test_both_muons_step_one_matrix_of_the_same_shape():
-    study = Study(profile=MINI, seed=0, weights="wheel")
+    study = Study.of(MINI, seed=0, weights="wheel")
     study.__dict__.update(device=torch.device("cpu"), dtype=torch.bfloat16)
     theirs, ours = bench.muons(study)
     shapes = []

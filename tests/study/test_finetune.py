@@ -30,7 +30,7 @@ def tiny(monkeypatch, tmp_path, vision_config, qformer, train_config) -> Study:
         stage1=train_config(),
         stage2=train_config(max_answer=40, batch_size=2, steps=6),
     )
-    return Study(profile=profile, seed=0, weights="wheel")
+    return Study.of(profile, seed=0, weights="wheel")
 
 
 @pytest.fixture

