@@ -7,6 +7,8 @@ NOTEBOOKS ?=
 FORCE ?=
 PRETRAIN ?=
 IMAGE ?=
+TO ?=
+OUT ?=
 QUESTION ?=
 STAGE ?=
 GPUS ?=
@@ -18,7 +20,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce pretrain test lab chat plan train bench publish clean
+.PHONY: help env reproduce pretrain test lab chat export plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,9 +37,10 @@ reproduce: env  ## train and evaluate: run the notebooks that have changed, then
 pretrain: env  ## make BLIP-2 mini anew (hours on a CPU, minutes on a GPU); goes on where it was stopped
 	@$(python) -m mglib.repro.pretrain $(settings)
 
-test: env  ## check the style and run the tests
+test: env  ## check style and types and run the tests
 	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."
 	@$(python) -m ruff check .
+	@$(python) -m mypy
 	@OMP_NUM_THREADS=1 $(python) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lab: env  ## open JupyterLab with the environment's kernel
@@ -46,6 +49,9 @@ lab: env  ## open JupyterLab with the environment's kernel
 chat: env  ## talk about a picture: IMAGE=... [QUESTION=...]
 	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) \
 	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
+
+export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
+	@$(python) -m mglib.chat.export $(if $(PROFILE),--profile $(PROFILE)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
 
 plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
 	@$(python) -m mglib.fullscale.plan $(if $(PROFILE),--profile $(PROFILE))

@@ -73,12 +73,7 @@ def paired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 200
         raise ValueError(
             f"{len(first.found)} pictures against {len(second.found)}: compare on the same pictures."
         )
-    if sum(first.among) == 0 or sum(second.among) == 0:
-        return None
-    values = _resampled(first, seed, resamples) - _resampled(second, seed, resamples)
-    low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
-    difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
-    return Estimate(float(difference), float(low), float(high), len(first.found))
+    return _difference(first, second, (seed, seed), resamples)
 
 
 def unpaired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 2000) -> Estimate | None:
@@ -86,9 +81,13 @@ def unpaired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 2
 
     None where either counted nothing; `n` is how many pictures the first has.
     """
+    return _difference(first, second, (seed, seed + 1), resamples)
+
+
+def _difference(first: Counts, second: Counts, seeds: tuple[int, int], resamples: int) -> Estimate | None:
     if sum(first.among) == 0 or sum(second.among) == 0:
         return None
-    values = _resampled(first, seed, resamples) - _resampled(second, seed + 1, resamples)
+    values = _resampled(first, seeds[0], resamples) - _resampled(second, seeds[1], resamples)
     low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
     difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
     return Estimate(float(difference), float(low), float(high), len(first.found))

@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "data" / "cache"
 DOWNLOADS = ROOT / "downloads"  # the paper's weights and data; may be a link to a larger disk
 RUNS = ROOT / "runs"
-RESULTS = ROOT / "results"
 
 
 @contextmanager
@@ -57,8 +56,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Read one JSON object a line; only a line feed ends one. Raises ValueError with file and line."""
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+    return found
 
 
 def sha256(path: Path) -> str:

@@ -19,6 +19,8 @@ from mglib.study.study import Study
 from mglib.training.checkpoint import restore
 from mglib.weights.tensors import load_weights, save_weights
 
+SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
@@ -92,6 +94,16 @@ def load(profile: str) -> Speaker:
     speaker = speaker_of(study, model.to(study.device).eval())
     restore_speaker(file, speaker, language=study.profile.language.name)
     return speaker
+
+
+def examples(profile: str) -> dict[str, Path]:
+    """Return a few pictures to begin with, by what they show: the first ones of the small world's `val`."""
+    study = Study.open(profile, seed=0, weights="wheel")
+    if study.profile.world is None:
+        return {}
+    names = {"a scene": "val", **{kind: f"{kind}_val" for kind in SHOWN}}
+    found = {name: sorted((study.world / split / "images").glob("*.jpg")) for name, split in names.items()}
+    return {name: files[0] for name, files in found.items() if files}
 
 
 def speaker_of(study: Study, model: MiniGPT4) -> Speaker:

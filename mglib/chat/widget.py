@@ -2,7 +2,7 @@
 
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ipywidgets
@@ -29,8 +29,10 @@ BUBBLE = (
 class ChatPanel:
     """A conversation with its controls; `box` is what a notebook shows."""
 
-    def __init__(self, speaker: Speaker, pictures: Mapping[str, Path] | None = None) -> None:
-        """`pictures` are offered by name, beside the visitor's own."""
+    def __init__(
+        self, speaker: Speaker, pictures: Mapping[str, Path] | None = None, questions: Sequence[str] = ()
+    ) -> None:
+        """`pictures` are offered by name, beside the visitor's own; each of the `questions` has a button."""
         self.talk = Conversation(speaker)
         self.pictures = dict(pictures or {})
         self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
@@ -38,6 +40,7 @@ class ChatPanel:
         self.shown = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
         self.log = ipywidgets.HTML().add_class("mglib-log")
         self.question = ipywidgets.Text(placeholder="Ask about the picture", layout={"flex": "1 1 auto"})
+        self.offered = [ipywidgets.Button(description=text, layout={"width": "auto"}) for text in questions]
         self.send = ipywidgets.Button(description="Ask", button_style="primary")
         self.clear = ipywidgets.Button(description="Clear")
         self.copy = ipywidgets.HTML()
@@ -46,7 +49,9 @@ class ChatPanel:
         self.pick.observe(lambda change: self.picked(change["new"]), "value")
         self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
         self.question.on_msg(self.entered)
-        self.send.on_click(lambda _: self.ask())
+        for button in self.offered:
+            button.on_click(lambda pressed: self.ask(pressed.description))
+        self.send.on_click(lambda _: self.ask(self.question.value))
         self.clear.on_click(lambda _: self.start_again())
         self.box = self.layout()
         self.refresh()
@@ -60,6 +65,7 @@ class ChatPanel:
                 ipywidgets.HBox([*offered, self.upload, self.status]),
                 self.shown,
                 self.log,
+                ipywidgets.HBox(self.offered, layout={"flex_flow": "row wrap"}),
                 ipywidgets.HBox([self.question, self.send, self.clear, self.copy]),
                 fold,
             ],
@@ -100,11 +106,11 @@ class ChatPanel:
     def entered(self, _: ipywidgets.Widget, message: dict, __: list) -> None:
         """Ask when the enter key is pressed in the question's field."""
         if message.get("event") == "submit":
-            self.ask()
+            self.ask(self.question.value)
 
-    def ask(self) -> None:
-        """Put the question and write the answer into the log while it comes."""
-        question = self.question.value.strip()
+    def ask(self, question: str) -> None:
+        """Put a question and write the answer into the log while it comes."""
+        question = question.strip()
         if not question:
             return
         self.send.disabled, so_far = True, ""

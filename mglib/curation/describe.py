@@ -1,8 +1,6 @@
 """The stage-1 model describes pictures for curation (paper, section 3.2); a stopped run goes on."""
 
-import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mglib.data.journal import append, read_log
 from mglib.keys import code_key
 from mglib.locks import locked
 from mglib.model.decoding import Decoding, row_seed
@@ -78,7 +77,7 @@ def describe(
             rows = range(len(ids))[start : start + batch_size]
             pictures = torch.stack([queries[row] for row in rows])
             made = describe_batch(model, pictures, [ids[row] for row in rows], turns, decoding, short)
-            append(file, made[max(0, len(done) - start) :])
+            append(file, map(asdict, made[max(0, len(done) - start) :]))
         return read_descriptions(file)
 
 
@@ -110,33 +109,16 @@ def describe_batch(
 def read_descriptions(file: Path) -> list[Description]:
     """Read the finished lines of a file, none where there is no file, and cut a torn last line off.
 
-    Raises ValueError for any other line that is not one of `append`.
+    Raises ValueError for any other line that is no description.
     """
-    if not file.exists():
-        return []
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        print(f"{file.name}: the last line is torn; its picture is described again.")
-        os.truncate(file, len(whole))
     made = []
-    for number, line in enumerate(whole.decode().splitlines(), start=1):
+    for number, entry in enumerate(read_log(file), start=1):
         try:
-            entry = json.loads(line)
             made.append(
                 Description(entry["image_id"], tuple(entry["answers"]), tuple(entry["tokens"]), entry["seed"])
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{file}, line {number} is damaged ({error!r}): delete the file and run the command again."
             ) from error
     return made
-
-
-def append(file: Path, made: Iterable[Description]) -> None:
-    """Add one line a picture and wait until they are on the disk."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8", newline="\n") as out:
-        out.writelines(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in made)
-        out.flush()
-        os.fsync(out.fileno())

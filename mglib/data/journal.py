@@ -1,8 +1,8 @@
-"""What a person decides, one JSON line each, in a file that is only ever added to."""
+"""A log of JSON lines that is only ever added to, and a person's decisions in one."""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mglib.paths import read_jsonl
@@ -23,11 +23,7 @@ class Journal:
 
     def add(self, entry: dict) -> None:
         """Put one line on the disk, then count it."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", encoding="utf-8", newline="\n") as out:
-            out.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+        append(self.file, [entry])
         self.entries.append(entry)
 
     def undo(self) -> None:
@@ -36,14 +32,26 @@ class Journal:
             self.add({"undo": standing[-1][self.key]})
 
 
+def append(file: Path, entries: Iterable[dict]) -> None:
+    """Add one line an entry and wait until they are on the disk."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8", newline="\n") as out:
+        out.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        out.flush()
+        os.fsync(out.fileno())
+
+
 def read_log(file: Path) -> list[dict]:
-    """Read a journal's lines, none where there is no file; a torn last line is told of and cut off."""
+    """Read a log's lines, none where there is no file; a torn last line is told of and cut off.
+
+    Raises ValueError with file and line for any other line that is not JSON.
+    """
     if not file.exists():
         return []
     content = file.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
-        print(f"{file.name}: the last line is torn; what it was about is shown again.")
+        print(f"{file.name}: the last line is torn; what it was about is done again.")
         os.truncate(file, whole)
     return read_jsonl(file)
 

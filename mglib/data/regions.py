@@ -32,24 +32,6 @@ class Box:
         return self.x, self.y, self.x + self.width, self.y + self.height
 
 
-def iou(first: Corners, second: Corners) -> float:
-    """Return the intersection over union of two boxes (left, top, right, bottom), edges included.
-
-    The +1 pixel convention of RefCOCO's evaluation: a box from 3 to 5 is three pixels wide.
-    """
-
-    def area(left: float, top: float, right: float, bottom: float) -> float:
-        return max(0, right - left + 1) * max(0, bottom - top + 1)
-
-    common = area(
-        max(first[0], second[0]),
-        max(first[1], second[1]),
-        min(first[2], second[2]),
-        min(first[3], second[3]),
-    )
-    return common / (area(*first) + area(*second) - common)
-
-
 # --- RefCOCO, RefCOCO+, RefCOCOg ---
 
 

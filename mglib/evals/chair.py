@@ -8,7 +8,6 @@ may be said. `mglib.evals.chair_official` has the rules of the official code.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from typing import Protocol
 
 from mglib.data.scenes import SceneGraph
@@ -188,11 +187,3 @@ def by_rank(readings: Sequence[Reading], most: int) -> list[Counts]:
         )
         for rank in range(most)
     ]
-
-
-def by_length(readings: Sequence[Reading], edges: Sequence[int]) -> dict[tuple[int, int], Counts]:
-    """Return CHAIR_i of the answers of a <= length < b words, for each two neighbours a, b of `edges`."""
-    return {
-        (low, high): counts([one for one in readings if low <= one.length < high])["chair_i"]
-        for low, high in pairwise(edges)
-    }

@@ -4,7 +4,6 @@ The paper's authors judged by hand; here rules do, set on labelled answers and c
 blind to the model and share nothing with the rules that made the second stage's data.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas
 from transformers import PreTrainedTokenizerBase
 
 from mglib.data.splits import Split
-from mglib.metrics import Estimate, Vocabulary, distinct, words
+from mglib.metrics import Estimate, Vocabulary, distinct, read_rows, words
 from mglib.model.prompts import tokenize
 from mglib.paths import ROOT, read_jsonl
 
@@ -53,8 +52,7 @@ def truths(split: Split, scenes: Path | None) -> list[Truth]:
     """
     if scenes is None:
         return [Truth(objects, None) for objects in split.objects]
-    with (FOLDER / "scenery.csv").open(encoding="utf-8", newline="") as file:
-        forms = {row["name"]: row["forms"].split("|") for row in csv.DictReader(file)}
+    forms = {row["name"]: row["forms"].split("|") for row in read_rows(FOLDER / "scenery.csv")}
     found = []
     for objects, scene in zip(split.objects, read_jsonl(scenes), strict=True):
         names = [scene["setting"], *(prop["name"] for prop in scene["props"])]
@@ -118,8 +116,7 @@ def kind(found: set[str]) -> str:
 
 def read_labels(split: str, path: Path = FOLDER / "labels.csv") -> list[dict[str, str]]:
     """Read the labelled answers of one split, `thresholds` or `agreement`."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["split"] == split]
+    return [row for row in read_rows(path) if row["split"] == split]
 
 
 def verdict(detector: Detector, row: Mapping[str, str]) -> str:

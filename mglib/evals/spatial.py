@@ -4,7 +4,6 @@ The questions come from the official formats on disk (Visual Genome's relationsh
 put in words that no training text has, and are scored by the loss of the two options, so every answer parses.
 """
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from mglib.data.regions import BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
+from mglib.metrics import read_rows
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -112,8 +112,7 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 def plurals(path: Path) -> dict[str, str]:
     """Read the plural of each category's name from the list of objects."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["coco"] or row["name"]: row["plural"] for row in csv.DictReader(file)}
+    return {row["coco"] or row["name"]: row["plural"] for row in read_rows(path)}
 
 
 def probes(folder: Path, many: Mapping[str, str], *, seed: int = 0) -> list[Probe]:

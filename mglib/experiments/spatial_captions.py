@@ -125,7 +125,7 @@ def arm(
         config,
         f"spatial-{name}",
         sha256(state),
-        digest(queries),
+        digest(dict(enumerate(queries))),
         content_key(list(texts)),
         model.language.settings(),
     )

@@ -3,7 +3,6 @@
 `mglib.study.pretrain` makes it anew.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from mglib.data.records import read_json
+from mglib.metrics import read_rows
 from mglib.model import device
 from mglib.model.blip2 import Representation, WriteFromKeywords, caption_language
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble
-from mglib.paths import sha256
+from mglib.paths import ROOT, sha256
 from mglib.study.study import Study, freeze
 
 # The three trainings in their order, each with the file of its weights.
@@ -40,11 +40,16 @@ class Blip2:
     card: dict[str, Any]
 
 
+def place(study: Study) -> Path:
+    """Where the release lies that the profile starts from."""
+    return ROOT / "data" / study.profile.pretrain.release
+
+
 def load(study: Study) -> Blip2:
     """Read the release that the profile names; raises ValueError where it is damaged or belongs to other
     weights.
     """
-    folder, config = study.blip2_folder, study.profile.pretrain
+    folder, config = place(study), study.profile.pretrain
     card = checked(folder, study.weights)
     tokenizer = read_tokenizer(folder / TOKENIZER)
     language = caption_language(
@@ -89,7 +94,6 @@ def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
 def read_logs(file: Path) -> dict[str, list[dict[str, float]]]:
     """Read the logged steps of each training."""
     logs: dict[str, list[dict[str, float]]] = {name: [] for name in TRAININGS}
-    with file.open(encoding="utf-8", newline="") as lines:
-        for row in csv.DictReader(lines):
-            logs[row.pop("training")].append({key: float(value) for key, value in row.items() if value})
+    for row in read_rows(file):
+        logs[row.pop("training")].append({key: float(value) for key, value in row.items() if value})
     return logs

@@ -59,14 +59,14 @@ class Verifier:
 
     def fitting(self, texts: Sequence[str | None]) -> list[str]:
         """Return what is left of each text of the pool, in order."""
-        texts = [text or "" for text in texts]
+        written = [text or "" for text in texts]
         return [
             " ".join(
                 sentence
                 for sentence, score in zip(sentences(text), scores, strict=True)
                 if score >= self.limit
             )
-            for text, scores in zip(texts, self.critic(self.tokens, texts), strict=True)
+            for text, scores in zip(written, self.critic(self.tokens, written), strict=True)
         ]
 
 

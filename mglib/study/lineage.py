@@ -33,7 +33,7 @@ from mglib.study import finetune, stages, web
 from mglib.study.blip2 import Blip2
 from mglib.study.curation import Critic, Verifier, curated
 from mglib.study.stages import Trained
-from mglib.study.study import Study
+from mglib.study.study import PublishedStudy, Study
 from mglib.training.feature_cache import Features
 from mglib.weights import sources
 from mglib.world.build import build
@@ -59,7 +59,7 @@ class Stage1:
 
 def stage1(study: Study, *names: str) -> Stage1:
     """Make everything up to stage 1, with the features of the named splits, and those of `train` if kept."""
-    if study.profile.release is not None:
+    if isinstance(study, PublishedStudy):
         return stage1_of_release(study, names)
     build(study.profile.world, font=sources.font(), folder=study.world)
     splits = {name: study.split(name) for name in ("train", *names)}
@@ -82,7 +82,7 @@ def stage1(study: Study, *names: str) -> Stage1:
     )
 
 
-def stage1_of_release(study: Study, names: Sequence[str]) -> Stage1:
+def stage1_of_release(study: PublishedStudy, names: Sequence[str]) -> Stage1:
     """Join the published parts with stage 1 as `make train` or the authors left it, or train it."""
     model, trained = web.after_stage1(study)
     splits = {name: study.split(name) for name in names}
@@ -142,7 +142,7 @@ def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
     ids, every = [int(pair.image_id) for pair in pairs], study.profile.stage2_hold_out
     shown = [base.queries["pool"][place[number]] for number in ids]
     found = {"curated": lesson(shown, [pair.caption for pair in pairs], every)}
-    if study.profile.release is not None:
+    if isinstance(study, PublishedStudy):
         official = study.split(released.ALIGNMENT)
         seen = study.queries(
             official, study.tokens(official, base.vision), base.model.qformer, study.qformer_state
@@ -246,9 +246,9 @@ class Respondent:
         )
 
 
-def blip2_respondent(base: Stage1) -> Respondent:
+def blip2_respondent(blip2: Blip2) -> Respondent:
     """Return BLIP-2 mini, whose language model has never read a question."""
-    return Respondent(model=base.blip2.model, form=KEYWORDS, wording=prompts.IMAGE)
+    return Respondent(model=blip2.model, form=KEYWORDS, wording=prompts.IMAGE)
 
 
 def stage1_respondent(study: Study, base: Stage1) -> Respondent:
@@ -284,7 +284,7 @@ def respondents(study: Study, base: Stage1) -> dict[str, Respondent]:
     found = {"stage1": stage1_respondent(study, base)}
     plans = [("minigpt4", "stage1", "curated")]
     if base.blip2 is not None:
-        found = {"blip2": blip2_respondent(base), **found}
+        found = {"blip2": blip2_respondent(base.blip2), **found}
         plans.insert(0, ("blip2_ft", "blip2", "curated"))
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:

@@ -86,11 +86,11 @@ def training_folder(
     return study.folder(what, replace(config, accumulate=1), start, code, *depends)
 
 
-def without_backbones(module: nn.Module) -> list[nn.Parameter]:
+def without_backbones(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return all weights but those of a frozen encoder or language model, which files and settings name."""
     backbones = (part for part in module.modules() if isinstance(part, Language | Vision))
     frozen = {id(p) for part in backbones for p in part.parameters() if not p.requires_grad}
-    return [p for p in module.parameters() if id(p) not in frozen]
+    return {name: p for name, p in module.named_parameters() if id(p) not in frozen}
 
 
 def stage1(

@@ -209,11 +209,6 @@ class DrawnStudy(Study):
         """The folder of the small world, named by its settings."""
         return CACHE / f"world-{content_key(asdict(self.profile.world))}"
 
-    @property
-    def blip2_folder(self) -> Path:
-        """Where the released BLIP-2 mini lies that the profile starts from."""
-        return ROOT / "data" / self.profile.pretrain.release
-
     @cached_property
     def vision_state(self) -> Path:
         return sources.vision_state(self.weights)

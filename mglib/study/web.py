@@ -19,7 +19,7 @@ from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE, DOWNLOADS, sha256
 from mglib.study.stages import Trained, picture_layout, train, training_folder
-from mglib.study.study import Study, freeze
+from mglib.study.study import PublishedStudy, Study, freeze
 from mglib.training.loop import share
 from mglib.weights.official import load_projection
 from mglib.weights.tensors import save_weights
@@ -38,7 +38,7 @@ def assembled(study: Study, vision: nn.Module, qformer: nn.Module, language: Lan
     return model
 
 
-def published(study: Study) -> MiniGPT4:
+def published(study: PublishedStudy) -> MiniGPT4:
     """Load the published encoder, Q-Former and language model and join them."""
     return assembled(study, study.vision(), study.released_qformer(), study.language())
 
@@ -97,7 +97,9 @@ def depends(study: Study, model: MiniGPT4, found: list[Source]) -> list:
     ]
 
 
-def stage1(study: Study, *, accumulate: int = 1, model: MiniGPT4 | None = None) -> tuple[MiniGPT4, Trained]:
+def stage1(
+    study: PublishedStudy, *, accumulate: int = 1, model: MiniGPT4 | None = None
+) -> tuple[MiniGPT4, Trained]:
     """Train the projection of `model` (default: fresh) on the mixture, in as many processes as were launched.
 
     A finished run is found by its settings, files and pairs, however many processes it had; one that was
@@ -111,7 +113,7 @@ def stage1(study: Study, *, accumulate: int = 1, model: MiniGPT4 | None = None) 
     return model, trained
 
 
-def after_stage1(study: Study) -> tuple[MiniGPT4, Trained]:
+def after_stage1(study: PublishedStudy) -> tuple[MiniGPT4, Trained]:
     """Return the model after stage 1, for the notebooks: as `make train` left it; if it left nothing, with
     the authors' projection where that file is there (the shortcut); else trained here.
     """

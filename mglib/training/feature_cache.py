@@ -1,7 +1,7 @@
 """What frozen parts compute is computed once: a memory-mapped cache, named by everything it depends on."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mglib.paths import atomic_write, sha256, write_json
 CHUNK = 512  # pictures a file: what a kill loses at most
 
 
-class Features:
+class Features(Sequence[Tensor]):
     """Rows of equal shape, memory-mapped from the files of one cache folder."""
 
     def __init__(self, files: list[Path]) -> None:
@@ -30,7 +30,7 @@ class Features:
     def __iter__(self) -> Iterator[Tensor]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # no slices: see `batch`
         """Return one row in bfloat16."""
         # numpy knows no bfloat16: the files hold its bits as int16.
         return torch.from_numpy(self.maps[index // CHUNK][index % CHUNK].copy()).view(torch.bfloat16)

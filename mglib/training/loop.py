@@ -155,7 +155,7 @@ def held(folder: Path, accelerator: Accelerator) -> Iterator[None]:
 
 
 def make_loader(
-    dataset: Dataset, collate: Callable, config: TrainConfig, size: int, *, seed: int, what: str
+    dataset: Dataset, collate: Callable | None, config: TrainConfig, size: int, *, seed: int, what: str
 ) -> DataLoader:
     """Return a loader of `size` samples at once that shuffles by the seed and the epoch alone."""
     sampler = SeedableRandomSampler(dataset, data_seed=seed, generator=torch.Generator())

@@ -5,7 +5,6 @@
 | Q-Former | blip2_pretrained_flant5xxl.pth | the same folder |
 | projection, 7B | prerained_minigpt4_7b.pth | hub:spaces/Vision-CAIR/minigpt4/ |
 | projection, 13B | pretrained_minigpt4.pth | hub:Vision-CAIR/MiniGPT-4/ |
-| ViT and Q-Former | transformers' shards | hub:Salesforce/blip2-flan-t5-xxl |
 
 Every name in a file is either used or dropped by name here; anything else stops the loading.
 """
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.weights.files import Shards, tensors
+from mglib.weights.files import tensors
 
 Names = Literal["official", "ours", "transformers"]
 
@@ -43,7 +42,7 @@ TABLES = (
         blocks.#.norm2.*          blocks.#.norm2.*          encoder.layers.#.layer_norm2.*
         blocks.#.mlp.fc1.*        blocks.#.mlp.fc1.*        encoder.layers.#.mlp.fc1.*
         blocks.#.mlp.fc2.*        blocks.#.mlp.fc2.*        encoder.layers.#.mlp.fc2.*
-        """,  # in transformers q_bias and v_bias are two thirds of qkv.bias: see split_bias, join_bias
+        """,  # in transformers q_bias and v_bias are two thirds of qkv.bias: see join_bias
     ),
     (
         {"official": "", "ours": "", "transformers": ""},
@@ -82,7 +81,6 @@ MINIGPT4_DROPS = (
     "Qformer.bert.embeddings.position_ids",
     "llama_model.model.layers.*.self_attn.rotary_emb.inv_freq",
 )
-TRANSFORMERS_DROPS = ("language_model.*", "language_projection.*")
 
 SIZES = {4096: "7B", 5120: "13B"}  # widths of LLaMA and Vicuna
 
@@ -116,26 +114,6 @@ def load_projection(projection: nn.Linear, place: str | Path, *, trained_with: s
     if "llama_proj.weight" in state:
         require_width(place, len(state["llama_proj.weight"]), projection.out_features)
     fill(projection, "projection.", state, names="official", drops=MINIGPT4_DROPS, origin=place)
-
-
-def load_blip2(vision: Vision, qformer: QFormer, folder: str | Path) -> None:
-    """Fill encoder and Q-Former from transformers' BLIP-2 (`hub:Salesforce/blip2-flan-t5-xxl` or a folder).
-
-    Of its shards only the needed tensors are read, and only files that hold some are fetched. Raises as
-    `load_vision`.
-    """
-    shards = Shards(folder)
-    used = [name for name in shards.files if not dropped(name, TRANSFORMERS_DROPS)]
-    state = split_bias({name: shards.get(name) for name in used})
-    seen = "vision_model.post_layernorm."  # ln_vision: ours keeps it with the Q-Former
-    encoder = {
-        name: value
-        for name, value in state.items()
-        if name.startswith("vision_model.") and not name.startswith(seen)
-    }
-    rest = {name: value for name, value in state.items() if name not in encoder}
-    fill(vision, "vision.", encoder, names="transformers", drops=(), origin=folder)
-    fill(qformer, "qformer.", rest, names="transformers", drops=(), origin=folder)
 
 
 def require_same_language(place: str | Path, trained_with: str, language: str) -> None:
@@ -226,22 +204,8 @@ def translate(name: str, source: Names, target: Names) -> str | None:
     return None
 
 
-def split_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cut transformers' `qkv.bias` (3 * D_v,) into q_bias and v_bias; raises ValueError if k has one."""
-    result = {}
-    for name, value in state.items():
-        if not name.endswith(".self_attn.qkv.bias"):
-            result[name] = value
-            continue
-        q, k, v = value.chunk(3)
-        if k.any():
-            raise ValueError(f"{name} gives the keys a bias, which EVA has not: this is another encoder.")
-        result |= {name.replace("qkv.bias", "q_bias"): q, name.replace("qkv.bias", "v_bias"): v}
-    return result
-
-
 def join_bias(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `split_bias`: q_bias and v_bias become `qkv.bias` with zeros for k between them."""
+    """Write q_bias and v_bias as transformers does: `qkv.bias` with zeros for k between them."""
     result = {}
     for name, value in state.items():
         if name.endswith(".self_attn.q_bias"):

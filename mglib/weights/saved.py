@@ -4,7 +4,6 @@ A folder with `projection.safetensors` and `config.json`. The frozen parts are g
 where they were published; what is kept of them is enough to notice when they are others.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
 from mglib.weights.official import require_same_language, require_width
-from mglib.weights.tensors import load_weights, save_weights
+from mglib.weights.tensors import digest, load_weights, save_weights
 
 CONFIG, WEIGHTS = "config.json", "projection.safetensors"
 FORMAT = 1
@@ -120,15 +119,11 @@ def require_same_parts(folder: Path, saved: dict[str, Any], own: dict[str, Any])
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of names, shapes and values rounded to bfloat16.
+    """Return the digest of values rounded to bfloat16.
 
     Rounded, so that a model is the same one whether it was loaded in float32 or bfloat16.
     """
-    digest = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        digest.update(f"{name} {tuple(value.shape)}".encode())
-        digest.update(value.detach().to(torch.bfloat16).cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest({name: value.to(torch.bfloat16) for name, value in state.items()})
 
 
 def untouched(model: nn.Module) -> dict[str, Tensor]:

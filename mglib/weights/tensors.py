@@ -1,7 +1,7 @@
 """Tensors of our own on disk: one safetensors file with a JSON description; and their names by content."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,26 @@ from torch import Tensor
 from mglib.paths import atomic_write
 
 
-def digest(tensors: Iterable[Tensor]) -> str:
-    """Name tensors by their content, in 16 hex digits."""
+def digest(tensors: Mapping[Any, Tensor]) -> str:
+    """Return the SHA-256 of the names, types, shapes and values of tensors.
+
+    Unlike a file's hash it does not change with the version of the library that writes the file.
+    """
     whole = sha256()
-    for tensor in tensors:
-        whole.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
-    return whole.hexdigest()[:16]
+    for name, value in sorted(tensors.items()):
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        whole.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return whole.hexdigest()
+
+
+def require_content(state: Mapping[str, Tensor], pinned: str, *, origin: str) -> None:
+    """Raise RuntimeError unless `state` is what the conversion of `origin` gave when it was checked."""
+    found = digest(state)
+    if found != pinned:
+        raise RuntimeError(
+            f"Converting {origin} gave other numbers than it should ({found[:12]}, pinned "
+            f"{pinned[:12]}): install requirements.lock and run the same command again."
+        )
 
 
 def save_weights(path: Path, weights: dict[str, Tensor], about: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 
-from mglib.weights.content import require_content
+from mglib.weights.tensors import require_content
 
 NAME = "vit_small_patch14_dinov2"
 IMAGE_SIZE = 224

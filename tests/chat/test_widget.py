@@ -130,3 +130,11 @@ def test_the_settings_begin_at_the_official_ones_and_are_obeyed(speaker):
     assert panel.decoding() == Decoding(temperature=0.5, seed=7)
     panel.settings["sample"].value = False
     assert not panel.decoding().sample and panel.decoding().repetition_penalty == 1.0
+
+
+def test_a_question_on_offer_is_asked_by_its_button(speaker):
+    panel = ChatPanel(speaker, questions=("what is this", "and this"))
+    panel.settings["sample"].value = False
+    panel.settings["max_new_tokens"].value = 4
+    panel.offered[1].click()
+    assert [turn.question for turn in panel.talk.history] == ["and this"]

@@ -138,7 +138,7 @@ def test_damage_is_told(run, tmp_path):
     file = only_file(tmp_path / "a")
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], "{}", *lines[2:]]) + "\n")
-    with pytest.raises(ValueError, match="line 2 is damaged"):
+    with pytest.raises(ValueError, match="line 2"):
         run("a", tokens=2)
     file.write_text("\n".join([lines[1], *lines[1:]]) + "\n")
     with pytest.raises(ValueError, match="lists other pictures"):

@@ -17,7 +17,6 @@ from mglib.data.quarantine import Fault, Quarantine, strict
 from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.regions import (
     Box,
-    iou,
     read_plain_pickle,
     read_refcoco,
     read_regions,
@@ -227,21 +226,6 @@ def test_a_reference_to_an_object_that_is_not_there_is_a_fault(tmp_path):
     (tmp_path / "refs(unc).p").write_bytes(pickle.dumps([{**REFERENCE, "ann_id": 5}]))
     instances = write(tmp_path / "instances.json", INSTANCES)
     assert "not in instances.json" in reason(read_refcoco(tmp_path / "refs(unc).p", instances))
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "value"),
-    [
-        ((0, 0, 9, 9), (0, 0, 9, 9), 1.0),
-        ((0, 0, 9, 9), (5, 0, 14, 9), 50 / 150),  # ten pixels wide each, five of them common
-        ((3, 3, 3, 3), (3, 3, 4, 4), 1 / 4),  # one pixel of four
-        ((0, 0, 9, 9), (9, 9, 18, 18), 1 / 199),  # the corner pixel belongs to both
-        ((0, 0, 9, 9), (10, 0, 19, 9), 0.0),
-        ((0, 0, 9, 9), (30, 30, 40, 40), 0.0),
-    ],
-)
-def test_iou_counts_the_edges(first, second, value):
-    assert iou(first, second) == iou(second, first) == pytest.approx(value)
 
 
 # --- Visual Genome ---

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mglib.config import WorldConfig
-from mglib.study import blip2, pretrain, stages, study
+from mglib.study import blip2, pretrain, stages
 from mglib.study.blip2 import CARD, TRAININGS
 from mglib.study.pretrain import KeywordPairs
 from mglib.weights.tensors import load_weights
@@ -18,7 +18,7 @@ WORLD = WorldConfig(train=1, pool=1, val=1, test_seen=1, test_new_pairs=1, test_
 @pytest.fixture
 def taught(tiny, split, tmp_path, monkeypatch):
     """A tiny study whose release lies in a folder of its own."""
-    monkeypatch.setattr(study, "ROOT", tmp_path)
+    monkeypatch.setattr(blip2, "ROOT", tmp_path)
     monkeypatch.setattr(pretrain, "pictures", lambda study: split)
     other = replace(tiny, profile=replace(tiny.profile, world=WORLD))
     other.__dict__.update({name: tiny.__dict__[name] for name in ("device", "dtype", "vision_state")})
@@ -27,8 +27,8 @@ def taught(tiny, split, tmp_path, monkeypatch):
 
 @pytest.fixture
 def made(taught):
-    pretrain.pretrain(taught, taught.blip2_folder, {"machine": "a processor", "tflop": 3})
-    return taught.blip2_folder
+    pretrain.pretrain(taught, blip2.place(taught), {"machine": "a processor", "tflop": 3})
+    return blip2.place(taught)
 
 
 def test_a_release_is_read_as_it_was_made(taught, made, split):

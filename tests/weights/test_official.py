@@ -22,10 +22,6 @@ from tiny_official import (
 )
 from torch import nn
 from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
-    Blip2QFormerConfig,
-    Blip2VisionConfig,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -36,13 +32,10 @@ from mglib.model.vision import Vision
 from mglib.weights import files, official, vicuna
 from mglib.weights.files import Shards, locate, new_folder, read_pth, tensors
 from mglib.weights.official import (
-    join_bias,
-    load_blip2,
     load_projection,
     load_qformer,
     load_vision,
     rows,
-    split_bias,
     translate,
 )
 
@@ -87,68 +80,6 @@ def test_half_precision_files_fill_modules_in_float32(tmp_path):
     load_vision(vision, write(tmp_path / "eva_vit_g.pth", half))
     assert vision.encoder.cls_token.dtype == torch.float32
     assert torch.equal(vision.encoder.cls_token, half["cls_token"].float())
-
-
-@pytest.fixture
-def blip2(qformer):
-    """Return transformers' own BLIP-2 in tiny, all of its weights drawn wide."""
-    config = Blip2Config(
-        vision_config=Blip2VisionConfig(
-            hidden_size=WIDTH,
-            intermediate_size=96,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            image_size=28,
-        ),
-        qformer_config=Blip2QFormerConfig.from_dict(qformer().bert.config.to_dict()),
-        text_config=LlamaConfig(
-            vocab_size=50,
-            hidden_size=24,
-            intermediate_size=48,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-        ),
-        num_query_tokens=3,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Blip2ForConditionalGeneration(config).eval()
-        for name, value in model.named_parameters():
-            nn.init.normal_(value, mean=float("norm" in name.lower()), std=0.1)
-            if name.endswith("qkv.bias"):
-                value.data[WIDTH : 2 * WIDTH] = 0
-    return model
-
-
-def test_transformers_shards_give_the_same_queries_and_only_needed_ones_are_read(
-    tmp_path, blip2, qformer, pixels
-):
-    blip2.save_pretrained(tmp_path, max_shard_size="60KB")
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
-    needed = {file for name, file in index.items() if not name.startswith("language_")}
-    spare = set(index.values()) - needed
-    assert spare and len(needed) > 1
-    for file in spare:
-        (tmp_path / file).unlink()
-    vision, built = Vision(config=VISION), qformer()
-    load_blip2(vision, built, tmp_path)
-    built.ln_vision.eps = 1e-6  # transformers': one for all of vision
-    with torch.no_grad():
-        expected = blip2.qformer(
-            query_embeds=blip2.query_tokens.expand(2, -1, -1),
-            encoder_hidden_states=blip2.vision_model(pixels).last_hidden_state,
-        ).last_hidden_state
-        torch.testing.assert_close(built(vision(pixels)), expected, atol=1e-5, rtol=0)
-
-
-def test_keys_with_a_bias_are_another_encoder():
-    fused = {"vision_model.encoder.layers.0.self_attn.qkv.bias": torch.tensor([1.0, 2, 0, 0, 5, 6])}
-    parts = split_bias(fused)
-    assert [part.tolist() for part in parts.values()] == [[1, 2], [5, 6]]
-    assert torch.equal(join_bias(parts).popitem()[1], next(iter(fused.values())))
-    next(iter(fused.values()))[2] = 1
-    with pytest.raises(ValueError, match="the keys a bias"):
-        split_bias(fused)
 
 
 # --- the table ---
