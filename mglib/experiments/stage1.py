@@ -1,0 +1,188 @@
+"""What stage 1 changes: what the model says along the training and against controls, and the faults it leaves
+(notebook 02; paper, sections 3.1 and 3.2).
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+import pandas
+from torch import Tensor
+
+from mglib import metrics
+from mglib.data.splits import Split
+from mglib.evals import evaluate
+from mglib.evals.failures import DESCRIBE, Detector, cut, truths
+from mglib.metrics import Counts, Estimate
+from mglib.model import prompts
+from mglib.model.decoding import Decoding, greedy
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.study import lineage, stages
+from mglib.study.lineage import Stage1
+from mglib.study.study import Study
+from mglib.training.checkpoint import restore
+from mglib.training.loop import kept
+
+FAULTS = {"repetition": "repetition", "fragment": "fragment", "drift": "off-topic"}  # ours, the detector's
+
+
+def layout(study: Study, base: Stage1) -> pandas.DataFrame:
+    """Return what the language model reads of the first picture of val, a row a position."""
+    batch = prompts.training_batch(
+        base.language.tokenizer,
+        prompts.CAPTION,
+        [prompts.IMAGE],
+        base.splits["val"].captions[:1],
+        queries=study.profile.qformer.queries,
+        max_answer=study.profile.stage1.max_answer,
+    )
+    row = {name: values[0].tolist() for name, values in batch.items()}
+    decode = base.language.tokenizer.decode
+    tokens = [
+        "(visual)" if slot else repr(decode([token]))
+        for token, slot in zip(row["ids"], row["slots"], strict=True)
+    ]
+    labels = ["-" if label == prompts.IGNORE else repr(decode([label])) for label in row["labels"]]
+    table = {"position": range(len(tokens)), "token": tokens, "mask": row["mask"], "label": labels}
+    return pandas.DataFrame(table)
+
+
+def caption_loss(
+    study: Study, model: MiniGPT4, shown: list[Tensor], captions: list[str] | tuple[str, ...]
+) -> Counts:
+    """Return the loss per caption token of pictures, (Q, D_q) each, laid out as in stage 1."""
+    return Counts(
+        *evaluate.losses(
+            model,
+            shown,
+            captions,
+            prompts.CAPTION,
+            max_answer=study.profile.stage1.max_answer,
+            batch_size=study.profile.evaluation.batch_size,
+        )
+    )
+
+
+def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -> list[str]:
+    """Let a model caption pictures greedily."""
+    settings = study.profile.evaluation
+    decoding = greedy(settings.max_new_tokens)
+    return evaluate.answers(
+        model, shown, prompts.CAPTION, prompts.IMAGE, decoding, what=what, batch_size=settings.batch_size
+    )
+
+
+def rates(study: Study, base: Stage1) -> pandas.DataFrame:
+    """Compare optimizers and rates on val in short runs, each with the whole schedule in small."""
+    config, steps, rows = study.profile.stage1, study.profile.stage1_trial_steps, []
+    warmup = config.warmup_steps * steps // config.steps
+    for muon, rate in study.profile.stage1_trials:
+        trial = replace(
+            config, steps=steps, warmup_steps=warmup, muon=muon, lr=rate, min_lr=rate / 10, keep=(1.0,)
+        )
+        parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"]
+        tried, _ = stages.stage1(study, *parts, base.queries["train"], trial)
+        loss = caption_loss(study, tried, list(base.queries["val"]), base.splits["val"].captions)
+        optimizer = "Muon" if muon else "AdamW"
+        rows.append({"optimizer": optimizer, "lr": rate, "steps": steps, **asdict(loss.estimate())})
+    return pandas.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Along:
+    """What the model says about the first pictures of val, by the step, and its loss on all of val."""
+
+    captions: dict[str, list[str]]
+    losses: list[dict[str, float]]
+
+
+def along(study: Study, base: Stage1) -> Along:
+    """Follow the projection from its start through the weights that the training kept."""
+    val, queries = base.splits["val"], list(base.queries["val"])
+    model, said, losses = lineage.started(study, base), {}, []
+    for state in [None, *kept(base.trained.folder)]:
+        step = 0 if state is None else restore(model, state)["step"]
+        few = queries[: study.profile.evaluation.shown]
+        said[f"step {step}"] = captions(study, model, few, what=f"step {step}")
+        losses.append({"step": step, **asdict(caption_loss(study, model, queries, val.captions).estimate())})
+    return Along(said, losses)
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """Scores by split and control ("" is the trained model itself), and the captions behind them."""
+
+    scores: dict[str, dict[str, dict[str, Estimate | None]]]
+    captions: dict[str, dict[str, list[str]]]
+
+
+CONTROLS = {
+    "": "trained",
+    ".start": "start by regression, no gradient step",
+    ".untrained": "random projection",
+    ".shuffled": "another picture of the split",
+}
+
+
+def controlled(study: Study, base: Stage1) -> Controlled:
+    """Compare the model on the test splits with its controls, as far as the profile has them."""
+    untrained = lineage.untrained(study, base)
+    models = {"": base.model, ".untrained": untrained, ".shuffled": base.model}
+    if study.profile.warm_start is not None:
+        models[".start"] = lineage.started(study, base)
+    found = Controlled({}, {})
+    for name in study.tests:
+        found.scores[name], found.captions[name] = {}, {}
+        for control in (control for control in CONTROLS if control in models):
+            split, model = base.splits[name], models[control]
+            shuffled = control == ".shuffled"
+            order = metrics.derangement(len(split)) if shuffled else range(len(split))
+            shown = [base.queries[name][place] for place in order]
+            said = captions(study, model, shown, what=name + control)
+            found.captions[name][control] = said
+            found.scores[name][control] = {
+                "loss": caption_loss(study, model, shown, split.captions).estimate(),
+                **metrics.object_scores(said, split.objects, study.vocabulary()),
+            }
+    return found
+
+
+def named_by_captions(study: Study, split: Split) -> Estimate | None:
+    """Return the share of objects that the web captions themselves name: where recall saturates."""
+    return metrics.object_scores(split.captions, split.objects, study.vocabulary())["mention_recall"]
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Detailed descriptions of val by the way of decoding, and the share of them with each fault."""
+
+    texts: dict[str, list[str]]
+    shares: dict[str, dict[str, Estimate | None]]
+
+
+def faults(study: Study, base: Stage1) -> Faults:
+    """Ask for more than a caption after stage 1 alone; drift is left out where nobody knows what is there."""
+    settings, val = study.profile.evaluation, base.splits["val"]
+    asked = list(base.queries["val"])[: settings.fault_pictures]
+    longest, speaker = settings.fault_tokens, lineage.stage1_respondent(study, base)
+    ways = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
+    texts = {
+        way: speaker.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=way)
+        for way, decoding in ways.items()
+    }
+    scenes = study.scenes("val")
+    detector, truth = Detector(study.vocabulary()), truths(val, scenes)
+    shares: dict[str, dict[str, Estimate | None]] = {}
+    for way, said in texts.items():
+        found = [
+            detector.failures(text, one, poem=False, cut=cut(text, base.language.tokenizer, longest))
+            for text, one in zip(said, truth, strict=False)
+        ]
+        judged = {name: kind for name, kind in FAULTS.items() if scenes or kind != "off-topic"}
+        shares[way] = {
+            name: metrics.mean([float(kind in each) for each in found]) for name, kind in judged.items()
+        }
+    return Faults(texts, shares)
+
+
+def shared_by_pictures(queries: Tensor) -> float:
+    """Return the share of the mean square of queries, (P, Q, D_q), that is the same in all pictures."""
+    return 1 - ((queries - queries.mean(0)).square().mean() / queries.square().mean()).item()
