@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -38,6 +39,10 @@ class Blip2:
     state: Path  # what the model is filled from
     logs: dict[str, list[dict[str, float]]]  # of its trainings, some steps of each
     card: dict[str, Any]
+
+    def trainings(self) -> pandas.DataFrame:
+        """Return steps, minutes and last loss of each training."""
+        return pandas.DataFrame(self.card["trainings"]).T.rename_axis("training").reset_index()
 
 
 def place(study: Study) -> Path:

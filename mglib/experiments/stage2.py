@@ -1,0 +1,176 @@
+"""What stage 2 changes: the loss on held-out texts, and Table 3's failures before and after (notebook 04;
+paper, sections 3.3 and 4.3.1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas
+
+from mglib import metrics
+from mglib.evals import evaluate
+from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
+from mglib.metrics import Counts, Estimate
+from mglib.model.decoding import Decoding, greedy
+from mglib.study import finetune, lineage
+from mglib.study.lineage import Lesson, Respondent, Stage1
+from mglib.study.stages import Trained
+from mglib.study.study import Study
+from mglib.training.checkpoint import restore
+from mglib.training.loop import kept
+
+TASKS = {"describe": DESCRIBE, "poem": POEM}
+MEASURES = {
+    "words": lambda text: len(metrics.words(text)),
+    "distinct1": lambda text: metrics.distinct(text, 1),
+    "distinct2": lambda text: metrics.distinct(text, 2),
+}
+
+
+def ways(study: Study) -> dict[str, Decoding]:
+    """Return how Table 3's answers are decoded, by the ending of a number's name: officially, greedily."""
+    longest = study.profile.evaluation.failure_tokens
+    return {"": Decoding(max_new_tokens=longest), ".greedy": greedy(longest)}
+
+
+def held_out(study: Study, respondent: Respondent, lesson: Lesson) -> Estimate | None:
+    """Return the loss per token on the texts that were kept back."""
+    counts = evaluate.losses(
+        respondent.model,
+        lesson.held_shown,
+        lesson.held_texts,
+        respondent.form,
+        max_answer=study.profile.stage2.max_answer,
+        batch_size=study.profile.evaluation.batch_size // 4,
+        question=respondent.questions[0],
+    )
+    return Counts(*counts).estimate()
+
+
+def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
+    """Return how many texts of each kind there are and how long they are."""
+    rows = []
+    for name, lesson in lessons.items():
+        texts = lesson.texts + lesson.held_texts
+        length = metrics.mean([len(metrics.words(text)) for text in texts])
+        row = {"texts": name, "pictures": len(texts), "held out": len(lesson.held_texts)}
+        rows.append({**row, "words": length.value, "first": texts[0]})
+    return pandas.DataFrame(rows)
+
+
+def rates(study: Study, before: Respondent, lesson: Lesson) -> pandas.DataFrame:
+    """Compare rates on the hold-out in short runs; the first row is the model as it starts."""
+    config, steps = study.profile.stage2, study.profile.stage2_rate_steps
+    rows = [{"lr": 0.0, "steps": 0, **asdict(held_out(study, before, lesson))}]
+    warmup = config.warmup_steps * steps // config.steps
+    for rate in study.profile.stage2_rates:
+        trial = replace(config, steps=steps, warmup_steps=warmup, lr=rate, min_lr=rate / 10, keep=(1.0,))
+        tried, _ = lineage.stage2(study, before, lesson, what="rate", config=trial)
+        rows.append({"lr": rate, "steps": steps, **asdict(held_out(study, tried, lesson))})
+    return pandas.DataFrame(rows)
+
+
+def along(study: Study, before: Respondent, lesson: Lesson, trained: Trained) -> pandas.DataFrame:
+    """Return the loss on the hold-out at the start and at each step whose weights were kept."""
+    rows = [{"step": 0, **asdict(held_out(study, before, lesson))}]
+    model = replace(before, model=finetune.with_own_projection(before.model))
+    for state in kept(trained.folder):
+        step = restore(model.model, state)["step"]
+        rows.append({"step": step, **asdict(held_out(study, model, lesson))})
+    return pandas.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Table3:
+    """Answers by "task.when" and way of decoding, with the failures of each answer."""
+
+    answers: dict[str, list[str]]
+    failures: dict[str, list[set[str]]]
+    scenes: Path | None
+
+    def failed(self) -> dict[str, Estimate | None]:
+        """Return the share of answers that failed at all."""
+        return {
+            name: metrics.mean([float(bool(each)) for each in every]) for name, every in self.failures.items()
+        }
+
+    def kinds(self) -> pandas.DataFrame:
+        """Return the share of answers with each kind of failure; drift only where it can be told."""
+        judged = [kind for kind in KINDS if self.scenes or kind != "off-topic"]
+        return pandas.DataFrame(
+            {"answers": name, **{kind: sum(kind in each for each in every) / len(every) for kind in judged}}
+            for name, every in self.failures.items()
+        )
+
+    def style(self) -> dict[str, Estimate | None]:
+        """Return the mean of each measure of the answers' form, by "measure.answers"."""
+        return {
+            f"{measure}.{name}": metrics.mean([value(text) for text in texts])
+            for measure, value in MEASURES.items()
+            for name, texts in self.answers.items()
+        }
+
+
+def table3(study: Study, base: Stage1, models: dict[str, Respondent]) -> Table3:
+    """Let each model describe the first pictures of the first test split and put them into poems."""
+    settings, name = study.profile.evaluation, study.tests[0]
+    asked = list(base.queries[name])[: settings.failure_pictures]
+    answers = {
+        f"{task}.{when}{way}": model.answers(
+            asked, question, decoding, what=f"{task}.{when}{way}", batch_size=settings.batch_size
+        )
+        for task, question in TASKS.items()
+        for when, model in models.items()
+        for way, decoding in ways(study).items()
+    }
+    scenes = study.scenes(name)
+    detector, truth = Detector(study.vocabulary()), truths(base.splits[name], scenes)[: len(asked)]
+    longest, tokenizer = settings.failure_tokens, base.language.tokenizer
+    failures = {
+        name: [
+            detector.failures(text, one, poem=name.startswith("poem"), cut=cut(text, tokenizer, longest))
+            for text, one in zip(texts, truth, strict=True)
+        ]
+        for name, texts in answers.items()
+    }
+    return Table3(answers, failures, scenes)
+
+
+def detector_agreement(study: Study) -> tuple[Estimate, pandas.DataFrame]:
+    """Compare the rules with labelled answers that they were not set on."""
+    return agreement(Detector(study.vocabulary()), read_labels("agreement"))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model after stage 2 on some texts, with what it started from."""
+
+    start: Respondent
+    model: Respondent
+    lesson: Lesson
+    texts: str  # the kind of the lesson
+
+
+def variants(study: Study, base: Stage1, lessons: dict[str, Lesson]) -> dict[str, Variant]:
+    """Train on every other kind of texts, and BLIP-2 on the same ones (section 4.3.2 and 4.3.3)."""
+    before = lineage.stage1_respondent(study, base)
+    plans = {kind: (before, kind) for kind in lessons if kind != "curated"}
+    if base.blip2 is not None:
+        plans["blip2_ft"] = (lineage.blip2_respondent(base.blip2), "curated")
+    found = {}
+    for name, (start, kind) in plans.items():
+        model, _ = lineage.stage2(study, start, lessons[kind], what=name)
+        found[name] = Variant(start, model, lessons[kind], kind)
+    return found
+
+
+def described(
+    study: Study, base: Stage1, models: dict[str, Respondent], *, count: int
+) -> dict[str, Sequence[str]]:
+    """Let each model describe the first pictures of the first test split, sampled."""
+    few, size = list(base.queries[study.tests[0]])[:count], study.profile.evaluation.batch_size
+    return {
+        name: model.answers(few, DESCRIBE, ways(study)[""], what=name, batch_size=size)
+        for name, model in models.items()
+    }
