@@ -223,3 +223,15 @@ def test_the_commands_in_the_readme_are_targets():
     lines = "\n".join(text for pair in blocks for text in pair)
     named = re.findall(r"^\s*(?:\$ )?make (?:\w+=\S+ )*([a-z-]+)", lines, re.MULTILINE)
     assert [target for target in named if target not in TARGETS] == []
+
+
+@notebook
+def test_a_notebook_tells_and_the_package_computes(path):
+    code = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
+    nodes = [node for source in code for node in ast.walk(ast.parse(source))]
+    names = [
+        alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+    ]
+    assert sum(len(source.splitlines()) for source in code) <= 220
+    assert len(names) <= 10, names
+    assert not [node.name for node in nodes if isinstance(node, ast.FunctionDef)]

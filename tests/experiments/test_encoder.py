@@ -1,0 +1,62 @@
+"""What notebook 01 measures of BLIP-2 mini."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mglib.config import EvalConfig
+from mglib.evals.evaluate import chance
+from mglib.experiments import encoder
+from mglib.metrics import Estimate, Vocabulary
+
+
+@pytest.fixture
+def study():
+    words = Vocabulary({"dog": ("dog", "dogs"), "boat": ("boat",), "cat": ("cat",)})
+    return SimpleNamespace(
+        vocabulary=lambda: words, profile=SimpleNamespace(evaluation=EvalConfig(batch_size=4))
+    )
+
+
+def test_an_object_said_twice_is_counted_once_a_caption(study):
+    said = ["a dog and a dog in a boat", "a dog in a boat", "dogs, dog, dog", "the sea"]
+    assert encoder.twice(study, said).value == pytest.approx(2 / 4)
+
+
+def test_named_objects_are_compared_split_by_split(study):
+    splits = {"val": SimpleNamespace(objects=(frozenset({"dog", "cat"}), frozenset({"boat"})))}
+    found = encoder.named(study, {"val": ["a dog", "a cat"]}, splits)["val"]
+    assert found["mention_precision"].value == 1 / 2 and found["mention_recall"].value == pytest.approx(1 / 3)
+
+
+def test_the_table_of_retrieval_stands_beside_chance():
+    one = Estimate(0.5, 0.4, 0.6, 8)
+    references = [("a", "b")] * 8
+    table = encoder.retrieval_table({"val": {"retrieval_i2t_r1": one}}, chance(references))
+    assert table.to_dict("records") == [
+        {
+            "split": "val",
+            "metric": "retrieval_i2t_r1",
+            "value": 0.5,
+            "low": 0.4,
+            "high": 0.6,
+            "n": 8,
+            "chance": 0.125,
+        }
+    ]
+
+
+def test_captions_come_from_the_model_for_every_split(study, model, monkeypatch):
+    asked = []
+
+    def answers(model, shown, form, question, decoding, *, what, batch_size):
+        asked.append((list(shown), form.name, decoding.sample, what, batch_size))
+        return ["a dog"] * len(shown)
+
+    monkeypatch.setattr(encoder.evaluate, "answers", answers)
+    blip2 = SimpleNamespace(model=None)
+    assert encoder.captions(study, blip2, {"val": [1, 2], "test": [3]}) == {
+        "val": ["a dog"] * 2,
+        "test": ["a dog"],
+    }
+    assert [one[:3] for one in asked] == [([1, 2], "keywords", False), ([3], "keywords", False)]
