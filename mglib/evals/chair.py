@@ -5,7 +5,7 @@ The sound reading is the default: every nameable object counts, scenery too, and
 may be said. `mglib.evals.chair_official` has the rules of the official code.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
@@ -77,6 +77,13 @@ def photo_vocabulary() -> Vocabulary:
     paths = [WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv", EVALUATION / "coco.csv"]
     known = [row["coco"] for path in (paths[0], paths[-1]) for row in read_rows(path) if row["coco"]]
     return Vocabulary.read(*paths).only(known)
+
+
+@lru_cache
+def new_objects() -> frozenset[str]:
+    """Return the names of the small world's objects that no training picture and no training text has."""
+    rows = read_rows(WORLD / "objects.csv")
+    return frozenset(row["coco"] or row["name"] for row in rows if row["split"] == "new")
 
 
 @lru_cache
@@ -155,6 +162,16 @@ def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
         "mentions": each([len(names) for names in mentioned]),
         "length": each([reading.length for reading in readings]),
     }
+
+
+def recall(readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool]) -> Counts:
+    """Return how many of the annotated objects are mentioned, of those alone whose names are `wanted`."""
+    asked = [[names for names in reading.truth.objects if wanted(names)] for reading in readings]
+    named = [
+        sum(bool(names & set(reading.mentions)) for names in some)
+        for reading, some in zip(readings, asked, strict=True)
+    ]
+    return Counts(named, [len(some) for some in asked])
 
 
 def first(readings: Sequence[Reading], most: int) -> list[Reading]:

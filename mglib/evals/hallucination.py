@@ -87,6 +87,15 @@ def _above(one: float, other: float) -> float:
     return 0.5 if one == other else float(one > other)
 
 
+def unknown(readings: Sequence[Reading], seen: Seen) -> Counts:
+    """Return for each answer how many of its invented mentions are of an object that no caption names."""
+    made_up = [
+        [name for name, wrong in zip(one.mentions, one.wrong, strict=True) if wrong] for one in readings
+    ]
+    never = [sum(seen.alone[name] == 0 for name in names) for names in made_up]
+    return Counts(never, [len(names) for names in made_up])
+
+
 def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float | str]]:
     """Return a row for each invented object, the most often invented first.
 

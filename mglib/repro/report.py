@@ -115,6 +115,23 @@ class Report:
             low, high = estimate.low, estimate.high
             self.number(name, estimate.value, low=low, high=high, n=estimate.n, paper=paper, note=note)
 
+    def estimates(
+        self,
+        prefix: str,
+        found: Mapping[str, Estimate | None],
+        *,
+        note: str | Mapping[str, str] = "",
+        paper: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep estimates as `prefix.name`: `note` goes with all of them or is each one's, by its name.
+
+        `paper` names the paper's number that stands beside ours, where it is not called the same.
+        """
+        for name, estimate in found.items():
+            theirs = (paper or {}).get(name, f"{prefix}.{name}")
+            about = note if isinstance(note, str) else note[name]
+            self.estimate(f"{prefix}.{name}", estimate, paper=PAPER.get(theirs), note=about)
+
     def not_applicable(self, name: str, *, reason: str, paper: float | None = None) -> None:
         """List a number that cannot exist under this profile; its value is null and its note the reason."""
         self._add(

@@ -70,6 +70,16 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     return pandas.DataFrame(lines).fillna("-")
 
 
+def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
+    """Write a line for each row, which `of` heads, each value with its interval."""
+    return pandas.DataFrame(
+        [
+            {of: row, **{measure: cell(one) for measure, one in estimates.items()}}
+            for row, estimates in rows.items()
+        ]
+    )
+
+
 def cell(estimate: Estimate | None, paper: float | None = None) -> str:
     """Write an estimate with its interval and the paper's value."""
     ours = "-"

@@ -255,3 +255,17 @@ def test_only_the_official_list_is_read_as_such(tmp_path):
     (tmp_path / "synonyms.txt").write_text("dog, puppy\n")
     with pytest.raises(ValueError, match="SHA-256"):
         OfficialVocabulary.read(tmp_path / "synonyms.txt")
+
+
+def test_recall_may_be_of_some_objects_alone():
+    shown = truth("dog", "cat", "bus")
+    readings = read(["a dog and a bus", "a bus"], [shown, shown], WORDS)
+    assert chair.recall(readings, lambda names: "bus" not in names) == ([1, 0], [2, 2])
+    assert (
+        chair.recall(readings, lambda names: True).estimate() == counts(readings)["object_recall"].estimate()
+    )
+
+
+def test_new_objects_are_those_that_training_never_had():
+    assert chair.new_objects() and chair.new_objects() < WORDS.names
+    assert not chair.new_objects() & {"dog", "person"}

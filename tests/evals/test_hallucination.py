@@ -4,7 +4,16 @@ import pytest
 
 from mglib.evals import chair
 from mglib.evals.chair import Truth
-from mglib.evals.hallucination import Seen, by_object, by_sentence, by_word, explained, invented, sentences
+from mglib.evals.hallucination import (
+    Seen,
+    by_object,
+    by_sentence,
+    by_word,
+    explained,
+    invented,
+    sentences,
+    unknown,
+)
 from mglib.metrics import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
@@ -44,6 +53,11 @@ def test_an_object_that_no_caption_names_is_invented_and_not_compared(seen):
     readings = chair.read(["a cow"], [DOG], WORDS)
     assert invented(readings[0]) == {"cow"}
     assert explained(readings, seen)["frequency"].estimate() is None
+
+
+def test_an_invented_mention_is_unknown_where_no_caption_names_its_object(seen):
+    readings = chair.read(["a cow, a cow, a cat and a dog", "a dog"], [DOG, DOG], WORDS)
+    assert unknown(readings, seen) == ([2, 0], [3, 0])  # mentions count each time
 
 
 def test_invented_objects_are_listed_with_their_rates(seen):

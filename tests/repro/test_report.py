@@ -85,6 +85,21 @@ def test_a_bad_number_is_refused(tmp_path, name, given, sentence):
     assert numbers(tmp_path / "mini") == []
 
 
+def test_many_estimates_are_kept_below_a_prefix_with_one_note_or_each_with_its_own(tmp_path):
+    report, known = make_report(tmp_path), Estimate(0.5, 0.4, 0.6, 10)
+    report.estimates("t5", {"chair_i.long": known, "words": None}, note="greedy")
+    own = {"long.seen": "first 10", "long.new": "first 9", "absent": ""}
+    paper = {"long.seen": "t5.chair_i.long", "long.new": "t5.nothing"}
+    report.estimates("other", {"long.seen": known, "long.new": known}, note=own, paper=paper)
+    long, words, seen, new = numbers(tmp_path / "mini")
+    assert long["name"] == "t5.chair_i.long" and long["note"] == "greedy" and long["n"] == 10
+    assert words["value"] is None and words["note"].startswith("not applicable")
+    assert seen["note"] == "first 10" and new["note"] == "first 9"
+    assert long["paper"] == seen["paper"] == PAPER["t5.chair_i.long"] and new["paper"] is None
+    with pytest.raises(KeyError, match="long"):
+        report.estimates("third", {"long": known}, note=own)
+
+
 def test_a_name_is_given_once(tmp_path, shown):
     report = make_report(tmp_path)
     report.number("stage1.loss", 1.0)

@@ -58,3 +58,9 @@ def test_a_table_without_rows_is_empty(report, tmp_path):
 def test_a_cell_without_a_number_has_a_dash():
     assert tables.cell(None) == "-" and tables.cell(None, 0.1) == "- (paper 0.1)"
     assert tables.cell(HALF) == "0.5 [0.25, 0.75]"
+
+
+def test_a_listed_row_has_a_number_with_its_interval_in_each_cell():
+    table = tables.listed({"start": {"a": HALF, "b": None}, "end": {"a": HALF}}, of="model")
+    assert list(table.columns) == ["model", "a", "b"] and list(table["model"]) == ["start", "end"]
+    assert table["a"][0] == "0.5 [0.25, 0.75]" and table["b"][0] == "-"

@@ -1,0 +1,92 @@
+"""What is invented, why and where, from answers that were read by hand."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from mglib.data.splits import Split
+from mglib.evals import chair
+from mglib.evals.attention import Look
+from mglib.evals.chair import Truth
+from mglib.experiments import inventions
+from mglib.experiments.descriptions import Described
+from mglib.metrics import Vocabulary
+
+WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
+DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
+SAID = ["A dog.", "A dog. A cat and a bus.", "A cow. A dog."]
+
+
+def web(*captions):
+    count = len(captions)
+    return Split(name="web", hashes=("",) * count, captions=captions, images=lambda: iter(()))
+
+
+@pytest.fixture
+def told():
+    images = [Image.new("RGB", (place + 1, 1)) for place in range(3)]
+    return Described(
+        split=replace(web("", "", ""), images=lambda: iter(images)),
+        queries=[],
+        said=SAID,
+        readings=chair.read(SAID, [DOG] * 3, WORDS),
+        words=WORDS,
+    )
+
+
+def test_examples_are_the_first_pictures_about_which_something_is_invented(told):
+    pictures, lines = inventions.examples(told, 1)
+    assert [picture.width for picture in pictures] == [2]
+    assert lines == ["INVENTED bus, cat. SAID A dog. A cat and a bus."]
+    assert [picture.width for picture in inventions.examples(told, 5)[0]] == [2, 3]
+    nothing = replace(told, readings=told.readings[:1])
+    assert inventions.examples(nothing, 5) == ([], [])
+
+
+def test_the_captions_are_those_of_training_where_they_are_kept(told):
+    kept = {"train": web("a dog and a cat", "a dog"), "pool": web("a bus")}
+    assert inventions.captions_seen(SimpleNamespace(splits=kept), told).alone == {"dog": 2, "cat": 1}
+    del kept["train"]
+    assert inventions.captions_seen(SimpleNamespace(splits=kept), told).alone == {"bus": 1}
+
+
+def test_causes_and_objects_without_any_caption(told):
+    base = SimpleNamespace(splits={"pool": web("a dog and a cat", "a bus", "a boat", "a bus")})
+    seen = inventions.captions_seen(base, told)
+    # Cat (1 of 4) and bus (2 of 4) against the boat (1 of 4), which is absent and not invented.
+    assert inventions.causes(told, seen)["frequency"].value == pytest.approx((0.5 + 1) / 2)
+    assert inventions.unknown(told, seen).value == pytest.approx(1 / 3)  # the cow, of cat, bus and cow
+    assert len(inventions.most_invented(told, seen)) == 3
+    assert len(inventions.most_invented(told, seen, most=2)) == 2
+
+
+def test_places_are_by_sentence_and_by_word(told):
+    found = inventions.places(told)
+    assert found["sentence 1"].value == pytest.approx(1 / 3)
+    assert found["sentence 2"].value == pytest.approx(2 / 3)
+    assert found["sentence 4 and later"] is None
+    assert found["words 0 to 9"].value == 0.5 and found["words 10 to 19"] is None
+
+
+def test_places_have_names_for_readers_and_for_numbers():
+    assert inventions.number_name("sentence 4 and later") == "sentence_4"
+    assert inventions.number_name("words 0 to 9") == "words_0_9"
+
+
+def test_attention_is_compared_within_an_answer_and_along_it(told):
+    looked = [
+        [Look("dog", 1, 0.4)],
+        [Look("dog", 1, 0.4), Look("cat", 3, 0.2), Look("bus", 12, 0.1)],
+        [Look("cow", 1, 0.5), Look("dog", 3, 0.3)],
+    ]
+    found = inventions.attended(told, looked)
+    assert found["true"].value == pytest.approx(1.1 / 3)
+    assert found["invented"].value == pytest.approx(0.8 / 3)
+    assert found["within"].value == pytest.approx((0.25 - 0.2) / 2)
+    along = inventions.attended_along(told, looked)
+    assert along["all"]["invented"] == found["invented"]
+    assert along["words 0 to 9"]["invented"].value == pytest.approx(0.35)
+    assert along["words 10 to 19"]["invented"].value == pytest.approx(0.1)
+    assert along["words 10 to 19"]["true"] is None

@@ -1,0 +1,142 @@
+"""A critic's feedback: what is held out, what the critic is tested on, and what is reported of each model."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_parts import tiny_study
+
+from mglib.config import EvalConfig, PreferenceConfig
+from mglib.data.splits import Split
+from mglib.evals import chair
+from mglib.evals.chair import Truth
+from mglib.experiments import preferences
+from mglib.experiments.dpo import Preference
+from mglib.experiments.preferences import Answers, Feedback
+from mglib.metrics import Estimate, Vocabulary
+from mglib.model.prompts import VICUNA
+from mglib.study.lineage import Respondent
+
+PAIRS = [
+    Preference(0, "A dog.", "A cat.", 0.3),
+    Preference(1, "A boat.", "Two birds!", 0.2),
+    Preference(2, "A red bus.", "An apple.", 0.1),
+    Preference(3, "Three birds.", "A dog.", 0.4),
+]
+WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus")})
+DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
+
+
+def judge(tokens, texts):
+    """Score each text's one sentence by whether it names its picture."""
+    return [[float(token in text)] if text else [] for token, text in zip(tokens, texts, strict=True)]
+
+
+def feedback(start, shown, every=2):
+    return Feedback(
+        start=start,
+        judge=judge,
+        shown=shown,
+        seen=["dog", "boat", "bus", "bird"],
+        pairs=PAIRS,
+        hold_out=every,
+    )
+
+
+def test_each_so_many_th_picture_is_held_out():
+    found = feedback(None, [], every=3)
+    assert [pair.place for pair in found.held] == [0, 3]
+    assert [pair.place for pair in found.learnt] == [1, 2]
+
+
+def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
+    monkeypatch.setattr(preferences, "critic", lambda study, base: judge)
+    texts = (("a dog", "another"), ("a cat", "another"), ("nothing", "a bus"))
+    val = Split(name="val", hashes=("",) * 3, captions=("",) * 3, images=lambda: iter(()), references=texts)
+    base = SimpleNamespace(splits={"val": val}, tokens={"val": ["dog", "cat", "bus"]})
+    found = preferences.critic_right(SimpleNamespace(seed=0), base)
+    assert found.value == pytest.approx(2 / 3) and found.n == 3
+
+
+def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
+    monkeypatch.setattr(preferences, "pool_truths", lambda study, base: [DOG] * 4)
+    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
+    pairs = [Preference(3, "A dog.", "A cat, a bus.", 0.1), Preference(1, "A dog, a dog.", "A dog.", 0.1)]
+    found = preferences.of_sides(None, None, replace(feedback(None, []), pairs=pairs))
+    assert found["chosen"].value == 0
+    assert found["rejected"].value == 0.5  # the bus is cut off, since its partner says one thing
+
+
+def test_the_rate_with_the_lowest_loss_is_taken():
+    tried = {1e-3: Estimate(0.7, 0.6, 0.8, 4), 1e-4: Estimate(0.6, 0.5, 0.7, 4)}
+    assert preferences.best(tried) == 1e-4
+    assert list(preferences.rates_table(tried)["lr"]) == [1e-3, 1e-4]
+
+
+@pytest.fixture
+def answers():
+    said = {"start": ["a cat and a bus", "a dog"], "dpo": ["a dog", "a dog"]}
+    read = {name: chair.read(texts, [DOG, DOG], WORDS) for name, texts in said.items()}
+    matched = {name: chair.counts(some)["chair_i"] for name, some in chair.matched(read).items()}
+    counted = {name: chair.counts(some) for name, some in read.items()}
+    return Answers(about="first 2 of test_seen", said=said, counted=counted, matched=matched)
+
+
+def test_models_are_compared_at_matched_mentions(answers):
+    found = answers.estimates()
+    assert answers.mentions() == {"start": 2, "dpo": 2}
+    assert found["start"]["chair_i"].value == 0.5
+    assert found["start"]["chair_i_whole"].value == pytest.approx(2 / 3)
+    assert found["dpo"]["chair_i_change"].value == -0.5 and "chair_i_change" not in found["start"]
+    assert {what for some in found.values() for what in some} == set(answers.notes())
+    assert answers.notes()["length"] == "first 2 of test_seen; not in the paper; mean"
+
+
+def test_the_table_has_a_line_and_the_figure_a_row_for_each_model(answers):
+    table = answers.table()
+    assert list(table["model"]) == ["start", "dpo"]
+    assert table["chair_i_change"].isna().tolist() == [True, False]
+    assert all(list(rows) == ["start", "dpo"] for rows in answers.groups().values())
+    assert answers.groups()["object recall"]["start"].value == 0.5
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch, vision_config, train_config):
+    """Return a study whose trainings go to a temporary folder and take two steps."""
+    train = train_config(steps=2, batch_size=2, max_answer=40, weight_decay=0.0)
+    config = PreferenceConfig(train=train, rates=(1e-3, 1e-2), rate_steps=2, max_new_tokens=6)
+    tiny = tiny_study(tmp_path, monkeypatch, vision_config)
+    profile = replace(tiny.profile, preference=config, stage2=train, evaluation=EvalConfig(batch_size=8))
+    changed = replace(tiny, profile=profile)
+    changed.__dict__.update({name: tiny.__dict__[name] for name in ("device", "dtype", "vision_state")})
+    return changed
+
+
+def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study, model, random):
+    start = Respondent(model=model(), form=VICUNA)
+    known = feedback(start, list(torch.randn(4, 3, 32, generator=random)))
+    tried = preferences.rates(study, known)
+    assert list(tried) == [1e-3, 1e-2] and all(one.n == 2 for one in tried.values())
+    models, runs = preferences.train(study, known, preferences.best(tried))
+    assert list(models) == ["start", "dpo", "dpo_random", "chosen"]
+    assert list(runs) == ["dpo", "dpo_random", "chosen"] and models["start"] is start
+    weights = [one.model.projection.weight for one in models.values()]
+    assert not any(torch.equal(weights[0], other) for other in weights[1:])
+    found = preferences.held_out(study, known, models)
+    assert all(set(measured) == set(preferences.MEASURES) for measured in found.values())
+    assert found["start"]["drift"].value == 0
+    assert found["start"]["pair_loss"].value == pytest.approx(0.6931, abs=1e-3)
+    assert len(preferences.held_out_table(found)) == 12
+
+
+def test_the_pool_shows_what_its_scenes_hold(monkeypatch, tmp_path):
+    items = [SimpleNamespace(name="dog"), SimpleNamespace(name="cats")]
+    scene = SimpleNamespace(objects=items, props=(), writing=(), setting="park")
+    monkeypatch.setattr(preferences, "read_scenes", lambda path: [scene])
+    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
+    pool = Split(name="pool", hashes=("",), captions=("a bus",), images=lambda: iter(()))
+    study = SimpleNamespace(scenes=lambda name: tmp_path)
+    (truth,) = preferences.pool_truths(study, SimpleNamespace(splits={"pool": pool}))
+    assert {"dog", "cat"} <= truth.sayable and "bus" not in truth.sayable
+    assert len(truth.objects) == 2
