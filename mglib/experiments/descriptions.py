@@ -109,7 +109,7 @@ def openings(told: Descriptions, name: str) -> pandas.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Composition:
-    """What is counted of the answers, by the request and the split's name; the first split is seen ones."""
+    """What is counted of the answers, by the request and the split's name."""
 
     counted: dict[tuple[str, str], dict[str, Counts]]  # of each, by PARTS
     seen: str  # the split that the others are compared with
