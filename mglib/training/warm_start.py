@@ -22,7 +22,8 @@ def caption_vectors(language: Language, captions: Sequence[str]) -> tuple[Tensor
 
     Beside it the rows that have any, (P,) of booleans; the others are zero.
     """
-    words = [{word for word in caption.split() if word not in EMPTY_WORDS} for caption in captions]
+    # In order: sums of a set would hang on the process's hash seed.
+    words = [sorted({word for word in caption.split() if word not in EMPTY_WORDS}) for caption in captions]
     seen = Counter(word for each in words for word in each)
     table = language.model.get_input_embeddings().weight.detach()
     vectors = {word: table[tokenize(language.tokenizer, f" {word}")].float().mean(0) for word in seen}

@@ -1,11 +1,16 @@
 """The projection's start by regression: it finds the words that pictures have in common with captions."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
+from mglib.paths import ROOT
 from mglib.training.warm_start import caption_vectors, warm_start
 
 WORDS = ["boat", "dog", "bus", "park", "sea", "street"]
@@ -63,6 +68,33 @@ def test_visual_tokens_have_the_spread_of_words_and_their_mean(language):
     torch.testing.assert_close((visual - visual.mean(0)).std(), spread, rtol=1e-3, atol=0)
     words, _ = caption_vectors(language, captions)
     torch.testing.assert_close(visual.mean(0), words.mean(0), rtol=0, atol=1e-4)
+
+
+START = """
+import sys
+from types import SimpleNamespace
+import torch
+from mglib.training import warm_start
+warm_start.tokenize = lambda tokenizer, text: [len(text)]
+table = SimpleNamespace(weight=torch.randn(99, 4, generator=torch.Generator().manual_seed(0)))
+language = SimpleNamespace(tokenizer=None, model=SimpleNamespace(get_input_embeddings=lambda: table))
+captions = [" ".join(chr(97 + (i * j) % 26) * (j + 2) for j in range(9)) for i in range(40)]
+print(warm_start.caption_vectors(language, captions)[0].double().sum(1).tolist())
+"""
+
+
+def test_another_process_starts_from_the_same_numbers():
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", START],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1] and len(said[0]) > 100
 
 
 def test_captions_without_words_are_refused(language):
