@@ -219,8 +219,39 @@ def release(
         save_weights(folder / TRAININGS[name], {key: value.half() for key, value in weights.items()}, said)
     write_text(folder / TOKENIZER, tokenizer.backend_tokenizer.to_str())
     write_text(folder / LOG, logged({name: one.log for name, one in trained.items()}))
+    write_text(folder / "README.md", page(card))
     files = (*TRAININGS.values(), TOKENIZER, LOG)
     write_json(folder / CARD, {**card, "sha256": {name: sha256(folder / name) for name in files}})
+
+
+def page(card: dict[str, Any]) -> str:
+    """Tell a reader what the release is, where it comes from and what it cost."""
+    each = [
+        f"- {name}: {one['steps']:,} steps of {one['batch_size']}, {one['minutes']:.0f} minutes, last loss "
+        f"{one['last_loss']:.3f}"
+        for name, one in card["trainings"].items()
+    ]
+    return PAGE.format(each="\n".join(each), **card)
+
+
+PAGE = """# BLIP-2 mini
+
+What `make reproduce` starts from, as the paper starts from the BLIP-2 release: a small language model that
+writes captions (`caption_lm`), a Q-Former with BLIP-2's text branch (`representation`), and the Q-Former that
+MiniGPT-4 takes over, with a projection into the caption model (`generative`). Weights in half precision, as
+safetensors; `card.json` holds all settings and the SHA-256 of each file, `log.csv` some steps of each training.
+
+Made by `make pretrain PROFILE={profile}` (seed {seed}) from {pictures:,} drawn pictures with {captions:,}
+captions, behind the image encoder of `WEIGHTS={weights}`; none of them is a picture of stage 1, of `val` or of
+a test split:
+
+{each}
+
+On: {machine}. In all {tflop:,} TFLOP, encoding included, counted beforehand (`mglib/repro/budget.py`).
+
+The pictures are made of OpenMoji's emojis (CC BY-SA 4.0), the encoder is of DINOv2's architecture
+(Apache-2.0). How good it is stands in [notebook 01](../../notebooks/01_encoder.ipynb).
+"""
 
 
 def logged(logs: dict[str, list[dict[str, float]]]) -> str:

@@ -55,7 +55,8 @@ def test_the_card_says_what_it_was_made_from(taught, made, split):
     assert card["captions"] == 2 * len(split)
     assert [card["trainings"][name]["steps"] for name in TRAININGS] == [1, 1, 1]
     assert card["config"]["pretrain"] == json.loads(json.dumps(asdict(taught.profile.pretrain)))
-    assert {path.name for path in made.iterdir()} == {*card["sha256"], CARD}
+    assert {path.name for path in made.iterdir()} == {*card["sha256"], CARD, "README.md"}
+    assert "1 steps of 4" in (made / "README.md").read_text()
 
 
 def test_what_was_made_is_not_made_again(taught, made, monkeypatch):
