@@ -67,7 +67,7 @@ MINI = Profile(
             steps=800, batch_size=128, lr=2e-3, min_lr=1e-4, warmup_steps=30, muon=True, save_every=50
         ),
         generative=TrainConfig(
-            steps=1_500,
+            steps=1_800,
             batch_size=128,
             lr=2e-3,
             min_lr=1e-4,

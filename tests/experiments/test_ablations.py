@@ -176,4 +176,4 @@ def test_a_trial_is_the_whole_schedule_in_small(study):
 
 
 def test_the_base_has_seen_captions_before_and_the_arm_without_a_q_former_none():
-    assert ablations.captions_before(profiles.MINI) == 128 * (800 + 1_500)
+    assert ablations.captions_before(profiles.MINI) == 128 * (800 + 1_800)
