@@ -53,9 +53,13 @@ DROP_RULES = {
 }
 
 
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07", "'"))
+
+
 def dropped(text: str) -> str | None:
     """Return the first of the hard-coded rules that a text falls under, or None."""
-    return next((name for name, rule in DROP_RULES.items() if rule.search(text)), None)
+    straight = text.translate(APOSTROPHES)
+    return next((name for name, rule in DROP_RULES.items() if rule.search(straight)), None)
 
 
 def told_again(text: str) -> float:

@@ -12,7 +12,7 @@ from typing import IO, Any
 from PIL import Image
 from pydantic import TypeAdapter
 from webdataset.gopen import gopen
-from webdataset.tariterators import base_plus_ext, group_by_keys
+from webdataset.tariterators import group_by_keys
 
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, strict
@@ -102,11 +102,20 @@ def members(url: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
     yield {}  # webdataset's sign for the end of a shard
 
 
+def key_and_ending(name: str) -> tuple[str, str] | tuple[None, None]:
+    """Cut a name at its last dot, since keys may hold some (clip.0001.jpg); None for other names."""
+    folder, _, base = name.rpartition("/")
+    key, _, ending = base.rpartition(".")
+    if not key or not ending or base.startswith("."):
+        return None, None
+    return f"{folder}/{key}" if folder else key, ending
+
+
 def oddity(entry: tarfile.TarInfo, names: set[tuple[str, str]]) -> str | None:
     """Say what is wrong with a member of a shard, if anything; `names` holds those that came before."""
     if not entry.isreg():
         return "a link or device, which no sample can be"
-    key, extension = base_plus_ext(entry.name)
+    key, extension = key_and_ending(entry.name)
     if key is None or entry.name.startswith("/") or ".." in entry.name.split("/"):
         return "a name that no sample has (key.extension is expected)"
     if (key, extension.lower()) in names:
@@ -119,7 +128,7 @@ def read_shard(url: str) -> Iterator[WebPair | Fault]:
     """Yield a shard's pairs, pictures not decoded; `url` is a path or whatever webdataset opens."""
     faults: list[Fault] = []
     empty = True
-    for sample in group_by_keys(members(url, faults)):
+    for sample in group_by_keys(members(url, faults), keys=key_and_ending):
         empty = False
         yield from faults
         faults.clear()

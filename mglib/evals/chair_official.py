@@ -75,7 +75,7 @@ class OfficialVocabulary:
     def study(cls) -> "OfficialVocabulary":
         """Take COCO's categories and their synonyms from the study's own list, under the official rules."""
         rows = [row for row in read_rows(ROOT / "data" / "world" / "objects.csv") if row["coco"]]
-        return cls([row["coco"], row["name"], *row["synonyms"].split("|")] for row in rows)
+        return cls([row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))] for row in rows)
 
     @property
     def names(self) -> frozenset[str]:

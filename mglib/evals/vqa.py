@@ -76,6 +76,16 @@ class Exam:
     choice: tuple[tuple[int, ChoiceQuestion], ...]  # A-OKVQA
     graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where answers were kept back: nobody could be right."""
+        bare = [one.question_id for _, one in self.choice if one.correct_choice_idx is None]
+        bare += [one.question_id for _, one in self.graph if one.answer is None]
+        if bare:
+            raise ValueError(
+                f"{len(bare)} questions have no answer, the first is {bare[0]}: the test splits of A-OKVQA "
+                "and GQA keep theirs back, so take the val or testdev files."
+            )
+
     @classmethod
     def read(cls, folder: Path) -> "Exam":
         """Read `aokvqa.json` and `gqa_balanced_questions.json` beside a split's pictures."""

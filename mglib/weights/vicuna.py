@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from mglib.model.language import Language
@@ -21,6 +21,7 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Buffers that old releases kept as weights; transformers computes them.
 BUFFERS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)
 # The two matrices with a row for each token: Vicuna v0 added a row for its padding token.
+LAST_NORM = "model.norm.weight"
 BY_TOKEN = ("model.embed_tokens.weight", "lm_head.weight")
 SETTINGS = ("config.json", "generation_config.json")
 TOKENIZER = (
@@ -44,6 +45,7 @@ def merge_delta(base: str | Path, delta: str | Path, merged: Path) -> None:
     wanted = {name for name in ours.files if not dropped(name, BUFFERS)}
     if odd := sorted(wanted ^ set(names)):
         raise ValueError(f"{delta} is no delta for {base}: only one of them has {listed(odd)}.")
+    require_delta(ours, theirs)
     files = list(dict.fromkeys(theirs.files[name] for name in names))
     index: dict[str, str] = {}
     with new_folder(merged) as built:
@@ -54,6 +56,21 @@ def merge_delta(base: str | Path, delta: str | Path, merged: Path) -> None:
             save_file(part, built / shard, metadata={"format": "pt"})
             index |= dict.fromkeys(part, shard)
         write_json(built / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
+
+
+def require_delta(base: Shards, delta: Shards) -> None:
+    """Raise ValueError where a whole model stands in a delta's place or a delta in LLaMA's.
+
+    The last norm tells: a whole model's weights there are far from 0, those of a difference are near it.
+    """
+    if LAST_NORM in delta.files and LAST_NORM in base.files:
+        whole, change = (shards.get(LAST_NORM).float().abs().mean() for shards in (base, delta))
+        if change > 0.5 * whole:
+            raise ValueError(
+                f"{delta.folder} is no delta, or {base.folder} is no whole model: the weights of {LAST_NORM} "
+                f"are {change:.2g} in the one and {whole:.2g} in the other on average. A delta's are near 0: "
+                "take LLaMA itself as base and Vicuna's delta, not Vicuna."
+            )
 
 
 def add(base: Shards, delta: Shards, name: str) -> Tensor:
@@ -96,9 +113,20 @@ def load_language(folder: Path, *, precision: Precision, attention: str = "sdpa"
     if not (folder / "tokenizer.json").exists():
         require("sentencepiece", f"the tokenizer in {folder}, a tokenizer.model,")
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options(precision))
+    require_whole(folder, model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     require_vocabulary(folder, model.get_input_embeddings().weight.shape[0], len(tokenizer))
     return Language(model=model, tokenizer=tokenizer)
+
+
+def require_whole(folder: Path, model: nn.Module) -> None:
+    """Raise ValueError where a delta was loaded as a model."""
+    norm = dict(model.named_parameters()).get(LAST_NORM)
+    if norm is not None and norm.float().abs().mean() < 0.1:
+        raise ValueError(
+            f"{folder} holds a delta and no whole model (the weights of {LAST_NORM} are near 0): merge it "
+            "with LLaMA first (mglib.weights.vicuna.merge_delta)."
+        )
 
 
 def options(precision: Precision) -> dict[str, Any]:

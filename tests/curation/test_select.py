@@ -246,3 +246,11 @@ def test_two_at_once_write_one_folder(tmp_path):
         )
     (folder,) = folders
     assert [path for path in (tmp_path / "curated").iterdir()] == [folder]
+
+
+@pytest.mark.parametrize("sign", ["'", "\u2019", "\u2018", "\u02bc"])
+def test_a_curly_apostrophe_hides_no_refusal(sign):
+    assert dropped(f"I{sign}m sorry, but I can{sign}t see any picture.") == dropped(
+        "I'm sorry, but I can't see any picture."
+    )
+    assert dropped(f"A dog{sign}s ball lies on the grass.") is None

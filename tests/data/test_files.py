@@ -60,6 +60,27 @@ def test_shards_are_read_in_order(web):
     assert [max(range(3), key=picture.getpixel((9, 9)).__getitem__) for picture in pictures] == [0, 1, 2]
 
 
+def test_keys_may_hold_dots(tmp_path):
+    names = [f"clip.{number:04d}" for number in range(1, 5)]
+    write_shard(tmp_path / "00000.tar", [(name, jpeg("red"), f"a wall {name}") for name in names])
+    found = list(shards.read_shards([tmp_path / "00000.tar"]))
+    assert [(pair.key, pair.caption) for pair in found] == [(name, f"a wall {name}") for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("000.jpg", ("000", "jpg")),
+        ("a.b/000.jpg", ("a.b/000", "jpg")),
+        ("a.b/000", (None, None)),
+        ("a/.jpg", (None, None)),
+        ("000.", (None, None)),
+    ],
+)
+def test_a_name_is_cut_at_its_last_dot(name, cut):
+    assert shards.key_and_ending(name) == cut
+
+
 def test_a_folder_without_shards_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no \.tar shards in .*Build the small world"):
         shards.shards(tmp_path)

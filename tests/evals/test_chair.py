@@ -269,3 +269,7 @@ def test_recall_may_be_of_some_objects_alone():
 def test_new_objects_are_those_that_training_never_had():
     assert chair.new_objects() and chair.new_objects() < WORDS.names
     assert not chair.new_objects() & {"dog", "person"}
+
+
+def test_a_possessive_names_nothing_of_its_own():
+    assert OfficialVocabulary.study().mentions("A man's dog runs.") == ["person", "dog"]

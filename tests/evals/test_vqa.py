@@ -229,3 +229,8 @@ def test_the_worlds_exams_are_whole_and_know_their_priors(world):
         assert 0 <= scores.estimate().value <= 1, task
     yes_no = chances["gqa"].by(exam.graph_kinds("structural"))["verify"].estimate().value
     assert 0.35 < yes_no < 0.65
+
+
+def test_questions_whose_answers_were_kept_back_are_refused():
+    with pytest.raises(ValueError, match="take the val or testdev files"):
+        Exam(choice=((0, choice(0, right=None)),), graph=())

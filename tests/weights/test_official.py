@@ -433,6 +433,23 @@ def test_a_merge_that_is_stopped_leaves_no_folder(tmp_path, vicuna_v0, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "llama"]
 
 
+def test_a_whole_vicuna_in_the_place_of_its_delta_is_refused(tmp_path, vicuna_v0, tokenizer):
+    vicuna_v0.save_pretrained(tmp_path / "whole")
+    tokenizer.save_pretrained(tmp_path / "whole")
+    with pytest.raises(ValueError, match="A delta's are near 0"):
+        vicuna.merge_delta(tmp_path / "llama", tmp_path / "whole", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_delta_in_the_place_of_a_model_is_refused(tmp_path, tokenizer):
+    delta = tiny_llama(300, seed=0)
+    delta.load_state_dict({name: 0.01 * value for name, value in delta.state_dict().items()})
+    delta.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a delta and no whole model"):
+        vicuna.load_language(tmp_path, precision="fp32")
+
+
 def test_a_delta_of_another_size_is_refused(tmp_path, vicuna_v0):
     tiny_llama(299, seed=0, width=24).save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=r"take base and delta of the same size \(7B or 13B\)"):
