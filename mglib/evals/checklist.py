@@ -15,10 +15,12 @@ from functools import cache
 import pandas
 
 from mglib.data.specials import Special
-from mglib.metrics import Vocabulary, plural, words
+from mglib.metrics import Counts, Estimate, Vocabulary, derangement, each, mean, paired, plural, words
 from mglib.paths import ROOT
 
 WORLD = ROOT / "data" / "world"
+Answers = Mapping[str, Sequence[str]]  # task -> an answer a picture
+Judged = dict[str, dict[str, dict[str, list[float]]]]  # system -> task -> success, items -> a picture
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,40 @@ def scores(checklist: Checklist, texts: Sequence[str], pictures: Sequence[Specia
     }
 
 
-def table() -> pandas.DataFrame:
-    """List every item of every checklist."""
-    lines = [
-        {
-            "task": task,
-            "request": checklist.request,
-            "the answer": item.says,
-            "judged by": "picture" if item.of_picture else "text alone",
-        }
-        for task, checklist in CHECKLISTS.items()
-        for item in checklist.items
-    ]
-    return pandas.DataFrame(lines)
+def judged(systems: Mapping[str, Answers], pictures: Mapping[str, Sequence[Special]]) -> Judged:
+    """Score every answer of every system against the pictures of its task."""
+    return {
+        system: {task: scores(CHECKLISTS[task], texts, pictures[task]) for task, texts in said.items()}
+        for system, said in systems.items()
+    }
+
+
+def exchanged(pictures: Mapping[str, Sequence[Special]]) -> dict[str, list[Special]]:
+    """Give every place another picture of the same task: the control that shows what the text alone earns."""
+    return {task: [some[place] for place in derangement(len(some))] for task, some in pictures.items()}
+
+
+def pooled(given: Judged, what: str) -> dict[str, Counts]:
+    """Return what each system has of "success" or "items", every picture of every task once."""
+    return {
+        system: each([value for one in tasks.values() for value in one[what]])
+        for system, tasks in given.items()
+    }
+
+
+def rates(given: Judged, what: str) -> dict[str, dict[str, Estimate | None]]:
+    """Return for each system the mean of each task and of all of them, as *total*."""
+    total = pooled(given, what)
+    return {
+        system: {task: mean(one[what]) for task, one in tasks.items()} | {"total": total[system].estimate()}
+        for system, tasks in given.items()
+    }
+
+
+def drops(right: Judged, swapped: Judged) -> dict[str, Estimate | None]:
+    """Return what each system loses of its items, paired, when held against other pictures."""
+    own, other = pooled(right, "items"), pooled(swapped, "items")
+    return {system: paired(own[system], other[system]) for system in right}
 
 
 def listed(text: str) -> tuple[str, ...]:

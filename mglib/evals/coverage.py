@@ -93,6 +93,20 @@ def lengths(answers: Sequence[str]) -> Counts:
     return each([len(answer.split()) for answer in answers])
 
 
+def counted(
+    models: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], judge: Judge
+) -> dict[str, dict[str, Counts]]:
+    """Count for each model's answers both protocols, *covered* and *references_covered*, and their length."""
+    return {
+        name: {
+            "covered": one_covered(texts, references, judge, seed=0),
+            "references_covered": references_covered(texts, references, judge),
+            "length": lengths(texts),
+        }
+        for name, texts in models.items()
+    }
+
+
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
     names = [row["coco"] or row["name"] for row in read_rows(WORLD / "objects.csv")]

@@ -17,9 +17,12 @@ import pandas
 
 from mglib.curation.select import NOT_COLLECTED
 from mglib.data.journal import Journal, in_force, read_log
+from mglib.data.specials import Special
+from mglib.evals.checklist import CHECKLISTS, Answers, Judged
 from mglib.metrics import mean
-from mglib.paths import content_key
+from mglib.paths import ROOT, content_key
 from mglib.people.panel import KeyPanel
+from mglib.study.study import Study
 
 CARD = '<div style="padding: 8px; line-height: 1.5; white-space: pre-wrap">{}</div>'
 MARKED, PLAIN = "2px solid var(--jp-success-color1)", "2px solid var(--jp-border-color2)"
@@ -139,6 +142,35 @@ class Rater(KeyPanel):
             button.disabled = place >= len(texts)
         self.buttons["n"].disabled = now is None
         self.paint()
+
+
+def folder(study: Study) -> Path:
+    """Where people's logs about a profile's answers lie."""
+    return ROOT / "data" / "ratings" / study.profile.name
+
+
+def sheets(study: Study, said: Mapping[str, Answers], shown: Mapping[str, Sequence[Special]]) -> list[Sheet]:
+    """Lay out every request of Table 1 about every picture of its task, with what all systems answered."""
+    return [
+        Sheet(
+            task,
+            picture.file(study.world / f"{CHECKLISTS[task].kind}_test"),
+            CHECKLISTS[task].request,
+            {name: answers[task][row] for name, answers in said.items()},
+        )
+        for task, pictures in shown.items()
+        for row, picture in enumerate(pictures)
+    ]
+
+
+def judges(study: Study, checked: Judged, laid_out: Sequence[Sheet]) -> dict[str, Scores]:
+    """Put the three judges of Table 1 side by side: the checklist, a language model, people.
+
+    `checked` is what the checklist found; no language model has been asked.
+    """
+    success = {name: {task: one["success"] for task, one in tasks.items()} for name, tasks in checked.items()}
+    nobody = {name: {task: [] for task in tasks} for name, tasks in checked.items()}
+    return {"checklist": success, "language model": nobody, "people": scores(laid_out, folder(study))}
 
 
 def collected(sheets: Sequence[Sheet], folder: Path) -> dict[tuple[str, str], dict[str, bool]]:

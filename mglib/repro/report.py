@@ -23,9 +23,10 @@ from PIL import Image
 
 from mglib.metrics import Estimate
 from mglib.paths import RUNS, write_json, write_text
-from mglib.repro.paper import PAPER
+from mglib.repro.paper import PAPER, is_quoted
 
 Number = dict[str, Any]
+Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
 
 NUMBER_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 FILE_NAME = re.compile(r"[a-z0-9_]+")
@@ -131,6 +132,30 @@ class Report:
             theirs = (paper or {}).get(name, f"{prefix}.{name}")
             about = note if isinstance(note, str) else note[name]
             self.estimate(f"{prefix}.{name}", estimate, paper=PAPER.get(theirs), note=about)
+
+    def rows(
+        self,
+        rows: Rows,
+        *,
+        prefix: str,
+        note: str | Mapping[str, str],
+        remarks: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep `prefix.measure.row` for each cell of a table, with the paper's value of that name.
+
+        `note` goes with every number, or by its measure; what `remarks` says of a row is added to those of
+        that row. A model that the paper compares with and that is not run here is quoted and marked so.
+        """
+        for row, cells in rows.items():
+            more = (remarks or {}).get(row)
+            for measure, estimate in cells.items():
+                name = f"{prefix}.{measure}.{row}"
+                if is_quoted(name):
+                    self.not_applicable(name, reason="quoted from the paper, not run here", paper=PAPER[name])
+                    continue
+                about = note if isinstance(note, str) else note[measure]
+                about = f"{about}; {more}" if more else about
+                self.estimate(name, estimate, paper=PAPER.get(name), note=about)
 
     def not_applicable(self, name: str, *, reason: str, paper: float | None = None) -> None:
         """List a number that cannot exist under this profile; its value is null and its note the reason."""

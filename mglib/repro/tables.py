@@ -1,15 +1,12 @@
 """Tables of estimates, one row a model: each cell is a number with the paper's value beside it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import pandas
 
 from mglib.metrics import Counts, Estimate
-from mglib.repro.paper import PAPER, is_quoted
-from mglib.repro.report import Report, rounded
-
-Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
+from mglib.repro.paper import PAPER, QUOTED, is_quoted
+from mglib.repro.report import Report, Rows, rounded
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -20,13 +17,31 @@ def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> di
     }
 
 
-def best(tried: Sequence[Mapping[str, Any]], measure: str) -> dict[str, Mapping[str, Any]]:
-    """Return for each model the line of the choices tried with the highest `measure`; the first of equals."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for line in tried:
-        if line["model"] not in found or line[measure] > found[line["model"]][measure]:
-            found[line["model"]] = line
-    return found
+def quoted(*measures: str) -> dict[str, dict[str, None]]:
+    """Return rows for the models that the paper compares with and that are not run here."""
+    return {name: dict.fromkeys(measures) for name in sorted(QUOTED)}
+
+
+def by_measure(rows: Rows, *measures: str) -> dict[str, dict[str, Estimate | None]]:
+    """Turn a table over: measure -> row -> estimate, of these measures or all."""
+    names = measures or dict.fromkeys(measure for some in rows.values() for measure in some)
+    return {name: {row: some[name] for row, some in rows.items() if name in some} for name in names}
+
+
+def pairs(rows: Rows, x: str, y: str) -> dict[str, tuple[Estimate, Estimate]]:
+    """Return the rows that have both measures, as points for a logarithmic x: its interval is above zero."""
+    return {row: (some[x], some[y]) for row, some in rows.items() if some[x] and some[y] and some[x].low > 0}
+
+
+def paper(prefix: str) -> dict[str, float]:
+    """Return the paper's numbers right below a prefix, by what is left of their names."""
+    parts = {name.rpartition("."): value for name, value in PAPER.items()}
+    return {row: value for (above, _, row), value in parts.items() if above == prefix}
+
+
+def paper_pairs(names: Iterable[str], x: str, y: str, *, prefix: str) -> dict[str, tuple[float, float]]:
+    """Return the paper's points for these rows."""
+    return {name: (PAPER[f"{prefix}.{x}.{name}"], PAPER[f"{prefix}.{y}.{name}"]) for name in names}
 
 
 def publish(
@@ -38,20 +53,8 @@ def publish(
     note: str,
     remarks: Mapping[str, str] | None = None,
 ) -> None:
-    """Report `prefix.measure.row` for each cell, with the paper's value of that name, and the table itself.
-
-    `note` goes with every number, what `remarks` says of a row with those of that row. A row of a model that
-    the paper compares with and that is not run here is quoted and marked so.
-    """
-    for row, estimates in rows.items():
-        more = (remarks or {}).get(row)
-        for measure, estimate in estimates.items():
-            name = f"{prefix}.{measure}.{row}"
-            if is_quoted(name):
-                report.not_applicable(name, reason="quoted from the paper, not run here", paper=PAPER[name])
-            else:
-                about = f"{note}; {more}" if more else note
-                report.estimate(name, estimate, paper=PAPER.get(name), note=about)
+    """Report each cell as a number (`Report.estimates`) and the table itself."""
+    report.rows(rows, prefix=prefix, note=note, remarks=remarks)
     report.table(table, readable(rows, prefix=prefix))
 
 
@@ -78,6 +81,19 @@ def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
             for row, estimates in rows.items()
         ]
     )
+
+
+def values(rows: Rows, *, prefix: str) -> pandas.DataFrame:
+    """Write a line for each row: plain values, the paper's in a column beside where it has some."""
+    lines = []
+    for row, estimates in rows.items():
+        line = {"row": row}
+        for measure, estimate in estimates.items():
+            line[measure] = estimate and estimate.value
+            if (theirs := PAPER.get(f"{prefix}.{measure}.{row}")) is not None:
+                line[f"{measure}, paper"] = theirs
+        lines.append(line)
+    return pandas.DataFrame(lines)
 
 
 def cell(estimate: Estimate | None, paper: float | None = None) -> str:

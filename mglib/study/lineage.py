@@ -3,11 +3,12 @@
 All of it is found again by its content; what is missing is made. Notebooks 03 to 06 start here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import pandas
 from torch import Tensor
 
 from mglib.config import TrainConfig
@@ -37,6 +38,7 @@ from mglib.study.study import PublishedStudy, Study
 from mglib.training.feature_cache import Features
 from mglib.weights import sources
 from mglib.world.build import build
+from mglib.world.scene import SPECIAL_SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,3 +292,27 @@ def respondents(study: Study, base: Stage1) -> dict[str, Respondent]:
     for name, start, kind in plans:
         found[name], _ = stage2(study, found[start], learnt[kind], what=name)
     return found
+
+
+def evaluated(study: Study) -> list[str]:
+    """Return the splits that the evaluation of all models needs; some may stand there twice."""
+    special = SPECIAL_SPLITS if study.profile.world is not None else ()
+    return ["val", "pool", *study.tests, *study.questioned.values(), *special]
+
+
+def overview(models: Mapping[str, Respondent]) -> pandas.DataFrame:
+    """List the models with the size of their language model and how a question reaches them."""
+    lines = [
+        {
+            "model": name,
+            "parameters of its language model": sum(p.numel() for p in one.model.language.parameters()),
+            "asked": one.form.prompt(one.question("QUESTION")),
+        }
+        for name, one in models.items()
+    ]
+    return pandas.DataFrame(lines)
+
+
+def side_by_side(models: Container[str]) -> tuple[str, str]:
+    """Name the two whose answers figures show beside each other: BLIP-2, or else stage 1, and MiniGPT-4."""
+    return "blip2" if "blip2" in models else "stage1", "minigpt4"

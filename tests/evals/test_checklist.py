@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.data.specials import SHAPE, read_specials
-from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, has, scores, stem, succeeds, table, takes_up
+from mglib.evals import checklist as judge
+from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, has, scores, stem, succeeds, takes_up
 from mglib.metrics import derangement
 from mglib.profiles import MINI
 from mglib.world import catalog
@@ -152,14 +153,26 @@ def test_ingredients_that_are_not_shown_may_be_half_of_those_named(text, few):
     assert CHECKLISTS["recipes"].items[2].holds(text, picture) is few
 
 
-def test_the_table_prints_every_item_once():
-    printed = table()
-    assert len(printed) == sum(len(checklist.items) for checklist in CHECKLISTS.values())
-    assert not printed.duplicated(["task", "the answer"]).any()
-    for task, checklist in CHECKLISTS.items():
-        of_picture = printed[printed["task"] == task]["judged by"] == "picture"
-        assert of_picture.sum() >= 3 and of_picture.iloc[0]
-        assert checklist.request in set(printed["request"])
+def test_systems_are_told_apart_by_their_own_pictures_alone(pictures):
+    every = {task: [ideal(task, picture) for picture in pictures[task]] for task in TASKS}
+    systems = {"ideal": every, "silent": {task: [""] * len(texts) for task, texts in every.items()}}
+    right = judge.judged(systems, pictures)
+    swapped = judge.judged(systems, judge.exchanged(pictures))
+    rates = judge.rates(right, "success")
+    assert list(rates["ideal"]) == [*TASKS, "total"]
+    assert rates["ideal"]["total"].value == 1 and rates["silent"]["total"].value == 0
+    assert rates["ideal"]["total"].n == sum(map(len, pictures.values()))
+    drops = judge.drops(right, swapped)
+    assert drops["ideal"].low > 0
+    lost = judge.rates(swapped, "items")["ideal"]["total"].value
+    assert drops["ideal"].value == pytest.approx(1 - lost)
+
+
+def test_every_place_is_given_another_picture(pictures):
+    other = judge.exchanged(pictures)
+    for task in TASKS:
+        assert sorted(one.image_id for one in other[task]) == sorted(one.image_id for one in pictures[task])
+        assert all(a is not b for a, b in zip(other[task], pictures[task], strict=True))
 
 
 def test_specials_are_read_in_order_with_their_files(tmp_path):

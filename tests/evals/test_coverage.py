@@ -81,6 +81,13 @@ def test_references_covered_are_counted_by_picture():
     assert counts.found == [2, 2] and counts.estimate().value == 2
 
 
+def test_all_models_are_counted_by_both_protocols():
+    said = {"one": ["A dog and a cat.", "A bus."], "silent": ["", ""]}
+    found = coverage.counted(said, REFERENCES, fact_judge(STORED))
+    assert found["one"]["references_covered"].found == [2.0, 1.0]
+    assert found["silent"]["covered"].found == [0.0, 0.0] and found["one"]["length"].found == [5, 2]
+
+
 def test_any_callable_judges():
     counts = references_covered(["dog", "bus"], REFERENCES, lambda answer, reference: answer in reference)
     assert counts.found == [3, 2]

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from mglib.data.specials import Special
+from mglib.people import rating
 from mglib.people.rating import Rater, Rating, Sheet, agreement, alpha, collected, scores, table
 
 SYSTEMS = ("blip2", "locna", "minigpt4")
@@ -187,3 +190,16 @@ def test_answers_are_text_and_never_markup(sheets, logs):
     bad = [replace(sheets[0], answers={"blip2": "<script>x</script>"})]
     (card,) = Rater(Rating(bad, logs, rater="bob")).cards
     assert "&lt;script&gt;" in card.value and "<script>" not in card.value
+
+
+def test_all_systems_of_a_task_stand_on_a_sheet_and_beside_three_judges(tmp_path):
+    shown = {"memes": [Special(7, "memes", "lake", (), (), {}), Special(8, "memes", "lake", (), (), {})]}
+    said = {"blip2": {"memes": ["a", "b"]}, "minigpt4": {"memes": ["c", "d"]}}
+    study = SimpleNamespace(world=tmp_path, profile=SimpleNamespace(name="none"))
+    first, second = rating.sheets(study, said, shown)
+    assert first.answers == {"blip2": "a", "minigpt4": "c"} and "funny" in first.request
+    assert second.picture == tmp_path / "memes_test" / "images" / "000000000008.jpg"
+    checked = {name: {"memes": {"success": [1.0, 0.0], "items": [1.0, 0.5]}} for name in said}
+    judges = rating.judges(study, checked, [first, second])
+    assert judges["checklist"]["blip2"] == {"memes": [1.0, 0.0]}
+    assert judges["language model"] == judges["people"] == {name: {"memes": []} for name in said}

@@ -332,6 +332,16 @@ def test_what_the_paper_has_and_a_run_has_not_is_listed(tmp_path):
     assert "nobody asked" in found["t7.gqa.lora"]["note"]
 
 
+def test_many_estimates_are_kept_by_measure_and_row(tmp_path):
+    half, report = Estimate(0.5, 0.25, 0.75, 8), make_report(tmp_path)
+    rows = {"base": {"gqa": half, "words": None}}
+    report.rows(rows, prefix="t4", note={"gqa": "exact", "words": "counted"}, remarks={"base": "greedy"})
+    gqa, words = numbers(tmp_path / "mini")
+    assert gqa["name"] == "t4.gqa.base" and gqa["note"] == "exact; greedy"
+    assert gqa["paper"] == PAPER["t4.gqa.base"] and gqa["value"] == 0.5
+    assert words["name"] == "t4.words.base" and words["value"] is None
+
+
 def test_intervals_leave_out_what_was_not_measured(tmp_path, shown, monkeypatch):
     drawn = []
     monkeypatch.setattr(

@@ -24,15 +24,30 @@ def test_estimates_are_those_of_the_named_measures():
     assert tables.estimates(counted, "a")["one"]["a"].value == 0.5
 
 
-def test_the_first_of_equals_is_taken_for_each_model():
-    tried = [
-        {"model": "x", "way": 1, "score": 0.2},
-        {"model": "y", "way": 2, "score": 0.9},
-        {"model": "x", "way": 3, "score": 0.4},
-        {"model": "x", "way": 4, "score": 0.4},
-    ]
-    assert {model: line["way"] for model, line in tables.best(tried, "score").items()} == {"x": 3, "y": 2}
-    assert tables.best([], "score") == {}
+def test_a_table_can_be_turned_over():
+    rows = {"one": {"a": HALF, "b": None}, "two": {"a": None}}
+    assert tables.by_measure(rows) == {"a": {"one": HALF, "two": None}, "b": {"one": None}}
+    assert tables.by_measure(rows, "b") == {"b": {"one": None}}
+
+
+def test_points_have_both_measures_above_zero():
+    none = Estimate(0.0, 0.0, 0.0, 8)
+    rows = {"good": {"x": HALF, "y": none}, "short": {"x": none, "y": HALF}, "empty": {"x": HALF, "y": None}}
+    assert tables.pairs(rows, "x", "y") == {"good": (HALF, none)}
+
+
+def test_the_papers_points_and_rows_go_by_name():
+    assert tables.paper_pairs(["long"], "length", "chair_i", prefix="t5") == {"long": (175.0, 0.096)}
+    assert tables.paper("t8.references_covered")["10"] == 1.62 and tables.paper("t8") == {}
+    assert tables.quoted("length") == {"llava": {"length": None}, "mplug_owl": {"length": None}}
+
+
+def test_plain_values_stand_beside_the_papers():
+    rows = {"base": {"gqa": HALF, "other": HALF}, "chance": {"gqa": None, "other": HALF}}
+    found = tables.values(rows, prefix="t4")
+    assert list(found) == ["row", "gqa", "gqa, paper", "other"]
+    assert found["gqa, paper"][0] == PAPER["t4.gqa.base"] and found["gqa"][0] == 0.5
+    assert found.loc[1, ["gqa", "gqa, paper"]].isna().all()
 
 
 def test_each_cell_is_a_number_with_its_note_and_the_papers_value(report, tmp_path):

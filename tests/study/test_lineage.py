@@ -7,6 +7,7 @@ from tiny_release import tiny_profile, write_coco_val, write_questions
 from mglib.data.question_splits import TEST, VAL
 from mglib.model import prompts
 from mglib.model.prompts import CAPTION, VICUNA
+from mglib.profiles import MINI
 from mglib.study import lineage
 from mglib.study import study as studies
 from mglib.study.lineage import Respondent
@@ -51,3 +52,22 @@ def test_published_questions_are_about_the_pictures_of_their_split(release):
         exam, split = release.exam(name), release.split(name)
         assert len(exam.choice) == 6 and len(exam.graph) == graph
         assert {place for place, _ in (*exam.choice, *exam.graph)} == set(range(len(split)))
+
+
+def test_an_evaluation_reads_special_pictures_where_there_are_some(release):
+    assert lineage.evaluated(release) == ["val", "pool", *release.tests, VAL, VAL, TEST]
+    drawn = lineage.evaluated(Study(profile=MINI, seed=0, weights="wheel"))
+    assert {"test_seen", "train", "memes_val", "notes_test"} < set(drawn)
+
+
+def test_stage_1_stands_beside_minigpt4_where_blip2_does_not_speak():
+    assert lineage.side_by_side(["blip2", "stage1", "minigpt4"]) == ("blip2", "minigpt4")
+    assert lineage.side_by_side(["stage1", "minigpt4"]) == ("stage1", "minigpt4")
+
+
+def test_the_overview_shows_how_a_question_reaches_a_model(model):
+    one = Respondent(model=model(), form=VICUNA)
+    silent = Respondent(model=model(), form=CAPTION, wording=prompts.IMAGE)
+    found = lineage.overview({"chat": one, "captions": silent})
+    assert "QUESTION" in found["asked"][0] and "QUESTION" not in found["asked"][1]
+    assert found["parameters of its language model"][0] > 1000

@@ -1,0 +1,210 @@
+"""The paper's Table 1 and its Figures 2 to 4: what is asked of the models that no caption gives.
+
+The tasks with a checklist belong to the small world; a study of real pictures has none of them. How a model
+is asked and how it decodes is chosen on val.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import pandas
+from PIL import Image
+
+from mglib.data.specials import Special, read_specials
+from mglib.evals import checklist, trials
+from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
+from mglib.evals.llm_judge import facts
+from mglib.metrics import Estimate
+from mglib.model import prompts
+from mglib.model.decoding import Decoding, greedy
+from mglib.study.lineage import Respondent, Stage1, side_by_side
+from mglib.study.study import Study
+
+JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
+CAPTION_WORDINGS = (prompts.IMAGE, f"{prompts.IMAGE} {{}}", f"{{}} {prompts.IMAGE}")
+STORIES = {  # what the paper shows without a table; the words are ours
+    "sketches": "Write the HTML of a website that looks like this sketch.",
+    "unusual": "What is unusual about this image?",
+    "notes": "What is written in this image?",
+    "story": "Can you write a short story about this image?",
+}
+Rates = dict[str, dict[str, Estimate | None]]  # system -> task and "total"
+Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """A model as it is asked here, and how it decodes."""
+
+    respondent: Respondent
+    decoding: Decoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """What the checklists say of every answer beside its own picture, and beside another of its task."""
+
+    right: Judged
+    swapped: Judged
+
+    def success(self) -> Rates:
+        """Return the share of requests that each system meets, by task and in all."""
+        return checklist.rates(self.right, "success")
+
+    def items(self) -> Rates:
+        """Return the share of items that its answers fulfil."""
+        return checklist.rates(self.right, "items")
+
+    def items_swapped(self) -> Rates:
+        """Return the share of items that is left beside another picture."""
+        return checklist.rates(self.swapped, "items")
+
+    def drops(self) -> dict[str, Estimate | None]:
+        """Return the difference of both shares, paired."""
+        return checklist.drops(self.right, self.swapped)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What a figure shows: pictures, the request, and what some models answered."""
+
+    name: str
+    request: str
+    pictures: list[Image.Image]
+    answers: dict[str, list[str]]
+
+
+def checklists() -> pandas.DataFrame:
+    """List every item of every checklist."""
+    lines = [
+        {
+            "task": task,
+            "request": sheet.request,
+            "the answer": item.says,
+            "judged by": "picture" if item.of_picture else "text alone",
+        }
+        for task, sheet in CHECKLISTS.items()
+        for item in sheet.items
+    ]
+    return pandas.DataFrame(lines)
+
+
+def tasks(study: Study) -> Mapping[str, Checklist]:
+    """Return the tasks of which a study has pictures."""
+    return CHECKLISTS if study.profile.world is not None else {}
+
+
+def shown(study: Study) -> dict[str, list[Special]]:
+    """Return the test pictures of each task."""
+    return {task: read_specials(study.world / f"{one.kind}_test") for task, one in tasks(study).items()}
+
+
+def decodings(study: Study) -> dict[str, Decoding]:
+    """Return the ways of decoding an answer, the official one first."""
+    most = study.profile.evaluation.task_tokens
+    return {"sampled": Decoding(max_new_tokens=most, seed=study.seed), "greedy": greedy(most)}
+
+
+def choices(
+    study: Study, base: Stage1, models: Mapping[str, Respondent]
+) -> tuple[pandas.DataFrame, dict[str, dict[str, Any]]]:
+    """Try wordings and decodings on val; returns all lines, and the best by model.
+
+    A caption model is tried in three wordings, so that it is asked in the way that suits it. Stage 1 and
+    LocNa take over what suits MiniGPT-4.
+    """
+    wordings = dict.fromkeys(("blip2", "blip2_ft"), CAPTION_WORDINGS)
+    wordings["minigpt4"] = (models["minigpt4"].wording,)
+    lines = [
+        {
+            "model": name,
+            "decoding": way,
+            "wording": wording,
+            "items on val": items_on_val(study, base, replace(models[name], wording=wording), decoding, name),
+        }
+        for name, (way, decoding) in product(wordings if tasks(study) else (), decodings(study).items())
+        for wording in wordings[name]
+    ]
+    tried = pandas.DataFrame(lines)
+    best = trials.best(tried, "items on val")
+    return tried, best | {name: best["minigpt4"] for name in ("stage1", "locna") if best}
+
+
+def items_on_val(study: Study, base: Stage1, asked: Respondent, decoding: Decoding, name: str) -> float:
+    """Return the share of all tasks' items that a model's answers fulfil on val."""
+    size, items = study.profile.evaluation.batch_size, []
+    for sheet in tasks(study).values():
+        split = f"{sheet.kind}_val"
+        texts = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
+        items += checklist.scores(sheet, texts, read_specials(study.world / split))["items"]
+    return sum(items) / len(items)
+
+
+def speakers(
+    study: Study, models: Mapping[str, Respondent], best: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Speaker]:
+    """Return each model in the way that was chosen for it; others are asked as trained, and sample."""
+    ways = decodings(study)
+    return {name: Speaker(one, ways["sampled"]) for name, one in models.items()} | {
+        name: Speaker(replace(models[name], wording=line["wording"]), ways[line["decoding"]])
+        for name, line in best.items()
+    }
+
+
+def answers(study: Study, base: Stage1, speakers: Mapping[str, Speaker]) -> Said:
+    """Ask the models of Table 1 about the test pictures of each task."""
+    size, said = study.profile.evaluation.batch_size, {}
+    for name, (task, sheet) in product(JUDGED, tasks(study).items()):
+        one, queries = speakers[name], base.queries[f"{sheet.kind}_test"]
+        said.setdefault(name, {})[task] = one.respondent.answers(
+            queries, sheet.request, one.decoding, batch_size=size, what=f"{name}, {task}"
+        )
+    return said
+
+
+def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Special]]) -> Verdicts:
+    """Judge every answer against its own picture and against another one of its task.
+
+    *facts* joins the models: a list of what the picture shows, as its truth has it.
+    """
+    systems = dict(said)
+    if shown:
+        systems["facts"] = {task: [facts(one) for one in some] for task, some in shown.items()}
+    other = checklist.judged(systems, checklist.exchanged(shown))
+    return Verdicts(right=checklist.judged(systems, shown), swapped=other)
+
+
+def pages(study: Study, base: Stage1, said: Said) -> list[Page]:
+    """Return for each task its first pictures with what was answered, two models side by side."""
+    few = study.profile.evaluation.shown // 4
+    return [
+        Page(
+            name=task,
+            request=sheet.request,
+            pictures=base.splits[f"{sheet.kind}_test"].first(few),
+            answers={name: said[name][task] for name in side_by_side(said)},
+        )
+        for task, sheet in tasks(study).items()
+    ]
+
+
+def stories(study: Study, base: Stage1, speakers: Mapping[str, Speaker]) -> list[Page]:
+    """Ask two models about the first pictures of each further kind; a story can be told of any picture."""
+    asked, found = study.profile.evaluation, []
+    few, size = asked.shown // 4, asked.batch_size
+    for kind, request in STORIES.items():
+        split = study.tests[0] if kind == "story" else f"{kind}_test"
+        if split not in base.queries:
+            continue
+        rows = list(base.queries[split])[:few]
+        texts = {
+            name: speakers[name].respondent.answers(
+                rows, request, speakers[name].decoding, batch_size=size, what=f"{name}, {kind}"
+            )
+            for name in side_by_side(speakers)
+        }
+        pictures = base.splits[split].first(few)
+        found.append(Page(name=kind, request=request, pictures=pictures, answers=texts))
+    return found

@@ -1,0 +1,232 @@
+"""Descriptions of the test pictures, counted for Table 2 (coverage), Table 5 (CHAIR) and section 4.3.2."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas
+from torch import Tensor
+
+from mglib import metrics
+from mglib.data.scenes import read_scenes
+from mglib.evals import caption_scores, chair, checklist, coverage, facts, trials
+from mglib.evals.chair import Mentions, Reading, Truth
+from mglib.evals.chair_official import OfficialVocabulary
+from mglib.evals.checklist import Judged
+from mglib.evals.coverage import Judge
+from mglib.evals.hallucination import LONG, SHORT
+from mglib.metrics import Counts, Estimate
+from mglib.model.decoding import Decoding, greedy
+from mglib.study.lineage import Respondent, Stage1
+from mglib.study.study import Study
+
+Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
+COMPARED = ("long", "short", "blip2", "long.stage1")  # rows of Table 5 that further readings look at
+SQUARE = {
+    "blip2": "caption model, before",
+    "blip2_ft": "caption model, after",
+    "stage1": "chat model, before",
+    "minigpt4": "chat model, after",
+}
+ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they have other names
+EFFECTS = {
+    "chat_model_before": ("stage1", "blip2"),
+    "chat_model_after": ("minigpt4", "blip2_ft"),
+    "texts_caption_model": ("blip2_ft", "blip2"),
+    "texts_chat_model": ("minigpt4", "stage1"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptions:
+    """What the models say of the first pictures of a split, and how each decodes."""
+
+    split: str
+    references: Sequence[Sequence[str]]
+    ways: dict[str, str]
+    long: dict[str, list[str]]
+    short: dict[str, list[str]]
+
+    @property
+    def with_everything(self) -> dict[str, list[str]]:
+        """The long ones, and the degenerate row: one list of all objects for every picture."""
+        return {**self.long, "everything": [coverage.everything()] * len(self.references)}
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """All answers by the names that Table 5 has for them."""
+        found = {"long": self.long["minigpt4"], "short": self.short["minigpt4"]}
+        found |= {name: self.long[name] for name in ("blip2", "blip2_ft") if name in self.long}
+        found |= {"everything": self.with_everything["everything"], "short.stage1": self.short["stage1"]}
+        others = {name: texts for name, texts in self.long.items() if name not in {"minigpt4", *found}}
+        return found | {f"long.{name}": texts for name, texts in others.items()}
+
+
+def judge(study: Study, split: str) -> Judge | None:
+    """Return the judge of coverage; None where references come without facts."""
+    if study.profile.world is None:
+        return None
+    return coverage.fact_judge(coverage.read_facts(study.world / split))
+
+
+def decodings(study: Study) -> dict[str, Decoding]:
+    """Return the ways of decoding a description; of equals the first is taken."""
+    most = study.profile.evaluation.long_tokens
+    return {"greedy": greedy(most), "sampled": Decoding(max_new_tokens=most, seed=study.seed)}
+
+
+def choices(
+    study: Study, base: Stage1, models: Mapping[str, Respondent]
+) -> tuple[pandas.DataFrame, dict[str, str]]:
+    """Try the decodings on val with each language model; returns all lines, and the best way by model.
+
+    Counted is how many references are covered; where nothing can be counted all models decode greedily.
+    """
+    asked, known = study.profile.evaluation, judge(study, "val")
+    some, lines = list(base.queries["val"])[: asked.described_pictures // 2], []
+    references = base.splits["val"].references[: len(some)]
+    for name, (way, decoding) in product(("blip2", "minigpt4") if known else (), decodings(study).items()):
+        texts = models[name].answers(some, LONG, decoding, batch_size=asked.batch_size, what=f"{name}, {way}")
+        covered = coverage.references_covered(texts, references, known).estimate()
+        lines.append({"model": name, "decoding": way, "covered on val": covered.value})
+    tried = pandas.DataFrame(lines)
+    best = {name: line["decoding"] for name, line in trials.best(tried, "covered on val").items()}
+    ways = {name: best.get("minigpt4" if one.reads else "blip2", "greedy") for name, one in models.items()}
+    return tried, ways
+
+
+def describe(
+    study: Study, base: Stage1, models: Mapping[str, Respondent], ways: Mapping[str, str]
+) -> Descriptions:
+    """Let all models describe the first test pictures at length, and the two chat models shortly too."""
+    asked, split = study.profile.evaluation, study.tests[0]
+    shown, size = list(base.queries[split])[: asked.described_pictures], asked.batch_size
+    long, short = {}, {}
+    for name in models:
+        long[name] = at_length(study, models[name], shown, ways[name], f"{name}, long")
+    for name in ("stage1", "minigpt4"):
+        brief = replace(decodings(study)[ways[name]], max_new_tokens=asked.brief_tokens)
+        short[name] = models[name].answers(shown, SHORT, brief, batch_size=size, what=f"{name}, short")
+    references = base.splits[split].references[: len(shown)]
+    return Descriptions(split=split, references=references, ways=dict(ways), long=long, short=short)
+
+
+def at_length(study: Study, one: Respondent, shown: Sequence[Tensor], way: str, what: str) -> list[str]:
+    """Let a model describe pictures, (Q, D_q) each, with the paper's long prompt."""
+    size = study.profile.evaluation.batch_size
+    return one.answers(shown, LONG, decodings(study)[way], batch_size=size, what=what)
+
+
+# --- Table 2 ---
+
+
+def parser_agreement() -> Counted:
+    """Measure the parser of facts on labelled answers, by kind of fact."""
+    labelled = coverage.read_labels()
+    return coverage.agreement([facts.parse(text) for text, _ in labelled], [true for _, true in labelled])
+
+
+def covered(study: Study, told: Descriptions) -> Counted:
+    """Count what each model's long descriptions cover; empty where there is no judge."""
+    known = judge(study, told.split)
+    return coverage.counted(told.with_everything, told.references, known) if known else {}
+
+
+def gains(covered: Counted) -> dict[str, dict[str, Estimate | None]]:
+    """Return by how much MiniGPT-4 covers more than others, paired."""
+    return {
+        name: {
+            f"gain.{what}": metrics.paired(covered["minigpt4"][what], covered[name][what])
+            for what in ("covered", "references_covered")
+        }
+        for name in (("blip2", "stage1", "blip2_ft") if covered else ())
+    }
+
+
+def caption_metrics(told: Descriptions) -> dict[str, dict[str, Estimate | None]]:
+    """Score the long descriptions by COCO's own measures."""
+    scored = caption_scores.score(told.with_everything, told.references)
+    return {name: one.estimates() for name, one in scored.items()}
+
+
+# --- Table 5 ---
+
+
+def vocabulary(study: Study, reading: str) -> Mentions:
+    """Return what finds mentions: of all nameable objects, of COCO's alone, or by the official rules."""
+    if reading == "official":
+        return OfficialVocabulary.study()
+    if study.profile.world is None:
+        return chair.photo_vocabulary()
+    return chair.coco_vocabulary() if reading == "coco" else chair.vocabulary()
+
+
+def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list[Truth]:
+    """Say what each picture of a split shows; the official reading knows annotated objects alone."""
+    scenes = study.scenes(split) if reading != "official" else None
+    words = vocabulary(study, reading)
+    return chair.truths(base.splits[split], words, read_scenes(scenes) if scenes else None)
+
+
+def read(
+    study: Study, base: Stage1, split: str, answers: Mapping[str, Sequence[str]], reading: str = "all"
+) -> dict[str, list[Reading]]:
+    """Find what each row's answers to the first pictures of a split mention, beside what these show."""
+    known, words = truths(study, base, split, reading), vocabulary(study, reading)
+    return {name: chair.read(texts, known[: len(texts)], words) for name, texts in answers.items()}
+
+
+def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
+    """Count CHAIR and what stands beside it for each row."""
+    return {name: chair.counts(some) for name, some in readings.items()}
+
+
+def compared(rows: Mapping) -> dict:
+    """Return the rows that further readings look at."""
+    return {name: rows[name] for name in COMPARED if name in rows}
+
+
+def matched(readings: Mapping[str, Sequence[Reading]]) -> Counted:
+    """Count CHAIR on the first mentions alone: as many for each row as the most silent one makes."""
+    return counted(chair.matched(readings))
+
+
+def by_rank(readings: Mapping[str, Sequence[Reading]], most: int = 8) -> dict[str, list[Estimate | None]]:
+    """Return CHAIR_i of each row's first mentions, second mentions, and so on."""
+    return {name: [one.estimate() for one in chair.by_rank(some, most)] for name, some in readings.items()}
+
+
+def elsewhere(
+    study: Study, base: Stage1, models: Mapping[str, Respondent], ways: Mapping[str, str], split: str
+) -> dict[str, list[str]]:
+    """Let MiniGPT-4 and BLIP-2 describe the first pictures of another test split."""
+    rows = list(base.queries[split])[: study.profile.evaluation.described_pictures]
+    return {
+        row: at_length(study, models[name], rows, ways[name], f"{name}, {split}")
+        for row, name in {"long": "minigpt4", "blip2": "blip2"}.items()
+    }
+
+
+# --- Section 4.3.2: {caption model, chat model} x {before, after the curated descriptions} ---
+
+
+def square(judged: Judged, covered: Counted, counted: Counted) -> Counted:
+    """Gather what was counted of the four models; empty where Table 1 has no pictures."""
+    items = checklist.pooled(judged, "items")
+    return {
+        name: {
+            "items": items[name],
+            **covered[name],
+            **{what: counted[ROWS.get(name, name)][what] for what in ("chair_i", "object_recall")},
+        }
+        for name in (SQUARE if judged else ())
+    }
+
+
+def effects(measured: Counted) -> dict[str, dict[str, Estimate | None]]:
+    """Return what the chat model and what the curated texts change, paired over the same pictures."""
+    return {
+        label: {what: metrics.paired(measured[one][what], measured[other][what]) for what in measured[one]}
+        for label, (one, other) in EFFECTS.items()
+        if measured
+    }

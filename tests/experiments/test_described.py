@@ -1,0 +1,124 @@
+"""Descriptions: how they are decoded, the names of Table 5's rows, and what is compared with what."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mglib.evals.chair import Reading, Truth
+from mglib.evals.hallucination import SHORT
+from mglib.experiments import described
+from mglib.experiments.described import Descriptions
+from mglib.metrics import each
+from mglib.profiles import MINI, PROFILES
+from mglib.study.study import Study
+
+PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
+NAMES = ("blip2", "blip2_ft", "stage1", "minigpt4", "locna")
+
+
+class Speaking:
+    """A model that covers a reference only when it samples; it keeps what it was asked."""
+
+    def __init__(self, reads):
+        self.reads, self.asked = reads, []
+
+    def answers(self, queries, text, decoding, *, batch_size, what):
+        self.asked.append((text, decoding))
+        return ["a dog" if decoding.sample else "a cat"] * len(queries)
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.setattr(described, "judge", lambda study, split: lambda answer, text: answer == text)
+    return Study(profile=MINI, seed=0, weights="wheel")
+
+
+@pytest.fixture
+def base():
+    split = SimpleNamespace(references=(("a dog", "a bus"), ("a dog", "a dog"), ("a bus",)))
+    names = ("val", "test_seen", "test_new_pairs")
+    return SimpleNamespace(queries={name: [0, 1, 2] for name in names}, splits=dict.fromkeys(names, split))
+
+
+@pytest.fixture
+def models():
+    return {name: Speaking(name not in ("blip2", "blip2_ft")) for name in NAMES}
+
+
+def test_each_language_model_decodes_as_was_best_on_val(study, base, models):
+    tried, ways = described.choices(study, base, models)
+    assert list(tried["model"]) == ["blip2", "blip2", "minigpt4", "minigpt4"]
+    assert tried["covered on val"].tolist() == [0, 1, 0, 1] and set(ways.values()) == {"sampled"}
+    told = described.describe(study, base, models, {**ways, "stage1": "greedy"})
+    assert told.long["stage1"] == ["a cat"] * 3 and told.long["locna"] == ["a dog"] * 3
+    assert list(told.short) == ["stage1", "minigpt4"]
+    text, brief = models["minigpt4"].asked[-1]
+    assert text == SHORT and brief.sample and brief.max_new_tokens == MINI.evaluation.brief_tokens
+
+
+def test_without_facts_all_decode_greedily(base, models):
+    study = Study(profile=PAPER_SIZED, seed=0, weights="wheel")
+    tried, ways = described.choices(study, base, models)
+    assert len(tried) == 0 and set(ways.values()) == {"greedy"}
+    told = Descriptions(split="val", references=(), ways=ways, long={}, short={})
+    assert described.covered(study, told) == {} and described.gains({}) == {}
+
+
+def told_of(**long):
+    references = (("a dog", "a bus"),)
+    return Descriptions(split="test_seen", references=references, ways={}, long=long, short={
+        "stage1": ["short"], "minigpt4": ["shorter"],
+    })  # fmt: skip
+
+
+def test_the_rows_of_table_5_have_the_papers_names():
+    long = {name: [name] for name in ("blip2", "blip2_ft", "stage1", "minigpt4", "oracle")}
+    rows = told_of(**long).rows
+    assert list(rows)[:4] == ["long", "short", "blip2", "blip2_ft"]
+    assert list(rows)[4:] == ["everything", "short.stage1", "long.stage1", "long.oracle"]
+    assert rows["long"] == ["minigpt4"] and rows["short"] == ["shorter"] and rows["long.oracle"] == ["oracle"]
+    assert list(described.compared(rows)) == list(described.COMPARED)
+    assert "blip2" not in told_of(stage1=["a"], minigpt4=["b"]).rows
+
+
+def test_minigpt4_gains_what_it_covers_more(study):
+    told = told_of(blip2=["a cat"], blip2_ft=["a dog"], stage1=["a cat"], minigpt4=["a dog"])
+    gains = described.gains(described.covered(study, told))
+    assert list(gains) == ["blip2", "stage1", "blip2_ft"]
+    assert gains["blip2"]["gain.references_covered"].value == 1
+    assert gains["blip2_ft"]["gain.references_covered"].value == 0
+
+
+def reading(*mentions):
+    truth = Truth((frozenset({"dog"}),), frozenset({"dog"}))
+    return Reading(mentions, truth, len(mentions))
+
+
+def test_matched_rows_mention_equally_often():
+    rows = {"long": [reading("dog", "bus")], "short": [reading("dog")]}
+    assert described.counted(rows)["long"]["chair_i"].estimate().value == 0.5
+    matched = described.matched(rows)
+    assert matched["long"]["chair_i"].estimate().value == 0
+    first, second, *_ = described.by_rank(rows)["long"]
+    assert (first.value, second.value) == (0, 1)
+
+
+def test_each_reading_has_words_of_its_own():
+    study = Study(profile=MINI, seed=0, weights="wheel")
+    every, coco, official = (described.vocabulary(study, name) for name in ("all", "coco", "official"))
+    assert coco.names < every.names and "dog" in official.names
+    photographs = Study(profile=PAPER_SIZED, seed=0, weights="wheel")
+    assert described.vocabulary(photographs, "all") is described.vocabulary(photographs, "coco")
+
+
+def test_the_square_compares_language_models_and_texts():
+    judged = {name: {"memes": {"items": [value]}} for name, value in zip(NAMES, (0, 0, 0.5, 1), strict=False)}
+    covered = {name: {"covered": each([value])} for name, value in zip(NAMES, (1, 1, 0, 0), strict=False)}
+    counts = {"chair_i": each([0.0]), "object_recall": each([1.0])}
+    counted = dict.fromkeys(("blip2", "blip2_ft", "long.stage1", "long"), counts)
+    measured = described.square(judged, covered, counted)
+    effects = described.effects(measured)
+    assert effects["chat_model_before"]["items"].value == 0.5
+    assert effects["texts_chat_model"]["items"].value == 0.5
+    assert effects["chat_model_after"]["covered"].value == -1
+    assert described.square({}, {}, {}) == described.effects({}) == {}
