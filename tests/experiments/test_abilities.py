@@ -38,7 +38,7 @@ def study(monkeypatch):
             what: [float(text == "well") for text in texts] for what in ("success", "items")
         },
     )
-    return Study(profile=MINI, seed=0, weights="wheel")
+    return Study.of(MINI, seed=0, weights="wheel")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(stud
 
 
 def test_a_study_of_photographs_has_no_tasks():
-    study = Study(profile=PAPER_SIZED, seed=0, weights="wheel")
+    study = Study.of(PAPER_SIZED, seed=0, weights="wheel")
     models = {"minigpt4": Speaking()}
     tried, best = abilities.choices(study, None, models)
     assert len(tried) == 0 and best == {} and abilities.shown(study) == {}

@@ -30,7 +30,7 @@ class Speaking:
 @pytest.fixture
 def study(monkeypatch):
     monkeypatch.setattr(described, "judge", lambda study, split: lambda answer, text: answer == text)
-    return Study(profile=MINI, seed=0, weights="wheel")
+    return Study.of(MINI, seed=0, weights="wheel")
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_each_language_model_decodes_as_was_best_on_val(study, base, models):
 
 
 def test_without_facts_all_decode_greedily(base, models):
-    study = Study(profile=PAPER_SIZED, seed=0, weights="wheel")
+    study = Study.of(PAPER_SIZED, seed=0, weights="wheel")
     tried, ways = described.choices(study, base, models)
     assert len(tried) == 0 and set(ways.values()) == {"greedy"}
     told = Descriptions(split="val", references=(), ways=ways, long={}, short={})
@@ -104,10 +104,10 @@ def test_matched_rows_mention_equally_often():
 
 
 def test_each_reading_has_words_of_its_own():
-    study = Study(profile=MINI, seed=0, weights="wheel")
+    study = Study.of(MINI, seed=0, weights="wheel")
     every, coco, official = (described.vocabulary(study, name) for name in ("all", "coco", "official"))
     assert coco.names < every.names and "dog" in official.names
-    photographs = Study(profile=PAPER_SIZED, seed=0, weights="wheel")
+    photographs = Study.of(PAPER_SIZED, seed=0, weights="wheel")
     assert described.vocabulary(photographs, "all") is described.vocabulary(photographs, "coco")
 
 

@@ -14,9 +14,9 @@ from mglib.experiments.exams import Sitting, Way
 from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI
 from mglib.study.lineage import Respondent
-from mglib.study.study import Study
+from mglib.study.study import DrawnStudy, Study
 
-STUDY = Study(profile=MINI, seed=0, weights="wheel")
+STUDY = Study.of(MINI, seed=0, weights="wheel")
 BASE = SimpleNamespace(
     queries={"val": [0], "test_seen": [0, 1, 2]}, tokens={"val": [0], "test_seen": [0, 1, 2]}
 )
@@ -93,7 +93,7 @@ def put(monkeypatch):
 
     monkeypatch.setattr(exams, "put", put)
     monkeypatch.setattr(exams, "questions", lambda study, use, part=1: EXAM)
-    monkeypatch.setattr(exams.lineage, "exam", lambda study, name: EXAM)
+    monkeypatch.setattr(DrawnStudy, "exam", lambda self, name: EXAM)
     monkeypatch.setattr(exams.ablations, "queries", lambda model, tokens: list(tokens))
     monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))
     return seen

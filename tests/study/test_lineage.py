@@ -56,7 +56,7 @@ def test_published_questions_are_about_the_pictures_of_their_split(release):
 
 def test_an_evaluation_reads_special_pictures_where_there_are_some(release):
     assert lineage.evaluated(release) == ["val", "pool", *release.tests, VAL, VAL, TEST]
-    drawn = lineage.evaluated(Study(profile=MINI, seed=0, weights="wheel"))
+    drawn = lineage.evaluated(Study.of(MINI, seed=0, weights="wheel"))
     assert {"test_seen", "train", "memes_val", "notes_test"} < set(drawn)
 
 
