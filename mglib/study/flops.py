@@ -76,6 +76,8 @@ def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
             require_shape("vision tokens", tokens, (1, vision.tokens, vision.width))
             queries = model.qformer(tokens)
             require_shape("queries", queries, (1, chosen.qformer.queries, chosen.qformer.width))
+            words = model.language.embed(torch.empty(1, 1, dtype=torch.long))
+            require_shape("words", words, (1, 1, chosen.language.width))
         held: dict[int, UntypedStorage] = {}
 
         def keep(value: Tensor) -> Tensor:  # by its storage: a weight is saved in views of it
@@ -98,7 +100,6 @@ def read(model: MiniGPT4, queries: Tensor, *, text: int, answer: int) -> Tensor:
     """Return the loss of one made-up sample: MiniGPT4's forward without what needs values."""
     visual = model.projection(queries)  # (1, Q, D_l)
     words = model.language.embed(torch.empty(1, text, dtype=torch.long))  # (1, T, D_l)
-    require_shape("words", words[:, :1], (1, 1, visual.shape[-1]))
     length = visual.shape[1] + text
     mask = torch.empty(1, 1, length, length, dtype=torch.bool)
     hidden = model.language(torch.cat([visual.to(words.dtype), words], 1), mask)

@@ -92,8 +92,12 @@ def test_swapped_pictures_lower_both_scores(pictures, task):
     order = derangement(len(texts))
     own = scores(CHECKLISTS[task], texts, pictures[task])
     swapped = scores(CHECKLISTS[task], [texts[other] for other in order], pictures[task])
-    assert sum(own["success"]) == len(texts) and sum(swapped["success"]) == 0
-    assert max(swapped["items"]) < 1 == min(own["items"])
+    # There are fewer jokes than pictures, so a few are exchanged for another picture of the same one.
+    told = [str(picture.truth) for picture in pictures[task]]
+    apart = [place for place, other in enumerate(order) if told[place] != told[other]]
+    assert len(apart) >= len(texts) - 3 and sum(own["success"]) == len(texts)
+    assert not any(swapped["success"][place] for place in apart)
+    assert max(swapped["items"][place] for place in apart) < 1 == min(own["items"])
 
 
 @pytest.mark.parametrize("task", TASKS)
