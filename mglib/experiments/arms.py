@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 
 import pandas
 
 from mglib import metrics
 from mglib.config import TrainConfig
-from mglib.evals import coverage, evaluate
-from mglib.experiments import ablations, effort, lora
+from mglib.evals import coverage
+from mglib.experiments import ablations, effort, lora, stage1
 from mglib.experiments.ablations import Parts
 from mglib.experiments.described import judge
 from mglib.experiments.exams import Way
 from mglib.metrics import Counts, Estimate
-from mglib.model import prompts
-from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.study import finetune
 from mglib.study.lineage import Stage1
@@ -99,15 +96,7 @@ def captions(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], count: 
     """Let each arm caption the first test pictures, in the form that all of them were trained in."""
     tokens = [base.tokens[study.tests[0]][row] for row in range(count)]
     return {
-        name: evaluate.answers(
-            model,
-            ablations.queries(model, tokens),
-            prompts.CAPTION,
-            prompts.IMAGE,
-            greedy(study.profile.evaluation.max_new_tokens),
-            batch_size=study.profile.evaluation.batch_size,
-            what=name,
-        )
+        name: stage1.captions(study, model, ablations.queries(model, tokens), what=name)
         for name, model in models.items()
     }
 
@@ -188,17 +177,14 @@ class Course:
 
 def along(study: Study, base: Stage1) -> Course:
     """Caption the first test pictures with each projection that stage 1 kept; empty without a judge."""
-    split, asked = study.tests[0], study.profile.evaluation
-    count = min(len(base.splits[split]), asked.along_pictures)
+    split = study.tests[0]
+    count = min(len(base.splits[split]), study.profile.evaluation.along_pictures)
     shown = [base.queries[split][place] for place in range(count)]
     references, known = base.splits[split].references[:count], judge(study, split)
     model = finetune.with_own_projection(base.model)
-    caption = partial(evaluate.answers, model, shown, prompts.CAPTION, prompts.IMAGE)
     found = Course({}, {})
     for state in kept(base.trained.folder) if known else ():
         share = round(100 * restore(model, state)["step"] / study.profile.stage1.steps)
-        found.texts[share] = caption(
-            greedy(asked.max_new_tokens), batch_size=asked.batch_size, what=f"{share} % of stage 1"
-        )
+        found.texts[share] = stage1.captions(study, model, shown, what=f"{share} % of stage 1")
         found.covered[share] = coverage.references_covered(found.texts[share], references, known)
     return found

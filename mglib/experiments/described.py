@@ -15,7 +15,7 @@ from mglib.evals.chair_official import OfficialVocabulary
 from mglib.evals.checklist import Judged
 from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
-from mglib.metrics import Counts, Estimate
+from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.lineage import Respondent, Stage1
 from mglib.study.study import Study
@@ -152,13 +152,17 @@ def caption_metrics(told: Descriptions) -> dict[str, dict[str, Estimate | None]]
 # --- Table 5 ---
 
 
+def nameable(study: Study) -> Vocabulary:
+    """Return the names of everything that can be invented about a study's pictures, scenery too."""
+    return chair.photo_vocabulary() if study.profile.world is None else chair.vocabulary()
+
+
 def vocabulary(study: Study, reading: str) -> Mentions:
     """Return what finds mentions: of all nameable objects, of COCO's alone, or by the official rules."""
     if reading == "official":
         return OfficialVocabulary.study()
-    if study.profile.world is None:
-        return chair.photo_vocabulary()
-    return chair.coco_vocabulary() if reading == "coco" else chair.vocabulary()
+    drawn = study.profile.world is not None
+    return chair.coco_vocabulary() if reading == "coco" and drawn else nameable(study)
 
 
 def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list[Truth]:

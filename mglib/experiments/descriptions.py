@@ -9,10 +9,10 @@ import pandas
 from torch import Tensor
 
 from mglib import metrics
-from mglib.data.scenes import read_scenes
 from mglib.data.splits import Split
 from mglib.evals import chair, hallucination, photographs
 from mglib.evals.chair import Reading, Truth
+from mglib.experiments.described import nameable, truths
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.lineage import Respondent, Stage1
@@ -61,17 +61,6 @@ def requests(study: Study, models: Mapping[str, Respondent]) -> dict[str, Reques
         "blip2": Request(model="blip2", text="", decoding=greedy(sizes.max_new_tokens)),
     }
     return {what: one for what, one in asked.items() if one.model in models}
-
-
-def nameable(study: Study) -> Vocabulary:
-    """Return the names of everything that can be invented about a study's pictures, scenery too."""
-    return chair.photo_vocabulary() if study.profile.world is None else chair.vocabulary()
-
-
-def truths(study: Study, base: Stage1, name: str) -> list[Truth]:
-    """Say what each picture of an annotated split shows."""
-    scenes = study.scenes(name)
-    return chair.truths(base.splits[name], nameable(study), read_scenes(scenes) if scenes else None)
 
 
 def describe(study: Study, base: Stage1, models: Mapping[str, Respondent]) -> Descriptions:

@@ -128,13 +128,12 @@ def named(
     study: Study, said: dict[str, list[str]], splits: dict[str, Split]
 ) -> dict[str, dict[str, Estimate | None]]:
     """Compare the objects that captions name with those that are there, split by split."""
-    return {
-        name: metrics.object_scores(said[name], split.objects, study.vocabulary())
-        for name, split in splits.items()
-    }
+    words = study.vocabulary()
+    return {name: metrics.object_scores(said[name], split.objects, words) for name, split in splits.items()}
 
 
 def twice(study: Study, said: list[str]) -> Estimate | None:
     """Return the share of captions that name an object more than once."""
-    mentions = [study.vocabulary().mentions(text) for text in said]
+    words = study.vocabulary()
+    mentions = [words.mentions(text) for text in said]
     return metrics.mean([float(len(set(names)) < len(names)) for names in mentions])

@@ -11,6 +11,7 @@ from mglib import metrics
 from mglib.data.splits import Split
 from mglib.evals import evaluate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
+from mglib.experiments.ablations import trial
 from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
@@ -73,13 +74,10 @@ def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -
 def rates(study: Study, base: Stage1) -> pandas.DataFrame:
     """Compare optimizers and rates on val in short runs, each with the whole schedule in small."""
     config, steps, rows = study.profile.stage1, study.profile.stage1_trial_steps, []
-    warmup = config.warmup_steps * steps // config.steps
     for muon, rate in study.profile.stage1_trials:
-        trial = replace(
-            config, steps=steps, warmup_steps=warmup, muon=muon, lr=rate, min_lr=rate / 10, keep=(1.0,)
-        )
+        short = replace(trial(config, rate, steps), muon=muon, keep=(1.0,))
         parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"]
-        tried, _ = stages.stage1(study, *parts, base.queries["train"], trial)
+        tried, _ = stages.stage1(study, *parts, base.queries["train"], short)
         loss = caption_loss(study, tried, list(base.queries["val"]), base.splits["val"].captions)
         optimizer = "Muon" if muon else "AdamW"
         rows.append({"optimizer": optimizer, "lr": rate, "steps": steps, **asdict(loss.estimate())})
@@ -125,6 +123,7 @@ CONTROLS = {
 def controlled(study: Study, base: Stage1) -> Controlled:
     """Compare the model on the test splits with its controls, as far as the profile has them."""
     untrained = lineage.untrained(study, base)
+    words = study.vocabulary()
     models = {"": base.model, ".untrained": untrained, ".shuffled": base.model}
     if study.profile.warm_start is not None:
         models[".start"] = lineage.started(study, base)
@@ -140,7 +139,7 @@ def controlled(study: Study, base: Stage1) -> Controlled:
             found.captions[name][control] = said
             found.scores[name][control] = {
                 "loss": caption_loss(study, model, shown, split.captions).estimate(),
-                **metrics.object_scores(said, split.objects, study.vocabulary()),
+                **metrics.object_scores(said, split.objects, words),
             }
     return found
 

@@ -11,6 +11,7 @@ import pandas
 from mglib import metrics
 from mglib.evals import evaluate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
+from mglib.experiments.ablations import trial
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import finetune, lineage
@@ -63,10 +64,9 @@ def rates(study: Study, before: Respondent, lesson: Lesson) -> pandas.DataFrame:
     """Compare rates on the hold-out in short runs; the first row is the model as it starts."""
     config, steps = study.profile.stage2, study.profile.stage2_rate_steps
     rows = [{"lr": 0.0, "steps": 0, **asdict(held_out(study, before, lesson))}]
-    warmup = config.warmup_steps * steps // config.steps
     for rate in study.profile.stage2_rates:
-        trial = replace(config, steps=steps, warmup_steps=warmup, lr=rate, min_lr=rate / 10, keep=(1.0,))
-        tried, _ = lineage.stage2(study, before, lesson, what="rate", config=trial)
+        short = replace(trial(config, rate, steps), keep=(1.0,))
+        tried, _ = lineage.stage2(study, before, lesson, what="rate", config=short)
         rows.append({"lr": rate, "steps": steps, **asdict(held_out(study, tried, lesson))})
     return pandas.DataFrame(rows)
 

@@ -53,7 +53,7 @@ def publish(
     note: str,
     remarks: Mapping[str, str] | None = None,
 ) -> None:
-    """Report each cell as a number (`Report.estimates`) and the table itself."""
+    """Report each cell as a number (`Report.rows`) and the table itself."""
     report.rows(rows, prefix=prefix, note=note, remarks=remarks)
     report.table(table, readable(rows, prefix=prefix))
 

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from mglib.data.records import read_json
 from mglib.metrics import read_rows
-from mglib.model import device
 from mglib.model.blip2 import Representation, WriteFromKeywords, caption_language
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble
@@ -57,9 +56,7 @@ def load(study: Study) -> Blip2:
     folder, config = place(study), study.profile.pretrain
     card = checked(folder, study.weights)
     tokenizer = read_tokenizer(folder / TOKENIZER)
-    language = caption_language(
-        config.caption_lm, tokenizer, seed=study.seed, attention=device.attention(study.device)
-    )
+    language = caption_language(config.caption_lm, tokenizer, seed=study.seed, attention=study.attention)
     freeze(WriteFromKeywords(language), folder / TRAININGS["caption LM"])
     representation = Representation(
         qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from mglib.data.splits import Pairs, Split, web_split
-from mglib.model import device, prompts
+from mglib.model import prompts
 from mglib.model.blip2 import (
     KEYWORDS,
     Representation,
@@ -34,6 +34,7 @@ from mglib.paths import CACHE, content_key, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
 from mglib.study.stages import Trained, attach, first, picture_layout, train
 from mglib.study.study import Study, freeze
+from mglib.training.checkpoint import under
 from mglib.training.feature_cache import Features
 from mglib.weights import sources
 from mglib.weights.tensors import load_weights, save_weights
@@ -80,7 +81,7 @@ def caption_lm(study: Study, split: Split) -> tuple[Language, Trained]:
     config, queries = study.profile.pretrain.caption_lm, study.profile.qformer.queries
     captions = [caption for said in split.references for caption in said]
     tokenizer = train_tokenizer(captions, config.vocabulary)
-    language = caption_language(config, tokenizer, seed=study.seed, attention=device.attention(study.device))
+    language = caption_language(config, tokenizer, seed=study.seed, attention=study.attention)
     writer = WriteFromKeywords(language)
 
     trained = train(
@@ -164,8 +165,7 @@ def take_over(qformer: QFormer, start: Trained) -> None:
     dropped.
     """
     weights, _ = load_weights(start.state)
-    prefix = "qformer."
-    state = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    state = under(weights, "qformer.")
     own = qformer.state_dict()
     qformer.load_state_dict({name: state[name] for name in own}, strict=True)
 

@@ -30,8 +30,9 @@ def caption_vectors(language: Language, captions: Sequence[str]) -> tuple[Tensor
     rarity = {word: math.log(len(captions) / count) for word, count in seen.items()}
     rows = torch.zeros(len(captions), table.shape[1], device=table.device)
     for row, each in zip(rows, words, strict=True):
+        total = max(1e-9, sum(rarity[word] for word in each))
         for word in each:
-            row += rarity[word] * vectors[word] / max(1e-9, sum(rarity[other] for other in each))
+            row += rarity[word] * vectors[word] / total
     return rows, torch.tensor([any(rarity[word] > 0 for word in each) for each in words])
 
 

@@ -128,21 +128,15 @@ def make(config: WorldConfig, catalog: catalogs.Catalog, font: Path, split: str,
     """
     more: dict[str, Any] = {}
     said: tuple[Reference | Caption, ...]
-    if split == PRETRAIN and index < config.pretrain:
-        scene = sample(config, catalog, split, index)
-        said = tuple(pretraining_captions(config, catalog, scene, index))
-        caption = said[0]
-    elif split in (PRETRAIN, *SPECIAL_SPLITS):
-        pretraining = split == PRETRAIN
-        scene = (
-            specials.sample_for_pretraining(config, catalog, index)
-            if pretraining
-            else specials.sample_special(config, catalog, split, index)
-        )
+    special = split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain)
+    scene = (specials.sample_special if special else sample)(config, catalog, split, index)
+    if special:
         said = tuple(specials.special_references(config, catalog, scene, split, index))
         caption = Caption(said[0].text, "none", said[0].named)
+    elif split == PRETRAIN:
+        said = tuple(pretraining_captions(config, catalog, scene, index))
+        caption = said[0]
     else:
-        scene = sample(config, catalog, split, index)
         said = () if split in SHARDED else tuple(references(config, catalog, scene, split, index))
         caption = web_caption(config, catalog, scene, split, index)
         more = texts(config, catalog, scene, split, index)

@@ -90,7 +90,11 @@ def load(folder: Path = catalogs.FOLDER) -> Tables:
 
 
 def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
-    """Sample picture number `index` of one of SPECIAL_SPLITS; raises ValueError for another split."""
+    """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of PRETRAIN; raises ValueError
+    for another split.
+    """
+    if split == PRETRAIN:
+        return sample_for_pretraining(config, catalog, index)
     if split not in SPECIAL_SPLITS:
         raise ValueError(f"{split!r} is no special split; choose one of {', '.join(SPECIAL_SPLITS)}.")
     kind, part = split.split("_")
