@@ -190,7 +190,7 @@ class CurationConfig:
     max_new_tokens: int = 300  # of an answer
     short: int = 80  # tokens; an answer of so many or fewer is asked to go on
     batch_size: int = 32
-    form: WellFormed = field(default_factory=WellFormed)
+    well_formed: WellFormed = field(default_factory=WellFormed)
     temperature: float = 1.0  # of the sampling; the official chat's
     temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic
     val_pictures: int = 48  # described for that

@@ -115,7 +115,7 @@ MINI = Profile(
         temperature=0.3,
         temperatures=(1.0, 0.7, 0.5, 0.3),
         fits_better_than=0.05,
-        form=WellFormed(min_sentences=1),
+        well_formed=WellFormed(min_sentences=1),
     ),
     # Four arms of (3 x 16 + 64) steps of 16: 7,168 samples, a quarter of an hour at 8 samples a second.
     ablation=AblationConfig(
@@ -221,7 +221,7 @@ SMOKE = replace(
         max_new_tokens=32,
         short=9,
         batch_size=16,
-        form=WellFormed(min_words=5, min_sentences=1),
+        well_formed=WellFormed(min_words=5, min_sentences=1),
         temperatures=(1.0, 0.3),
         val_pictures=2,
         # After eight steps of stage 1 no sentence would pass the critic of mini.

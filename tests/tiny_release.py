@@ -77,7 +77,9 @@ def tiny_profile(vocabulary: int) -> Profile:
             brief_tokens=8,
             pope_pictures=4,
         ),
-        curation=CurationConfig(max_new_tokens=24, short=8, form=WellFormed(min_words=3, min_sentences=1)),
+        curation=CurationConfig(
+            max_new_tokens=24, short=8, well_formed=WellFormed(min_words=3, min_sentences=1)
+        ),
         stage2=replace(STAGE2_AS_WRITTEN, steps=2, batch_size=2, warmup_steps=1, max_answer=24),
     )
 

@@ -109,6 +109,6 @@ def examples(profile: str) -> dict[str, Path]:
 def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
     """Talk to a study's model in its profile's template; with Vicuna as the official chat does."""
     tokenizer = model.language.tokenizer
-    form = template(study.profile.language.template, tokenizer)
-    spoken = VICUNA_CHAT if form == VICUNA else turns(form, tokenizer)
+    first = template(study.profile.language.template, tokenizer)
+    spoken = VICUNA_CHAT if first == VICUNA else turns(first, tokenizer)
     return Speaker(model=model, turns=spoken, vision=study.profile.vision)

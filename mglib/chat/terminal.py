@@ -117,11 +117,11 @@ class Conversation:
         model, turns = self.speaker.model, self.speaker.turns
         for _ in self.pending:
             question = with_image(question)
-        form = turns.first
+        template = turns.first
         if self.history:
-            form = replace(form, bos=False, turn=turns.following)
+            template = replace(template, bos=False, turn=turns.following)
         Q = model.qformer.config.queries
-        ids, slots = prompt_tokens(model.language.tokenizer, form, question, queries=Q)
+        ids, slots = prompt_tokens(model.language.tokenizer, template, question, queries=Q)
         device = model.projection.weight.device
         words = model.language.embed(torch.tensor([ids], device=device))  # (1, S, D_l)
         if self.pending:

@@ -73,15 +73,15 @@ def told_again(text: str) -> float:
     return again / max(1, len(said) - 1)
 
 
-def malformed(text: str, form: WellFormed) -> str | None:
+def malformed(text: str, well_formed: WellFormed) -> str | None:
     """Return why a text is not well formed, or None."""
     count = len(plain(text))
     reasons = {
         "empty": count == 0,
-        "too short": count < form.min_words,
-        "too long": count > form.max_words,
-        "too few sentences": len(sentences(text)) < form.min_sentences,
-        "tells nothing new": told_again(text) > form.max_told_again,
+        "too short": count < well_formed.min_words,
+        "too long": count > well_formed.max_words,
+        "too few sentences": len(sentences(text)) < well_formed.min_sentences,
+        "tells nothing new": told_again(text) > well_formed.max_told_again,
         "has no end": not CLOSED.search(text),
     }
     return next((name for name, holds in reasons.items() if holds), None)
@@ -117,7 +117,7 @@ class Curation:
     """All pictures in order, kept or dropped, and what decided it."""
 
     pictures: tuple[Curated, ...]
-    form: WellFormed
+    well_formed: WellFormed
     verdicts: int  # how many a person gave, on whatever text
 
     @property
@@ -130,7 +130,7 @@ def curate(
     rewritten: Sequence[str | None],
     *,
     fitting: Sequence[str | None] | None = None,
-    form: WellFormed | None = None,
+    well_formed: WellFormed | None = None,
     verdicts: Mapping[str, Verdict] | None = None,
 ) -> Curation:
     """Drop and select among rewritten descriptions; a person's verdicts, where there are some, come last.
@@ -140,11 +140,11 @@ def curate(
     A verdict counts for the very text that the person saw: after a change the text is as good as not seen,
     and the card counts it. What nobody looked at is kept.
     """
-    form = form or WellFormed()
+    well_formed = well_formed or WellFormed()
     seen: set[str] = set()
     pictures = []
     for description, whole, text in zip(described, rewritten, fitting or rewritten, strict=True):
-        step, reason = judge(whole, text or "", form, seen)
+        step, reason = judge(whole, text or "", well_formed, seen)
         text = text or ""
         seen.add(text)
         verdict = verdict_on(verdicts, description.image_id, text) if step == "kept" else None
@@ -152,10 +152,10 @@ def curate(
             text = verdict.text
             step, reason = ("kept", "") if verdict.keep else ("person", "rejected")
         pictures.append(Curated(description, text, step, reason, verdict))
-    return Curation(tuple(pictures), form, len(verdicts or ()))
+    return Curation(tuple(pictures), well_formed, len(verdicts or ()))
 
 
-def judge(whole: str | None, text: str, form: WellFormed, seen: set[str]) -> tuple[str, str]:
+def judge(whole: str | None, text: str, well_formed: WellFormed, seen: set[str]) -> tuple[str, str]:
     """Return the step that ends a text's way, and why; `text` is what fits the picture of the whole."""
     if whole is None:
         return "rewriting", "no usable answer"
@@ -163,7 +163,7 @@ def judge(whole: str | None, text: str, form: WellFormed, seen: set[str]) -> tup
         return "rule", rule
     if whole and not text:
         return "picture", "no sentence fits it"
-    if fault := malformed(text, form):
+    if fault := malformed(text, well_formed):
         return "selection", fault
     return ("selection", "said of another picture too") if text in seen else ("kept", "")
 
@@ -208,7 +208,7 @@ def card(curation: Curation, about: Mapping[str, Any]) -> dict[str, Any]:
             "kept": len(kept),
         },
         "dropped": reasons,
-        "well formed": asdict(curation.form),
+        "well formed": asdict(curation.well_formed),
         "human pass": human_pass(curation),
         "lengths": {
             "unit": "words",

@@ -42,7 +42,7 @@ def weights_shown(language: Language) -> Iterator[None]:
 
 @torch.inference_mode()
 def visual_shares(
-    model: MiniGPT4, queries: Tensor, form: Template, question: str, answers: Sequence[str]
+    model: MiniGPT4, queries: Tensor, template: Template, question: str, answers: Sequence[str]
 ) -> list[list[float]]:
     """Return for each token of each answer how much attention went to the visual tokens, from 0 to 1.
 
@@ -54,11 +54,11 @@ def visual_shares(
     longest = max(len(prompts.tokenize(tokenizer, answer)) for answer in answers)
     layout = prompts.training_batch(
         tokenizer,
-        form,
+        template,
         [question] * len(answers),
         answers,
         queries=model.qformer.config.queries,
-        max_answer=longest + len(prompts.tokenize(tokenizer, form.end)),
+        max_answer=longest + len(prompts.tokenize(tokenizer, template.end)),
     )
     batch = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
     with weights_shown(model.language):
@@ -88,7 +88,7 @@ def first_tokens(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
 def looks(
     model: MiniGPT4,
     queries: Sequence[Tensor],
-    form: Template,
+    template: Template,
     question: str,
     answers: Sequence[str],
     words: Vocabulary,
@@ -104,7 +104,7 @@ def looks(
     parts = list(in_lists(zip(queries, answers, strict=True), batch_size))
     for rows in tqdm(parts, desc="attention", mininterval=10):
         pictures, texts = zip(*rows, strict=True)
-        shares = visual_shares(model, torch.stack(pictures), form, question, texts)
+        shares = visual_shares(model, torch.stack(pictures), template, question, texts)
         for text, share in zip(texts, shares, strict=True):
             tokens = first_tokens(tokenizer, text)
             spans = words.spans(metrics.words(text))

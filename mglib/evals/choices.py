@@ -115,7 +115,7 @@ class Continued:
 def option_losses(
     model: MiniGPT4,
     queries: Sequence[Tensor],
-    form: Template,
+    template: Template,
     asked: Sequence[ClosedQuestion],
     *,
     prompt: str,
@@ -131,7 +131,7 @@ def option_losses(
     for part in tqdm(list(in_lists(asked, batch_size)), desc=what, mininterval=10):
         pictures = torch.stack([queries[question.picture] for question in part])  # (B, Q, D_q)
         texts = [posed(prompt, question.text) for question in part]
-        found += batch_losses(model, pictures, form, texts, [question.options for question in part])
+        found += batch_losses(model, pictures, template, texts, [question.options for question in part])
     return found
 
 
@@ -143,7 +143,7 @@ def posed(prompt: str, question: str) -> str:
 def batch_losses(
     model: MiniGPT4,
     queries: Tensor,
-    form: Template,
+    template: Template,
     texts: Sequence[str],
     options: Sequence[Sequence[str]],
 ) -> list[Losses]:
@@ -152,10 +152,12 @@ def batch_losses(
     The last token of each prompt is run with its options, since it is what predicts their first token.
     """
     language, device = model.language, model.projection.weight.device
-    layout = prompts.generation_batch(language.tokenizer, form, texts, queries=model.qformer.config.queries)
+    layout = prompts.generation_batch(
+        language.tokenizer, template, texts, queries=model.qformer.config.queries
+    )
     layout = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
     words = model.embed(layout)  # (B, T, D_l)
-    end = prompts.tokenize(language.tokenizer, form.end)
+    end = prompts.tokenize(language.tokenizer, template.end)
     answers = [prompts.tokenize(language.tokenizer, text) + end for row in options for text in row]
     owner = torch.tensor([place for place, row in enumerate(options) for _ in row], device=device)  # (R,)
     ids = prompts.pad(answers, 0, left=False).to(device)  # (R, A)

@@ -21,7 +21,7 @@ from mglib.model.prompts import Template
 def answers(
     model: MiniGPT4,
     queries: Sequence[Tensor],
-    form: Template,
+    template: Template,
     question: str,
     decoding: Decoding,
     *,
@@ -32,7 +32,7 @@ def answers(
     texts: list[str] = []
     for rows in tqdm(list(in_lists(queries, batch_size)), desc=what, mininterval=10):
         images = {"queries": torch.stack(rows)}
-        texts += answer(model, images, form, [question] * len(rows), decoding, first=len(texts))
+        texts += answer(model, images, template, [question] * len(rows), decoding, first=len(texts))
     return texts
 
 
@@ -41,7 +41,7 @@ def losses(
     model: MiniGPT4,
     queries: Sequence[Tensor],
     captions: Sequence[str],
-    form: Template,
+    template: Template,
     *,
     max_answer: int,
     batch_size: int,
@@ -53,7 +53,7 @@ def losses(
         pictures, texts = zip(*rows, strict=True)
         layout = prompts.training_batch(
             model.language.tokenizer,
-            form,
+            template,
             [question] * len(rows),
             texts,
             queries=model.qformer.config.queries,

@@ -155,7 +155,7 @@ class Result:
 def examine(
     model: MiniGPT4,
     queries: Sequence[Tensor],
-    form: Template,
+    template: Template,
     exam: Exam,
     *,
     prompt: str,
@@ -169,14 +169,14 @@ def examine(
     """
     closed = exam.closed
     losses = option_losses(
-        model, queries, form, closed, prompt=prompt, batch_size=batch_size, what=f"{what}, choices"
+        model, queries, template, closed, prompt=prompt, batch_size=batch_size, what=f"{what}, choices"
     )
     said = {}
     for task, rows in (("direct", exam.direct), ("graph", exam.graph)):
         said[task] = open_answers(
             model,
             queries,
-            form,
+            template,
             [(place, posed(prompt, question.question)) for place, question in rows],
             batch_size=batch_size,
             short_tokens=short_tokens,
@@ -193,7 +193,7 @@ def examine(
 def open_answers(
     model: MiniGPT4,
     queries: Sequence[Tensor],
-    form: Template,
+    template: Template,
     asked: Sequence[tuple[int, str]],
     *,
     batch_size: int,
@@ -204,7 +204,7 @@ def open_answers(
     texts: list[str] = []
     for rows in tqdm(list(in_lists(asked, batch_size)), desc=what, mininterval=10):
         pictures = {"queries": torch.stack([queries[place] for place, _ in rows])}
-        texts += answer(model, pictures, form, [question for _, question in rows], greedy(short_tokens))
+        texts += answer(model, pictures, template, [question for _, question in rows], greedy(short_tokens))
     return texts
 
 

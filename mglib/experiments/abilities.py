@@ -19,7 +19,7 @@ from mglib.evals.llm_judge import facts
 from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
-from mglib.study.lineage import Respondent, Stage1, side_by_side
+from mglib.study.lineage import PromptedModel, Stage1, side_by_side
 from mglib.study.study import Study
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
@@ -35,10 +35,10 @@ Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
 
 
 @dataclass(frozen=True)
-class Speaker:
+class Participant:
     """A model as it is asked here, and how it decodes."""
 
-    respondent: Respondent
+    prompted: PromptedModel
     decoding: Decoding
 
 
@@ -108,7 +108,7 @@ def decodings(study: Study) -> dict[str, Decoding]:
 
 
 def choices(
-    study: Study, base: Stage1, models: Mapping[str, Respondent]
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel]
 ) -> tuple[pandas.DataFrame, dict[str, dict[str, Any]]]:
     """Try wordings and decodings on val; returns all lines, and the best by model.
 
@@ -132,7 +132,7 @@ def choices(
     return tried, best | {name: best["minigpt4"] for name in ("stage1", "locna") if best}
 
 
-def items_on_val(study: Study, base: Stage1, asked: Respondent, decoding: Decoding, name: str) -> float:
+def items_on_val(study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str) -> float:
     """Return the share of all tasks' items that a model's answers fulfil on val."""
     size, items = study.profile.evaluation.batch_size, []
     for sheet in tasks(study).values():
@@ -142,23 +142,23 @@ def items_on_val(study: Study, base: Stage1, asked: Respondent, decoding: Decodi
     return sum(items) / len(items)
 
 
-def speakers(
-    study: Study, models: Mapping[str, Respondent], best: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Speaker]:
+def participants(
+    study: Study, models: Mapping[str, PromptedModel], best: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Participant]:
     """Return each model in the way that was chosen for it; others are asked as trained, and sample."""
     ways = decodings(study)
-    return {name: Speaker(one, ways["sampled"]) for name, one in models.items()} | {
-        name: Speaker(replace(models[name], wording=line["wording"]), ways[line["decoding"]])
+    return {name: Participant(one, ways["sampled"]) for name, one in models.items()} | {
+        name: Participant(replace(models[name], wording=line["wording"]), ways[line["decoding"]])
         for name, line in best.items()
     }
 
 
-def answers(study: Study, base: Stage1, speakers: Mapping[str, Speaker]) -> Said:
+def answers(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> Said:
     """Ask the models of Table 1 about the test pictures of each task."""
     size, said = study.profile.evaluation.batch_size, {}
     for name, (task, sheet) in product(JUDGED, tasks(study).items()):
-        one, queries = speakers[name], base.queries[f"{sheet.kind}_test"]
-        said.setdefault(name, {})[task] = one.respondent.answers(
+        one, queries = participants[name], base.queries[f"{sheet.kind}_test"]
+        said.setdefault(name, {})[task] = one.prompted.answers(
             queries, sheet.request, one.decoding, batch_size=size, what=f"{name}, {task}"
         )
     return said
@@ -190,7 +190,7 @@ def pages(study: Study, base: Stage1, said: Said) -> list[Page]:
     ]
 
 
-def stories(study: Study, base: Stage1, speakers: Mapping[str, Speaker]) -> list[Page]:
+def stories(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> list[Page]:
     """Ask two models about the first pictures of each further kind; a story can be told of any picture."""
     asked, found = study.profile.evaluation, []
     few, size = asked.shown // 4, asked.batch_size
@@ -200,10 +200,10 @@ def stories(study: Study, base: Stage1, speakers: Mapping[str, Speaker]) -> list
             continue
         rows = list(base.queries[split])[:few]
         texts = {
-            name: speakers[name].respondent.answers(
-                rows, request, speakers[name].decoding, batch_size=size, what=f"{name}, {kind}"
+            name: participants[name].prompted.answers(
+                rows, request, participants[name].decoding, batch_size=size, what=f"{name}, {kind}"
             )
-            for name in side_by_side(speakers)
+            for name in side_by_side(participants)
         }
         pictures = base.splits[split].first(few)
         found.append(Page(name=kind, request=request, pictures=pictures, answers=texts))

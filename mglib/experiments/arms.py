@@ -126,7 +126,7 @@ def from_questions(study: Study, base: Stage1, way: Way) -> Learnt:
         base.trained.state,
         base.queries["train"],
         asked,
-        form=way.form,
+        template=way.template,
         prompt=way.prompt,
     )
     drawn = config.train.steps * config.train.batch_size

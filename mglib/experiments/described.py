@@ -17,7 +17,7 @@ from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
-from mglib.study.lineage import Respondent, Stage1
+from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
@@ -76,7 +76,7 @@ def decodings(study: Study) -> dict[str, Decoding]:
 
 
 def choices(
-    study: Study, base: Stage1, models: Mapping[str, Respondent]
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel]
 ) -> tuple[pandas.DataFrame, dict[str, str]]:
     """Try the decodings on val with each language model; returns all lines, and the best way by model.
 
@@ -96,7 +96,7 @@ def choices(
 
 
 def describe(
-    study: Study, base: Stage1, models: Mapping[str, Respondent], ways: Mapping[str, str]
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], ways: Mapping[str, str]
 ) -> Descriptions:
     """Let all models describe the first test pictures at length, and the two chat models shortly too."""
     asked, split = study.profile.evaluation, study.tests[0]
@@ -111,7 +111,7 @@ def describe(
     return Descriptions(split=split, references=references, ways=dict(ways), long=long, short=short)
 
 
-def at_length(study: Study, one: Respondent, shown: Sequence[Tensor], way: str, what: str) -> list[str]:
+def at_length(study: Study, one: PromptedModel, shown: Sequence[Tensor], way: str, what: str) -> list[str]:
     """Let a model describe pictures, (Q, D_q) each, with the paper's long prompt."""
     size = study.profile.evaluation.batch_size
     return one.answers(shown, LONG, decodings(study)[way], batch_size=size, what=what)
@@ -201,7 +201,7 @@ def by_rank(readings: Mapping[str, Sequence[Reading]], most: int = 8) -> dict[st
 
 
 def elsewhere(
-    study: Study, base: Stage1, models: Mapping[str, Respondent], ways: Mapping[str, str], split: str
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], ways: Mapping[str, str], split: str
 ) -> dict[str, list[str]]:
     """Let MiniGPT-4 and BLIP-2 describe the first pictures of another test split."""
     rows = list(base.queries[split])[: study.profile.evaluation.described_pictures]

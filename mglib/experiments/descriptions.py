@@ -15,7 +15,7 @@ from mglib.evals.chair import Reading, Truth
 from mglib.experiments.described import nameable, truths
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
-from mglib.study.lineage import Respondent, Stage1
+from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 from mglib.weights import sources
 
@@ -50,7 +50,7 @@ class Described:
 Descriptions = Mapping[tuple[str, str], Described]  # by the request and the split's name
 
 
-def requests(study: Study, models: Mapping[str, Respondent]) -> dict[str, Request]:
+def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Request]:
     """Return the requests to the models that there are; all are answered greedily."""
     sizes = study.profile.evaluation
     asked = {
@@ -63,7 +63,7 @@ def requests(study: Study, models: Mapping[str, Respondent]) -> dict[str, Reques
     return {what: one for what, one in asked.items() if one.model in models}
 
 
-def describe(study: Study, base: Stage1, models: Mapping[str, Respondent]) -> Descriptions:
+def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
     """Put every request to its model, about the first pictures of every test split."""
     words, size = nameable(study), study.profile.evaluation.batch_size
     shown, true = {}, {}
@@ -169,7 +169,7 @@ def recalls(told: Descriptions, name: str) -> dict[str, dict[str, Estimate | Non
 # --- Photographs ---
 
 
-def of_photographs(study: Study, base: Stage1, models: Mapping[str, Respondent]) -> dict[str, Described]:
+def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, Described]:
     """Put every request to its model about the photographs that scikit-image ships."""
     real, words = photographs.photographs(sources.photographs()), photographs.words()
     state = base.blip2.state if base.blip2 else study.qformer_state

@@ -21,7 +21,7 @@ from mglib.model.decoding import Decoding, row_seed
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.paths import content_key
 from mglib.study.finetune import INSTRUCTIONS, instructed, with_own_projection
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 from mglib.study.stages import Trained, train
 from mglib.study.study import Study, freeze
 from mglib.weights.tensors import digest
@@ -40,7 +40,12 @@ class Preference:
 
 
 def draws(
-    speaker: Respondent, queries: Sequence[Tensor], config: PreferenceConfig, *, seed: int, batch_size: int
+    prompted: PromptedModel,
+    queries: Sequence[Tensor],
+    config: PreferenceConfig,
+    *,
+    seed: int,
+    batch_size: int,
 ) -> list[list[str]]:
     """Let a model answer several times about every picture, (Q, D_q): one list of all pictures' answers a
     draw.
@@ -51,7 +56,7 @@ def draws(
     said = []
     for number in range(config.samples):
         decoding = Decoding(max_new_tokens=config.max_new_tokens, seed=row_seed(seed, f"draw {number}"))
-        texts = speaker.answers(
+        texts = prompted.answers(
             queries, QUESTION, decoding, batch_size=batch_size, what=f"answers, draw {number + 1}"
         )
         said.append([" ".join(finished(sentences(text))) for text in texts])
@@ -153,62 +158,68 @@ def collate(layout: Callable[[list[str]], dict[str, Tensor]]) -> Callable[[list]
     return stack
 
 
-def log_probs(study: Study, speaker: Respondent, queries: Sequence[Tensor], texts: Sequence[str]) -> Tensor:
+def log_probs(
+    study: Study, prompted: PromptedModel, queries: Sequence[Tensor], texts: Sequence[str]
+) -> Tensor:
     """Return the log-probability of each answer, end symbol included, about its picture, (len,)."""
     with torch.autocast(study.device.type, torch.bfloat16, enabled=study.bf16):  # as in training
         sums, _ = evaluate.losses(
-            speaker.model,
+            prompted.model,
             queries,
             texts,
-            speaker.form,
+            prompted.template,
             max_answer=study.profile.preference.train.max_answer,
             batch_size=max(1, study.profile.evaluation.batch_size // 4),
-            question=speaker.question(QUESTION),
+            question=prompted.question(QUESTION),
         )
     return -torch.tensor(sums)
 
 
 def of_both(
-    study: Study, speaker: Respondent, queries: Sequence[Tensor], pairs: Sequence[Preference]
+    study: Study, prompted: PromptedModel, queries: Sequence[Tensor], pairs: Sequence[Preference]
 ) -> Tensor:
     """Return the log-probabilities of the preferred and of the other answers, (len, 2)."""
     shown = [queries[pair.place] for pair in pairs]
     sides = [[pair.chosen for pair in pairs], [pair.rejected for pair in pairs]]
-    return torch.stack([log_probs(study, speaker, shown, texts) for texts in sides], dim=1)
+    return torch.stack([log_probs(study, prompted, shown, texts) for texts in sides], dim=1)
 
 
 def held_out_losses(
     study: Study,
-    start: Respondent,
-    speaker: Respondent,
+    start: PromptedModel,
+    prompted: PromptedModel,
     queries: Sequence[Tensor],
     pairs: Sequence[Preference],
 ) -> list[float]:
     """Return the loss of each pair that training did not see: what a rate is chosen by."""
-    ratios = of_both(study, speaker, queries, pairs) - of_both(study, start, queries, pairs)  # (len, 2)
+    ratios = of_both(study, prompted, queries, pairs) - of_both(study, start, queries, pairs)  # (len, 2)
     return dpo_losses(*ratios.unbind(1), study.profile.preference.beta).tolist()
 
 
 def drifts(
-    study: Study, start: Respondent, speaker: Respondent, queries: Sequence[Tensor], texts: Sequence[str]
+    study: Study,
+    start: PromptedModel,
+    prompted: PromptedModel,
+    queries: Sequence[Tensor],
+    texts: Sequence[str],
 ) -> list[float]:
     """Return how much likelier a model finds each of its own answers than the start does, in nats.
 
     Over answers that it has drawn itself, the mean estimates the divergence KL(model | start) of an answer.
     """
-    own, before = (log_probs(study, one, queries, texts) for one in (speaker, start))
+    own, before = (log_probs(study, one, queries, texts) for one in (prompted, start))
     return (own - before).tolist()
 
 
 def dpo(
     study: Study,
-    start: Respondent,
+    start: PromptedModel,
     queries: Sequence[Tensor],
     pairs: Sequence[Preference],
     config: TrainConfig,
     *,
     what: str = "dpo",
-) -> tuple[Respondent, Trained]:
+) -> tuple[PromptedModel, Trained]:
     """Train the projection of `start` to prefer as the pairs do; `queries` holds each picture's, (Q, D_q).
 
     `start` itself stays as it was and is the reference, whose log-probabilities are computed once. Raises
@@ -216,7 +227,7 @@ def dpo(
     """
     beta, asked = study.profile.preference.beta, start.question(QUESTION)
     module = Comparing(with_own_projection(start.model), beta=beta)
-    layout = instructed(module.model, start.form, (asked,), config.max_answer, seed=study.seed)
+    layout = instructed(module.model, start.template, (asked,), config.max_answer, seed=study.seed)
     trained = train(
         study,
         module,
@@ -228,7 +239,7 @@ def dpo(
         digest(start.model.projection.state_dict()),
         digest({row: queries[pair.place] for row, pair in enumerate(pairs)}),
         content_key([[pair.chosen, pair.rejected] for pair in pairs]),
-        content_key([start.form.prompt(asked), start.form.end, start.form.bos]),
+        content_key([start.template.prompt(asked), start.template.end, start.template.bos]),
         start.model.language.settings(),
     )
     freeze(module, trained.state)

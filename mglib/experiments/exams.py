@@ -16,7 +16,7 @@ from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
-from mglib.study.lineage import Respondent, Stage1
+from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 REQUESTS = ("{}", "{} Answer yes or no.", "Look at the image and answer with yes or no. {}")
@@ -44,14 +44,14 @@ def pope_questions(study: Study, base: Stage1, split: str, most: int) -> dict[st
 
 
 def poll(
-    study: Study, base: Stage1, one: Respondent, asked: Sequence[Question], request: str, split: str
+    study: Study, base: Stage1, one: PromptedModel, asked: Sequence[Question], request: str, split: str
 ) -> list[str]:
     """Ask a model each different question once; returns an answer to each that was given."""
     every = list(dict.fromkeys((question.picture, question.text) for question in asked))
     texts = vqa.open_answers(
         one.model,
         base.queries[split],
-        one.form,
+        one.template,
         [(place, one.question(request.replace("{}", text))) for place, text in every],
         batch_size=study.profile.evaluation.batch_size,
         short_tokens=study.profile.evaluation.short_tokens,
@@ -62,7 +62,7 @@ def poll(
 
 
 def pope_choices(
-    study: Study, base: Stage1, models: Mapping[str, Respondent]
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel]
 ) -> tuple[pandas.DataFrame, str]:
     """Try the requests on val with MiniGPT-4; returns all lines, and the most accurate request."""
     few, lines = study.profile.evaluation.pope_pictures // 4, []
@@ -76,7 +76,7 @@ def pope_choices(
 
 
 def pope_table(
-    study: Study, base: Stage1, models: Mapping[str, Respondent], request: str
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], request: str
 ) -> dict[str, dict[str, Counts]]:
     """Ask MiniGPT-4 and stage 1 about the test pictures in all three ways; *yes* always says yes."""
     split, rows = study.tests[0], {}
@@ -96,14 +96,14 @@ def pope_table(
 
 @dataclass(frozen=True)
 class Way:
-    """One way of asking for all models: in which form, in which words."""
+    """One way of asking for all models: in which template, in which words."""
 
-    form: Template
+    template: Template
     prompt: str  # "{}" is the question
 
     def text(self, question: str) -> str:
         """Write what a model reads of a question."""
-        return self.form.prompt(posed(self.prompt, question))
+        return self.template.prompt(posed(self.prompt, question))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def put(study: Study, model: MiniGPT4, queries: Sequence[Tensor], exam: Exam, wa
     return vqa.examine(
         model,
         queries,
-        way.form,
+        way.template,
         exam,
         prompt=way.prompt,
         batch_size=asked.batch_size // 2,
@@ -194,7 +194,7 @@ def choices(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFra
         result = put(study, model, shown, exam, way, "val")
         points = {task: scores.estimate().value for task, scores in result.scores.items()}
         mean = sum(points[task] for task in ("aokvqa.choice", "aokvqa.direct", "gqa")) / 3
-        lines.append({"form": way.form.name, "prompt": way.prompt, **points, "mean": mean})
+        lines.append({"template": way.template.name, "prompt": way.prompt, **points, "mean": mean})
     best = max(range(len(lines)), key=lambda place: lines[place]["mean"])
     return pandas.DataFrame(lines), ways(study, base)[best]
 

@@ -13,7 +13,7 @@ from mglib.evals.attention import Look
 from mglib.evals.hallucination import Seen
 from mglib.experiments.descriptions import Described
 from mglib.metrics import Estimate
-from mglib.study.lineage import Respondent, Stage1
+from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 EDGES = (0, 10, 20, 30, 45, 200)  # words of an answer; the last span holds all of the longest
@@ -81,13 +81,13 @@ def number_name(place: str) -> str:
 # --- Where the model looks ---
 
 
-def looks(study: Study, speaker: Respondent, told: Described) -> list[list[Look]]:
+def looks(study: Study, prompted: PromptedModel, told: Described) -> list[list[Look]]:
     """Read a model's long answers again, with its attention to the picture at each mention."""
     return attention.looks(
-        speaker.model,
+        prompted.model,
         told.queries,
-        speaker.form,
-        speaker.question(hallucination.LONG),
+        prompted.template,
+        prompted.question(hallucination.LONG),
         told.said,
         told.words,
         batch_size=study.profile.evaluation.attention_batch,

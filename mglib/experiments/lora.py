@@ -75,7 +75,7 @@ class Answered(Dataset):
 
 
 def answering(
-    model: MiniGPT4, form: Template, prompt: str, max_answer: int
+    model: MiniGPT4, template: Template, prompt: str, max_answer: int
 ) -> Callable[[list[tuple[Tensor, str, str]]], dict[str, Tensor]]:
     """Return what lays out a batch of questions in the prompt that they will be asked with."""
 
@@ -83,7 +83,7 @@ def answering(
         queries, questions, answers = zip(*rows, strict=True)
         layout = prompts.training_batch(
             model.language.tokenizer,
-            form,
+            template,
             [posed(prompt, question) for question in questions],
             answers,
             queries=model.qformer.config.queries,
@@ -101,7 +101,7 @@ def learn(
     queries: Sequence[Tensor],
     asked: Sequence[Asked],
     *,
-    form: Template,
+    template: Template,
     prompt: str,
 ) -> tuple[MiniGPT4, Trained]:
     """Train a model (kept in `state`) on questions about pictures, of which `queries` holds (Q, D_q) each."""
@@ -111,13 +111,13 @@ def learn(
         study,
         model,
         Answered(queries, asked),
-        answering(model, form, prompt, config.train.max_answer),
+        answering(model, template, prompt, config.train.max_answer),
         config.train,
         "lora",
         asdict(config),
         sha256(state),
         content_key(list(asked)),
-        content_key([asdict(form), prompt]),
+        content_key([asdict(template), prompt]),
         start.language.settings(),
     )
     freeze(model, trained.state)

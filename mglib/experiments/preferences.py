@@ -22,7 +22,7 @@ from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import finetune
 from mglib.study.curation import Critic
-from mglib.study.lineage import Respondent, Stage1, critic
+from mglib.study.lineage import PromptedModel, Stage1, critic
 from mglib.study.stages import Trained
 from mglib.study.study import Study
 
@@ -46,7 +46,7 @@ READ = {
 class Feedback:
     """The pairs that the critic tells apart best, of answers about the first pictures of the pool."""
 
-    start: Respondent
+    start: PromptedModel
     judge: Critic
     shown: list[Tensor]  # (Q, D_q) a picture
     seen: list[Tensor]  # (N, D_v) a picture
@@ -77,7 +77,7 @@ def critic_right(study: Study, base: Stage1) -> Estimate | None:
     return metrics.mean([mine > theirs for mine, theirs in zip(own, other, strict=True)])
 
 
-def collect(study: Study, base: Stage1, start: Respondent) -> Feedback:
+def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
     """Let a model answer about the pool and the critic compare the answers about each picture."""
     config, judge = study.profile.preference, critic(study, base)
     count = min(len(base.splits["pool"]), config.pictures)
@@ -138,7 +138,9 @@ def best(tried: Mapping[float, Estimate]) -> float:
     return min(tried, key=lambda rate: tried[rate].value)
 
 
-def train(study: Study, feedback: Feedback, rate: float) -> tuple[dict[str, Respondent], dict[str, Trained]]:
+def train(
+    study: Study, feedback: Feedback, rate: float
+) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
     """Train by the critic's preferences (*dpo*) and both controls; the models have the *start* with them.
 
     *dpo_random*: a coin prefers, on the same pairs. *chosen*: the preferred answers are learnt by heart, each
@@ -156,7 +158,7 @@ def train(study: Study, feedback: Feedback, rate: float) -> tuple[dict[str, Resp
     return models, runs
 
 
-def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Respondent, Trained]:
+def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[PromptedModel, Trained]:
     """Learn the preferred answers as further texts of stage 2, at stage 2's own rate."""
     start, stage2 = feedback.start, study.profile.stage2
     model, trained = finetune.stage2(
@@ -164,7 +166,7 @@ def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Resp
         start.model,
         [feedback.shown[pair.place] for pair in feedback.learnt],
         [pair.chosen for pair in feedback.learnt],
-        form=start.form,
+        template=start.template,
         questions=(start.question(dpo.QUESTION),),
         config=replace(config, lr=stage2.lr, min_lr=stage2.min_lr),
         what="dpo-chosen",
@@ -175,14 +177,14 @@ def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Resp
 # --- What came of it ---
 
 
-def held_out(study: Study, feedback: Feedback, models: Mapping[str, Respondent]) -> Rows:
+def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedModel]) -> Rows:
     """Let each model answer anew about held-out pictures, and measure MEASURES."""
     config, start = study.profile.preference, feedback.start
     rest = [place for place in range(len(feedback.shown)) if place % feedback.hold_out == 0]
     shown, seen = ([rows[place] for place in rest] for rows in (feedback.shown, feedback.seen))
     found = {}
-    for name, speaker in models.items():
-        texts = speaker.answers(
+    for name, prompted in models.items():
+        texts = prompted.answers(
             shown,
             dpo.QUESTION,
             Decoding(max_new_tokens=config.max_new_tokens, seed=study.seed),
@@ -191,8 +193,8 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, Respondent])
         )
         values = {
             "critic": answer_scores(feedback.judge(seen, texts)),
-            "drift": dpo.drifts(study, start, speaker, shown, texts),
-            "pair_loss": dpo.held_out_losses(study, start, speaker, feedback.shown, feedback.held),
+            "drift": dpo.drifts(study, start, prompted, shown, texts),
+            "pair_loss": dpo.held_out_losses(study, start, prompted, feedback.shown, feedback.held),
         }
         found[name] = {what: metrics.mean(some) for what, some in values.items()}
     return found
@@ -258,20 +260,20 @@ class Answers:
         }
 
 
-def answers(study: Study, base: Stage1, models: Mapping[str, Respondent], name: str) -> Answers:
+def answers(study: Study, base: Stage1, models: Mapping[str, PromptedModel], name: str) -> Answers:
     """Ask every model about the first pictures of a split, greedily."""
     config = study.profile.preference
     count = min(len(base.splits[name]), config.tested)
     shown, there = [base.queries[name][place] for place in range(count)], truths(study, base, name)[:count]
     said = {
-        model: speaker.answers(
+        model: prompted.answers(
             shown,
             dpo.QUESTION,
             greedy(config.max_new_tokens),
             batch_size=study.profile.evaluation.batch_size,
             what=f"{name}, {model}",
         )
-        for model, speaker in models.items()
+        for model, prompted in models.items()
     }
     read = {model: chair.read(texts, there, nameable(study)) for model, texts in said.items()}
     return Answers(

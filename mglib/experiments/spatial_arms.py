@@ -16,7 +16,7 @@ from mglib.experiments.spatial_tests import Answered
 from mglib.metrics import Counts, Estimate, paired
 from mglib.model import prompts
 from mglib.model.decoding import greedy
-from mglib.study.lineage import Respondent, Stage1, stage1_respondent
+from mglib.study.lineage import PromptedModel, Stage1, prompted_stage1
 from mglib.study.stages import Trained
 from mglib.study.study import Study
 
@@ -46,9 +46,9 @@ def changed(taught: Lesson) -> pandas.DataFrame:
     )
 
 
-def train(study: Study, base: Stage1, taught: Lesson) -> tuple[dict[str, Respondent], dict[str, Trained]]:
+def train(study: Study, base: Stage1, taught: Lesson) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
     """Train both arms, from stage 1 on; they are asked in the conversation."""
-    inputs, asked = [base.queries["train"][row] for row in taught.rows], stage1_respondent(study, base)
+    inputs, asked = [base.queries["train"][row] for row in taught.rows], prompted_stage1(study, base)
     models, runs = {}, {}
     for name, texts in taught.texts.items():
         model, runs[name] = spatial_captions.arm(study, name, base.model, base.trained.state, inputs, texts)
@@ -95,7 +95,7 @@ def number_name(key: tuple[str, str], model: str) -> str:
     return f"{relation}.{model}" if test == "question" else f"{test}.{relation}.{model}"
 
 
-def test(study: Study, base: Stage1, models: Mapping[str, Respondent], known: Answered) -> Outcome:
+def test(study: Study, base: Stage1, models: Mapping[str, PromptedModel], known: Answered) -> Outcome:
     """Put questions and orders to stage 1 and the arms; what stage 1 has answered is `known`."""
     queries, scores = list(base.queries[known.split]), {}
     orders = spatial_captions.statements(study.world / known.split)
@@ -145,7 +145,7 @@ class Cost:
         }
 
 
-def cost(study: Study, base: Stage1, arms: Mapping[str, Respondent], told: Described) -> Cost:
+def cost(study: Study, base: Stage1, arms: Mapping[str, PromptedModel], told: Described) -> Cost:
     """Let the arms caption the pictures that `told` is about, and val's captions be told by them."""
     sizes, val = study.profile.evaluation, base.splits["val"].captions
     counted = {}

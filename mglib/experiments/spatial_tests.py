@@ -13,7 +13,7 @@ from mglib.evals.choices import Losses, Scores
 from mglib.evals.spatial import RELATIONS, Probe
 from mglib.metrics import Estimate
 from mglib.paths import ROOT
-from mglib.study.lineage import Respondent, Stage1
+from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 USUAL = "minigpt4"  # the model whose numbers bear no name
@@ -85,13 +85,13 @@ def examples(asked: Sequence[Probe]) -> pandas.DataFrame:
 
 
 def losses(
-    study: Study, speaker: Respondent, queries: Sequence[Tensor], asked: Sequence[Probe], *, what: str
+    study: Study, prompted: PromptedModel, queries: Sequence[Tensor], asked: Sequence[Probe], *, what: str
 ) -> list[Losses]:
     """Put the questions as they are to a model, in its conversation; `queries` are the split's, (Q, D_q)."""
     return choices.option_losses(
-        speaker.model,
+        prompted.model,
         queries,
-        speaker.form,
+        prompted.template,
         asked,
         prompt="{}",
         batch_size=study.profile.evaluation.batch_size // 4,
@@ -100,7 +100,7 @@ def losses(
 
 
 def answered(
-    study: Study, base: Stage1, models: Mapping[str, Respondent], asked: Sequence[Probe]
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], asked: Sequence[Probe]
 ) -> Answered:
     """Put the questions to every model; none answers where nothing is asked."""
     name = study.tests[0]
@@ -113,7 +113,7 @@ def answered(
 
 
 def mirror_test(
-    study: Study, base: Stage1, models: Mapping[str, Respondent], before: Answered
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], before: Answered
 ) -> dict[Key, Estimate | None]:
     """Ask the same again about the pictures mirrored: what changed, by model, relation and measure."""
     if not before.probes:

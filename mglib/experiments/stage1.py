@@ -161,10 +161,10 @@ def faults(study: Study, base: Stage1) -> Faults:
     """Ask for more than a caption after stage 1 alone; drift is left out where nobody knows what is there."""
     settings, val = study.profile.evaluation, base.splits["val"]
     asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, speaker = settings.fault_tokens, lineage.stage1_respondent(study, base)
+    longest, prompted = settings.fault_tokens, lineage.prompted_stage1(study, base)
     ways = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
     texts = {
-        way: speaker.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=way)
+        way: prompted.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=way)
         for way, decoding in ways.items()
     }
     scenes = study.scenes("val")

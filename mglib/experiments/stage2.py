@@ -15,7 +15,7 @@ from mglib.experiments.ablations import trial
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import finetune, lineage
-from mglib.study.lineage import Lesson, Respondent, Stage1
+from mglib.study.lineage import Lesson, PromptedModel, Stage1
 from mglib.study.stages import Trained
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
@@ -35,16 +35,16 @@ def ways(study: Study) -> dict[str, Decoding]:
     return {"": Decoding(max_new_tokens=longest), ".greedy": greedy(longest)}
 
 
-def held_out(study: Study, respondent: Respondent, lesson: Lesson) -> Estimate | None:
+def held_out(study: Study, prompted: PromptedModel, lesson: Lesson) -> Estimate | None:
     """Return the loss per token on the texts that were kept back."""
     counts = evaluate.losses(
-        respondent.model,
+        prompted.model,
         lesson.held_shown,
         lesson.held_texts,
-        respondent.form,
+        prompted.template,
         max_answer=study.profile.stage2.max_answer,
         batch_size=study.profile.evaluation.batch_size // 4,
-        question=respondent.questions[0],
+        question=prompted.questions[0],
     )
     return Counts(*counts).estimate()
 
@@ -60,7 +60,7 @@ def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def rates(study: Study, before: Respondent, lesson: Lesson) -> pandas.DataFrame:
+def rates(study: Study, before: PromptedModel, lesson: Lesson) -> pandas.DataFrame:
     """Compare rates on the hold-out in short runs; the first row is the model as it starts."""
     config, steps = study.profile.stage2, study.profile.stage2_rate_steps
     rows = [{"lr": 0.0, "steps": 0, **asdict(held_out(study, before, lesson))}]
@@ -71,7 +71,7 @@ def rates(study: Study, before: Respondent, lesson: Lesson) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def along(study: Study, before: Respondent, lesson: Lesson, trained: Trained) -> pandas.DataFrame:
+def along(study: Study, before: PromptedModel, lesson: Lesson, trained: Trained) -> pandas.DataFrame:
     """Return the loss on the hold-out at the start and at each step whose weights were kept."""
     rows = [{"step": 0, **asdict(held_out(study, before, lesson))}]
     model = replace(before, model=finetune.with_own_projection(before.model))
@@ -112,7 +112,7 @@ class Table3:
         }
 
 
-def table3(study: Study, base: Stage1, models: dict[str, Respondent]) -> Table3:
+def table3(study: Study, base: Stage1, models: dict[str, PromptedModel]) -> Table3:
     """Let each model describe the first pictures of the first test split and put them into poems."""
     settings, name = study.profile.evaluation, study.tests[0]
     asked = list(base.queries[name])[: settings.failure_pictures]
@@ -146,18 +146,18 @@ def detector_agreement(study: Study) -> tuple[Estimate, pandas.DataFrame]:
 class Variant:
     """A model after stage 2 on some texts, with what it started from."""
 
-    start: Respondent
-    model: Respondent
+    start: PromptedModel
+    model: PromptedModel
     lesson: Lesson
     texts: str  # the kind of the lesson
 
 
 def variants(study: Study, base: Stage1, lessons: dict[str, Lesson]) -> dict[str, Variant]:
     """Train on every other kind of texts, and BLIP-2 on the same ones (section 4.3.2 and 4.3.3)."""
-    before = lineage.stage1_respondent(study, base)
+    before = lineage.prompted_stage1(study, base)
     plans = {kind: (before, kind) for kind in lessons if kind != "curated"}
     if base.blip2 is not None:
-        plans["blip2_ft"] = (lineage.blip2_respondent(base.blip2), "curated")
+        plans["blip2_ft"] = (lineage.prompted_blip2(base.blip2), "curated")
     found = {}
     for name, (start, kind) in plans.items():
         model, _ = lineage.stage2(study, start, lessons[kind], what=name)
@@ -166,7 +166,7 @@ def variants(study: Study, base: Stage1, lessons: dict[str, Lesson]) -> dict[str
 
 
 def described(
-    study: Study, base: Stage1, models: dict[str, Respondent], *, count: int
+    study: Study, base: Stage1, models: dict[str, PromptedModel], *, count: int
 ) -> dict[str, Sequence[str]]:
     """Let each model describe the first pictures of the first test split, sampled."""
     few, size = list(base.queries[study.tests[0]])[:count], study.profile.evaluation.batch_size

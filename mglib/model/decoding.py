@@ -128,7 +128,7 @@ def draw(scores: Tensor, top_p: float, marks: Tensor, likely: int = LIKELY) -> T
 def answer(
     model: MiniGPT4,
     images: dict[str, Tensor],
-    form: Template,
+    template: Template,
     questions: Sequence[str],
     decoding: Decoding,
     *,
@@ -141,14 +141,14 @@ def answer(
     which and the seed each row's own seed is made.
     """
     seeds = [row_seed(decoding.seed, first + row) for row in range(len(questions))]
-    return write(model, images, form, questions, decoding, seeds)
+    return write(model, images, template, questions, decoding, seeds)
 
 
 @torch.inference_mode()
 def write(
     model: MiniGPT4,
     images: dict[str, Tensor],
-    form: Template,
+    template: Template,
     questions: Sequence[str],
     decoding: Decoding,
     seeds: Sequence[int],
@@ -158,10 +158,10 @@ def write(
     Prompts are padded on the left. Rows that have ended leave the batch as soon as they are half of it.
     """
     language, tokenizer = model.language, model.language.tokenizer
-    layout = generation_batch(tokenizer, form, questions, queries=model.qformer.config.queries)
+    layout = generation_batch(tokenizer, template, questions, queries=model.qformer.config.queries)
     device = model.projection.weight.device
     batch = {name: value.to(device) for name, value in {**images, **layout}.items()}
-    ends = (form.end, tokenizer.eos_token)
+    ends = (template.end, tokenizer.eos_token)
     said: list[list[int]] = [[] for _ in questions]
     rows = list(range(len(said)))  # of the questions, in the batch
     steps = Steps(language, model.embed(batch), batch["mask"], decoding, seeds, DynamicCache())

@@ -37,19 +37,19 @@ VICUNA_CHAT = Turns(
 )
 
 
-def turns(form: Template, tokenizer: PreTrainedTokenizerBase) -> Turns:
+def turns(template: Template, tokenizer: PreTrainedTokenizerBase) -> Turns:
     """Continue a template of one turn; raises ValueError for one that holds no conversation."""
-    if form == VICUNA:  # "###" ends the answer and begins the next turn
-        return Turns(first=form, following=form.turn)
-    if form.name != "chat":
-        raise ValueError(f"The template {form.name!r} has no second turn: use 'vicuna' or 'chat'.")
+    if template == VICUNA:  # "###" ends the answer and begins the next turn
+        return Turns(first=template, following=template.turn)
+    if template.name != "chat":
+        raise ValueError(f"The template {template.name!r} has no second turn: use 'vicuna' or 'chat'.")
     messages = [
         {"role": "user", "content": "{}"},
         {"role": "assistant", "content": ANSWER},
         {"role": "user", "content": "{}"},
     ]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return Turns(first=form, following=text.split(ANSWER)[1])
+    return Turns(first=template, following=text.split(ANSWER)[1])
 
 
 def reply(

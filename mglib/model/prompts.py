@@ -53,7 +53,7 @@ def template(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:
     """Return the template that a profile asks for by name."""
     if name == "chat":
         return chat(tokenizer)
-    known = {form.name: form for form in (CAPTION, VICUNA, LLAMA2)}
+    known = {one.name: one for one in (CAPTION, VICUNA, LLAMA2)}
     if name not in known:
         raise ValueError(f"Unknown prompt template {name!r}: choose one of {', '.join([*known, 'chat'])}.")
     return known[name]
@@ -70,12 +70,12 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def prompt_tokens(
-    tokenizer: PreTrainedTokenizerBase, form: Template, question: str, *, queries: int
+    tokenizer: PreTrainedTokenizerBase, template: Template, question: str, *, queries: int
 ) -> tuple[list[int], list[bool]]:
     """Return the ids before the answer and, for each, whether it is a slot of the picture."""
-    ids = [tokenizer.bos_token_id] if form.bos else []
+    ids = [tokenizer.bos_token_id] if template.bos else []
     slots = [False] * len(ids)
-    for number, segment in enumerate(form.prompt(question).split(IMAGE)):
+    for number, segment in enumerate(template.prompt(question).split(IMAGE)):
         if number:  # between two segments stands a picture; its ids are never looked at
             ids += [0] * queries
             slots += [True] * queries
@@ -94,7 +94,7 @@ def pad(rows: Sequence[Sequence], value: int | bool, *, left: bool) -> Tensor:
 
 def training_batch(
     tokenizer: PreTrainedTokenizerBase,
-    form: Template,
+    template: Template,
     questions: Sequence[str],
     answers: Sequence[str],
     *,
@@ -107,10 +107,10 @@ def training_batch(
     one token both as padding and as end. Deviation from the official code: answer and end symbol are
     tokenised apart and the answer alone is cut, so that every sample teaches the model to stop.
     """
-    end = tokenize(tokenizer, form.end)
+    end = tokenize(tokenizer, template.end)
     ids, mask, slots, labels = [], [], [], []
     for question, answer in zip(questions, answers, strict=True):
-        before, places = prompt_tokens(tokenizer, form, question, queries=queries)
+        before, places = prompt_tokens(tokenizer, template, question, queries=queries)
         target = tokenize(tokenizer, answer)[: max_answer - len(end)] + end
         ids.append(before + target)
         mask.append([1] * len(ids[-1]))
@@ -125,10 +125,10 @@ def training_batch(
 
 
 def generation_batch(
-    tokenizer: PreTrainedTokenizerBase, form: Template, questions: Sequence[str], *, queries: int
+    tokenizer: PreTrainedTokenizerBase, template: Template, questions: Sequence[str], *, queries: int
 ) -> dict[str, Tensor]:
     """Lay out prompts for generation: ids, mask and slots, each (B, T), padded on the left."""
-    rows = [prompt_tokens(tokenizer, form, question, queries=queries) for question in questions]
+    rows = [prompt_tokens(tokenizer, template, question, queries=queries) for question in questions]
     ids, slots = [row[0] for row in rows], [row[1] for row in rows]
     mask = [[1] * len(row) for row in ids]
     return {

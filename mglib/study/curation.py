@@ -91,7 +91,11 @@ def curated(
     texts = rewrite(rewriter, [one.text for one in described], workers=workers)
     fitting = verifier.fitting(texts) if verifier else texts
     curation = curate(
-        described, texts, fitting=fitting, form=config.form, verdicts=verdicts(verdict_log(study))
+        described,
+        texts,
+        fitting=fitting,
+        well_formed=config.well_formed,
+        verdicts=verdicts(verdict_log(study)),
     )
     about = {
         "profile": study.profile.name,

@@ -37,7 +37,7 @@ def stage2(
     queries: Sequence[Tensor],
     texts: Sequence[str],
     *,
-    form: Template,
+    template: Template,
     questions: Sequence[str] = ASKED,
     config: TrainConfig | None = None,
     what: str = "stage2",
@@ -50,7 +50,7 @@ def stage2(
     """
     config = config or study.profile.stage2
     model = with_own_projection(start)
-    collate = instructed(model, form, questions, config.max_answer, seed=study.seed)
+    collate = instructed(model, template, questions, config.max_answer, seed=study.seed)
     pairs = Pairs("queries", queries, texts)
     trained = train(
         study,
@@ -62,7 +62,7 @@ def stage2(
         digest(start.projection.state_dict()),
         digest(dict(enumerate(queries))),
         content_key(list(texts)),
-        content_key([asdict(form), list(questions)]),
+        content_key([asdict(template), list(questions)]),
         start.language.settings(),
     )
     freeze(model, trained.state)
@@ -77,7 +77,7 @@ def with_own_projection(start: MiniGPT4) -> MiniGPT4:
 
 
 def instructed(
-    model: MiniGPT4, form: Template, questions: Sequence[str], max_answer: int, *, seed: int
+    model: MiniGPT4, template: Template, questions: Sequence[str], max_answer: int, *, seed: int
 ) -> Callable[[list[str]], dict[str, Tensor]]:
     """Return what lays out texts behind a picture and one of the questions, drawn once a batch (official).
 
@@ -89,7 +89,7 @@ def instructed(
     def layout(texts: list[str]) -> dict[str, Tensor]:
         question = random.Random(f"{seed}/{content_key(texts)}").choice(questions)
         asked = [question] * len(texts)
-        batch = prompts.training_batch(tokenizer, form, asked, texts, queries=Q, max_answer=max_answer)
+        batch = prompts.training_batch(tokenizer, template, asked, texts, queries=Q, max_answer=max_answer)
         if batch["ids"].shape[1] > longest:
             raise ValueError(
                 f"Picture, question and answer take {batch['ids'].shape[1]} tokens and this language model "

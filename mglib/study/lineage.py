@@ -216,13 +216,13 @@ def verifier(study: Study, base: Stage1) -> Verifier | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Respondent:
+class PromptedModel:
     """A model and how it is asked: in a conversation, or, where `wording` has no "{}", by the picture
     alone.
     """
 
     model: MiniGPT4
-    form: Template
+    template: Template
     wording: str = prompts.with_image("{}")  # "{}" is the question
 
     @property
@@ -236,7 +236,7 @@ class Respondent:
         return tuple(dict.fromkeys(map(self.question, finetune.INSTRUCTIONS)))
 
     def question(self, text: str) -> str:
-        """Put a question into the form that the model was trained with."""
+        """Put a question into the words that the model was trained with."""
         return self.wording.replace("{}", text)
 
     def answers(
@@ -244,31 +244,37 @@ class Respondent:
     ) -> list[str]:
         """Ask the same question about every picture; `queries` holds (Q, D_q) of each."""
         return evaluate.answers(
-            self.model, queries, self.form, self.question(text), decoding, batch_size=batch_size, what=what
+            self.model,
+            queries,
+            self.template,
+            self.question(text),
+            decoding,
+            batch_size=batch_size,
+            what=what,
         )
 
 
-def blip2_respondent(blip2: Blip2) -> Respondent:
+def prompted_blip2(blip2: Blip2) -> PromptedModel:
     """Return BLIP-2 mini, whose language model has never read a question."""
-    return Respondent(model=blip2.model, form=KEYWORDS, wording=prompts.IMAGE)
+    return PromptedModel(model=blip2.model, template=KEYWORDS, wording=prompts.IMAGE)
 
 
-def stage1_respondent(study: Study, base: Stage1) -> Respondent:
+def prompted_stage1(study: Study, base: Stage1) -> PromptedModel:
     """Return the model after stage 1, asked in the language model's conversation."""
     chat = prompts.template(study.profile.language.template, base.language.tokenizer)
-    return Respondent(model=base.model, form=chat)
+    return PromptedModel(model=base.model, template=chat)
 
 
 def stage2(
-    study: Study, start: Respondent, lesson: Lesson, *, what: str, config: TrainConfig | None = None
-) -> tuple[Respondent, Trained]:
+    study: Study, start: PromptedModel, lesson: Lesson, *, what: str, config: TrainConfig | None = None
+) -> tuple[PromptedModel, Trained]:
     """Fine-tune a model on texts of one kind; the one that is given stays as it is."""
     model, trained = finetune.stage2(
         study,
         start.model,
         lesson.shown,
         lesson.texts,
-        form=start.form,
+        template=start.template,
         questions=start.questions,
         config=config,
         what=f"stage2-{what}",
@@ -276,17 +282,17 @@ def stage2(
     return replace(start, model=model), trained
 
 
-def respondents(study: Study, base: Stage1) -> dict[str, Respondent]:
+def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
     """Return the models that the evaluation compares.
 
     *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
     all others: after it with other texts, by the name of their lesson.
     """
     learnt = lessons(study, base)
-    found = {"stage1": stage1_respondent(study, base)}
+    found = {"stage1": prompted_stage1(study, base)}
     plans = [("minigpt4", "stage1", "curated")]
     if base.blip2 is not None:
-        found = {"blip2": blip2_respondent(base.blip2), **found}
+        found = {"blip2": prompted_blip2(base.blip2), **found}
         plans.insert(0, ("blip2_ft", "blip2", "curated"))
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:
@@ -300,13 +306,13 @@ def evaluated(study: Study) -> list[str]:
     return ["val", "pool", *study.tests, *study.questioned.values(), *special]
 
 
-def overview(models: Mapping[str, Respondent]) -> pandas.DataFrame:
+def overview(models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """List the models with the size of their language model and how a question reaches them."""
     lines = [
         {
             "model": name,
             "parameters of its language model": sum(p.numel() for p in one.model.language.parameters()),
-            "asked": one.form.prompt(one.question("QUESTION")),
+            "asked": one.template.prompt(one.question("QUESTION")),
         }
         for name, one in models.items()
     ]

@@ -153,14 +153,14 @@ def first(features: Features) -> Tensor:
 
 
 def picture_layout(
-    language: Language, form: prompts.Template, queries: int, max_answer: int
+    language: Language, template: prompts.Template, queries: int, max_answer: int
 ) -> Callable[[list[str]], dict[str, Tensor]]:
     """Return what lays out captions behind a picture alone."""
 
     def layout(captions: list[str]) -> dict[str, Tensor]:
         return prompts.training_batch(
             language.tokenizer,
-            form,
+            template,
             [prompts.IMAGE] * len(captions),
             captions,
             queries=queries,

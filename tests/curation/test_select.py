@@ -36,7 +36,7 @@ def described(*texts):
 
 
 def curated(*texts, verdicts=None):
-    return curate(described(*texts), list(texts), form=FORM, verdicts=verdicts)
+    return curate(described(*texts), list(texts), well_formed=FORM, verdicts=verdicts)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_each_picture_ends_at_the_first_step_that_drops_it():
 
 
 def test_what_the_rewriter_could_not_answer_is_counted():
-    result = curate(described(GOOD, OTHER), [GOOD, None], form=FORM)
+    result = curate(described(GOOD, OTHER), [GOOD, None], well_formed=FORM)
     assert card(result, {})["dropped"]["rewriting"] == {"no usable answer": 1}
     assert len(result.kept) == 1
 
@@ -104,7 +104,9 @@ def test_what_the_rewriter_could_not_answer_is_counted():
 def test_what_does_not_fit_the_picture_is_left_out():
     half = "A boat lies on the calm sea below a bright sky."
     texts = [GOOD, f"{half} {GOOD}", OTHER, "I apologize. A boat."]
-    result = curate(described(*texts), texts, fitting=["", half, OTHER, ""], form=WellFormed(min_sentences=1))
+    result = curate(
+        described(*texts), texts, fitting=["", half, OTHER, ""], well_formed=WellFormed(min_sentences=1)
+    )
     assert [(one.step, one.reason) for one in result.pictures] == [
         ("picture", "no sentence fits it"),
         ("selection", "too short"),
@@ -118,7 +120,7 @@ def test_the_card_adds_up():
     texts = [GOOD, f"{OTHER} {OTHER}", "I apologize for that.", "I am sorry.", "Short.", GOOD]
     made = described(*texts)
     made[1] = replace(made[1], answers=(OTHER, OTHER), tokens=(17, 17))
-    told = card(curate(made, [repair(text) for text in texts], form=FORM), {"seed": 3})
+    told = card(curate(made, [repair(text) for text in texts], well_formed=FORM), {"seed": 3})
     assert told["about"] == {"seed": 3}
     assert told["steps"] == {
         "generated": 6,
@@ -139,7 +141,7 @@ def test_the_card_adds_up():
         "after selection": 2,
         "after person": 2,
     }
-    assert funnel(curate(made, [repair(text) for text in texts], form=FORM)) == left
+    assert funnel(curate(made, [repair(text) for text in texts], well_formed=FORM)) == left
     assert told["dropped"]["rule"] == {"apologizes": 1, "sorry": 1}
     assert told["dropped"]["selection"] == {"empty": 1, "said of another picture too": 1}
     assert told["human pass"] == NOT_COLLECTED == "not collected"

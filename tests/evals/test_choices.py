@@ -22,11 +22,11 @@ def queries(random):
     return list(torch.randn(2, 3, 32, generator=random))
 
 
-def alone(tiny, queries, form, question, option):
+def alone(tiny, queries, template, question, option):
     """Return the model's own loss of one option behind the whole prompt."""
     layout = training_batch(
         tiny.language.tokenizer,
-        form,
+        template,
         [choices.posed("now: {}", question.text)],
         [option],
         queries=3,
@@ -35,15 +35,15 @@ def alone(tiny, queries, form, question, option):
     return tiny({"queries": queries[question.picture][None], **layout})
 
 
-@pytest.mark.parametrize("form", [VICUNA, CAPTION, KEYWORDS], ids=lambda form: form.name)
-def test_each_option_has_the_loss_that_it_has_alone(model, queries, form):
+@pytest.mark.parametrize("template", [VICUNA, CAPTION, KEYWORDS], ids=lambda template: template.name)
+def test_each_option_has_the_loss_that_it_has_alone(model, queries, template):
     tiny = model()
     with torch.no_grad():
         tiny.projection.weight.mul_(20)  # so that pictures matter
-    found = choices.option_losses(tiny, queries, form, ASKED, prompt="now: {}", batch_size=3, what="test")
+    found = choices.option_losses(tiny, queries, template, ASKED, prompt="now: {}", batch_size=3, what="test")
     for question, losses in zip(ASKED, found, strict=True):
         for place, option in enumerate(question.options):
-            own = alone(tiny, queries, form, question, option)
+            own = alone(tiny, queries, template, question, option)
             assert losses.sums[place] == pytest.approx(own["loss"].item(), rel=1e-4)
             assert losses.counts[place] == own["count"]
 

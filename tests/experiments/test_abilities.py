@@ -68,9 +68,9 @@ def test_captioners_choose_their_wording_and_others_follow_minigpt4(study, base)
     assert best["blip2"]["items on val"] == 1
     assert best["minigpt4"]["decoding"] == "sampled"  # the first of equals
     assert best["stage1"] == best["locna"] == best["minigpt4"] and "oracle" not in best
-    speakers = abilities.speakers(study, models, best)
-    assert not speakers["blip2"].decoding.sample and speakers["oracle"].decoding.sample
-    said = abilities.answers(study, base, speakers)
+    participants = abilities.participants(study, models, best)
+    assert not participants["blip2"].decoding.sample and participants["oracle"].decoding.sample
+    said = abilities.answers(study, base, participants)
     assert list(said) == list(abilities.JUDGED) and said["blip2"]["memes"] == ["well", "well"]
     assert said["minigpt4"]["poems"] == ["badly", "badly"]
 
@@ -84,18 +84,18 @@ def test_facts_are_judged_beside_the_models(study):
 
 
 def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(study, base):
-    speakers = {name: abilities.Speaker(Speaking(), None) for name in ("blip2", "minigpt4")}
-    speakers = {
-        name: abilities.Speaker(one.respondent, abilities.decodings(study)["greedy"])
-        for name, one in speakers.items()
+    participants = {name: abilities.Participant(Speaking(), None) for name in ("blip2", "minigpt4")}
+    participants = {
+        name: abilities.Participant(one.prompted, abilities.decodings(study)["greedy"])
+        for name, one in participants.items()
     }
-    said = abilities.answers(study, base, dict.fromkeys(abilities.JUDGED, speakers["blip2"]))
+    said = abilities.answers(study, base, dict.fromkeys(abilities.JUDGED, participants["blip2"]))
     pages = abilities.pages(study, base, said)
     assert [page.name for page in pages] == list(CHECKLISTS)
     assert list(pages[0].answers) == ["blip2", "minigpt4"]
     assert len(pages[0].pictures) == MINI.evaluation.shown // 4
     base.queries = dict(base.queries)
-    told = abilities.stories(study, base, speakers)
+    told = abilities.stories(study, base, participants)
     assert [page.name for page in told] == ["sketches", "story"]
 
 
@@ -104,5 +104,5 @@ def test_a_study_of_photographs_has_no_tasks():
     models = {"minigpt4": Speaking()}
     tried, best = abilities.choices(study, None, models)
     assert len(tried) == 0 and best == {} and abilities.shown(study) == {}
-    assert abilities.answers(study, None, abilities.speakers(study, models, best)) == {}
+    assert abilities.answers(study, None, abilities.participants(study, models, best)) == {}
     assert abilities.judged({}, {}).success() == {}

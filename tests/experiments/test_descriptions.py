@@ -59,10 +59,10 @@ def base():
 
 
 def test_each_request_goes_to_its_model_about_the_first_pictures(study, base):
-    speaker = Says("a dog and a boat")
-    told = descriptions.describe(study, base, {"minigpt4": speaker, "stage1": Says("")})
+    prompted = Says("a dog and a boat")
+    told = descriptions.describe(study, base, {"minigpt4": prompted, "stage1": Says("")})
     assert list(told) == [(what, name) for what in ("long", "short") for name in ("test_a", "test_b")]
-    assert [(shown, most, what) for shown, _, most, what in speaker.asked] == [
+    assert [(shown, most, what) for shown, _, most, what in prompted.asked] == [
         ([1, 2], 9, "long, test_a"),
         ([4], 9, "long, test_b"),
         ([1, 2], 7, "short, test_a"),

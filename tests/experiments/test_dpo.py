@@ -25,7 +25,7 @@ from mglib.experiments.dpo import (
 )
 from mglib.model.prompts import VICUNA
 from mglib.study.finetune import instructed, with_own_projection
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 
 PAIRS = [
     Preference(0, "A dog sits in the park.", "A cat.", 0.3),
@@ -55,7 +55,7 @@ def study(tmp_path, monkeypatch, vision_config, train_config):
 
 @pytest.fixture
 def start(model):
-    return Respondent(model=model(), form=VICUNA)
+    return PromptedModel(model=model(), template=VICUNA)
 
 
 @pytest.fixture

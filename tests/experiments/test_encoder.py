@@ -49,8 +49,8 @@ def test_the_table_of_retrieval_stands_beside_chance():
 def test_captions_come_from_the_model_for_every_split(study, model, monkeypatch):
     asked = []
 
-    def answers(model, shown, form, question, decoding, *, what, batch_size):
-        asked.append((list(shown), form.name, decoding.sample, what, batch_size))
+    def answers(model, shown, template, question, decoding, *, what, batch_size):
+        asked.append((list(shown), template.name, decoding.sample, what, batch_size))
         return ["a dog"] * len(shown)
 
     monkeypatch.setattr(encoder.evaluate, "answers", answers)

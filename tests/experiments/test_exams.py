@@ -13,7 +13,7 @@ from mglib.experiments import exams
 from mglib.experiments.exams import Sitting, Way
 from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 from mglib.study.study import DrawnStudy, Study
 
 STUDY = Study.of(MINI, seed=0, weights="wheel")
@@ -49,13 +49,13 @@ def result(value):
 def test_a_question_of_two_ways_is_asked_once_and_answered_for_both(monkeypatch):
     put = []
 
-    def told(model, pictures, form, posed, **limits):
+    def told(model, pictures, template, posed, **limits):
         put.extend(text for _, text in posed)
         return [f"answer {number}" for number in range(len(posed))]
 
     monkeypatch.setattr(exams.vqa, "open_answers", told)
     asked = [Question(0, "dog", "dog?", True), Question(0, "cat", "cat?", False)] * 2
-    one = Respondent(model=None, form=VICUNA, wording="{}")
+    one = PromptedModel(model=None, template=VICUNA, wording="{}")
     said = exams.poll(STUDY, BASE, one, asked, "{} Yes or no.", "val")
     assert put == ["dog? Yes or no.", "cat? Yes or no."]
     assert said == ["answer 0", "answer 1"] * 2

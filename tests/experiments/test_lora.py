@@ -89,7 +89,7 @@ def test_learning_makes_the_answers_likelier_and_is_loaded_when_done(
     tiny = model()
     state = tmp_path / "start.safetensors"
     save_weights(state, dict(tiny.projection.named_parameters()), {})
-    ways = {"form": VICUNA, "prompt": "{}"}
+    ways = {"template": VICUNA, "prompt": "{}"}
     taught, trained = lora.learn(study, tiny, state, queries, ASKED, **ways)
     assert losses(taught, batch) < 0.7 * losses(tiny, batch)
     assert trainable(taught) == {}

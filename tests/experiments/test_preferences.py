@@ -16,7 +16,7 @@ from mglib.experiments.dpo import Preference
 from mglib.experiments.preferences import Answers, Feedback
 from mglib.metrics import Estimate, Vocabulary
 from mglib.model.prompts import VICUNA
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 
 PAIRS = [
     Preference(0, "A dog.", "A cat.", 0.3),
@@ -114,7 +114,7 @@ def study(tmp_path, monkeypatch, vision_config, train_config):
 
 
 def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study, model, random):
-    start = Respondent(model=model(), form=VICUNA)
+    start = PromptedModel(model=model(), template=VICUNA)
     known = feedback(start, list(torch.randn(4, 3, 32, generator=random)))
     tried = preferences.rates(study, known)
     assert list(tried) == [1e-3, 1e-2] and all(one.n == 2 for one in tried.values())

@@ -12,7 +12,7 @@ from mglib.evals.spatial import RELATIONS, Probe
 from mglib.experiments import spatial_tests
 from mglib.experiments.spatial_tests import Answered, number_name
 from mglib.model.prompts import VICUNA
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 
 
 def probe(relation, right, picture=0):
@@ -88,6 +88,6 @@ def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, rand
     assert set(spatial_tests.examples(probes).index) == set(RELATIONS)
     queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
     base, some = SimpleNamespace(queries={"train": queries}), probes[:8]
-    speaker = Respondent(model=model(), form=VICUNA)
-    found = spatial_tests.answered(study, base, {"minigpt4": speaker}, some)
+    prompted = PromptedModel(model=model(), template=VICUNA)
+    found = spatial_tests.answered(study, base, {"minigpt4": prompted}, some)
     assert found.split == "train" and len(found.losses["minigpt4"]) == 8

@@ -14,8 +14,8 @@ def pixels(count, seed=0):
     return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
 
 
-def layout(tokenizer, answers, *, form=CAPTION, question=IMAGE):
-    return training_batch(tokenizer, form, [question] * len(answers), answers, queries=3, max_answer=32)
+def layout(tokenizer, answers, *, template=CAPTION, question=IMAGE):
+    return training_batch(tokenizer, template, [question] * len(answers), answers, queries=3, max_answer=32)
 
 
 def batch_of(model, answers, **how):
@@ -38,7 +38,7 @@ def test_frozen_parts_stay_in_evaluation_mode(model):
 
 def test_visual_tokens_fill_exactly_their_slots(model, captions):
     tiny = model()
-    batch = batch_of(tiny, captions, form=VICUNA, question=with_image("What is it?"))
+    batch = batch_of(tiny, captions, template=VICUNA, question=with_image("What is it?"))
     embedded = tiny.embed(batch)
     visual = tiny.projection(tiny.qformer(tiny.vision(batch["pixels"])))  # (B, 3, D_l)
     words = tiny.language.model.get_input_embeddings()(batch["ids"])
@@ -79,7 +79,7 @@ def test_what_stands_in_the_padding_does_not_matter(model, captions):
 
 def test_the_loss_is_that_of_transformers(model, captions):
     tiny = model()
-    batch = batch_of(tiny, captions, form=VICUNA, question=with_image("What is it?"))
+    batch = batch_of(tiny, captions, template=VICUNA, question=with_image("What is it?"))
     ours = tiny(batch)
     theirs = tiny.language.model(
         inputs_embeds=tiny.embed(batch), attention_mask=batch["mask"], labels=batch["labels"]

@@ -19,9 +19,9 @@ from mglib.model.prompts import (
 )
 
 
-def lay_out(tokenizer, form, answers, *, question=IMAGE, queries=3, max_answer=32):
+def lay_out(tokenizer, template, answers, *, question=IMAGE, queries=3, max_answer=32):
     return training_batch(
-        tokenizer, form, [question] * len(answers), answers, queries=queries, max_answer=max_answer
+        tokenizer, template, [question] * len(answers), answers, queries=queries, max_answer=max_answer
     )
 
 
@@ -57,9 +57,9 @@ def test_stage_2_puts_the_question_around_the_picture(tokenizer):
 
 
 def test_labels_go_by_place_where_the_end_symbol_has_the_id_of_the_padding(tokenizer):
-    form = Template(name="one id for both", bos=True, turn="{}", end="[PAD]")
-    assert tokenize(tokenizer, form.end) == [0]
-    batch = lay_out(tokenizer, form, ["a dog", "a red bus on the street"])
+    template = Template(name="one id for both", bos=True, turn="{}", end="[PAD]")
+    assert tokenize(tokenizer, template.end) == [0]
+    batch = lay_out(tokenizer, template, ["a dog", "a red bus on the street"])
     last = 4 + len(tokenize(tokenizer, "a dog"))
     assert batch["labels"][0, last] == 0 and batch["mask"][0, last] == 1
     assert (batch["labels"][0, last + 1 :] == IGNORE).all() and (batch["mask"][0, last + 1 :] == 0).all()
@@ -71,11 +71,11 @@ def test_words_of_the_question_that_recur_in_the_answer_carry_no_label(tokenizer
     assert (batch["labels"] != IGNORE).sum() == len(tokenize(tokenizer, "a dog") + tokenize(tokenizer, "###"))
 
 
-@pytest.mark.parametrize("form", [CAPTION, VICUNA], ids=lambda form: form.name)
-def test_a_cut_answer_keeps_its_end_symbol(tokenizer, form):
+@pytest.mark.parametrize("template", [CAPTION, VICUNA], ids=lambda template: template.name)
+def test_a_cut_answer_keeps_its_end_symbol(tokenizer, template):
     text = "a red bus on the street by the sea"
-    batch = lay_out(tokenizer, form, [text], max_answer=6)
-    end = tokenize(tokenizer, form.end)
+    batch = lay_out(tokenizer, template, [text], max_answer=6)
+    end = tokenize(tokenizer, template.end)
     labels = batch["labels"][batch["labels"] != IGNORE].tolist()
     assert labels == [*tokenize(tokenizer, text)[: 6 - len(end)], *end]
     assert len(labels) == 6
@@ -106,8 +106,8 @@ def test_the_answer_is_tokenised_apart_from_its_end_symbol():
     merges = [("#", "#"), ("##", "#"), (".", "###")]
     merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(parts, merges)), bos_token="<s>")
     assert tokenize(merging, ".###") == [4]  # the official code's trap
-    form = Template(name="merging", bos=True, turn="{}", end="###")
-    assert lay_out(merging, form, ["."], queries=1)["ids"].tolist() == [[5, 0, 0, 3]]
+    template = Template(name="merging", bos=True, turn="{}", end="###")
+    assert lay_out(merging, template, ["."], queries=1)["ids"].tolist() == [[5, 0, 0, 3]]
 
 
 def test_a_picture_can_stand_several_times_or_nowhere(tokenizer):
@@ -176,22 +176,22 @@ def test_a_model_without_a_chat_template_is_named_as_such(tokenizer):
 
 @pytest.mark.weights
 def test_the_chat_template_begins_once_and_ends_with_the_models_own_symbol(smollm2):
-    form = chat(smollm2)
-    ids, slots = prompt_tokens(smollm2, form, with_image("What is it?"), queries=2)
+    template = chat(smollm2)
+    ids, slots = prompt_tokens(smollm2, template, with_image("What is it?"), queries=2)
     own = smollm2.apply_chat_template(
         [{"role": "user", "content": "What is it?"}], tokenize=False, add_generation_prompt=True
     )
     assert ids[: len(tokenize(smollm2, own.split("What")[0]))] == tokenize(smollm2, own.split("What")[0])
     assert ids[:2].count(smollm2.convert_tokens_to_ids("<|im_start|>")) == 1
     assert sum(slots) == 2
-    assert tokenize(smollm2, form.end) == [smollm2.eos_token_id]
+    assert tokenize(smollm2, template.end) == [smollm2.eos_token_id]
 
 
 @pytest.mark.weights
 def test_the_real_tokenizer_learns_to_stop_though_it_pads_with_its_end_symbol(smollm2):
-    form = chat(smollm2)
+    template = chat(smollm2)
     batch = lay_out(
-        smollm2, form, ["A dog.", "A dog in front of an old red bus."], question=with_image("What?")
+        smollm2, template, ["A dog.", "A dog in front of an old red bus."], question=with_image("What?")
     )
     for mask, labels in zip(batch["mask"], batch["labels"], strict=True):
         assert labels[mask.sum() - 1] == smollm2.eos_token_id

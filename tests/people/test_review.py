@@ -90,11 +90,11 @@ def test_an_empty_text_and_a_finished_review_are_refused(log):
 def test_verdicts_come_back_into_the_curation_and_can_be_changed(log):
     texts = [f"A {thing} stands in front of a house. Some grass grows there too." for thing in ("dog", "cat")]
     described = [Description(str(n), (text,), (9,), 0) for n, text in enumerate(texts)]
-    form = WellFormed(min_words=5)
-    review = Review.of(curate(described, texts, form=form), log)
+    well_formed = WellFormed(min_words=5)
+    review = Review.of(curate(described, texts, well_formed=well_formed), log)
     review.accept("A dog.")
     review.reject()
-    result = curate(described, texts, form=form, verdicts=verdicts(log))
+    result = curate(described, texts, well_formed=well_formed, verdicts=verdicts(log))
     assert [one.text for one in result.kept] == ["A dog."]
     again = Review.of(result, log)
     assert again.done == 2  # the texts as they were shown, not as they were edited

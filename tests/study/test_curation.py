@@ -36,12 +36,12 @@ def study(tmp_path, monkeypatch):
     write_shard(folder / "00000.tar", [(key, jpeg((50 * n, 9, 9)), "a wall") for n, key in enumerate(KEYS)])
     monkeypatch.setattr(module, "FOLDER", tmp_path / "curated")
     monkeypatch.setattr(module, "ROOT", tmp_path)
-    form = WellFormed(min_words=3, min_sentences=1)
+    well_formed = WellFormed(min_words=3, min_sentences=1)
     return SimpleNamespace(
         profile=SimpleNamespace(
             name="tiny",
             language=SimpleNamespace(name="random", template=VICUNA.name),
-            curation=CurationConfig(max_new_tokens=6, short=4, batch_size=2, form=form),
+            curation=CurationConfig(max_new_tokens=6, short=4, batch_size=2, well_formed=well_formed),
         ),
         seed=0,
         weights="none",
@@ -91,7 +91,9 @@ def test_other_weights_another_seed_and_other_settings_are_described_anew(run, s
     assert len(said) == 2
     (tmp_path / "stage1.safetensors").write_bytes(b"other weights")
     run()
-    study.profile.curation = CurationConfig(max_new_tokens=5, batch_size=2, form=study.profile.curation.form)
+    study.profile.curation = CurationConfig(
+        max_new_tokens=5, batch_size=2, well_formed=study.profile.curation.well_formed
+    )
     run()
     assert len(list((tmp_path / "curated").glob("described-*.jsonl"))) == 4
 

@@ -41,7 +41,7 @@ def queries(random) -> list[torch.Tensor]:
 def test_only_a_copy_of_the_projection_learns(tiny, model, queries):
     start = model()
     before = {name: value.clone() for name, value in start.state_dict().items()}
-    trained, run = stage2(tiny, start, queries, TEXTS, form=VICUNA)
+    trained, run = stage2(tiny, start, queries, TEXTS, template=VICUNA)
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
     changed = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"projection.weight", "projection.bias"}
@@ -50,7 +50,7 @@ def test_only_a_copy_of_the_projection_learns(tiny, model, queries):
 
 def test_it_learns_the_texts(tiny, model, queries, train_config):
     config = train_config(steps=40, batch_size=4, max_answer=40, lr=3e-2)
-    _, run = stage2(tiny, model(), queries, TEXTS, form=VICUNA, config=config)
+    _, run = stage2(tiny, model(), queries, TEXTS, template=VICUNA, config=config)
     assert run.log[-1]["loss"] < 0.9 * run.log[0]["loss"]
 
 
@@ -58,13 +58,13 @@ def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_conf
     start = model()
 
     def folder(*, start=start, queries=queries, texts=TEXTS, **changes):
-        return stage2(tiny, start, queries, texts, **{"form": VICUNA, **changes})[1].folder
+        return stage2(tiny, start, queries, texts, **{"template": VICUNA, **changes})[1].folder
 
     other = [
         folder(start=model(seed=1)),
         folder(queries=[2 * each for each in queries]),
         folder(texts=TEXTS[::-1]),
-        folder(form=prompts.CAPTION),
+        folder(template=prompts.CAPTION),
         folder(questions=ASKED[:1]),
         folder(config=train_config(max_answer=40, steps=4)),
     ]
@@ -74,13 +74,13 @@ def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_conf
 
 
 def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
-    first = stage2(tiny, model(), queries, TEXTS, form=VICUNA)[1].folder
+    first = stage2(tiny, model(), queries, TEXTS, template=VICUNA)[1].folder
     monkeypatch.setattr(stages, "code_key", lambda *roots: "changed")
-    assert stage2(tiny, model(), queries, TEXTS, form=VICUNA)[1].folder != first
+    assert stage2(tiny, model(), queries, TEXTS, template=VICUNA)[1].folder != first
 
 
 def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
-    whole, run = stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+    whole, run = stage2(tiny, model(), queries, TEXTS, template=VICUNA)
     shutil.rmtree(run.folder)
     save = train.save_progress
 
@@ -92,8 +92,8 @@ def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train, "save_progress", stop)
         with pytest.raises(KeyboardInterrupt):
-            stage2(tiny, model(), queries, TEXTS, form=VICUNA)
-    resumed, _ = stage2(tiny, model(), queries, TEXTS, form=VICUNA)
+            stage2(tiny, model(), queries, TEXTS, template=VICUNA)
+    resumed, _ = stage2(tiny, model(), queries, TEXTS, template=VICUNA)
     assert torch.equal(resumed.projection.weight, whole.projection.weight)
 
 

@@ -10,18 +10,18 @@ from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI
 from mglib.study import lineage
 from mglib.study import study as studies
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 from mglib.study.study import Study
 
 
 def test_a_model_that_reads_no_question_is_shown_the_picture_alone():
-    one = Respondent(model=None, form=CAPTION, wording=prompts.IMAGE)
+    one = PromptedModel(model=None, template=CAPTION, wording=prompts.IMAGE)
     assert not one.reads and one.question("What?") == prompts.IMAGE
     assert one.questions == (prompts.IMAGE,)
 
 
 def test_a_model_that_reads_is_asked_after_the_picture():
-    one = Respondent(model=None, form=VICUNA)
+    one = PromptedModel(model=None, template=VICUNA)
     assert one.reads and one.question("What?") == prompts.with_image("What?")
     assert len(one.questions) > 1 and len(set(one.questions)) == len(one.questions)
 
@@ -66,8 +66,8 @@ def test_stage_1_stands_beside_minigpt4_where_blip2_does_not_speak():
 
 
 def test_the_overview_shows_how_a_question_reaches_a_model(model):
-    one = Respondent(model=model(), form=VICUNA)
-    silent = Respondent(model=model(), form=CAPTION, wording=prompts.IMAGE)
+    one = PromptedModel(model=model(), template=VICUNA)
+    silent = PromptedModel(model=model(), template=CAPTION, wording=prompts.IMAGE)
     found = lineage.overview({"chat": one, "captions": silent})
     assert "QUESTION" in found["asked"][0] and "QUESTION" not in found["asked"][1]
     assert found["parameters of its language model"][0] > 1000

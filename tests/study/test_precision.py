@@ -12,7 +12,7 @@ from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.language import Language
 from mglib.study import finetune, pretrain, stages
-from mglib.study.lineage import Respondent
+from mglib.study.lineage import PromptedModel
 
 PRODUCTS = {
     "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "matmul", "linear", "einsum", "convolution",
@@ -67,9 +67,9 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
     blip2, generated = pretrain.generative(tiny, represented, writer, written, split, tokens)
     queries = tiny.queries(split, tokens, blip2.qformer, generated.state)
     model, first = stages.stage1(tiny, blip2.qformer, generated.state, language, split, queries)
-    texts, form = split.captions, prompts.VICUNA
-    finetune.stage2(tiny, model, list(queries), texts, form=form)
-    finetune.stage2(tiny, blip2, list(queries), texts, form=KEYWORDS, questions=[prompts.IMAGE])
+    texts, template = split.captions, prompts.VICUNA
+    finetune.stage2(tiny, model, list(queries), texts, template=template)
+    finetune.stage2(tiny, blip2, list(queries), texts, template=KEYWORDS, questions=[prompts.IMAGE])
     parts = ablations.Parts(
         qformer=blip2.qformer,
         state=generated.state,
@@ -81,12 +81,12 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
         arm, _ = ablations.arm(tiny, name, parts, tiny.profile.ablation.train)
         ask(arm, ablations.queries(arm, list(tokens)))
     asked = [(place, "what is it", text) for place, text in enumerate(texts)]
-    taught, _ = lora.learn(tiny, model, first.state, list(queries), asked, form=form, prompt="{}")
+    taught, _ = lora.learn(tiny, model, first.state, list(queries), asked, template=template, prompt="{}")
     spatial_captions.arm(tiny, "control", model, first.state, list(queries), texts)
     pairs = [Preference(place, text, "A boat.", 0.1) for place, text in enumerate(texts[:4])]
     dpo(
         tiny,
-        Respondent(model=model, form=form),
+        PromptedModel(model=model, template=template),
         list(queries),
         pairs,
         tiny.profile.preference.train,
