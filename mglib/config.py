@@ -194,9 +194,9 @@ class CurationConfig:
     temperature: float = 1.0  # of the sampling; the official chat's
     temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic
     val_pictures: int = 48  # described for that
-    # A sentence must fit its picture better than this share of the training captions fit theirs; None: nobody
-    # looks at the pictures.
-    fits_better_than: float | None = None
+    # Share of the generated sentences that is kept, those that fit their pictures best; None: nobody looks at
+    # the pictures.
+    fitting: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

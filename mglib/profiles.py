@@ -39,12 +39,12 @@ MINI = Profile(
     ),
     language=LanguageConfig(name="SmolLM2-135M-Instruct", width=576, template="chat"),
     world=WorldConfig(
-        train=10_000,
+        train=4_800,
         pool=600,
         val=200,
-        test_seen=300,
-        test_new_pairs=300,
-        test_new_objects=300,
+        test_seen=200,
+        test_new_pairs=200,
+        test_new_objects=200,
         pretrain=28_000,
         special_pretrain=700,
     ),
@@ -81,10 +81,10 @@ MINI = Profile(
     warm_start=0.1,
     # Deviation: with Muon about half of the pairs bring the same loss on val as with AdamW.
     stage1=TrainConfig(
-        steps=400,
+        steps=300,
         batch_size=16,
-        lr=6e-3,
-        min_lr=6e-4,
+        lr=2e-3,
+        min_lr=2e-4,
         warmup_steps=30,
         muon=True,
         max_answer=20,
@@ -114,7 +114,7 @@ MINI = Profile(
         batch_size=60,
         temperature=0.3,
         temperatures=(1.0, 0.7, 0.5, 0.3),
-        fits_better_than=0.05,
+        fitting=0.5,
         well_formed=WellFormed(min_sentences=1),
     ),
     # Four arms of (3 x 16 + 64) steps of 16: 7,168 samples, a quarter of an hour at 8 samples a second.
@@ -224,8 +224,7 @@ SMOKE = replace(
         well_formed=WellFormed(min_words=5, min_sentences=1),
         temperatures=(1.0, 0.3),
         val_pictures=2,
-        # After eight steps of stage 1 no sentence would pass the critic of mini.
-        fits_better_than=None,
+        fitting=0.8,
     ),
     ablation=replace(
         MINI.ablation,

@@ -144,7 +144,8 @@ def fits(study: Study, base: Stage1, found: Found) -> Fits | None:
         "training captions": critic(known, base.splits["train"].captions[:count]),
         "generated sentences": critic(check.tokens, [repair(text) for text in found.texts()["generated"]]),
     }
-    return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, check.limit)
+    limit = check.limit(scores["generated sentences"])
+    return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, limit)
 
 
 def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:

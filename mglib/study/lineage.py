@@ -195,7 +195,7 @@ def critic(study: Study, base: Stage1) -> Critic:
     if base.blip2 is None:
         raise ValueError(
             "The released Q-Former is read without its text branch, so it cannot judge texts: set "
-            "`fits_better_than` to None and `temperatures` to () in the profile's curation."
+            "`fitting` to None and `temperatures` to () in the profile's curation."
         )
     return partial(
         sentence_scores,
@@ -207,12 +207,8 @@ def critic(study: Study, base: Stage1) -> Critic:
 
 def verifier(study: Study, base: Stage1) -> Verifier | None:
     """Return what keeps a sentence that fits its picture, where the profile asks for it."""
-    share, tokens = study.profile.curation.fits_better_than, base.tokens["pool"]
-    if share is None:
-        return None
-    known = [base.tokens["train"][place] for place in range(min(len(tokens), len(base.tokens["train"])))]
-    captions = base.splits["train"].captions[: len(known)]
-    return Verifier.of(critic(study, base), tokens, share=share, known=known, captions=captions)
+    share = study.profile.curation.fitting
+    return None if share is None else Verifier(critic(study, base), base.tokens["pool"], share)
 
 
 @dataclass(frozen=True, kw_only=True)
