@@ -3,7 +3,7 @@ paper, section 3.2).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
     model, state, critic = base.model, base.trained.state, lineage.critic(study, base)
     tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
-    return pandas.DataFrame({"temperature": value, **asdict(fit)} for value, fit in tried.items())
+    return pandas.DataFrame(
+        {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,13 @@ def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
 
 
 def rates(study: Study, before: PromptedModel, lesson: Lesson) -> pandas.DataFrame:
-    """Compare rates on the hold-out in short runs; the first row is the model as it starts."""
-    config, steps = study.profile.stage2, study.profile.stage2_rate_steps
-    rows = [{"lr": 0.0, "steps": 0, **asdict(held_out(study, before, lesson))}]
+    """Compare rates on the hold-out in short runs."""
+    config, steps, rows = study.profile.stage2, study.profile.stage2_rate_steps, []
     for rate in study.profile.stage2_rates:
         short = replace(trial(config, rate, steps), keep=(1.0,))
         tried, _ = lineage.stage2(study, before, lesson, what="rate", config=short)
-        rows.append({"lr": rate, "steps": steps, **asdict(held_out(study, tried, lesson))})
+        loss = held_out(study, tried, lesson)
+        rows.append({"lr": rate, "steps": steps, **metrics.columns("loss", loss)})
     return pandas.DataFrame(rows)
 
 

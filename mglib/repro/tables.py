@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping
 import pandas
 
 from mglib.metrics import Counts, Estimate
+from mglib.repro import tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, rounded
+from mglib.study.study import Study
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -71,6 +73,21 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
         n = "quoted" if quoted else ", ".join(sorted(counted, key=int))
         lines.append({"": row, **cells, "n": n or "-"})
     return pandas.DataFrame(lines).fillna("-")
+
+
+def tuned(report: Report, study: Study, name: str) -> None:
+    """Show what `make tune` compared, with the profile's own choice marked, or say that there is no table."""
+    profile, grid = study.profile, tuning.GRIDS[name]
+    if not grid.compares(profile):
+        print("nothing is compared under this profile: its settings are the published or the default ones")
+        return
+    if not tuning.file(profile, name).exists():
+        print(f"not tuned under this profile: `make tune PROFILE={profile.name}` writes {name}.csv")
+        return
+    table = tuning.read(tuning.file(profile, name))
+    report.table(f"tuning_{name}", tuning.marked(profile, name, table))
+    about = tuning.made(profile, name)
+    print(f"chosen: {grid.criterion}; made by `make tune` on {about['date']}, {about['processor']}")
 
 
 def listed(rows: Rows, *, of: str) -> pandas.DataFrame:

@@ -298,7 +298,7 @@ def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
 
 def evaluated(study: Study) -> list[str]:
     """Return the splits that the evaluation of all models needs; some may stand there twice."""
-    special = SPECIAL_SPLITS if study.profile.world is not None else ()
+    special = [name for name in SPECIAL_SPLITS if name.endswith("_test")] if study.profile.world else []
     return ["val", "pool", *study.tests, *study.questioned.values(), *special]
 
 

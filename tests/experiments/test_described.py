@@ -1,5 +1,6 @@
 """Descriptions: how they are decoded, the names of Table 5's rows, and what is compared with what."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -45,21 +46,30 @@ def models():
     return {name: Speaking(name not in ("blip2", "blip2_ft")) for name in NAMES}
 
 
-def test_each_language_model_decodes_as_was_best_on_val(study, base, models):
-    tried, ways = described.choices(study, base, models)
-    assert list(tried["model"]) == ["blip2", "blip2", "minigpt4", "minigpt4"]
-    assert tried["covered on val"].tolist() == [0, 1, 0, 1] and set(ways.values()) == {"sampled"}
-    told = described.describe(study, base, models, {**ways, "stage1": "greedy"})
-    assert told.long["stage1"] == ["a cat"] * 3 and told.long["locna"] == ["a dog"] * 3
+def test_each_language_model_is_tried_with_every_decoding(study, base, models):
+    tried = described.tried(study, base, models)
+    ways = list(described.decodings(study))
+    assert list(tried["model"]) == ["blip2"] * len(ways) + ["minigpt4"] * len(ways)
+    assert tried["decoding"].tolist() == ways * 2
+    covered = tried.set_index(["model", "decoding"])["references_covered"]
+    assert covered["minigpt4", "sampled"] == 1 and covered["minigpt4", "greedy"] == 0
+
+
+def test_each_language_model_decodes_as_the_profile_says(study, base, models):
+    evaluation = replace(study.profile.evaluation, descriptions=(("minigpt4", "sampled"),))
+    study = replace(study, profile=replace(study.profile, evaluation=evaluation))
+    told = described.describe(study, base, models)
+    assert {name for name, way in told.ways.items() if way == "sampled"} == {"stage1", "minigpt4", "locna"}
+    assert told.long["blip2_ft"] == ["a cat"] * 3 and told.long["locna"] == ["a dog"] * 3
     assert list(told.short) == ["stage1", "minigpt4"]
     text, brief = models["minigpt4"].asked[-1]
     assert text == SHORT and brief.sample and brief.max_new_tokens == MINI.evaluation.brief_tokens
 
 
-def test_without_facts_all_decode_greedily(base, models):
+def test_where_nothing_is_chosen_all_decode_greedily(models):
     study = Study.of(PAPER_SIZED, seed=0, weights="wheel")
-    tried, ways = described.choices(study, base, models)
-    assert len(tried) == 0 and set(ways.values()) == {"greedy"}
+    ways = described.ways(study, models)
+    assert list(ways) == list(models) and set(ways.values()) == {"greedy"}
     told = Descriptions(split="val", references=(), ways=ways, long={}, short={})
     assert described.covered(study, told) == {} and described.gains({}) == {}
 
