@@ -14,7 +14,7 @@ from mglib.experiments.described import judge
 from mglib.experiments.exams import Way
 from mglib.metrics import Counts, Estimate
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.study import finetune
+from mglib.study import finetune, naming
 from mglib.study.lineage import Stage1
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
@@ -70,7 +70,7 @@ def train(study: Study, base: Stage1) -> Arms:
         models[name], run = ablations.arm(study, name, parts, configs[name])
         logs[name], chosen = run.log, configs[name].lr
         lines += [
-            {"arm": name, "rate": rate, **asdict(loss), "chosen": rate == chosen}
+            {"arm": naming.name(name), "rate": rate, **asdict(loss), "chosen": rate == chosen}
             for rate, loss in tried.items()
         ]
     arms = Arms(models=models, logs=logs, rates=pandas.DataFrame(lines))

@@ -188,7 +188,7 @@ def stage2(profile: Profile, sizes: Sizes) -> Work:
     yield "grid of rates", "train", sizes.learn(tried, text, text - PROMPT)
     yield "on other texts", "train", sizes.learn(2 * run.steps * run.batch_size, text, text - PROMPT)
     failures = min(profile.world.test_seen, asked.failure_pictures)
-    yield "Table 3", "write", sizes.write(8 * failures + 5 * 4, asked.failure_tokens)
+    yield "Table 3", "write", sizes.write(12 * failures + 5 * 4, asked.failure_tokens)
 
 
 def described(profile: Profile) -> int:
@@ -201,7 +201,7 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
     asked, world = profile.evaluation, profile.world
     special = world.special_val + world.special_test
     yield "special pictures encoded", "encode", len(SPECIALS) * special * (sizes.picture + sizes.look)
-    requests = 3 * 2 * len(CHECKLISTS) * world.special_val + 5 * len(CHECKLISTS) * world.special_test
+    requests = 7 * 3 * len(CHECKLISTS) * world.special_val + 6 * len(CHECKLISTS) * world.special_test
     yield "Table 1", "write", sizes.write(requests, asked.task_tokens)
     few = min(world.test_seen, asked.described_pictures)
     yield "Tables 2 and 5, long", "write", sizes.write(8 * few, asked.long_tokens)
