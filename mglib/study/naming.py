@@ -77,11 +77,6 @@ def name(key: str) -> str:
     return NAMES.get(key, key)
 
 
-def named(rows: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the same values under the names that readers see."""
-    return {name(key): value for key, value in rows.items()}
-
-
 def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:
     """Return the rows in reading order; those that have no name come last, in their own order."""
     places = {key: place for place, key in enumerate(NAMES)}
