@@ -4,7 +4,7 @@ The tasks with a checklist belong to the small world; a study of real pictures h
 is asked and how it decodes was chosen on val (`make tune`) and stands in the profile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -14,16 +14,18 @@ from PIL import Image
 from mglib import metrics
 from mglib.config import Asked, EvalConfig
 from mglib.data.specials import Special, read_specials
-from mglib.evals import checklist
+from mglib.evals import checklist, evaluate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.evals.llm_judge import facts
 from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1, side_by_side
 from mglib.study.study import Study
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
+TOLD = "The image shows: {facts} {request}"  # what a language model is told instead of seeing a picture
 # The models that have a way of their own, with the wordings that are compared: the first is as trained.
 # A caption model is tried in three, so that it is asked in the way that suits it.
 CAPTION_WORDINGS = (prompts.IMAGE, f"{prompts.IMAGE} {{}}", f"{{}} {prompts.IMAGE}")
@@ -39,7 +41,7 @@ STORIES = {  # what the paper shows without a table; the words are ours
     "notes": "What is written in this image?",
     "story": "Can you write a short story about this image?",
 }
-Rates = dict[str, dict[str, Estimate | None]]  # system -> task and "total"
+Rates = dict[str, dict[str, Estimate | None]]  # system -> task and "total", or a measure
 Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
 
 
@@ -70,6 +72,16 @@ class Verdicts:
     def items_swapped(self) -> Rates:
         """Return the share of items that is left beside another picture."""
         return checklist.rates(self.swapped, "items")
+
+    def overview(self) -> Rates:
+        """Return what each system meets in all: requests, items, and items of another picture."""
+        shares = {
+            "requests met": self.success(),
+            "items met": self.items(),
+            "items, another picture": self.items_swapped(),
+        }
+        systems = naming.ordered(self.right)
+        return {name: {what: rates[name]["total"] for what, rates in shares.items()} for name in systems}
 
     def drops(self) -> dict[str, Estimate | None]:
         """Return the difference of both shares, paired."""
@@ -114,7 +126,11 @@ def shown(study: Study) -> dict[str, list[Special]]:
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding an answer, the official one first."""
     most = study.profile.evaluation.task_tokens
-    return {"sampled": Decoding(max_new_tokens=most, seed=study.seed), "greedy": greedy(most)}
+    return {
+        "sampled": Decoding(max_new_tokens=most, seed=study.seed),
+        "greedy": greedy(most),
+        "penalised": replace(greedy(most), repetition_penalty=1.1),
+    }
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
@@ -165,14 +181,37 @@ def answers(study: Study, base: Stage1, participants: Mapping[str, Participant])
     return said
 
 
+def told(
+    study: Study, one: Participant, shown: Mapping[str, Sequence[Special]]
+) -> dict[str, dict[str, list[str]]]:
+    """Tell a model's language model the truth in words instead of showing it the pictures: the ceiling.
+
+    It is the system *told*, and decodes as the model does; empty where there are no pictures.
+    """
+    size, answers = study.profile.evaluation.batch_size, {}
+    for task, pictures in shown.items():
+        request = CHECKLISTS[task].request
+        questions = [TOLD.format(facts=facts(each), request=request) for each in pictures]
+        answers[task] = evaluate.blind_answers(
+            one.prompted.model,
+            one.prompted.template,
+            questions,
+            one.decoding,
+            batch_size=size,
+            what=f"told, {task}",
+        )
+    return {"told": answers} if answers else {}
+
+
 def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Special]]) -> Verdicts:
     """Judge every answer against its own picture and against another one of its task.
 
-    *facts* joins the models: a list of what the picture shows, as its truth has it.
+    *facts* joins the systems: a list of what the picture shows, as its truth has it.
     """
     systems = dict(said)
     if shown:
         systems["facts"] = {task: [facts(one) for one in some] for task, some in shown.items()}
+    systems = naming.ordered(systems)
     other = checklist.judged(systems, checklist.exchanged(shown))
     return Verdicts(right=checklist.judged(systems, shown), swapped=other)
 

@@ -18,11 +18,12 @@ from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
-COMPARED = ("long", "short", "blip2", "long.stage1")  # rows of Table 5 that further readings look at
+COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
 SQUARE = {
     "blip2": "caption model, before",
     "blip2_ft": "caption model, after",
@@ -61,7 +62,7 @@ class Descriptions:
         found |= {name: self.long[name] for name in ("blip2", "blip2_ft") if name in self.long}
         found |= {"everything": self.with_everything["everything"], "short.stage1": self.short["stage1"]}
         others = {name: texts for name, texts in self.long.items() if name not in {"minigpt4", *found}}
-        return found | {f"long.{name}": texts for name, texts in others.items()}
+        return naming.ordered(found | {f"long.{name}": texts for name, texts in others.items()})
 
 
 def judge(study: Study, split: str) -> Judge | None:
@@ -74,7 +75,11 @@ def judge(study: Study, split: str) -> Judge | None:
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding a description."""
     most = study.profile.evaluation.long_tokens
-    return {"greedy": greedy(most), "sampled": Decoding(max_new_tokens=most, seed=study.seed)}
+    return {
+        "greedy": greedy(most),
+        "sampled": Decoding(max_new_tokens=most, seed=study.seed),
+        "penalised": replace(greedy(most), repetition_penalty=1.1),
+    }
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
@@ -144,7 +149,7 @@ def gains(covered: Counted) -> dict[str, dict[str, Estimate | None]]:
             f"gain.{what}": metrics.paired(covered["minigpt4"][what], covered[name][what])
             for what in ("covered", "references_covered")
         }
-        for name in (("blip2", "stage1", "blip2_ft") if covered else ())
+        for name in (("blip2", "blip2_ft", "stage1") if covered else ())
     }
 
 

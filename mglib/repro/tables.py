@@ -1,4 +1,6 @@
-"""Tables of estimates, one row a model: each cell is a number with the paper's value beside it."""
+"""Tables of estimates, one row a model, under the names that readers see: each cell is a number with the
+paper's value beside it.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,6 +10,7 @@ from mglib.metrics import Counts, Estimate
 from mglib.repro import tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, rounded
+from mglib.study import naming
 from mglib.study.study import Study
 
 
@@ -65,13 +68,13 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     lines = []
     for row, estimates in rows.items():
         cells = {
-            measure: cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
+            naming.name(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
             for measure, estimate in estimates.items()
         }
         counted = {str(estimate.n) for estimate in estimates.values() if estimate}
         quoted = any(is_quoted(f"{prefix}.{measure}.{row}") for measure in estimates)
         n = "quoted" if quoted else ", ".join(sorted(counted, key=int))
-        lines.append({"": row, **cells, "n": n or "-"})
+        lines.append({"": naming.name(row), **cells, "n": n or "-"})
     return pandas.DataFrame(lines).fillna("-")
 
 
@@ -94,7 +97,10 @@ def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
     """Write a line for each row, which `of` heads, each value with its interval."""
     return pandas.DataFrame(
         [
-            {of: row, **{measure: cell(one) for measure, one in estimates.items()}}
+            {
+                of: naming.name(row),
+                **{naming.name(measure): cell(one) for measure, one in estimates.items()},
+            }
             for row, estimates in rows.items()
         ]
     )
@@ -104,11 +110,11 @@ def values(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     """Write a line for each row: plain values, the paper's in a column beside where it has some."""
     lines = []
     for row, estimates in rows.items():
-        line = {"row": row}
+        line = {"row": naming.name(row)}
         for measure, estimate in estimates.items():
-            line[measure] = estimate and estimate.value
+            line[naming.name(measure)] = estimate and estimate.value
             if (theirs := PAPER.get(f"{prefix}.{measure}.{row}")) is not None:
-                line[f"{measure}, paper"] = theirs
+                line[f"{naming.name(measure)}, paper"] = theirs
         lines.append(line)
     return pandas.DataFrame(lines)
 

@@ -30,7 +30,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.study import blip2 as blip2_release
-from mglib.study import finetune, stages, web
+from mglib.study import finetune, naming, stages, web
 from mglib.study.blip2 import Blip2
 from mglib.study.curation import Critic, Verifier, curated
 from mglib.study.stages import Trained
@@ -293,7 +293,7 @@ def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:
         found[name], _ = stage2(study, found[start], learnt[kind], what=name)
-    return found
+    return naming.ordered(found)
 
 
 def evaluated(study: Study) -> list[str]:
@@ -306,7 +306,7 @@ def overview(models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """List the models with the size of their language model and how a question reaches them."""
     lines = [
         {
-            "model": name,
+            "model": naming.name(name),
             "parameters of its language model": sum(p.numel() for p in one.model.language.parameters()),
             "asked": one.template.prompt(one.question("QUESTION")),
         }

@@ -9,8 +9,13 @@ import pytest
 from mglib.config import Asked
 from mglib.data.specials import Special
 from mglib.evals.checklist import CHECKLISTS
+from mglib.evals.llm_judge import facts
 from mglib.experiments import abilities
+from mglib.model import prompts
+from mglib.model.decoding import greedy
+from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI, PROFILES
+from mglib.study.lineage import PromptedModel
 from mglib.study.study import Study
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
@@ -91,6 +96,50 @@ def test_facts_are_judged_beside_the_models(study):
     assert list(judged.right) == list(judged.swapped) == ["blip2", "facts"]
     assert judged.items()["blip2"]["total"].value == 0.5 and judged.success()["facts"]["poems"].value == 0
     assert judged.items_swapped()["blip2"]["memes"].n == 2 and judged.drops()["blip2"].value == 0
+
+
+def test_the_three_decodings_differ_in_one_thing_each(study):
+    sampled, greedy, penalised = abilities.decodings(study).values()
+    assert list(abilities.decodings(study)) == ["sampled", "greedy", "penalised"]
+    assert sampled.sample and not greedy.sample and greedy.repetition_penalty == 1.0
+    assert penalised == replace(greedy, repetition_penalty=1.1)
+    assert {one.max_new_tokens for one in (sampled, greedy, penalised)} == {MINI.evaluation.task_tokens}
+
+
+def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
+    asked = {}
+
+    def write(given, images, template, questions, decoding, *, first):
+        for place, text in enumerate(questions, start=first):
+            asked.setdefault(text, []).append((place, decoding))
+        return ["well"] * len(questions)
+
+    monkeypatch.setattr(abilities.evaluate, "answer", write)
+    shown = {task: [picture(task, 0), picture(task, 1)] for task in CHECKLISTS}
+    one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), greedy(7))
+    found = abilities.told(study, one, shown)
+    assert list(found) == ["told"] and list(found["told"]) == list(CHECKLISTS)
+    for task, sheet in CHECKLISTS.items():
+        for place, each in enumerate(shown[task]):
+            text = f"The image shows: {facts(each)} {sheet.request}"
+            assert asked[text] == [(place, greedy(7))] and prompts.IMAGE not in text
+    assert abilities.told(study, one, {}) == {}
+
+
+def picture(task, number):
+    things = {"number": f"{task} {number}"}
+    return Special(number, CHECKLISTS[task].kind, "lake", (), (), things)
+
+
+def test_the_overview_has_all_systems_in_reading_order(study):
+    shown = abilities.shown(study)
+    names = ("told", "minigpt4", "blip2_ft", "locna", "stage1", "blip2")
+    said = {name: {task: ["well" if name == "told" else "badly"] * 2 for task in shown} for name in names}
+    rows = abilities.judged(said, shown).overview()
+    assert list(rows) == ["blip2", "blip2_ft", "stage1", "locna", "minigpt4", "told", "facts"]
+    assert list(rows["told"]) == ["requests met", "items met", "items, another picture"]
+    assert rows["told"]["items met"].value == 1 and rows["blip2"]["items met"].value == 0
+    assert rows["told"]["requests met"].n == 2 * len(shown)
 
 
 def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(study, base):
