@@ -83,6 +83,17 @@ def test_facts_are_judged_beside_the_models(study):
     assert judged.items_swapped()["blip2"]["memes"].n == 2 and judged.drops()["blip2"].value == 0
 
 
+def test_minigpt4_gains_what_it_meets_more(study):
+    shown = abilities.shown(study)
+    said = {"blip2": ["well", "badly"], "minigpt4": ["well", "well"], "stage1": ["badly", "badly"]}
+    gains = abilities.judged(
+        {name: dict.fromkeys(shown, texts) for name, texts in said.items()}, shown
+    ).gains()
+    assert list(gains) == ["blip2"] and list(gains["blip2"]) == ["gain.requests", "gain.items"]
+    assert gains["blip2"]["gain.requests"].value == gains["blip2"]["gain.items"].value == 0.5
+    assert gains["blip2"]["gain.items"].n == 2 * len(shown) and abilities.judged({}, {}).gains() == {}
+
+
 def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(study, base):
     participants = {name: abilities.Participant(Speaking(), None) for name in ("blip2", "minigpt4")}
     participants = {
