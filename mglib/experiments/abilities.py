@@ -17,7 +17,7 @@ from mglib.data.specials import Special, read_specials
 from mglib.evals import checklist, evaluate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.evals.llm_judge import facts
-from mglib.metrics import Estimate
+from mglib.metrics import Estimate, paired
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import naming
@@ -86,6 +86,16 @@ class Verdicts:
     def drops(self) -> dict[str, Estimate | None]:
         """Return the difference of both shares, paired."""
         return checklist.drops(self.right, self.swapped)
+
+    def gains(self) -> dict[str, dict[str, Estimate | None]]:
+        """Return by how much MiniGPT-4 meets more requests and items than others, paired."""
+        scored = {"requests": "success", "items": "items"}
+        pooled = {what: checklist.pooled(self.right, score) for what, score in scored.items()}
+        return {
+            name: {f"gain.{what}": paired(one["minigpt4"], one[name]) for what, one in pooled.items()}
+            for name in ("blip2", "locna")
+            if name in self.right
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,6 +195,16 @@ def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
     return {name: chair.counts(some) for name, some in readings.items()}
 
 
+def differences(counted: Counted) -> dict[str, dict[str, Estimate | None]]:
+    """Return by how much more the paper's three rows invent, each beside the next, paired."""
+    pairs = {"long_less_short": ("long", "short"), "short_less_blip2": ("short", "blip2")}
+    return {
+        name: {"chair_i": metrics.paired(counted[one]["chair_i"], counted[other]["chair_i"])}
+        for name, (one, other) in pairs.items()
+        if other in counted
+    }
+
+
 def compared(rows: Mapping) -> dict:
     """Return the rows that further readings look at."""
     return {name: rows[name] for name in COMPARED if name in rows}

@@ -121,6 +121,17 @@ class Table3:
             name: metrics.mean([float(bool(each)) for each in every]) for name, every in self.failures.items()
         }
 
+    def cuts(self) -> dict[str, Estimate | None]:
+        """Return the share that failed before less that after, paired, by "task" and way of decoding."""
+        failed = {
+            name: metrics.each([float(bool(one)) for one in every]) for name, every in self.failures.items()
+        }
+        return {
+            name.replace(".before", ""): metrics.paired(one, failed[name.replace(".before", ".after")])
+            for name, one in failed.items()
+            if ".before" in name
+        }
+
     def kinds(self) -> pandas.DataFrame:
         """Return the share of answers with each kind of failure; drift only where it can be told."""
         judged = [kind for kind in KINDS if self.scenes or kind != "off-topic"]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import pandas
 
 from mglib.metrics import Counts, Estimate
-from mglib.repro import tuning
+from mglib.repro import claims, tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
-from mglib.repro.report import Report, Rows, rounded
+from mglib.repro.report import Report, Rows, numbers, rounded
 from mglib.study import naming
 from mglib.study.study import Study
 
@@ -61,6 +61,14 @@ def publish(
     """Report each cell as a number (`Report.rows`) and the table itself."""
     report.rows(rows, prefix=prefix, note=note, remarks=remarks)
     report.table(table, readable(rows, prefix=prefix))
+
+
+def verdicts(report: Report) -> None:
+    """Report what the numbers of a run's notebooks so far say of the paper's claims, and the table."""
+    entries = numbers(report.folder)
+    for name, verdict in claims.judge(entries).items():
+        report.verdict(f"claim.{name}", verdict.value, note=verdict.sentence)
+    report.table("claims", claims.table(entries))
 
 
 def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:

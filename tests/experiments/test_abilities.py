@@ -116,7 +116,7 @@ def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
 
     monkeypatch.setattr(abilities.evaluate, "answer", write)
     shown = {task: [picture(task, 0), picture(task, 1)] for task in CHECKLISTS}
-    one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), greedy(7))
+    one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), "greedy", greedy(7))
     found = abilities.told(study, one, shown)
     assert list(found) == ["told"] and list(found["told"]) == list(CHECKLISTS)
     for task, sheet in CHECKLISTS.items():
@@ -140,6 +140,17 @@ def test_the_overview_has_all_systems_in_reading_order(study):
     assert list(rows["told"]) == ["requests met", "items met", "items, another picture"]
     assert rows["told"]["items met"].value == 1 and rows["blip2"]["items met"].value == 0
     assert rows["told"]["requests met"].n == 2 * len(shown)
+
+
+def test_minigpt4_gains_what_it_meets_more(study):
+    shown = abilities.shown(study)
+    said = {"blip2": ["well", "badly"], "minigpt4": ["well", "well"], "stage1": ["badly", "badly"]}
+    gains = abilities.judged(
+        {name: dict.fromkeys(shown, texts) for name, texts in said.items()}, shown
+    ).gains()
+    assert list(gains) == ["blip2"] and list(gains["blip2"]) == ["gain.requests", "gain.items"]
+    assert gains["blip2"]["gain.requests"].value == gains["blip2"]["gain.items"].value == 0.5
+    assert gains["blip2"]["gain.items"].n == 2 * len(shown) and abilities.judged({}, {}).gains() == {}
 
 
 def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(study, base):

@@ -119,6 +119,16 @@ def test_matched_rows_mention_equally_often():
     assert (first.value, second.value) == (0, 1)
 
 
+def test_the_papers_rows_are_compared_one_by_one():
+    rows = {"long": [reading("bus")], "short": [reading("dog", "bus")], "blip2": [reading("dog")]}
+    less = described.differences(described.counted(rows))
+    assert {name: one["chair_i"].value for name, one in less.items()} == {
+        "long_less_short": 0.5, "short_less_blip2": 0.5,
+    }  # fmt: skip
+    del rows["blip2"]
+    assert list(described.differences(described.counted(rows))) == ["long_less_short"]
+
+
 def test_each_reading_has_words_of_its_own():
     study = Study.of(MINI, seed=0, weights="wheel")
     every, coco, official = (described.vocabulary(study, name) for name in ("all", "coco", "official"))

@@ -19,6 +19,15 @@ def test_an_answer_with_any_fault_has_failed():
     assert failed["describe.before"].value == 1 / 2 and failed["describe.after"].value == 0
 
 
+def test_what_stage_2_cuts_is_paired_and_stands_by_task_and_decoding():
+    greedy = {f"{name}.greedy": found[::-1] for name, found in FAILURES.items()}
+    cuts = Table3({}, FAILURES | greedy, None).cuts()
+    assert list(cuts) == ["describe", "describe.greedy"]
+    assert cuts["describe"].value == cuts["describe.greedy"].value == 1 / 2
+    same = {"poem.before": [{"empty"}, set()], "poem.after": [{"fragment"}, set()]}
+    assert Table3({}, same, None).cuts()["poem"].high == 0  # pictures are drawn together
+
+
 def test_drift_is_judged_only_where_it_is_known_what_is_there():
     rows = Table3(ANSWERS, FAILURES, Path("scenes")).kinds().set_index("answers")
     before = rows.loc["descriptions before, sampled"]
