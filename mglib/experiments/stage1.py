@@ -174,7 +174,8 @@ def controlled(study: Study, base: Stage1) -> Controlled:
     found = Controlled({}, {})
     for name in study.tests:
         found.scores[name], found.captions[name] = {}, {}
-        for control in (control for control in CONTROLS if control in models):
+        # Controls are compared on the first split alone.
+        for control in (one for one in CONTROLS if one in models and (not one or name == study.tests[0])):
             split, model = base.splits[name], models[control]
             shuffled = control == ".shuffled"
             order = metrics.derangement(len(split)) if shuffled else range(len(split))

@@ -92,6 +92,11 @@ class Sizes:
         """FLOP of scoring answers."""
         return samples * (2 * self.body * (self.queries + text) + 2 * self.head * answer)
 
+    def choose(self, questions: int, options: int, answer: int) -> float:
+        """FLOP of scoring the options of questions: picture and question are read once."""
+        scored = options * (answer + 1)
+        return questions * (2 * self.body * (self.queries + PROMPT + scored) + 2 * self.head * scored)
+
     def write(self, answers: int, tokens: int, prompt: int = PROMPT) -> float:
         """FLOP of writing answers of so many tokens."""
         return answers * 2 * (self.body * (self.queries + prompt + tokens) + self.head * tokens)
@@ -162,9 +167,10 @@ def stage1(profile: Profile, sizes: Sizes) -> Work:
     answer = run.max_answer
     yield "pictures encoded", "encode", world.train * (sizes.picture + sizes.look)
     yield "stage 1", "train", sizes.learn(run.steps * run.batch_size, answer, answer)
-    looked = (len(run.keep) + 1) * world.val + 3 * tests(profile)
+    both = tests(profile) + 3 * world.test_seen  # the model itself, and its controls on the first split
+    looked = (len(run.keep) + 1) * world.val + both
     yield "losses of captions", "read", sizes.read(looked, answer, answer)
-    shown = (len(run.keep) + 1) * asked.shown + 3 * tests(profile)
+    shown = (len(run.keep) + 1) * asked.shown + both
     yield "captions", "write", sizes.write(shown, asked.max_new_tokens, prompt=1)
     faults = 2 * min(world.val, asked.fault_pictures)
     yield "descriptions", "write", sizes.write(faults, asked.fault_tokens)
@@ -214,7 +220,7 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
         run = profile.lora.train
         yield "LoRA", "train", sizes.learn(run.steps * run.batch_size, PROMPT, run.max_answer)
     choice, graph = (min(world.test_seen, count) for count in (asked.choice_pictures, asked.graph_pictures))
-    yield "Tables 4 and 7, choices", "read", sizes.read(models * choice * OPTIONS, PROMPT, 4)
+    yield "Tables 4 and 7, choices", "read", sizes.choose(models * choice, OPTIONS, 4)
     yield (
         "Tables 4 and 7, answers",
         "write",
@@ -248,7 +254,7 @@ def limitations(profile: Profile, sizes: Sizes) -> Work:
     yield "attention", "read", sizes.read(min(world.test_seen, asked.limit_pictures), PROMPT * 2, 0)
     yield "mirrored pictures", "encode", world.test_seen * (sizes.picture + sizes.look)
     # Some two relations a picture with two answers each, of two models, on both sides of the mirror.
-    yield "space", "read", sizes.read(2 * 2 * 2 * 2 * world.test_seen, PROMPT, 2)
+    yield "space", "read", sizes.choose(2 * 2 * 2 * world.test_seen, 2, 2)
     if profile.spatial:
         run = profile.spatial.train
         samples = 2 * run.steps * run.batch_size
