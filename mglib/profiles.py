@@ -105,11 +105,8 @@ MINI = Profile(
         for penalty, rate in (
             (0.1, 2e-3),
             (0.1, 1e-3),
-            (0.1, 4e-3),
-            (0.03, 2e-3),
             (0.3, 2e-3),
             (None, 6e-3),
-            (None, 2e-3),
         )
     ),
     # Deviation: fewer steps and larger ones, as in stage 1; batch and answer length are the paper's.

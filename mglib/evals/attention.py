@@ -1,8 +1,7 @@
 """How much the language model attends to the picture when it names an object (paper, section 4.5.1)."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,6 @@ from mglib.data.splits import in_lists
 from mglib.evals.chair import Truth
 from mglib.metrics import Counts, Vocabulary
 from mglib.model import prompts
-from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IGNORE, Template
 
@@ -27,17 +25,6 @@ class Look:
     name: str
     word: int  # of the answer, from 0
     share: float
-
-
-@contextmanager
-def weights_shown(language: Language) -> Iterator[None]:
-    """Let a language model return its attention weights, which only the plain implementation does."""
-    usual = language.model.config._attn_implementation
-    language.model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        language.model.set_attn_implementation(usual)
 
 
 @torch.inference_mode()
@@ -61,7 +48,7 @@ def visual_shares(
         max_answer=longest + len(prompts.tokenize(tokenizer, template.end)),
     )
     batch = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
-    with weights_shown(model.language):
+    with model.language.attending("eager"):  # which alone returns its weights
         layers = model.language.model.get_decoder()(
             inputs_embeds=model.embed(batch),
             attention_mask=batch["mask"],

@@ -17,6 +17,7 @@ from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.study import stages
+from mglib.study.machine import here
 from mglib.study.study import Study
 from mglib.training.muon import Muon
 from mglib.weights import sources
@@ -131,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study.open(arguments.profile, seed=0, weights="wheel")
     batch_size = study.profile.stage1.batch_size
-    print(f"{study.profile.name}, batch {batch_size}, on {device.machine()}")
+    print(f"{study.profile.name}, batch {batch_size}, on {here()}")
     print("other way / our way, the median with its range, then our seconds")
     for name, plain, ours in comparisons(study):
         print(compare(name, plain, ours, rounds=arguments.rounds), flush=True)

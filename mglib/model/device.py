@@ -1,12 +1,8 @@
 """Which processor to use, how fast it multiplies, and in which precision frozen weights run on it."""
 
 import math
-import platform
-import subprocess
 import time
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
@@ -57,56 +53,6 @@ def _best_gflops(device: torch.device, dtype: torch.dtype, *, side: int, rounds:
         (matrix @ matrix).sum().item()  # the sum waits for a GPU
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best / 1e9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What a run is made on, as far as its time depends on it."""
-
-    processor: str
-    threads: int
-    gflops: dict[str, float]  # of large products, by precision
-    dtype: str  # the precision of frozen weights, and of products in training
-
-    @property
-    def ceiling(self) -> float:
-        """GFLOP/s in the precision that is used."""
-        return self.gflops[self.dtype]
-
-    def __str__(self) -> str:
-        speeds = ", ".join(f"{name} {value:,.3g} GFLOP/s" for name, value in self.gflops.items())
-        return f"{self.processor}, {self.threads} threads: {speeds}; {self.dtype} is used"
-
-
-def machine() -> Machine:
-    """Measure the processor that `pick` returns, in a second or two."""
-    device = pick()
-    precisions = [torch.float32] if device.type == "mps" else [torch.float32, torch.bfloat16]
-    return Machine(
-        processor=processor(device),
-        threads=torch.get_num_threads(),
-        gflops={_name(dtype): gflops(device, dtype) for dtype in precisions},
-        dtype=_name(frozen_dtype(device)),
-    )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def processor(device: torch.device) -> str:
-    """Return what the processor is called."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    listed = Path("/proc/cpuinfo")
-    if listed.exists():
-        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "Apple"
-    return platform.processor() or platform.machine()
 
 
 def attention(device: torch.device) -> str:

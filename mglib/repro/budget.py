@@ -21,8 +21,8 @@ from mglib.evals.checklist import CHECKLISTS
 from mglib.evals.pope import PAIRS, WAYS
 from mglib.experiments import abilities
 from mglib.experiments import described as spoken
-from mglib.model.device import Machine
 from mglib.study.flops import PROMPT, build, parameters, stage_cost
+from mglib.study.machine import Machine
 from mglib.study.study import Study
 from mglib.training.muon import newton_schulz_flops
 from mglib.world.scene import PRETRAIN, SPECIALS, length

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from mglib.model import device
 from mglib.paths import ROOT
 from mglib.repro import budget
 from mglib.repro.ledger import CannotRun
+from mglib.study.machine import here
 from mglib.study.pretrain import pretrain
 from mglib.study.study import Study
 
@@ -18,7 +18,7 @@ def remake(study: Study) -> None:
             f"{study.profile.name} starts from BLIP-2's own release: there is nothing to pretrain."
         )
     folder = ROOT / "data" / f"blip2_{study.profile.name}"
-    machine, work = device.machine(), budget.pretraining(study.profile)
+    machine, work = here(), budget.pretraining(study.profile)
     flops = sum(part.flops for part in work)
     minutes = budget.seconds(work, machine) / 60
     print(f"this machine: {machine}")

@@ -19,7 +19,6 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
-from mglib.model import device
 from mglib.paths import ROOT, write_text
 from mglib.profiles import PROFILES
 from mglib.repro import budget
@@ -35,6 +34,7 @@ from mglib.repro.ledger import (
 )
 from mglib.repro.pretrain import remake
 from mglib.repro.report import Settings, compare, numbers, page, printable
+from mglib.study.machine import here
 from mglib.study.study import Study
 from mglib.weights.sources import SOURCES
 
@@ -241,7 +241,7 @@ def outlook(settings: Settings, due: Sequence[Path]) -> tuple[str, Pace]:
     """Name the machine and say how long the notebooks that are due will take, before any of them runs."""
     if not due:
         return "", Pace({})
-    machine = device.machine()
+    machine = here()
     print(f"this machine: {machine}")
     found = budget.expected(PROFILES[settings.profile], machine) if settings.profile in PROFILES else {}
     expected = {path.stem[:2]: found[path.stem[:2]] for path in due if path.stem[:2] in found}

@@ -19,11 +19,11 @@ import pandas
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities, arms, curated, described, preferences, stage1, stage2
-from mglib.model import device
 from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import budget, tuning
 from mglib.repro.ledger import CannotRun
 from mglib.study import lineage
+from mglib.study.machine import here
 from mglib.study.study import Study
 
 
@@ -114,7 +114,7 @@ def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any]
 
 def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
     """Make some grids, one after the other, and say where the profile is not what its tables say."""
-    machine, profile = device.machine(), study.profile
+    machine, profile = here(), study.profile
     print(f"this machine: {machine}")
     minutes = budget.seconds(budget.tuning(profile, names), machine) / 60
     print(f"expected minutes to tune {', '.join(names)}, beside what the notebooks keep: {minutes:.0f}")

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mglib.model.device import Machine
 from mglib.profiles import MINI, SMOKE, VICUNA_7B
 from mglib.repro import budget, tuning
+from mglib.study.machine import Machine
 from mglib.training.muon import Muon, newton_schulz_flops
 
 CPU = Machine(processor="a CPU", threads=2, gflops={"float32": 100.0, "bfloat16": 1.0}, dtype="float32")

@@ -8,12 +8,12 @@ import pandas
 import pytest
 
 from mglib.evals.checklist import CHECKLISTS
-from mglib.model.device import Machine
 from mglib.profiles import MINI, VICUNA_7B
 from mglib.repro import tune, tuning
 from mglib.repro.ledger import CannotRun
 from mglib.repro.report import Report
 from mglib.repro.tables import tuned
+from mglib.study.machine import Machine
 from mglib.study.study import Study
 
 CPU = Machine(processor="a CPU", threads=2, gflops={"float32": 100.0, "bfloat16": 1.0}, dtype="float32")
@@ -24,7 +24,7 @@ OWN = BETTER.assign(loss=[1.0, 2.0])
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
-    monkeypatch.setattr(tune.device, "machine", lambda: CPU)
+    monkeypatch.setattr(tune, "here", lambda: CPU)
 
 
 def test_every_grid_can_be_made_and_read():

@@ -1,0 +1,60 @@
+"""What a run is made on: its processor, and how fast that multiplies."""
+
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mglib.model.device import frozen_dtype, gflops, pick
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run is made on, as far as its time depends on it."""
+
+    processor: str
+    threads: int
+    gflops: dict[str, float]  # of large products, by precision
+    dtype: str  # the precision of frozen weights, and of products in training
+
+    @property
+    def ceiling(self) -> float:
+        """GFLOP/s in the precision that is used."""
+        return self.gflops[self.dtype]
+
+    def __str__(self) -> str:
+        speeds = ", ".join(f"{name} {value:,.3g} GFLOP/s" for name, value in self.gflops.items())
+        return f"{self.processor}, {self.threads} threads: {speeds}; {self.dtype} is used"
+
+
+def here() -> Machine:
+    """Measure the processor that `pick` returns, in a second or two."""
+    device = pick()
+    precisions = [torch.float32] if device.type == "mps" else [torch.float32, torch.bfloat16]
+    return Machine(
+        processor=processor(device),
+        threads=torch.get_num_threads(),
+        gflops={_name(dtype): gflops(device, dtype) for dtype in precisions},
+        dtype=_name(frozen_dtype(device)),
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def processor(device: torch.device) -> str:
+    """Return what the processor is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    listed = Path("/proc/cpuinfo")
+    if listed.exists():
+        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "Apple"
+    return platform.processor() or platform.machine()
