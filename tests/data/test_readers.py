@@ -67,6 +67,25 @@ def test_json_that_is_nested_too_deep_is_named(tmp_path):
             read(tmp_path / "a.json")
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    marked = b"\xef\xbb\xbf"
+    (tmp_path / "a.json").write_bytes(marked + json.dumps([CHOICE]).encode())
+    (tmp_path / "a.jsonl").write_bytes(marked + json.dumps(NARRATIVE).encode())
+    (tmp_path / "filter_cap.json").write_bytes(marked + b'{"annotations": []}')
+    assert [question.question_id for question in read_a_okvqa(tmp_path / "a.json")] == [CHOICE["question_id"]]
+    assert [one.image_id for one in read_narratives(tmp_path / "a.jsonl")] == [NARRATIVE["image_id"]]
+    assert list(read_cc_sbu_align(tmp_path)) == []
+    assert records.read_json(tmp_path / "filter_cap.json") == {"annotations": []}
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x1c", "\x0b", "\f"])
+def test_only_a_line_feed_ends_a_line(tmp_path, sign):
+    lines = [{**NARRATIVE, "caption": f"a{sign}b"}] * 2
+    text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8", newline="")
+    assert [one.caption for one in strict(read_narratives(tmp_path / "a.jsonl"))] == [f"a{sign}b"] * 2
+
+
 # --- cc_sbu_align ---
 
 
