@@ -6,6 +6,7 @@ pictures that it has.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +36,18 @@ def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None])
 
 
 def picture_fault(source: Path | bytes) -> str | None:
-    """Say why a picture cannot be used."""
+    """Say why a picture cannot be used; a file is decoded once, until it changes."""
+    if isinstance(source, Path) and source.is_file():
+        return file_fault(source, source.stat().st_mtime_ns)
+    return decoding_fault(source)
+
+
+@cache
+def file_fault(path: Path, changed: int) -> str | None:
+    return decoding_fault(path)
+
+
+def decoding_fault(source: Path | bytes) -> str | None:
     try:
         open_picture(source)
     except FileNotFoundError:

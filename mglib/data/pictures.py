@@ -9,6 +9,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # Pillow knows formats that run other programs (EPS); the data sets have these.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def open_picture(source: Path | bytes) -> Image.Image:
@@ -36,6 +37,18 @@ def open_picture(source: Path | bytes) -> Image.Image:
         raise OSError(f"empty, or none of the formats {', '.join(FORMATS)}") from error
     except Exception as error:  # broken files make the decoders raise errors of nearly every kind
         raise OSError(str(error) or type(error).__name__) from error
+
+
+def named_picture(folder: Path, name: str) -> Path:
+    """Return the picture of a folder that goes by `name`, with or without an ending, in capitals or not.
+
+    Where there is none, the path that it would have as a JPEG.
+    """
+    stem, dot, ending = name.rpartition(".")
+    bare = stem if dot + ending.lower() in ENDINGS else name
+    tried = [name, *(bare + each for ending in ENDINGS for each in (ending, ending.upper()))]
+    found = (folder / each for each in tried if Path(each).suffix.lower() in ENDINGS)
+    return next((path for path in found if path.is_file()), folder / f"{bare}.jpg")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -11,13 +11,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from mglib.data.quarantine import Fault
 
 T = TypeVar("T")
 Text = Annotated[str, Field(pattern=r"\S")]  # not blank
-FileName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # a name alone: no folder, no way out
+
+
+def as_text(value: Any) -> Any:
+    """Return a whole number as text: some files write ids as numbers."""
+    return str(value) if type(value) is int else value
+
+
+def below(name: str) -> str:
+    """Return a path that stays below its folder; raises ValueError for any other."""
+    if name.startswith("/") or "\\" in name or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError("a path below the folder of the pictures is expected, without `..`")
+    return name
+
+
+# A name alone: no folder, no way out.
+FileName = Annotated[str, BeforeValidator(as_text), Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]
+FilePath = Annotated[str, AfterValidator(below)]
 
 CHUNK = 1 << 20  # characters read at a time
 ANYTHING = TypeAdapter(Any)

@@ -90,11 +90,18 @@ class Exam:
     def read(cls, folder: Path) -> "Exam":
         """Read `aokvqa.json` and `gqa_balanced_questions.json` beside a split's pictures."""
         places = picture_places(folder)
-        choice = strict(read_a_okvqa(folder / "aokvqa.json"))
-        graph = strict(read_gqa(folder / "gqa_balanced_questions.json"))
+        files = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
+        choice, graph = list(strict(read_a_okvqa(files[0]))), list(strict(read_gqa(files[1])))
+        for file, asked in zip(files, (choice, graph), strict=True):
+            odd = [one.image_id for one in asked if coco_id(one) not in places]
+            if odd:
+                raise ValueError(
+                    f"{file}: {len(odd)} questions are about pictures that {folder} lacks, the first is "
+                    f"picture {odd[0]}. Take the questions of this split, or add its pictures."
+                )
         return cls(
-            choice=tuple((places[question.image_id], question) for question in choice),
-            graph=tuple((places[int(question.image_id)], question) for question in graph),
+            choice=tuple((places[coco_id(question)], question) for question in choice),
+            graph=tuple((places[coco_id(question)], question) for question in graph),
         )
 
     def first(self, *, choice: int, graph: int) -> "Exam":
@@ -126,6 +133,12 @@ class Exam:
     def graph_kinds(self, kind: str) -> list[str]:
         """Return the "structural", "semantic" or "detailed" type of each of GQA's questions."""
         return [getattr(question.types, kind) for _, question in self.graph]
+
+
+def coco_id(question: ChoiceQuestion | GraphQuestion) -> int | str:
+    """Return the picture of a question by its number; GQA's own pictures have names that may be none."""
+    name = str(question.image_id)
+    return int(name) if name.isdecimal() else name
 
 
 def picture_places(folder: Path) -> dict[int, int]:

@@ -133,6 +133,26 @@ def test_captions_and_objects_are_joined_by_picture(tmp_path):
     assert three.open().getpixel((9, 9))[1] > 100  # green, the second picture that was written
 
 
+def test_pictures_may_lie_in_folders_below_and_nowhere_else(tmp_path):
+    names = [
+        "train/a/3.jpg",
+        "../7.jpg",
+        "/etc/7.jpg",
+        "a/../../7.jpg",
+        "a\\7.jpg",
+        "",
+        "a//7.jpg",
+    ]
+    captions = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [{"image_id": 0, "caption": "Two dogs."}],
+    }
+    folder = write_coco(tmp_path / "val", captions=captions)
+    *faults, found = coco.read(folder / "images", folder / "captions.json", folder / "instances.json")
+    assert found.file == folder / "images" / "train" / "a" / "3.jpg"
+    assert [fault.sample for fault in faults] == [f"images[{number}]" for number in range(1, len(names))]
+
+
 def test_an_annotated_split_has_everything_in_the_order_of_ids(tmp_path):
     split = annotated_split(write_coco(tmp_path / "val"))
     assert split.name == "val"

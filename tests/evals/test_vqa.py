@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from official_records import CHOICE, GRAPH
 from tiny_world import small_world
 
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
@@ -229,6 +230,19 @@ def test_the_worlds_exams_are_whole_and_know_their_priors(world):
         assert 0 <= scores.estimate().value <= 1, task
     yes_no = chances["gqa"].by(exam.graph_kinds("structural"))["verify"].estimate().value
     assert 0.35 < yes_no < 0.65
+
+
+@pytest.mark.parametrize("file", ["aokvqa.json", "gqa_balanced_questions.json"])
+def test_a_question_about_a_picture_that_the_split_lacks_is_told(tmp_path, file):
+    (tmp_path / "instances.json").write_text(
+        '{"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": []}'
+    )
+    shown = {"aokvqa.json": 7, "gqa_balanced_questions.json": 7, file: 99}
+    graph = {"1": {**GRAPH, "imageId": str(shown["gqa_balanced_questions.json"])}}
+    (tmp_path / "gqa_balanced_questions.json").write_text(json.dumps(graph))
+    (tmp_path / "aokvqa.json").write_text(json.dumps([{**CHOICE, "image_id": shown["aokvqa.json"]}]))
+    with pytest.raises(ValueError, match=rf"{file}: 1 questions are about .* lacks.* picture 99"):
+        Exam.read(tmp_path)
 
 
 def test_questions_whose_answers_were_kept_back_are_refused():

@@ -145,6 +145,17 @@ def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys)
         study.split("pool")
 
 
+def test_a_broken_picture_is_left_out_and_listed(study, tmp_path, capsys):
+    broken = tmp_path / "downloads" / "coco" / "val2017" / "000000000003.jpg"
+    whole = len(study.split("val"))
+    broken.write_bytes(broken.read_bytes()[:-200])
+    split = study.split("val")
+    assert len(list(split.images())) == len(split)
+    assert len(study.split("val")) + len(study.split("test_coco")) == 2 * whole - 1
+    assert "1 bad records are left out" in capsys.readouterr().out
+    assert broken.name in (tmp_path / "cache" / "web" / "coco-bad.jsonl").read_text()
+
+
 def test_the_variant_without_a_q_former_trains_too(study):
     profile = study.profile
     without = replace(profile, qformer=CONCAT, release=replace(profile.release, qformer=None))
