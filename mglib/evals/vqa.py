@@ -3,6 +3,7 @@ graph said, and the rows that a model has to beat.
 """
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,14 +34,19 @@ PROMPTS = (
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = {"a", "an", "the"}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+# Words whose full stop waits for a name, and what begins a sentence behind an initial.
+TITLES = {"mr", "mrs", "ms", "dr", "st", "jr", "sr", "mt", "ft"}
+BEGINNINGS = {"the", "it", "a", "an", "this", "that", "there", "he", "she", "they", "in", "on"}
 DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBERS)}}
 
 
 def normalise(text: str) -> str:
     """Return an answer as the official VQA evaluation compares it: no articles, no punctuation, digits.
 
-    Deviation: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both sides.
+    Deviations: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both
+    sides, and so are signs without a width, which nobody sees.
     """
+    text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     given = " ".join(text.replace("'", "").replace("’", "").split())
     text, number = given, re.search(r"\d,\d", given)
     for sign in SIGNS:  # beside a space (or in a text with a number such as 1,000) it goes, else it separates
@@ -54,9 +60,23 @@ def normalise(text: str) -> str:
 def head(said: str) -> str:
     """Return what stands before the first comma, full stop or line break of an answer.
 
-    Deviation, the same for all models: a chat model says "No, there is no bear." where these sets have "no".
+    The full stop of an abbreviation or an initial is none. Deviation, the same for all models: a chat model
+    says "No, there is no bear." where these sets have "no".
     """
-    return re.split(r"[,.;:\n](?!\d)", said.strip(), maxsplit=1)[0]
+    said = said.strip()
+    ends = (stop.start() for stop in re.finditer(r"[,.;:\n](?!\d)", said))
+    return said[: next((end for end in ends if not goes_on(said, end)), None)]
+
+
+def goes_on(said: str, at: int) -> bool:
+    """Tell whether a full stop is an abbreviation's or an initial's: "Dr. Pepper", "U.S. flag", "No. 7"."""
+    word, rest = re.split(r"[\s.]", said[:at])[-1].lower(), said[at + 1 :]
+    if said[at] != "." or not rest.strip():
+        return False
+    following = rest.split()[0]
+    if len(word) == 1 and word.isalpha():
+        return rest[0] == "." or not (rest[0].isspace() and following.lower() in BEGINNINGS)
+    return word in TITLES or (word == "no" and following[0].isdigit())
 
 
 def soft_accuracy(said: str, people: Iterable[str]) -> float:

@@ -109,6 +109,21 @@ def test_english_with_foreign_names_stays():
     assert is_english("Red apples, green pears, yellow bananas.")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The U.S. flag hangs over a shop.",
+        "Boat No. 7 lies in the harbour.",
+        "A sign says Dr. J. Smith is in at 5 p.m. on this day.",
+        "This is the flag of the U.S. The shop is closed.",
+        "Prof. Lee and Capt. Hook stand beside St. Paul's.",
+    ],
+)
+def test_the_stop_of_an_abbreviation_ends_no_sentence(text):
+    assert repair(text) == text
+    assert len(sentences(text)) == 1 + ("The shop" in text)
+
+
 def test_sentences_end_at_their_stops_and_not_at_titles():
     assert sentences('Mr. Smith waves. "Is it 3.5?" he asks! Yes') == [
         "Mr. Smith waves.",

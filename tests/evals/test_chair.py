@@ -271,5 +271,24 @@ def test_new_objects_are_those_that_training_never_had():
     assert not chair.new_objects() & {"dog", "person"}
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a bench, a sink, two children", ["bench", "sink", "person"]),
+        ("a kid and a surfer with a tennis racket", ["person", "person", "tennis racket"]),
+        ("Train tracks run beside the road.", []),
+        ("A baby, dog and cat.", ["person", "dog", "cat"]),
+        ("It is hot. Dogs sleep.", ["dog"]),
+        ("A hot, dog-tired man.", ["person"]),
+    ],
+)
+def test_the_official_rules_know_all_of_coco_and_signs_as_tokens(text, expected):
+    assert OFFICIAL.mentions(text) == expected
+
+
+def test_the_official_rules_know_the_eighty_categories():
+    assert len(OFFICIAL.names) == 80 and OFFICIAL.names >= {"bench", "sink", "hair drier", "person"}
+
+
 def test_a_possessive_names_nothing_of_its_own():
     assert OfficialVocabulary.study().mentions("A man's dog runs.") == ["person", "dog"]

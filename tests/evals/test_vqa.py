@@ -35,6 +35,8 @@ from mglib.model.prompts import VICUNA
         ("don't", "dont"),
         ("another", "another"),
         ("(left)", "left"),
+        ("\u200b yes", "yes"),
+        ("\ufeffyes\u2060", "yes"),
         ("", ""),
     ],
 )
@@ -51,6 +53,15 @@ def test_answers_are_compared_as_the_official_vqa_evaluation_does(said, compared
         ("1,000", "1,000"),
         ("3.5 metres", "3.5 metres"),
         ("The animal is a dog.", "The animal is a dog"),
+        ("Dr. Pepper", "Dr. Pepper"),
+        ("Dr. Pepper. It is sweet.", "Dr. Pepper"),
+        ("St. Bernard, a dog", "St. Bernard"),
+        ("the U.S. flag. It waves", "the U.S. flag"),
+        ("5 p.m. It is late", "5 p.m"),
+        ("No. 7", "No. 7"),
+        ("No. There is none", "No"),
+        ("B. The second", "B"),
+        ("U.S.", "U.S"),
         ("", ""),
     ],
 )
@@ -62,6 +73,11 @@ def test_of_a_sentence_its_head_is_compared(said, compared):
 def test_soft_accuracy_is_a_third_for_each_of_the_people_who_agree(count, score):
     people = ["the dog"] * count + ["a cat"] * (10 - count)
     assert vqa.soft_accuracy("Dog.", people) == pytest.approx(score)
+
+
+def test_an_abbreviation_is_no_end_of_an_answer():
+    assert vqa.soft_accuracy(vqa.head("Dr. Pepper"), ["dr pepper"] * 10) == 1
+    assert vqa.exact(vqa.head("\u200b yes"), "yes") == 1
 
 
 def test_an_exact_answer_is_not_one_that_only_contains_it():
