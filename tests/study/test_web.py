@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from data_files import COLOURS, jpeg, write_shard
+from PIL import Image
 from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
 from tiny_release import CONCAT, tiny_profile, write_release
 
+from mglib.chat import speaker
+from mglib.chat.terminal import Conversation
 from mglib.data import released
 from mglib.evals import evaluate
 from mglib.model import prompts
@@ -122,6 +125,19 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch):
     small = replace(study, profile=replace(study.profile, release=release))
     assert isinstance(small.language(), Loaded)  # moving quantised weights is an error
     assert asked == ["fp32", "8bit"]
+    study.__dict__["dtype"] = torch.float16
+    study.language()
+    assert asked[2:] == ["fp16"]
+
+
+def test_official_weights_and_a_projection_are_talked_to(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "open", lambda name, *, seed, weights: study)
+    projection = tmp_path / "downloads" / "weights" / "minigpt4_stage1_7b.pth"
+    loaded = speaker.load("tiny-paper", projection)
+    assert torch.equal(loaded.model.projection.weight, torch.load(projection)["model"]["llama_proj.weight"])
+    talk = Conversation(loaded)
+    talk.show(Image.new("RGB", (30, 20), "red"))
+    assert isinstance("".join(talk.ask("What?", greedy(3))), str) and len(talk.history) == 1
 
 
 def test_a_release_has_no_split_to_train_on(study):
