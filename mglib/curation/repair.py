@@ -132,6 +132,7 @@ def without_loops(sentence: str) -> str:
             if said[place : place + length] == said[place + length : place + 2 * length] != []:
                 # The later copy stays: what follows it belongs to it.
                 del parts[place : place + length], said[place : place + length]
+                place = 0  # what comes together now may be a loop itself
                 break
         else:
             place += 1

@@ -59,7 +59,8 @@ def decoding_fault(source: Path | bytes) -> str | None:
 
 def files(folder: Path, *patterns: str) -> list[Path]:
     """Return the files of a folder with these names; raises FileNotFoundError where there are none."""
-    found = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    named = (path for pattern in patterns for path in folder.glob(pattern))
+    found = sorted(path for path in named if not path.name.startswith("."))  # a Mac leaves ._files
     if not found:
         raise FileNotFoundError(f"{folder} has no {' or '.join(patterns)}: data/README.md shows its layout.")
     return found

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mglib.metrics import read_rows
-from mglib.paths import ROOT, sha256
+from mglib.paths import DOWNLOADS, ROOT, sha256
 
+SYNONYMS = DOWNLOADS / "chair" / "synonyms.txt"
 SYNONYMS_SHA256 = "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2"
 DOUBLE_WORDS = (
     *("motor bike", "motor cycle", "air plane", "traffic light", "street light", "traffic signal"),
@@ -83,6 +84,11 @@ class OfficialVocabulary:
         rows = [row for file in files for row in read_rows(file) if row["coco"]]
         groups = [[row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))] for row in rows]
         return cls([*groups, ["person", "baby"]])  # elsewhere a baby may be an elephant's
+
+    @classmethod
+    def at_hand(cls, path: Path = SYNONYMS) -> "OfficialVocabulary":
+        """Take the official synonyms where their file is, else the study's own."""
+        return cls.read(path) if path.exists() else cls.study()
 
     @property
     def names(self) -> frozenset[str]:

@@ -49,3 +49,12 @@ def test_a_text_with_any_sign_is_written_and_read_back(tmp_path, sign):
     append(file, entries[:1])
     assert read_log(file) == [*entries, entries[0]]
     assert Journal(file, key="id").standing == [*entries, entries[0]]
+
+
+@pytest.mark.parametrize("line", [b'{"a": ', b"\xff\xfe", b"3", b"[1]", b"[" * 100_000])
+def test_a_line_that_is_no_object_is_named_with_its_file(tmp_path, line):
+    (tmp_path / "log.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "a"}\n\n' + line + b"\n")
+    with pytest.raises(ValueError, match=r"log\.jsonl, line 3 is n"):
+        read_log(tmp_path / "log.jsonl")
+    (tmp_path / "log.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "a"}\n\n')
+    assert read_log(tmp_path / "log.jsonl") == [{"id": "a"}]
