@@ -152,4 +152,4 @@ def close(sentence: str) -> str:
     parts = sentence.split()
     while parts and (not plain(parts[-1]) or plain(parts[-1])[-1] in OPEN):
         parts.pop()
-    return " ".join(parts).rstrip(",;:-/+ ") + "." if parts else ""
+    return " ".join(parts).rstrip(",;:-/+. ") + "." if parts else ""

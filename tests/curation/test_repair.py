@@ -59,6 +59,7 @@ def test_a_loop_without_end_becomes_a_sentence():
         (f"{GOOD} A dog.", GOOD),  # two words are a fragment
         ("A red bus stands in front of the", "A red bus stands in front."),
         ("a dog in the park", "A dog in the park."),
+        ("a house, number 4 B. is", "A house, number 4 B."),
         ("a dog", ""),
         ("the of and", ""),
         ("", ""),
