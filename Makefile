@@ -6,6 +6,7 @@ WEIGHTS ?=
 NOTEBOOKS ?=
 FORCE ?=
 PRETRAIN ?=
+ONLY ?=
 IMAGE ?=
 TO ?=
 OUT ?=
@@ -24,7 +25,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce pretrain test lab chat answer export plan train bench publish clean
+.PHONY: help env reproduce pretrain tune test lab chat answer export plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,9 @@ reproduce: env  ## train and evaluate: run the notebooks that have changed, then
 
 pretrain: env  ## make BLIP-2 mini anew (hours on a CPU, minutes on a GPU); goes on where it was stopped
 	@$(python) -m mglib.repro.pretrain $(settings)
+
+tune: env  ## compare rates, starts and decodings on val, into data/tuning/: [ONLY="stage1 decoding"]
+	@$(python) -m mglib.repro.tune $(settings) $(if $(ONLY),--only "$(ONLY)")
 
 test: env  ## check style and types and run the tests
 	@$(python) -m mglib.weights || echo "The weights could not be fetched: the tests that need them are skipped."

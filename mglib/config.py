@@ -148,6 +148,14 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Asked:
+    """How a model is asked for what Table 1 counts, and how it decodes; the defaults are the official way."""
+
+    decoding: str = "sampled"  # of `mglib.experiments.abilities.decodings`
+    wording: str | None = None  # "{}" is the request; None: as the model was trained
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """How much is generated and shown."""
 
@@ -171,6 +179,10 @@ class EvalConfig:
     long_tokens: int = 80  # of a detailed description
     brief_tokens: int = 40  # of one in less than 20 words
     pope_pictures: int = 80
+    # How models are asked and decode, where `make tune` found other than the official way: a model's name and
+    # its way in Table 1, and the name of what it decodes descriptions by (Tables 2 and 5).
+    abilities: tuple[tuple[str, Asked], ...] = ()
+    descriptions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,24 +204,22 @@ class CurationConfig:
     batch_size: int = 32
     well_formed: WellFormed = field(default_factory=WellFormed)
     temperature: float = 1.0  # of the sampling; the official chat's
-    temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic
+    temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic (`make tune`)
     val_pictures: int = 48  # described for that
-    # A sentence must fit its picture better than this share of the training captions fit theirs; None: nobody
-    # looks at the pictures.
-    fits_better_than: float | None = None
+    # Share of the generated sentences that is kept, those that fit their pictures best; None: nobody looks at
+    # the pictures.
+    fitting: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    """The one budget at which every arm of the ablation is trained, after its own short grid of rates."""
+    """The one budget at which every arm of the ablation is trained, each at the best rate of one grid."""
 
     train: TrainConfig
-    rates: tuple[float, ...]  # the same for each arm, compared on val in runs of `rate_steps`
-    rate_steps: int
+    lrs: tuple[tuple[str, float], ...] = ()  # of arms for which another rate than `train.lr` was better
+    rates: tuple[float, ...] = ()  # candidates, the same for each arm, compared on val by `make tune`
+    rate_steps: int = 20  # of each short run
     slow: float = 0.1  # of the rate, for a Q-Former that is trained with the projection
-    # Steps, at most, of a further arm without a Q-Former that costs the FLOPs of the base and of the training
-    # that its Q-Former had before; None: it is not trained.
-    longest: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,9 +236,9 @@ class LoRAConfig:
 class PreferenceConfig:
     """Preference optimisation of the projection (DPO) on answers about the first `pictures` of the pool."""
 
-    train: TrainConfig  # at each of these rates for `rate_steps`; the best on held-out pairs is taken
-    rates: tuple[float, ...]
-    rate_steps: int
+    train: TrainConfig
+    rates: tuple[float, ...] = ()  # candidates, compared on held-out pairs by `make tune`
+    rate_steps: int = 10  # of each short run
     beta: float = 0.1  # how dear it is to leave the start (Rafailov et al. 2023)
     pictures: int = 240
     hold_out: int = 5  # each so many-th picture is kept back: choices and the critic's last word
@@ -308,6 +318,15 @@ class ReleaseConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage1Trial:
+    """A whole run of stage 1 in which the rest is as the profile has it."""
+
+    warm_start: float | None  # as in `Profile`
+    lr: float
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Profile:
     """Everything that tells one run of the study from another."""
 
@@ -321,12 +340,10 @@ class Profile:
     # Penalty of the regression that the projection starts from (`mglib.training.warm_start`); None: it
     # starts at random, as in the paper.
     warm_start: float | None = None
-    # Optimizers (Muon or not) with rates that are compared on val, in short runs of `stage1_trial_steps`.
-    stage1_trials: tuple[tuple[bool, float], ...] = ()
-    stage1_trial_steps: int = 40
+    stage1_trials: tuple[Stage1Trial, ...] = ()  # compared on val by `make tune`
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     stage2: TrainConfig | None = None  # None: the profile goes no further than stage 1
-    stage2_rates: tuple[float, ...] = ()  # candidates compared on the hold-out, in short runs
+    stage2_rates: tuple[float, ...] = ()  # candidates, compared on the hold-out by `make tune`, in short runs
     stage2_rate_steps: int = 20
     stage2_hold_out: int = 10  # each so many-th curated text is kept back for choices
     curation: CurationConfig = field(default_factory=CurationConfig)

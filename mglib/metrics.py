@@ -37,6 +37,13 @@ class Counts(NamedTuple):
         return ratio(self.found, self.among)
 
 
+def columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """Lay an estimate out as the columns `name`, low, high and n, empty where nothing was counted."""
+    if estimate is None:
+        return {name: None, "low": None, "high": None, "n": 0}
+    return {name: estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+
+
 def each(values: Sequence[float]) -> Counts:
     """Count every picture once, so that the ratio is a mean."""
     return Counts(values, [1.0] * len(values))

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "data" / "cache"
 DOWNLOADS = ROOT / "downloads"  # the paper's weights and data; may be a link to a larger disk
 RUNS = ROOT / "runs"
+TUNING = ROOT / "data" / "tuning"  # what choices rest on: a folder a profile, a table a grid
 
 
 @contextmanager

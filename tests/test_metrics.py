@@ -9,6 +9,7 @@ import torch
 from mglib.metrics import (
     Counts,
     Vocabulary,
+    columns,
     derangement,
     distinct,
     each,
@@ -97,6 +98,12 @@ def test_the_studys_vocabulary_knows_men_and_women():
 
     study = Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
     assert study.mentions("two men and three women") == ["person", "person"]
+
+
+def test_an_estimate_makes_four_columns_that_may_be_empty():
+    found = columns("loss", mean([1.0, 1.0]))
+    assert found == {"loss": 1.0, "low": 1.0, "high": 1.0, "n": 2}
+    assert list(columns("loss", None)) == list(found) and columns("x", None)["x"] is None
 
 
 def test_a_hyphen_separates_words():

@@ -169,7 +169,8 @@ def test_published_numbers_follow_the_schema(path):
     assert len({entry["name"] for entry in entries}) == len(entries) > 0
     for entry in entries:
         assert tuple(entry) == FIELDS and NUMBER_NAME.fullmatch(entry["name"])
-        assert entry["value"] is not None or entry["note"].startswith("not applicable: ")
+        told = entry["note"].startswith("not applicable: ") or entry["name"].startswith("claim.")
+        assert entry["value"] is not None or told
         assert (entry["low"] is None) == (entry["high"] is None)
         assert entry["notebook"] in [notebook.stem for notebook in NOTEBOOKS]
 
@@ -187,6 +188,19 @@ def test_the_readme_shows_the_published_numbers():
     if "<!-- numbers:start" not in text:
         pytest.skip("README.md has no markers for numbers yet")
     assert readme_with(text, json.loads(published.read_text())) == text, "run `make publish`"
+
+
+@notebook
+def test_a_notebooks_prose_shows_the_published_numbers(path):
+    published = json.loads((ROOT / "results" / "mini" / "numbers.json").read_text())
+    prose = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+    assert [readme_with(text, published) for text in prose] == prose, "run `make publish`"
+
+
+def test_the_claims_head_the_readme_and_notebook_05():
+    assert "<!-- claims:start -->" in readme()
+    _, second, *_ = nbformat.read(ROOT / "notebooks" / "05_eval.ipynb", as_version=4).cells
+    assert "<!-- claims:start -->" in second.source
 
 
 def test_the_results_page_holds_all_published_numbers():

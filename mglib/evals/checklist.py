@@ -194,7 +194,8 @@ def names_mood_or_scenery(text: str, picture: Special) -> bool:
     return has(text, [picture.truth["mood"], *picture.truth["props"]])
 
 
-def is_verse(text: str, _: Special) -> bool:
+def is_verse(text: str) -> bool:
+    """Tell whether a text has four lines with words or more, none of over 14 words."""
     lines = [words(line) for line in text.splitlines() if words(line)]
     return len(lines) >= 4 and max(map(len, lines)) <= 14
 
@@ -366,7 +367,11 @@ CHECKLISTS = {
             Item("names the weather or light", lambda text, it: has(text, WEATHER[it.truth["effect"]])),
             Item("names no other weather or light", names_no_other_weather),
             Item("names the mood, or something that stands there", names_mood_or_scenery),
-            Item("has four lines or more, none of over 14 words", is_verse, of_picture=False),
+            Item(
+                "has four lines or more, none of over 14 words",
+                lambda text, _: is_verse(text),
+                of_picture=False,
+            ),
             ONCE,
         ),
     ),

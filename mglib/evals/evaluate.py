@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -34,6 +35,30 @@ def answers(
         images = {"queries": torch.stack(rows)}
         texts += answer(model, images, template, [question] * len(rows), decoding, first=len(texts))
     return texts
+
+
+def blind_answers(
+    model: MiniGPT4,
+    template: Template,
+    questions: Sequence[str],
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    what: str,
+) -> list[str]:
+    """Ask a model's language model questions of text alone, without a picture and without visual tokens."""
+    blind, width = model.sharing(qformer=Blind()), model.projection.in_features
+    texts: list[str] = []
+    for rows in tqdm(list(in_lists(questions, batch_size)), desc=what, mininterval=10):
+        nothing = {"queries": torch.zeros(len(rows), 0, width)}
+        texts += answer(blind, nothing, template, rows, decoding, first=len(texts))
+    return texts
+
+
+class Blind(nn.Module):
+    """Takes a Q-Former's place and passes nothing on: a picture has no tokens."""
+
+    config = SimpleNamespace(queries=0)
 
 
 @torch.inference_mode()

@@ -1,4 +1,5 @@
-"""Which answers have failed (Table 3): empty, repetition, off-topic, fragment. A short correct one has not.
+"""Which answers have failed (Table 3): empty, repetition, off-topic, no-verse, fragment. A short
+correct one has not.
 
 The paper's authors judged by hand; here rules do, set on labelled answers and compared with others. They are
 blind to the model and share nothing with the rules that made the second stage's data.
@@ -14,12 +15,15 @@ import pandas
 from transformers import PreTrainedTokenizerBase
 
 from mglib.data.splits import Split
+from mglib.evals.checklist import is_verse
 from mglib.metrics import Estimate, Vocabulary, distinct, read_rows, words
 from mglib.model.prompts import tokenize
 from mglib.paths import ROOT, read_jsonl
 
 FOLDER = ROOT / "data" / "failures"
-KINDS = ("empty", "repetition", "off-topic", "fragment")  # where an answer has several, the first names it
+# Where an answer has several, the first names it.
+KINDS = ("empty", "repetition", "off-topic", "no-verse", "fragment")
+UNLABELLED = frozenset({"no-verse"})  # told by counting lines and words: nobody labelled it
 # The two questions of Table 3.
 DESCRIBE = "Describe the image in detail."
 POEM = "Can you write a beautiful poem about this image?"
@@ -74,6 +78,7 @@ class Detector:
         repetition: the share of runs of words that came before reaches `said_again`.
         off-topic: nothing named is in the picture; or, of a description, too small a share of it. Not judged
         where the scenery is unknown.
+        no-verse: a poem that is no verse (`checklist.is_verse`).
         fragment: a description that the model broke off, or of which not one sentence was over when the limit
         came. A caption needs no full stop, nor do the lines of a poem.
         """
@@ -85,6 +90,7 @@ class Detector:
         checks = {
             "repetition": 1 - distinct(text, limits.run) >= limits.said_again,
             "off-topic": right == 0 or (not poem and right < limits.right_share),
+            "no-verse": poem and not is_verse(text),
             "fragment": not poem and count > limits.caption and broken_off(text, cut=cut),
         }
         return {kind for kind, holds in checks.items() if holds}
@@ -120,9 +126,10 @@ def read_labels(split: str, path: Path = FOLDER / "labels.csv") -> list[dict[str
 
 
 def verdict(detector: Detector, row: Mapping[str, str]) -> str:
-    """Judge a labelled answer as the detector would."""
+    """Judge a labelled answer as the detector would, by the kinds that were labelled."""
     truth = Truth(*(frozenset(filter(None, row[name].split("|"))) for name in ("objects", "scenery")))
-    return kind(detector.failures(row["text"], truth, poem=row["question"] == POEM, cut=row["cut"] == "yes"))
+    found = detector.failures(row["text"], truth, poem=row["question"] == POEM, cut=row["cut"] == "yes")
+    return kind(found - UNLABELLED)
 
 
 def agreement(detector: Detector, rows: Sequence[Mapping[str, str]]) -> tuple[Estimate, pandas.DataFrame]:

@@ -177,7 +177,8 @@ class Result:
     """What a model scored in each task, and what it said to the open questions.
 
     Tasks: `aokvqa.choice` (by the summed loss: the headline), `aokvqa.choice_per_token`, `aokvqa.direct`,
-    `gqa`.
+    `gqa`; and of the open ones, whether an answer has the right format at all: `aokvqa.direct_format`,
+    `gqa.format`.
     """
 
     scores: dict[str, Scores]
@@ -219,6 +220,7 @@ def examine(
         "aokvqa.choice": right(losses, closed),
         "aokvqa.choice_per_token": right(losses, closed, Losses.per_token),
         **open_scores(exam, said["direct"], said["graph"]),
+        **formats(exam, said["direct"], said["graph"]),
     }
     return Result(scores, said["direct"], said["graph"])
 
@@ -255,6 +257,25 @@ def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict
             tuple(place for place, _ in exam.graph),
         ),
     }
+
+
+def formats(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
+    """Tell of each answer to an open question whether its head could be right, whatever it says.
+
+    It says something, in no more words than the longest right answer of the exam has.
+    """
+    people = [text for _, question in exam.direct for text in question.direct_answers]
+    truths = [question.answer for _, question in exam.graph]
+    return {
+        "aokvqa.direct_format": Scores(fits(direct, people), tuple(place for place, _ in exam.direct)),
+        "gqa.format": Scores(fits(graph, truths), tuple(place for place, _ in exam.graph)),
+    }
+
+
+def fits(said: Sequence[str], right: Sequence[str]) -> tuple[float, ...]:
+    """Tell of each answer whether its head has a word, and no more of them than the longest right one."""
+    longest = max((len(normalise(text).split()) for text in right), default=0)
+    return tuple(float(1 <= len(normalise(head(text)).split()) <= longest) for text in said)
 
 
 @torch.inference_mode()

@@ -1,44 +1,56 @@
 """The paper's Table 1 and its Figures 2 to 4: what is asked of the models that no caption gives.
 
 The tasks with a checklist belong to the small world; a study of real pictures has none of them. How a model
-is asked and how it decodes is chosen on val.
+is asked and how it decodes was chosen on val (`make tune`) and stands in the profile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import pandas
 from PIL import Image
 
+from mglib import metrics
+from mglib.config import Asked, EvalConfig
 from mglib.data.specials import Special, read_specials
-from mglib.evals import checklist, trials
+from mglib.evals import checklist, evaluate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.evals.llm_judge import facts
-from mglib.metrics import Estimate
+from mglib.metrics import Estimate, paired
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1, side_by_side
 from mglib.study.study import Study
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
+TOLD = "The image shows: {facts} {request}"  # what a language model is told instead of seeing a picture
+# The models that have a way of their own, with the wordings that are compared: the first is as trained.
+# A caption model is tried in three, so that it is asked in the way that suits it.
 CAPTION_WORDINGS = (prompts.IMAGE, f"{prompts.IMAGE} {{}}", f"{{}} {prompts.IMAGE}")
+WORDINGS = {
+    "blip2": CAPTION_WORDINGS,
+    "blip2_ft": CAPTION_WORDINGS,
+    "minigpt4": (prompts.with_image("{}"),),
+}
+ALIKE = {"stage1": "minigpt4", "locna": "minigpt4"}  # take over what suits another
 STORIES = {  # what the paper shows without a table; the words are ours
     "sketches": "Write the HTML of a website that looks like this sketch.",
     "unusual": "What is unusual about this image?",
     "notes": "What is written in this image?",
     "story": "Can you write a short story about this image?",
 }
-Rates = dict[str, dict[str, Estimate | None]]  # system -> task and "total"
+Rates = dict[str, dict[str, Estimate | None]]  # system -> task and "total", or a measure
 Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
 
 
 @dataclass(frozen=True)
 class Participant:
-    """A model as it is asked here, and how it decodes."""
+    """A model as it is asked here, and how it decodes; `way` is the decoding's name."""
 
     prompted: PromptedModel
+    way: str
     decoding: Decoding
 
 
@@ -61,9 +73,29 @@ class Verdicts:
         """Return the share of items that is left beside another picture."""
         return checklist.rates(self.swapped, "items")
 
+    def overview(self) -> Rates:
+        """Return what each system meets in all: requests, items, and items of another picture."""
+        shares = {
+            "requests met": self.success(),
+            "items met": self.items(),
+            "items, another picture": self.items_swapped(),
+        }
+        systems = naming.ordered(self.right)
+        return {name: {what: rates[name]["total"] for what, rates in shares.items()} for name in systems}
+
     def drops(self) -> dict[str, Estimate | None]:
         """Return the difference of both shares, paired."""
         return checklist.drops(self.right, self.swapped)
+
+    def gains(self) -> dict[str, dict[str, Estimate | None]]:
+        """Return by how much MiniGPT-4 meets more requests and items than others, paired."""
+        scored = {"requests": "success", "items": "items"}
+        pooled = {what: checklist.pooled(self.right, score) for what, score in scored.items()}
+        return {
+            name: {f"gain.{what}": paired(one["minigpt4"], one[name]) for what, one in pooled.items()}
+            for name in ("blip2", "locna")
+            if name in self.right
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,53 +136,48 @@ def shown(study: Study) -> dict[str, list[Special]]:
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding an answer, the official one first."""
     most = study.profile.evaluation.task_tokens
-    return {"sampled": Decoding(max_new_tokens=most, seed=study.seed), "greedy": greedy(most)}
+    return {
+        "sampled": Decoding(max_new_tokens=most, seed=study.seed),
+        "greedy": greedy(most),
+        "penalised": replace(greedy(most), repetition_penalty=1.1),
+    }
 
 
-def choices(
-    study: Study, base: Stage1, models: Mapping[str, PromptedModel]
-) -> tuple[pandas.DataFrame, dict[str, dict[str, Any]]]:
-    """Try wordings and decodings on val; returns all lines, and the best by model.
-
-    A caption model is tried in three wordings, so that it is asked in the way that suits it. Stage 1 and
-    LocNa take over what suits MiniGPT-4.
-    """
-    wordings = dict.fromkeys(("blip2", "blip2_ft"), CAPTION_WORDINGS)
-    wordings["minigpt4"] = (models["minigpt4"].wording,)
-    lines = [
-        {
-            "model": name,
-            "decoding": way,
-            "wording": wording,
-            "items on val": items_on_val(study, base, replace(models[name], wording=wording), decoding, name),
-        }
-        for name, (way, decoding) in product(wordings if tasks(study) else (), decodings(study).items())
-        for wording in wordings[name]
-    ]
-    tried = pandas.DataFrame(lines)
-    best = trials.best(tried, "items on val")
-    return tried, best | {name: best["minigpt4"] for name in ("stage1", "locna") if best}
+def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
+    """Try the decodings and wordings on val: the share of all tasks' items that answers fulfil."""
+    return pandas.DataFrame(
+        {"model": name, "decoding": way, "wording": wording, **metrics.columns("items", items)}
+        for name, (way, decoding) in product(WORDINGS, decodings(study).items())
+        for wording in WORDINGS[name]
+        for items in [items_on_val(study, base, replace(models[name], wording=wording), decoding, name)]
+    )
 
 
-def items_on_val(study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str) -> float:
+def items_on_val(
+    study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str
+) -> Estimate | None:
     """Return the share of all tasks' items that a model's answers fulfil on val."""
     size, items = study.profile.evaluation.batch_size, []
     for sheet in tasks(study).values():
         split = f"{sheet.kind}_val"
         texts = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
         items += checklist.scores(sheet, texts, read_specials(study.world / split))["items"]
-    return sum(items) / len(items)
+    return metrics.mean(items)
 
 
-def participants(
-    study: Study, models: Mapping[str, PromptedModel], best: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Participant]:
-    """Return each model in the way that was chosen for it; others are asked as trained, and sample."""
-    ways = decodings(study)
-    return {name: Participant(one, ways["sampled"]) for name, one in models.items()} | {
-        name: Participant(replace(models[name], wording=line["wording"]), ways[line["decoding"]])
-        for name, line in best.items()
-    }
+def asked(config: EvalConfig, name: str) -> Asked:
+    """Return how a model is asked: as the profile says of it or of the one it is like, else officially."""
+    return dict(config.abilities).get(ALIKE.get(name, name), Asked())
+
+
+def participants(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Participant]:
+    """Return each model in the way that was chosen for it."""
+    ways, found = decodings(study), {}
+    for name, one in models.items():
+        how = asked(study.profile.evaluation, name)
+        prompted = one if how.wording is None else replace(one, wording=how.wording)
+        found[name] = Participant(prompted, how.decoding, ways[how.decoding])
+    return found
 
 
 def answers(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> Said:
@@ -164,14 +191,37 @@ def answers(study: Study, base: Stage1, participants: Mapping[str, Participant])
     return said
 
 
+def told(
+    study: Study, one: Participant, shown: Mapping[str, Sequence[Special]]
+) -> dict[str, dict[str, list[str]]]:
+    """Tell a model's language model the truth in words instead of showing it the pictures: the ceiling.
+
+    It is the system *told*, and decodes as the model does; empty where there are no pictures.
+    """
+    size, answers = study.profile.evaluation.batch_size, {}
+    for task, pictures in shown.items():
+        request = CHECKLISTS[task].request
+        questions = [TOLD.format(facts=facts(each), request=request) for each in pictures]
+        answers[task] = evaluate.blind_answers(
+            one.prompted.model,
+            one.prompted.template,
+            questions,
+            one.decoding,
+            batch_size=size,
+            what=f"told, {task}",
+        )
+    return {"told": answers} if answers else {}
+
+
 def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Special]]) -> Verdicts:
     """Judge every answer against its own picture and against another one of its task.
 
-    *facts* joins the models: a list of what the picture shows, as its truth has it.
+    *facts* joins the systems: a list of what the picture shows, as its truth has it.
     """
     systems = dict(said)
     if shown:
         systems["facts"] = {task: [facts(one) for one in some] for task, some in shown.items()}
+    systems = naming.ordered(systems)
     other = checklist.judged(systems, checklist.exchanged(shown))
     return Verdicts(right=checklist.judged(systems, shown), swapped=other)
 

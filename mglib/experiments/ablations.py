@@ -1,8 +1,8 @@
 """The paper's ablation (T4; ICLR T5): what stands between encoder and language model, and what of it is
 trained.
 
-Every arm, the base included, is trained anew at one budget on the same pairs; its rate is chosen on val from
-one grid.
+Every arm, the base included, is trained anew at one budget on the same pairs; its rate was chosen on val from
+one grid (`make tune`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mglib import metrics
-from mglib.config import ConcatConfig, Profile, TrainConfig
+from mglib.config import AblationConfig, ConcatConfig, TrainConfig
 from mglib.data.splits import Pairs, Split, in_lists
 from mglib.evals import evaluate
 from mglib.metrics import Estimate
@@ -155,7 +155,7 @@ def grid(
 ) -> dict[float, Estimate]:
     """Try an arm at each rate of the profile: the loss a caption token on val, by rate.
 
-    `tokens` are the vision tokens of val's pictures. `best` takes the lowest.
+    `tokens` are the vision tokens of val's pictures.
     """
     config = study.profile.ablation
     found = {}
@@ -173,10 +173,10 @@ def grid(
     return found
 
 
-def best(study: Study, tried: dict[float, Estimate]) -> TrainConfig:
-    """Return the ablation's settings at the rate with the lowest loss on val."""
-    rate = min(tried, key=lambda rate: tried[rate].value)
-    return replace(study.profile.ablation.train, lr=rate, min_lr=rate / 10)
+def settings(config: AblationConfig, name: str) -> TrainConfig:
+    """Return how an arm is trained: at its own rate where the profile has one."""
+    rate = dict(config.lrs).get(name)
+    return config.train if rate is None else replace(config.train, lr=rate, min_lr=rate / 10)
 
 
 @torch.inference_mode()
@@ -187,12 +187,3 @@ def queries(model: MiniGPT4, tokens: Sequence[Tensor], *, batch_size: int = 64) 
     for rows in in_lists(tokens, batch_size):
         found += model.qformer(torch.stack(rows).to(device)).cpu()
     return found
-
-
-def captions_before(profile: Profile) -> int:
-    """Return how many captions the base's Q-Former has been trained on before stage 1.
-
-    The arm without one has seen none of them: its comparison at equal total training takes as many more.
-    """
-    stages_before = (profile.pretrain.representation, profile.pretrain.generative)
-    return sum(config.steps * config.batch_size for config in stages_before)

@@ -1,14 +1,13 @@
 """Stage 1 changed: other parts (Table 4), lessons in questions (ICLR Table 7), fewer steps (ICLR Table 8)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import pandas
 
 from mglib import metrics
-from mglib.config import TrainConfig
 from mglib.evals import coverage
-from mglib.experiments import ablations, effort, lora, stage1
+from mglib.experiments import ablations, lora, stage1
 from mglib.experiments.ablations import Parts
 from mglib.experiments.described import judge
 from mglib.experiments.exams import Way
@@ -24,27 +23,11 @@ Log = list[dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Longer:
-    """How long the arm without a Q-Former went on, towards what the base and its Q-Former have cost."""
-
-    steps: int
-    equal: int  # steps at equal FLOPs
-    captions_before: int  # that the base's Q-Former saw before stage 1
-
-    @property
-    def share(self) -> float:
-        """How much of the way it went."""
-        return self.steps / self.equal
-
-
-@dataclass(frozen=True, kw_only=True)
 class Arms:
     """The trained arms of the ablation; without a budget *base* is stage 1's own model, alone."""
 
     models: dict[str, MiniGPT4]
     logs: dict[str, Log]
-    rates: pandas.DataFrame  # that were tried
-    longer: Longer | None = None
 
 
 def parts_of(base: Stage1) -> Parts:
@@ -59,36 +42,24 @@ def parts_of(base: Stage1) -> Parts:
 
 
 def train(study: Study, base: Stage1) -> Arms:
-    """Train every arm at its own best rate, and the longer one where the profile asks for it."""
+    """Train every arm."""
     if study.profile.ablation is None:
-        return Arms(models={"base": base.model}, logs={}, rates=pandas.DataFrame([]))
-    parts, models, logs, lines = parts_of(base), {}, {}, []
-    configs: dict[str, TrainConfig] = {}
+        return Arms(models={"base": base.model}, logs={})
+    parts, models, logs = parts_of(base), {}, {}
     for name in ablations.ARMS:
-        tried = ablations.grid(study, name, parts, base.splits["val"], base.tokens["val"])
-        configs[name] = ablations.best(study, tried)
-        models[name], run = ablations.arm(study, name, parts, configs[name])
-        logs[name], chosen = run.log, configs[name].lr
-        lines += [
-            {"arm": name, "rate": rate, **asdict(loss), "chosen": rate == chosen}
-            for rate, loss in tried.items()
-        ]
-    arms = Arms(models=models, logs=logs, rates=pandas.DataFrame(lines))
-    return with_longer(study, base, arms, configs["no_qformer"]) if study.profile.ablation.longest else arms
+        config = ablations.settings(study.profile.ablation, name)
+        models[name], run = ablations.arm(study, name, parts, config)
+        logs[name] = run.log
+    return Arms(models=models, logs=logs)
 
 
-def with_longer(study: Study, base: Stage1, arms: Arms, config: TrainConfig) -> Arms:
-    """Add an arm without a Q-Former that is given what the base's Q-Former cost, as far as is allowed."""
-    parts, name = parts_of(base), "no_qformer_longer"
-    equal = effort.equal_steps(study, base, parts)
-    steps = min(equal, study.profile.ablation.longest)
-    model, run = ablations.arm(study, "no_qformer", parts, replace(config, steps=steps))
-    before = ablations.captions_before(study.profile)
-    return replace(
-        arms,
-        models={**arms.models, name: model},
-        logs={**arms.logs, name: run.log},
-        longer=Longer(steps=steps, equal=equal, captions_before=before),
+def rates(study: Study, base: Stage1) -> pandas.DataFrame:
+    """Try every arm at each rate in a short run: its loss a caption token on val."""
+    parts, steps = parts_of(base), study.profile.ablation.rate_steps
+    return pandas.DataFrame(
+        {"arm": name, "lr": rate, "steps": steps, **metrics.columns("loss", loss)}
+        for name in ablations.ARMS
+        for rate, loss in ablations.grid(study, name, parts, base.splits["val"], base.tokens["val"]).items()
     )
 
 

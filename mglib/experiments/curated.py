@@ -3,7 +3,7 @@ paper, section 3.2).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
     model, state, critic = base.model, base.trained.state, lineage.critic(study, base)
     tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
-    return pandas.DataFrame({"temperature": value, **asdict(fit)} for value, fit in tried.items())
+    return pandas.DataFrame(
+        {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def fits(study: Study, base: Stage1, found: Found) -> Fits | None:
         "training captions": critic(known, base.splits["train"].captions[:count]),
         "generated sentences": critic(check.tokens, [repair(text) for text in found.texts()["generated"]]),
     }
-    return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, check.limit)
+    limit = check.limit(scores["generated sentences"])
+    return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, limit)
 
 
 def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:

@@ -8,8 +8,9 @@ import pandas
 from torch import Tensor
 
 from mglib import metrics
+from mglib.config import EvalConfig
 from mglib.data.scenes import read_scenes
-from mglib.evals import caption_scores, chair, checklist, coverage, facts, trials
+from mglib.evals import caption_scores, chair, checklist, coverage, facts
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OfficialVocabulary
 from mglib.evals.checklist import Judged
@@ -17,17 +18,19 @@ from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
-COMPARED = ("long", "short", "blip2", "long.stage1")  # rows of Table 5 that further readings look at
+COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
 SQUARE = {
     "blip2": "caption model, before",
     "blip2_ft": "caption model, after",
     "stage1": "chat model, before",
     "minigpt4": "chat model, after",
 }
+SPEAKERS = ("blip2", "minigpt4")  # a model for each language model: all others decode like theirs
 ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they have other names
 EFFECTS = {
     "chat_model_before": ("stage1", "blip2"),
@@ -59,7 +62,7 @@ class Descriptions:
         found |= {name: self.long[name] for name in ("blip2", "blip2_ft") if name in self.long}
         found |= {"everything": self.with_everything["everything"], "short.stage1": self.short["stage1"]}
         others = {name: texts for name, texts in self.long.items() if name not in {"minigpt4", *found}}
-        return found | {f"long.{name}": texts for name, texts in others.items()}
+        return naming.ordered(found | {f"long.{name}": texts for name, texts in others.items()})
 
 
 def judge(study: Study, split: str) -> Judge | None:
@@ -70,45 +73,52 @@ def judge(study: Study, split: str) -> Judge | None:
 
 
 def decodings(study: Study) -> dict[str, Decoding]:
-    """Return the ways of decoding a description; of equals the first is taken."""
+    """Return the ways of decoding a description."""
     most = study.profile.evaluation.long_tokens
-    return {"greedy": greedy(most), "sampled": Decoding(max_new_tokens=most, seed=study.seed)}
+    return {
+        "greedy": greedy(most),
+        "sampled": Decoding(max_new_tokens=most, seed=study.seed),
+        "penalised": replace(greedy(most), repetition_penalty=1.1),
+    }
 
 
-def choices(
-    study: Study, base: Stage1, models: Mapping[str, PromptedModel]
-) -> tuple[pandas.DataFrame, dict[str, str]]:
-    """Try the decodings on val with each language model; returns all lines, and the best way by model.
-
-    Counted is how many references are covered; where nothing can be counted all models decode greedily.
-    """
-    asked, known = study.profile.evaluation, judge(study, "val")
-    some, lines = list(base.queries["val"])[: asked.described_pictures // 2], []
+def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
+    """Try the decodings on val with each language model: how many of five references are covered."""
+    asked, known, lines = study.profile.evaluation, judge(study, "val"), []
+    some = list(base.queries["val"])[: asked.described_pictures // 2]
     references = base.splits["val"].references[: len(some)]
-    for name, (way, decoding) in product(("blip2", "minigpt4") if known else (), decodings(study).items()):
+    for name, (way, decoding) in product(SPEAKERS, decodings(study).items()):
         texts = models[name].answers(some, LONG, decoding, batch_size=asked.batch_size, what=f"{name}, {way}")
         covered = coverage.references_covered(texts, references, known).estimate()
-        lines.append({"model": name, "decoding": way, "covered on val": covered.value})
-    tried = pandas.DataFrame(lines)
-    best = {name: line["decoding"] for name, line in trials.best(tried, "covered on val").items()}
-    ways = {name: best.get("minigpt4" if one.reads else "blip2", "greedy") for name, one in models.items()}
-    return tried, ways
+        lines.append({"model": name, "decoding": way, **metrics.columns("references_covered", covered)})
+    return pandas.DataFrame(lines)
 
 
-def describe(
-    study: Study, base: Stage1, models: Mapping[str, PromptedModel], ways: Mapping[str, str]
-) -> Descriptions:
+def way(config: EvalConfig, speaker: str) -> str:
+    """Name what one of SPEAKERS decodes descriptions by: what the profile has chosen, or greedily."""
+    return dict(config.descriptions).get(speaker, "greedy")
+
+
+def ways(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, str]:
+    """Name what each model decodes by: all with one language model alike."""
+    chat, captions = "minigpt4", "blip2"
+    return {
+        name: way(study.profile.evaluation, chat if one.reads else captions) for name, one in models.items()
+    }
+
+
+def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
     """Let all models describe the first test pictures at length, and the two chat models shortly too."""
-    asked, split = study.profile.evaluation, study.tests[0]
+    asked, split, chosen = study.profile.evaluation, study.tests[0], ways(study, models)
     shown, size = list(base.queries[split])[: asked.described_pictures], asked.batch_size
     long, short = {}, {}
     for name in models:
-        long[name] = at_length(study, models[name], shown, ways[name], f"{name}, long")
+        long[name] = at_length(study, models[name], shown, chosen[name], f"{name}, long")
     for name in ("stage1", "minigpt4"):
-        brief = replace(decodings(study)[ways[name]], max_new_tokens=asked.brief_tokens)
+        brief = replace(decodings(study)[chosen[name]], max_new_tokens=asked.brief_tokens)
         short[name] = models[name].answers(shown, SHORT, brief, batch_size=size, what=f"{name}, short")
     references = base.splits[split].references[: len(shown)]
-    return Descriptions(split=split, references=references, ways=dict(ways), long=long, short=short)
+    return Descriptions(split=split, references=references, ways=chosen, long=long, short=short)
 
 
 def at_length(study: Study, one: PromptedModel, shown: Sequence[Tensor], way: str, what: str) -> list[str]:
@@ -139,7 +149,7 @@ def gains(covered: Counted) -> dict[str, dict[str, Estimate | None]]:
             f"gain.{what}": metrics.paired(covered["minigpt4"][what], covered[name][what])
             for what in ("covered", "references_covered")
         }
-        for name in (("blip2", "stage1", "blip2_ft") if covered else ())
+        for name in (("blip2", "blip2_ft", "stage1") if covered else ())
     }
 
 
@@ -183,6 +193,16 @@ def read(
 def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
     """Count CHAIR and what stands beside it for each row."""
     return {name: chair.counts(some) for name, some in readings.items()}
+
+
+def differences(counted: Counted) -> dict[str, dict[str, Estimate | None]]:
+    """Return by how much more the paper's three rows invent, each beside the next, paired."""
+    pairs = {"long_less_short": ("long", "short"), "short_less_blip2": ("short", "blip2")}
+    return {
+        name: {"chair_i": metrics.paired(counted[one]["chair_i"], counted[other]["chair_i"])}
+        for name, (one, other) in pairs.items()
+        if other in counted
+    }
 
 
 def compared(rows: Mapping) -> dict:

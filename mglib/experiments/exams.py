@@ -16,6 +16,7 @@ from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
@@ -25,12 +26,16 @@ TASKS = {
     "aokvqa.choice_per_token": "aokvqa_per_token",
     "aokvqa.direct": "aokvqa_direct",
     "gqa": "gqa",
+    "aokvqa.direct_format": "aokvqa_direct_format",
+    "gqa.format": "gqa_format",
 }
 NOTES = {
     "aokvqa.choice": "four choices, by summed loss",
     "aokvqa.choice_per_token": "four choices, by loss per token",
     "aokvqa.direct": "soft accuracy of the answer's head",
     "gqa": "exact match of the answer's head",
+    "aokvqa.direct_format": "the answer's head has a word, and no more than the longest right answer",
+    "gqa.format": "the answer's head has a word, and no more than the longest right answer",
 }
 
 # --- POPE ---
@@ -82,13 +87,26 @@ def pope_table(
     split, rows = study.tests[0], {}
     drawn = pope_questions(study, base, split, study.profile.evaluation.pope_pictures)
     every = [one for some in drawn.values() for one in some]
-    for name in ("minigpt4", "stage1"):
+    for name in ("stage1", "minigpt4"):
         told = iter(poll(study, base, models[name], every, request, split))
         for way, asked in drawn.items():
             row = way if name == "minigpt4" else f"{way}.{name}"
             rows[row] = pope.counts(asked, [next(told) for _ in asked])
     rows["yes"] = pope.counts(drawn["random"], ["yes"] * len(drawn["random"]))
     return rows
+
+
+def over_yes(rows: Mapping[str, Mapping[str, Counts]]) -> dict[str, dict[str, Estimate | None]]:
+    """Return by how much MiniGPT-4 is more accurate than the constant yes, paired.
+
+    One constant serves all ways: they ask equally many questions about a picture, half of them about what is
+    there.
+    """
+    constant = rows["yes"]["accuracy"]
+    return {
+        f"{way}.over_yes": {"gain.accuracy": metrics.paired(rows[way]["accuracy"], constant)}
+        for way in pope.WAYS
+    }
 
 
 # --- A-OKVQA and GQA ---
@@ -116,9 +134,9 @@ class Sitting:
     said: dict[str, list[str]]  # model -> its answers to GQA
 
     def estimates(self) -> dict[str, dict[str, Estimate | None]]:
-        """Return what each row scores, by the tasks' short names."""
+        """Return what each row scores, by the tasks' short names; without a model there is no format."""
         return {
-            row: {name: scores[task].estimate() for task, name in TASKS.items()}
+            row: {name: scores[task].estimate() for task, name in TASKS.items() if task in scores}
             for row, scores in self.scores.items()
         }
 
@@ -133,7 +151,7 @@ class Sitting:
     def less(self, row: str, other: str) -> dict[str, Estimate | None]:
         """Return one row less another, question by question and clustered by picture."""
         one, two = self.scores[row], self.scores[other]
-        return {name: one[task].minus(two[task]) for task, name in TASKS.items()}
+        return {name: one[task].minus(two[task]) for task, name in TASKS.items() if task in one}
 
     def structures(self) -> tuple[dict[str, dict[str, Estimate | None]], dict[str, str]]:
         """Return GQA by the structure of its questions, and of how many there are of each."""
@@ -150,7 +168,7 @@ class Sitting:
             {
                 "question": one.question,
                 "truth": one.answer,
-                **{name: said[place] for name, said in self.said.items()},
+                **{naming.name(row): said[place] for row, said in self.said.items()},
             }
             for place, (_, one) in enumerate(self.exam.graph[:most])
         ]

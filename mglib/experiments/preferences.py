@@ -117,44 +117,32 @@ def of_sides(study: Study, base: Stage1, feedback: Feedback) -> dict[str, Estima
 # --- The trainings ---
 
 
-def rates(study: Study, feedback: Feedback) -> dict[float, Estimate | None]:
-    """Try each rate in a short run: the loss of held-out pairs, by rate."""
-    config, tried = study.profile.preference, {}
+def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
+    """Try each rate in a short run: the loss of held-out pairs (ln 2 before training)."""
+    config, rows = study.profile.preference, []
     for rate in config.rates:
         brief = trial(config.train, rate, config.rate_steps)
         model, _ = dpo.dpo(study, feedback.start, feedback.shown, feedback.learnt, brief, what="dpo-rate")
         losses = dpo.held_out_losses(study, feedback.start, model, feedback.shown, feedback.held)
-        tried[rate] = metrics.mean(losses)
-    return tried
+        loss = metrics.columns("loss", metrics.mean(losses))
+        rows.append({"lr": rate, "steps": config.rate_steps, **loss})
+    return pandas.DataFrame(rows)
 
 
-def rates_table(tried: Mapping[float, Estimate]) -> pandas.DataFrame:
-    """Return a line for each rate that was tried."""
-    return pandas.DataFrame([{"lr": rate, **asdict(loss)} for rate, loss in tried.items()])
-
-
-def best(tried: Mapping[float, Estimate]) -> float:
-    """Return the rate with the lowest loss."""
-    return min(tried, key=lambda rate: tried[rate].value)
-
-
-def train(
-    study: Study, feedback: Feedback, rate: float
-) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
+def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
     """Train by the critic's preferences (*dpo*) and both controls; the models have the *start* with them.
 
     *dpo_random*: a coin prefers, on the same pairs. *chosen*: the preferred answers are learnt by heart, each
     as often.
     """
     config = study.profile.preference.train
-    whole = trial(config, rate, config.steps)
     lessons = {"dpo": feedback.learnt, "dpo_random": dpo.by_coin(feedback.learnt, seed=study.seed)}
     models, runs = {"start": feedback.start}, {}
     for name, pairs in lessons.items():
         models[name], runs[name] = dpo.dpo(
-            study, feedback.start, feedback.shown, pairs, whole, what=name.replace("_", "-")
+            study, feedback.start, feedback.shown, pairs, config, what=name.replace("_", "-")
         )
-    models["chosen"], runs["chosen"] = imitate(study, feedback, whole)
+    models["chosen"], runs["chosen"] = imitate(study, feedback, config)
     return models, runs
 
 

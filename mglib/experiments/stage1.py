@@ -8,6 +8,7 @@ import pandas
 from torch import Tensor
 
 from mglib import metrics
+from mglib.config import Stage1Trial
 from mglib.data.splits import Split
 from mglib.evals import evaluate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
@@ -71,17 +72,60 @@ def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -
     )
 
 
-def rates(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Compare optimizers and rates on val in short runs, each with the whole schedule in small."""
-    config, steps, rows = study.profile.stage1, study.profile.stage1_trial_steps, []
-    for muon, rate in study.profile.stage1_trials:
-        short = replace(trial(config, rate, steps), muon=muon, keep=(1.0,))
-        parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"]
-        tried, _ = stages.stage1(study, *parts, base.queries["train"], short)
-        loss = caption_loss(study, tried, list(base.queries["val"]), base.splits["val"].captions)
-        optimizer = "Muon" if muon else "AdamW"
-        rows.append({"optimizer": optimizer, "lr": rate, "steps": steps, **asdict(loss.estimate())})
+# --- The choice of start, rate and steps ---
+
+
+def trials(study: Study, base: Stage1) -> pandas.DataFrame:
+    """Train stage 1 whole from each start, at each rate and length that the profile compares, and look at
+    val.
+    """
+    parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
+    rows = []
+    for one in study.profile.stage1_trials:
+        model, _ = stages.stage1(of_trial(study, one), *parts)
+        tried = {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
+        rows.append({**tried, **seen_on_val(study, base, model)})
     return pandas.DataFrame(rows)
+
+
+def of_trial(study: Study, one: Stage1Trial) -> Study:
+    """Return the study with a trial in the place of its stage 1: itself where they are the same."""
+    profile, config = study.profile, study.profile.stage1
+    if (one.warm_start, one.lr, one.steps) == (profile.warm_start, config.lr, config.steps):
+        return study
+    run = replace(trial(config, one.lr, one.steps), keep=(1.0,))
+    return replace(study, profile=replace(profile, warm_start=one.warm_start, stage1=run))
+
+
+def start_name(warm_start: float | None) -> str:
+    """Name a start: its regression's penalty, or *random*."""
+    return "random" if warm_start is None else f"{warm_start:g}"
+
+
+def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float | None]:
+    """Return what a model's captions of val are worth, the loss of others', and CHAIR_i of its descriptions.
+
+    All greedily; descriptions are asked for in the language model's conversation, as after stage 1.
+    """
+    settings, val, shown = study.profile.evaluation, base.splits["val"], list(base.queries["val"])
+    scores = metrics.object_scores(
+        captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
+    )
+    few = shown[: settings.fault_pictures]
+    told = replace(lineage.prompted_stage1(study, base), model=model).answers(
+        few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
+    )
+    at_length = metrics.object_scores(told, val.objects[: len(few)], study.vocabulary())
+    found = {name: scores[name] for name in ("mention_precision", "mention_recall")}
+    found["description_chair_i"] = at_length["chair_i"]
+    return {
+        **metrics.columns("chair_i", scores["chair_i"]),
+        "loss": caption_loss(study, model, shown, val.captions).estimate().value,
+        **{name: one and one.value for name, one in found.items()},
+    }
+
+
+# --- What the training does ---
 
 
 @dataclass(frozen=True)
@@ -130,7 +174,8 @@ def controlled(study: Study, base: Stage1) -> Controlled:
     found = Controlled({}, {})
     for name in study.tests:
         found.scores[name], found.captions[name] = {}, {}
-        for control in (control for control in CONTROLS if control in models):
+        # Controls are compared on the first split alone.
+        for control in (one for one in CONTROLS if one in models and (not one or name == study.tests[0])):
             split, model = base.splits[name], models[control]
             shuffled = control == ".shuffled"
             order = metrics.derangement(len(split)) if shuffled else range(len(split))

@@ -22,6 +22,19 @@ from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
 
 TASKS = {"describe": DESCRIBE, "poem": POEM}
+LESSONS = {
+    "curated": "curated",
+    "locna": "Localized Narratives",
+    "oracle": "true descriptions",
+    "official": "official curated pairs",
+}
+LABELS = {
+    "describe": "descriptions",
+    "poem": "poems",
+    "": "sampled",
+    ".greedy": "greedy",
+    ".penalty": "greedy with a penalty",
+}
 MEASURES = {
     "words": lambda text: len(metrics.words(text)),
     "distinct1": lambda text: metrics.distinct(text, 1),
@@ -30,9 +43,16 @@ MEASURES = {
 
 
 def ways(study: Study) -> dict[str, Decoding]:
-    """Return how Table 3's answers are decoded, by the ending of a number's name: officially, greedily."""
+    """Return how Table 3's answers are decoded, by the ending of a number's name.
+
+    Officially; greedily; and greedily with a repetition penalty of 1.2.
+    """
     longest = study.profile.evaluation.failure_tokens
-    return {"": Decoding(max_new_tokens=longest), ".greedy": greedy(longest)}
+    return {
+        "": Decoding(max_new_tokens=longest),
+        ".greedy": greedy(longest),
+        ".penalty": replace(greedy(longest), repetition_penalty=1.2),
+    }
 
 
 def held_out(study: Study, prompted: PromptedModel, lesson: Lesson) -> Estimate | None:
@@ -55,19 +75,19 @@ def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
     for name, lesson in lessons.items():
         texts = lesson.texts + lesson.held_texts
         length = metrics.mean([len(metrics.words(text)) for text in texts])
-        row = {"texts": name, "pictures": len(texts), "held out": len(lesson.held_texts)}
+        row = {"texts": LESSONS[name], "pictures": len(texts), "held out": len(lesson.held_texts)}
         rows.append({**row, "words": length.value, "first": texts[0]})
     return pandas.DataFrame(rows)
 
 
 def rates(study: Study, before: PromptedModel, lesson: Lesson) -> pandas.DataFrame:
-    """Compare rates on the hold-out in short runs; the first row is the model as it starts."""
-    config, steps = study.profile.stage2, study.profile.stage2_rate_steps
-    rows = [{"lr": 0.0, "steps": 0, **asdict(held_out(study, before, lesson))}]
+    """Compare rates on the hold-out in short runs."""
+    config, steps, rows = study.profile.stage2, study.profile.stage2_rate_steps, []
     for rate in study.profile.stage2_rates:
         short = replace(trial(config, rate, steps), keep=(1.0,))
         tried, _ = lineage.stage2(study, before, lesson, what="rate", config=short)
-        rows.append({"lr": rate, "steps": steps, **asdict(held_out(study, tried, lesson))})
+        loss = held_out(study, tried, lesson)
+        rows.append({"lr": rate, "steps": steps, **metrics.columns("loss", loss)})
     return pandas.DataFrame(rows)
 
 
@@ -79,6 +99,12 @@ def along(study: Study, before: PromptedModel, lesson: Lesson, trained: Trained)
         step = restore(model.model, state)["step"]
         rows.append({"step": step, **asdict(held_out(study, model, lesson))})
     return pandas.DataFrame(rows)
+
+
+def label(name: str) -> str:
+    """Say in words whose answers "task.when" with the ending of a decoding are."""
+    task, when, *way = name.split(".")
+    return f"{LABELS[task]} {when}, {LABELS['.'.join(['', *way])]}"
 
 
 @dataclass(frozen=True)
@@ -95,11 +121,25 @@ class Table3:
             name: metrics.mean([float(bool(each)) for each in every]) for name, every in self.failures.items()
         }
 
+    def cuts(self) -> dict[str, Estimate | None]:
+        """Return the share that failed before less that after, paired, by "task" and way of decoding."""
+        failed = {
+            name: metrics.each([float(bool(one)) for one in every]) for name, every in self.failures.items()
+        }
+        return {
+            name.replace(".before", ""): metrics.paired(one, failed[name.replace(".before", ".after")])
+            for name, one in failed.items()
+            if ".before" in name
+        }
+
     def kinds(self) -> pandas.DataFrame:
         """Return the share of answers with each kind of failure; drift only where it can be told."""
         judged = [kind for kind in KINDS if self.scenes or kind != "off-topic"]
         return pandas.DataFrame(
-            {"answers": name, **{kind: sum(kind in each for each in every) / len(every) for kind in judged}}
+            {
+                "answers": label(name),
+                **{kind: sum(kind in each for each in every) / len(every) for kind in judged},
+            }
             for name, every in self.failures.items()
         )
 

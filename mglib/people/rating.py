@@ -6,13 +6,13 @@ says so.
 """
 
 import html
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import ipywidgets
+import krippendorff
 import pandas
 
 from mglib.curation.select import NOT_COLLECTED
@@ -22,6 +22,7 @@ from mglib.evals.checklist import CHECKLISTS, Answers, Judged
 from mglib.metrics import mean
 from mglib.paths import ROOT, content_key
 from mglib.people.panel import KeyPanel
+from mglib.study import naming
 from mglib.study.study import Study
 
 CARD = '<div style="padding: 8px; line-height: 1.5; white-space: pre-wrap">{}</div>'
@@ -200,20 +201,13 @@ def scores(sheets: Sequence[Sheet], folder: Path) -> dict[str, dict[str, list[fl
 def alpha(units: Sequence[Sequence[object]]) -> float | None:
     """Return Krippendorff's alpha for nominal values; each unit holds what was said of it, in any order.
 
-    Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C. Units with one value do not
-    count. None where nothing can be compared, or only one value was ever given.
+    None where nothing can be compared, or only one value was ever given.
     """
-    pairable = [Counter(unit) for unit in units if len(unit) >= 2]
-    totals = sum(pairable, Counter())
-    n = totals.total()
-    expected = n**2 - sum(count**2 for count in totals.values())
-    if not expected:
+    values = list(dict.fromkeys(value for unit in units if len(unit) >= 2 for value in unit))
+    if len(values) < 2:
         return None
-    apart = sum(
-        (unit.total() ** 2 - sum(count**2 for count in unit.values())) / (unit.total() - 1)
-        for unit in pairable
-    )
-    return 1 - (n - 1) * apart / expected
+    counts = [[list(unit).count(value) for value in values] for unit in units]
+    return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
 
 
 def agreement(sheets: Sequence[Sheet], folder: Path) -> float | None:
@@ -238,5 +232,5 @@ def table(judges: Mapping[str, Scores]) -> pandas.DataFrame:
         for system, tasks in systems.items():
             every = [value for values in tasks.values() for value in values]
             cells = {task: cell(values) for task, values in tasks.items()}
-            lines.append({"judge": judge, "system": system, **cells, "all": cell(every)})
+            lines.append({"judge": judge, "system": naming.name(system), **cells, "all": cell(every)})
     return pandas.DataFrame(lines)

@@ -1,4 +1,5 @@
-"""What the notebooks of a profile cost, known before they run: FLOP part by part, and minutes on a machine.
+"""What the notebooks of a profile cost, and `make pretrain` and `make tune`, known before they run: FLOP part
+by part, and minutes on a machine.
 
 A product costs 2 FLOP for each weight and position on the way forward, as many again where a gradient passes
 through, and as many once more where the weights learn. Answers are taken to be as long as they may get and
@@ -15,11 +16,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mglib.config import Profile
+from mglib.config import Profile, TrainConfig
 from mglib.evals.checklist import CHECKLISTS
 from mglib.evals.pope import PAIRS, WAYS
+from mglib.experiments import abilities
+from mglib.experiments import described as spoken
 from mglib.model.device import Machine
 from mglib.study.flops import PROMPT, build, parameters, stage_cost
+from mglib.study.study import Study
 from mglib.training.muon import newton_schulz_flops
 from mglib.world.scene import PRETRAIN, SPECIALS, length
 
@@ -88,6 +92,11 @@ class Sizes:
         """FLOP of scoring answers."""
         return samples * (2 * self.body * (self.queries + text) + 2 * self.head * answer)
 
+    def choose(self, questions: int, options: int, answer: int) -> float:
+        """FLOP of scoring the options of questions: picture and question are read once."""
+        scored = options * (answer + 1)
+        return questions * (2 * self.body * (self.queries + PROMPT + scored) + 2 * self.head * scored)
+
     def write(self, answers: int, tokens: int, prompt: int = PROMPT) -> float:
         """FLOP of writing answers of so many tokens."""
         return answers * 2 * (self.body * (self.queries + prompt + tokens) + self.head * tokens)
@@ -153,42 +162,38 @@ def blip2(profile: Profile, sizes: Sizes) -> Work:
 
 
 def stage1(profile: Profile, sizes: Sizes) -> Work:
-    """Notebook 02: stage 1 with its grid of rates, its controls, and its faults."""
+    """Notebook 02: stage 1 with its controls and its faults."""
     run, asked, world = profile.stage1, profile.evaluation, profile.world
     answer = run.max_answer
     yield "pictures encoded", "encode", world.train * (sizes.picture + sizes.look)
     yield "stage 1", "train", sizes.learn(run.steps * run.batch_size, answer, answer)
-    tried = len(profile.stage1_trials) * profile.stage1_trial_steps * run.batch_size
-    yield "grid of rates", "train", sizes.learn(tried, answer, answer)
-    looked = (len(profile.stage1_trials) + len(run.keep) + 1) * world.val + 3 * tests(profile)
+    both = tests(profile) + 3 * world.test_seen  # the model itself, and its controls on the first split
+    looked = (len(run.keep) + 1) * world.val + both
     yield "losses of captions", "read", sizes.read(looked, answer, answer)
-    shown = (len(run.keep) + 1) * asked.shown + 3 * tests(profile)
+    shown = (len(run.keep) + 1) * asked.shown + both
     yield "captions", "write", sizes.write(shown, asked.max_new_tokens, prompt=1)
     faults = 2 * min(world.val, asked.fault_pictures)
     yield "descriptions", "write", sizes.write(faults, asked.fault_tokens)
 
 
 def curation(profile: Profile, sizes: Sizes) -> Work:
-    """Notebook 03: the pool described, and val at each temperature; the critic reads both."""
+    """Notebook 03: the pool described and read by the critic."""
     chosen, world = profile.curation, profile.world
-    tried = min(world.val, chosen.val_pictures) * len(chosen.temperatures)
     yield "pool encoded", "encode", world.pool * (sizes.picture + sizes.look)
-    yield "descriptions", "write", sizes.write(world.pool + tried, chosen.max_new_tokens)
-    yield "critic", "read", (2 * world.pool + tried) * SENTENCES * sizes.look
+    yield "descriptions", "write", sizes.write(world.pool, chosen.max_new_tokens)
+    yield "critic", "read", 2 * world.pool * SENTENCES * sizes.look
 
 
 def stage2(profile: Profile, sizes: Sizes) -> Work:
-    """Notebook 04: stage 2 with its grid, its variants, and Table 3."""
+    """Notebook 04: stage 2 with its variants, and Table 3."""
     run, asked = profile.stage2, profile.evaluation
     if run is None:
         return
     text = PROMPT + described(profile)
     yield "stage 2", "train", sizes.learn(run.steps * run.batch_size, text, text - PROMPT)
-    tried = len(profile.stage2_rates) * profile.stage2_rate_steps * run.batch_size
-    yield "grid of rates", "train", sizes.learn(tried, text, text - PROMPT)
     yield "on other texts", "train", sizes.learn(2 * run.steps * run.batch_size, text, text - PROMPT)
     failures = min(profile.world.test_seen, asked.failure_pictures)
-    yield "Table 3", "write", sizes.write(8 * failures + 5 * 4, asked.failure_tokens)
+    yield "Table 3", "write", sizes.write(12 * failures + 5 * 4, asked.failure_tokens)
 
 
 def described(profile: Profile) -> int:
@@ -199,12 +204,11 @@ def described(profile: Profile) -> int:
 def tables(profile: Profile, sizes: Sizes) -> Work:
     """Notebook 05: Tables 1, 2, 4 to 8, POPE."""
     asked, world = profile.evaluation, profile.world
-    special = world.special_val + world.special_test
-    yield "special pictures encoded", "encode", len(SPECIALS) * special * (sizes.picture + sizes.look)
-    requests = 3 * 2 * len(CHECKLISTS) * world.special_val + 5 * len(CHECKLISTS) * world.special_test
-    yield "Table 1", "write", sizes.write(requests, asked.task_tokens)
+    special = len(SPECIALS) * world.special_test
+    yield "special pictures encoded", "encode", special * (sizes.picture + sizes.look)
+    yield "Table 1", "write", sizes.write(6 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
     few = min(world.test_seen, asked.described_pictures)
-    yield "Tables 2 and 5, long", "write", sizes.write(8 * few, asked.long_tokens)
+    yield "Tables 2 and 5, long", "write", sizes.write(7 * few, asked.long_tokens)
     yield "Table 5, short", "write", sizes.write(2 * few, asked.brief_tokens)
     polls = (2 + 3 / 4) * len(WAYS) * 2 * PAIRS * min(world.test_seen, asked.pope_pictures) / 2
     yield "POPE", "write", sizes.write(polls, asked.short_tokens)
@@ -216,7 +220,7 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
         run = profile.lora.train
         yield "LoRA", "train", sizes.learn(run.steps * run.batch_size, PROMPT, run.max_answer)
     choice, graph = (min(world.test_seen, count) for count in (asked.choice_pictures, asked.graph_pictures))
-    yield "Tables 4 and 7, choices", "read", sizes.read(models * choice * OPTIONS, PROMPT, 4)
+    yield "Tables 4 and 7, choices", "read", sizes.choose(models * choice, OPTIONS, 4)
     yield (
         "Tables 4 and 7, answers",
         "write",
@@ -227,16 +231,15 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
 
 
 def arms(profile: Profile, sizes: Sizes) -> Work:
-    """The ablation: four arms with their rates, of which one reads twice as many positions."""
-    chosen, run = profile.ablation, profile.ablation.train
-    samples = run.batch_size * (run.steps + len(chosen.rates) * chosen.rate_steps)
-    one = sizes.learn(samples, run.max_answer, run.max_answer)
-    yield "arms", "train", 4 * (one + samples * sizes.look)
-    if chosen.longest:
-        longer = sizes.learn(chosen.longest * run.batch_size, run.max_answer, run.max_answer)
-        yield "no Q-Former, longer", "train", longer
-    looked = 4 * len(chosen.rates) * profile.world.val
-    yield "losses of arms", "read", sizes.read(looked, run.max_answer, run.max_answer)
+    """The ablation: four arms."""
+    run = profile.ablation.train
+    yield "arms", "train", four_arms(sizes, run, run.steps)
+
+
+def four_arms(sizes: Sizes, run: TrainConfig, steps: int) -> float:
+    """FLOP of as many steps of every arm."""
+    samples = steps * run.batch_size
+    return 4 * (sizes.learn(samples, run.max_answer, run.max_answer) + samples * sizes.look)
 
 
 def limitations(profile: Profile, sizes: Sizes) -> Work:
@@ -251,7 +254,7 @@ def limitations(profile: Profile, sizes: Sizes) -> Work:
     yield "attention", "read", sizes.read(min(world.test_seen, asked.limit_pictures), PROMPT * 2, 0)
     yield "mirrored pictures", "encode", world.test_seen * (sizes.picture + sizes.look)
     # Some two relations a picture with two answers each, of two models, on both sides of the mirror.
-    yield "space", "read", sizes.read(2 * 2 * 2 * 2 * world.test_seen, PROMPT, 2)
+    yield "space", "read", sizes.choose(2 * 2 * 2 * world.test_seen, 2, 2)
     if profile.spatial:
         run = profile.spatial.train
         samples = 2 * run.steps * run.batch_size
@@ -264,14 +267,99 @@ def preferences(profile: Profile, sizes: Sizes) -> Work:
     """Learning from a critic: two answers a pair, read once more by the model that it started from."""
     chosen, run = profile.preference, profile.preference.train
     pool = min(profile.world.pool, chosen.pictures)
-    steps = 3 * run.steps + len(chosen.rates) * chosen.rate_steps
-    text = PROMPT + chosen.max_new_tokens
-    pairs = 2 * steps * run.batch_size
-    yield "preferences", "train", sizes.learn(pairs, text, text - PROMPT) * 1.5
+    yield "preferences", "train", compared_pairs(profile, sizes, 3 * run.steps)
     answers = chosen.samples * pool + 4 * (
         pool / chosen.hold_out + min(profile.world.test_seen, chosen.tested)
     )
     yield "answers to compare", "write", sizes.write(answers, chosen.max_new_tokens)
+
+
+def compared_pairs(profile: Profile, sizes: Sizes, steps: int) -> float:
+    """FLOP of as many steps on pairs of answers, read once more by the model that they started from."""
+    chosen = profile.preference
+    text = PROMPT + chosen.max_new_tokens
+    return 1.5 * sizes.learn(2 * steps * chosen.train.batch_size, text, text - PROMPT)
+
+
+# --- `make tune` ---
+
+
+def tuning(profile: Profile, names: Iterable[str]) -> list[Part]:
+    """List the work of some grids of `make tune` beside what the notebooks keep."""
+    sizes = Sizes.of(profile)
+    each = {
+        "stage1": tried_stage1,
+        "temperatures": tried_temperatures,
+        "stage2": tried_stage2,
+        "decoding": tried_decoding,
+        "descriptions": tried_descriptions,
+        "arms": tried_arms,
+        "preferences": tried_preferences,
+    }
+    return [
+        Part(notebook="", what=f"{name}: {what}", kind=kind, flops=flops)
+        for name in names
+        for what, kind, flops in each[name](profile, sizes)
+    ]
+
+
+def tried_stage1(profile: Profile, sizes: Sizes) -> Work:
+    """Whole runs of stage 1, each with its captions and descriptions of val."""
+    run, asked, val = profile.stage1, profile.evaluation, profile.world.val
+    count, answer = len(profile.stage1_trials), run.max_answer
+    samples = sum(one.steps for one in profile.stage1_trials) * run.batch_size
+    yield "runs", "train", sizes.learn(samples, answer, answer)
+    yield "losses", "read", sizes.read(count * val, answer, answer)
+    yield "captions", "write", sizes.write(count * val, asked.max_new_tokens, prompt=1)
+    long = count * min(val, asked.fault_pictures)
+    yield "descriptions", "write", sizes.write(long, asked.fault_tokens)
+
+
+def tried_temperatures(profile: Profile, sizes: Sizes) -> Work:
+    """Descriptions of val at each temperature, read by the critic."""
+    chosen = profile.curation
+    count = min(profile.world.val, chosen.val_pictures) * len(chosen.temperatures)
+    yield "descriptions", "write", sizes.write(count, chosen.max_new_tokens)
+    yield "critic", "read", count * SENTENCES * sizes.look
+
+
+def tried_stage2(profile: Profile, sizes: Sizes) -> Work:
+    """Short runs of stage 2."""
+    text, count = described(profile), len(profile.stage2_rates)
+    samples = count * profile.stage2_rate_steps * profile.stage2.batch_size
+    yield "runs", "train", sizes.learn(samples, PROMPT + text, text)
+    held = count * profile.world.pool // profile.stage2_hold_out
+    yield "losses", "read", sizes.read(held, PROMPT + text, text)
+
+
+def tried_decoding(profile: Profile, sizes: Sizes) -> Work:
+    """Answers about val's special pictures; those of the caption models cost little."""
+    val, study = profile.world.special_val, Study.of(profile, seed=0, weights="")
+    yield "pictures encoded", "encode", len(SPECIALS) * val * (sizes.picture + sizes.look)
+    count = len(abilities.decodings(study)) * len(CHECKLISTS) * val
+    yield "answers", "write", sizes.write(count, profile.evaluation.task_tokens)
+
+
+def tried_descriptions(profile: Profile, sizes: Sizes) -> Work:
+    """Descriptions of val; those of the caption model cost little."""
+    asked, study = profile.evaluation, Study.of(profile, seed=0, weights="")
+    few = min(profile.world.val, asked.described_pictures // 2)
+    yield "descriptions", "write", sizes.write(len(spoken.decodings(study)) * few, asked.long_tokens)
+
+
+def tried_arms(profile: Profile, sizes: Sizes) -> Work:
+    """Short runs of every arm."""
+    chosen, run = profile.ablation, profile.ablation.train
+    yield "runs", "train", four_arms(sizes, run, len(chosen.rates) * chosen.rate_steps)
+    looked = 4 * len(chosen.rates) * profile.world.val
+    yield "losses", "read", sizes.read(looked, run.max_answer, run.max_answer)
+
+
+def tried_preferences(profile: Profile, sizes: Sizes) -> Work:
+    """Short runs on the pairs of the answers about the pool, which are written for that."""
+    chosen, pool = profile.preference, min(profile.world.pool, profile.preference.pictures)
+    yield "runs", "train", compared_pairs(profile, sizes, len(chosen.rates) * chosen.rate_steps)
+    yield "answers to compare", "write", sizes.write(chosen.samples * pool, chosen.max_new_tokens)
 
 
 def seconds(work: Iterable[Part], machine: Machine) -> float:

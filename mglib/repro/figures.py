@@ -4,19 +4,41 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
+import matplotlib
 import numpy
 import pandas
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
 from mglib.metrics import Estimate
+from mglib.study import naming
 
 PAPER, INK = "white", "#222222"
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
+def letters() -> ImageFont.FreeTypeFont:
+    """Return the font of all sheets: about seven pixels a letter."""
+    return ImageFont.truetype(str(FONT), 11)
+
+
+@cache
+def signs() -> frozenset[str]:
+    """Return the signs that this font has."""
+    return frozenset(map(chr, FT2Font(str(FONT)).get_charmap()))
+
+
+def legible(text: str) -> str:
+    """Put the sign for an unknown letter where the font lacks one; white space stays."""
+    return "".join(sign if sign in signs() or sign.isspace() else "\ufffd" for sign in text)
 
 
 def contact_sheet(
@@ -30,14 +52,16 @@ def contact_sheet(
     """Lay pictures out in rows, each with its text below; longer texts end in an ellipsis after `lines`
     lines.
     """
-    font = ImageFont.load_default(size=13)
+    font = letters()
     rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), PAPER)
     draw = ImageDraw.Draw(sheet)
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + place % columns * (side + gap), gap + place // columns * (side + text + gap)
         sheet.paste(image.resize((side, side)), (x, y))
-        words = textwrap.wrap(caption, width=side // 7, max_lines=lines, placeholder=" …") or ["(nothing)"]
+        words = textwrap.wrap(legible(caption), width=side // 7, max_lines=lines, placeholder=" …") or [
+            "(nothing)"
+        ]
         draw.multiline_text((x, y + side + 4), "\n".join(words), fill=INK, font=font, spacing=3)
     return sheet
 
@@ -51,7 +75,7 @@ def cards(
     lines: int = 10,
 ) -> Image.Image:
     """Lay out a row a picture: the picture, then beside each other what each model says of it."""
-    font, gap, head = ImageFont.load_default(size=13), 12, 22
+    font, gap, head = letters(), 12, 22
     size = (side + len(answers) * (width + gap) + 2 * gap, head + len(images) * (side + gap) + gap)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -59,9 +83,9 @@ def cards(
         sheet.paste(image.resize((side, side)), (gap, head + gap + row * (side + gap)))
     for column, (name, texts) in enumerate(answers.items()):
         x = side + 2 * gap + column * (width + gap)
-        draw.text((x, gap // 2), name, fill=INK, font=font, stroke_width=0.4)
+        draw.text((x, gap // 2), naming.name(name), fill=INK, font=font, stroke_width=0.4)
         for row, text in enumerate(texts[: len(images)]):
-            paragraphs = [textwrap.wrap(part, width=width // 7) for part in text.splitlines()]
+            paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
             said = said[:lines] if len(said) <= lines else [*said[: lines - 1], "…"]
             y = head + gap + row * (side + gap)
@@ -108,7 +132,7 @@ def curves(
             line = ax.plot(table["step"], table[part], alpha=0.25, linewidth=1)[0]
             mean = table[part].rolling(smooth, min_periods=1).mean()
             ax.plot(table["step"], mean, color=line.get_color(), label=part)
-        ax.set(title=name, xlabel="step", ylabel="loss (nats)")
+        ax.set(title=naming.name(name), xlabel="step", ylabel="loss (nats)")
         ax.legend(frameon=False)
     return figure
 
@@ -125,7 +149,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     place, ticks, labelled = 0.0, [], set()
     for group, estimates in table.items():
-        ticks.append((place + (len(estimates) - 1) / 2, group))
+        ticks.append((place + (len(estimates) - 1) / 2, naming.name(group)))
         for name, estimate in estimates.items():
             ax.plot([estimate.low, estimate.high], [place, place], color=colours[name], linewidth=2.5)
             ax.plot(
@@ -133,7 +157,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
                 place,
                 "o",
                 color=colours[name],
-                label="" if name in labelled else name,
+                label="" if name in labelled else naming.name(name),
             )
             labelled.add(name)
             place += 1
@@ -215,9 +239,11 @@ def against(
     figure, ax = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
     for name, (x, y) in points.items():
         across, up = ([[one.value - one.low], [one.high - one.value]] for one in (x, y))
-        ax.errorbar(x.value, y.value, up, across, fmt="o", label=name, capsize=2)
+        ax.errorbar(x.value, y.value, up, across, fmt="o", label=naming.name(name), capsize=2)
     for marker, (name, (x, y)) in zip("sDv^P*X<>", paper.items(), strict=False):
-        ax.plot(x, y, marker, color="0.5", fillstyle="none", linestyle="none", label=f"paper: {name}")
+        ax.plot(
+            x, y, marker, color="0.5", fillstyle="none", linestyle="none", label=f"paper: {naming.name(name)}"
+        )
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return figure
@@ -229,7 +255,9 @@ def steps(groups: dict[str, Sequence[Estimate | None]], *, xlabel: str, ylabel: 
     for name, estimates in groups.items():
         known = [(place, one) for place, one in enumerate(estimates, start=1) if one is not None]
         places = [place for place, _ in known]
-        line = ax.plot(places, [one.value for _, one in known], "o-", markersize=4, label=name)[0]
+        line = ax.plot(places, [one.value for _, one in known], "o-", markersize=4, label=naming.name(name))[
+            0
+        ]
         low, high = [one.low for _, one in known], [one.high for _, one in known]
         ax.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)

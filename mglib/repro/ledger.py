@@ -55,11 +55,17 @@ def code_used(code: str, root: Path) -> dict[str, str]:
     return {".".join(unit): content_key(text) for unit, text in closure(named, root).items()}
 
 
-def inputs(root: Path) -> dict[str, str]:
-    """Return the hashes of the files that every notebook may read: the lock and the tracked data."""
-    cache = root / "data" / "cache"
+def inputs(root: Path, profile: str) -> dict[str, str]:
+    """Return the hashes of the files that every notebook may read: the lock and the tracked data.
+
+    Of the tables of `make tune` these are the profile's own.
+    """
+    cache, tuning = root / "data" / "cache", root / "data" / "tuning"
+    others = {folder for folder in tuning.glob("*") if folder.name != profile}
     data = [
-        path for path in sorted((root / "data").rglob("*")) if path.is_file() and cache not in path.parents
+        path
+        for path in sorted((root / "data").rglob("*"))
+        if path.is_file() and not {cache, *others} & {*path.parents}
     ]
     files = [root / "requirements.lock", *(path for path in data if path.suffix != ".md")]
     return {str(path.relative_to(root)): sha256(path) for path in files}
@@ -71,7 +77,7 @@ def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
     Prose does not count: it is written after the results have been read. A notebook depends on those before
     it. Raises CannotRun for code that cannot be parsed.
     """
-    common = {**inputs(root), "parameters": content_key(asdict(settings))}
+    common = {**inputs(root, settings.profile), "parameters": content_key(asdict(settings))}
     result: dict[str, dict[str, str]] = {}
     for path in source_notebooks(root):
         cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]

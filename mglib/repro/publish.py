@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from mglib.paths import ROOT, write_json, write_text
+from mglib.repro import claims
 from mglib.repro.ledger import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
 from mglib.repro.report import Number, Settings, markdown, numbers, readable, rounded, spread
 
@@ -26,6 +27,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folder
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 README_NUMBER = re.compile(r"(<!-- number (\S+) -->).*?(<!-- -->)")
+CLAIMS_BLOCK = re.compile(r"(<!-- claims:start -->\n).*?(<!-- claims:end -->)", re.DOTALL)
 README_BLOCK = re.compile(r"(<!-- numbers:start ?(.*?) ?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
 
 
@@ -166,14 +168,16 @@ def readme_table(entries: list[Number], patterns: list[str] | None = None) -> st
 
 
 def readme_with(text: str, entries: list[Number]) -> str:
-    """Return the README with the tables between its markers made from the numbers.
+    """Return the README, or a notebook's prose, with what stands between its markers made from the numbers.
 
-    A table stands between `<!-- numbers:start stage1.* -->`, with any number of patterns, and
-    `<!-- numbers:end -->`; one number in a sentence between `<!-- number NAME -->` and `<!-- -->`.
+    The paper's claims stand between `<!-- claims:start -->` and `<!-- claims:end -->`; a table of numbers
+    between `<!-- numbers:start stage1.* -->`, with any number of patterns, and `<!-- numbers:end -->`; one
+    number in a sentence between `<!-- number NAME -->` and `<!-- -->`.
     """
     text = README_BLOCK.sub(
         lambda block: block[1] + readme_table(entries, block[2].split() or None) + block[3], text
     )
+    text = CLAIMS_BLOCK.sub(lambda block: block[1] + markdown(claims.table(entries)) + block[2], text)
     values = {entry["name"]: rounded(entry["value"]) for entry in entries}
     return README_NUMBER.sub(lambda found: found[1] + values.get(found[2], "-") + found[3], text)
 
@@ -185,6 +189,10 @@ def results_page(entries: list[Number], profile: str) -> str:
         "",
         "Made by `make publish` from `numbers.json`, which `make reproduce` makes anew and compares with.",
         "Intervals are 95 % bootstraps over pictures; notes name the deviations from the paper.",
+        "",
+        "## The paper's claims",
+        "",
+        markdown(claims.table(entries)).rstrip(),
     ]
     for name in dict.fromkeys(entry["notebook"] for entry in entries):
         own = [entry for entry in entries if entry["notebook"] == name]
@@ -218,6 +226,9 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     written = [results]
     if settings == Settings():  # the notebooks' own parameters: their outputs are this run's
         for name, notebook in ready.items():
+            for cell in notebook.cells:
+                if cell.cell_type == "markdown":
+                    cell.source = readme_with(cell.source, entries)
             write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
             written.append(root / "notebooks" / f"{name}.ipynb")
         readme = root / "README.md"

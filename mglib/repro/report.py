@@ -172,6 +172,11 @@ class Report:
             note=f"not applicable: {reason}",
         )
 
+    def verdict(self, name: str, value: int | None, *, note: str) -> None:
+        """Keep what other numbers say of a claim: 1, 0, or None where it cannot be told."""
+        more = {"low": None, "high": None, "n": None, "seed_sd": None, "unit": "", "paper": None}
+        self._add(name, value=_float(value), seeds=int(value is not None), note=note, **more)
+
     def absent(self, prefix: str, *, reason: str) -> None:
         """List the paper's numbers below a prefix that have not been reported as not applicable."""
         reported = {entry["name"] for entry in self._numbers}

@@ -1,12 +1,17 @@
-"""Tables of estimates, one row a model: each cell is a number with the paper's value beside it."""
+"""Tables of estimates, one row a model, under the names that readers see: each cell is a number with the
+paper's value beside it.
+"""
 
 from collections.abc import Iterable, Mapping
 
 import pandas
 
 from mglib.metrics import Counts, Estimate
+from mglib.repro import claims, tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
-from mglib.repro.report import Report, Rows, rounded
+from mglib.repro.report import Report, Rows, numbers, rounded
+from mglib.study import naming
+from mglib.study.study import Study
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -58,26 +63,52 @@ def publish(
     report.table(table, readable(rows, prefix=prefix))
 
 
+def verdicts(report: Report) -> None:
+    """Report what the numbers of a run's notebooks so far say of the paper's claims, and the table."""
+    entries = numbers(report.folder)
+    for name, verdict in claims.judge(entries).items():
+        report.verdict(f"claim.{name}", verdict.value, note=verdict.sentence)
+    report.table("claims", claims.table(entries))
+
+
 def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     """Write a line for each row: value, interval and, in brackets, the paper's value; n is the pictures."""
     lines = []
     for row, estimates in rows.items():
         cells = {
-            measure: cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
+            naming.name(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
             for measure, estimate in estimates.items()
         }
         counted = {str(estimate.n) for estimate in estimates.values() if estimate}
         quoted = any(is_quoted(f"{prefix}.{measure}.{row}") for measure in estimates)
         n = "quoted" if quoted else ", ".join(sorted(counted, key=int))
-        lines.append({"": row, **cells, "n": n or "-"})
+        lines.append({"": naming.name(row), **cells, "n": n or "-"})
     return pandas.DataFrame(lines).fillna("-")
+
+
+def tuned(report: Report, study: Study, name: str) -> None:
+    """Show what `make tune` compared, with the profile's own choice marked, or say that there is no table."""
+    profile, grid = study.profile, tuning.GRIDS[name]
+    if not grid.compares(profile):
+        print("nothing is compared under this profile: its settings are the published or the default ones")
+        return
+    if not tuning.file(profile, name).exists():
+        print(f"not tuned under this profile: `make tune PROFILE={profile.name}` writes {name}.csv")
+        return
+    table = tuning.read(tuning.file(profile, name))
+    report.table(f"tuning_{name}", tuning.marked(profile, name, table))
+    about = tuning.made(profile, name)
+    print(f"chosen: {grid.criterion}; made by `make tune` on {about['date']}, {about['processor']}")
 
 
 def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
     """Write a line for each row, which `of` heads, each value with its interval."""
     return pandas.DataFrame(
         [
-            {of: row, **{measure: cell(one) for measure, one in estimates.items()}}
+            {
+                of: naming.name(row),
+                **{naming.name(measure): cell(one) for measure, one in estimates.items()},
+            }
             for row, estimates in rows.items()
         ]
     )
@@ -87,11 +118,11 @@ def values(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     """Write a line for each row: plain values, the paper's in a column beside where it has some."""
     lines = []
     for row, estimates in rows.items():
-        line = {"row": row}
+        line = {"row": naming.name(row)}
         for measure, estimate in estimates.items():
-            line[measure] = estimate and estimate.value
+            line[naming.name(measure)] = estimate and estimate.value
             if (theirs := PAPER.get(f"{prefix}.{measure}.{row}")) is not None:
-                line[f"{measure}, paper"] = theirs
+                line[f"{naming.name(measure)}, paper"] = theirs
         lines.append(line)
     return pandas.DataFrame(lines)
 

@@ -33,41 +33,29 @@ Critic = Callable[[Sequence[Tensor], Sequence[str]], list[list[float]]]
 
 @dataclass(frozen=True)
 class Verifier:
-    """Keeps the sentences that fit their picture well enough.
+    """Keeps the `share` of all sentences that fit their pictures best.
 
-    `tokens` are the vision tokens of the pool's pictures, (N, D_v) each; the critic has seen training data
-    alone.
+    `tokens` are the vision tokens of the pool's pictures, (N, D_v) each; the critic has seen captions alone.
     """
 
     critic: Critic
     tokens: Sequence[Tensor]
-    limit: float
+    share: float
 
-    @classmethod
-    def of(
-        cls,
-        critic: Critic,
-        tokens: Sequence[Tensor],
-        *,
-        share: float,
-        known: Sequence[Tensor],
-        captions: Sequence[str],
-    ) -> "Verifier":
-        """Set the limit where this share of training captions fit their own (`known`) pictures worse."""
-        scores = [score for scores in critic(known, captions) for score in scores]
-        return cls(critic, tokens, float(numpy.quantile(scores, share)))
+    def limit(self, scores: Sequence[Sequence[float]]) -> float:
+        """Return the score that a sentence needs, of the scores of all sentences of all texts."""
+        return float(numpy.quantile([score for each in scores for score in each] or [0.0], 1 - self.share))
 
-    def fitting(self, texts: Sequence[str | None]) -> list[str]:
-        """Return what is left of each text of the pool, in order."""
+    def fitting(self, texts: Sequence[str | None]) -> tuple[list[str], float]:
+        """Return what is left of each text of the pool, in order, and the score that was needed."""
         written = [text or "" for text in texts]
-        return [
-            " ".join(
-                sentence
-                for sentence, score in zip(sentences(text), scores, strict=True)
-                if score >= self.limit
-            )
-            for text, scores in zip(written, self.critic(self.tokens, written), strict=True)
+        scores = self.critic(self.tokens, written)
+        limit = self.limit(scores)
+        left = [
+            " ".join(one for one, score in zip(sentences(text), each, strict=True) if score >= limit)
+            for text, each in zip(written, scores, strict=True)
         ]
+        return left, limit
 
 
 def curated(
@@ -89,7 +77,7 @@ def curated(
     config = study.profile.curation
     described = descriptions(study, model, state, queries)
     texts = rewrite(rewriter, [one.text for one in described], workers=workers)
-    fitting = verifier.fitting(texts) if verifier else texts
+    fitting, limit = verifier.fitting(texts) if verifier else (texts, None)
     curation = curate(
         described,
         texts,
@@ -106,15 +94,15 @@ def curated(
         "answers": f"at most {config.max_new_tokens} tokens each; continued after {config.short} or fewer",
         "temperature": config.temperature,
         "rewriter": getattr(rewriter, "__name__", type(rewriter).__name__),
-        "critic": NOT_LOOKED if verifier is None else looked(verifier, texts, fitting),
+        "critic": NOT_LOOKED if limit is None else looked(limit, texts, fitting),
     }
     return curation, write(curation, pool(study), FOLDER, about)
 
 
-def looked(verifier: Verifier, texts: Sequence[str | None], fitting: Sequence[str]) -> dict[str, float]:
+def looked(limit: float, texts: Sequence[str | None], fitting: Sequence[str | None]) -> dict[str, float]:
     """Count the sentences that the critic saw and those that fit."""
     before, after = (sum(len(sentences(text or "")) for text in group) for group in (texts, fitting))
-    return {"limit": verifier.limit, "sentences": before, "fitting": after}
+    return {"limit": limit, "sentences": before, "fitting": after}
 
 
 def pool(study: Study) -> Iterator[tuple[str, bytes]]:

@@ -30,7 +30,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.study import blip2 as blip2_release
-from mglib.study import finetune, stages, web
+from mglib.study import finetune, naming, stages, web
 from mglib.study.blip2 import Blip2
 from mglib.study.curation import Critic, Verifier, curated
 from mglib.study.stages import Trained
@@ -195,7 +195,7 @@ def critic(study: Study, base: Stage1) -> Critic:
     if base.blip2 is None:
         raise ValueError(
             "The released Q-Former is read without its text branch, so it cannot judge texts: set "
-            "`fits_better_than` to None and `temperatures` to () in the profile's curation."
+            "`fitting` to None and `temperatures` to () in the profile's curation."
         )
     return partial(
         sentence_scores,
@@ -207,12 +207,8 @@ def critic(study: Study, base: Stage1) -> Critic:
 
 def verifier(study: Study, base: Stage1) -> Verifier | None:
     """Return what keeps a sentence that fits its picture, where the profile asks for it."""
-    share, tokens = study.profile.curation.fits_better_than, base.tokens["pool"]
-    if share is None:
-        return None
-    known = [base.tokens["train"][place] for place in range(min(len(tokens), len(base.tokens["train"])))]
-    captions = base.splits["train"].captions[: len(known)]
-    return Verifier.of(critic(study, base), tokens, share=share, known=known, captions=captions)
+    share = study.profile.curation.fitting
+    return None if share is None else Verifier(critic(study, base), base.tokens["pool"], share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,12 +293,12 @@ def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:
         found[name], _ = stage2(study, found[start], learnt[kind], what=name)
-    return found
+    return naming.ordered(found)
 
 
 def evaluated(study: Study) -> list[str]:
     """Return the splits that the evaluation of all models needs; some may stand there twice."""
-    special = SPECIAL_SPLITS if study.profile.world is not None else ()
+    special = [name for name in SPECIAL_SPLITS if name.endswith("_test")] if study.profile.world else []
     return ["val", "pool", *study.tests, *study.questioned.values(), *special]
 
 
@@ -310,7 +306,7 @@ def overview(models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """List the models with the size of their language model and how a question reaches them."""
     lines = [
         {
-            "model": name,
+            "model": naming.name(name),
             "parameters of its language model": sum(p.numel() for p in one.model.language.parameters()),
             "asked": one.template.prompt(one.question("QUESTION")),
         }

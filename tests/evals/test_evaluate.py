@@ -6,8 +6,8 @@ from torch import nn
 
 from mglib.evals import evaluate
 from mglib.metrics import recall_at
-from mglib.model.decoding import answer, greedy
-from mglib.model.prompts import CAPTION, IMAGE, tokenize, training_batch
+from mglib.model.decoding import Decoding, answer, greedy, until_end
+from mglib.model.prompts import CAPTION, IMAGE, VICUNA, tokenize, training_batch
 
 
 @pytest.fixture
@@ -22,6 +22,33 @@ def test_answers_come_one_for_each_picture_in_their_order(model, queries):
     found = evaluate.answers(tiny, queries, CAPTION, IMAGE, greedy(8), batch_size=3, what="test")
     alone = [answer(tiny, {"queries": one[None]}, CAPTION, [IMAGE], greedy(8))[0] for one in queries]
     assert found == alone and len(set(found)) > 4
+
+
+def test_a_blind_answer_is_the_language_models_own(model):
+    tiny, questions = model(), ["a red bus", "two dogs in the park and a cat", "a boat"]
+    found = evaluate.blind_answers(tiny, VICUNA, questions, greedy(8), batch_size=2, what="test")
+    for text, question in zip(found, questions, strict=True):
+        ids = [tiny.language.tokenizer.bos_token_id]
+        ids += tokenize(tiny.language.tokenizer, VICUNA.prompt(question))
+        given = torch.tensor([ids])
+        alone = tiny.language.model.generate(
+            given, attention_mask=torch.ones_like(given), max_new_tokens=8, do_sample=False
+        )[0, len(ids) :]
+        whole = tiny.language.tokenizer.decode(alone)
+        assert text == until_end(whole, VICUNA.end, tiny.language.tokenizer.eos_token)
+    assert len(set(found)) == 3
+
+
+def test_blind_answers_hang_on_words_alone_and_on_their_row(model):
+    tiny, questions = model(), ["a red bus"] * 4
+    sampled = Decoding(max_new_tokens=8, seed=1)
+    found = evaluate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=3, what="test")
+    again = evaluate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=1, what="test")
+    assert found == again and len(set(found)) > 1
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)
+    assert evaluate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=3, what="test") == found
+    assert tiny.qformer.config.queries == 3  # the model itself still sees
 
 
 def layout(tiny, captions):

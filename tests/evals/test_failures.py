@@ -46,11 +46,14 @@ def test_descriptions_fail_as_they_should(detector, text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("Oh dog, my friend,\nwe walk beyond the end", set()),
-        ("The sky is wide,\na bus, a cake, inside", set()),  # one thing is enough for a poem
-        ("Oh love, my heart,\nwe never part", {"off-topic"}),
+        ("Oh dog,\nmy friend,\nwe walk\nbeyond the end", set()),
+        ("The sky\nis wide,\na bus, a cake,\ninside", set()),  # one thing is enough for a poem
+        ("Oh love,\nmy heart,\nwe never\npart", {"off-topic"}),
         ("The sky, my love, the sky\n" * 4, {"repetition"}),
-        ("Oh sky", set()),
+        ("Oh dog, my friend,\nwe walk beyond\nthe end", {"no-verse"}),
+        ("Oh dog,\n\nmy friend,\n\nwe walk beyond the end", {"no-verse"}),  # empty lines do not count
+        ("Oh sky\nof blue,\nabove\n" + "a park " * 8, {"repetition", "no-verse"}),  # a line of 16 words
+        ("", {"empty"}),
     ],
 )
 def test_poems_need_no_full_stop_and_only_one_thing(detector, text, expected):
@@ -73,6 +76,7 @@ def test_the_first_kind_names_an_answer():
     assert kind(set()) == "success"
     assert kind({"fragment", "repetition", "off-topic"}) == "repetition"
     assert kind({"fragment", "off-topic"}) == "off-topic"
+    assert kind({"no-verse", "off-topic"}) == "off-topic" and kind({"no-verse"}) == "no-verse"
 
 
 def test_truths_hold_objects_setting_and_props(tmp_path):
@@ -104,6 +108,15 @@ def test_kappa_is_agreement_beyond_chance():
 def test_kappa_of_one_verdict_is_refused():
     with pytest.raises(ValueError, match="one and the same"):
         kappa([1, 1], [1, 1])
+
+
+def test_agreement_leaves_out_what_was_not_labelled(detector):
+    row = {"question": failures.POEM, "objects": "dog", "scenery": "park", "cut": "no"}
+    short, off = {**row, "text": "Oh dog.", "label": "success"}, {**row, "text": "My", "label": "off-topic"}
+    assert failures.verdict(detector, short) == "success" and failures.verdict(detector, off) == "off-topic"
+    estimate, counts = agreement(detector, [short, off])
+    assert estimate.value == 1 and "no-verse" not in counts.columns
+    assert not failures.UNLABELLED & {row["label"] for row in failures.read_labels("agreement")}
 
 
 def test_agreement_counts_kinds_against_labels(detector):

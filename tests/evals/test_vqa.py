@@ -177,8 +177,12 @@ def examine(tiny, queries, exam, batch_size=2):
 def test_an_exam_gives_one_score_for_each_question(model, queries, exam):
     result = examine(model(), queries, exam)
     baseline = vqa.majority(exam, Prior.of(exam))
-    assert set(result.scores) == set(baseline)
-    for task, scores in result.scores.items():
+    formats = {"aokvqa.direct_format": "aokvqa.direct", "gqa.format": "gqa"}
+    assert set(result.scores) == {*baseline, *formats}  # a row without a model keeps no form
+    for form, task in formats.items():
+        assert result.scores[form].pictures == result.scores[task].pictures
+    for task in baseline:
+        scores = result.scores[task]
         assert scores.pictures == baseline[task].pictures
         assert scores.minus(baseline[task]) is not None
     assert set(result.scores["gqa"].by(exam.graph_kinds("structural"))) == {"verify", "query"}
@@ -201,6 +205,18 @@ def test_a_model_that_says_the_truth_gets_all_points(exam):
     direct = [question.direct_answers[-1] for _, question in exam.direct]
     found = vqa.open_scores(exam, direct, [f"The {one.answer}, I think." for _, one in exam.graph])
     assert found["gqa"].values == (1, 1, 1) and found["aokvqa.direct"].values == (1, 1)
+
+
+def test_the_right_format_is_something_said_and_not_too_long():
+    right = ["yes", "the red bus"]  # an article is no word
+    said = ["no", "blue car", "a blue car, parked", "", ".", "a car on the street", "An image of a car."]
+    assert vqa.fits(said, right) == (1, 1, 1, 0, 0, 0, 0)
+    assert vqa.fits([], []) == ()
+
+
+def test_the_format_is_judged_without_the_truth(exam):
+    wrong = vqa.formats(exam, ["nonsense"] * len(exam.direct), [""] * len(exam.graph))
+    assert wrong["aokvqa.direct_format"].estimate().value == 1 and wrong["gqa.format"].estimate().value == 0
 
 
 def test_a_blank_picture_is_that_of_the_encoders_mean_colour(model):

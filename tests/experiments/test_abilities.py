@@ -1,15 +1,21 @@
-"""Table 1: what is tried on val is what is asked with, and every answer is judged twice."""
+"""Table 1: what is tried on val, what is asked with, and that every answer is judged twice."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
 
+from mglib.config import Asked
 from mglib.data.specials import Special
 from mglib.evals.checklist import CHECKLISTS
+from mglib.evals.llm_judge import facts
 from mglib.experiments import abilities
+from mglib.model import prompts
+from mglib.model.decoding import greedy
+from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI, PROFILES
+from mglib.study.lineage import PromptedModel
 from mglib.study.study import Study
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
@@ -60,16 +66,25 @@ def test_the_table_lists_every_item_once():
         assert sheet.request in set(listed["request"])
 
 
-def test_captioners_choose_their_wording_and_others_follow_minigpt4(study, base):
-    models = dict.fromkeys(MODELS, Speaking())
-    tried, best = abilities.choices(study, base, models)
-    assert len(tried) == 2 * (3 + 3 + 1)
-    assert best["blip2"]["decoding"] == "greedy" and best["blip2"]["wording"].startswith("{}")
-    assert best["blip2"]["items on val"] == 1
-    assert best["minigpt4"]["decoding"] == "sampled"  # the first of equals
-    assert best["stage1"] == best["locna"] == best["minigpt4"] and "oracle" not in best
-    participants = abilities.participants(study, models, best)
-    assert not participants["blip2"].decoding.sample and participants["oracle"].decoding.sample
+def test_captioners_are_tried_in_several_wordings(study, base):
+    tried = abilities.tried(study, base, dict.fromkeys(MODELS, Speaking()))
+    assert len(tried) == len(abilities.decodings(study)) * (3 + 3 + 1)
+    well = tried[tried["items"] == 1]
+    assert set(well["model"]) == {"blip2", "blip2_ft"} and set(tried["items"]) == {0, 1}
+    assert "greedy" in set(well["decoding"]) and set(well["wording"].str[:2]) == {"{}"}
+
+
+def test_models_are_asked_as_the_profile_says_or_officially(study, base):
+    chosen = (
+        ("blip2", Asked(decoding="greedy", wording="{} <picture>")),
+        ("minigpt4", Asked(decoding="greedy")),
+    )
+    evaluation = replace(study.profile.evaluation, abilities=chosen)
+    study = replace(study, profile=replace(study.profile, evaluation=evaluation))
+    participants = abilities.participants(study, dict.fromkeys(MODELS, Speaking()))
+    greedily = {name for name, one in participants.items() if not one.decoding.sample}
+    assert greedily == {"blip2", "minigpt4", "stage1", "locna"}  # the last two are asked like minigpt4
+    assert participants["oracle"].way == "sampled" and participants["locna"].way == "greedy"
     said = abilities.answers(study, base, participants)
     assert list(said) == list(abilities.JUDGED) and said["blip2"]["memes"] == ["well", "well"]
     assert said["minigpt4"]["poems"] == ["badly", "badly"]
@@ -83,12 +98,64 @@ def test_facts_are_judged_beside_the_models(study):
     assert judged.items_swapped()["blip2"]["memes"].n == 2 and judged.drops()["blip2"].value == 0
 
 
+def test_the_three_decodings_differ_in_one_thing_each(study):
+    sampled, greedy, penalised = abilities.decodings(study).values()
+    assert list(abilities.decodings(study)) == ["sampled", "greedy", "penalised"]
+    assert sampled.sample and not greedy.sample and greedy.repetition_penalty == 1.0
+    assert penalised == replace(greedy, repetition_penalty=1.1)
+    assert {one.max_new_tokens for one in (sampled, greedy, penalised)} == {MINI.evaluation.task_tokens}
+
+
+def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
+    asked = {}
+
+    def write(given, images, template, questions, decoding, *, first):
+        for place, text in enumerate(questions, start=first):
+            asked.setdefault(text, []).append((place, decoding))
+        return ["well"] * len(questions)
+
+    monkeypatch.setattr(abilities.evaluate, "answer", write)
+    shown = {task: [picture(task, 0), picture(task, 1)] for task in CHECKLISTS}
+    one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), "greedy", greedy(7))
+    found = abilities.told(study, one, shown)
+    assert list(found) == ["told"] and list(found["told"]) == list(CHECKLISTS)
+    for task, sheet in CHECKLISTS.items():
+        for place, each in enumerate(shown[task]):
+            text = f"The image shows: {facts(each)} {sheet.request}"
+            assert asked[text] == [(place, greedy(7))] and prompts.IMAGE not in text
+    assert abilities.told(study, one, {}) == {}
+
+
+def picture(task, number):
+    things = {"number": f"{task} {number}"}
+    return Special(number, CHECKLISTS[task].kind, "lake", (), (), things)
+
+
+def test_the_overview_has_all_systems_in_reading_order(study):
+    shown = abilities.shown(study)
+    names = ("told", "minigpt4", "blip2_ft", "locna", "stage1", "blip2")
+    said = {name: {task: ["well" if name == "told" else "badly"] * 2 for task in shown} for name in names}
+    rows = abilities.judged(said, shown).overview()
+    assert list(rows) == ["blip2", "blip2_ft", "stage1", "locna", "minigpt4", "told", "facts"]
+    assert list(rows["told"]) == ["requests met", "items met", "items, another picture"]
+    assert rows["told"]["items met"].value == 1 and rows["blip2"]["items met"].value == 0
+    assert rows["told"]["requests met"].n == 2 * len(shown)
+
+
+def test_minigpt4_gains_what_it_meets_more(study):
+    shown = abilities.shown(study)
+    said = {"blip2": ["well", "badly"], "minigpt4": ["well", "well"], "stage1": ["badly", "badly"]}
+    gains = abilities.judged(
+        {name: dict.fromkeys(shown, texts) for name, texts in said.items()}, shown
+    ).gains()
+    assert list(gains) == ["blip2"] and list(gains["blip2"]) == ["gain.requests", "gain.items"]
+    assert gains["blip2"]["gain.requests"].value == gains["blip2"]["gain.items"].value == 0.5
+    assert gains["blip2"]["gain.items"].n == 2 * len(shown) and abilities.judged({}, {}).gains() == {}
+
+
 def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(study, base):
-    participants = {name: abilities.Participant(Speaking(), None) for name in ("blip2", "minigpt4")}
-    participants = {
-        name: abilities.Participant(one.prompted, abilities.decodings(study)["greedy"])
-        for name, one in participants.items()
-    }
+    greedily = abilities.Participant(Speaking(), "greedy", abilities.decodings(study)["greedy"])
+    participants = dict.fromkeys(("blip2", "minigpt4"), greedily)
     said = abilities.answers(study, base, dict.fromkeys(abilities.JUDGED, participants["blip2"]))
     pages = abilities.pages(study, base, said)
     assert [page.name for page in pages] == list(CHECKLISTS)
@@ -101,8 +168,7 @@ def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(stud
 
 def test_a_study_of_photographs_has_no_tasks():
     study = Study.of(PAPER_SIZED, seed=0, weights="wheel")
-    models = {"minigpt4": Speaking()}
-    tried, best = abilities.choices(study, None, models)
-    assert len(tried) == 0 and best == {} and abilities.shown(study) == {}
-    assert abilities.answers(study, None, abilities.participants(study, models, best)) == {}
+    participants = abilities.participants(study, {"minigpt4": Speaking()})
+    assert participants["minigpt4"].decoding.sample and abilities.shown(study) == {}
+    assert abilities.answers(study, None, participants) == {}
     assert abilities.judged({}, {}).success() == {}

@@ -161,19 +161,19 @@ def test_a_slow_part_starts_as_it_was_pretrained(qformer, random):
     assert torch.equal(Slowly(part, share=0.1)(tokens), expected)
 
 
-def test_each_rate_of_the_grid_is_tried_on_val_and_the_lowest_loss_wins(study, parts, split, tokens):
+def test_each_rate_of_the_grid_is_tried_on_val(study, parts, split, tokens):
     tried = ablations.grid(study, "base", parts, split, tokens)
     assert set(tried) == {1e-3, 1e-2} and all(estimate.n == 8 for estimate in tried.values())
-    chosen = ablations.best(study, tried)
-    assert tried[chosen.lr].value == min(estimate.value for estimate in tried.values())
-    assert (chosen.steps, chosen.min_lr) == (6, chosen.lr / 10)
+
+
+def test_an_arm_has_the_common_settings_or_a_rate_of_its_own(study):
+    config = replace(study.profile.ablation, lrs=(("no_qformer", 5e-3),))
+    own = ablations.settings(config, "no_qformer")
+    assert (own.steps, own.lr, own.min_lr) == (6, 5e-3, 5e-4)
+    assert ablations.settings(config, "base") is config.train
 
 
 def test_a_trial_is_the_whole_schedule_in_small(study):
     config = replace(study.profile.ablation.train, steps=100, warmup_steps=10)
     short = ablations.trial(config, 5e-3, 20)
     assert (short.steps, short.warmup_steps, short.lr, short.min_lr) == (20, 2, 5e-3, 5e-4)
-
-
-def test_the_base_has_seen_captions_before_and_the_arm_without_a_q_former_none():
-    assert ablations.captions_before(profiles.MINI) == 128 * (800 + 1_800)

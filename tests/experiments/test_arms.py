@@ -1,4 +1,4 @@
-"""The arms of a table: each at its best rate, the longer one up to its limit, and the course of stage 1."""
+"""The arms of a table: each at its own rate, what is tried for that, and the course of stage 1."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,10 +25,10 @@ def with_profile(study, **changes):
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch, vision_config, pretrain_config):
+def study(tmp_path, monkeypatch, vision_config):
     study = tiny_study(tmp_path, monkeypatch, vision_config)
     tried = AblationConfig(train=SHORT, rates=(1e-9, 1e-2), rate_steps=3)
-    return with_profile(study, ablation=tried, pretrain=pretrain_config)
+    return with_profile(study, ablation=tried)
 
 
 @pytest.fixture
@@ -49,31 +49,29 @@ def base(tmp_path, qformer, llama, tokenizer, captions, model):
     )
 
 
-def test_every_arm_is_trained_at_the_rate_that_was_best_on_val(study, base):
-    trained = arms.train(study, base)
-    assert list(trained.models) == list(trained.logs) == list(ablations.ARMS) and trained.longer is None
-    rates = trained.rates
-    assert len(rates) == 2 * len(ablations.ARMS) and rates[rates["chosen"]]["rate"].tolist() == [1e-2] * 4
+def test_every_arm_is_trained_at_its_own_rate_or_the_common_one(study, base):
+    own = replace(study.profile.ablation, lrs=(("three_layers", 1e-3),))
+    trained = arms.train(with_profile(study, ablation=own), base)
+    assert list(trained.models) == list(trained.logs) == list(ablations.ARMS)
+    highest = {name: max(line["lr"] for line in log) for name, log in trained.logs.items()}
+    assert highest.pop("three_layers") <= 1e-3 < min(highest.values()) and max(highest.values()) <= SHORT.lr
     said = arms.captions(study, base, trained.models, 3)
     assert {len(texts) for texts in said.values()} == {3}
 
 
-def test_the_longer_arm_stops_at_the_limit(study, base, monkeypatch):
-    monkeypatch.setattr(arms.effort, "equal_steps", lambda study, base, parts: 16)
-    allowed = with_profile(study, ablation=replace(study.profile.ablation, longest=8))
-    trained = arms.train(allowed, base)
-    assert (trained.longer.steps, trained.longer.equal, trained.longer.share) == (8, 16, 0.5)
-    assert trained.logs["no_qformer_longer"][-1]["step"] == 8
-    assert trained.logs["no_qformer"][-1]["step"] == SHORT.steps
-    config = study.profile.pretrain
-    seen = sum(run.steps * run.batch_size for run in (config.representation, config.generative))
-    assert trained.longer.captions_before == seen
+def test_every_arm_is_tried_at_each_rate_on_val(study, base):
+    tried = arms.rates(study, base)
+    assert list(tried) == ["arm", "lr", "steps", "loss", "low", "high", "n"]
+    assert tried["arm"].tolist() == [name for name in ablations.ARMS for _ in range(2)]
+    assert set(tried["steps"]) == {3} and set(tried["n"]) == {8}
+    best = tried.loc[tried.groupby("arm")["loss"].idxmin()]
+    assert best["lr"].tolist() == [1e-2] * 4
 
 
 def test_without_a_budget_base_is_stage_1s_model(study, base):
     alone = with_profile(study, ablation=None, lora=None)
     trained = arms.train(alone, base)
-    assert trained.models == {"base": base.model} and trained.logs == {} and len(trained.rates) == 0
+    assert trained.models == {"base": base.model} and trained.logs == {}
     learnt = arms.from_questions(alone, base, Way(VICUNA, "{}"))
     assert learnt.models == {"base": base.model} and learnt.log == []
 

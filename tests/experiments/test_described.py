@@ -1,5 +1,6 @@
 """Descriptions: how they are decoded, the names of Table 5's rows, and what is compared with what."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -45,21 +46,36 @@ def models():
     return {name: Speaking(name not in ("blip2", "blip2_ft")) for name in NAMES}
 
 
-def test_each_language_model_decodes_as_was_best_on_val(study, base, models):
-    tried, ways = described.choices(study, base, models)
-    assert list(tried["model"]) == ["blip2", "blip2", "minigpt4", "minigpt4"]
-    assert tried["covered on val"].tolist() == [0, 1, 0, 1] and set(ways.values()) == {"sampled"}
-    told = described.describe(study, base, models, {**ways, "stage1": "greedy"})
-    assert told.long["stage1"] == ["a cat"] * 3 and told.long["locna"] == ["a dog"] * 3
+def test_each_language_model_is_tried_with_every_decoding(study, base, models):
+    tried = described.tried(study, base, models)
+    ways = list(described.decodings(study))
+    assert list(tried["model"]) == ["blip2"] * len(ways) + ["minigpt4"] * len(ways)
+    assert tried["decoding"].tolist() == ways * 2
+    covered = tried.set_index(["model", "decoding"])["references_covered"]
+    assert covered["minigpt4", "sampled"] == 1 and covered["minigpt4", "greedy"] == 0
+
+
+def test_each_language_model_decodes_as_the_profile_says(study, base, models):
+    evaluation = replace(study.profile.evaluation, descriptions=(("minigpt4", "sampled"),))
+    study = replace(study, profile=replace(study.profile, evaluation=evaluation))
+    told = described.describe(study, base, models)
+    assert {name for name, way in told.ways.items() if way == "sampled"} == {"stage1", "minigpt4", "locna"}
+    assert told.long["blip2_ft"] == ["a cat"] * 3 and told.long["locna"] == ["a dog"] * 3
     assert list(told.short) == ["stage1", "minigpt4"]
     text, brief = models["minigpt4"].asked[-1]
     assert text == SHORT and brief.sample and brief.max_new_tokens == MINI.evaluation.brief_tokens
 
 
-def test_without_facts_all_decode_greedily(base, models):
+def test_a_description_can_be_penalised_for_repeating(study):
+    greedy, sampled, penalised = described.decodings(study).values()
+    assert list(described.decodings(study)) == ["greedy", "sampled", "penalised"]
+    assert sampled.sample and penalised == replace(greedy, repetition_penalty=1.1)
+
+
+def test_where_nothing_is_chosen_all_decode_greedily(models):
     study = Study.of(PAPER_SIZED, seed=0, weights="wheel")
-    tried, ways = described.choices(study, base, models)
-    assert len(tried) == 0 and set(ways.values()) == {"greedy"}
+    ways = described.ways(study, models)
+    assert list(ways) == list(models) and set(ways.values()) == {"greedy"}
     told = Descriptions(split="val", references=(), ways=ways, long={}, short={})
     assert described.covered(study, told) == {} and described.gains({}) == {}
 
@@ -74,8 +90,8 @@ def told_of(**long):
 def test_the_rows_of_table_5_have_the_papers_names():
     long = {name: [name] for name in ("blip2", "blip2_ft", "stage1", "minigpt4", "oracle")}
     rows = told_of(**long).rows
-    assert list(rows)[:4] == ["long", "short", "blip2", "blip2_ft"]
-    assert list(rows)[4:] == ["everything", "short.stage1", "long.stage1", "long.oracle"]
+    assert list(rows)[:4] == ["blip2", "blip2_ft", "short.stage1", "long.stage1"]
+    assert list(rows)[4:] == ["short", "long", "long.oracle", "everything"]
     assert rows["long"] == ["minigpt4"] and rows["short"] == ["shorter"] and rows["long.oracle"] == ["oracle"]
     assert list(described.compared(rows)) == list(described.COMPARED)
     assert "blip2" not in told_of(stage1=["a"], minigpt4=["b"]).rows
@@ -84,7 +100,7 @@ def test_the_rows_of_table_5_have_the_papers_names():
 def test_minigpt4_gains_what_it_covers_more(study):
     told = told_of(blip2=["a cat"], blip2_ft=["a dog"], stage1=["a cat"], minigpt4=["a dog"])
     gains = described.gains(described.covered(study, told))
-    assert list(gains) == ["blip2", "stage1", "blip2_ft"]
+    assert list(gains) == ["blip2", "blip2_ft", "stage1"]
     assert gains["blip2"]["gain.references_covered"].value == 1
     assert gains["blip2_ft"]["gain.references_covered"].value == 0
 
@@ -101,6 +117,16 @@ def test_matched_rows_mention_equally_often():
     assert matched["long"]["chair_i"].estimate().value == 0
     first, second, *_ = described.by_rank(rows)["long"]
     assert (first.value, second.value) == (0, 1)
+
+
+def test_the_papers_rows_are_compared_one_by_one():
+    rows = {"long": [reading("bus")], "short": [reading("dog", "bus")], "blip2": [reading("dog")]}
+    less = described.differences(described.counted(rows))
+    assert {name: one["chair_i"].value for name, one in less.items()} == {
+        "long_less_short": 0.5, "short_less_blip2": 0.5,
+    }  # fmt: skip
+    del rows["blip2"]
+    assert list(described.differences(described.counted(rows))) == ["long_less_short"]
 
 
 def test_each_reading_has_words_of_its_own():

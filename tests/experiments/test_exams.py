@@ -76,9 +76,14 @@ def test_the_request_that_is_understood_best_on_val_is_chosen(monkeypatch):
     assert request == exams.REQUESTS[1]
     assert tried["accuracy"].tolist() == [0, 1, 0] and tried["unparsed"].tolist() == [1, 0, 1]
     rows = exams.pope_table(STUDY, BASE, models, exams.REQUESTS[0])
-    assert list(rows) == [*exams.pope.WAYS, *(f"{way}.stage1" for way in exams.pope.WAYS), "yes"]
+    assert list(rows) == [*(f"{way}.stage1" for way in exams.pope.WAYS), *exams.pope.WAYS, "yes"]
     assert rows["random"]["accuracy"].estimate().value == 0
     assert rows["yes"]["accuracy"].estimate().value == 1
+    gained = exams.over_yes(rows)
+    assert list(gained) == [f"{way}.over_yes" for way in exams.pope.WAYS]
+    assert gained["random.over_yes"]["gain.accuracy"].value == -1
+    gained = exams.over_yes(exams.pope_table(STUDY, BASE, models, exams.REQUESTS[1]))
+    assert gained["popular.over_yes"]["gain.accuracy"].value == 0
 
 
 @pytest.fixture
@@ -129,6 +134,8 @@ def test_a_sitting_says_what_it_counted():
     rows = {"base": result(0.5).scores, "three_layers": result(1.0).scores}
     sat = Sitting(exam=EXAM, split="test_seen", scores=rows, said={"base": ["x", "y", "z"]})
     assert sat.estimates()["three_layers"]["aokvqa_direct"].value == 1
+    assert sat.estimates()["base"]["gqa_format"].value == 0.5
+    assert sat.less("three_layers", "base")["aokvqa_per_token"].value == 0.5
     assert sat.notes()["gqa"].endswith("3 questions on test_seen; n counts pictures")
     kinds, notes = sat.structures()
     assert kinds["base"]["query"].n == 2 and kinds["base"]["verify"].n == 1

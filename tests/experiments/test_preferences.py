@@ -14,7 +14,7 @@ from mglib.evals.chair import Truth
 from mglib.experiments import preferences
 from mglib.experiments.dpo import Preference
 from mglib.experiments.preferences import Answers, Feedback
-from mglib.metrics import Estimate, Vocabulary
+from mglib.metrics import Vocabulary
 from mglib.model.prompts import VICUNA
 from mglib.study.lineage import PromptedModel
 
@@ -68,12 +68,6 @@ def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
     assert found["rejected"].value == 0.5  # the bus is cut off, since its partner says one thing
 
 
-def test_the_rate_with_the_lowest_loss_is_taken():
-    tried = {1e-3: Estimate(0.7, 0.6, 0.8, 4), 1e-4: Estimate(0.6, 0.5, 0.7, 4)}
-    assert preferences.best(tried) == 1e-4
-    assert list(preferences.rates_table(tried)["lr"]) == [1e-3, 1e-4]
-
-
 @pytest.fixture
 def answers():
     said = {"start": ["a cat and a bus", "a dog"], "dpo": ["a dog", "a dog"]}
@@ -117,8 +111,9 @@ def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study,
     start = PromptedModel(model=model(), template=VICUNA)
     known = feedback(start, list(torch.randn(4, 3, 32, generator=random)))
     tried = preferences.rates(study, known)
-    assert list(tried) == [1e-3, 1e-2] and all(one.n == 2 for one in tried.values())
-    models, runs = preferences.train(study, known, preferences.best(tried))
+    assert tried["lr"].tolist() == [1e-3, 1e-2] and tried["n"].tolist() == [2, 2]
+    assert tried["steps"].tolist() == [2, 2] and tried["loss"].notna().all()
+    models, runs = preferences.train(study, known)
     assert list(models) == ["start", "dpo", "dpo_random", "chosen"]
     assert list(runs) == ["dpo", "dpo_random", "chosen"] and models["start"] is start
     weights = [one.model.projection.weight for one in models.values()]

@@ -1,13 +1,22 @@
 """What notebook 02 measures around stage 1."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_parts import SHORT, kept, tiny_study
 
+from mglib.config import EvalConfig, Stage1Trial
+from mglib.data.splits import Split
+from mglib.evals import evaluate
 from mglib.experiments import stage1
+from mglib.metrics import Vocabulary
+from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
+from mglib.study import stages
+from mglib.weights.tensors import save_weights
 
 
 @pytest.fixture
@@ -37,3 +46,86 @@ def test_the_layout_is_bos_the_queries_the_caption_and_its_end(study, base, toke
     words = len(tokenize(tokenizer, captions[0]))
     assert list(table["label"] != "-") == [False] * 4 + [True] * (words + 1)
     assert table["label"].iloc[-1] == repr("\n")
+
+
+# --- Trials ---
+
+
+@pytest.fixture
+def tried(tmp_path, monkeypatch, vision_config, captions):
+    """A study that compares its own stage 1 with another start and with a longer run at another rate."""
+    monkeypatch.setattr(device, "pick", lambda: torch.device("cpu"))
+    monkeypatch.setattr(device, "frozen_dtype", lambda device: torch.float32)
+    plain = tiny_study(tmp_path, monkeypatch, vision_config)
+    trials = (
+        Stage1Trial(warm_start=0.1, lr=SHORT.lr, steps=SHORT.steps),
+        Stage1Trial(warm_start=None, lr=SHORT.lr, steps=SHORT.steps),
+        Stage1Trial(warm_start=0.1, lr=1e-3, steps=2 * SHORT.steps),
+    )
+    few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, fault_tokens=6)
+    profile = replace(plain.profile, warm_start=0.1, stage1_trials=trials, evaluation=few)
+    monkeypatch.setattr(type(plain), "vocabulary", lambda self: Vocabulary({"dog": ["dog", "dogs"]}))
+    return replace(plain, profile=profile)
+
+
+@pytest.fixture
+def parts(tmp_path, captions, model):
+    """What is left of stage 1, as far as its trials read it."""
+    whole, state = model(), tmp_path / "qformer.safetensors"
+    save_weights(state, dict(whole.qformer.named_parameters()), {})
+    rows = list(torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(1)))
+    objects = tuple(frozenset({"dog"}) if "dog" in caption else frozenset() for caption in captions)
+    split = Split(
+        name="train",
+        hashes=tuple(map(str, range(8))),
+        captions=tuple(captions),
+        images=lambda: iter(()),
+        objects=objects,
+    )
+    return SimpleNamespace(
+        model=whole,
+        language=whole.language,
+        blip2=SimpleNamespace(state=state),
+        splits={"train": split, "val": split},
+        queries=dict.fromkeys(("train", "val"), kept(tmp_path / "queries", rows)),
+    )
+
+
+def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tried, parts, tmp_path):
+    table = stage1.trials(tried, parts)
+    assert table["start"].tolist() == ["0.1", "random", "0.1"]
+    assert table["steps"].tolist() == [6, 6, 12] and table["lr"].tolist() == [1e-2, 1e-2, 1e-3]
+    assert table["loss"].nunique() == 3
+    folders = set((tmp_path / "trained").glob("stage1-*"))
+    assert len(folders) == 3
+    own, trained = stages.stage1(
+        tried,
+        parts.model.qformer,
+        parts.blip2.state,
+        parts.language,
+        parts.splits["train"],
+        parts.queries["train"],
+    )
+    assert set((tmp_path / "trained").glob("stage1-*")) == folders and trained.log[-1]["step"] == 6
+    seen = stage1.seen_on_val(tried, parts, own)
+    assert table.loc[0, "loss"] == seen["loss"]
+    assert list(table) == ["start", "lr", "steps", *seen]
+
+
+def test_a_trial_changes_start_rate_and_length_alone(tried):
+    own, random, longer = (stage1.of_trial(tried, one) for one in tried.profile.stage1_trials)
+    assert own is tried
+    assert random.profile.warm_start is None and random.profile.stage1.keep == (1.0,)
+    run = longer.profile.stage1
+    assert (run.lr, run.min_lr, run.steps, run.warmup_steps) == (1e-3, 1e-4, 12, 4)
+    same = replace(run, lr=SHORT.lr, min_lr=SHORT.min_lr, steps=SHORT.steps, warmup_steps=2, keep=SHORT.keep)
+    assert same == SHORT
+
+
+def test_what_is_seen_on_val_counts_objects(tried, parts, monkeypatch):
+    """Captions of a dog where there is one and where there is none; descriptions name nothing."""
+    said = iter([["a dog"] * 8, ["nothing"] * 3])
+    monkeypatch.setattr(evaluate, "answers", lambda *given, **how: next(said))
+    seen = stage1.seen_on_val(tried, parts, parts.model)
+    assert seen["chair_i"] == 6 / 8 == 1 - seen["mention_precision"] and seen["n"] == 8
+    assert seen["mention_recall"] == 1 and seen["description_chair_i"] is None

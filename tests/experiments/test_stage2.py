@@ -1,10 +1,14 @@
 """Table 3 is put together from the failures of single answers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mglib.experiments.stage2 import TASKS, Table3
+from mglib.evals.failures import KINDS
+from mglib.experiments.stage2 import TASKS, Table3, label, ways
+from mglib.profiles import MINI
+from mglib.study.study import Study
 
 ANSWERS = {"describe.before": ["a a a a", "a dog"], "describe.after": ["a dog sits", "a cat"]}
 FAILURES = {"describe.before": [{"repetition", "off-topic"}, set()], "describe.after": [set(), set()]}
@@ -15,10 +19,39 @@ def test_an_answer_with_any_fault_has_failed():
     assert failed["describe.before"].value == 1 / 2 and failed["describe.after"].value == 0
 
 
+def test_what_stage_2_cuts_is_paired_and_stands_by_task_and_decoding():
+    greedy = {f"{name}.greedy": found[::-1] for name, found in FAILURES.items()}
+    cuts = Table3({}, FAILURES | greedy, None).cuts()
+    assert list(cuts) == ["describe", "describe.greedy"]
+    assert cuts["describe"].value == cuts["describe.greedy"].value == 1 / 2
+    same = {"poem.before": [{"empty"}, set()], "poem.after": [{"fragment"}, set()]}
+    assert Table3({}, same, None).cuts()["poem"].high == 0  # pictures are drawn together
+
+
 def test_drift_is_judged_only_where_it_is_known_what_is_there():
     rows = Table3(ANSWERS, FAILURES, Path("scenes")).kinds().set_index("answers")
-    assert rows.loc["describe.before", "off-topic"] == rows.loc["describe.before", "repetition"] == 1 / 2
+    before = rows.loc["descriptions before, sampled"]
+    assert before["off-topic"] == before["repetition"] == 1 / 2 and before["no-verse"] == 0
+    assert list(rows.columns) == list(KINDS)
     assert "off-topic" not in Table3(ANSWERS, FAILURES, None).kinds().columns
+
+
+def test_both_models_answer_in_the_same_three_ways():
+    official, greedy, penalty = ways(Study.of(MINI, seed=0, weights="wheel")).values()
+    assert official.sample and not greedy.sample and greedy.repetition_penalty == 1.0
+    assert penalty == replace(greedy, repetition_penalty=1.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("describe.before", "descriptions before, sampled"),
+        ("poem.after.greedy", "poems after, greedy"),
+        ("poem.after.penalty", "poems after, greedy with a penalty"),
+    ],
+)
+def test_readers_see_words_for_answers(name, words):
+    assert label(name) == words
 
 
 def test_style_is_the_mean_over_answers():

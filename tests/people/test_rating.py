@@ -107,8 +107,8 @@ def test_where_nobody_rated_the_table_says_so(sheets, logs):
 def test_the_table_takes_what_people_gave(sheets, logs):
     rate_all(sheets, logs, "ann", lambda item, system: system == "minigpt4")
     printed = table({"people": scores(sheets, logs)}).set_index("system")
-    assert printed.loc["minigpt4", "all"] == "1.00 [1.00, 1.00] of 6"
-    assert printed.loc["blip2", "memes"] == "0.00 [0.00, 0.00] of 3"
+    assert printed.loc["MiniGPT-4", "all"] == "1.00 [1.00, 1.00] of 6"
+    assert printed.loc["BLIP-2", "memes"] == "0.00 [0.00, 0.00] of 3"
 
 
 def test_alpha_is_krippendorffs_of_two_observers():

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mglib.model.device import Machine
 from mglib.profiles import MINI, SMOKE, VICUNA_7B
-from mglib.repro import budget
+from mglib.repro import budget, tuning
 from mglib.training.muon import Muon, newton_schulz_flops
 
 CPU = Machine(processor="a CPU", threads=2, gflops={"float32": 100.0, "bfloat16": 1.0}, dtype="float32")
@@ -30,6 +30,19 @@ def test_twice_the_steps_cost_twice_as_much():
     )
     assert found.pop("stage 1") == 2 * known.pop("stage 1")
     assert found == known
+
+
+def test_grids_are_no_part_of_the_notebooks_and_cost_what_is_tried():
+    wider = replace(MINI, stage2_rates=MINI.stage2_rates * 2, stage1_trials=MINI.stage1_trials * 2)
+    assert budget.parts(wider) == budget.parts(MINI)
+    names = tuning.compared(MINI)
+    known, found = ({part.what: part.flops for part in budget.tuning(p, names)} for p in (MINI, wider))
+    assert {what.partition(":")[0] for what in known} == set(names) and min(known.values()) > 0
+    twice = {what for what, flops in found.items() if flops == pytest.approx(2 * known[what])}
+    assert twice == {what for what in known if what.startswith(("stage1:", "stage2:"))}
+    assert budget.tuning(MINI, ["arms"]) == [
+        part for part in budget.tuning(MINI, names) if part.what.startswith("arms:")
+    ]
 
 
 def test_a_machine_of_twice_the_speed_takes_half_the_time_for_products():

@@ -10,15 +10,21 @@ from PIL import Image
 
 from mglib.metrics import Estimate
 from mglib.repro.figures import (
+    against,
     architecture,
     attention_overlay,
+    cards,
     contact_sheet,
     curves,
     funnel,
     histograms,
     intervals,
+    legible,
+    signs,
+    steps,
     token_colours,
 )
+from mglib.study import naming
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -55,6 +61,31 @@ def below(caption, **how):
     """Return the ink below a single picture."""
     sheet = contact_sheet([Image.new("RGB", (9, 9), "white")], [caption], columns=1, side=200, **how)
     return 255 - numpy.asarray(sheet.convert("L"), dtype=int)[212:]
+
+
+def test_signs_that_the_font_lacks_are_shown_as_unknown():
+    assert legible("a café — 3 × 4 ≤ 12\n“so”…") == "a café — 3 × 4 ≤ 12\n“so”…"
+    assert legible("a 漢 b") == "a \ufffd b" and "\ufffd" in signs()
+    assert (below("漢") == below("\ufffd")).all() and (below("—") != below("\ufffd")).any()
+
+
+def test_every_name_can_be_written():
+    assert [name for name in naming.NAMES.values() if legible(name) != name] == []
+
+
+def test_figures_carry_names_and_not_keys():
+    one = Estimate(0.5, 0.4, 0.6, 10)
+    rows = {"blip2": {"chair_i": one}, "told": {"chair_i": one}}
+    found = texts(intervals(rows, xlabel="share"))
+    assert {"BLIP-2", "told in words", "CHAIR_i"} <= set(found) and not {"blip2", "chair_i"} & set(found)
+    log = [{"step": step, "loss": 1.0} for step in range(3)]
+    assert curves({"no_qformer": log}).axes[0].get_title() == "no Q-Former"
+    drawn = [*texts(steps({"long": [one]}, xlabel="x", ylabel="y"))]
+    drawn += texts(against({"short": (one, one)}, {"llava": (2.0, 0.5)}, xlabel="x", ylabel="y"))
+    assert {"MiniGPT-4, long", "MiniGPT-4, short", "paper: LLaVA, quoted"} <= set(drawn)
+    image = [Image.new("RGB", (9, 9))]
+    by_key, by_name = (numpy.asarray(cards(image, {name: ["a"]})) for name in ("told", "told in words"))
+    assert (by_key == by_name).all()
 
 
 def test_a_contact_sheet_writes_the_texts():

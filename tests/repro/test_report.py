@@ -237,6 +237,7 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     source = tmp_path / "notebooks" / "01_one.ipynb"
     write_notebook(
         source,
+        "# Claims\n<!-- claims:start -->\n<!-- claims:end -->\n<!-- number one.two -->-<!-- -->",
         "import sys\nfrom PIL import Image\nfrom mglib.paths import ROOT\n"
         "from mglib.repro.report import Report",
         'report = Report(profile=profile, seed=seed, weights=weights, notebook="01_one")',
@@ -252,7 +253,10 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     published = nbformat.read(source, as_version=4)
     assert [cell.execution_count for cell in code_cells(published)] == [1, 2, 3, 4, 5, 6]
     assert code_cells(published)[3].outputs[0].text == "data\n" and "injected" not in source.read_text()
+    prose = published.cells[2].source
+    assert "| cannot be told | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
     results = tmp_path / "results" / "mini"
+    assert "## The paper's claims" in (results / "README.md").read_text()
     assert json.loads((results / "numbers.json").read_text())[0]["name"] == "one.two"
     assert (results / "figures" / "01_one" / "sheet.jpg").exists()
     readme = (tmp_path / "README.md").read_text()

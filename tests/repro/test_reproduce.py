@@ -80,10 +80,13 @@ def test_another_seed_has_a_folder_of_its_own_and_reaches_the_notebook(study):
         ("mglib/unused.py", "X = 1\n", set()),
         ("data/cache/tokens.bin", "other", set()),
         ("data/README.md", "prose", set()),
+        ("data/tuning/mini/stage1.csv", "lr\n", {"01_one", "02_two"}),
+        ("data/tuning/smoke/stage1.csv", "lr\n", set()),
     ],
 )
 def test_what_a_change_makes_stale(study, file, text, rerun):
     before = dependencies(study, Settings())
+    (study / file).parent.mkdir(parents=True, exist_ok=True)
     (study / file).write_text(text)
     after = dependencies(study, Settings())
     assert {name for name in before if before[name] != after[name]} == rerun

@@ -45,9 +45,10 @@ def test_the_papers_points_and_rows_go_by_name():
 def test_plain_values_stand_beside_the_papers():
     rows = {"base": {"gqa": HALF, "other": HALF}, "chance": {"gqa": None, "other": HALF}}
     found = tables.values(rows, prefix="t4")
-    assert list(found) == ["row", "gqa", "gqa, paper", "other"]
-    assert found["gqa, paper"][0] == PAPER["t4.gqa.base"] and found["gqa"][0] == 0.5
-    assert found.loc[1, ["gqa", "gqa, paper"]].isna().all()
+    exact = "GQA, exact match"
+    assert list(found) == ["row", exact, f"{exact}, paper", "other"]
+    assert found[f"{exact}, paper"][0] == PAPER["t4.gqa.base"] and found[exact][0] == 0.5
+    assert found.loc[1, [exact, f"{exact}, paper"]].isna().all()
 
 
 def test_each_cell_is_a_number_with_its_note_and_the_papers_value(report, tmp_path):
@@ -61,7 +62,8 @@ def test_each_cell_is_a_number_with_its_note_and_the_papers_value(report, tmp_pa
     assert "quoted" in llava["note"] and llava["value"] is None and llava["paper"] == PAPER[llava["name"]]
     table = pandas.read_csv(tmp_path / "mini" / "tables" / "05_eval" / "t.csv")
     assert list(table["n"]) == ["8", "quoted"]
-    assert table["chair_i"][0] == f"0.5 [0.25, 0.75] (paper {PAPER['t5.chair_i.long']:.3g})"
+    assert list(table.iloc[:, 0]) == ["MiniGPT-4, long", "LLaVA, quoted"]
+    assert table["CHAIR_i"][0] == f"0.5 [0.25, 0.75] (paper {PAPER['t5.chair_i.long']:.3g})"
 
 
 def test_a_table_without_rows_is_empty(report, tmp_path):

@@ -115,11 +115,10 @@ def test_nothing_kept_is_told(run):
         run(lambda text: "Nothing")
 
 
-def test_a_critic_keeps_what_fits_better_than_a_share_of_training_captions(run):
-    known = [torch.full((2, 2), number / 10) for number in range(11)]
+def test_a_critic_keeps_the_share_of_sentences_that_fits_best(run):
     tokens = [torch.full((2, 2), value) for value in (0.9, 0.1, 0.5, 0.49, 0.6)]
-    verifier = Verifier.of(brightness, tokens, share=0.5, known=known, captions=["A cat."] * 11)
-    assert verifier.limit == pytest.approx(0.5)
+    verifier = Verifier(brightness, tokens, share=0.5)
+    assert verifier.limit([[0.9, 0.1], [], [0.5]]) == pytest.approx(0.5)
     curation, folder = run(verifier=verifier)
     steps = {"kept": "", "picture": "no sentence fits it"}
     assert [one.step for one in curation.pictures] == ["kept", "picture", "kept", "picture", "kept"]

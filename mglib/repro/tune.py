@@ -1,0 +1,162 @@
+"""`make tune`: repeat the grids that a profile's choices rest on, and keep their tables in data/tuning/.
+
+No other run repeats them. Each grid is made on `val` or on a hold-out, with the profile's own choices for all
+that comes before it, so a changed choice asks for those behind it anew: ONLY="stage2 decoding".
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pandas
+
+from mglib.data.records import read_json
+from mglib.evals.checklist import CHECKLISTS
+from mglib.experiments import abilities, arms, curated, described, preferences, stage1, stage2
+from mglib.model import device
+from mglib.paths import ROOT, TUNING, write_json, write_text
+from mglib.repro import budget, tuning
+from mglib.repro.ledger import CannotRun
+from mglib.study import lineage
+from mglib.study.study import Study
+
+
+def of_stage1(study: Study) -> pandas.DataFrame:
+    """Starts, rates and lengths of stage 1, on val."""
+    return stage1.trials(study, lineage.stage1(study, "val"))
+
+
+def of_temperatures(study: Study) -> pandas.DataFrame:
+    """Temperatures of the descriptions to curate, on val."""
+    return curated.temperatures(study, lineage.stage1(study, "val"))
+
+
+def of_stage2(study: Study) -> pandas.DataFrame:
+    """Rates of stage 2, on curated texts that are held out."""
+    base = lineage.stage1(study, "pool")
+    lesson = lineage.lessons(study, base)["curated"]
+    return stage2.rates(study, lineage.prompted_stage1(study, base), lesson)
+
+
+def of_decoding(study: Study) -> pandas.DataFrame:
+    """Decodings and wordings for Table 1, on val's special pictures."""
+    special = [f"{sheet.kind}_val" for sheet in CHECKLISTS.values()]
+    base = lineage.stage1(study, "pool", *dict.fromkeys(special))
+    return abilities.tried(study, base, lineage.prompted_models(study, base))
+
+
+def of_descriptions(study: Study) -> pandas.DataFrame:
+    """Decodings of the descriptions for Tables 2 and 5, on val."""
+    base = lineage.stage1(study, "pool", "val")
+    return described.tried(study, base, lineage.prompted_models(study, base))
+
+
+def of_arms(study: Study) -> pandas.DataFrame:
+    """Rates of the ablation's arms, on val."""
+    return arms.rates(study, lineage.stage1(study, "val"))
+
+
+def of_preferences(study: Study) -> pandas.DataFrame:
+    """Rates of preference optimisation, on pairs that are held out."""
+    base = lineage.stage1(study, "pool")
+    start = lineage.prompted_models(study, base)["minigpt4"]
+    return preferences.rates(study, preferences.collect(study, base, start))
+
+
+MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
+    {
+        "stage1": of_stage1,
+        "temperatures": of_temperatures,
+        "stage2": of_stage2,
+        "decoding": of_decoding,
+        "descriptions": of_descriptions,
+        "arms": of_arms,
+        "preferences": of_preferences,
+    }
+)
+
+
+def chosen(study: Study, wanted: str) -> list[str]:
+    """Return the grids that are asked for, or all of the profile's; raises CannotRun for others."""
+    known, words = tuning.compared(study.profile), wanted.replace(",", " ").split()
+    if not known:
+        raise CannotRun(f"{study.profile.name} compares nothing: its settings are published ones.")
+    for word in words:
+        if word not in known:
+            raise CannotRun(f"{study.profile.name} has no grid {word!r}; choose from {', '.join(known)}.")
+    return [name for name in known if not words or name in words]
+
+
+def commit() -> str | None:
+    """Return the commit of the code, with -dirty where files differ from it; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any], folder: Path) -> None:
+    """Write a grid's table, then what its card says of it; both are whole at any moment."""
+    path = tuning.file(study.profile, name, folder)
+    write_text(path, table.to_csv(index=False))
+    card = path.with_name(tuning.CARD)
+    known = read_json(card) if card.exists() else {}
+    order = [grid for grid in tuning.GRIDS if grid in {*known, name}]
+    write_json(card, {grid: about if grid == name else known[grid] for grid in order})
+
+
+def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
+    """Make some grids, one after the other, and say where the profile is not what its tables say."""
+    machine, profile = device.machine(), study.profile
+    print(f"this machine: {machine}")
+    minutes = budget.seconds(budget.tuning(profile, names), machine) / 60
+    print(f"expected minutes to tune {', '.join(names)}, beside what the notebooks keep: {minutes:.0f}")
+    print("Each goes on from what it has trained.", flush=True)
+    for name in names:
+        began = time.monotonic()
+        table = MAKE[name](study)
+        about = {
+            "date": date.today().isoformat(),
+            "processor": machine.processor,
+            "precision": machine.dtype,
+            "commit": commit(),
+            "seed": study.seed,
+            "weights": study.weights,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+        }
+        keep(study, name, table, about, folder)
+        print(f"\n{name}: {tuning.GRIDS[name].criterion}")
+        print(tuning.marked(profile, name, table).to_string(index=False))
+        for fault in tuning.faults(profile, name, table):
+            print(f"to be changed in mglib/profiles.py: {fault}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and tune; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.repro.tune", description=__doc__)
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", default="wheel")
+    parser.add_argument("--only", default="", help='such as "stage1 decoding"; all grids without it')
+    given = parser.parse_args(arguments)
+    try:
+        study = Study.open(given.profile, seed=given.seed, weights=given.weights)
+        tune(study, chosen(study, given.only))
+    except (CannotRun, ValueError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from what it has trained.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What readers see instead of keys: every row and column of a table or figure, in one reading order."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+NAMES = {
+    # The systems, from captions to what needs no model.
+    "blip2": "BLIP-2",
+    "blip2_ft": "BLIP-2 FT",
+    "stage1": "stage 1",
+    "locna": "MiniGPT-4 (LocNa)",
+    "minigpt4": "MiniGPT-4",
+    "oracle": "MiniGPT-4 (oracle)",
+    "official": "MiniGPT-4 (official texts)",
+    "told": "told in words",
+    "facts": "list of facts",
+    # Table 5: a system and the request.
+    "short.stage1": "stage 1, short",
+    "long.stage1": "stage 1, long",
+    "long.locna": "MiniGPT-4 (LocNa), long",
+    "short": "MiniGPT-4, short",
+    "long": "MiniGPT-4, long",
+    "long.oracle": "MiniGPT-4 (oracle), long",
+    "long.official": "MiniGPT-4 (official texts), long",
+    "everything": "list of everything",
+    "mplug_owl": "mPLUG-Owl, quoted",
+    "llava": "LLaVA, quoted",
+    # POPE: a system and how absent objects are drawn.
+    "random.stage1": "stage 1, random objects",
+    "popular.stage1": "stage 1, popular objects",
+    "adversarial.stage1": "stage 1, adversarial objects",
+    "random": "MiniGPT-4, random objects",
+    "popular": "MiniGPT-4, popular objects",
+    "adversarial": "MiniGPT-4, adversarial objects",
+    "yes": "constant yes",
+    "random.over_yes": "MiniGPT-4 less constant yes, random objects",
+    "popular.over_yes": "MiniGPT-4 less constant yes, popular objects",
+    "adversarial.over_yes": "MiniGPT-4 less constant yes, adversarial objects",
+    # Tables 4 and 7: arms, and what they have to beat.
+    "no_qformer": "no Q-Former",
+    "no_qformer_longer": "no Q-Former, longer",
+    "three_layers": "three layers",
+    "qformer_tuned": "Q-Former tuned",
+    "blank": "base, blank picture",
+    "shuffled": "base, another picture",
+    "majority": "majority answer",
+    "lora": "LoRA",
+    "lora_shuffled": "LoRA, another picture",
+    # Section 4.3.2: paired differences.
+    "chat_model_before": "chat less caption model, before",
+    "chat_model_after": "chat less caption model, after",
+    "texts_caption_model": "after less before, caption model",
+    "texts_chat_model": "after less before, chat model",
+    # Measures.
+    "aokvqa": "A-OKVQA, by loss",
+    "aokvqa_per_token": "A-OKVQA, by loss per token",
+    "aokvqa_direct": "A-OKVQA, exact match",
+    "aokvqa_direct_format": "A-OKVQA, right format",
+    "gqa": "GQA, exact match",
+    "gqa_format": "GQA, right format",
+    "gain.accuracy": "accuracy gained",
+    "gain.covered": "covered",
+    "gain.references_covered": "references covered",
+    "chair_i": "CHAIR_i",
+    "chair_s": "CHAIR_s",
+    "object_recall": "object recall",
+    "references_covered": "references covered",
+    "yes_ratio": "share of yes",
+    "unparsed": "neither yes nor no",
+}
+
+
+def name(key: str) -> str:
+    """Return what readers see for a key; what is no key is its own name."""
+    return NAMES.get(key, key)
+
+
+def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the rows in reading order; those that have no name come last, in their own order."""
+    places = {key: place for place, key in enumerate(NAMES)}
+    return dict(sorted(rows.items(), key=lambda row: places.get(row[0], len(places))))

@@ -1,0 +1,136 @@
+"""`make tune`: which grids are made, what is kept of each, and what is said of a better choice."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas
+import pytest
+
+from mglib.evals.checklist import CHECKLISTS
+from mglib.model.device import Machine
+from mglib.profiles import MINI, VICUNA_7B
+from mglib.repro import tune, tuning
+from mglib.repro.ledger import CannotRun
+from mglib.repro.report import Report
+from mglib.repro.tables import tuned
+from mglib.study.study import Study
+
+CPU = Machine(processor="a CPU", threads=2, gflops={"float32": 100.0, "bfloat16": 1.0}, dtype="float32")
+STUDY = Study.of(MINI, seed=0, weights="wheel")
+BETTER = pandas.DataFrame({"lr": [MINI.stage2.lr, 1.0], "steps": [20, 20], "loss": [2.0, 1.0]})
+OWN = BETTER.assign(loss=[1.0, 2.0])
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    monkeypatch.setattr(tune.device, "machine", lambda: CPU)
+
+
+def test_every_grid_can_be_made_and_read():
+    assert list(tune.MAKE) == list(tuning.GRIDS) == tuning.compared(MINI)
+
+
+def test_all_grids_are_made_or_those_that_are_asked_for():
+    assert tune.chosen(STUDY, "") == list(tune.MAKE)
+    assert tune.chosen(STUDY, "decoding, stage1") == ["stage1", "decoding"]
+    with pytest.raises(CannotRun, match="no grid 'stage3'; choose from stage1, temperatures"):
+        tune.chosen(STUDY, "stage3")
+    with pytest.raises(CannotRun, match="vicuna-7b compares nothing"):
+        tune.chosen(Study.of(VICUNA_7B, seed=0, weights="wheel"), "stage1")
+
+
+def test_a_table_and_its_card_are_kept_grid_by_grid(monkeypatch, tmp_path, capsys):
+    fits = pandas.DataFrame({"temperature": [MINI.curation.temperature], "fit": [0.1]})
+    made = {"stage2": lambda study: BETTER, "temperatures": lambda study: fits}
+    monkeypatch.setattr(tune, "MAKE", made)
+    tune.tune(STUDY, ["stage2"], folder=tmp_path)
+    said = capsys.readouterr().out
+    assert "a CPU" in said and "expected minutes to tune stage2" in said
+    assert "to be changed in mglib/profiles.py: stage2: (1.0," in said
+    tune.tune(STUDY, ["temperatures"], folder=tmp_path)
+    assert "to be changed" not in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "mini").iterdir()} == {
+        "card.json",
+        "stage2.csv",
+        "temperatures.csv",
+    }
+    pandas.testing.assert_frame_equal(tuning.read(tmp_path / "mini" / "stage2.csv"), BETTER)
+    card = json.loads((tmp_path / "mini" / "card.json").read_text())
+    assert list(card) == ["temperatures", "stage2"]
+    about = card["stage2"]
+    assert (about["processor"], about["seed"], about["weights"]) == ("a CPU", 0, "wheel")
+    assert len(about["date"]) == 10 and set(about) >= {"commit", "precision", "minutes"}
+
+
+def test_a_grid_that_fails_leaves_the_others_as_they_were(monkeypatch, tmp_path):
+    def stopped(study):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "MAKE", {"stage2": lambda study: OWN, "arms": stopped})
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(STUDY, ["stage2", "arms"], folder=tmp_path)
+    assert tuning.made(MINI, "stage2", tmp_path)["seed"] == 0
+    assert not tuning.file(MINI, "arms", tmp_path).exists()
+
+
+def test_the_command_line_says_what_cannot_be_done(capsys):
+    assert tune.main(["--profile", "vicuna-7b"]) == 1
+    assert tune.main(["--only", "nothing"]) == 1
+    assert "has no grid 'nothing'" in capsys.readouterr().err
+
+
+def test_grids_read_the_splits_that_they_need(monkeypatch):
+    """Every grid is handed to its experiment with the features of its own splits and the study's models."""
+
+    def stage1(study, *names):
+        return SimpleNamespace(names=names)
+
+    for module, call in (
+        (tune.stage1, "trials"),
+        (tune.curated, "temperatures"),
+        (tune.abilities, "tried"),
+        (tune.described, "tried"),
+        (tune.arms, "rates"),
+    ):
+        monkeypatch.setattr(module, call, lambda study, base, *more: (set(base.names), *more))
+    monkeypatch.setattr(tune.lineage, "stage1", stage1)
+    monkeypatch.setattr(tune.lineage, "lessons", lambda study, base: {"curated": set(base.names)})
+    monkeypatch.setattr(tune.lineage, "prompted_stage1", lambda study, base: "stage1")
+    monkeypatch.setattr(tune.lineage, "prompted_models", lambda study, base: {"minigpt4": "chat"})
+    monkeypatch.setattr(tune.stage2, "rates", lambda study, before, lesson: (lesson, before))
+    monkeypatch.setattr(tune.preferences, "collect", lambda study, base, start: (set(base.names), start))
+    monkeypatch.setattr(tune.preferences, "rates", lambda study, feedback: feedback)
+    read = {name: make(STUDY) for name, make in tune.MAKE.items()}
+    special = {f"{sheet.kind}_val" for sheet in CHECKLISTS.values()}
+    models = {"minigpt4": "chat"}
+    assert read == {
+        "stage1": ({"val"},),
+        "temperatures": ({"val"},),
+        "stage2": ({"pool"}, "stage1"),
+        "decoding": ({"pool", *special}, models),
+        "descriptions": ({"pool", "val"}, models),
+        "arms": ({"val"},),
+        "preferences": ({"pool"}, "chat"),
+    }
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    monkeypatch.setattr("mglib.repro.report.display", lambda shown: None)
+    return Report(profile="mini", seed=0, weights="wheel", notebook="04_stage2", runs=tmp_path / "runs")
+
+
+def test_a_notebook_shows_the_table_or_says_that_there_is_none(report, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tuning, "file", lambda profile, name: tmp_path / profile.name / f"{name}.csv")
+    monkeypatch.setattr(tuning, "made", lambda profile, name: {"date": "2026-01-01", "processor": "a CPU"})
+    tuned(report, STUDY, "stage2")
+    assert "not tuned under this profile: `make tune PROFILE=mini`" in capsys.readouterr().out
+    (tmp_path / "mini").mkdir()
+    OWN.to_csv(tmp_path / "mini" / "stage2.csv", index=False)
+    tuned(report, STUDY, "stage2")
+    assert "lowest loss; made by `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
+    shown = pandas.read_csv(tmp_path / "runs" / "mini" / "tables" / "04_stage2" / "tuning_stage2.csv")
+    assert shown[tuning.MARK].fillna("").tolist() == ["*", ""]
+    tuned(report, replace(STUDY, profile=replace(MINI, stage2_rates=())), "stage2")
+    assert "nothing is compared" in capsys.readouterr().out
