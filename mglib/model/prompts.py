@@ -4,7 +4,6 @@
 and without special tokens, so the place of the picture never changes how the words beside it are split.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,7 +86,7 @@ def prompt_tokens(
 
 
 def answer_tokens(
-    tokenizer: PreTrainedTokenizerBase, answer: str, end: str, *, longest: float = math.inf
+    tokenizer: PreTrainedTokenizerBase, answer: str, end: str, *, longest: int = 1 << 30
 ) -> list[int]:
     """Tokenise an answer and its end symbol together, as the official code does: LLaMA's has other ids alone.
     Deviation: the answer alone is cut, so that every sample teaches the model to stop.
