@@ -11,6 +11,10 @@ IMAGE ?=
 TO ?=
 OUT ?=
 QUESTION ?=
+IMAGES ?=
+QUESTIONS ?=
+PROJECTION ?=
+GAPS ?=
 STAGE ?=
 GPUS ?=
 ACCUMULATE ?=
@@ -21,7 +25,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce pretrain tune test lab chat export plan train bench publish clean
+.PHONY: help env reproduce pretrain tune test lab chat answer export plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -48,11 +52,16 @@ test: env  ## check style and types and run the tests
 	@OMP_NUM_THREADS=1 $(python) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 lab: env  ## open JupyterLab with the environment's kernel
-	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab
+	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}'
 
-chat: env  ## talk about a picture: IMAGE=... [QUESTION=...]
-	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) \
+chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth]
+	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
+
+answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS=file.jsonl [OUT=answers.jsonl]
+	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
+	    $(if $(QUESTIONS)$(IMAGES),--batch "$${QUESTIONS:-$$IMAGES}") $(if $(IMAGES),--folder "$$IMAGES") $(if $(OUT),--out "$$OUT") \
+	    $(if $(QUESTION),--question "$$QUESTION")
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(PROFILE),--profile $(PROFILE)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
@@ -60,9 +69,9 @@ export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=..
 plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
 	@$(python) -m mglib.fullscale.plan $(if $(PROFILE),--profile $(PROFILE))
 
-train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2]
+train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2] [GAPS=1]
 	@$(python) -m mglib.fullscale.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
-	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE))
+	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE)) $(if $(GAPS),--gaps)
 
 bench: env  ## measure the speed of training and generation
 	@$(python) -m mglib.fullscale.bench $(if $(PROFILE),--profile $(PROFILE))

@@ -179,7 +179,7 @@ class Vocabulary:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file with a head line; raises FileNotFoundError for a missing one."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,12 +60,14 @@ def write_json(path: Path, value: Any) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one JSON object a line; only a line feed ends one. Raises ValueError with file and line."""
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).split(b"\n"), start=1):
         if line.strip():
             try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+                found.append(json.loads(line.decode("utf-8")))
+            except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+                raise ValueError(f"{path}, line {number} is not JSON in UTF-8: {error}") from error
+            if not isinstance(found[-1], dict):
+                raise ValueError(f"{path}, line {number} is no JSON object: write {{...}}.")
     return found
 
 

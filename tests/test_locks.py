@@ -1,6 +1,7 @@
 """Who holds a folder, who waits for it, and what is done where a file system knows no locks."""
 
 import errno
+import importlib
 import os
 import subprocess
 import sys
@@ -65,6 +66,13 @@ def test_without_locks_the_work_goes_on_with_a_warning(tmp_path, monkeypatch, nu
     told = pytest.warns(RuntimeWarning, match="shared has no locks: run one process")
     with told, locked(tmp_path / "shared") as alone:
         assert not alone
+
+
+def test_windows_is_told_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.delitem(sys.modules, "mglib.locks")
+    with pytest.raises(ImportError, match="Linux and macOS, and on Windows inside WSL"):
+        importlib.import_module("mglib.locks")
 
 
 def test_other_errors_are_not_hidden(tmp_path, monkeypatch):

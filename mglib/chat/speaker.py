@@ -1,7 +1,7 @@
 """Who is talked to: a model with its template and preprocessing, kept on disk and loaded again as trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
-from mglib.paths import CACHE
-from mglib.study.study import Study
+from mglib.paths import CACHE, sha256
+from mglib.study import web
+from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import restore
+from mglib.weights.official import load_projection
 from mglib.weights.tensors import load_weights, save_weights
 
 SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
@@ -29,6 +31,7 @@ class Speaker:
     model: MiniGPT4
     turns: Turns
     vision: VisionConfig
+    origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
 
     @torch.inference_mode()
     def queries(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -49,23 +52,25 @@ def belongs_to(speaker: Speaker, language: str) -> dict[str, Any]:
 
 
 def save_speaker(path: Path, speaker: Speaker, *, language: str) -> None:
-    """Keep what was trained here, Q-Former and projection, with what they belong to, in one file."""
+    """Keep what was trained here, Q-Former and projection, in one file, with what they belong to and the run
+    that trained them.
+    """
     weights = {
         name: value
         for name, value in speaker.model.named_parameters()
         if name.startswith(("qformer.", "projection."))
     }
-    save_weights(path, weights, belongs_to(speaker, language))
+    save_weights(path, weights, {**belongs_to(speaker, language), **speaker.origin})
 
 
 def restore_speaker(path: Path, speaker: Speaker, *, language: str) -> None:
     """Fill Q-Former and projection from a file of `save_speaker`.
 
-    Raises ValueError when they were trained with another language model or another template: the model would
-    answer nonsense without any warning.
+    Raises ValueError when they were trained with another language model, another template, or the weights of
+    another run: the model would answer nonsense without any warning.
     """
     _, about = load_weights(path)
-    ours = belongs_to(speaker, language)
+    ours = {**belongs_to(speaker, language), **speaker.origin}
     wrong = [name for name in ours if about.get(name) != ours[name]]
     if wrong:
         told = "; ".join(f"{name}: {about.get(name)!r}, not {ours[name]!r}" for name in wrong)
@@ -81,19 +86,44 @@ def speaker_file(profile: str) -> Path:
     return CACHE / "chat" / f"{profile}.safetensors"
 
 
-def load(profile: str) -> Speaker:
-    """Load a profile's model as it was trained and kept; raises FileNotFoundError when it was not."""
-    study = Study.open(profile, seed=0, weights="wheel")
+def load(profile: str, projection: Path | None = None) -> Speaker:
+    """Load a profile's model as it was trained and kept, with the seed and the pretrained weights of its run;
+    or the published parts with an official `projection`, a .pth file.
+
+    Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together.
+    """
+    if projection is not None:
+        return load_official(profile, projection)
     file = speaker_file(profile)
     if not file.exists():
         raise FileNotFoundError(
             f"No trained projection of the profile {profile} is kept yet: `make reproduce PROFILE={profile}` "
-            "trains and keeps it."
+            f"trains and keeps it. With an official one: `make chat PROFILE={profile} PROJECTION=file.pth`."
         )
+    _, about = load_weights(file)
+    if not {"seed", "weights"} <= about.keys():
+        raise ValueError(
+            f"{file} does not say which run it is of: `make reproduce PROFILE={profile} NOTEBOOKS=04` keeps "
+            "it anew."
+        )
+    study = Study.open(profile, seed=about["seed"], weights=about["weights"])
     model = assemble(vision=study.vision(), qformer=study.qformer(), language=study.language())
     speaker = speaker_of(study, model.to(study.device).eval())
     restore_speaker(file, speaker, language=study.profile.language.name)
     return speaker
+
+
+def load_official(profile: str, projection: Path) -> Speaker:
+    """Join the published parts of a profile with a projection of the official code."""
+    study = Study.open(profile, seed=0, weights="wheel")
+    if not isinstance(study, PublishedStudy):
+        raise ValueError(
+            f"The profile {profile} trains its own projection: PROJECTION goes with a published one, as in "
+            "`make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
+        )
+    name, model = study.profile.language.name, web.published(study)
+    load_projection(model.projection, projection, trained_with=name, language=name)
+    return speaker_of(study, model.eval().requires_grad_(False))
 
 
 def examples(profile: str) -> dict[str, Path]:
@@ -111,4 +141,10 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
     tokenizer = model.language.tokenizer
     first = template(study.profile.language.template, tokenizer)
     spoken = VICUNA_CHAT if first == VICUNA else turns(first, tokenizer)
-    return Speaker(model=model, turns=spoken, vision=study.profile.vision)
+    origin = {
+        "profile": study.profile.name,
+        "seed": study.seed,
+        "weights": study.weights,
+        "vision": sha256(study.vision_state),
+    }
+    return Speaker(model=model, turns=spoken, vision=study.profile.vision, origin=origin)

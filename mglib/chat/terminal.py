@@ -1,10 +1,12 @@
 """Talking to the model: conversations about several pictures, batches of questions, and a terminal."""
 
 import argparse
-import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import torch
 from PIL import Image
@@ -13,22 +15,41 @@ from tqdm import tqdm
 from transformers import DynamicCache
 
 from mglib.chat.speaker import Speaker, load
-from mglib.data.pictures import open_picture, to_rgb
+from mglib.data.journal import append, read_log
+from mglib.data.pictures import ENDINGS, open_picture, to_rgb
 from mglib.data.splits import in_lists
 from mglib.model.decoding import Decoding, Steps, greedy, has_ended, until_end
 from mglib.model.dialogue import reply
 from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
-from mglib.paths import read_jsonl, write_text
+from mglib.paths import read_jsonl
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+ANSWERER = "Assistant:"
+BATCH = 16  # pictures answered at once
 QUESTION = "Describe this image in detail."
 USAGE = 'make chat IMAGE=picture.jpg QUESTION="What is this?", or without a question for a conversation.'
+
+
+def typed_path(text: str) -> Path:
+    """Return the path that a person typed, quoted or dragged into the terminal; raises ValueError for an
+    address of the web.
+    """
+    text = text.strip()
+    if re.match(r"(?i)(https?|ftp)://", text):
+        raise ValueError(f"{text} is an address: download the picture and give the path of its file.")
+    if text.lower().startswith("file://"):
+        text = unquote(re.sub(r"(?i)^file://(localhost)?", "", text))
+    if not Path(text).expanduser().exists():  # then quotes and backslashes are the shell's
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            text = text[1:-1]
+        else:
+            text = re.sub(r"\\(.)", r"\1", text)
+    return Path(text).expanduser()
 
 
 def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
     """Open a picture of any size, mode and orientation; raises ValueError with its name when it is none."""
     try:
-        return open_picture(source)
+        return open_picture(source, own=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no file {source}: give the path of a picture.") from None
     except OSError as error:
@@ -105,9 +126,9 @@ class Conversation:
                 shown = text
             if has_ended(language.tokenizer, ids, ends):
                 break
-        rest = until_end(language.tokenizer.decode(ids), *ends)[len(shown) :]
-        if rest:
-            yield rest
+        rest = until_end(language.tokenizer.decode(ids), *ends)
+        if rest.startswith(shown) and rest != shown:  # else the model begins another turn in its answer
+            yield rest[len(shown) :]
 
     @torch.inference_mode()
     def segment(self, question: str) -> Tensor:
@@ -115,8 +136,9 @@ class Conversation:
         if IMAGE in question:
             raise ValueError(f"Leave {IMAGE} out of the question: `show` puts pictures in their place.")
         model, turns = self.speaker.model, self.speaker.turns
-        for _ in self.pending:
-            question = with_image(question)
+        if self.pending:
+            alone = [with_image("").strip()] * (len(self.pending) - 1)
+            question = turns.between.join([*alone, with_image(question)])
         template = turns.first
         if self.history:
             template = replace(template, bos=False, turn=turns.following)
@@ -182,14 +204,15 @@ def before_end(tokenizer, ids: Sequence[int], ends: Sequence[str]) -> tuple[int,
 def certain(text: str, ends: Sequence[str]) -> str:
     """Return as much of an unfinished answer as no further token can take back.
 
-    Held back: an end symbol that may have begun, half a character, and white space, which is stripped at the
-    end of an answer.
+    Held back: an end symbol that may have begun, half a character, white space, which is stripped at the end
+    of an answer, and "Assistant:" at its beginning.
     """
     for end in ends:
         text = text.split(end)[0]
         begun = max(n for n in range(len(end)) if text.endswith(end[:n]))
         text = text[: len(text) - begun]
-    return text.rstrip("\ufffd").strip()
+    text = text.rstrip("\ufffd").strip()
+    return "" if ANSWERER.startswith(text) else text.removeprefix(ANSWERER).strip()
 
 
 def answer(
@@ -198,7 +221,7 @@ def answer(
     questions: Sequence[str],
     decoding: Decoding | None = None,
     *,
-    batch_size: int = 16,
+    batch_size: int = BATCH,
 ) -> list[str]:
     """Answer one question about each picture, in batches; every row draws from the same seed.
 
@@ -207,7 +230,7 @@ def answer(
     """
     decoding, texts = decoding or Decoding(), []
     pairs = list(zip(pictures, questions, strict=True))
-    for rows in tqdm(list(in_lists(pairs, batch_size)), desc="answers", mininterval=10):
+    for rows in in_lists(pairs, batch_size):
         images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
         prompts = [speaker.turns.first.prompt(with_image(question)) for _, question in rows]
         seeds = [decoding.seed] * len(rows)
@@ -217,34 +240,82 @@ def answer(
     return texts
 
 
-def what_to_ask(source: Path, question: str) -> list[dict[str, str]]:
+def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """List `image` and `question` of each picture of a folder, or of each line of a JSONL file.
 
-    A line without a question gets the given one; its picture's path counts from the file's folder. Raises
-    ValueError when there is nothing to ask.
+    A line without a question gets the given one; its picture's path, or the paths of several pictures, count
+    from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
     if source.is_dir():
-        files = sorted(file for file in source.iterdir() if file.suffix.lower() in PICTURES)
+        files = sorted(
+            file
+            for file in source.iterdir()
+            if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+        )
         found = [{"image": str(file), "question": question} for file in files]
     else:
         found = [{"question": question, **line} for line in read_jsonl(source)]
         for number, line in enumerate(found, start=1):
             if "image" not in line:
                 raise ValueError(f'{source}, line {number}: there is no "image", the path of a picture.')
-            line["image"] = str(source.parent / line["image"])
+            several, folder = line["image"], folder or source.parent
+            found_at = [
+                str(folder / str(one)) for one in (several if isinstance(several, list) else [several])
+            ]
+            line["image"] = found_at if isinstance(several, list) else found_at[0]
     if not found:
-        raise ValueError(f"{source} holds no pictures ({', '.join(PICTURES)}) and no lines.")
+        raise ValueError(f"{source} holds no pictures ({', '.join(ENDINGS)}) and no lines.")
     return found
 
 
-def answer_all(speaker: Speaker, source: Path, out: Path, question: str, decoding: Decoding) -> int:
-    """Answer a folder or a JSONL file into another JSONL file; returns how many answers it holds."""
-    asked = what_to_ask(source, question)
-    pictures = [Path(line["image"]) for line in asked]
-    texts = answer(speaker, pictures, [line["question"] for line in asked], decoding)
-    lines = [{**line, "answer": text} for line, text in zip(asked, texts, strict=True)]
-    write_text(out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return len(lines)
+def answer_all(
+    speaker: Speaker,
+    source: Path,
+    out: Path,
+    question: str,
+    decoding: Decoding,
+    *,
+    folder: Path | None = None,
+) -> int:
+    """Answer a folder or a JSONL file into another JSONL file, line by line; returns how many lines it holds.
+
+    What is in `out` already is not asked again. A picture that cannot be read has an `error` in an answer's
+    place. Raises ValueError where `out` answers something else.
+    """
+    asked = what_to_ask(source, question, folder)
+    done = read_log(out)
+    kept = [{name: value for name, value in line.items() if name not in ("answer", "error")} for line in done]
+    if any(line not in asked for line in kept):
+        raise ValueError(f"{out} answers other questions than these: move it away, or name another file.")
+    left = [line for line in asked if line not in kept]
+    for rows in in_lists(tqdm(left, desc="answers", mininterval=10), BATCH):
+        append(out, answer_lines(speaker, rows, decoding))
+    return len(asked)
+
+
+def answer_lines(
+    speaker: Speaker, lines: Sequence[dict[str, Any]], decoding: Decoding
+) -> list[dict[str, Any]]:
+    """Return the lines of a batch with their answers, or with the error of a picture that cannot be read."""
+    made, single = [dict(line) for line in lines], []
+    for line in made:
+        names = line["image"] if isinstance(line["image"], list) else [line["image"]]
+        try:
+            images = [picture(Path(name)) for name in names]
+            if len(images) == 1:
+                single.append((line, images[0]))
+                continue
+            talk = Conversation(speaker)
+            for image in images:
+                talk.show(image)
+            line["answer"] = "".join(talk.ask(line["question"], decoding))
+        except (OSError, ValueError) as error:
+            line["error"] = str(error)
+    questions, images = [line["question"] for line, _ in single], [image for _, image in single]
+    texts = answer(speaker, images, questions, decoding, batch_size=BATCH)
+    for (line, _), text in zip(single, texts, strict=True):
+        line["answer"] = text
+    return made
 
 
 def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:
@@ -255,7 +326,7 @@ def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], st
             if line == "/clear":
                 talk.clear()
             elif line.startswith("/show "):
-                talk.show(picture(Path(line.removeprefix("/show ").strip())))
+                talk.show(picture(typed_path(line.removeprefix("/show "))))
             else:
                 say(talk, line, decoding)
         except (FileNotFoundError, ValueError) as error:
@@ -270,15 +341,19 @@ def say(talk: Conversation, question: str, decoding: Decoding) -> None:
     print()
 
 
-def main(arguments: Sequence[str] | None, load: Callable[[str], Speaker]) -> None:
-    """Answer in the terminal; `load` makes the speaker of a profile, given its name."""
+def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
+    """Answer in the terminal; `load` makes the speaker of a profile, given its name and perhaps an official
+    projection's file.
+    """
     parser = argparse.ArgumentParser(prog="python -m mglib.chat.terminal", description=__doc__)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--image", type=Path, help="a picture to talk about")
+    source.add_argument("--image", help="a picture to talk about")
     source.add_argument("--batch", type=Path, help="a folder of pictures, or JSONL with image and question")
+    parser.add_argument("--folder", type=Path, help="where the pictures of such a JSONL file lie")
     parser.add_argument("--question", help="ask this alone, then end")
     parser.add_argument("--out", type=Path, default=Path("answers.jsonl"), help="where --batch writes")
     parser.add_argument("--profile", default="mini")
+    parser.add_argument("--projection", type=Path, help="an official .pth file, instead of our own")
     parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens; else sample")
     parser.add_argument("--tokens", type=int, default=Decoding.max_new_tokens, help="of an answer at most")
     parser.add_argument("--seed", type=int, default=0)
@@ -288,11 +363,14 @@ def main(arguments: Sequence[str] | None, load: Callable[[str], Speaker]) -> Non
     if not given.image and not given.batch:
         parser.exit(1, f"No picture is named: {USAGE}\n")
     try:
-        shown = picture(given.image) if given.image else None  # before the model, whose loading takes a while
-        speaker = load(given.profile)
+        # Before the model, whose loading takes a while.
+        shown = picture(typed_path(given.image)) if given.image else None
+        speaker = load(given.profile, given.projection) if given.projection else load(given.profile)
         if shown is None:
-            count = answer_all(speaker, given.batch, given.out, given.question or QUESTION, decoding)
-            print(f"{count} answers are in {given.out}.")
+            question = given.question or QUESTION
+            count = answer_all(speaker, given.batch, given.out, question, decoding, folder=given.folder)
+            bad = sum("error" in line for line in read_log(given.out))
+            print(f"{count} answers are in {given.out}" + (f", {bad} of them errors." if bad else "."))
             return
         talk = Conversation(speaker)
         talk.show(shown)

@@ -6,6 +6,7 @@ Its rules and its limits are its own: the evaluation looks for faults with other
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 MARKS = re.compile(r"</?Img>|<ImageHere>|<\|[^|>]*\|>|</?s>|#{2,}|\b(?:Human|Assistant|User|System) ?:")
 LINKS = re.compile(r"(?:https?://|www\.)\S+")
@@ -15,8 +16,12 @@ ENDLESS = re.compile(r"[^\W\d_]{22,}")  # letters in a row; English has hardly a
 STOPS = re.compile(r"[.,;:!?]{2,}")  # of these the first that ends a sentence stays
 RUN = re.compile(r"([^\w\s])(?:\s?\1)+")  # one sign several times
 TYPED = str.maketrans("‘’“”–—", "''\"\"--")
-ABBREVIATION = "".join(rf"(?<!\b{word})" for word in ("Mr", "Ms", "Mrs", "Dr", "St"))
-SENTENCE = re.compile(rf".+?(?:{ABBREVIATION}[.!?]+[\"')]*(?=\s|$)|$)", re.DOTALL)
+STOP = re.compile(r"([\w.]*)([.!?]+)[\"')]*(?=\s|$)")  # with the word before it
+TITLES = frozenset(
+    ["mr", "ms", "mrs", "dr", "st", "prof", "jr", "sr", "mt", "ft", "vs", "gen", "capt", "sgt", "rev"]
+)  # they wait for a name
+NUMBERED = frozenset(["no", "nos", "fig", "vol", "p", "pp", "ca", "approx"])  # they wait for a number
+INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
 CLOSED = re.compile(r"[.!?][\"')]*$")
 LETTERS = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -83,9 +88,22 @@ def clean(text: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Split where a full stop, exclamation or question mark is followed by white space."""
-    parts = (part.strip().lstrip(",;:/+- ") for part in SENTENCE.findall(text))
+    """Split where a full stop, exclamation or question mark ends a sentence and white space follows."""
+    ends = [stop.end() for stop in STOP.finditer(text) if is_end(stop, text[stop.end() :].split())]
+    parts = (text[start:end].strip().lstrip(",;:/+- ") for start, end in pairwise([0, *ends, len(text)]))
     return [part for part in parts if part]
+
+
+def is_end(stop: re.Match, rest: Sequence[str]) -> bool:
+    """Tell whether a stop ends a sentence, given the words behind it: that of an abbreviation does not."""
+    word = stop[1].rstrip(".")
+    if not rest or stop[2] != "." or word == "I":
+        return True
+    if word.lower() in NUMBERED:
+        return not rest[0][0].isdigit()
+    if INITIALS.fullmatch(word):  # "the U.S. flag", "J. Smith"; but "in the U.S. The flag"
+        return rest[0][0].isupper() and rest[0].lower() in ENGLISH
+    return word.lower() not in TITLES
 
 
 def plain(text: str) -> list[str]:
@@ -114,6 +132,7 @@ def without_loops(sentence: str) -> str:
             if said[place : place + length] == said[place + length : place + 2 * length] != []:
                 # The later copy stays: what follows it belongs to it.
                 del parts[place : place + length], said[place : place + length]
+                place = 0  # what comes together now may be a loop itself
                 break
         else:
             place += 1
@@ -133,4 +152,4 @@ def close(sentence: str) -> str:
     parts = sentence.split()
     while parts and (not plain(parts[-1]) or plain(parts[-1])[-1] in OPEN):
         parts.pop()
-    return " ".join(parts).rstrip(",;:-/+ ") + "." if parts else ""
+    return " ".join(parts).rstrip(",;:-/+. ") + "." if parts else ""

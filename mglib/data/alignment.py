@@ -8,8 +8,8 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from mglib.data import records
-from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, unique
+from mglib.data.pictures import named_picture, open_picture
+from mglib.data.quarantine import Fault
 from mglib.data.records import FileName, Text, fit
 
 
@@ -38,21 +38,26 @@ ENTRY = TypeAdapter(Entry)
 
 
 def read_cc_sbu_align(folder: Path) -> Iterator[AlignedPair | Fault]:
-    """Yield the pairs of a folder with `filter_cap.json` and `image/<image_id>.jpg`.
+    """Yield the pairs of a folder with `filter_cap.json` and `image/<image_id>.jpg`, or another ending.
 
-    Raises ValueError when filter_cap.json is of another shape.
+    Several texts about a picture are several pairs. Raises ValueError when filter_cap.json is of another
+    shape.
     """
     path = folder / "filter_cap.json"
     value = records.read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
         raise ValueError(f"{path} is not cc_sbu_align's: it needs the key `annotations` with a list.")
-    found = (fit(ENTRY, entry, path, f"annotations[{n}]") for n, entry in enumerate(value["annotations"]))
-    for entry in unique(found, path, lambda entry: entry.image_id):
+    seen: set[tuple[Path, str]] = set()
+    for number, given in enumerate(value["annotations"]):
+        entry = fit(ENTRY, given, path, f"annotations[{number}]")
         if isinstance(entry, Fault):
             yield entry
             continue
-        file = folder / "image" / f"{entry.image_id}.jpg"
-        if file.exists():
-            yield AlignedPair(entry.image_id, file, entry.caption)
-        else:
+        file = named_picture(folder / "image", entry.image_id)
+        if not file.is_file():
             yield Fault(str(path), entry.image_id, f"its picture {file} is missing")
+        elif (file, entry.caption) in seen:
+            yield Fault(str(path), entry.image_id, "this text of its picture came before")
+        else:
+            seen.add((file, entry.caption))
+            yield AlignedPair(file.stem, file, entry.caption)

@@ -6,6 +6,7 @@ pictures that it has.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +36,18 @@ def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None])
 
 
 def picture_fault(source: Path | bytes) -> str | None:
-    """Say why a picture cannot be used."""
+    """Say why a picture cannot be used; a file is decoded once, until it changes."""
+    if isinstance(source, Path) and source.is_file():
+        return file_fault(source, source.stat().st_mtime_ns)
+    return decoding_fault(source)
+
+
+@cache
+def file_fault(path: Path, changed: int) -> str | None:
+    return decoding_fault(path)
+
+
+def decoding_fault(source: Path | bytes) -> str | None:
     try:
         open_picture(source)
     except FileNotFoundError:
@@ -47,7 +59,8 @@ def picture_fault(source: Path | bytes) -> str | None:
 
 def files(folder: Path, *patterns: str) -> list[Path]:
     """Return the files of a folder with these names; raises FileNotFoundError where there are none."""
-    found = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    named = (path for pattern in patterns for path in folder.glob(pattern))
+    found = sorted(path for path in named if not path.name.startswith("."))  # a Mac leaves ._files
     if not found:
         raise FileNotFoundError(f"{folder} has no {' or '.join(patterns)}: data/README.md shows its layout.")
     return found

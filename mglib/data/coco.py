@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from mglib.data import records
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, keep, strict, unique
-from mglib.data.records import FileName, Text, fit
+from mglib.data.records import FilePath, Text, fit
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class ImageEntry:
     """An entry of `images`."""
 
     id: int
-    file_name: FileName
+    file_name: FilePath
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,11 @@ from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 from webdataset.filters import shuffle
-from webdataset.shardlists import expand_urls
 
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, Quarantine, strict
 from mglib.data.records import fit_json
-from mglib.data.shards import WebPair, read_shard
+from mglib.data.shards import WebPair, present, read_shard
 from mglib.data.text import clean_caption
 from mglib.paths import content_key, write_json
 
@@ -47,10 +46,10 @@ class Source:
 
     @classmethod
     def open(cls, name: str, urls: str, *, weight: float, counts: Path) -> "Source":
-        """Expand `urls` as webdataset does ("laion/{00000..00999}.tar", "https://...", "pipe:...") and count
-        what the shards hold, once: the numbers are kept in the JSON file `counts`.
+        """Expand `urls` as webdataset does ("laion/{00000..00999}.tar", "https://...", "pipe:..."), on disk
+        to what is there, and count what the shards hold, once: the JSON file `counts` keeps the numbers.
         """
-        shards = tuple(expand_urls(urls))
+        shards = tuple(present(urls)[0])
         return cls(name=name, shards=shards, counts=count_shards(shards, counts), weight=weight)
 
     @property

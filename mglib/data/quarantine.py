@@ -47,6 +47,18 @@ def keep(stream: Iterable[T | Fault], faults: list[Fault]) -> Iterator[T]:
             yield item
 
 
+def sound(stream: Iterable[T | Fault], file: Path) -> list[T]:
+    """Return the good records of a data set and say how many others are left out; `file` lists those.
+
+    Raises ValueError when too many are bad.
+    """
+    quarantine = Quarantine(file)
+    found = list(quarantine.sift(stream))
+    if quarantine.bad:
+        print(f"{quarantine.bad:,} bad records are left out: {file} lists them.")
+    return found
+
+
 def unique(stream: Iterable[T | Fault], where: object, name: Callable[[T], Any]) -> Iterator[T | Fault]:
     """Turn each record whose `name` came before into a fault."""
     seen = set()
@@ -106,7 +118,7 @@ class Quarantine:
         raise ValueError(
             f"{self.bad:,} of the {seen:,} samples read are bad, more than the {self.share:.1%} that are "
             f"allowed. {self.file} lists each with its reason (the commonest, {times:,} times: {reason}). "
-            "Mend or remove them and run the same command again."
+            f"The first: {next(iter(self.faults))}. Mend or remove them and run the same command again."
         )
 
     def write(self) -> None:

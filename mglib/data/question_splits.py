@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from mglib.config import ReleaseConfig
+from mglib.data.check import with_pictures
 from mglib.data.pictures import open_picture
-from mglib.data.quarantine import strict
+from mglib.data.quarantine import Fault, keep, sound
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
 from mglib.data.splits import Split
-from mglib.paths import sha256
+from mglib.paths import CACHE, sha256
 
 VAL, TEST = "val_questions", "test_questions"
 
@@ -23,26 +25,42 @@ class Questioned:
     graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
 
 
-def questioned(folder: Path, release: ReleaseConfig, name: str, val_ids: Iterable[int]) -> Questioned:
+def questioned(
+    folder: Path, release: ReleaseConfig, name: str, val_ids: Iterable[int], *, bad: Path | None = None
+) -> Questioned:
     """Read the questions of VAL or TEST below `folder`; `val_ids` are the pictures of COCO kept for choices.
+
+    What is no question, and questions about a picture that cannot be opened, are left out; `bad` lists them.
 
     Pictures with A-OKVQA's questions are in the one split or the other as COCO's are; of GQA, TEST has
     testdev's and VAL those of the first pictures of its val file, which shares none with testdev. (Some of
     GQA's pictures are COCO's under another name, so a few that serve choices may be in val2017's tests.)
     """
     paths, kept = release.questions, frozenset(val_ids)
-    choice = [
-        one for one in strict(read_a_okvqa(folder / paths.aokvqa)) if (one.image_id in kept) == (name == VAL)
-    ]
-    graph = list(strict(read_gqa(folder / (paths.gqa_val if name == VAL else paths.gqa_test))))
-    shown = sorted({one.image_id for one in graph})[: paths.gqa_val_pictures if name == VAL else None]
-    coco = sorted({one.image_id for one in choice})
-    places = {picture: place for place, picture in enumerate([*coco, *shown])}
     images, gqa = folder / release.coco.images, folder / paths.gqa_images
+    faults: list[Fault] = []
+    choice = [
+        one
+        for one in keep(read_a_okvqa(folder / paths.aokvqa), faults)
+        if (one.image_id in kept) == (name == VAL)
+    ]
+    graph = list(keep(read_gqa(folder / (paths.gqa_val if name == VAL else paths.gqa_test)), faults))
+    first = set(sorted({one.image_id for one in graph})[: paths.gqa_val_pictures if name == VAL else None])
+
+    def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
+        return images / f"{key:012d}.jpg" if isinstance(key, int) else gqa / f"{key}.jpg"
+
+    def there(one: ChoiceQuestion | GraphQuestion) -> Path | None:  # missing ones are told of together
+        return file(one.image_id) if file(one.image_id).is_file() else None
+
+    opened = with_pictures([*choice, *(one for one in graph if one.image_id in first)], there)
+    asked = sound(chain(faults, opened), bad or CACHE / "web" / f"{name}-bad.jsonl")
+    pictures = sorted({one.image_id for one in asked}, key=lambda key: (isinstance(key, str), key))
+    places = {picture: place for place, picture in enumerate(pictures)}
     return Questioned(
-        files=(*(images / f"{number:012d}.jpg" for number in coco), *(gqa / f"{key}.jpg" for key in shown)),
-        choice=tuple((places[one.image_id], one) for one in choice),
-        graph=tuple((places[one.image_id], one) for one in graph if one.image_id in places),
+        files=tuple(map(file, pictures)),
+        choice=tuple((places[one.image_id], one) for one in asked if isinstance(one, ChoiceQuestion)),
+        graph=tuple((places[one.image_id], one) for one in asked if isinstance(one, GraphQuestion)),
     )
 
 

@@ -5,18 +5,35 @@ Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from mglib.data.quarantine import Fault
 
 T = TypeVar("T")
 Text = Annotated[str, Field(pattern=r"\S")]  # not blank
-FileName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]  # a name alone: no folder, no way out
+
+
+def as_text(value: Any) -> Any:
+    """Return a whole number as text: some files write ids as numbers."""
+    return str(value) if type(value) is int else value
+
+
+def below(name: str) -> str:
+    """Return a path that stays below its folder; raises ValueError for any other."""
+    if name.startswith("/") or "\\" in name or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError("a path below the folder of the pictures is expected, without `..`")
+    return name
+
+
+# A name alone: no folder, no way out.
+FileName = Annotated[str, BeforeValidator(as_text), Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]
+FilePath = Annotated[str, AfterValidator(below)]
 
 CHUNK = 1 << 20  # characters read at a time
 ANYTHING = TypeAdapter(Any)
@@ -44,13 +61,16 @@ def read_json(path: Path) -> Any:
     """Read a whole JSON file; raises FileNotFoundError with advice, ValueError with the file's name."""
     with naming(path):
         try:
-            return ANYTHING.validate_json(path.read_bytes())
+            return ANYTHING.validate_json(path.read_bytes().removeprefix(BOM_UTF8))
         except ValidationError as error:
             raise ValueError(reasons(error).removeprefix("Invalid JSON: ")) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault."""
+    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault.
+
+    Only a line feed ends a line.
+    """
     with naming(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -62,7 +82,7 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
 
     Raises ValueError with the file's name where it stops being JSON.
     """
-    with naming(path), path.open(encoding="utf-8", newline="") as file:
+    with naming(path), path.open(encoding="utf-8-sig", newline="") as file:
         scanner = Scanner(file)
         opening = scanner.sign()
         if opening not in ("[", "{"):
@@ -138,8 +158,9 @@ def fit(shape: TypeAdapter[T], value: Any, where: object, sample: object) -> T |
 
 def fit_json(shape: TypeAdapter[T], text: str | bytes, where: object, sample: object) -> T | Fault:
     """Return a JSON text as its shape, or the fault that says why it does not fit."""
+    mark = "\ufeff" if isinstance(text, str) else BOM_UTF8
     try:
-        return shape.validate_json(text)
+        return shape.validate_json(text.removeprefix(mark))
     except ValidationError as error:
         return Fault(str(where), str(sample), reasons(error))
 

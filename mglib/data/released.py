@@ -11,10 +11,11 @@ from webdataset.shardlists import expand_urls
 
 from mglib.config import ReleaseConfig
 from mglib.data.alignment import read_cc_sbu_align
-from mglib.data.coco import CocoPicture, read_coco
+from mglib.data.check import with_pictures
+from mglib.data.coco import CocoPicture, read
 from mglib.data.mixture import to_row
 from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, Quarantine, keep, strict
+from mglib.data.quarantine import Fault, Quarantine, keep, sound
 from mglib.data.question_splits import TEST, VAL, Questioned, questioned, questioned_split
 from mglib.data.shards import WebPair, read_shards
 from mglib.data.splits import Split
@@ -47,15 +48,17 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
 
 
 def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
-    """Read COCO's annotated pictures, ordered by id."""
+    """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
     coco = release.coco
-    return read_coco(folder / coco.images, folder / coco.captions, folder / coco.instances)
+    found = read(folder / coco.images, folder / coco.captions, folder / coco.instances)
+    return sound(with_pictures(found, lambda picture: picture.file), CACHE / "web" / "coco-bad.jsonl")
 
 
 def questions(folder: Path, release: ReleaseConfig, name: str) -> Questioned:
     """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST)."""
     first = coco_pictures(folder, release)[: release.coco.val]
-    return questioned(folder, release, name, [picture.id for picture in first])
+    bad = CACHE / "web" / f"{name}-bad.jsonl"
+    return questioned(folder, release, name, [picture.id for picture in first], bad=bad)
 
 
 def coco_split(name: str, pictures: list[CocoPicture]) -> Split:
@@ -108,7 +111,8 @@ def pool_split(folder: Path, release: ReleaseConfig) -> Split:
 
 def alignment_split(folder: Path) -> Split:
     """Make a split of the authors' curated pairs, whose texts are left as they are."""
-    pairs = list(strict(read_cc_sbu_align(folder)))
+    found = with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file)
+    pairs = sound(found, CACHE / "web" / f"{ALIGNMENT}-bad.jsonl")
     return Split(
         name=ALIGNMENT,
         hashes=tuple(sha256_of(pair.file) for pair in pairs),

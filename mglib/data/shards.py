@@ -12,6 +12,7 @@ from typing import IO, Any
 from PIL import Image
 from pydantic import TypeAdapter
 from webdataset.gopen import gopen
+from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys
 
 from mglib.data.pictures import open_picture
@@ -57,13 +58,33 @@ class StrictTarInfo(tarfile.TarInfo):
 
 def shards(folder: Path) -> list[Path]:
     """Return the tar files of a folder in order; raises FileNotFoundError when there are none."""
-    files = sorted(folder.glob("*.tar"))
+    files = sorted(file for file in folder.glob("*.tar") if not file.name.startswith("."))
     if not files:
         raise FileNotFoundError(
             f"There are no .tar shards in {folder}. Build the small world with `make reproduce "
             "NOTEBOOKS=01`, or put shards written by img2dataset there."
         )
     return files
+
+
+def present(pattern: str) -> tuple[list[str], list[str]]:
+    """Return the shards of a pattern such as "laion/{00000..10488}.tar", and the gaps before the last one.
+
+    Files on disk are what is there, be they fewer or more than the pattern names; addresses are believed.
+    """
+    expected = list(expand_urls(pattern))
+    form = re.fullmatch(r"(.*)\{(\d+)\.\.\d+\}(\.tar)", pattern)
+    if not form or re.match(r"\w+:", pattern):
+        return expected, []
+    start, ending, digits = Path(form[1] + "x"), form[3], len(form[2])
+    known = re.compile(rf"{re.escape(start.name[:-1])}(\d{{{digits},}}){re.escape(ending)}")
+    names = (known.fullmatch(file.name) for file in start.parent.glob(f"*{ending}"))
+    numbers = sorted(int(name[1]) for name in names if name and int(name[1]) >= int(form[2]))
+    if not numbers:
+        return expected, []
+    gaps = sorted(set(range(int(form[2]), numbers[-1])) - set(numbers))
+    there, absent = ([f"{form[1]}{one:0{digits}d}{ending}" for one in some] for some in (numbers, gaps))
+    return there, absent
 
 
 @contextmanager

@@ -39,8 +39,7 @@ class Losses:
         """The option that is likeliest as a whole: the headline.
 
         Fixed before any result was seen: the sum is minus the log-probability of the whole answer, so it has
-        no free choice in it, and within one question the official code ranks by it too (its mean runs over
-        all positions of a padded batch, which is the sum divided by a constant).
+        no free choice in it. The official code's loss is a mean, whose divisor grows with an option's length.
         """
         return min(range(len(self.sums)), key=self.sums.__getitem__)
 
@@ -157,8 +156,9 @@ def batch_losses(
     )
     layout = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
     words = model.embed(layout)  # (B, T, D_l)
-    end = prompts.tokenize(language.tokenizer, template.end)
-    answers = [prompts.tokenize(language.tokenizer, text) + end for row in options for text in row]
+    answers = [
+        prompts.answer_tokens(language.tokenizer, text, template.end) for row in options for text in row
+    ]
     owner = torch.tensor([place for place, row in enumerate(options) for _ in row], device=device)  # (R,)
     ids = prompts.pad(answers, 0, left=False).to(device)  # (R, A)
     real = prompts.pad([[1] * len(row) for row in answers], 0, left=False).to(device)

@@ -4,6 +4,7 @@ Each picture is asked about as many absent objects as present ones. The absent o
 the most frequent of the data set (popular), or those that most often stand with what is there (adversarial).
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from mglib.metrics import Counts, read_rows, words
 WAYS = ("random", "popular", "adversarial")
 PAIRS = 3  # questions of each answer a picture, at most, as in the paper
 QUESTION = "Is there {thing} in the image?"
+NOT = frozenset(("no", "not", "t", "none", "nothing", "neither", "nor", "never", "nobody", "nowhere"))
+LABEL = re.compile(r"^\W*(?:\(?(?:\d+|[a-z])[.):]\s)?\W*", re.IGNORECASE)  # "1. ", "(a) ", "- ", "..."
 UNSURE = frozenset(("sure", "sorry", "unable", "cannot", "unclear", "possible", "maybe", "perhaps"))
 
 
@@ -79,16 +82,17 @@ def questions(
 def parse(answer: str) -> bool | None:
     """Read yes or no from an answer's first sentence; None where it says neither.
 
-    The official code takes whatever has no "no" or "not" for a yes, which flatters models that ramble.
+    What an answer may begin with is passed over: a number of a list, dots, quotation marks. The official code
+    takes whatever has no "no" or "not" for a yes, which flatters models that ramble.
     """
-    said = words(answer.split(".")[0])
-    if said[:1] in (["yes"], ["yeah"], ["yep"]):
+    said = words(re.split(r"[.!?\n]", LABEL.sub("", answer))[0])
+    if said[:1] in (["yes"], ["yeah"], ["yep"], ["yup"]):
         return True
-    if said[:1] in (["no"], ["nope"]):
+    if said[:1] in (["no"], ["nope"], ["nah"]):
         return False
     if UNSURE & set(said) or {"can", "t"} <= set(said):
         return None
-    if {"no", "not", "t", "none"} & set(said):
+    if NOT & set(said):
         return False
     text = " ".join(said)
     found = "yes" in said or any(claim in text for claim in ("there is", "there are", "there s"))

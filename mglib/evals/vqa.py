@@ -3,6 +3,7 @@ graph said, and the rows that a model has to beat.
 """
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,14 +34,19 @@ PROMPTS = (
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = {"a", "an", "the"}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+# Words whose full stop waits for a name, and what begins a sentence behind an initial.
+TITLES = {"mr", "mrs", "ms", "dr", "st", "jr", "sr", "mt", "ft"}
+BEGINNINGS = {"the", "it", "a", "an", "this", "that", "there", "he", "she", "they", "in", "on"}
 DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBERS)}}
 
 
 def normalise(text: str) -> str:
     """Return an answer as the official VQA evaluation compares it: no articles, no punctuation, digits.
 
-    Deviation: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both sides.
+    Deviations: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both
+    sides, and so are signs without a width, which nobody sees.
     """
+    text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     given = " ".join(text.replace("'", "").replace("’", "").split())
     text, number = given, re.search(r"\d,\d", given)
     for sign in SIGNS:  # beside a space (or in a text with a number such as 1,000) it goes, else it separates
@@ -54,9 +60,23 @@ def normalise(text: str) -> str:
 def head(said: str) -> str:
     """Return what stands before the first comma, full stop or line break of an answer.
 
-    Deviation, the same for all models: a chat model says "No, there is no bear." where these sets have "no".
+    The full stop of an abbreviation or an initial is none. Deviation, the same for all models: a chat model
+    says "No, there is no bear." where these sets have "no".
     """
-    return re.split(r"[,.;:\n](?!\d)", said.strip(), maxsplit=1)[0]
+    said = said.strip()
+    ends = (stop.start() for stop in re.finditer(r"[,.;:\n](?!\d)", said))
+    return said[: next((end for end in ends if not goes_on(said, end)), None)]
+
+
+def goes_on(said: str, at: int) -> bool:
+    """Tell whether a full stop is an abbreviation's or an initial's: "Dr. Pepper", "U.S. flag", "No. 7"."""
+    word, rest = re.split(r"[\s.]", said[:at])[-1].lower(), said[at + 1 :]
+    if said[at] != "." or not rest.strip():
+        return False
+    following = rest.split()[0]
+    if len(word) == 1 and word.isalpha():
+        return rest[0] == "." or not (rest[0].isspace() and following.lower() in BEGINNINGS)
+    return word in TITLES or (word == "no" and following[0].isdigit())
 
 
 def soft_accuracy(said: str, people: Iterable[str]) -> float:
@@ -90,11 +110,18 @@ class Exam:
     def read(cls, folder: Path) -> "Exam":
         """Read `aokvqa.json` and `gqa_balanced_questions.json` beside a split's pictures."""
         places = picture_places(folder)
-        choice = strict(read_a_okvqa(folder / "aokvqa.json"))
-        graph = strict(read_gqa(folder / "gqa_balanced_questions.json"))
+        files = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
+        choice, graph = list(strict(read_a_okvqa(files[0]))), list(strict(read_gqa(files[1])))
+        for file, asked in zip(files, (choice, graph), strict=True):
+            odd = [one.image_id for one in asked if coco_id(one) not in places]
+            if odd:
+                raise ValueError(
+                    f"{file}: {len(odd)} questions are about pictures that {folder} lacks, the first is "
+                    f"picture {odd[0]}. Take the questions of this split, or add its pictures."
+                )
         return cls(
-            choice=tuple((places[question.image_id], question) for question in choice),
-            graph=tuple((places[int(question.image_id)], question) for question in graph),
+            choice=tuple((places[coco_id(question)], question) for question in choice),
+            graph=tuple((places[coco_id(question)], question) for question in graph),
         )
 
     def first(self, *, choice: int, graph: int) -> "Exam":
@@ -126,6 +153,12 @@ class Exam:
     def graph_kinds(self, kind: str) -> list[str]:
         """Return the "structural", "semantic" or "detailed" type of each of GQA's questions."""
         return [getattr(question.types, kind) for _, question in self.graph]
+
+
+def coco_id(question: ChoiceQuestion | GraphQuestion) -> int | str:
+    """Return the picture of a question by its number; GQA's own pictures have names that may be none."""
+    name = str(question.image_id)
+    return int(name) if name.isdecimal() else name
 
 
 def picture_places(folder: Path) -> dict[int, int]:

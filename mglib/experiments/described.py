@@ -170,7 +170,7 @@ def nameable(study: Study) -> Vocabulary:
 def vocabulary(study: Study, reading: str) -> Mentions:
     """Return what finds mentions: of all nameable objects, of COCO's alone, or by the official rules."""
     if reading == "official":
-        return OfficialVocabulary.study()
+        return OfficialVocabulary.at_hand()
     drawn = study.profile.world is not None
     return chair.coco_vocabulary() if reading == "coco" and drawn else nameable(study)
 

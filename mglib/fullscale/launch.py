@@ -10,7 +10,7 @@ import sys
 import torch
 from accelerate import PartialState
 
-from mglib.fullscale.preflight import missing, released
+from mglib.fullscale.preflight import gaps, missing, other_numbers, released
 from mglib.model import device
 from mglib.study import web
 from mglib.study.study import Study
@@ -36,19 +36,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a step, where memory is short")
     parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--gaps", action="store_true", help="go on without shards missing between others")
     given = parser.parse_args(arguments)
     if given.stage != 1:
         again = f'make reproduce PROFILE={given.profile} NOTEBOOKS="03 04"'
         print(f"Stage 1 alone is trained here: stage 2 takes minutes on one GPU, `{again}`.", file=sys.stderr)
         return 1
     study = Study.open(given.profile, seed=given.seed, weights="wheel")
-    if faults := missing(study.profile):
+    if faults := missing(study.profile) + ([] if given.gaps else gaps(study.profile)):
         print("\n".join(faults), file=sys.stderr)
         return 1
     if given.gpus > 1:
+        web.open_sources(study)  # counted here, since processes that wait for each other's counting give up
         settings = {"profile": given.profile, "seed": given.seed, "accumulate": given.accumulate}
-        return start(given.gpus, [f"--{name}={value}" for name, value in settings.items()])
+        passed = [f"--{name}={value}" for name, value in settings.items()]
+        return start(given.gpus, [*(["--gaps"] if given.gaps else []), *passed])
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
+    for remark in other_numbers(study.profile.release):
+        state.print(remark)
     _, trained = web.stage1(study, accumulate=given.accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")
     state.wait_for_everyone()

@@ -7,6 +7,7 @@ from pathlib import Path
 from webdataset.shardlists import expand_urls
 
 from mglib.config import LlamaShape, Profile, ReleaseConfig
+from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, ROOT
 from mglib.profiles import PROFILES
 from mglib.weights.files import not_weights
@@ -29,6 +30,8 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     told_of: set[str] = set()
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
+        if source != "the pool" and any(Path(shard).is_file() for shard in present(str(folder / pattern))[0]):
+            continue  # shards are what is there; `gaps` tells of those between them
         absent = [shard for shard in shards if not Path(shard).is_file() and shard not in told_of]
         told_of.update(absent)
         if absent:
@@ -51,12 +54,41 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     return faults
 
 
+def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
+    """Return a sentence for each source with shards missing between others: most likely a failed download."""
+    found = {web.name: present(str(folder / web.shards))[1] for web in chosen.release.web}
+    return [
+        f"{len(absent):,} shards between others of {name} are not there, the first is "
+        f"{told(Path(absent[0]))}: download them, or go on without them, the same command with GAPS=1."
+        for name, absent in found.items()
+        if absent
+    ]
+
+
 def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     """Return a sentence for each published file that may be wanted and can be done without."""
-    official = chosen.release and chosen.release.projection
-    if not official or (folder / official).is_file():
+    if chosen.release is None:
         return []
-    return [f"{told(folder / official)} is not there: the shortcut past stage 1 needs it, training does not."]
+    official = chosen.release.projection
+    shortcut = (
+        [f"{told(folder / official)} is not there: the shortcut past stage 1 needs it, training does not."]
+        if official and not (folder / official).is_file()
+        else []
+    )
+    return [*shortcut, *other_numbers(chosen.release, folder), *gaps(chosen, folder)]
+
+
+def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]:
+    """Say of each source on disk whose shards are more or fewer than the profile names how many are there."""
+    found = []
+    for source in release.web:
+        there, named = present(str(folder / source.shards))[0], list(expand_urls(source.shards))
+        if len(there) != len(named):
+            found.append(
+                f"{len(there):,} shards of {source.name} are there, and stage 1 trains on them; the profile "
+                f"names {len(named):,}."
+            )
+    return found
 
 
 def missing_questions(release: ReleaseConfig, folder: Path) -> list[str]:

@@ -26,6 +26,10 @@ class Decoding:
     max_new_tokens: int = 300
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.sample and not (self.temperature > 0 and 0 < self.top_p <= 1):
+            raise ValueError(f"{self}: take temperature > 0 and 0 < top_p <= 1, or sample=False for greedy.")
+
 
 def greedy(max_new_tokens: int) -> Decoding:
     """Always take the likeliest token."""
@@ -38,10 +42,8 @@ def row_seed(seed: int, name: object) -> int:
 
 
 class Steps:
-    """Decodes B rows token by token: an iterator over the next token of every row, (B,).
-
-    It goes on for `max_new_tokens` steps; the caller stops when it has enough. The token that came last is
-    not in the cache yet.
+    """Decodes B rows token by token, `max_new_tokens` times or until the caller has enough: an iterator over
+    the next token of every row, (B,). The token that came last is not in the cache yet.
     """
 
     def __init__(
@@ -97,6 +99,8 @@ def choose(scores: Tensor, ids: Tensor, decoding: Decoding, generators: Sequence
 
     The repetition penalty counts new tokens only, as in the official chat, which gives embeddings too.
     """
+    if not scores.amax(1).isfinite().all():
+        raise FloatingPointError("The language model's scores are nan or infinite: load it in fp32 or bf16.")
     if decoding.repetition_penalty != 1:
         scores = RepetitionPenaltyLogitsProcessor(decoding.repetition_penalty)(ids, scores)
     if not decoding.sample:
@@ -112,7 +116,7 @@ def draw(scores: Tensor, top_p: float, marks: Tensor, likely: int = LIKELY) -> T
     The `likely` best tokens nearly always hold it; only rows where they do not are sorted to the end.
     """
     best, tokens = scores.topk(min(likely, scores.shape[1]))  # (B, K), the likeliest first
-    chances = (best - scores.logsumexp(1, keepdim=True)).double().cpu().exp()
+    chances = (best - scores.logsumexp(1, keepdim=True)).cpu().double().exp()
     chances *= chances.cumsum(1) - chances < top_p  # those before it do not hold enough yet
     heights = chances.cumsum(1)  # (B, K)
     # `right`: a token without probability is never the first whose height exceeds the mark.
@@ -134,11 +138,10 @@ def answer(
     *,
     first: int = 0,
 ) -> list[str]:
-    """Answer one question per picture.
+    """Answer one question per picture, each holding the picture's place.
 
-    `images` holds `pixels`, `tokens` or `queries` of B pictures, as a batch of `MiniGPT4` does; each question
-    holds the picture's place. Where the batch is a part of more, `first` is the number of its first row, from
-    which and the seed each row's own seed is made.
+    `images` holds `pixels`, `tokens` or `queries` of B pictures, as a batch of `MiniGPT4` does; a row's seed
+    is made of the seed and its number, `first` being that of the first row.
     """
     seeds = [row_seed(decoding.seed, first + row) for row in range(len(questions))]
     return write(model, images, template, questions, decoding, seeds)
@@ -183,16 +186,13 @@ def write(
 
 
 def has_ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[str]) -> bool:
-    """Tell whether the last token has completed an end symbol.
-
-    Looking at as many tokens as the longest symbol has letters is enough, and costs the same at every step.
-    """
+    """Tell whether the last token has completed an end symbol; as many as the longest has signs are read."""
     tail = tokenizer.decode(ids[-max(map(len, ends)) :])
     return any(end in tail for end in ends)
 
 
 def until_end(text: str, *ends: str) -> str:
-    """Cut a text at the first end symbol in it and strip the rest."""
+    """Cut a text at the first end symbol in it, and all up to "Assistant:" off, as the official chat does."""
     for end in ends:
         text = text.split(end)[0]
-    return text.strip()
+    return text.split("Assistant:")[-1].strip()

@@ -17,12 +17,11 @@ def pick() -> torch.device:
 
 
 def frozen_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the processor multiplies it faster than float32, else float32.
-
-    A CPU is measured, not asked: some have the instructions and are slower with them.
+    """Return bfloat16 where the processor multiplies it faster than float32, which a CPU is measured for, not
+    asked (some have the instructions and are slower), float16 on older NVIDIA cards, else float32.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and bf16_speedup() > 1.2 else torch.float32
 
 
@@ -34,11 +33,9 @@ def bf16_speedup() -> float:
 
 @lru_cache
 def gflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return how many GFLOP/s large products reach: the ceiling for all else. Measured once, the best of a
-    few.
+    """Return how many GFLOP/s large products reach: the ceiling for all else. Measured once, best of a few.
 
-    A precision that the processor only emulates takes seconds for a large product, so a small one is tried
-    first.
+    An emulated precision takes seconds for a large product, so a small one is tried first.
     """
     small = _best_gflops(device, dtype, side=256, rounds=2)
     if small < 4:  # a hundredth of what a processor of two cores does

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mglib.model.decoding import Decoding, write
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.prompts import VICUNA, Template
+from mglib.model.prompts import LLAMA2, VICUNA, Template
 
 ANSWER = "(the answer stands here)"  # marks its place when a chat template is taken apart
 
@@ -19,14 +19,14 @@ class Turns:
 
     first: Template
     following: str  # "{}" is the question; holds what ends the answer before it
+    between: str = " "  # two pictures of one question; the official chat begins a turn with each
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         """Return the symbols at which an answer is over."""
         return (self.first.end, tokenizer.eos_token)
 
 
-# The official chat (`conversation.py`, CONV_VISION_Vicuna0): a system text, and no space before ###Assistant,
-# where the template of training has one.
+# The official chat (`conversation.py`, CONV_VISION_Vicuna0): a system text, no space before ###Assistant.
 VICUNA_CHAT = Turns(
     first=replace(
         VICUNA,
@@ -34,13 +34,16 @@ VICUNA_CHAT = Turns(
         "provide it to you. Please answer my questions.###Human: {}###Assistant: ",
     ),
     following="###Human: {}###Assistant: ",
+    between="###Human: ",
 )
 
 
 def turns(template: Template, tokenizer: PreTrainedTokenizerBase) -> Turns:
     """Continue a template of one turn; raises ValueError for one that holds no conversation."""
     if template == VICUNA:  # "###" ends the answer and begins the next turn
-        return Turns(first=template, following=template.turn)
+        return Turns(first=template, following=template.turn, between="###Human: ")
+    if template == LLAMA2:
+        return Turns(first=template, following=f"</s><s>{template.turn}", between="<s>[INST] ")
     if template.name != "chat":
         raise ValueError(f"The template {template.name!r} has no second turn: use 'vicuna' or 'chat'.")
     messages = [
@@ -62,7 +65,6 @@ def reply(
 ) -> list[str]:
     """Return the next answer in each of B conversations, given as all the text before it.
 
-    `images` holds `pixels`, `tokens` or `queries` of one picture a row; each transcript holds prompts.IMAGE
-    once.
+    `images` holds `pixels`, `tokens` or `queries` of one picture a row; transcripts hold prompts.IMAGE once.
     """
     return write(model, images, replace(turns.first, turn="{}"), transcripts, decoding, seeds)

@@ -15,6 +15,8 @@ class Language(nn.Module):
 
     def __init__(self, *, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
+        if tokenizer is not None and not tokenizer.eos_token:
+            raise ValueError("This tokenizer has no end symbol: set eos_token in its tokenizer_config.json.")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
 

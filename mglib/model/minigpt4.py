@@ -1,6 +1,4 @@
-"""MiniGPT-4: frozen encoder -> frozen Q-Former -> one linear projection -> frozen language model (paper,
-section 3).
-"""
+"""MiniGPT-4 (paper, section 3): frozen encoder -> frozen Q-Former -> linear projection -> frozen LM."""
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +9,7 @@ from mglib.model.prompts import IGNORE
 
 
 class MiniGPT4(nn.Module):
-    """The whole model; which parts are trained is decided by `requires_grad`, by default the projection
-    alone.
+    """The whole model; `requires_grad` decides which parts are trained, by default the projection alone.
 
     A batch is a dict with one of `pixels` (B, 3, S, S), `tokens` (B, N, D_v) or `queries` (B, Q, D_q),
     whichever was computed beforehand, and the layout made by `mglib.model.prompts`: `ids`, `mask`, `slots`,
@@ -68,9 +65,7 @@ def assemble(*, vision: nn.Module, qformer: nn.Module, language: Language) -> Mi
 
 
 def answer_losses(language: Language, embeddings: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the loss of each of the M answer tokens, (M,), and the row of the batch that it stands in,
-    (M,).
-    """
+    """Return the loss of each of M answer tokens, (M,), and the row of the batch that it is in, (M,)."""
     hidden = language(embeddings, batch["mask"])  # (B, T, D_l)
     targets = batch["labels"][:, 1:]  # position t predicts token t + 1
     row, position = (targets != IGNORE).nonzero(as_tuple=True)
@@ -82,8 +77,7 @@ def answer_losses(language: Language, embeddings: Tensor, batch: dict[str, Tenso
 def init_projection(projection: nn.Linear, queries: Tensor, embeddings: Tensor, *, seed: int) -> None:
     """Initialise so that visual tokens have the spread of word embeddings.
 
-    Deviation from the paper (PyTorch's default): with it, a short training spends its first half on scale
-    alone.
+    Deviation from the paper (PyTorch's default), with which short trainings first learn the scale alone.
     """
     generator = torch.Generator().manual_seed(seed)
     scale = embeddings.float().std() / (queries.float().pow(2).mean().sqrt() * projection.in_features**0.5)

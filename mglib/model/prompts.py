@@ -73,7 +73,7 @@ def prompt_tokens(
     tokenizer: PreTrainedTokenizerBase, template: Template, question: str, *, queries: int
 ) -> tuple[list[int], list[bool]]:
     """Return the ids before the answer and, for each, whether it is a slot of the picture."""
-    ids = [tokenizer.bos_token_id] if template.bos else []
+    ids = [tokenizer.bos_token_id] if template.bos and tokenizer.bos_token_id is not None else []
     slots = [False] * len(ids)
     for number, segment in enumerate(template.prompt(question).split(IMAGE)):
         if number:  # between two segments stands a picture; its ids are never looked at
@@ -83,6 +83,17 @@ def prompt_tokens(
         ids += piece
         slots += [False] * len(piece)
     return ids, slots
+
+
+def answer_tokens(
+    tokenizer: PreTrainedTokenizerBase, answer: str, end: str, *, longest: int = 1 << 30
+) -> list[int]:
+    """Tokenise an answer and its end symbol together, as the official code does: LLaMA's has other ids alone.
+    Deviation: the answer alone is cut, so that every sample teaches the model to stop.
+    """
+    whole, last = (tokenize(tokenizer, text + end) for text in (answer, "a"))
+    last = last[len(tokenize(tokenizer, "a")) :]
+    return whole if len(whole) <= longest else tokenize(tokenizer, answer)[: longest - len(last)] + last
 
 
 def pad(rows: Sequence[Sequence], value: int | bool, *, left: bool) -> Tensor:
@@ -104,14 +115,12 @@ def training_batch(
     """Lay out a batch for training: ids, mask, slots and labels, each (B, T), padded on the right.
 
     Only the answer and its end symbol carry labels, and by their place, never by their id: some models use
-    one token both as padding and as end. Deviation from the official code: answer and end symbol are
-    tokenised apart and the answer alone is cut, so that every sample teaches the model to stop.
+    one token both as padding and as end.
     """
-    end = tokenize(tokenizer, template.end)
     ids, mask, slots, labels = [], [], [], []
     for question, answer in zip(questions, answers, strict=True):
         before, places = prompt_tokens(tokenizer, template, question, queries=queries)
-        target = tokenize(tokenizer, answer)[: max_answer - len(end)] + end
+        target = answer_tokens(tokenizer, answer, template.end, longest=max_answer)
         ids.append(before + target)
         mask.append([1] * len(ids[-1]))
         slots.append(places + [False] * len(target))

@@ -1,6 +1,4 @@
-"""The Q-Former: a few learned queries read the vision tokens (BLIP-2, section 3; transformers'
-implementation).
-"""
+"""The Q-Former: a few learned queries read the vision tokens (BLIP-2, section 3; transformers' own)."""
 
 import torch
 from torch import Tensor, nn

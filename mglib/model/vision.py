@@ -64,8 +64,7 @@ class Vision(nn.Module):
 def pool_patches(tokens: Tensor, side: int) -> Tensor:
     """Average squares of `side` x `side` neighbouring patches: (B, 1 + P, D) -> (B, 1 + P / side^2, D).
 
-    Deviation of the small profiles: a quarter of the tokens makes reading and keeping them four times
-    cheaper.
+    Deviation of the small profiles: a quarter of the tokens is four times cheaper to read and to keep.
     """
     if side == 1:
         return tokens

@@ -32,11 +32,11 @@ class Machine:
 def here() -> Machine:
     """Measure the processor that `pick` returns, in a second or two."""
     device = pick()
-    precisions = [torch.float32] if device.type == "mps" else [torch.float32, torch.bfloat16]
+    some = [torch.float32, *([] if device.type == "mps" else [torch.bfloat16]), frozen_dtype(device)]
     return Machine(
         processor=processor(device),
         threads=torch.get_num_threads(),
-        gflops={_name(dtype): gflops(device, dtype) for dtype in precisions},
+        gflops={_name(dtype): gflops(device, dtype) for dtype in some},
         dtype=_name(frozen_dtype(device)),
     )
 

@@ -268,7 +268,7 @@ class PublishedStudy(Study):
 
     def language(self) -> Language:
         folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
-        precision = quantised or ("bf16" if self.bf16 else "fp32")
+        precision = quantised or {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(self.dtype, "fp32")
         language = load_language(folder, precision=precision, attention=self.attention)
         return language if quantised else language.to(self.device)  # quantised weights are there already
 

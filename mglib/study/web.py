@@ -48,18 +48,18 @@ def counts(name: str) -> Path:
     return CACHE / "web" / f"{name}.json"
 
 
+def open_sources(study: Study) -> list[Source]:
+    """Open the profile's shards, which counts them where that was not done."""
+    return [
+        Source.open(web.name, str(DOWNLOADS / web.shards), weight=web.weight, counts=counts(web.name))
+        for web in study.profile.release.web
+    ]
+
+
 def sources(study: Study) -> list[Source]:
-    """Open the profile's shards; the main process counts them first, the others read its counts."""
+    """Open the profile's shards in every process: the main one first, the others read its counts."""
     with PartialState().main_process_first():
-        return [
-            Source.open(
-                web.name,
-                str(DOWNLOADS / web.shards),
-                weight=web.weight,
-                counts=counts(web.name),
-            )
-            for web in study.profile.release.web
-        ]
+        return open_sources(study)
 
 
 def mixture(study: Study, language: Language, config: TrainConfig, found: list[Source]) -> Mixture:

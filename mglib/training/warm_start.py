@@ -47,18 +47,17 @@ def warm_start(
     caption says anything.
     """
     words, told = caption_vectors(language, captions)
-    told = told.to(words.device)
     if not told.any():
         raise ValueError(
             "No caption has a word that tells it from the others: there is nothing to start from."
         )
-    x, y = queries.to(words.device)[told].double(), words[told].double()
+    x, y = queries.cpu()[told].double(), words.cpu()[told].double()  # Apple's GPU has no float64
     x_mean, y_mean = x.mean(0), y.mean(0)
     x, y = x - x_mean, y - y_mean
     covariance = x.T @ x / len(x)  # (D_q, D_q)
     penalty = ridge * covariance.diagonal().mean() * torch.eye(len(covariance), device=x.device)
     weight = torch.linalg.solve(covariance + penalty, x.T @ y / len(x))  # (D_q, D_l)
-    spread = language.model.get_input_embeddings().weight.float().std().double()
+    spread = language.model.get_input_embeddings().weight.float().std().cpu().double()
     weight *= spread / (x @ weight).std()
     projection.weight.copy_(weight.T)
     projection.bias.copy_(y_mean - x_mean @ weight)

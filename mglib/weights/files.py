@@ -20,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 HUB = "hub:"  # hub:owner/name/file, and hub:spaces/owner/name/file for a file of a Space
+WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
 INDEXES = (
     "model.safetensors.index.json",
     "model.safetensors",
@@ -95,13 +96,16 @@ def not_weights(path: Path) -> str | None:
 
 
 def tensors(place: str | Path) -> dict[str, Tensor]:
-    """Return the state dict of a .pth file, which stands alone or under "model". Raises as `read_pth`."""
+    """Return the state dict of a .pth file, which stands alone or under "model" or "state_dict"; what
+    DataParallel and torch.compile put before its names is left out. Raises as `read_pth`.
+    """
     path = locate(place)
     state = read_pth(path)
-    state = state.get("model", state) if isinstance(state, dict) else state
+    for key in ("model", "state_dict"):
+        state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict: it is not one of the official weights.")
-    return state
+    return {WRAPPERS.sub("", name): value for name, value in state.items()}
 
 
 class Shards:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
@@ -152,7 +153,7 @@ def options(precision: Precision) -> dict[str, Any]:
     return {
         "dtype": torch.float16,
         "quantization_config": BitsAndBytesConfig(**quantised[precision]),
-        "device_map": "auto",
+        "device_map": {"": PartialState().device},  # this process's own, where several GPUs are seen
     }
 
 

@@ -1,5 +1,6 @@
 """A model kept on disk goes back to its own language model and template only."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -39,16 +40,62 @@ def test_a_projection_goes_back_to_its_own_model_only(model, vision_config, tmp_
         restore_speaker(file, other, language="Tiny")
 
 
+def test_the_weights_of_another_run_are_refused(model, vision_config, tmp_path):
+    run = {"profile": "mini", "seed": 0, "weights": "wheel", "vision": "12ab"}
+    speaker = Speaker(model=model(), turns=LINES, vision=vision_config, origin=run)
+    save_speaker(tmp_path / "a.safetensors", speaker, language="Tiny")
+    restore_speaker(tmp_path / "a.safetensors", speaker, language="Tiny")
+    for name, other in (("weights", "hub"), ("seed", 1), ("vision", "34cd")):
+        with pytest.raises(ValueError, match=f"{name}: .*not {other!r}"):
+            restore_speaker(
+                tmp_path / "a.safetensors", replace(speaker, origin={**run, name: other}), language="Tiny"
+            )
+
+
+def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
+    model, vision_config, tmp_path, monkeypatch
+):
+    opened, file = [], tmp_path / "tiny.safetensors"
+    run = {"profile": "tiny", "seed": 2, "weights": "hub"}
+    save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config, origin=run), language="Tiny")
+
+    class Opened(Exception):
+        pass
+
+    def look(name, *, seed, weights):
+        opened.append((name, seed, weights))
+        raise Opened
+
+    monkeypatch.setattr("mglib.chat.speaker.speaker_file", lambda profile: file)
+    monkeypatch.setattr(Study, "open", look)
+    with pytest.raises(Opened):
+        load("tiny")
+    assert opened == [("tiny", 2, "hub")]
+    save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config), language="Tiny")
+    with pytest.raises(ValueError, match=r"does not say which run.*make reproduce PROFILE=tiny NOTEBOOKS=04"):
+        load("tiny")
+
+
+def test_an_official_projection_goes_with_a_published_profile_alone(tmp_path):
+    with pytest.raises(ValueError, match=r"make chat PROFILE=vicuna-7b PROJECTION=file\.pth"):
+        load("mini", tmp_path / "a.pth")
+
+
 @pytest.mark.parametrize(("template", "turns"), [("vicuna", VICUNA_CHAT), ("chat", None)])
-def test_a_study_is_talked_to_in_its_profiles_template(model, vision_config, monkeypatch, template, turns):
+def test_a_study_is_talked_to_in_its_profiles_template(
+    model, vision_config, monkeypatch, tmp_path, template, turns
+):
     tiny = model()
     monkeypatch.setattr(
         tiny.language.tokenizer,
         "chat_template",
         "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
     )
-    profile = SimpleNamespace(language=SimpleNamespace(template=template), vision=vision_config)
-    made = speaker_of(SimpleNamespace(profile=profile), tiny)
+    profile = SimpleNamespace(name="tiny", language=SimpleNamespace(template=template), vision=vision_config)
+    (tmp_path / "vision").write_bytes(b"weights")
+    study = SimpleNamespace(profile=profile, seed=3, weights="hub", vision_state=tmp_path / "vision")
+    made = speaker_of(study, tiny)
+    assert made.origin["seed"] == 3 and made.origin["weights"] == "hub"
     assert made.vision is vision_config and made.turns.first.name == template
     if turns:
         assert made.turns == turns

@@ -12,8 +12,9 @@ from mglib.chat import terminal as chat
 from mglib.chat.speaker import Speaker, load
 from mglib.chat.terminal import Conversation, Exchange, answer, before_end, certain, main, terminal
 from mglib.model.decoding import Decoding, greedy, until_end
-from mglib.model.dialogue import Turns
-from mglib.model.prompts import Template, tokenize
+from mglib.model.dialogue import VICUNA_CHAT, Turns
+from mglib.model.prompts import CAPTION, Template, prompt_tokens, tokenize
+from mglib.paths import read_jsonl
 
 END = "zz"  # rare, and never one token of the tiny tokenizer
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end=END), following=f"{END}\nq {{}} a ")
@@ -141,6 +142,7 @@ def test_what_might_still_be_taken_back_is_held():
     assert certain("a dog.###Human: x", ["###", "</s>"]) == "a dog."
     assert certain("a dog</", ["###", "</s>"]) == "a dog"
     assert certain("caf\ufffd", ["###"]) == "caf"
+    assert certain("Assist", ["###"]) == "" and certain("Assistant: A dog", ["###"]) == "A dog"
 
 
 def test_the_official_settings_are_the_defaults(speaker):
@@ -302,10 +304,81 @@ def test_a_folder_and_a_file_of_questions_are_answered(speaker, tmp_path, capsys
     asked.write_text(
         '{"image": "pictures/b.png", "question": "what", "id": 7}\n{"image": "pictures/b.png"}\n'
     )
+    refused = ["--batch", str(asked), "--out", str(out), "--greedy", "--tokens", "5"]
+    with pytest.raises(SystemExit, match="1"):
+        main(refused, lambda _: speaker)
+    assert "answers other questions than these" in capsys.readouterr().err
+    out = tmp_path / "other.jsonl"
     main(["--batch", str(asked), "--out", str(out), "--greedy", "--tokens", "5"], lambda _: speaker)
     told = [json.loads(line) for line in out.read_text().splitlines()]
     assert told[0]["id"] == 7 and [line["question"] for line in told] == ["what", lines[0]["question"]]
     assert told[1]["answer"] == lines[1]["answer"]
+
+
+def test_a_batch_skips_hidden_files_lists_bad_pictures_and_goes_on(speaker, tmp_path, capsys, monkeypatch):
+    folder, out = tmp_path / "pictures", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for number in range(5):
+        picture("red").save(folder / f"{number}.jpg")
+    (folder / "._0.jpg").write_bytes(b"a Mac's notes")
+    (folder / "2.jpg").write_bytes((folder / "2.jpg").read_bytes()[:-200])
+    monkeypatch.setattr(chat, "BATCH", 2)
+    batches, whole = [], chat.answer_lines
+
+    def stopped(speaker, lines, decoding):
+        batches.append([line["image"][-5] for line in lines])
+        if len(batches) == 2:
+            raise KeyboardInterrupt
+        return whole(speaker, lines, decoding)
+
+    monkeypatch.setattr(chat, "answer_lines", stopped)
+    given = ["--batch", str(folder), "--out", str(out), "--greedy", "--tokens", "4"]
+    main(given, lambda _: speaker)
+    assert len(read_jsonl(out)) == 2
+    main(given, lambda _: speaker)
+    assert batches == [["0", "1"], ["2", "3"], ["2", "3"], ["4"]]
+    lines = read_jsonl(out)
+    assert ["error" if "error" in line else "answer" for line in lines] == ["answer"] * 2 + ["error"] + [
+        "answer"
+    ] * 2
+    assert "2.jpg is not a picture" in lines[2]["error"] and "1 of them errors" in capsys.readouterr().out
+
+
+def test_a_line_may_ask_about_several_pictures_in_a_folder_of_their_own(speaker, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for color in ("red", "green"):
+        picture(color).save(tmp_path / "pictures" / f"{color}.png")
+    (tmp_path / "ask.jsonl").write_text('{"image": ["red.png", "green.png"], "question": "which"}\n')
+    out = tmp_path / "out.jsonl"
+    chat.answer_all(speaker, tmp_path / "ask.jsonl", out, "", greedy(6), folder=tmp_path / "pictures")
+    talk = Conversation(speaker)
+    talk.show(picture("red"))
+    talk.show(picture("green"))
+    assert read_jsonl(out)[0]["answer"] == say(talk, "which", greedy(6))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["{}/a b.jpg", "'{}/a b.jpg'", '"{}/a b.jpg"', "{}/a\\ b.jpg ", "file://{}/a%20b.jpg", "~/a b.jpg"],
+)
+def test_a_path_may_be_typed_quoted_or_dragged(tmp_path, monkeypatch, typed):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture().save(tmp_path / "a b.jpg")
+    assert chat.typed_path(typed.format(tmp_path)) == tmp_path / "a b.jpg"
+
+
+def test_an_address_is_no_path():
+    with pytest.raises(ValueError, match="download the picture"):
+        chat.typed_path("https://example.org/cat.jpg")
+
+
+def test_each_picture_of_a_question_has_a_turn_of_its_own_with_vicuna(speaker, tokenizer):
+    talk = Conversation(replace(speaker, turns=VICUNA_CHAT))
+    talk.show(picture())
+    talk.show(picture("green"))
+    segment = "###Human: <Img><ImageHere></Img>###Human: <Img><ImageHere></Img> which###Assistant: "
+    expected = prompt_tokens(tokenizer, CAPTION, VICUNA_CHAT.first.turn.split("###")[0] + segment, queries=3)
+    assert talk.segment("which").shape[1] == len(expected[0])
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 import html
 import io
+import shlex
 
 import pytest
+from jupyter_server.serverapp import ServerApp
 from PIL import Image
 
 from mglib.chat.speaker import Speaker
@@ -12,6 +14,7 @@ from mglib.chat.widget import NONE, ChatPanel, turn
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.dialogue import Turns
 from mglib.model.prompts import Template
+from mglib.paths import ROOT
 
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
 
@@ -138,3 +141,10 @@ def test_a_question_on_offer_is_asked_by_its_button(speaker):
     panel.settings["max_new_tokens"].value = 4
     panel.offered[1].click()
     assert [turn.question for turn in panel.talk.history] == ["and this"]
+
+
+def test_make_lab_lets_a_photograph_of_many_megabytes_through():
+    (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if "-m jupyterlab" in line)
+    server = ServerApp()
+    server.parse_command_line([word for word in shlex.split(line) if word.startswith("--ServerApp")])
+    assert server.tornado_settings["websocket_max_message_size"] >= 100 * 2**20

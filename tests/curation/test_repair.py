@@ -59,6 +59,7 @@ def test_a_loop_without_end_becomes_a_sentence():
         (f"{GOOD} A dog.", GOOD),  # two words are a fragment
         ("A red bus stands in front of the", "A red bus stands in front."),
         ("a dog in the park", "A dog in the park."),
+        ("a house, number 4 B. is", "A house, number 4 B."),
         ("a dog", ""),
         ("the of and", ""),
         ("", ""),
@@ -107,6 +108,21 @@ def test_other_languages_are_removed(text):
 def test_english_with_foreign_names_stays():
     assert is_english("A man eats a croque de la mer in the park with the dog and the cat.")
     assert is_english("Red apples, green pears, yellow bananas.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The U.S. flag hangs over a shop.",
+        "Boat No. 7 lies in the harbour.",
+        "A sign says Dr. J. Smith is in at 5 p.m. on this day.",
+        "This is the flag of the U.S. The shop is closed.",
+        "Prof. Lee and Capt. Hook stand beside St. Paul's.",
+    ],
+)
+def test_the_stop_of_an_abbreviation_ends_no_sentence(text):
+    assert repair(text) == text
+    assert len(sentences(text)) == 1 + ("The shop" in text)
 
 
 def test_sentences_end_at_their_stops_and_not_at_titles():

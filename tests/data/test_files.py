@@ -41,6 +41,10 @@ def test_captions_are_cleaned_as_in_the_official_code(raw, clean):
     assert clean_caption(raw) == clean
 
 
+def test_a_tab_is_folded_where_the_official_code_keeps_it():
+    assert clean_caption("A photo of\ta cat\n\n\n") == "a photo of a cat"
+
+
 def test_a_caption_keeps_fifty_words():
     words = [f"w{number}" for number in range(60)]
     assert clean_caption(" ".join(words)).split() == words[:50]
@@ -79,6 +83,17 @@ def test_keys_may_hold_dots(tmp_path):
 )
 def test_a_name_is_cut_at_its_last_dot(name, cut):
     assert shards.key_and_ending(name) == cut
+
+
+def test_shards_are_what_is_there(tmp_path):
+    for name in ("00000", "00001", "00003", "00012", "00005_stats"):
+        (tmp_path / f"{name}.tar").touch()
+    there, gaps = shards.present(f"{tmp_path}/{{00000..00004}}.tar")
+    assert [file[-9:] for file in there] == ["00000.tar", "00001.tar", "00003.tar", "00012.tar"]
+    assert [int(file[-9:-4]) for file in gaps] == [2, 4, 5, 6, 7, 8, 9, 10, 11]
+    absent = [f"{tmp_path}/x/{number}.tar" for number in range(2)]
+    assert shards.present(f"{tmp_path}/x/{{0..1}}.tar") == (absent, [])
+    assert shards.present("https://example.org/{0..1}.tar")[0][1] == "https://example.org/1.tar"
 
 
 def test_a_folder_without_shards_says_what_to_do(tmp_path):
@@ -131,6 +146,26 @@ def test_captions_and_objects_are_joined_by_picture(tmp_path):
     assert three.captions == ("Two dogs.", "Dogs, two of them.") and seven.captions == ("A bus.",)
     assert three.objects == {"dog", "bus"} and seven.objects == frozenset()
     assert three.open().getpixel((9, 9))[1] > 100  # green, the second picture that was written
+
+
+def test_pictures_may_lie_in_folders_below_and_nowhere_else(tmp_path):
+    names = [
+        "train/a/3.jpg",
+        "../7.jpg",
+        "/etc/7.jpg",
+        "a/../../7.jpg",
+        "a\\7.jpg",
+        "",
+        "a//7.jpg",
+    ]
+    captions = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
+        "annotations": [{"image_id": 0, "caption": "Two dogs."}],
+    }
+    folder = write_coco(tmp_path / "val", captions=captions)
+    *faults, found = coco.read(folder / "images", folder / "captions.json", folder / "instances.json")
+    assert found.file == folder / "images" / "train" / "a" / "3.jpg"
+    assert [fault.sample for fault in faults] == [f"images[{number}]" for number in range(1, len(names))]
 
 
 def test_an_annotated_split_has_everything_in_the_order_of_ids(tmp_path):

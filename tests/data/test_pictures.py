@@ -124,6 +124,26 @@ def test_a_broken_picture_is_an_error_with_its_reason(content, reason):
         open_picture(content)
 
 
+@pytest.mark.parametrize(("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
+def test_a_phones_format_is_named_with_what_to_do(tmp_path, brand, kind):
+    content = b"\x00\x00\x00\x20ftyp" + brand + bytes(40)
+    (tmp_path / "a.jpg").write_bytes(content)
+    for source in (content, tmp_path / "a.jpg"):
+        with pytest.raises(OSError, match=f"it is {kind}.*save it as JPEG"):
+            open_picture(source)
+
+
+def test_ones_own_huge_picture_is_shrunk_while_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_400 * 2_200 - 1)
+    content = jpeg("red", (4_400, 2_200))
+    with pytest.raises(OSError, match=r"more than 9,679,999 pixels.*make it smaller"):
+        open_picture(content)
+    assert open_picture(content, own=True).size == (2_200, 1_100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
+    with pytest.raises(OSError, match=r"more than 4,000,000 pixels.*make it smaller"):
+        open_picture(content, own=True)
+
+
 def test_a_png_with_a_huge_text_is_refused():
     text = PngInfo()
     text.add_text("comment", "a" * 5_000_000, zip=True)

@@ -25,8 +25,8 @@ from mglib.data.text import LONGEST, clean_caption
 
 PICTURE = jpeg("red", (8, 8))
 
-often = settings(max_examples=40, deadline=None, derandomize=True, database=None)
-seldom = settings(often, max_examples=15)
+often = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+seldom = settings(often, max_examples=30)
 
 words = some.text(some.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
 json_values = some.recursive(

@@ -1,5 +1,7 @@
 """A-OKVQA and GQA below a folder of downloads, in tiny."""
 
+import json
+
 import pytest
 from tiny_release import tiny_profile, write_questions
 
@@ -41,6 +43,23 @@ def test_a_split_opens_the_pictures_in_their_order(folder):
     split = questioned_split(VAL, asked)
     assert len(split) == len(split.hashes) == 2 and len(set(split.hashes)) == 2
     assert [image.size for image in split.images()] == [(32, 24)] * 2
+
+
+def test_questions_about_a_broken_picture_are_left_out_and_listed(folder, capsys):
+    broken = folder / "gqa" / "images" / "31.jpg"
+    broken.write_bytes(broken.read_bytes()[:-300])
+    file = folder / "gqa" / "val_balanced_questions.json"
+    (one, *_) = json.loads(file.read_text()).values()
+    few, many = (
+        {f"{key}{n}": {**one, "imageId": key} for n in range(count)} for key, count in (("31", 1), ("2", 60))
+    )
+    file.write_text(json.dumps(few | many))
+    asked = questioned(folder, RELEASE, VAL, (), bad=folder / "bad.jsonl")
+    assert [path.name for path in asked.files] == ["2.jpg"] and len(asked.graph) == 60
+    assert "31.jpg" in (folder / "bad.jsonl").read_text() and "1 bad records" in capsys.readouterr().out
+    file.write_text(json.dumps(few | {"1": one}))
+    with pytest.raises(ValueError, match=r"1 of the 2 samples .* The first: .*31\.jpg"):
+        questioned(folder, RELEASE, VAL, (), bad=folder / "bad.jsonl")
 
 
 def test_pictures_that_are_missing_are_told(folder):

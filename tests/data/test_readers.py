@@ -67,6 +67,25 @@ def test_json_that_is_nested_too_deep_is_named(tmp_path):
             read(tmp_path / "a.json")
 
 
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    marked = b"\xef\xbb\xbf"
+    (tmp_path / "a.json").write_bytes(marked + json.dumps([CHOICE]).encode())
+    (tmp_path / "a.jsonl").write_bytes(marked + json.dumps(NARRATIVE).encode())
+    (tmp_path / "filter_cap.json").write_bytes(marked + b'{"annotations": []}')
+    assert [question.question_id for question in read_a_okvqa(tmp_path / "a.json")] == [CHOICE["question_id"]]
+    assert [one.image_id for one in read_narratives(tmp_path / "a.jsonl")] == [NARRATIVE["image_id"]]
+    assert list(read_cc_sbu_align(tmp_path)) == []
+    assert records.read_json(tmp_path / "filter_cap.json") == {"annotations": []}
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x1c", "\x0b", "\f"])
+def test_only_a_line_feed_ends_a_line(tmp_path, sign):
+    lines = [{**NARRATIVE, "caption": f"a{sign}b"}] * 2
+    text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "a.jsonl").write_text(text, encoding="utf-8", newline="")
+    assert [one.caption for one in strict(read_narratives(tmp_path / "a.jsonl"))] == [f"a{sign}b"] * 2
+
+
 # --- cc_sbu_align ---
 
 
@@ -87,7 +106,7 @@ def test_cc_sbu_align(tmp_path):
     ("annotation", "why"),
     [
         ({"image_id": "53", "caption": "b"}, "53: its picture .* is missing"),
-        ({"image_id": "52", "caption": "b"}, "52: this id came before"),
+        ({"image_id": "52", "caption": "a"}, "52: this text of its picture came before"),
         ({"image_id": "52"}, r"annotations\[1\]: `caption`: Field required"),
         ({"image_id": "52", "caption": " "}, "`caption`"),
         ({"image_id": "../52", "caption": "b"}, "`image_id`"),
@@ -100,6 +119,33 @@ def test_a_bad_entry_of_cc_sbu_align_is_a_fault(tmp_path, annotation, why):
     assert len(found) == 2
     with pytest.raises(ValueError, match=rf"filter_cap\.json: .*{why}"):
         list(strict(found))
+
+
+def test_ids_of_cc_sbu_align_may_be_numbers_have_endings_and_several_texts(tmp_path):
+    given = [
+        (2, "a"),
+        ("2.jpg", "b"),
+        ("3", "c"),
+        ("2", "d"),
+        ("2", "e"),
+        ("4.JPG", "f"),
+        ("5", "g"),
+        (6, "h"),
+    ]
+    folder = write_align(tmp_path, [{"image_id": name, "caption": text} for name, text in given])
+    for name in ("2.jpg", "3.png", "4.JPG", "5.JPEG"):
+        (folder / "image" / name).write_bytes(jpeg("red"))
+    *found, fault = read_cc_sbu_align(folder)
+    assert [(pair.image_id, pair.file.name, pair.caption) for pair in found] == [
+        ("2", "2.jpg", "a"),
+        ("2", "2.jpg", "b"),
+        ("3", "3.png", "c"),
+        ("2", "2.jpg", "d"),
+        ("2", "2.jpg", "e"),
+        ("4", "4.JPG", "f"),
+        ("5", "5.JPEG", "g"),
+    ]
+    assert fault.sample == "6" and "missing" in fault.reason
 
 
 @pytest.mark.parametrize("value", [[], {}, {"annotations": {}}])
@@ -170,6 +216,11 @@ def test_gqa(tmp_path):
     assert (question.answer, question.full_answer) == ("yes", "Yes, the sky is dark.")
     assert (question.types.structural, question.types.semantic) == ("verify", "attr")
     assert question.balanced is True
+
+
+def test_gqas_pictures_may_be_numbers(tmp_path):
+    (question,) = read_gqa(write(tmp_path / "a.json", {"1": {**GRAPH, "imageId": 2354786}}))
+    assert question.image_id == "2354786"
 
 
 def test_the_submission_split_of_gqa_has_no_answers(tmp_path):

@@ -4,10 +4,11 @@ import pytest
 
 from mglib.data.scenes import Item, SceneGraph, Writing
 from mglib.data.splits import Split
-from mglib.evals import chair
+from mglib.evals import chair, chair_official
 from mglib.evals.chair import Truth, by_rank, counts, matched, read
 from mglib.evals.chair_official import OfficialVocabulary, singular
 from mglib.metrics import paired
+from mglib.paths import sha256
 
 WORDS = chair.vocabulary()
 
@@ -257,6 +258,14 @@ def test_only_the_official_list_is_read_as_such(tmp_path):
         OfficialVocabulary.read(tmp_path / "synonyms.txt")
 
 
+def test_the_official_list_is_taken_where_it_is(tmp_path, monkeypatch):
+    file = tmp_path / "synonyms.txt"
+    assert OfficialVocabulary.at_hand(file).owner == OFFICIAL.owner
+    file.write_text("dog, puppy\n")
+    monkeypatch.setattr(chair_official, "SYNONYMS_SHA256", sha256(file))
+    assert OfficialVocabulary.at_hand(file).names == {"dog"}
+
+
 def test_recall_may_be_of_some_objects_alone():
     shown = truth("dog", "cat", "bus")
     readings = read(["a dog and a bus", "a bus"], [shown, shown], WORDS)
@@ -269,6 +278,25 @@ def test_recall_may_be_of_some_objects_alone():
 def test_new_objects_are_those_that_training_never_had():
     assert chair.new_objects() and chair.new_objects() < WORDS.names
     assert not chair.new_objects() & {"dog", "person"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a bench, a sink, two children", ["bench", "sink", "person"]),
+        ("a kid and a surfer with a tennis racket", ["person", "person", "tennis racket"]),
+        ("Train tracks run beside the road.", []),
+        ("A baby, dog and cat.", ["person", "dog", "cat"]),
+        ("It is hot. Dogs sleep.", ["dog"]),
+        ("A hot, dog-tired man.", ["person"]),
+    ],
+)
+def test_the_official_rules_know_all_of_coco_and_signs_as_tokens(text, expected):
+    assert OFFICIAL.mentions(text) == expected
+
+
+def test_the_official_rules_know_the_eighty_categories():
+    assert len(OFFICIAL.names) == 80 and OFFICIAL.names >= {"bench", "sink", "hair drier", "person"}
 
 
 def test_a_possessive_names_nothing_of_its_own():

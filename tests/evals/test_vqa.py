@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from official_records import CHOICE, GRAPH
 from tiny_world import small_world
 
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
@@ -34,6 +35,8 @@ from mglib.model.prompts import VICUNA
         ("don't", "dont"),
         ("another", "another"),
         ("(left)", "left"),
+        ("\u200b yes", "yes"),
+        ("\ufeffyes\u2060", "yes"),
         ("", ""),
     ],
 )
@@ -50,6 +53,15 @@ def test_answers_are_compared_as_the_official_vqa_evaluation_does(said, compared
         ("1,000", "1,000"),
         ("3.5 metres", "3.5 metres"),
         ("The animal is a dog.", "The animal is a dog"),
+        ("Dr. Pepper", "Dr. Pepper"),
+        ("Dr. Pepper. It is sweet.", "Dr. Pepper"),
+        ("St. Bernard, a dog", "St. Bernard"),
+        ("the U.S. flag. It waves", "the U.S. flag"),
+        ("5 p.m. It is late", "5 p.m"),
+        ("No. 7", "No. 7"),
+        ("No. There is none", "No"),
+        ("B. The second", "B"),
+        ("U.S.", "U.S"),
         ("", ""),
     ],
 )
@@ -61,6 +73,11 @@ def test_of_a_sentence_its_head_is_compared(said, compared):
 def test_soft_accuracy_is_a_third_for_each_of_the_people_who_agree(count, score):
     people = ["the dog"] * count + ["a cat"] * (10 - count)
     assert vqa.soft_accuracy("Dog.", people) == pytest.approx(score)
+
+
+def test_an_abbreviation_is_no_end_of_an_answer():
+    assert vqa.soft_accuracy(vqa.head("Dr. Pepper"), ["dr pepper"] * 10) == 1
+    assert vqa.exact(vqa.head("\u200b yes"), "yes") == 1
 
 
 def test_an_exact_answer_is_not_one_that_only_contains_it():
@@ -245,6 +262,19 @@ def test_the_worlds_exams_are_whole_and_know_their_priors(world):
         assert 0 <= scores.estimate().value <= 1, task
     yes_no = chances["gqa"].by(exam.graph_kinds("structural"))["verify"].estimate().value
     assert 0.35 < yes_no < 0.65
+
+
+@pytest.mark.parametrize("file", ["aokvqa.json", "gqa_balanced_questions.json"])
+def test_a_question_about_a_picture_that_the_split_lacks_is_told(tmp_path, file):
+    (tmp_path / "instances.json").write_text(
+        '{"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": []}'
+    )
+    shown = {"aokvqa.json": 7, "gqa_balanced_questions.json": 7, file: 99}
+    graph = {"1": {**GRAPH, "imageId": str(shown["gqa_balanced_questions.json"])}}
+    (tmp_path / "gqa_balanced_questions.json").write_text(json.dumps(graph))
+    (tmp_path / "aokvqa.json").write_text(json.dumps([{**CHOICE, "image_id": shown["aokvqa.json"]}]))
+    with pytest.raises(ValueError, match=rf"{file}: 1 questions are about .* lacks.* picture 99"):
+        Exam.read(tmp_path)
 
 
 def test_questions_whose_answers_were_kept_back_are_refused():

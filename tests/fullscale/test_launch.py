@@ -43,6 +43,18 @@ def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsy
     assert "loss 1.250, weights in " in capsys.readouterr().out
 
 
+def test_a_gap_between_shards_stops_it_unless_that_is_wanted(monkeypatch, capsys):
+    class Done:
+        log, state = ({"loss": 1.25},), "weights"
+
+    monkeypatch.setattr(launch, "missing", lambda profile: [])
+    monkeypatch.setattr(launch, "gaps", lambda profile: ["A shard is not there."])
+    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: (None, Done))
+    assert launch.main(["--profile", "vicuna-7b"]) == 1
+    assert capsys.readouterr().err == "A shard is not there.\n"
+    assert launch.main(["--profile", "vicuna-7b", "--gaps"]) == 0
+
+
 def test_other_profiles_train_in_notebooks():
     with pytest.raises(SystemExit):
         launch.main(["--profile", "mini"])
@@ -53,6 +65,7 @@ def test_several_gpus_are_so_many_processes(monkeypatch):
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("not in this one"))
+    monkeypatch.setattr(launch.web, "open_sources", lambda study: asked.append("counted"))
 
     def run(command, check):
         asked.append(command)
@@ -60,8 +73,9 @@ def test_several_gpus_are_so_many_processes(monkeypatch):
 
     monkeypatch.setattr(launch.subprocess, "run", run)
     assert launch.main(["--profile", "vicuna-7b", "--gpus", "4", "--accumulate", "2"]) == 7
-    assert "--nproc-per-node=4" in asked[0] and "--gpus" not in " ".join(asked[0])
-    assert asked[0][-3:] == ["--profile=vicuna-7b", "--seed=0", "--accumulate=2"]
+    assert asked[0] == "counted"  # before any other process exists
+    assert "--nproc-per-node=4" in asked[1] and "--gpus" not in " ".join(asked[1])
+    assert asked[1][-3:] == ["--profile=vicuna-7b", "--seed=0", "--accumulate=2"]
 
 
 def test_more_gpus_than_there_are_is_met_by_a_sentence(monkeypatch, capsys):

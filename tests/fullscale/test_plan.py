@@ -1,6 +1,7 @@
 """The dry run: what it counts is what the formulas say, and each missing file is named."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -154,16 +155,27 @@ def test_what_can_be_done_without_is_a_remark(tiny, downloads):
     assert plan.missing(tiny, downloads) == []
 
 
+def test_shards_are_what_is_there_and_gaps_are_told(tiny, downloads):
+    (downloads / "laion" / "00001.tar").rename(downloads / "laion" / "00004.tar")
+    shutil.copy(downloads / "laion" / "00004.tar", downloads / "laion" / "00002.tar")
+    assert plan.missing(tiny, downloads) == []
+    number, gap = plan.remarks(tiny, downloads)
+    assert number.startswith("3 shards of laion are there") and number.endswith("names 2.")
+    assert gap.startswith("2 shards between others of laion are not there, the first is ")
+    assert "00001.tar" in gap and "GAPS=1" in gap
+
+
 def test_what_is_something_else_is_named(tiny, downloads):
     (downloads / tiny.release.vision).write_text("version https://git-lfs.github.com/spec/v1\n")
     (downloads / tiny.release.language / "config.json").write_text(
         json.dumps({**asdict(LLAMA), "vocab_size": 5})
     )
-    (downloads / "laion" / "00001.tar").unlink()
+    for name in ("00000", "00001"):
+        (downloads / "laion" / f"{name}.tar").unlink()
     faults = plan.missing(tiny, downloads)
     assert len(faults) == 3
     assert "git-LFS pointer" in faults[0] and "describes another model (vocab_size 5 for" in faults[1]
-    assert faults[2].startswith("1 of the 2 shards of laion")
+    assert faults[2].startswith("2 of the 2 shards of laion")
 
 
 @pytest.mark.parametrize("whole", [True, False])

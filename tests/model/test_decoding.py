@@ -246,3 +246,41 @@ def test_a_text_is_cut_at_the_first_of_its_ends():
     assert until_end(" a dog.###Human: and###", "###", "[EOS]") == "a dog."
     assert until_end("a dog[EOS]\nmore\n", "\n", "[EOS]") == "a dog"
     assert until_end("a dog", "\n") == "a dog"
+    assert until_end("Assistant: A dog sits.", "###", "</s>") == "A dog sits."
+    assert until_end("Human: what? Assistant: A dog.###Human: and###", "###", "</s>") == "A dog."
+
+
+@pytest.mark.parametrize("setting", [{"temperature": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}])
+def test_a_setting_that_draws_nothing_is_refused(setting):
+    with pytest.raises(ValueError, match="sample=False for greedy"):
+        Decoding(**setting)
+    assert Decoding(sample=False, **setting)
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("decoding", [greedy(1), Decoding()])
+def test_scores_that_are_no_numbers_are_told(decoding, broken):
+    scores = torch.full((2, 9), broken if broken < 0 else 0.0)
+    scores[0] = 1.0
+    scores[1, 3] = broken
+    with pytest.raises(FloatingPointError, match="nan or infinite"):
+        choose(scores, torch.zeros(2, 0, dtype=torch.long), decoding, [torch.Generator()] * 2)
+
+
+class OnAppleGpu(torch.Tensor):
+    """Knows no float64 until it is on the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double or any(one is torch.float64 for one in args):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        if func is torch.Tensor.cpu:
+            return args[0].as_subclass(torch.Tensor).cpu()
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_float64_is_used_on_the_cpu_alone(random):
+    scores, marks = torch.randn(3, 50, generator=random), torch.rand(3, 1, dtype=torch.double)
+    with pytest.raises(TypeError):
+        scores.as_subclass(OnAppleGpu).double()
+    assert draw(scores.as_subclass(OnAppleGpu), 0.9, marks).tolist() == draw(scores, 0.9, marks).tolist()

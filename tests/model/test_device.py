@@ -27,6 +27,12 @@ def test_the_speed_of_bfloat16_is_measured_once():
     assert device.bf16_speedup() == first
 
 
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_an_nvidia_card_without_bfloat16_holds_frozen_weights_in_float16(monkeypatch, native, dtype):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    assert device.frozen_dtype(torch.device("cuda")) == dtype
+
+
 def test_other_processors_compute_in_float32():
     assert device.frozen_dtype(torch.device("mps")) == torch.float32
 
@@ -35,7 +41,7 @@ def test_other_processors_compute_in_float32():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 def test_a_gpu_computes_in_bfloat16_where_it_has_the_instructions():
     native = torch.cuda.get_device_capability() >= (8, 0)
-    assert device.frozen_dtype(torch.device("cuda")) == (torch.bfloat16 if native else torch.float32)
+    assert device.frozen_dtype(torch.device("cuda")) == (torch.bfloat16 if native else torch.float16)
 
 
 def test_plain_products_are_for_the_cpu_alone():

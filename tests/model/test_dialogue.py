@@ -5,7 +5,7 @@ import torch
 
 from mglib.model.decoding import Decoding, answer, greedy
 from mglib.model.dialogue import ANSWER, VICUNA_CHAT, Turns, reply, turns
-from mglib.model.prompts import CAPTION, IMAGE, VICUNA, chat
+from mglib.model.prompts import CAPTION, IMAGE, LLAMA2, VICUNA, chat
 
 NUMBERS = ("one", "two", "three", "four")
 LINES = Turns(first=CAPTION, following="\n{}")
@@ -41,6 +41,12 @@ def test_a_chat_template_is_continued_as_it_would_write_itself(smollm2):
     whole = smollm2.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert made.first.prompt("Who?") + "A dog." + made.following.replace("{}", "Where?") == whole
     assert ANSWER not in made.following
+
+
+def test_llama_2_has_its_own_second_turn():
+    made = turns(LLAMA2, None)
+    text = made.first.prompt("Who?") + "A dog." + made.following.replace("{}", "Where?")
+    assert text == "[INST] Who? [/INST] A dog.</s><s>[INST] Where? [/INST] "
 
 
 def test_a_template_without_a_second_turn_is_refused(tokenizer):

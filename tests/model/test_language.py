@@ -1,5 +1,8 @@
 """The frozen language model: the same numbers as transformers, computed only where they are needed."""
 
+import copy
+
+import pytest
 import torch
 
 from mglib.model.language import Language
@@ -9,6 +12,14 @@ def test_the_model_is_frozen_and_stays_in_evaluation_mode(llama, tokenizer):
     language = Language(model=llama().train(), tokenizer=tokenizer).train()
     assert not any(part.training for part in language.modules())
     assert not any(parameter.requires_grad for parameter in language.parameters())
+
+
+@pytest.mark.parametrize("end", [None, ""])
+def test_a_tokenizer_without_an_end_symbol_is_told_when_it_is_loaded(llama, tokenizer, end):
+    without = copy.deepcopy(tokenizer)
+    without.eos_token = end
+    with pytest.raises(ValueError, match=r"no end symbol: set eos_token in its tokenizer_config\.json"):
+        Language(model=llama(), tokenizer=without)
 
 
 def test_logits_of_chosen_rows_are_those_of_the_full_model(llama, tokenizer, random):

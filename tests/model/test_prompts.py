@@ -1,7 +1,10 @@
 """The sequence that the language model reads, position by position."""
 
+import copy
+
 import pytest
 import torch
+from transformers import LlamaTokenizer
 
 from mglib.model.prompts import (
     CAPTION,
@@ -98,16 +101,40 @@ def test_the_pieces_beside_the_picture_are_tokenised_apart(tokenizer):
     ]
 
 
-def test_the_answer_is_tokenised_apart_from_its_end_symbol():
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
+@pytest.fixture
+def llamas():
+    """Return a tokenizer like LLaMA's: a text by itself begins with a piece for the space before it."""
+    words = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        *"▁abcdgo.#",
+        "##",
+        "###",
+        "▁###",
+    ]
+    merges = [("#", "#"), ("##", "#"), ("▁", "###")]
+    return LlamaTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges)
 
-    parts = {".": 0, "#": 1, "##": 2, "###": 3, ".###": 4, "<s>": 5}
-    merges = [("#", "#"), ("##", "#"), (".", "###")]
-    merging = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(parts, merges)), bos_token="<s>")
-    assert tokenize(merging, ".###") == [4]  # the official code's trap
-    template = Template(name="merging", bos=True, turn="{}", end="###")
-    assert lay_out(merging, template, ["."], queries=1)["ids"].tolist() == [[5, 0, 0, 3]]
+
+@pytest.mark.parametrize(
+    ("template", "end", "alone"), [(VICUNA, ["###"], ["▁###"]), (CAPTION, ["<0x0A>"], ["▁", "<0x0A>"])]
+)
+def test_an_answer_and_its_end_have_the_ids_of_the_official_code(llamas, template, end, alone):
+    assert llamas.convert_ids_to_tokens(tokenize(llamas, template.end)) == alone
+    together = ["▁", "d", "o", "g", ".", *end]
+    for longest, expected in ((9, together), (5, [*together[: 5 - len(end)], *end])):
+        labels = lay_out(llamas, template, ["dog."], max_answer=longest)["labels"][0]
+        assert llamas.convert_ids_to_tokens(labels[labels != IGNORE]) == expected
+
+
+def test_a_tokenizer_without_bos_has_prompts_without_it(tokenizer):
+    without = copy.deepcopy(tokenizer)
+    without.bos_token = None
+    with_it = lay_out(tokenizer, CAPTION, ["a dog"])["ids"][0].tolist()
+    assert lay_out(without, CAPTION, ["a dog"])["ids"][0].tolist() == with_it[1:]
+    assert generation_batch(without, VICUNA, [IMAGE], queries=3)["ids"].shape[1] > 3
 
 
 def test_a_picture_can_stand_several_times_or_nowhere(tokenizer):

@@ -5,9 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from data_files import COLOURS, jpeg, write_shard
+from PIL import Image
 from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
 from tiny_release import CONCAT, tiny_profile, write_release
 
+from mglib.chat import speaker
+from mglib.chat.terminal import Conversation
 from mglib.data import released
 from mglib.evals import evaluate
 from mglib.model import prompts
@@ -122,6 +125,19 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch):
     small = replace(study, profile=replace(study.profile, release=release))
     assert isinstance(small.language(), Loaded)  # moving quantised weights is an error
     assert asked == ["fp32", "8bit"]
+    study.__dict__["dtype"] = torch.float16
+    study.language()
+    assert asked[2:] == ["fp16"]
+
+
+def test_official_weights_and_a_projection_are_talked_to(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(Study, "open", lambda name, *, seed, weights: study)
+    projection = tmp_path / "downloads" / "weights" / "minigpt4_stage1_7b.pth"
+    loaded = speaker.load("tiny-paper", projection)
+    assert torch.equal(loaded.model.projection.weight, torch.load(projection)["model"]["llama_proj.weight"])
+    talk = Conversation(loaded)
+    talk.show(Image.new("RGB", (30, 20), "red"))
+    assert isinstance("".join(talk.ask("What?", greedy(3))), str) and len(talk.history) == 1
 
 
 def test_a_release_has_no_split_to_train_on(study):
@@ -143,6 +159,17 @@ def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys)
     write_shard(shard, [("900000000", b"no picture", "a dog"), *good[:8]])
     with pytest.raises(ValueError, match="1 of the 9 samples read are bad"):
         study.split("pool")
+
+
+def test_a_broken_picture_is_left_out_and_listed(study, tmp_path, capsys):
+    broken = tmp_path / "downloads" / "coco" / "val2017" / "000000000003.jpg"
+    whole = len(study.split("val"))
+    broken.write_bytes(broken.read_bytes()[:-200])
+    split = study.split("val")
+    assert len(list(split.images())) == len(split)
+    assert len(study.split("val")) + len(study.split("test_coco")) == 2 * whole - 1
+    assert "1 bad records are left out" in capsys.readouterr().out
+    assert broken.name in (tmp_path / "cache" / "web" / "coco-bad.jsonl").read_text()
 
 
 def test_the_variant_without_a_q_former_trains_too(study):

@@ -74,6 +74,23 @@ def test_the_projection_is_the_files(tmp_path):
     assert torch.equal(projection.bias, saved["model"]["llama_proj.bias"])
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state},
+        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {"state_dict": {f"module._orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
+    ],
+)
+def test_a_projection_may_be_wrapped_as_trainers_do(tmp_path, wrap):
+    state = minigpt4()["model"]
+    torch.save(wrap(state), tmp_path / "a.pth")
+    projection = nn.Linear(state["llama_proj.weight"].shape[1], len(state["llama_proj.weight"]))
+    load_projection(projection, tmp_path / "a.pth", trained_with="Vicuna", language="Vicuna")
+    assert torch.equal(projection.weight, state["llama_proj.weight"])
+
+
 def test_half_precision_files_fill_modules_in_float32(tmp_path):
     vision = Vision(config=VISION)
     half = {name: value.half() for name, value in eva_vit_g().items()}
@@ -502,6 +519,12 @@ def test_eight_and_four_bits_are_asked_of_bitsandbytes(monkeypatch):
     eight, four = (vicuna.options(precision)["quantization_config"] for precision in ("8bit", "4bit"))
     assert eight.load_in_8bit and not eight.load_in_4bit
     assert four.load_in_4bit and four.bnb_4bit_quant_type == "nf4"
+
+
+def test_quantised_weights_go_to_the_card_of_their_process(monkeypatch):
+    monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
+    monkeypatch.setattr(vicuna, "PartialState", lambda: SimpleNamespace(device=torch.device("cuda", 1)))
+    assert vicuna.options("8bit")["device_map"] == {"": torch.device("cuda", 1)}
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
