@@ -93,12 +93,13 @@ MINI = Profile(
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
     evaluation=EvalConfig(
-        failure_pictures=80,
+        failure_pictures=60,
         choice_pictures=150,
-        graph_pictures=40,
-        limit_pictures=100,
-        described_pictures=100,
-        pope_pictures=60,
+        graph_pictures=30,
+        along_pictures=100,
+        limit_pictures=80,
+        described_pictures=80,
+        pope_pictures=50,
     ),
     stage1_trials=tuple(
         Stage1Trial(warm_start=penalty, lr=rate, steps=300)
@@ -158,16 +159,16 @@ MINI = Profile(
         ),
     ),
     preference=PreferenceConfig(
-        train=TrainConfig(steps=24, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
+        train=TrainConfig(steps=20, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
         rates=(3e-4, 1e-3),
         rate_steps=10,
         pictures=200,
         tested=80,
     ),
-    # Two arms of 64 steps of 16 that go on from stage 1: 2,048 samples, 4 minutes at 8 samples a second.
+    # Two arms of 48 steps of 16 that go on from stage 1: 1,536 samples, 3 minutes at 8 samples a second.
     spatial=SpatialConfig(
         train=TrainConfig(
-            steps=64,
+            steps=48,
             batch_size=16,
             lr=2e-3,
             min_lr=2e-4,
