@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from mglib.config import (
     AblationConfig,
+    Asked,
     CaptionLMConfig,
     CurationConfig,
     EvalConfig,
@@ -100,6 +101,8 @@ MINI = Profile(
         limit_pictures=80,
         described_pictures=80,
         pope_pictures=50,
+        abilities=(("minigpt4", Asked(decoding="penalised")),),
+        descriptions=(("blip2", "penalised"), ("minigpt4", "penalised")),
     ),
     stage1_trials=tuple(
         Stage1Trial(warm_start=penalty, lr=rate, steps=300)
@@ -145,7 +148,7 @@ MINI = Profile(
             muon=True,
             max_answer=20,
         ),
-        rates=(2e-3, 6e-3, 1.5e-2),
+        rates=(6e-3, 1.5e-2, 4e-2, 1e-1),
         rate_steps=16,
     ),
     lora=LoRAConfig(
@@ -159,8 +162,8 @@ MINI = Profile(
         ),
     ),
     preference=PreferenceConfig(
-        train=TrainConfig(steps=20, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
-        rates=(3e-4, 1e-3),
+        train=TrainConfig(steps=16, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
+        rates=(3e-4, 1e-3, 3e-3),
         rate_steps=10,
         pictures=200,
         tested=80,

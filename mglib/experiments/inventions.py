@@ -11,7 +11,7 @@ from PIL import Image
 from mglib.evals import attention, hallucination
 from mglib.evals.attention import Look
 from mglib.evals.hallucination import Seen
-from mglib.experiments.descriptions import Described
+from mglib.experiments.composition import Described
 from mglib.metrics import Estimate
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study

@@ -10,7 +10,7 @@ import pandas
 from mglib.evals import chair, evaluate, spatial
 from mglib.evals.choices import Scores
 from mglib.experiments import spatial_captions, spatial_tests
-from mglib.experiments.descriptions import Described
+from mglib.experiments.composition import Described
 from mglib.experiments.spatial_captions import Lesson
 from mglib.experiments.spatial_tests import Answered
 from mglib.metrics import Counts, Estimate, paired

@@ -24,6 +24,7 @@ from mglib.training.loop import kept
 TASKS = {"describe": DESCRIBE, "poem": POEM}
 LESSONS = {
     "curated": "curated",
+    "no_critic": "curated without a critic",
     "locna": "Localized Narratives",
     "oracle": "true descriptions",
     "official": "official curated pairs",

@@ -191,9 +191,10 @@ def stage2(profile: Profile, sizes: Sizes) -> Work:
         return
     text = PROMPT + described(profile)
     yield "stage 2", "train", sizes.learn(run.steps * run.batch_size, text, text - PROMPT)
-    yield "on other texts", "train", sizes.learn(2 * run.steps * run.batch_size, text, text - PROMPT)
+    others = 2 if profile.curation.fitting is None else 3
+    yield "on other texts", "train", sizes.learn(others * run.steps * run.batch_size, text, text - PROMPT)
     failures = min(profile.world.test_seen, asked.failure_pictures)
-    yield "Table 3", "write", sizes.write(12 * failures + 5 * 4, asked.failure_tokens)
+    yield "Table 3", "write", sizes.write(12 * failures + 6 * 4, asked.failure_tokens)
 
 
 def described(profile: Profile) -> int:
@@ -206,9 +207,9 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
     asked, world = profile.evaluation, profile.world
     special = len(SPECIALS) * world.special_test
     yield "special pictures encoded", "encode", special * (sizes.picture + sizes.look)
-    yield "Table 1", "write", sizes.write(6 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
+    yield "Table 1", "write", sizes.write(7 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
     few = min(world.test_seen, asked.described_pictures)
-    yield "Tables 2 and 5, long", "write", sizes.write(7 * few, asked.long_tokens)
+    yield "Tables 2 and 5, long", "write", sizes.write(8 * few, asked.long_tokens)
     yield "Table 5, short", "write", sizes.write(2 * few, asked.brief_tokens)
     polls = (2 + 3 / 4) * len(WAYS) * 2 * PAIRS * min(world.test_seen, asked.pope_pictures) / 2
     yield "POPE", "write", sizes.write(polls, asked.short_tokens)

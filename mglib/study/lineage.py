@@ -134,16 +134,16 @@ class Lesson:
 def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
     """Return what stage 2 and its variants learn from; `base` holds the pool.
 
-    *curated*: notebook 03's texts. About the same pictures, where they belong to a small world: *locna*:
-    Localized Narratives; *oracle*: true descriptions. Of a release, about other pictures: *official*: the
-    authors' own curated pairs.
+    *curated*: notebook 03's texts; *no_critic*, where a critic looks: what is kept when none does. About the
+    same pictures as *curated*, where they belong to a small world: *locna*: Localized Narratives; *oracle*:
+    true descriptions. Of a release, about other pictures: *official*: the authors' own curated pairs.
     """
-    curation, folder = curation_of(study, base)
-    place = {int(one.description.image_id): row for row, one in enumerate(curation.pictures)}
-    pairs = list(strict(read_cc_sbu_align(folder)))
-    ids, every = [int(pair.image_id) for pair in pairs], study.profile.stage2_hold_out
-    shown = [base.queries["pool"][place[number]] for number in ids]
-    found = {"curated": lesson(shown, [pair.caption for pair in pairs], every)}
+    every = study.profile.stage2_hold_out
+    ids, shown, texts = kept_texts(base, *curation_of(study, base))
+    found = {"curated": lesson(shown, texts, every)}
+    if study.profile.curation.fitting is not None:
+        _, pictures, uncritical = kept_texts(base, *curation_of(study, base, critical=False))
+        found["no_critic"] = lesson(pictures, uncritical, every)
     if isinstance(study, PublishedStudy):
         official = study.split(released.ALIGNMENT)
         seen = study.queries(
@@ -152,8 +152,16 @@ def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
         return {**found, "official": lesson(list(seen), official.captions, every)}
     others = other_texts(study)
     return found | {
-        kind: lesson(shown, [texts[number] for number in ids], every) for kind, texts in others.items()
+        kind: lesson(shown, [said[number] for number in ids], every) for kind, said in others.items()
     }
+
+
+def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[int], list[Tensor], list[str]]:
+    """Read a curated folder: each picture's number, its queries (Q, D_q), and its text."""
+    place = {int(one.description.image_id): row for row, one in enumerate(curation.pictures)}
+    pairs = list(strict(read_cc_sbu_align(folder)))
+    ids = [int(pair.image_id) for pair in pairs]
+    return ids, [base.queries["pool"][place[number]] for number in ids], [pair.caption for pair in pairs]
 
 
 def lesson(shown: Sequence[Tensor], texts: Sequence[str], every: int) -> Lesson:
@@ -173,16 +181,23 @@ def other_texts(study: Study) -> dict[str, dict[int, str]]:
 
 
 def curation_of(
-    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, workers: int = 1
+    study: Study,
+    base: Stage1,
+    rewriter: Callable[[str], str] = repair,
+    *,
+    critical: bool = True,
+    workers: int = 1,
 ) -> tuple[Curation, Path]:
-    """Curate the pool with the stage-1 model, or find the curated folder again."""
+    """Curate the pool with the stage-1 model, or find the curated folder again; with the profile's critic or
+    without one.
+    """
     return curated(
         study,
         base.model,
         base.trained.state,
         base.queries["pool"],
         rewriter,
-        verifier=verifier(study, base),
+        verifier=verifier(study, base) if critical else None,
         workers=workers,
     )
 

@@ -11,6 +11,7 @@ NAMES = {
     "blip2_ft": "BLIP-2 FT",
     "stage1": "stage 1",
     "locna": "MiniGPT-4 (LocNa)",
+    "no_critic": "MiniGPT-4 (no critic)",
     "minigpt4": "MiniGPT-4",
     "oracle": "MiniGPT-4 (oracle)",
     "official": "MiniGPT-4 (official texts)",
@@ -20,6 +21,7 @@ NAMES = {
     "short.stage1": "stage 1, short",
     "long.stage1": "stage 1, long",
     "long.locna": "MiniGPT-4 (LocNa), long",
+    "long.no_critic": "MiniGPT-4 (no critic), long",
     "short": "MiniGPT-4, short",
     "long": "MiniGPT-4, long",
     "long.oracle": "MiniGPT-4 (oracle), long",
@@ -40,7 +42,6 @@ NAMES = {
     "adversarial.over_yes": "MiniGPT-4 less constant yes, adversarial objects",
     # Tables 4 and 7: arms, and what they have to beat.
     "no_qformer": "no Q-Former",
-    "no_qformer_longer": "no Q-Former, longer",
     "three_layers": "three layers",
     "qformer_tuned": "Q-Former tuned",
     "blank": "base, blank picture",

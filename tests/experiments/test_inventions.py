@@ -11,7 +11,7 @@ from mglib.evals import chair
 from mglib.evals.attention import Look
 from mglib.evals.chair import Truth
 from mglib.experiments import inventions
-from mglib.experiments.descriptions import Described
+from mglib.experiments.composition import Described
 from mglib.metrics import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})

@@ -1,5 +1,8 @@
 """What a model is asked, what is kept back, and where its questions come from."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_release import tiny_profile, write_coco_val, write_questions
@@ -36,6 +39,27 @@ def test_every_so_many_th_text_is_kept_back_with_its_picture():
     ]
     assert all(text == f"text {int(picture)}" for picture, text in pairs)
     assert not set(found.texts) & set(found.held_texts)
+
+
+def test_without_the_critic_a_lesson_has_what_the_critic_dropped(monkeypatch):
+    kept = {True: ["3"], False: ["1", "3"]}  # the ids of the pictures whose texts are kept
+    described = [SimpleNamespace(description=SimpleNamespace(image_id=one)) for one in "123"]
+    curation = SimpleNamespace(pictures=described)
+    monkeypatch.setattr(lineage, "curation_of", lambda *_, critical=True: (curation, kept[critical]))
+    pairs = {one: SimpleNamespace(image_id=one, caption=f"text {one}") for one in "123"}
+    monkeypatch.setattr(lineage, "read_cc_sbu_align", lambda ids: [pairs[one] for one in ids])
+    monkeypatch.setattr(lineage, "strict", list)
+    monkeypatch.setattr(lineage, "other_texts", lambda study: {"locna": {3: "told 3"}})
+    base = SimpleNamespace(queries={"pool": [torch.full((1,), float(row)) for row in (1, 2, 3)]})
+    monkeypatch.setattr(lineage, "lesson", lambda shown, texts, every: ([int(one) for one in shown], texts))
+    study = Study.of(MINI, seed=0, weights="wheel")
+    assert lineage.lessons(study, base) == {
+        "curated": ([3], ["text 3"]),
+        "no_critic": ([1, 3], ["text 1", "text 3"]),
+        "locna": ([3], ["told 3"]),
+    }
+    blind = Study.of(replace(MINI, curation=replace(MINI.curation, fitting=None)), seed=0, weights="wheel")
+    assert "no_critic" not in lineage.lessons(blind, base)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from mglib.config import EvalConfig
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth
-from mglib.experiments import descriptions
-from mglib.experiments.descriptions import Composition, Described
+from mglib.experiments import composition
+from mglib.experiments.composition import Composition, Described
 from mglib.metrics import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat")})
@@ -60,7 +60,7 @@ def base():
 
 def test_each_request_goes_to_its_model_about_the_first_pictures(study, base):
     prompted = Says("a dog and a boat")
-    told = descriptions.describe(study, base, {"minigpt4": prompted, "stage1": Says("")})
+    told = composition.describe(study, base, {"minigpt4": prompted, "stage1": Says("")})
     assert list(told) == [(what, name) for what in ("long", "short") for name in ("test_a", "test_b")]
     assert [(shown, most, what) for shown, _, most, what in prompted.asked] == [
         ([1, 2], 9, "long, test_a"),
@@ -69,18 +69,18 @@ def test_each_request_goes_to_its_model_about_the_first_pictures(study, base):
         ([4], 7, "short, test_b"),
     ]
     assert [reading.wrong for reading in told["long", "test_a"].readings] == [[False, True], [True, True]]
-    table = descriptions.openings(told, "test_b")
+    table = composition.openings(told, "test_b")
     assert list(table["asked"]) == ["long", "short"]
     assert list(table["the first answer on test_b"]) == ["a dog and a boat"] * 2
 
 
 def test_blip2_is_asked_for_a_caption_where_there_is_one(study):
-    assert list(descriptions.requests(study, {"minigpt4": None})) == ["long", "short"]
-    assert descriptions.requests(study, {"minigpt4": None, "blip2": None})["blip2"].text == ""
+    assert list(composition.requests(study, {"minigpt4": None})) == ["long", "short"]
+    assert composition.requests(study, {"minigpt4": None, "blip2": None})["blip2"].text == ""
 
 
 @pytest.fixture
-def composition():
+def composed():
     told = {
         ("long", "test_seen"): described("test_seen", ["a dog and a cat", "a dog"], [DOG, DOG]),
         ("long", "test_new"): described("test_new", ["a cat, a bus, a dog, a dog"], [DOG]),
@@ -88,8 +88,8 @@ def composition():
     return Composition.of(told, "test_seen")
 
 
-def test_other_splits_are_compared_with_the_seen_one(composition):
-    found = composition.estimates()
+def test_other_splits_are_compared_with_the_seen_one(composed):
+    found = composed.estimates()
     assert found["chair_i.long.test_seen"].value == pytest.approx(1 / 3)
     assert found["chair_i.long.test_new"].value == 1 / 2
     assert found["chair_i.long.test_new.difference"].value == pytest.approx(1 / 6)
@@ -98,17 +98,17 @@ def test_other_splits_are_compared_with_the_seen_one(composition):
     assert "chair_i.long.test_seen.difference" not in found
 
 
-def test_every_number_of_composition_has_its_note_and_the_seen_ones_the_papers(composition):
-    notes = composition.notes()
-    assert set(composition.estimates()) <= set(notes)
+def test_every_number_of_composition_has_its_note_and_the_seen_ones_the_papers(composed):
+    notes = composed.notes()
+    assert set(composed.estimates()) <= set(notes)
     assert notes["chair_i.long.test_seen"] == "first 2 of test_seen, greedy"
     assert notes["chair_i.long.test_new.difference"] == "less test_seen; other pictures, unpaired"
-    assert composition.of_paper()["chair_i.long.test_seen"] == "t5.chair_i.long"
-    assert not [name for name in composition.of_paper() if "test_new" in name]
+    assert composed.of_paper()["chair_i.long.test_seen"] == "t5.chair_i.long"
+    assert not [name for name in composed.of_paper() if "test_new" in name]
 
 
-def test_a_part_is_drawn_by_request_and_split(composition):
-    found = composition.by_request("chair_i")
+def test_a_part_is_drawn_by_request_and_split(composed):
+    found = composed.by_request("chair_i")
     assert list(found) == ["long"] and list(found["long"]) == ["test_seen", "test_new"]
 
 
@@ -119,13 +119,13 @@ def test_new_and_known_objects_are_recalled_apart():
         ("long", "test_new"): described("test_new", ["a dog"], [there], chair.vocabulary()),
         ("long", "test_seen"): described("test_seen", [f"a {new}"], [there], chair.vocabulary()),
     }
-    found = descriptions.recalls(told, "test_new")
+    found = composition.recalls(told, "test_new")
     assert found["new"]["long"].value == 0 and found["known"]["long"].value == 1
-    assert descriptions.recalls(told, "test_absent") == {"new": {}, "known": {}}
+    assert composition.recalls(told, "test_absent") == {"new": {}, "known": {}}
 
 
 def test_photographs_have_a_number_for_each_request():
-    found = descriptions.photograph_scores({"long": described("photographs", ["a dog, a cat"], [DOG])})
+    found = composition.photograph_scores({"long": described("photographs", ["a dog, a cat"], [DOG])})
     assert {name: one.value for name, one in found.items()} == {
         "object_recall.long": 1,
         "chair_i.long": 0.5,
