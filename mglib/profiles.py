@@ -148,7 +148,8 @@ MINI = Profile(
             muon=True,
             max_answer=20,
         ),
-        rates=(6e-3, 1.5e-2, 4e-2, 1e-1),
+        lrs=(("base", 1.5e-2), ("three_layers", 1e-1), ("qformer_tuned", 1.5e-2)),
+        rates=(6e-3, 1.5e-2, 4e-2, 1e-1, 2.5e-1),
         rate_steps=16,
     ),
     lora=LoRAConfig(
@@ -163,7 +164,7 @@ MINI = Profile(
     ),
     preference=PreferenceConfig(
         train=TrainConfig(steps=16, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
-        rates=(3e-4, 1e-3, 3e-3),
+        rates=(1e-4, 3e-4, 1e-3),
         rate_steps=10,
         pictures=200,
         tested=80,
