@@ -259,7 +259,7 @@ SMOKE = replace(
     preference=replace(
         MINI.preference,
         train=briefly(MINI.preference.train, 2, batch_size=4),
-        rates=(1e-3,),
+        rates=(1e-4,),
         rate_steps=1,
         pictures=12,
         max_new_tokens=8,
