@@ -72,9 +72,7 @@ class Ratio:
 def compare(one: Comparison, *, rounds: int, ceiling: float) -> Ratio:
     """Run both in turns, once to warm up and then `rounds` times; `ceiling` is in FLOP a second."""
     one.other(), one.ours()
-    pairs = [
-        (seconds(one.other), seconds(one.ours)) for _ in tqdm(range(rounds), desc=one.name, leave=False)
-    ]
+    pairs = [(seconds(one.other), seconds(one.ours)) for _ in tqdm(range(rounds), desc=one.name, leave=False)]
     ratios, middle = [slow / fast for slow, fast in pairs], statistics.median(fast for _, fast in pairs)
     return Ratio(
         name=one.name,
