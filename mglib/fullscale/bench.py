@@ -21,8 +21,8 @@ from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import RUNS, write_json
-from mglib.repro.budget import Sizes
 from mglib.study import stages
+from mglib.study.flops import Sizes
 from mglib.study.machine import here
 from mglib.study.study import Study
 from mglib.training.muon import Muon
