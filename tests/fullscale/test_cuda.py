@@ -211,8 +211,8 @@ def test_what_workers_read_comes_to_the_card_whole(place, tmp_path):
 
 
 @on_both("quantised loading")
-@pytest.mark.parametrize("precision", ["8bit", "4bit"])
-def test_fewer_bits_learn_nearly_the_same(place, precision, tmp_path, model, batch, tokenizer, llama):
+@pytest.mark.parametrize(("precision", "alike"), [("8bit", 0.9), ("4bit", 0.3)])
+def test_fewer_bits_learn_nearly_the_same(place, precision, alike, tmp_path, model, batch, tokenizer, llama):
     if find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed, by which language models are loaded in 8 and 4 bits")
     llama().save_pretrained(tmp_path)
@@ -224,7 +224,7 @@ def test_fewer_bits_learn_nearly_the_same(place, precision, tmp_path, model, bat
     assert {p.device.type for p in language.parameters()} == {place.type}
     found, theirs = learnt(few, moved(batch, place))
     assert found == pytest.approx(wanted, rel=0.2)
-    assert nn.functional.cosine_similarity(theirs.flatten(), gradient.flatten(), dim=0) > 0.7
+    assert nn.functional.cosine_similarity(theirs.flatten(), gradient.flatten(), dim=0) > alike
 
 
 @on_card("features that are computed there and kept here", proved="training/test_feature_cache.py")
