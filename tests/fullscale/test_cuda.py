@@ -19,6 +19,7 @@ from mglib.fullscale import card
 from mglib.fullscale.random_model import memory_tokenizer
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, answer, greedy
+from mglib.model.device import frozen_dtype
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import ROOT
 from mglib.training.feature_cache import cached
@@ -222,7 +223,9 @@ def test_fewer_bits_learn_nearly_the_same(place, precision, alike, tmp_path, mod
     few = model().sharing(language=language).to(place)
     assert {p.itemsize for name, p in language.named_parameters() if "proj" in name} == {1}
     assert {p.device.type for p in language.parameters()} == {place.type}
-    found, theirs = learnt(few, moved(batch, place))
+    bf16 = frozen_dtype(place) == torch.bfloat16
+    with torch.autocast(place.type, torch.bfloat16, enabled=bf16):  # as in the loop
+        found, theirs = learnt(few, moved(batch, place))
     assert found == pytest.approx(wanted, rel=0.2)
     assert nn.functional.cosine_similarity(theirs.flatten(), gradient.flatten(), dim=0) > alike
 
