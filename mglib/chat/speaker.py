@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mglib.config import VisionConfig
+from mglib.config import Asked, VisionConfig
+from mglib.model.decoding import Decoding, ways
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
@@ -31,6 +32,7 @@ class Speaker:
     model: MiniGPT4
     turns: Turns
     vision: VisionConfig
+    decoding: Decoding = field(default_factory=Decoding)  # as the profile chose it on val, or officially
     origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
 
     @torch.inference_mode()
@@ -147,4 +149,11 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
         "weights": study.weights,
         "vision": sha256(study.vision_state),
     }
-    return Speaker(model=model, turns=spoken, vision=study.profile.vision, origin=origin)
+    way = dict(study.profile.evaluation.abilities).get("minigpt4", Asked()).decoding
+    return Speaker(
+        model=model,
+        turns=spoken,
+        vision=study.profile.vision,
+        decoding=ways(Decoding.max_new_tokens, seed=study.seed)[way],
+        origin=origin,
+    )

@@ -148,7 +148,7 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
     asked, world = profile.evaluation, profile.world
     special = len(SPECIALS) * world.special_test
     yield "special pictures encoded", "encode", special * (sizes.picture + sizes.look)
-    yield "Table 1", "write", sizes.write(7 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
+    yield "Table 1", "write", sizes.write(6 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
     few = min(world.test_seen, asked.described_pictures)
     yield "Tables 2 and 5, long", "write", sizes.write(8 * few, asked.long_tokens)
     yield "Table 5, short", "write", sizes.write(2 * few, asked.brief_tokens)
