@@ -73,7 +73,7 @@ train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b G
 	@$(python) -m mglib.fullscale.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE)) $(if $(GAPS),--gaps)
 
-bench: env  ## measure the speed of training and generation
+bench: env  ## measure speed here, as ratios; on a card that of the paper's size: PROFILE=vicuna-7b
 	@$(python) -m mglib.fullscale.bench $(if $(PROFILE),--profile $(PROFILE))
 
 publish: env  ## copy a finished run into notebooks/ and results/ (the only way in which they change)

@@ -23,6 +23,7 @@ EVA_GIANT = VisionConfig(
     timm_name="eva_giant_patch14_clip_224", width=1408, depth=39, final_norm=False
 )  # mean and standard deviation are CLIP's: the defaults
 
+GPUS = 4  # of the paper's stage 1
 # `minigpt4_stage1_pretrain.yaml`: 4 epochs of 5,000 steps on 4 GPUs with 64 pairs each.
 STAGE1 = TrainConfig(
     steps=20_000,

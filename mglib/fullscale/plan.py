@@ -8,13 +8,13 @@ from them by the share of an A100's peak that the paper's own ten hours imply: t
 import argparse
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from mglib.config import Profile, TrainConfig
 from mglib.evals.pope import PAIRS, WAYS
 from mglib.fullscale.preflight import missing, released, remarks
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.paper_profiles import STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
+from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.profiles import profile
 from mglib.study.flops import PROMPT, Cost, build, parameters, stage_cost
 
@@ -34,7 +34,7 @@ A100 = Machine(name="A100 80 GB", flops=312e12, memory=80e9, bandwidth=2.0e12, d
 
 # The paper (section 3.1): about ten hours on four A100, which are 36 pairs a second on each. Taken to be
 # 7B's; were they 13B's, the share of the peak that follows would be larger and all estimates shorter.
-PAPER_HOURS, PAPER_GPUS = 10.0, 4
+PAPER_HOURS = 10.0
 COCO = 5_000  # pictures of val2017
 CHOICE_QUESTIONS = 1_145  # of A-OKVQA's val, with choices and, mostly, without
 GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many questions a picture
@@ -43,6 +43,13 @@ PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its
 
 
 # --- the model on the meta device ---
+
+
+@cache
+def counted(chosen: Profile) -> tuple[MiniGPT4, Cost]:
+    """Return a profile's model and what one pair of stage 1 costs."""
+    model = build(chosen)
+    return model, stage_cost(model, chosen, chosen.stage1)
 
 
 def weight_bytes(model: MiniGPT4) -> int:
@@ -56,12 +63,12 @@ def weight_bytes(model: MiniGPT4) -> int:
 # --- what it takes ---
 
 
-@lru_cache
+@cache
 def utilisation() -> float:
     """Return the share of an A100's peak that the paper's stage 1 made use of."""
-    stage = VICUNA_7B.stage1
-    flops = stage_cost(build(VICUNA_7B), VICUNA_7B, stage).flops * stage.steps * stage.batch_size
-    return flops / (PAPER_HOURS * 3600 * PAPER_GPUS * A100.flops)
+    (_, pair), stage = counted(VICUNA_7B), VICUNA_7B.stage1
+    flops = pair.flops * stage.steps * stage.batch_size
+    return flops / (PAPER_HOURS * 3600 * GPUS * A100.flops)
 
 
 def hours(flops: float, *, gpus: int = 1, machine: Machine = A100) -> float:
@@ -103,8 +110,7 @@ def kept_bytes(chosen: Profile, pictures: int) -> float:
 
 def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
     """Return the lines of a profile's plan."""
-    model = build(chosen)
-    first = stage_cost(model, chosen, chosen.stage1)
+    model, first = counted(chosen)
     parts = {"encoder": model.vision, "Q-Former": model.qformer, "language model": model.language}
     lines = [f"{chosen.name}: every part was built on the meta device and one sample passed through."]
     lines += [f"  {name:16} {parameters(part):>15,} parameters, frozen" for name, part in parts.items()]

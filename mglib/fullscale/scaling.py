@@ -1,19 +1,22 @@
 """How the cost of stage 1 grows from mini to the paper and beyond: `python -m mglib.fullscale.scaling` writes
-the tables and the plot of docs/scaling.md, all from `mglib.fullscale.plan`.
+the tables and the plot of docs/scaling.md, all from `mglib.fullscale.plan`, and what a card was measured to
+do beside what the plan says of it.
 """
 
+import json
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pandas
 from matplotlib.figure import Figure
 
 from mglib.config import Profile
+from mglib.fullscale.compared import beside
 from mglib.fullscale.plan import (
     A100,
     PICTURE,
+    counted,
     hours,
     kept_bytes,
     parts_needed,
@@ -21,14 +24,13 @@ from mglib.fullscale.plan import (
     utilisation,
     weight_bytes,
 )
-from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 from mglib.paths import ROOT, atomic_write, write_text
 from mglib.profiles import MINI
-from mglib.study.flops import Cost, build, stage_cost
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "scaling.png"
+MEASURED = ROOT / "results" / "gpu.json"  # of `make bench` on a card, published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +59,9 @@ RUNGS = (
 )
 
 
-@cache
-def measured(profile: Profile) -> tuple[MiniGPT4, Cost]:
-    """Return a profile's model on the meta device and what one pair costs."""
-    model = build(profile)
-    return model, stage_cost(model, profile, profile.stage1)
-
-
 def flops(rung: Rung) -> float:
     """Return stage 1's FLOPs; each picture is looked at once, and where it comes again its result is kept."""
-    _, pair = measured(rung.profile)
+    _, pair = counted(rung.profile)
     return pair.look * min(rung.pictures, rung.pairs) + pair.read * rung.pairs
 
 
@@ -74,7 +69,7 @@ def growth() -> pandas.DataFrame:
     """Return one line a rung: work, bytes, time and money."""
     rows = []
     for rung in RUNGS:
-        _, pair = measured(rung.profile)
+        _, pair = counted(rung.profile)
         time = hours(flops(rung))
         rows.append(
             {
@@ -95,7 +90,7 @@ def memory() -> pandas.DataFrame:
     """Return one line a profile: what a card holds, and in how many parts a step has to be done."""
     rows = []
     for profile in (VICUNA_7B, VICUNA_13B, LLAMA2_7B):
-        model, pair = measured(profile)
+        model, pair = counted(profile)
         row = {
             "profile": profile.name,
             "weights, GB": f"{weight_bytes(model) / 1e9:.1f}",
@@ -138,13 +133,21 @@ def table(frame: pandas.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def with_tables(text: str) -> str:
+def measured(file: Path) -> str:
+    """Return what was measured beside what was predicted, or say that nothing was."""
+    if not file.exists():
+        return "Nothing of this size has been measured yet: there is no `results/gpu.json`."
+    return table(beside(json.loads(file.read_text(encoding="utf-8"))))
+
+
+def with_tables(text: str, file: Path = MEASURED) -> str:
     """Return the document with what stands between its markers made anew; ValueError without them."""
     basis = (
         f"Share of an A100's peak that the paper's ten hours on four imply: {utilisation():.0%}. "
         f"Assumed: {A100.dollars:g} dollars an A100 hour, {PICTURE / 1e3:.0f} kB a pair."
     )
-    for name, content in {"growth": table(growth()), "memory": table(memory()), "basis": basis}.items():
+    contents = {"growth": table(growth()), "memory": table(memory()), "basis": basis}
+    for name, content in {**contents, "measured": measured(file)}.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         if start not in text or end not in text:
             raise ValueError(f"The document has no markers {start} and {end}: put them back.")
@@ -157,7 +160,7 @@ def main(document: Path = DOCUMENT, picture: Path = PLOT) -> None:
     write_text(document, with_tables(document.read_text(encoding="utf-8")))
     with atomic_write(picture) as temporary:
         plot().savefig(temporary, dpi=110, metadata={"Software": None})
-    print(f"{document} and {picture} are written.")
+    print(f"{measured(MEASURED)}\n\n{document} and {picture} are written.")
 
 
 if __name__ == "__main__":

@@ -45,10 +45,12 @@ class Cost:
         return self.look + self.read
 
 
-def build(chosen: Profile) -> MiniGPT4:
-    """Build a profile's model without memory, in the precisions in which it is trained on a GPU."""
+def build(chosen: Profile, device: str | torch.device = "meta") -> MiniGPT4:
+    """Build a profile's model, by default without memory, in the precisions in which it is trained on a GPU;
+    anywhere else its weights are random.
+    """
     llama = SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
-    with torch.device("meta"):
+    with torch.device(device):
         if isinstance(chosen.qformer, ConcatConfig):
             qformer = Concat(config=chosen.qformer)
         else:

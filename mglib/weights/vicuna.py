@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from mglib.model.device import frozen_dtype
 from mglib.model.language import Language
 from mglib.paths import write_json
 from mglib.weights.files import Shards, locate, new_folder
@@ -133,27 +134,26 @@ def require_whole(folder: Path, model: nn.Module) -> None:
 def options(precision: Precision) -> dict[str, Any]:
     """Return what `from_pretrained` needs for a precision; quantised weights go to the GPU at once.
 
-    Raises RuntimeError when bitsandbytes is missing, ValueError for an unknown precision.
+    What is not quantised has the precision of training's products there, for autocast to bfloat16 joins no
+    float16. Raises RuntimeError when bitsandbytes is missing, ValueError for an unknown precision.
     """
     if precision in DTYPES:
         return {"dtype": DTYPES[precision]}
     quantised = {
         "8bit": {"load_in_8bit": True},  # the official demo's `low_resource`
-        "4bit": {
-            "load_in_4bit": True,
-            "bnb_4bit_quant_type": "nf4",
-            "bnb_4bit_compute_dtype": torch.float16,
-        },
+        "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     }
     if precision not in quantised:
         raise ValueError(
             f"Unknown precision {precision!r}: choose one of {', '.join([*DTYPES, *quantised])}."
         )
     require("bitsandbytes", f"loading in {precision}")
+    place = PartialState().device  # this process's own, where several GPUs are seen
+    dtype = frozen_dtype(place)
     return {
-        "dtype": torch.float16,
-        "quantization_config": BitsAndBytesConfig(**quantised[precision]),
-        "device_map": {"": PartialState().device},  # this process's own, where several GPUs are seen
+        "dtype": dtype,
+        "quantization_config": BitsAndBytesConfig(**quantised[precision], bnb_4bit_compute_dtype=dtype),
+        "device_map": {"": place},
     }
 
 

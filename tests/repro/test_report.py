@@ -292,8 +292,10 @@ def test_other_profiles_publish_results_alone(tmp_path):
     settings = Settings(profile="smoke")
     finish(tmp_path, settings)
     assert publish.publish(tmp_path, settings) == [tmp_path / "results" / "smoke"]
-    (tmp_path / "runs" / "bench.json").write_text("{}")
-    assert publish.publish(tmp_path, settings)[1:] == [tmp_path / "results" / "bench.json"]
+    for name in ("bench.json", "gpu.json"):
+        (tmp_path / "runs" / name).write_text("{}")
+    measured = [tmp_path / "results" / name for name in ("bench.json", "gpu.json")]
+    assert publish.publish(tmp_path, settings)[1:] == measured and all(path.exists() for path in measured)
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
     assert publish.main(["--profile", "mini"], root=tmp_path) == 1
 

@@ -524,7 +524,17 @@ def test_eight_and_four_bits_are_asked_of_bitsandbytes(monkeypatch):
 def test_quantised_weights_go_to_the_card_of_their_process(monkeypatch):
     monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
     monkeypatch.setattr(vicuna, "PartialState", lambda: SimpleNamespace(device=torch.device("cuda", 1)))
+    monkeypatch.setattr(vicuna, "frozen_dtype", lambda place: torch.bfloat16)
     assert vicuna.options("8bit")["device_map"] == {"": torch.device("cuda", 1)}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_is_not_quantised_has_the_precision_of_trainings_products(monkeypatch, dtype):
+    monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
+    monkeypatch.setattr(vicuna, "frozen_dtype", lambda place: dtype)
+    for precision in ("8bit", "4bit"):
+        asked = vicuna.options(precision)
+        assert asked["dtype"] == asked["quantization_config"].bnb_4bit_compute_dtype == dtype
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
