@@ -4,11 +4,10 @@ import pytest
 
 from mglib.data.scenes import Item, SceneGraph, Writing
 from mglib.data.splits import Split
-from mglib.evals import chair, chair_official
+from mglib.evals import chair
 from mglib.evals.chair import Truth, by_rank, counts, matched, read
 from mglib.evals.chair_official import OfficialVocabulary, singular
 from mglib.metrics import paired
-from mglib.paths import sha256
 
 WORDS = chair.vocabulary()
 
@@ -256,14 +255,6 @@ def test_only_the_official_list_is_read_as_such(tmp_path):
     (tmp_path / "synonyms.txt").write_text("dog, puppy\n")
     with pytest.raises(ValueError, match="SHA-256"):
         OfficialVocabulary.read(tmp_path / "synonyms.txt")
-
-
-def test_the_official_list_is_taken_where_it_is(tmp_path, monkeypatch):
-    file = tmp_path / "synonyms.txt"
-    assert OfficialVocabulary.at_hand(file).owner == OFFICIAL.owner
-    file.write_text("dog, puppy\n")
-    monkeypatch.setattr(chair_official, "SYNONYMS_SHA256", sha256(file))
-    assert OfficialVocabulary.at_hand(file).names == {"dog"}
 
 
 def test_recall_may_be_of_some_objects_alone():
