@@ -97,13 +97,19 @@ class Exam:
     graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
 
     def __post_init__(self) -> None:
-        """Raise ValueError where answers were kept back: nobody could be right."""
+        """Raise ValueError where answers were kept back, so that nobody could be right, or GQA's types."""
         bare = [one.question_id for _, one in self.choice if one.correct_choice_idx is None]
+        bare += [one.question_id for _, one in self.direct if not one.direct_answers]
         bare += [one.question_id for _, one in self.graph if one.answer is None]
         if bare:
             raise ValueError(
                 f"{len(bare)} questions have no answer, the first is {bare[0]}: the test splits of A-OKVQA "
                 "and GQA keep theirs back, so take the val or testdev files."
+            )
+        if untyped := [one.question_id for _, one in self.graph if one.types is None]:
+            raise ValueError(
+                f"{len(untyped)} questions of GQA have no `types`, by which answers are counted, the first "
+                f"is {untyped[0]}: take the file as it is published."
             )
 
     @classmethod

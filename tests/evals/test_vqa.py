@@ -280,3 +280,13 @@ def test_a_question_about_a_picture_that_the_split_lacks_is_told(tmp_path, file)
 def test_questions_whose_answers_were_kept_back_are_refused():
     with pytest.raises(ValueError, match="take the val or testdev files"):
         Exam(choice=((0, choice(0, right=None)),), graph=())
+
+
+def test_questions_without_peoples_answers_are_refused():
+    with pytest.raises(ValueError, match="1 questions have no answer, the first is 3"):
+        Exam(choice=((0, choice(3, answers=())), (0, choice(4, answers=(), difficult=True))), graph=())
+
+
+def test_questions_of_gqa_without_types_are_refused():
+    with pytest.raises(ValueError, match="1 questions of GQA have no `types`"):
+        Exam(choice=(), graph=((0, replace(graph(0, "yes"), types=None)),))
