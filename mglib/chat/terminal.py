@@ -1,6 +1,7 @@
 """Talking to the model: conversations about several pictures, batches of questions, and a terminal."""
 
 import argparse
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -40,12 +41,12 @@ def typed_path(text: str) -> Path:
         raise ValueError(f"{text} is an address: download the picture and give the path of its file.")
     if text.lower().startswith("file://"):
         text = unquote(re.sub(r"(?i)^file://(localhost)?", "", text))
-    if not Path(text).expanduser().exists():  # then quotes and backslashes are the shell's
+    if not os.path.exists(os.path.expanduser(text)):  # then quotes and backslashes are the shell's
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
             text = text[1:-1]
         else:
             text = re.sub(r"\\(.)", r"\1", text)
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
@@ -289,9 +290,9 @@ def path_of(name: str, folder: Path) -> Path:
     """Return where a picture lies that a line names, with or without its ending; an address stays one."""
     if ADDRESS.match(name):
         return Path(name)
-    path = folder / Path(name).expanduser()
+    path = folder / os.path.expanduser(name)
     found = named_picture(path.parent, path.name)
-    return found if found.is_file() and not path.exists() else path
+    return found if os.path.isfile(found) and not os.path.exists(path) else path
 
 
 def answer_all(

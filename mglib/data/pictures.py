@@ -1,6 +1,7 @@
 """The one way to open a picture: upright, in RGB, whole, or not at all."""
 
 import io
+import os
 import unicodedata
 import warnings
 from pathlib import Path
@@ -81,7 +82,7 @@ def named_picture(folder: Path, name: str) -> Path:
     plain = [name, *(base + ending for base in dict.fromkeys((name, bare)) for ending in endings)]
     tried = [*plain, *(unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in plain)]
     found = (folder / each for each in tried if Path(each).suffix.lower() in ENDINGS)
-    return next((path for path in found if path.is_file()), folder / f"{bare}.jpg")
+    return next((path for path in found if os.path.isfile(path)), folder / f"{bare}.jpg")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

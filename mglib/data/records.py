@@ -37,7 +37,7 @@ def told(caption: str) -> str:
 
 def alone(name: str) -> str:
     """Return a file's name without a folder and no way out; raises ValueError for any other."""
-    if "/" in name or "\\" in name or not name.strip("."):
+    if "/" in name or "\\" in name or "\0" in name or not name.strip(".") or len(name.encode()) > LONGEST:
         raise ValueError("a file's name alone is expected, without a folder")
     return name
 
@@ -54,6 +54,7 @@ Caption = Annotated[Text, AfterValidator(told)]
 FileName = Annotated[str, BeforeValidator(as_text), AfterValidator(alone)]
 FilePath = Annotated[str, AfterValidator(below)]
 
+LONGEST = 240  # bytes of a name: file systems hold 255 with the ending
 CHUNK = 1 << 20  # characters read at a time
 ANYTHING = TypeAdapter(Any)
 SPACE = re.compile(r"[ \t\n\r]*")
