@@ -292,3 +292,5 @@ def test_the_official_rules_know_the_eighty_categories():
 
 def test_a_possessive_names_nothing_of_its_own():
     assert OfficialVocabulary.study().mentions("A man's dog runs.") == ["person", "dog"]
+    assert "" not in OfficialVocabulary.study().owner
+    assert OfficialVocabulary([["dog", ""]]).mentions("a dog's bed") == ["dog"]
