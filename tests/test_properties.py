@@ -1,14 +1,16 @@
 """What holds for whatever people type and models say."""
 
+import json
 import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
-from mglib.chat.terminal import certain, typed_path
+from mglib.chat.terminal import certain, typed_path, what_to_ask
 from mglib.curation.repair import repair, sentences
+from mglib.curation.select import dropped
 from mglib.data.journal import append, read_log
 from mglib.evals import vqa
 from mglib.evals.chair_official import OfficialVocabulary
@@ -18,8 +20,10 @@ from mglib.model.decoding import until_end
 
 often = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 texts = some.text(some.characters(codec="utf-8"))
+any_texts = some.text(some.characters())  # half characters too
 PIECES = ("Yes", "No", "no.", "there", "is", "not", "a", "dog", "1.", "U.S.", "Dr.", "Assistant:", "###", "I")
 said = texts | some.lists(some.sampled_from([*PIECES, "\u2028", "\u200b"])).map(" ".join)
+SPACES = ("\u00a0", "  ", "\n", "\t", "\u2009", "\u3000", "\u200b ")
 ENDS = ("###", "</s>")
 
 
@@ -30,7 +34,7 @@ def file():
 
 
 @often
-@given(some.lists(some.dictionaries(texts, texts | some.integers() | some.none())))
+@given(some.lists(some.dictionaries(any_texts, any_texts | some.integers() | some.none())))
 def test_a_log_gives_back_what_was_written(file, entries):
     file.unlink(missing_ok=True)
     append(file, entries)
@@ -73,6 +77,33 @@ def test_an_answer_is_compared_without_what_nobody_sees(text):
     assert vqa.normalise(f"\u200b{text}\ufeff") == vqa.normalise(text)
     assert vqa.head(text) in text
     assert vqa.exact(text, text) == 1
+
+
+@often
+@given(
+    some.lists(some.sampled_from(["I", "'m", "sorry", "unable to", "see", "a dog"])),
+    some.sampled_from(SPACES),
+)
+def test_a_refusal_is_one_however_it_is_spaced(parts, space):
+    assert dropped(space.join(parts)) == dropped(" ".join(parts))
+
+
+values = texts | some.none() | some.booleans() | some.integers() | some.lists(texts | some.integers())
+lines = some.dictionaries(some.sampled_from(["image", "question", "answer", "id"]), values)
+
+
+@often
+@given(lines)
+@example({"image": "~nobody-of-this-name/a.jpg"})
+@example({"image": "data:image/jpeg;base64," + "a" * 5_000})
+def test_a_line_is_asked_or_told_with_its_number(file, line):
+    file.write_text(json.dumps(line) + "\n")
+    try:
+        (found,) = what_to_ask(file, "what")
+    except ValueError as error:
+        assert f"{file}, line 1" in str(error)
+    else:
+        assert found["image"] and isinstance(found["question"], str) and "answer" not in found
 
 
 @often

@@ -225,6 +225,17 @@ def test_the_files_that_a_page_names_exist(page):
     assert named and [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_each_case_that_users_brought_is_held_by_a_test():
+    lines = (ROOT / "docs" / "cases.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "::" in line]
+    assert [row[0] for row in rows if len(row) == 4] == [str(number) for number in range(1, 47)]
+    kinds = {"silent wrong number", "lost data", "unclear error", "machine"}
+    assert [row for row in rows if row[-1] not in kinds] == []
+    for *_, test, _ in rows:
+        file, name = test.strip("`").split("::")
+        assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), test
+
+
 def test_the_tree_in_the_readme_exists():
     ignored = tuple(line for line in (ROOT / ".gitignore").read_text().split() if line.endswith("/"))
     blocks = "\n".join(re.findall(r"^```(?:text)?\n(.*?)^```", readme(), re.MULTILINE | re.DOTALL))

@@ -35,7 +35,7 @@ LLAMA = LlamaShape(
 CATEGORIES = ("bus", "dog", "cat", "bird", "boat", "bicycle", "apple")
 
 
-def tiny_profile(vocabulary: int) -> Profile:
+def tiny_profile(vocabulary: int, template: str = "vicuna", short: int = 8) -> Profile:
     """Return a profile like `vicuna-7b`: EVA-type encoder, BERT-type Q-Former, Llama, two web sources."""
     web = (
         WebConfig(name="laion", shards="laion/{00000..00001}.tar", weight=115),
@@ -45,7 +45,7 @@ def tiny_profile(vocabulary: int) -> Profile:
         name="tiny-paper",
         vision=VISION,
         qformer=QFORMER,
-        language=LanguageConfig(name="tiny-vicuna", width=48, template="vicuna"),
+        language=LanguageConfig(name="tiny-vicuna", width=48, template=template),
         stage1=replace(STAGE1, steps=6, batch_size=4, warmup_steps=2, lr=1e-2, save_every=2, keep=(0.5, 1.0)),
         release=ReleaseConfig(
             vision="weights/eva_vit_g.pth",
@@ -78,7 +78,7 @@ def tiny_profile(vocabulary: int) -> Profile:
             pope_pictures=4,
         ),
         curation=CurationConfig(
-            max_new_tokens=24, short=8, well_formed=WellFormed(min_words=3, min_sentences=1)
+            max_new_tokens=24, short=short, well_formed=WellFormed(min_words=3, min_sentences=1)
         ),
         stage2=replace(STAGE2_AS_WRITTEN, steps=2, batch_size=2, warmup_steps=1, max_answer=24),
     )

@@ -1,7 +1,9 @@
 """Talking to the model: conversations about several pictures, batches of questions, and a terminal."""
 
 import argparse
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +18,17 @@ from transformers import DynamicCache
 
 from mglib.chat.speaker import Speaker, load
 from mglib.data.journal import append, read_log
-from mglib.data.pictures import ENDINGS, open_picture, to_rgb
+from mglib.data.pictures import ENDINGS, FOREIGN, named_picture, open_picture, to_rgb
 from mglib.data.splits import in_lists
 from mglib.model.decoding import Decoding, Steps, greedy, has_ended, until_end
 from mglib.model.dialogue import reply
 from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
-from mglib.paths import read_jsonl
+from mglib.paths import content_key, read_jsonl
 
 ANSWERER = "Assistant:"
 BATCH = 16  # pictures answered at once
 QUESTION = "Describe this image in detail."
+ADDRESS = re.compile(r"(?i)(https?|ftp):/")
 USAGE = 'make chat IMAGE=picture.jpg QUESTION="What is this?", or without a question for a conversation.'
 
 
@@ -34,16 +37,16 @@ def typed_path(text: str) -> Path:
     address of the web.
     """
     text = text.strip()
-    if re.match(r"(?i)(https?|ftp)://", text):
+    if ADDRESS.match(text):
         raise ValueError(f"{text} is an address: download the picture and give the path of its file.")
     if text.lower().startswith("file://"):
         text = unquote(re.sub(r"(?i)^file://(localhost)?", "", text))
-    if not Path(text).expanduser().exists():  # then quotes and backslashes are the shell's
+    if not os.path.exists(os.path.expanduser(text)):  # then quotes and backslashes are the shell's
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
             text = text[1:-1]
         else:
             text = re.sub(r"\\(.)", r"\1", text)
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
 
 
 def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
@@ -51,6 +54,8 @@ def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
     try:
         return open_picture(source, own=True)
     except FileNotFoundError:
+        if ADDRESS.match(str(source)):  # a Path has one of its slashes
+            raise ValueError(f"{source} is an address: download the picture and name its file.") from None
         raise FileNotFoundError(f"There is no file {source}: give the path of a picture.") from None
     except OSError as error:
         raise ValueError(f"{name or source} is not a picture that can be read: {error}.") from error
@@ -250,22 +255,44 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
         files = sorted(
             file
             for file in source.iterdir()
-            if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+            if file.suffix.lower() in (*ENDINGS, *FOREIGN) and not file.name.startswith(".")
         )
         found = [{"image": str(file), "question": question} for file in files]
     else:
         found = [{"question": question, **line} for line in read_jsonl(source)]
         for number, line in enumerate(found, start=1):
-            if "image" not in line:
-                raise ValueError(f'{source}, line {number}: there is no "image", the path of a picture.')
-            several, folder = line["image"], folder or source.parent
-            found_at = [
-                str(folder / str(one)) for one in (several if isinstance(several, list) else [several])
-            ]
-            line["image"] = found_at if isinstance(several, list) else found_at[0]
+            if fault := line_fault(line):
+                raise ValueError(f"{source}, line {number}: {fault}.")
+            several = isinstance(line["image"], list)
+            names = line["image"] if several else [line["image"]]
+            paths = [str(path_of(str(name), folder or source.parent)) for name in names]
+            line["image"] = paths if several else paths[0]
     if not found:
         raise ValueError(f"{source} holds no pictures ({', '.join(ENDINGS)}) and no lines.")
     return found
+
+
+def line_fault(line: dict[str, Any]) -> str | None:
+    """Say why a line cannot be asked, if it cannot."""
+    names = line.get("image")
+    names = names if isinstance(names, list) else [names]
+    if not names or not all(type(name) in (str, int) and str(name).strip() for name in names):
+        return 'there is no "image", the path of a picture, or a list of several'
+    if not isinstance(line["question"], str):
+        return 'its "question" is no text'
+    if IMAGE in line["question"]:
+        return f"leave {IMAGE} out of the question: the pictures go before it"
+    taken = [name for name in ("answer", "error") if name in line]
+    return f'"{taken[0]}" is what is written here: give yours another name' if taken else None
+
+
+def path_of(name: str, folder: Path) -> Path:
+    """Return where a picture lies that a line names, with or without its ending; an address stays one."""
+    if ADDRESS.match(name):
+        return Path(name)
+    path = folder / os.path.expanduser(name)
+    found = named_picture(path.parent, path.name)
+    return found if os.path.isfile(found) and not os.path.exists(path) else path
 
 
 def answer_all(
@@ -283,11 +310,16 @@ def answer_all(
     place. Raises ValueError where `out` answers something else.
     """
     asked = what_to_ask(source, question, folder)
-    done = read_log(out)
-    kept = [{name: value for name, value in line.items() if name not in ("answer", "error")} for line in done]
-    if any(line not in asked for line in kept):
+    done = [{name: line[name] for name in line if name not in ("answer", "error")} for line in read_log(out)]
+    known, kept = (Counter(map(content_key, lines)) for lines in (asked, done))
+    if kept - known:
         raise ValueError(f"{out} answers other questions than these: move it away, or name another file.")
-    left = [line for line in asked if line not in kept]
+    left = []
+    for line in asked:  # a line that stands there twice is answered twice
+        if kept[content_key(line)]:
+            kept[content_key(line)] -= 1
+        else:
+            left.append(line)
     for rows in in_lists(tqdm(left, desc="answers", mininterval=10), BATCH):
         append(out, answer_lines(speaker, rows, decoding))
     return len(asked)
@@ -301,6 +333,7 @@ def answer_lines(
     for line in made:
         names = line["image"] if isinstance(line["image"], list) else [line["image"]]
         try:
+            require_room(speaker, line["question"])
             images = [picture(Path(name)) for name in names]
             if len(images) == 1:
                 single.append((line, images[0]))
@@ -316,6 +349,22 @@ def answer_lines(
     for (line, _), text in zip(single, texts, strict=True):
         line["answer"] = text
     return made
+
+
+def require_room(speaker: Speaker, question: str) -> None:
+    """Raise ValueError for a question that is too long, behind which a language model writes nonsense without
+    any warning, or that is no text.
+    """
+    if re.search("[\ud800-\udfff]", question):
+        raise ValueError("The question holds half a character, which no tokenizer reads.")
+    model = speaker.model
+    longest = model.language.model.config.max_position_embeddings
+    Q = model.qformer.config.queries
+    ids, _ = prompt_tokens(model.language.tokenizer, speaker.turns.first, with_image(question), queries=Q)
+    if len(ids) >= longest:
+        raise ValueError(
+            f"The question has {len(ids)} tokens and this language model reads {longest}: ask less."
+        )
 
 
 def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:

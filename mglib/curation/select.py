@@ -7,6 +7,7 @@ measured later.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +37,8 @@ DROP_RULES = {
     "sorry": re.compile(r"\bI('m| am) (very |so |really )?sorry\b", re.I),
     "an AI": re.compile(r"\b(as|I('m| am)) an? (AI|artificial intelligence|(large )?language model)\b", re.I),
     "cannot see": re.compile(
-        r"\bI (cannot|can't|can not|could not|couldn't|am unable to|am not able to|do not|don't) "
+        r"\bI('m unable to|'m not able to| cannot| can't| can not| could not| couldn't| am unable to"
+        r"| am not able to| do not| don't) "
         r"(see|view|access|open|display|provide|have access)\b",
         re.I,
     ),
@@ -53,12 +55,13 @@ DROP_RULES = {
 }
 
 
-APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\uff07", "'"))
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032\u00b4\uff07`", "'"))
 
 
 def dropped(text: str) -> str | None:
     """Return the first of the hard-coded rules that a text falls under, or None."""
-    straight = text.translate(APOSTROPHES)
+    shown = "".join(sign for sign in text.translate(APOSTROPHES) if unicodedata.category(sign) != "Cf")
+    straight = " ".join(shown.split())
     return next((name for name, rule in DROP_RULES.items() if rule.search(straight)), None)
 
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from mglib.data import records
 from mglib.data.pictures import named_picture, open_picture
 from mglib.data.quarantine import Fault
-from mglib.data.records import FileName, Text, fit
+from mglib.data.records import Caption, FileName, fit
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Entry:
     """An entry of `annotations` in filter_cap.json."""
 
     image_id: FileName
-    caption: Text
+    caption: Caption
 
 
 ENTRY = TypeAdapter(Entry)

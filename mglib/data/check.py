@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mglib.data import alignment, coco, narratives, questions, regions, shards
-from mglib.data.pictures import open_picture
+from mglib.data.pictures import named_picture, open_picture
 from mglib.data.quarantine import Fault, unique
 
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def cc_sbu_align(folder: Path) -> Records:
 def in_images(folder: Path, name: Callable[[T], str]) -> Callable[[T], Path | None]:
     """Return where a record's picture stands in `images/`, if the folder has that."""
     images = folder / "images"
-    return (lambda record: images / name(record)) if images.exists() else lambda record: None
+    return (lambda record: named_picture(images, name(record))) if images.exists() else lambda record: None
 
 
 def localized_narratives(folder: Path) -> Records:
@@ -118,7 +118,7 @@ def localized_narratives(folder: Path) -> Records:
 
     def name(narrative: narratives.Narrative) -> str:
         is_coco = narrative.dataset_id.startswith("mscoco")
-        return f"{narrative.image_id.zfill(12) if is_coco else narrative.image_id}.jpg"
+        return narrative.image_id.zfill(12) if is_coco else narrative.image_id
 
     found = read_all(narratives.read_narratives, files(folder, "*localized_narratives*.jsonl"))
     return with_pictures(found, in_images(folder, name))
@@ -127,13 +127,13 @@ def localized_narratives(folder: Path) -> Records:
 def a_okvqa(folder: Path) -> Records:
     """`aokvqa*.json`; COCO's pictures in `images/` are optional."""
     found = read_all(questions.read_a_okvqa, files(folder, "aokvqa*.json"))
-    return with_pictures(found, in_images(folder, lambda question: f"{question.image_id:012d}.jpg"))
+    return with_pictures(found, in_images(folder, lambda question: f"{question.image_id:012d}"))
 
 
 def gqa(folder: Path) -> Records:
     """`*questions*.json`, also in folders of their own; pictures in `images/` are optional."""
     found = read_all(questions.read_gqa, files(folder, "*questions*.json", "*questions*/*.json"))
-    return with_pictures(found, in_images(folder, lambda question: f"{question.image_id}.jpg"))
+    return with_pictures(found, in_images(folder, lambda question: question.image_id))
 
 
 def refcoco(folder: Path) -> Records:
@@ -156,7 +156,7 @@ def visual_genome(folder: Path) -> Records:
     halves = [half for half in (folder / "VG_100K", folder / "VG_100K_2") if half.exists()]
 
     def file(record: regions.Region | regions.Relationship) -> Path | None:
-        candidates = [half / f"{record.image_id}.jpg" for half in halves]
+        candidates = [named_picture(half, str(record.image_id)) for half in halves]
         return next((path for path in candidates if path.exists()), candidates[0] if candidates else None)
 
     return with_pictures(found, file)

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from PIL import Image
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 
 from mglib.data import records
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, keep, strict, unique
-from mglib.data.records import FilePath, Text, fit
+from mglib.data.records import Caption, FilePath, Text, fit
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class CaptionEntry:
     """An entry of `annotations` in a captions file."""
 
     image_id: int
-    caption: Text
+    caption: Caption
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,17 @@ class ObjectEntry:
     category_id: int
 
 
+def spelt(name: str) -> str:
+    """Spell a category as COCO does: "Teddy_Bear" is "teddy bear"."""
+    return " ".join(name.replace("_", " ").lower().split())
+
+
 @dataclass(frozen=True)
 class CategoryEntry:
     """An entry of `categories`."""
 
     id: int
-    name: Text
+    name: Annotated[Text, AfterValidator(spelt)]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -83,7 +88,8 @@ def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture 
     """Join captions and instances by picture, ordered by id; what does not fit comes first, as faults.
 
     A picture without a caption is a fault. Objects of pictures that the captions do not name are left out:
-    captions of a part of COCO are used with the instances of all of it.
+    captions of a part of COCO are used with the instances of all of it. Raises ValueError where all objects
+    are of other pictures: whatever is said would count as invented.
     """
     described, annotated = read_json(captions), read_json(instances)
     faults: list[Fault] = []
@@ -98,6 +104,10 @@ def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture 
     objects: dict[int, set[str]] = {}
     for image_id, name in keep(read_objects(annotated, instances), faults):
         objects.setdefault(image_id, set()).add(name)
+    if len(names) > 1 and objects and not names.keys() & objects.keys():
+        raise ValueError(
+            f"{instances} has no object of any picture of {captions}: take both files of the same split."
+        )
     yield from faults
     for number, name in sorted(names.items()):
         if number not in texts:
@@ -110,9 +120,8 @@ def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture 
 def read_objects(annotated: dict[str, Any], path: Path) -> Iterator[tuple[int, str] | Fault]:
     """Yield a picture's id and a category's name for each annotated object."""
     faults: list[Fault] = []
-    categories = {
-        entry.id: entry.name for entry in keep(entries(annotated, "categories", CategoryEntry, path), faults)
-    }
+    listed = unique(entries(annotated, "categories", CategoryEntry, path), path, lambda entry: entry.id)
+    categories = {entry.id: entry.name for entry in keep(listed, faults)}
     for entry in keep(entries(annotated, "annotations", ObjectEntry, path), faults):
         if entry.category_id in categories:
             yield entry.image_id, categories[entry.category_id]

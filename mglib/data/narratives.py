@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from mglib.data.quarantine import Fault
-from mglib.data.records import FileName, Text, fit_all, read_lines
+from mglib.data.records import Caption, FileName, fit_all, read_lines
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Narrative:
     dataset_id: str
     image_id: FileName
     annotator_id: int
-    caption: Text
+    caption: Caption
     timed_caption: tuple[Utterance, ...] = ()
     traces: tuple[tuple[Point, ...], ...] = ()
     voice_recording: str = ""  # a path inside the recordings' release

@@ -1,6 +1,8 @@
 """The one way to open a picture: upright, in RGB, whole, or not at all."""
 
 import io
+import os
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -9,9 +11,16 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 # Pillow knows formats that run other programs (EPS); the data sets have these.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-HEIF = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")  # what such files begin with
+# What HEIC and AVIF files say in their first box, somewhere.
+AVIF = (b"avif", b"avis")
+HEIF = (
+    *(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"),
+    *(b"heif", b"mif1", b"mif2", b"msf1"),
+)
 OWN_SIDE = 1024  # pixels that are enough for any encoder here
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif")
+FOREIGN = (".heic", ".heif", ".avif")  # pictures too, which `foreign` tells how to convert
+BITS, POLARITY = 258, 262  # TIFF tags: BitsPerSample; PhotometricInterpretation, 0 where white is 0
 
 
 def open_picture(source: Path | bytes, *, own: bool = False) -> Image.Image:
@@ -50,9 +59,11 @@ def open_picture(source: Path | bytes, *, own: bool = False) -> Image.Image:
 
 def foreign(source: Path | bytes) -> str:
     """Say what a file is that is none of the FORMATS, as far as its first bytes tell."""
-    head = source[:32] if isinstance(source, bytes) else source.open("rb").read(32)
-    if head[4:8] == b"ftyp" and head[8:12] in (*HEIF, b"avif", b"avis"):
-        kind = "HEIC" if head[8:12] in HEIF else "AVIF"
+    head = source[:64] if isinstance(source, bytes) else source.open("rb").read(64)
+    box = head[8 : max(12, int.from_bytes(head[:4]))] if head[4:8] == b"ftyp" else b""
+    brands = {box[place : place + 4] for place in range(0, len(box), 4)}
+    if brands & {*HEIF, *AVIF}:
+        kind = "AVIF" if brands & {*AVIF} else "HEIC"
         return (
             f"it is {kind}, which is not read here: save it as JPEG first (`magick a.{kind.lower()} a.jpg`)"
         )
@@ -60,25 +71,41 @@ def foreign(source: Path | bytes) -> str:
 
 
 def named_picture(folder: Path, name: str) -> Path:
-    """Return the picture of a folder that goes by `name`, with or without an ending, in capitals or not.
+    """Return the picture of a folder that goes by `name`, with or without an ending, in capitals or not,
+    accents composed or apart (as a Mac unpacks them).
 
     Where there is none, the path that it would have as a JPEG.
     """
     stem, dot, ending = name.rpartition(".")
     bare = stem if dot + ending.lower() in ENDINGS else name
-    tried = [name, *(bare + each for ending in ENDINGS for each in (ending, ending.upper()))]
+    endings = [form for ending in ENDINGS for form in (ending, ending.upper(), f".{ending[1:].title()}")]
+    plain = [name, *(base + ending for base in dict.fromkeys((name, bare)) for ending in endings)]
+    tried = [*plain, *(unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in plain)]
     found = (folder / each for each in tried if Path(each).suffix.lower() in ENDINGS)
-    return next((path for path in found if path.is_file()), folder / f"{bare}.jpg")
+    return next((path for path in found if os.path.isfile(path)), folder / f"{bare}.jpg")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Turn a picture as its EXIF says and convert it, from any mode that has a fixed range, to RGB."""
+    tags = getattr(image, "tag_v2", {})
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))
+        image = in_eight_bits(image, bits=tags.get(BITS, (16,))[0], inverted=tags.get(POLARITY) == 0)
     if image.mode in ("I", "F"):
         raise OSError(f"mode {image.mode} has no fixed range from black to white")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def in_eight_bits(image: Image.Image, *, bits: int, inverted: bool) -> Image.Image:
+    """Scale grey of 9 to 16 bits to 8; a grey that the file names as transparent stays so."""
+    deep = numpy.asarray(image)
+    flat = (deep >> (bits - 8)).astype(numpy.uint8)
+    if inverted:  # Pillow turns 8 bits over itself, and deeper ones not
+        flat = 255 - flat
+    clear = image.info.get("transparency")
+    return Image.fromarray(
+        flat if clear is None else numpy.dstack([flat, 255 * (deep != clear)]).astype("u1")
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mglib.config import ReleaseConfig
 from mglib.data.check import with_pictures
-from mglib.data.pictures import open_picture
+from mglib.data.pictures import named_picture, open_picture
 from mglib.data.quarantine import Fault, keep, sound
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
 from mglib.data.splits import Split
@@ -48,7 +48,7 @@ def questioned(
     first = set(sorted({one.image_id for one in graph})[: paths.gqa_val_pictures if name == VAL else None])
 
     def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
-        return images / f"{key:012d}.jpg" if isinstance(key, int) else gqa / f"{key}.jpg"
+        return named_picture(images, f"{key:012d}") if isinstance(key, int) else named_picture(gqa, key)
 
     def there(one: ChoiceQuestion | GraphQuestion) -> Path | None:  # missing ones are told of together
         return file(one.image_id) if file(one.image_id).is_file() else None

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import FileName, Text, fit_json, read_items
+from mglib.data.records import FileName, Name, Text, as_text, fit_json, read_items
+
+Said = Annotated[str, BeforeValidator(as_text)]  # 2 as "2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +19,11 @@ class ChoiceQuestion:
 
     split: str
     image_id: int  # COCO's
-    question_id: Text
+    question_id: Name
     question: Text
-    choices: tuple[Text, ...]
+    choices: tuple[Name, ...]
     correct_choice_idx: int | None = None
-    direct_answers: tuple[str, ...] = ()  # ten people's
+    direct_answers: tuple[Said, ...] = ()  # ten people's
     difficult_direct_answer: bool | None = None
     rationales: tuple[str, ...] = ()
 
@@ -46,7 +48,7 @@ class GraphQuestion:
     question_id: str = ""  # the key that it stands under
     image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
-    answer: str | None = None
+    answer: Said | None = None
     full_answer: Annotated[str | None, Field(validation_alias="fullAnswer")] = None
     balanced: Annotated[bool, Field(validation_alias="isBalanced")]
     types: QuestionTypes | None = None

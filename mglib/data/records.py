@@ -5,7 +5,7 @@ Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with
 
 import json
 import re
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +16,30 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from mglib.data.quarantine import Fault
 
 T = TypeVar("T")
-Text = Annotated[str, Field(pattern=r"\S")]  # not blank
+SEEN = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a sign that is no white space and has a width
+Text = Annotated[str, Field(pattern=SEEN)]  # not blank
+CELLS = frozenset(("nan", "none", "null", "<na>"))  # what tables write for nothing
 
 
 def as_text(value: Any) -> Any:
-    """Return a whole number as text: some files write ids as numbers."""
-    return str(value) if type(value) is int else value
+    """Return a whole number as text: some files write ids as numbers, and tables with gaps as 7.0."""
+    if type(value) is int or (type(value) is float and value.is_integer()):
+        return str(int(value))
+    return value
+
+
+def told(caption: str) -> str:
+    """Return a caption that says something; raises ValueError for an empty cell of a table."""
+    if caption.strip().lower() in CELLS:
+        raise ValueError(f"{caption.strip()} stands for an empty cell of a table")
+    return caption
+
+
+def alone(name: str) -> str:
+    """Return a file's name without a folder and no way out; raises ValueError for any other."""
+    if "/" in name or "\\" in name or "\0" in name or not name.strip(".") or len(name.encode()) > LONGEST:
+        raise ValueError("a file's name alone is expected, without a folder")
+    return name
 
 
 def below(name: str) -> str:
@@ -31,10 +49,12 @@ def below(name: str) -> str:
     return name
 
 
-# A name alone: no folder, no way out.
-FileName = Annotated[str, BeforeValidator(as_text), Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]
+Name = Annotated[Text, BeforeValidator(as_text)]  # or a short answer: both are written as numbers too
+Caption = Annotated[Text, AfterValidator(told)]
+FileName = Annotated[str, BeforeValidator(as_text), AfterValidator(alone)]
 FilePath = Annotated[str, AfterValidator(below)]
 
+LONGEST = 240  # bytes of a name: file systems hold 255 with the ending
 CHUNK = 1 << 20  # characters read at a time
 ANYTHING = TypeAdapter(Any)
 SPACE = re.compile(r"[ \t\n\r]*")
@@ -52,9 +72,16 @@ def naming(path: Path) -> Iterator[None]:
             "there as data/README.md says."
         ) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}") from error
+        raise ValueError(f"{path} is not UTF-8: {error}{wide(path)}") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}{wide(path)}") from error
+
+
+def wide(path: Path) -> str:
+    """Say what to do with a file in UTF-16, as Windows' shell writes it; nothing of any other."""
+    with path.open("rb") as file:
+        marked = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    return "; it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)" if marked else ""
 
 
 def read_json(path: Path) -> Any:
@@ -69,10 +96,14 @@ def read_json(path: Path) -> Any:
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault.
 
-    Only a line feed ends a line.
+    Only a line feed ends a line. Raises ValueError with the file's name for one array and for UTF-16.
     """
     with naming(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in line:
+                raise ValueError("zeros between its letters")
+            if number == 1 and line.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
+                raise ValueError("one object a line is expected and no array (`jq -c '.[]' a.json`)")
             if line.strip():
                 yield f"line {number}", line
 
@@ -103,7 +134,7 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
             number += 1
         scanner.expect(closing)
         if scanner.sign():
-            raise ValueError(f"something stands behind its closing {closing!r}")
+            raise ValueError(f"something stands behind its closing {closing!r}: are these JSON lines?")
 
 
 class Scanner:

@@ -44,6 +44,11 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
             f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.web)."
         )
     every, first = coco_pictures(folder, release), release.coco.val
+    if len(every) <= first:
+        raise ValueError(
+            f"{folder / release.coco.captions} describes {len(every)} pictures that can be used, and {first} "
+            "are for choices: none is left to test on. Take the whole of COCO's val2017, or set `coco.val`."
+        )
     return coco_split(name, every[:first] if name == "val" else every[first:])
 
 
@@ -113,6 +118,8 @@ def alignment_split(folder: Path) -> Split:
     """Make a split of the authors' curated pairs, whose texts are left as they are."""
     found = with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file)
     pairs = sound(found, CACHE / "web" / f"{ALIGNMENT}-bad.jsonl")
+    if not pairs:
+        raise ValueError(f"{folder / 'filter_cap.json'} has no pairs: unpack cc_sbu_align.zip again.")
     return Split(
         name=ALIGNMENT,
         hashes=tuple(sha256_of(pair.file) for pair in pairs),

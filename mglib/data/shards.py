@@ -15,11 +15,12 @@ from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys
 
-from mglib.data.pictures import open_picture
+from mglib.data.pictures import ENDINGS, open_picture
 from mglib.data.quarantine import Fault, strict
-from mglib.data.records import Text, fit_json
+from mglib.data.records import Caption, fit_json
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+PICTURES = tuple(ending[1:] for ending in ENDINGS)
+APART = "the files of a sample stand together in a tar (`tar --sort=name`)"
 METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's names for what is no sample
 
 
@@ -37,7 +38,7 @@ class WebPair:
 class About:
     """The part of img2dataset's `.json` that is used."""
 
-    caption: Text
+    caption: Caption
 
 
 ABOUT = TypeAdapter(About)
@@ -164,9 +165,9 @@ def to_pair(sample: dict[str, Any]) -> WebPair | Fault:
     url, key = sample["__url__"], sample["__key__"]
     picture = next((sample[ending] for ending in PICTURES if ending in sample), None)
     if picture is None:
-        return Fault(url, key, f"no picture (.{', .'.join(PICTURES)})")
+        return Fault(url, key, f"no picture (.{', .'.join(PICTURES)}); {APART}")
     if "json" not in sample:
-        return Fault(url, key, "no caption: its .json is missing")
+        return Fault(url, key, f"no caption: its .json is missing; {APART}")
     about = fit_json(ABOUT, sample["json"], url, key)
     return about if isinstance(about, Fault) else WebPair(url, key, picture, about.caption)
 

@@ -78,17 +78,12 @@ class OfficialVocabulary:
     def study(cls) -> "OfficialVocabulary":
         """Take COCO's 80 categories and their synonyms from the study's own lists, under the official rules.
 
-        What it finds is not the official code's: that takes its own synonyms (`read`).
+        What it finds is not the official code's, which takes the authors' synonyms: see `read`.
         """
         files = ROOT / "data" / "world" / "objects.csv", ROOT / "data" / "evaluation" / "coco.csv"
         rows = [row for file in files for row in read_rows(file) if row["coco"]]
         groups = [[row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))] for row in rows]
         return cls([*groups, ["person", "baby"]])  # elsewhere a baby may be an elephant's
-
-    @classmethod
-    def at_hand(cls, path: Path = SYNONYMS) -> "OfficialVocabulary":
-        """Take the official synonyms where their file is, else the study's own."""
-        return cls.read(path) if path.exists() else cls.study()
 
     @property
     def names(self) -> frozenset[str]:

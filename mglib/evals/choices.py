@@ -187,8 +187,11 @@ def right(
     asked: Sequence[ClosedQuestion],
     chosen: Callable[[Losses], int] = Losses.summed,
 ) -> Scores:
-    """Return for each question whether the likeliest option is the right one."""
+    """Return for each question whether the likeliest option is the right one; one that is offered twice is
+    right in both places.
+    """
     values = tuple(
-        float(chosen(loss) == question.right) for loss, question in zip(losses, asked, strict=True)
+        float(question.options[chosen(loss)] == question.options[question.right])
+        for loss, question in zip(losses, asked, strict=True)
     )
     return Scores(values, tuple(question.picture for question in asked))

@@ -18,9 +18,26 @@ from mglib.metrics import Counts, read_rows, words
 WAYS = ("random", "popular", "adversarial")
 PAIRS = 3  # questions of each answer a picture, at most, as in the paper
 QUESTION = "Is there {thing} in the image?"
-NOT = frozenset(("no", "not", "t", "none", "nothing", "neither", "nor", "never", "nobody", "nowhere"))
+YES = frozenset(("yes", "yeah", "yep", "yup"))
+NO = frozenset(("no", "nope", "nah"))
+VERBS = ("is", "are", "was", "were", "do", "does", "did", "has", "have", "wo", "would", "could", "should")
+NOT = frozenset(
+    [
+        *("no", "not", "none", "nothing", "neither", "nor", "never", "nobody", "nowhere", "absent"),
+        *(f"{verb}nt" for verb in VERBS),  # apostrophes are left out
+    ]
+)
+NONE_THERE = re.compile(r"\bthere (is|are) (zero|0|a lack|an absence)\b")
+ASKING = {*VERBS, "can", "will"}  # what a question begins with
 LABEL = re.compile(r"^\W*(?:\(?(?:\d+|[a-z])[.):]\s)?\W*", re.IGNORECASE)  # "1. ", "(a) ", "- ", "..."
-UNSURE = frozenset(("sure", "sorry", "unable", "cannot", "unclear", "possible", "maybe", "perhaps"))
+UNSURE = frozenset(("sorry", "unable", "cannot", "cant", "unclear", "possible", "maybe", "perhaps"))
+# Neither yes nor no, whatever else is said: "I do not know", "it is hard to tell if there is a dog".
+OPEN = re.compile(
+    r"\b((dont|not) (know|clear|certain|sure|able|possible)|(hard|difficult|impossible) to|if|whether)\b"
+)
+BOTH = re.compile(r"yes\s*(/|or\b|and\b)\s*no\b|no (idea|way)\b", re.IGNORECASE)
+AFFIRMED = re.compile(r"\b(no doubt|not only)\b", re.IGNORECASE)  # a "no" that denies nothing
+APOSTROPHES = re.compile(r"\s?['‘’ʼ′`´]\s?(?=t\b)|['‘’ʼ′`´]")
 
 
 @dataclass(frozen=True)
@@ -82,21 +99,25 @@ def questions(
 def parse(answer: str) -> bool | None:
     """Read yes or no from an answer's first sentence; None where it says neither.
 
-    What an answer may begin with is passed over: a number of a list, dots, quotation marks. The official code
-    takes whatever has no "no" or "not" for a yes, which flatters models that ramble.
+    What an answer may begin with is passed over: a number of a list, dots, quotation marks, the question. The
+    official code takes whatever has no "no" or "not" for a yes, which flatters models that ramble.
     """
-    said = words(re.split(r"[.!?\n]", LABEL.sub("", answer))[0])
-    if said[:1] in (["yes"], ["yeah"], ["yep"], ["yup"]):
-        return True
-    if said[:1] in (["no"], ["nope"], ["nah"]):
-        return False
-    if UNSURE & set(said) or {"can", "t"} <= set(said):
+    whole = LABEL.sub("", answer)
+    if BOTH.match(whole):
         return None
-    if NOT & set(said):
-        return False
+    said: list[str] = []
+    for sentence in re.findall(r"[^.!?\n]+[.!?\n]*", whole):
+        said = words(AFFIRMED.sub(" ", APOSTROPHES.sub("", sentence)))
+        if said and said[0] in YES | NO:
+            return said[0] in YES
+        if "?" not in sentence or not ASKING & set(said[:1]):
+            break
     text = " ".join(said)
-    found = "yes" in said or any(claim in text for claim in ("there is", "there are", "there s"))
-    return True if found else None
+    if UNSURE & set(said) or OPEN.search(text):
+        return None
+    if NOT & set(said) or NONE_THERE.search(text):
+        return False
+    return True if "yes" in said or re.search(r"\bthere( is| are|s)\b", text) else None
 
 
 def counts(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Counts]:

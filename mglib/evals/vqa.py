@@ -34,9 +34,20 @@ PROMPTS = (
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = {"a", "an", "the"}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+LABEL = re.compile(r"^\W*(?:(?:short |final )?answer|a)\s*:\s*", re.IGNORECASE)
 # Words whose full stop waits for a name, and what begins a sentence behind an initial.
 TITLES = {"mr", "mrs", "ms", "dr", "st", "jr", "sr", "mt", "ft"}
 BEGINNINGS = {"the", "it", "a", "an", "this", "that", "there", "he", "she", "they", "in", "on"}
+# Typographic signs as typed ones; markdown's stars go.
+TYPED = str.maketrans(
+    {
+        **dict.fromkeys("‘’‛′´ʼ", "'"),
+        **dict.fromkeys("“”„«»", '"'),
+        **dict.fromkeys("–—‐‑−", "-"),
+        "。": ".",
+        "*": None,
+    }
+)
 DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBERS)}}
 
 
@@ -44,10 +55,11 @@ def normalise(text: str) -> str:
     """Return an answer as the official VQA evaluation compares it: no articles, no punctuation, digits.
 
     Deviations: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both
-    sides, and so are signs without a width, which nobody sees.
+    sides, and so are signs without a width, which nobody sees; typographic signs count as typed ones.
     """
+    text = unicodedata.normalize("NFKC", text.translate(TYPED)).translate(TYPED)
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
-    given = " ".join(text.replace("'", "").replace("’", "").split())
+    given = " ".join(text.replace("'", "").split())
     text, number = given, re.search(r"\d,\d", given)
     for sign in SIGNS:  # beside a space (or in a text with a number such as 1,000) it goes, else it separates
         beside = f"{sign} " in given or f" {sign}" in given
@@ -58,13 +70,14 @@ def normalise(text: str) -> str:
 
 
 def head(said: str) -> str:
-    """Return what stands before the first comma, full stop or line break of an answer.
+    """Return what stands before the first comma, full stop or line break of an answer, and behind a label
+    such as "Answer:".
 
     The full stop of an abbreviation or an initial is none. Deviation, the same for all models: a chat model
     says "No, there is no bear." where these sets have "no".
     """
-    said = said.strip()
-    ends = (stop.start() for stop in re.finditer(r"[,.;:\n](?!\d)", said))
+    said = LABEL.sub("", said.strip())
+    ends = (stop.start() for stop in re.finditer(r"[,.;:\n…。](?!\d)", said))
     return said[: next((end for end in ends if not goes_on(said, end)), None)]
 
 
@@ -97,13 +110,19 @@ class Exam:
     graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
 
     def __post_init__(self) -> None:
-        """Raise ValueError where answers were kept back: nobody could be right."""
+        """Raise ValueError where answers were kept back, so that nobody could be right, or GQA's types."""
         bare = [one.question_id for _, one in self.choice if one.correct_choice_idx is None]
+        bare += [one.question_id for _, one in self.direct if not one.direct_answers]
         bare += [one.question_id for _, one in self.graph if one.answer is None]
         if bare:
             raise ValueError(
                 f"{len(bare)} questions have no answer, the first is {bare[0]}: the test splits of A-OKVQA "
                 "and GQA keep theirs back, so take the val or testdev files."
+            )
+        if untyped := [one.question_id for _, one in self.graph if one.types is None]:
+            raise ValueError(
+                f"{len(untyped)} questions of GQA have no `types`, by which answers are counted, the first "
+                f"is {untyped[0]}: take the file as it is published."
             )
 
     @classmethod

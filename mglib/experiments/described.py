@@ -10,7 +10,7 @@ from torch import Tensor
 from mglib import metrics
 from mglib.config import EvalConfig
 from mglib.data.scenes import read_scenes
-from mglib.evals import caption_scores, chair, checklist, coverage, facts
+from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, facts
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OfficialVocabulary
 from mglib.evals.checklist import Judged
@@ -25,6 +25,7 @@ from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
 COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
+OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SQUARE = {
     "blip2": "caption model, before",
     "blip2_ft": "caption model, after",
@@ -163,17 +164,27 @@ def nameable(study: Study) -> Vocabulary:
     return chair.photo_vocabulary() if study.profile.world is None else chair.vocabulary()
 
 
+def readings() -> tuple[str, str]:
+    """Name the further readings of Table 5; only the rules with the authors' own synonyms are *official*."""
+    return "coco", OFFICIAL if chair_official.SYNONYMS.exists() else OFFICIAL_RULES
+
+
 def vocabulary(study: Study, reading: str) -> Mentions:
-    """Return what finds mentions: of all nameable objects, of COCO's alone, or by the official rules."""
-    if reading == "official":
-        return OfficialVocabulary.at_hand()
+    """Return what finds mentions: of all nameable objects, of COCO's alone, or by the official rules.
+
+    Raises FileNotFoundError where the official reading is asked for without the authors' synonyms.
+    """
+    if reading == OFFICIAL:
+        return OfficialVocabulary.read(chair_official.SYNONYMS)
+    if reading == OFFICIAL_RULES:
+        return OfficialVocabulary.study()
     drawn = study.profile.world is not None
     return chair.coco_vocabulary() if reading == "coco" and drawn else nameable(study)
 
 
 def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list[Truth]:
-    """Say what each picture of a split shows; the official reading knows annotated objects alone."""
-    scenes = study.scenes(split) if reading != "official" else None
+    """Say what each picture of a split shows; the official rules know annotated objects alone."""
+    scenes = study.scenes(split) if reading not in (OFFICIAL, OFFICIAL_RULES) else None
     words = vocabulary(study, reading)
     return chair.truths(base.splits[split], words, read_scenes(scenes) if scenes else None)
 

@@ -106,8 +106,8 @@ def looked(limit: float, texts: Sequence[str | None], fitting: Sequence[str | No
 
 
 def pool(study: Study) -> Iterator[tuple[str, bytes]]:
-    """Yield the id and the bytes of each picture of the pool."""
-    return ((pair.key, pair.picture) for pair in study.pool())
+    """Yield the id and the bytes of each picture of the pool; a key with folders becomes a file's name."""
+    return ((pair.key.removeprefix("./").replace("/", "_"), pair.picture) for pair in study.pool())
 
 
 def descriptions(study: Study, model: MiniGPT4, state: Path, queries: Sequence[Tensor]) -> list[Description]:

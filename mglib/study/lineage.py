@@ -152,16 +152,16 @@ def lessons(study: Study, base: Stage1) -> dict[str, Lesson]:
         return {**found, "official": lesson(list(seen), official.captions, every)}
     others = other_texts(study)
     return found | {
-        kind: lesson(shown, [said[number] for number in ids], every) for kind, said in others.items()
+        kind: lesson(shown, [said[int(one)] for one in ids], every) for kind, said in others.items()
     }
 
 
-def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[int], list[Tensor], list[str]]:
-    """Read a curated folder: each picture's number, its queries (Q, D_q), and its text."""
-    place = {int(one.description.image_id): row for row, one in enumerate(curation.pictures)}
+def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str], list[Tensor], list[str]]:
+    """Read a curated folder: each picture's id, its queries (Q, D_q), and its text."""
+    place = {one.description.image_id: row for row, one in enumerate(curation.pictures)}
     pairs = list(strict(read_cc_sbu_align(folder)))
-    ids = [int(pair.image_id) for pair in pairs]
-    return ids, [base.queries["pool"][place[number]] for number in ids], [pair.caption for pair in pairs]
+    ids = [pair.image_id for pair in pairs]
+    return ids, [base.queries["pool"][place[one]] for one in ids], [pair.caption for pair in pairs]
 
 
 def lesson(shown: Sequence[Tensor], texts: Sequence[str], every: int) -> Lesson:

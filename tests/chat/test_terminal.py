@@ -423,3 +423,68 @@ def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
         main(["--image", str(tmp_path / "a.png")], load)
     told = "No trained projection of the profile mini is kept yet: `make reproduce PROFILE=mini` trains"
     assert told in capsys.readouterr().err
+
+
+def test_pictures_that_are_not_read_here_are_listed_and_not_passed_over(speaker, tmp_path):
+    folder, out = tmp_path / "phone", tmp_path / "out.jsonl"
+    folder.mkdir()
+    picture().save(folder / "a.jfif", "JPEG")
+    (folder / "b.HEIC").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(40))
+    chat.answer_all(speaker, folder, out, "what", greedy(3))
+    good, bad = read_jsonl(out)
+    assert good["answer"] and "it is HEIC" in bad["error"] and "save it as JPEG" in bad["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ({"image": None}, 'there is no "image"'),
+        ({"image": []}, 'there is no "image"'),
+        ({"image": ["a.jpg", ""]}, 'there is no "image"'),
+        ({"image": True}, 'there is no "image"'),
+        ({"image": "a.jpg", "question": None}, 'its "question" is no text'),
+        ({"image": "a.jpg", "question": ["what"]}, 'its "question" is no text'),
+        ({"image": "a.jpg", "question": "what is <ImageHere>"}, "leave <ImageHere> out"),
+        ({"image": "a.jpg", "answer": "a dog"}, '"answer" is what is written here'),
+        ({"image": "a.jpg", "error": ""}, '"error" is what is written here'),
+    ],
+)
+def test_a_line_that_cannot_be_asked_is_told_with_its_number(tmp_path, line, told):
+    (tmp_path / "ask.jsonl").write_text('{"image": "a.jpg"}\n' + json.dumps(line))
+    with pytest.raises(ValueError, match=f"ask.jsonl, line 2: {told}"):
+        chat.what_to_ask(tmp_path / "ask.jsonl", "what")
+
+
+def test_a_lines_picture_goes_by_its_name_with_or_without_an_ending(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    for name in ("7.png", "home/b.jpg"):
+        picture().save(tmp_path / name)
+    names = [7, "7", "7.jpg", "~/b.jpg", "none.png", "https://example.org/c.jpg"]
+    (tmp_path / "ask.jsonl").write_text("".join(json.dumps({"image": name}) + "\n" for name in names))
+    found = [line["image"] for line in chat.what_to_ask(tmp_path / "ask.jsonl", "what")]
+    there = [str(tmp_path / "7.png")] * 3 + [str(tmp_path / "home" / "b.jpg"), str(tmp_path / "none.png")]
+    assert found[:5] == there
+    with pytest.raises(ValueError, match="is an address: download the picture"):
+        chat.picture(chat.Path(found[5]))
+
+
+def test_one_bad_question_costs_no_other_its_answer(speaker, tmp_path):
+    picture().save(tmp_path / "a.png")
+    lines = [{"image": "a.png", "question": text} for text in ("what", "word " * 400, "\ud83d", "where")]
+    (tmp_path / "ask.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chat.answer_all(speaker, tmp_path / "ask.jsonl", tmp_path / "out.jsonl", "", greedy(3))
+    told = read_jsonl(tmp_path / "out.jsonl")
+    assert ["answer" in line for line in told] == [True, False, False, True]
+    assert "reads 256: ask less" in told[1]["error"] and "half a character" in told[2]["error"]
+
+
+def test_a_line_that_stands_there_twice_is_answered_twice_after_a_stop(speaker, tmp_path):
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "ask.jsonl").write_text('{"image": "a.png"}\n' * 3)
+    out = tmp_path / "out.jsonl"
+    chat.answer_all(speaker, tmp_path / "ask.jsonl", out, "what", greedy(3))
+    whole = out.read_text()
+    out.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    assert chat.answer_all(speaker, tmp_path / "ask.jsonl", out, "what", greedy(3)) == 3
+    assert out.read_text() == whole

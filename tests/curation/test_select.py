@@ -49,6 +49,8 @@ def curated(*texts, verdicts=None):
         ("I am sorry, there is more to see.", "sorry"),
         ("As an AI language model, I have no eyes.", "an AI"),
         ("I cannot see the picture.", "cannot see"),
+        ("I'm unable to view it.", "cannot see"),
+        ("I'm not able to open it.", "cannot see"),
         ("There is no image attached.", "no picture"),
         ("Please provide the paragraph you want corrected.", "no picture"),
         ("Here is the corrected paragraph: A dog.", "talks about the paragraph"),
@@ -250,7 +252,14 @@ def test_two_at_once_write_one_folder(tmp_path):
     assert [path for path in (tmp_path / "curated").iterdir()] == [folder]
 
 
-@pytest.mark.parametrize("sign", ["'", "\u2019", "\u2018", "\u02bc"])
+@pytest.mark.parametrize("space", ["\u00a0", "  ", "\n", "\u2009", " \u200b"])
+def test_no_space_hides_a_refusal(space):
+    assert (
+        dropped(f"I'm{space}sorry.") == "sorry" and dropped(f"I{space}cannot{space}see it.") == "cannot see"
+    )
+
+
+@pytest.mark.parametrize("sign", ["'", "\u2019", "\u2018", "\u02bc", "\u00b4", "`", "\u2032"])
 def test_a_curly_apostrophe_hides_no_refusal(sign):
     assert dropped(f"I{sign}m sorry, but I can{sign}t see any picture.") == dropped(
         "I'm sorry, but I can't see any picture."

@@ -1,11 +1,12 @@
 """Web shards and COCO files on disk, and what a training makes of them."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 import torch
-from data_files import COLOURS, jpeg, write_coco, write_shard
+from data_files import COLOURS, jpeg, write_coco, write_shard, write_tar
 from PIL import ImageFile
 
 from mglib.data import coco, shards
@@ -83,6 +84,24 @@ def test_keys_may_hold_dots(tmp_path):
 )
 def test_a_name_is_cut_at_its_last_dot(name, cut):
     assert shards.key_and_ending(name) == cut
+
+
+@pytest.mark.parametrize("ending", ["JPG", "jfif", "png", "webp", "gif", "bmp", "tif", "TIFF"])
+def test_a_shards_picture_may_have_any_ending(tmp_path, ending):
+    about = json.dumps({"caption": "a wall"}).encode()
+    write_tar(tmp_path / "0.tar", [(f"a.{ending}", jpeg("red")), ("a.json", about)])
+    (pair,) = shards.read_shards([tmp_path / "0.tar"])
+    assert (pair.key, pair.caption) == ("a", "a wall")
+
+
+def test_files_of_a_sample_that_stand_apart_are_told_with_what_to_do(tmp_path):
+    about = json.dumps({"caption": "a wall"}).encode()
+    members = [("a.jpg", jpeg("red")), ("b.jpg", jpeg("red")), ("a.json", about), ("b.json", about)]
+    write_tar(tmp_path / "0.tar", members)
+    found = list(shards.read_shards([tmp_path / "0.tar"]))
+    assert len(found) == 4 and all(
+        "stand together in a tar (`tar --sort=name`)" in one.reason for one in found
+    )
 
 
 def test_shards_are_what_is_there(tmp_path):
@@ -199,6 +218,41 @@ def test_a_file_of_another_shape_is_named(tmp_path, value):
 def test_instances_without_categories_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"instances\.json .*categories"):
         read(write_coco(tmp_path / "val", instances={"images": [], "annotations": []}))
+
+
+@pytest.mark.parametrize("form", [str, float, "{:012d}".format], ids=["text", "float", "zeros"])
+def test_ids_of_coco_may_be_written_as_text(tmp_path, form):
+    pictures = [{"id": form(number), "file_name": f"{number}.jpg"} for number in (7, 3)]
+    notes = [{"image_id": form(number), "caption": "Two dogs."} for number in (3, 7)]
+    objects = {
+        "images": pictures,
+        "annotations": [{"image_id": form(3), "category_id": "18"}],
+        "categories": [{"id": "18", "name": "dog"}],
+    }
+    captions = {"images": pictures, "annotations": notes}
+    three, seven = read(write_coco(tmp_path / "val", captions=captions, instances=objects))
+    assert (three.id, seven.id) == (3, 7) and three.objects == {"dog"} and not seven.objects
+
+
+def test_categories_are_spelt_as_cocos_and_listed_once(tmp_path):
+    instances = {
+        "images": [],
+        "annotations": [{"image_id": 3, "category_id": 1}],
+        "categories": [{"id": 1, "name": " Teddy_Bear "}, {"id": 1, "name": "cat"}],
+    }
+    folder = write_coco(tmp_path / "val", instances=instances)
+    fault, three, _ = coco.read(folder / "images", folder / "captions.json", folder / "instances.json")
+    assert three.objects == {"teddy bear"} and fault.reason == "this id came before"
+
+
+def test_objects_of_another_split_are_refused(tmp_path):
+    instances = {
+        "images": [],
+        "annotations": [{"image_id": 9, "category_id": 1}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    with pytest.raises(ValueError, match=r"instances\.json has no object of any picture of .*captions\.json"):
+        read(write_coco(tmp_path / "val", instances=instances))
 
 
 def test_a_torn_file_is_named(tmp_path):

@@ -58,3 +58,9 @@ def test_a_line_that_is_no_object_is_named_with_its_file(tmp_path, line):
         read_log(tmp_path / "log.jsonl")
     (tmp_path / "log.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "a"}\n\n')
     assert read_log(tmp_path / "log.jsonl") == [{"id": "a"}]
+
+
+def test_half_a_character_is_written_and_read_back(tmp_path):
+    entries = [{"image": "caf\udce9.jpg"}, {"question": "\ud83d caf\u00e9"}]  # a file name that is no UTF-8
+    append(tmp_path / "log.jsonl", entries)
+    assert read_log(tmp_path / "log.jsonl") == entries

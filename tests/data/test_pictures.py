@@ -9,7 +9,7 @@ from data_files import encoded, jpeg
 from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from mglib.data.pictures import open_picture
+from mglib.data.pictures import named_picture, open_picture
 
 
 def pixel(content, at=(0, 0)):
@@ -124,7 +124,10 @@ def test_a_broken_picture_is_an_error_with_its_reason(content, reason):
         open_picture(content)
 
 
-@pytest.mark.parametrize(("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")])
+@pytest.mark.parametrize(
+    ("brand", "kind"),
+    [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"heif", "HEIC"), (b"hevm", "HEIC"), (b"avif", "AVIF")],
+)
 def test_a_phones_format_is_named_with_what_to_do(tmp_path, brand, kind):
     content = b"\x00\x00\x00\x20ftyp" + brand + bytes(40)
     (tmp_path / "a.jpg").write_bytes(content)
@@ -155,3 +158,90 @@ def test_nobody_may_let_truncated_pictures_pass(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(RuntimeError, match="LOAD_TRUNCATED_IMAGES"):
         open_picture(jpeg("red"))
+
+
+def test_every_turn_and_mirror_of_exif_is_undone():
+    upright = numpy.zeros((6, 4, 3), numpy.uint8)
+    upright[:3, :2], upright[3:, 2:] = (255, 0, 0), (0, 0, 255)
+    turns = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: numpy.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: numpy.rot90(upright, -1),
+    }
+    for orientation, pixels in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for kind, options in (("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})):
+            picture = open_picture(encoded(Image.fromarray(pixels.copy()), kind, exif=exif, **options))
+            assert numpy.array_equal(numpy.asarray(picture), upright), (kind, orientation)
+
+
+@pytest.mark.parametrize("junk", [b"", b"no TIFF at all", b"II*\0", b"II*\0\xff\xff\xff\xff"])
+def test_a_good_picture_with_broken_exif_is_read(junk):
+    whole, block = jpeg("red"), b"Exif\0\0" + junk
+    content = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + whole[2:]
+    assert open_picture(content).tobytes() == open_picture(whole).tobytes()
+
+
+def tiff(*values, bits, polarity):
+    """Return a grey TIFF of one row, its values packed into so many bits."""
+    packed = int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(len(values) * bits // 8)
+    if bits == 16:
+        packed = struct.pack(f"<{len(values)}H", *values)
+    entries = [
+        *((256, 4, len(values)), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, polarity)),
+        *((273, 4, 8), (277, 3, 1), (278, 4, 1), (279, 4, len(packed))),
+    ]
+    forms = {3: "<HHIHxx", 4: "<HHII"}
+    lines = [struct.pack(forms[kind], tag, kind, 1, value) for tag, kind, value in entries]
+    head = b"II*\0" + struct.pack("<I", 8 + len(packed))
+    return head + packed + struct.pack("<H", len(lines)) + b"".join(lines) + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "polarity", "greys"),
+    [
+        (8, 1, [0, 128, 255]),
+        (12, 1, [0, 128, 255]),
+        (16, 1, [0, 128, 255]),
+        (8, 0, [255, 127, 0]),  # 0: white is zero
+        (16, 0, [255, 127, 0]),
+    ],
+)
+def test_a_scanners_grey_is_as_bright_as_it_was(bits, polarity, greys):
+    most = 2**bits - 1
+    content = tiff(0, most // 2 + 1, most, most, bits=bits, polarity=polarity)
+    assert [pixel(content, (x, 0))[0] for x in range(3)] == greys
+
+
+def test_a_transparent_grey_of_sixteen_bits_lies_over_white():
+    image = Image.fromarray(numpy.array([[0x1234, 0x8000]], numpy.uint16))
+    content = encoded(image, "PNG", transparency=0x1234)
+    assert [pixel(content, (x, 0))[0] for x in (0, 1)] == [255, 128]
+
+
+def test_an_avif_that_begins_as_a_heic_is_called_avif():
+    box = b"ftypmif1\0\0\0\0mif1avifmiaf"
+    with pytest.raises(OSError, match="it is AVIF"):
+        open_picture(struct.pack(">I", len(box) + 4) + box + bytes(40))
+
+
+@pytest.mark.parametrize("name", ["7", "7.jpg", "7.JPG", "7.png"])
+@pytest.mark.parametrize("ending", [".jpg", ".JPEG", ".Png", ".jfif", ".TIF", ".webp"])
+def test_a_picture_is_found_by_its_name_whatever_the_ending(tmp_path, name, ending):
+    (tmp_path / f"7{ending}").touch()
+    assert named_picture(tmp_path, name).name == f"7{ending}"
+
+
+def test_names_with_dots_and_accents_are_found(tmp_path):
+    apart, composed = "cafe\u0301.jpg", "caf\u00e9"
+    for name in (apart, "clip.0001.jpg", "a.png.jpg"):
+        (tmp_path / name).touch()
+    found = [named_picture(tmp_path, name).name for name in (composed, "clip.0001", "a.png")]
+    assert found == [apart, "clip.0001.jpg", "a.png.jpg"]
+    assert named_picture(tmp_path, "b.png") == tmp_path / "b.jpg"  # where it would be

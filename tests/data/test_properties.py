@@ -3,6 +3,7 @@
 import json
 import pickle
 import tempfile
+import unicodedata
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,7 +18,7 @@ from mglib.data import coco, records, regions
 from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.mixture import RankStream, Source, batches_an_epoch, bounds
 from mglib.data.narratives import read_narratives
-from mglib.data.pictures import open_picture
+from mglib.data.pictures import ENDINGS, named_picture, open_picture
 from mglib.data.quarantine import Fault, strict
 from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.shards import read_shard, read_shards
@@ -199,6 +200,45 @@ def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
 def test_any_bytes_in_place_of_a_pickle_are_named(folder, content):
     (folder / "any.p").write_bytes(content)
     comes_to_a_named_end(lambda path: [regions.read_plain_pickle(path)], folder / "any.p")
+
+
+# --- names and ids ---
+
+
+@often
+@given(some.text(max_size=60).filter(lambda name: not set(name) & set("/\\\0")), some.sampled_from(ENDINGS))
+def test_a_picture_is_found_by_any_form_of_its_name(folder, name, ending):
+    for form in ("NFC", "NFD"):
+        asked = unicodedata.normalize(form, f"a{name}")
+        with tempfile.TemporaryDirectory(dir=folder) as there:
+            file = Path(there) / f"{unicodedata.normalize('NFC', f'a{name}')}{ending.upper()}"
+            file.touch()
+            assert named_picture(Path(there), asked) == file
+            assert named_picture(Path(there), asked + ending) == file
+
+
+@often
+@given(json_values)
+def test_any_id_is_a_name_alone_or_a_fault(folder, value):
+    entry = {"annotations": [{"image_id": value, "caption": "a wall"}]}
+    (folder / "filter_cap.json").write_text(json.dumps(entry))
+    (fault,) = read_cc_sbu_align(folder)
+    assert fault.reason.startswith(("`image_id`", "its picture ", "Invalid JSON"))
+
+
+@often
+@given(
+    some.sets(some.integers(0, 10**12), min_size=2, max_size=5), some.sampled_from(["{}", "{:012d}", "{}.0"])
+)
+def test_ids_of_coco_are_the_same_in_every_form(folder, ids, form):
+    def write(name, told):
+        images = [{"id": told(number), "file_name": f"{number}.jpg"} for number in ids]
+        notes = [{"image_id": told(number), "caption": "a dog", "category_id": 1} for number in ids]
+        whole = {"images": images, "annotations": notes, "categories": [{"id": 1, "name": "dog"}]}
+        (folder / name).write_text(json.dumps(whole))
+        return list(strict(coco.read(folder, folder / name, folder / name)))
+
+    assert write("text.json", form.format) == write("number.json", int)
 
 
 # --- pictures ---

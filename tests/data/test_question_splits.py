@@ -67,3 +67,14 @@ def test_pictures_that_are_missing_are_told(folder):
     asked = questioned(folder, RELEASE, VAL, ())
     with pytest.raises(FileNotFoundError, match=r"1 of the 2 pictures .*31\.jpg"):
         questioned_split(VAL, asked)
+
+
+def test_gqas_pictures_are_found_with_and_without_their_endings(folder):
+    images, file = folder / "gqa" / "images", folder / "gqa" / "testdev_balanced_questions.json"
+    (images / "n6.jpg").rename(images / "n6.png")
+    asked = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({key: {**one, "imageId": f"{one['imageId']}.jpg"} for key, one in asked.items()})
+    )
+    found = questioned(folder, RELEASE, TEST, range(1, 25))
+    assert [path.name for path in found.files] == ["n5.jpg", "n6.png"] and len(found.graph) == 4

@@ -356,3 +356,49 @@ def test_the_quarantine_goes_on_where_it_stopped(tmp_path):
     again.load_state_dict(quarantine.state_dict())
     again.add(faults(3), good=1)
     assert (again.good, again.bad, list(again.faults)) == (9, 5, faults(3))
+
+
+# --- what tables, other shells and other programs write ---
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16_is_called_so(tmp_path, encoding):
+    mark = b"" if encoding == "utf-16" else b"\xfe\xff"
+    (tmp_path / "a.json").write_bytes(mark + json.dumps([CHOICE]).encode(encoding))
+    for read in (records.read_json, read_a_okvqa, read_narratives):
+        with pytest.raises(ValueError, match=r"a\.json is not .*UTF-16 does: save it as UTF-8"):
+            list(read(tmp_path / "a.json"))
+
+
+def test_lines_in_place_of_an_array_and_the_other_way_round_are_told(tmp_path):
+    (tmp_path / "a.json").write_text("\n".join([json.dumps(CHOICE)] * 2))
+    with pytest.raises(ValueError, match=r"a\.json is not JSON: .*are these JSON lines"):
+        list(read_a_okvqa(tmp_path / "a.json"))
+    with pytest.raises(ValueError, match=r"b\.jsonl is not JSON: one object a line is expected and no array"):
+        list(read_narratives(write(tmp_path / "b.jsonl", [NARRATIVE, NARRATIVE])))
+
+
+def test_windows_line_ends_are_no_part_of_a_line(tmp_path):
+    line = json.dumps(NARRATIVE).encode()
+    (tmp_path / "a.jsonl").write_bytes(line + b"\r\n\r\n" + line + b"\r\n")
+    assert len(list(strict(read_narratives(tmp_path / "a.jsonl")))) == 2
+
+
+@pytest.mark.parametrize("caption", ["nan", "NaN", " None", "null", "<NA>", "\u200b", "\ufeff ", [], 7, None])
+def test_a_caption_that_says_nothing_is_a_fault(tmp_path, caption):
+    (fault,) = read_cc_sbu_align(write_align(tmp_path, [{"image_id": 52, "caption": caption}]))
+    assert isinstance(fault, Fault) and fault.reason.startswith("`caption`")
+
+
+def test_a_caption_may_hold_the_word(tmp_path):
+    (pair,) = read_cc_sbu_align(write_align(tmp_path, [{"image_id": 52.0, "caption": "None of them."}]))
+    assert pair.caption == "None of them." and pair.image_id == "52"
+
+
+def test_answers_and_ids_may_be_written_as_numbers(tmp_path):
+    given = {**CHOICE, "question_id": 7, "choices": [1, 2, 3, 4.0], "direct_answers": [2] * 10}
+    (choice,) = read_a_okvqa(write(tmp_path / "a.json", [given]))
+    assert (choice.question_id, choice.choices) == ("7", ("1", "2", "3", "4"))
+    assert set(choice.direct_answers) == {"2"}
+    (graph,) = read_gqa(write(tmp_path / "b.json", {"1": {**GRAPH, "answer": 2, "imageId": 2354786.0}}))
+    assert (graph.answer, graph.image_id) == ("2", "2354786")

@@ -116,3 +116,9 @@ def test_scores_by_kind_are_those_of_its_questions():
 
 def test_nothing_asked_gives_no_number():
     assert Scores((), ()).estimate() is None
+
+
+def test_an_option_that_is_offered_twice_is_right_in_both_places():
+    twice = ClosedQuestion(picture=0, text="what is it", options=("dog", "cat", "dog"), right=2)
+    likeliest = [Losses((1.0, 2.0, 1.0), (1, 1, 1)), Losses((2.0, 1.0, 2.0), (1, 1, 1))]
+    assert choices.right(likeliest, [twice, twice]).values == (1.0, 0.0)

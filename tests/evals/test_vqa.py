@@ -37,6 +37,15 @@ from mglib.model.prompts import VICUNA
         ("(left)", "left"),
         ("\u200b yes", "yes"),
         ("\ufeffyes\u2060", "yes"),
+        ("\u201cyes\u201d", "yes"),
+        ("\u2018two\u2019", "2"),
+        ("yes\u2026", "yes"),
+        ("yes\u3002", "yes"),
+        ("\uff12", "2"),
+        ("black\u2013and\u2013white", "black and white"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("**Two** dogs", "2 dogs"),
+        ("don\u00b4t", "dont"),
         ("", ""),
     ],
 )
@@ -61,6 +70,11 @@ def test_answers_are_compared_as_the_official_vqa_evaluation_does(said, compared
         ("No. 7", "No. 7"),
         ("No. There is none", "No"),
         ("B. The second", "B"),
+        ("Answer: yes", "yes"),
+        ("Short answer: Two dogs, one cat", "Two dogs"),
+        ("A: no", "no"),
+        ("10:30", "10:30"),
+        ("yes\u2026 there is", "yes"),
         ("U.S.", "U.S"),
         ("", ""),
     ],
@@ -280,3 +294,13 @@ def test_a_question_about_a_picture_that_the_split_lacks_is_told(tmp_path, file)
 def test_questions_whose_answers_were_kept_back_are_refused():
     with pytest.raises(ValueError, match="take the val or testdev files"):
         Exam(choice=((0, choice(0, right=None)),), graph=())
+
+
+def test_questions_without_peoples_answers_are_refused():
+    with pytest.raises(ValueError, match="1 questions have no answer, the first is 3"):
+        Exam(choice=((0, choice(3, answers=())), (0, choice(4, answers=(), difficult=True))), graph=())
+
+
+def test_questions_of_gqa_without_types_are_refused():
+    with pytest.raises(ValueError, match="1 questions of GQA have no `types`"):
+        Exam(choice=(), graph=((0, replace(graph(0, "yes"), types=None)),))

@@ -1,15 +1,18 @@
 """Descriptions: how they are decoded, the names of Table 5's rows, and what is compared with what."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from mglib.evals import chair_official
 from mglib.evals.chair import Reading, Truth
 from mglib.evals.hallucination import SHORT
 from mglib.experiments import described
 from mglib.experiments.described import Descriptions
 from mglib.metrics import each
+from mglib.paths import ROOT, sha256
 from mglib.profiles import MINI, PROFILES
 from mglib.study.study import Study
 
@@ -131,10 +134,35 @@ def test_the_papers_rows_are_compared_one_by_one():
 
 def test_each_reading_has_words_of_its_own():
     study = Study.of(MINI, seed=0, weights="wheel")
-    every, coco, official = (described.vocabulary(study, name) for name in ("all", "coco", "official"))
-    assert coco.names < every.names and "dog" in official.names
+    every, coco, rules = (described.vocabulary(study, name) for name in ("all", "coco", "official_rules"))
+    assert coco.names < every.names and "dog" in rules.names
     photographs = Study.of(PAPER_SIZED, seed=0, weights="wheel")
     assert described.vocabulary(photographs, "all") is described.vocabulary(photographs, "coco")
+
+
+def test_only_the_authors_synonyms_make_a_reading_official(tmp_path, monkeypatch):
+    study, file = Study.of(MINI, seed=0, weights="wheel"), tmp_path / "synonyms.txt"
+    monkeypatch.setattr(chair_official, "SYNONYMS", file)
+    assert described.readings() == ("coco", "official_rules")
+    with pytest.raises(FileNotFoundError, match=r"data/synonyms\.txt"):
+        described.vocabulary(study, "official")
+    file.write_text("dog, puppy\n")
+    assert described.readings() == ("coco", "official")
+    with pytest.raises(ValueError, match="SHA-256"):  # another list is refused, and not called official
+        described.vocabulary(study, "official")
+    monkeypatch.setattr(chair_official, "SYNONYMS_SHA256", sha256(file))
+    assert described.vocabulary(study, "official").names == {"dog"}
+
+
+def test_no_number_is_called_official_but_by_its_reading():
+    sources = [
+        "".join(cell["source"])
+        for path in (ROOT / "notebooks").glob("0*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    assert sum("described.readings()" in source for source in sources) == 1
+    assert not any("t5.official" in source or '"official"' in source for source in sources)
 
 
 def test_the_square_compares_language_models_and_texts():

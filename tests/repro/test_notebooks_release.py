@@ -13,6 +13,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mglib.curation.describe import CONTINUE, QUESTION
+from mglib.data.journal import read_log
 from mglib.evals.spatial import RELATIONS
 from mglib.experiments.ablations import ARMS
 from mglib.model import prompts
@@ -22,6 +23,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import ROOT
 from mglib.repro.paper import PAPER, is_quoted
 from mglib.study.finetune import ASKED
+from mglib.weights.tensors import load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +65,7 @@ folder = pathlib.Path({folder!r})
 paths.DOWNLOADS, paths.CACHE, paths.RUNS = folder / "downloads", folder / "cache", folder / "runs"
 from mglib.profiles import PROFILES
 from tiny_release import tiny_profile
-PROFILES["tiny-paper"] = tiny_profile({vocabulary})
+PROFILES["tiny-paper"] = tiny_profile({vocabulary}, {template!r}, {short})
 """
 
 
@@ -73,7 +75,7 @@ def two_sentences(captions, place):
     return " ".join(f"There is {text}." for text in texts)
 
 
-def teach(language, captions, descend):
+def teach(language, captions, descend, template):
     """Let a language model write descriptions after whatever stands in the picture's place."""
     model = MiniGPT4(
         vision=nn.Identity(), qformer=nn.Identity(), projection=nn.Linear(32, 48), language=language
@@ -81,17 +83,18 @@ def teach(language, captions, descend):
     language.model.requires_grad_(True)
     asked = [(prompts.with_image(QUESTION), *ASKED)[row % 5] for row in range(60)]
     told = [two_sentences(captions, row) for row in range(60)]
-    layout = prompts.training_batch(language.tokenizer, prompts.VICUNA, asked, told, queries=3, max_answer=48)
+    layout = prompts.training_batch(language.tokenizer, template, asked, told, queries=3, max_answer=48)
     # All pictures look alike, so that each question has many answers.
     losses = descend(model, {"queries": torch.zeros(60, 3, 32), **layout}, 120)
     assert losses[-1] < 1
     language.model.requires_grad_(False)
 
 
-@pytest.fixture
-def release(tmp_path, captions, descend, monkeypatch):
+@pytest.fixture(params=[(prompts.VICUNA, 8)], ids=["vicuna"])
+def release(request, tmp_path, captions, descend, monkeypatch):
     """Write a release whose language model writes sentences, and let kernels find it."""
-    spoken = [prompts.VICUNA.prompt(text) for text in (QUESTION, CONTINUE, *ASKED)]
+    template, short = request.param
+    spoken = [template.prompt(text) for text in (QUESTION, CONTINUE, *ASKED)]
     told = [two_sentences(captions, place) for place in range(64)]
     tokenizer = train_tokenizer([*spoken * 8, *told], 600)
     torch.manual_seed(0)
@@ -108,9 +111,10 @@ def release(tmp_path, captions, descend, monkeypatch):
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    teach(Language(model=model, tokenizer=tokenizer), captions, descend)
+    teach(Language(model=model, tokenizer=tokenizer), captions, descend, template)
     write_release(tmp_path / "downloads", model, tokenizer, captions)
-    start = START.format(tests=str(ROOT / "tests"), folder=str(tmp_path), vocabulary=len(tokenizer))
+    tiny = {"vocabulary": len(tokenizer), "template": template.name, "short": short}
+    start = START.format(tests=str(ROOT / "tests"), folder=str(tmp_path), **tiny)
     (tmp_path / "start").mkdir()
     (tmp_path / "start" / "sitecustomize.py").write_text(start)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "start"), str(ROOT)]))
@@ -146,6 +150,20 @@ def test_the_shortcut_starts_from_the_authors_projection(release):
     folder = release / "runs" / "tiny-paper" / "numbers"
     numbers = [entry for path in folder.glob("*.json") for entry in json.loads(path.read_text())]
     assert {entry["notebook"][:2] for entry in numbers} == {"03", "04", "05", "06"}
+
+
+@pytest.mark.parametrize("release", [(prompts.LLAMA2, 24)], indirect=True, ids=["llama2"])
+def test_llama_2_goes_through_curation_and_stage_2(release):
+    for path in NOTEBOOKS[2:4]:
+        run(path, release)
+    (described,) = (release / "cache" / "curated").glob("described-*.jsonl")
+    assert all(len(line["answers"]) == 2 for line in read_log(described))  # its second turn was asked
+    notebook = (release / NOTEBOOKS[3].name).read_text()
+    assert "'[INST] <Img><ImageHere></Img> " in notebook and "###Human" not in notebook
+    (weights,) = (release / "cache" / "trained").glob("stage2-minigpt4-*/step-000002.safetensors")
+    assert load_weights(weights)[0]["projection.weight"].isfinite().all()
+    _, about = load_weights(release / "cache" / "chat" / "tiny-paper.safetensors")
+    assert about["template"] == "llama2"
 
 
 def run(path, folder):

@@ -19,6 +19,7 @@ from mglib.model.prompts import VICUNA
 from mglib.people.review import Review
 from mglib.study import curation as module
 from mglib.study.curation import Verifier, curated, pool, temperatures, verdict_log
+from mglib.study.lineage import kept_texts
 
 KEYS = [f"{number:09d}" for number in range(5)]
 
@@ -108,6 +109,17 @@ def test_a_persons_verdicts_count_where_there_are_some(run, study):
         0
     ].text == review.given[KEYS[1]].text
     assert other != folder and folder.exists()
+
+
+def test_keys_may_be_names_and_stand_in_folders(run, study, tmp_path):
+    keys = ["./clip.0001", "a/dog", "b/dog", "photo.png", "x"]
+    shard = tmp_path / "world" / "pool" / "00000.tar"
+    write_shard(shard, [(key, jpeg((50 * n, 9, 9)), "a wall") for n, key in enumerate(keys)])
+    curation, folder = run()
+    rows = SimpleNamespace(queries={"pool": list("01234")})
+    ids, shown, texts = kept_texts(rows, curation, folder)
+    assert ids == ["clip.0001", "a_dog", "b_dog", "photo.png", "x"] and shown == list("01234")
+    assert texts == [one.text for one in curation.kept]
 
 
 def test_nothing_kept_is_told(run):

@@ -161,6 +161,16 @@ def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys)
         study.split("pool")
 
 
+def test_splits_that_would_be_empty_are_refused(study, tmp_path):
+    (tmp_path / "downloads" / "cc_sbu_align" / "filter_cap.json").write_text('{"annotations": []}')
+    with pytest.raises(ValueError, match=r"filter_cap\.json has no pairs"):
+        study.split("alignment")
+    release = replace(study.profile.release, coco=replace(study.profile.release.coco, val=24))
+    small = replace(study, profile=replace(study.profile, release=release))
+    with pytest.raises(ValueError, match=r"describes 24 pictures .* and 24 are for choices"):
+        small.split("test_coco")
+
+
 def test_a_broken_picture_is_left_out_and_listed(study, tmp_path, capsys):
     broken = tmp_path / "downloads" / "coco" / "val2017" / "000000000003.jpg"
     whole = len(study.split("val"))
