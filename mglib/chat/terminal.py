@@ -243,8 +243,8 @@ def answer(
 def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """List `image` and `question` of each picture of a folder, or of each line of a JSONL file.
 
-    A line without a question gets the given one; its picture's path, or the paths of several pictures, count
-    from `folder` or the file's own. Raises ValueError when there is nothing to ask.
+    A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
+    several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
     if source.is_dir():
         files = sorted(
@@ -254,7 +254,7 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
         )
         found = [{"image": str(file), "question": question} for file in files]
     else:
-        found = [{"question": question, **line} for line in read_jsonl(source)]
+        found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]
         for number, line in enumerate(found, start=1):
             if "image" not in line:
                 raise ValueError(f'{source}, line {number}: there is no "image", the path of a picture.')
