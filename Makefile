@@ -13,6 +13,7 @@ OUT ?=
 QUESTION ?=
 IMAGES ?=
 QUESTIONS ?=
+BEAMS ?=
 PROJECTION ?=
 GAPS ?=
 STAGE ?=
@@ -54,14 +55,14 @@ test: env  ## check style and types and run the tests
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}'
 
-chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth]
+chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth] [BEAMS=5]
 	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
-	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
+	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION") $(if $(BEAMS),--beams $(BEAMS))
 
-answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS=file.jsonl [OUT=answers.jsonl]
+answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS=file.jsonl [OUT=answers.jsonl] [BEAMS=5]
 	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(QUESTIONS)$(IMAGES),--batch "$${QUESTIONS:-$$IMAGES}") $(if $(IMAGES),--folder "$$IMAGES") $(if $(OUT),--out "$$OUT") \
-	    $(if $(QUESTION),--question "$$QUESTION")
+	    $(if $(QUESTION),--question "$$QUESTION") $(if $(BEAMS),--beams $(BEAMS))
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(PROFILE),--profile $(PROFILE)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
