@@ -3,6 +3,7 @@ PROFILE ?=
 SEED ?=
 SEEDS ?=
 WEIGHTS ?=
+LANGUAGE ?=
 NOTEBOOKS ?=
 FORCE ?=
 PRETRAIN ?=
@@ -13,6 +14,7 @@ OUT ?=
 QUESTION ?=
 IMAGES ?=
 QUESTIONS ?=
+BEAMS ?=
 PROJECTION ?=
 GAPS ?=
 STAGE ?=
@@ -22,7 +24,9 @@ ACCUMULATE ?=
 # Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
 ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)
 python := $(ENV_FOLDER)/bin/python
-settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+# LANGUAGE, a folder or a name on the hub, takes the place of the profile's own language model.
+profile = $(if $(LANGUAGE),"$(or $(PROFILE),mini)+$(LANGUAGE)",$(PROFILE))
+settings = $(if $(profile),--profile $(profile)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
 .PHONY: help env reproduce pretrain tune test lab chat answer export plan train bench publish clean
@@ -30,7 +34,7 @@ settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  settings: PROFILE=mini  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1  PRETRAIN=1'
+	@echo '  settings: PROFILE=mini  LANGUAGE=folder|hub-name  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1  PRETRAIN=1'
 
 env:  ## install the environment (every target that needs it does so by itself)
 	@./environment.sh $(ENV_FOLDER)
@@ -54,23 +58,23 @@ test: env  ## check style and types and run the tests
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}'
 
-chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth]
-	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
-	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
+chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth] [BEAMS=5]
+	@$(python) -m mglib.chat.terminal $(if $(profile),--profile $(profile)) $(if $(PROJECTION),--projection "$$PROJECTION") \
+	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION") $(if $(BEAMS),--beams $(BEAMS))
 
-answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS=file.jsonl [OUT=answers.jsonl]
-	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
+answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS=file.jsonl [OUT=answers.jsonl] [BEAMS=5]
+	@$(python) -m mglib.chat.terminal $(if $(profile),--profile $(profile)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(QUESTIONS)$(IMAGES),--batch "$${QUESTIONS:-$$IMAGES}") $(if $(IMAGES),--folder "$$IMAGES") $(if $(OUT),--out "$$OUT") \
-	    $(if $(QUESTION),--question "$$QUESTION")
+	    $(if $(QUESTION),--question "$$QUESTION") $(if $(BEAMS),--beams $(BEAMS))
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
-	@$(python) -m mglib.chat.export $(if $(PROFILE),--profile $(PROFILE)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
+	@$(python) -m mglib.chat.export $(if $(profile),--profile $(profile)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
 
 plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
 	@$(python) -m mglib.fullscale.plan $(if $(PROFILE),--profile $(PROFILE))
 
 train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2] [GAPS=1]
-	@$(python) -m mglib.fullscale.launch --profile $(or $(PROFILE),vicuna-7b) $(if $(STAGE),--stage $(STAGE)) \
+	@$(python) -m mglib.fullscale.launch --profile "$(or $(PROFILE),vicuna-7b)$(if $(LANGUAGE),+$(LANGUAGE))" $(if $(STAGE),--stage $(STAGE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE)) $(if $(GAPS),--gaps)
 
 bench: env  ## measure speed here, as ratios; on a card that of the paper's size: PROFILE=vicuna-7b

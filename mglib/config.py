@@ -100,8 +100,10 @@ class LanguageConfig:
     """The frozen language model: where it comes from and how it is talked to."""
 
     name: str
-    width: int  # D_l
+    width: int  # D_l; 0: that of the model at `place`
     template: str  # prompts.TEMPLATES: how questions are put to it from stage 2 on
+    # A folder or a name on the hub that takes the place of the profile's own model; its width is its own.
+    place: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from mglib.config import (
     WorldConfig,
 )
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
+from mglib.paths import file_name
 
 DINOV2_SMALL = VisionConfig(
     timm_name="vit_small_patch14_dinov2",
@@ -274,7 +275,19 @@ PROFILES: dict[str, Profile] = {
 
 
 def profile(name: str) -> Profile:
-    """Return a profile by name; raises ValueError naming the known ones."""
-    if name not in PROFILES:
-        raise ValueError(f"Unknown profile {name!r}: choose one of {', '.join(PROFILES)}.")
-    return PROFILES[name]
+    """Return a profile by name; "mini+PLACE" has the language model at PLACE, a folder or a name on the hub.
+
+    Raises ValueError naming the known profiles.
+    """
+    own, _, place = name.partition("+")
+    if own not in PROFILES:
+        raise ValueError(f"Unknown profile {own!r}: choose one of {', '.join(PROFILES)}.")
+    if not place:
+        return PROFILES[own]
+    release = PROFILES[own].release
+    return replace(
+        PROFILES[own],
+        name=file_name(name),
+        language=LanguageConfig(name=place, width=0, template="chat", place=place),
+        release=release and replace(release, projection=None),  # the authors' belongs to another model
+    )

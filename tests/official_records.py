@@ -34,6 +34,12 @@ GRAPH = {
     "types": {"detailed": "verifyAttr", "semantic": "attr", "structural": "verify"},
     "fullAnswer": "Yes, the sky is dark.",
 }
+YES_NO = {
+    "question_id": 1,
+    "image": "COCO_val2014_000000310196.jpg",
+    "text": "Is there a snowboard in the image?",
+    "label": "yes",
+}
 REFERENCE = {
     "sent_ids": [0, 1],
     "file_name": "COCO_train2014_000000581857_16.jpg",

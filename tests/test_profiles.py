@@ -126,3 +126,13 @@ def test_the_defaults_are_the_papers():
     assert paper.tokens == 257 and paper.image_size == 224
     config = profiles.MINI.stage1
     assert (config.weight_decay, config.betas, config.warmup_lr) == (0.05, (0.9, 0.999), 1e-6)
+
+
+@ALL
+def test_any_profile_can_have_another_language_model(profile):
+    other = profiles.profile(f"{profile.name}+/models/Qwen2-0.5B")
+    assert (other.name, other.language.place) == (f"{profile.name}+Qwen2-0.5B", "/models/Qwen2-0.5B")
+    assert other.language.template == "chat" and other.stage1 == profile.stage1
+    assert other.release is None or other.release.projection is None
+    with pytest.raises(ValueError, match="Unknown profile 'maxi'"):
+        profiles.profile("maxi+/models/Qwen2-0.5B")

@@ -15,7 +15,7 @@ from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
-from mglib.paths import CACHE, sha256
+from mglib.paths import CACHE, file_name, sha256
 from mglib.study import web
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import restore
@@ -96,7 +96,7 @@ def load(profile: str, projection: Path | None = None) -> Speaker:
     """
     if projection is not None:
         return load_official(profile, projection)
-    file = speaker_file(profile)
+    file = speaker_file(file_name(profile))
     if not file.exists():
         raise FileNotFoundError(
             f"No trained projection of the profile {profile} is kept yet: `make reproduce PROFILE={profile}` "
@@ -122,6 +122,11 @@ def load_official(profile: str, projection: Path) -> Speaker:
         raise ValueError(
             f"The profile {profile} trains its own projection: PROJECTION goes with a published one, as in "
             "`make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
+        )
+    if study.place is not None:
+        raise ValueError(
+            f"A published projection belongs to its own language model and not to {study.place}: leave "
+            "LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
     name, model = study.profile.language.name, web.published(study)
     load_projection(model.projection, projection, trained_with=name, language=name)

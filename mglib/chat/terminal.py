@@ -20,8 +20,7 @@ from mglib.chat.speaker import Speaker, load
 from mglib.data.journal import append, read_log
 from mglib.data.pictures import ENDINGS, FOREIGN, named_picture, open_picture, to_rgb
 from mglib.data.splits import in_lists
-from mglib.model.decoding import Decoding, Steps, greedy, has_ended, until_end
-from mglib.model.dialogue import reply
+from mglib.model.decoding import Decoding, Steps, greedy, has_ended, respond, search, until_end
 from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
 from mglib.paths import content_key, read_jsonl
 
@@ -97,9 +96,10 @@ class Conversation:
     def ask(self, question: str, decoding: Decoding | None = None) -> Iterator[str]:
         """Yield the answer piece by piece, as soon as each piece is certain.
 
-        Without `decoding` the official settings hold; they also name a length penalty of 1, which means
-        nothing without beams. An iterator that is closed early leaves the answer as far as it came. Raises
-        ValueError for a question with a picture's place in it, and when the conversation is too long.
+        Without `decoding` the official settings hold; with several beams the answer comes as one piece, since
+        another beam may be the better one until the end. An iterator that is closed early leaves the answer
+        as far as it came. Raises ValueError for a question with a picture's place in it, and when the
+        conversation is too long.
         """
         if self.cache.get_seq_length() > self.context.shape[1]:
             raise RuntimeError("An answer is still being read: read it to its end, or close it, then ask.")
@@ -121,6 +121,10 @@ class Conversation:
         ends = self.speaker.turns.ends(language.tokenizer)
         decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, self.room(context)))
         mask = torch.ones(context.shape[:2], dtype=torch.long, device=context.device)
+        if decoding.beams > 1:  # reads everything itself: the cache stays as it was
+            ids += search(language, context, mask, decoding, [decoding.seed], ends)[0]
+            yield until_end(language.tokenizer.decode(ids), *ends)
+            return
         unread = context[:, self.cache.get_seq_length() :]
         shown = ""
         for token in Steps(language, unread, mask, decoding, [decoding.seed], self.cache):
@@ -237,19 +241,17 @@ def answer(
     pairs = list(zip(pictures, questions, strict=True))
     for rows in in_lists(pairs, batch_size):
         images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
-        prompts = [speaker.turns.first.prompt(with_image(question)) for _, question in rows]
-        seeds = [decoding.seed] * len(rows)
-        texts += reply(
-            speaker.model, {"queries": speaker.queries(images)}, speaker.turns, prompts, decoding, seeds
-        )
+        asked, seeds = [with_image(question) for _, question in rows], [decoding.seed] * len(rows)
+        shown = {"queries": speaker.queries(images)}
+        texts += respond(speaker.model, shown, speaker.turns.first, asked, decoding, seeds)
     return texts
 
 
 def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list[dict[str, Any]]:
     """List `image` and `question` of each picture of a folder, or of each line of a JSONL file.
 
-    A line without a question gets the given one; its picture's path, or the paths of several pictures, count
-    from `folder` or the file's own. Raises ValueError when there is nothing to ask.
+    A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
+    several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
     if source.is_dir():
         files = sorted(
@@ -259,7 +261,7 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
         )
         found = [{"image": str(file), "question": question} for file in files]
     else:
-        found = [{"question": question, **line} for line in read_jsonl(source)]
+        found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]
         for number, line in enumerate(found, start=1):
             if fault := line_fault(line):
                 raise ValueError(f"{source}, line {number}: {fault}.")
@@ -404,6 +406,7 @@ def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--projection", type=Path, help="an official .pth file, instead of our own")
     parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens")
+    parser.add_argument("--beams", type=int, default=1, help="answers followed at once; the best is given")
     parser.add_argument("--tokens", type=int, default=Decoding.max_new_tokens, help="of an answer at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
@@ -414,7 +417,7 @@ def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
         shown = picture(typed_path(given.image)) if given.image else None
         speaker = load(given.profile, given.projection) if given.projection else load(given.profile)
         usual = replace(speaker.decoding, max_new_tokens=given.tokens, seed=given.seed)
-        decoding = greedy(given.tokens) if given.greedy else usual
+        decoding = replace(greedy(given.tokens) if given.greedy else usual, beams=given.beams)
         if shown is None:
             question = given.question or QUESTION
             count = answer_all(speaker, given.batch, given.out, question, decoding, folder=given.folder)

@@ -158,6 +158,7 @@ def settings(usual: Decoding) -> dict[str, ipywidgets.Widget]:
             usual.max_new_tokens, min=1, max=1000, description="tokens at most", **wide
         ),
         "seed": ipywidgets.IntText(usual.seed, description="seed"),
+        "beams": ipywidgets.IntSlider(usual.beams, min=1, max=10, description="beams"),
     }
 
 

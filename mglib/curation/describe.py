@@ -61,7 +61,10 @@ def describe(
     """
     if len(queries) != len(ids) or len(set(ids)) < len(ids):
         raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")
-    settings = [QUESTION, CONTINUE, short, asdict(turns), asdict(decoding), batch_size, list(ids)]
+    chosen = asdict(decoding)
+    if chosen.pop("beams") > 1:
+        raise ValueError("The pool is described token by token: leave `beams` at 1.")
+    settings = [QUESTION, CONTINUE, short, asdict(turns), chosen, batch_size, list(ids)]
     code = code_key(describe_batch, type(model), type(model.language))
     file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
     with locked(file):

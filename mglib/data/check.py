@@ -136,6 +136,12 @@ def gqa(folder: Path) -> Records:
     return with_pictures(found, in_images(folder, lambda question: question.image_id))
 
 
+def pope(folder: Path) -> Records:
+    """`*pope*.json`, POPE's JSON lines; pictures in `images/` are optional."""
+    found = read_all(questions.read_pope, files(folder, "*pope*.json"))
+    return with_pictures(found, in_images(folder, lambda question: question.image))
+
+
 def refcoco(folder: Path) -> Records:
     """`refs(*).p` and `instances.json`; COCO's pictures in `images/` are optional."""
     found = read_all(
@@ -169,6 +175,7 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
     "localized_narratives": localized_narratives,
     "a_okvqa": a_okvqa,
     "gqa": gqa,
+    "pope": pope,
     "refcoco": refcoco,
     "visual_genome": visual_genome,
 }

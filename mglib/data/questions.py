@@ -1,14 +1,14 @@
-"""The questions of A-OKVQA and GQA."""
+"""The questions of A-OKVQA, GQA and POPE."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import FileName, Name, Text, as_text, fit_json, read_items
+from mglib.data.records import FileName, Name, Text, as_text, fit_all, fit_json, read_items, read_lines
 
 Said = Annotated[str, BeforeValidator(as_text)]  # 2 as "2"
 
@@ -54,8 +54,19 @@ class GraphQuestion:
     types: QuestionTypes | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class YesNoQuestion:
+    """A question of POPE: is there such a thing?"""
+
+    question_id: Annotated[Text, BeforeValidator(as_text)]  # each of the official files counts from 1 again
+    image: FileName
+    text: Text
+    label: Literal["yes", "no"]
+
+
 CHOICE_QUESTION = TypeAdapter(ChoiceQuestion)
 GRAPH_QUESTION = TypeAdapter(GraphQuestion)
+YES_NO_QUESTION = TypeAdapter(YesNoQuestion)
 
 
 def read_a_okvqa(path: Path) -> Iterator[ChoiceQuestion | Fault]:
@@ -73,3 +84,9 @@ def read_gqa(path: Path) -> Iterator[GraphQuestion | Fault]:
             yield question if isinstance(question, Fault) else replace(question, question_id=key)
 
     return unique(found(), path, lambda question: question.question_id)
+
+
+def read_pope(path: Path) -> Iterator[YesNoQuestion | Fault]:
+    """Yield the questions of a file such as `coco_pope_random.json`, which is JSON lines."""
+    found = fit_all(YES_NO_QUESTION, read_lines(path), path)
+    return unique(found, path, lambda question: question.question_id)

@@ -1,8 +1,16 @@
-"""Caption cleaning of stage 1."""
+"""The words of captions: cleaned for stage 1, drawn as keywords."""
 
+import random
 import re
 
 LONGEST = 50  # words
+
+# fmt: off
+MOST_TIMES = 4  # that a keyword is repeated
+EMPTY_WORDS = frozenset((
+    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "into", "is", "it", "its", "of",
+    "on", "or", "that", "the", "their", "there", "this", "to", "with", "you", "your"))
+# fmt: on
 
 
 def clean_caption(caption: str) -> str:
@@ -14,3 +22,18 @@ def clean_caption(caption: str) -> str:
     """
     text = re.sub(r"[.!\"()*#:;~]", " ", caption.lower())
     return " ".join(text.split()[:LONGEST])
+
+
+def shuffled_keywords(caption: str, seed: str, most: int) -> str:
+    """Return some of the words of a caption that carry meaning, in random order, each up to four times.
+
+    Queries name a thing many times over or not at all. Who learns to write from keywords like that neither
+    repeats what is repeated nor waits to be told each word. How many are left out is drawn for each caption;
+    `most`, the number of queries, is how many come in all.
+    """
+    rng = random.Random(seed)
+    left = rng.random()
+    words = [word for word in caption.split() if word not in EMPTY_WORDS and rng.random() < left]
+    words = [word for word in words for _ in range(rng.randint(1, MOST_TIMES))]
+    rng.shuffle(words)
+    return " ".join(words[:most])

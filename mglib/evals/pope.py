@@ -120,6 +120,13 @@ def parse(answer: str) -> bool | None:
     return True if "yes" in said or re.search(r"\bthere( is| are|s)\b", text) else None
 
 
+def official(answer: str) -> bool:
+    """Read an answer as the official code (`evaluate.py`) does: yes, unless "No", "no" or "not" stands in its
+    first sentence, between spaces.
+    """
+    return not {"No", "no", "not"} & set(answer.split(".")[0].replace(",", "").split(" "))
+
+
 def counts(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Counts]:
     """Return what is counted for each picture; an unparsed answer is wrong, and is no yes.
 

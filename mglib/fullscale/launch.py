@@ -26,13 +26,20 @@ def start(processes: int, arguments: list[str]) -> int:
     return subprocess.run([*command, "-m", "mglib.fullscale.launch", *arguments], check=False).returncode
 
 
+def full_size(name: str) -> str:
+    """Return the name of a profile; raises ArgumentTypeError for one without published files."""
+    if name.partition("+")[0] not in released():
+        raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
+    return name
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns 1 with a sentence for each thing that is missing."""
     parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.launch", description=__doc__)
     parser.add_argument(
         "--stage", type=int, choices=[1, 2], default=1, help="1; stage 2 takes minutes: a notebook"
     )
-    parser.add_argument("--profile", choices=released(), required=True)
+    parser.add_argument("--profile", type=full_size, required=True, help="name, or name+language model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a step, where memory is short")
     parser.add_argument("--gpus", type=int, default=1)

@@ -26,7 +26,8 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     faults = []
     for name in filter(None, (release.vision, release.qformer)):
         faults += missing_weights(folder / name)
-    faults += missing_language(folder / release.language, release.llama)
+    if chosen.language.place is None:
+        faults += missing_language(folder / release.language, release.llama)
     told_of: set[str] = set()
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))

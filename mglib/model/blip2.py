@@ -5,7 +5,6 @@ small frozen language model, which has learnt to write captions from shuffled ke
 result of the same two steps, at full size, from the BLIP-2 release.
 """
 
-import random
 from collections.abc import Sequence
 
 import torch
@@ -23,12 +22,6 @@ from mglib.model.qformer import QFormer
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[CLS]", "[DEC]", "[SEP]")
 # BLIP-2 mini reads keywords, or a picture in their place, then writes the caption.
 KEYWORDS = Template(name="keywords", bos=True, turn="{}[SEP]", end="\n")
-# fmt: off
-MOST_TIMES = 4  # that a keyword is repeated
-EMPTY_WORDS = frozenset((
-    "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "into", "is", "it", "its", "of",
-    "on", "or", "that", "the", "their", "there", "this", "to", "with", "you", "your"))
-# fmt: on
 
 
 def train_tokenizer(captions: Sequence[str], size: int) -> PreTrainedTokenizerFast:
@@ -49,21 +42,6 @@ def train_tokenizer(captions: Sequence[str], size: int) -> PreTrainedTokenizerFa
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]"
     )
-
-
-def shuffled_keywords(caption: str, seed: str, most: int) -> str:
-    """Return some of the words of a caption that carry meaning, in random order, each up to four times.
-
-    Queries name a thing many times over or not at all. Who learns to write from keywords like that neither
-    repeats what is repeated nor waits to be told each word. How many are left out is drawn for each caption;
-    `most`, the number of queries, is how many come in all.
-    """
-    rng = random.Random(seed)
-    left = rng.random()
-    words = [word for word in caption.split() if word not in EMPTY_WORDS and rng.random() < left]
-    words = [word for word in words for _ in range(rng.randint(1, MOST_TIMES))]
-    rng.shuffle(words)
-    return " ".join(words[:most])
 
 
 def caption_language(

@@ -7,6 +7,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase, RepetitionPenaltyLogitsProcessor
+from transformers.generation import GenerationConfig
 
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
@@ -25,10 +26,13 @@ class Decoding:
     repetition_penalty: float = 1.05
     max_new_tokens: int = 300
     seed: int = 0
+    beams: int = 1  # answers that are followed at once (`num_beams` of the official demo)
 
     def __post_init__(self) -> None:
-        if self.sample and not (self.temperature > 0 and 0 < self.top_p <= 1):
-            raise ValueError(f"{self}: take temperature > 0 and 0 < top_p <= 1, or sample=False for greedy.")
+        if self.beams < 1 or (self.sample and not (self.temperature > 0 and 0 < self.top_p <= 1)):
+            raise ValueError(
+                f"{self}: take beams, temperature > 0, 0 < top_p <= 1, or sample=False for greedy."
+            )
 
 
 def greedy(max_new_tokens: int) -> Decoding:
@@ -153,7 +157,7 @@ def answer(
     is made of the seed and its number, `first` being that of the first row.
     """
     seeds = [row_seed(decoding.seed, first + row) for row in range(len(questions))]
-    return write(model, images, template, questions, decoding, seeds)
+    return respond(model, images, template, questions, decoding, seeds)
 
 
 @torch.inference_mode()
@@ -192,6 +196,66 @@ def write(
                 steps.keep([place for place, row in enumerate(rows) if row in going])
                 rows = [row for row in rows if row in going]
     return [until_end(tokenizer.decode(ids), *ends) for ids in said]
+
+
+@torch.inference_mode()
+def respond(
+    model: MiniGPT4,
+    images: dict[str, Tensor],
+    template: Template,
+    questions: Sequence[str],
+    decoding: Decoding,
+    seeds: Sequence[int],
+) -> list[str]:
+    """Answer as `write` does, or with the best of several beams a row."""
+    if decoding.beams == 1:
+        return write(model, images, template, questions, decoding, seeds)
+    tokenizer, device = model.language.tokenizer, model.projection.weight.device
+    layout = generation_batch(tokenizer, template, questions, queries=model.qformer.config.queries)
+    batch = {name: value.to(device) for name, value in {**images, **layout}.items()}
+    ends = (template.end, tokenizer.eos_token)
+    found = search(model.language, model.embed(batch), batch["mask"], decoding, seeds, ends)
+    return [until_end(tokenizer.decode(ids), *ends) for ids in found]
+
+
+@torch.inference_mode()
+def search(
+    language: Language,
+    embeddings: Tensor,
+    mask: Tensor,
+    decoding: Decoding,
+    seeds: Sequence[int],
+    ends: Sequence[str],
+) -> list[list[int]]:
+    """Return each row's best beam behind (B, T, D_l), padded left, by transformers; drawn rows one by one."""
+    if decoding.sample and len(seeds) > 1:
+        rows = ((embeddings[row : row + 1], mask[row : row + 1], [seed]) for row, seed in enumerate(seeds))
+        return [search(language, one, seen, decoding, seed, ends)[0] for one, seen, seed in rows]
+    tokenizer = language.tokenizer
+    settings = GenerationConfig(
+        num_beams=decoding.beams,
+        do_sample=decoding.sample,
+        temperature=decoding.temperature if decoding.sample else 1.0,
+        top_p=decoding.top_p if decoding.sample else 1.0,
+        top_k=0,
+        repetition_penalty=decoding.repetition_penalty,  # acts on log-probabilities here
+        max_new_tokens=decoding.max_new_tokens,
+        pad_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+
+    def ended(ids: Tensor, _: object) -> Tensor:
+        return torch.tensor([has_ended(tokenizer, row, ends) for row in ids.tolist()], device=ids.device)
+
+    with torch.random.fork_rng(), language.attending("sdpa"):
+        torch.manual_seed(seeds[0])
+        found = language.model.generate(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            generation_config=settings,
+            stopping_criteria=[ended],
+        )
+    return found.tolist()
 
 
 def has_ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[str]) -> bool:

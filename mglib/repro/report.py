@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mglib.metrics import Estimate
-from mglib.paths import RUNS, write_json, write_text
+from mglib.paths import RUNS, file_name, write_json, write_text
 from mglib.repro.paper import PAPER, is_quoted
 
 Number = dict[str, Any]
@@ -50,7 +50,7 @@ class Settings:
         """The profile, then what differs from the defaults: `mini`, `mini-seed1`, `mini-hub`."""
         seed = "" if self.seed == Settings.seed else f"-seed{self.seed}"
         weights = "" if self.weights == Settings.weights else f"-{self.weights}"
-        return f"{self.profile}{seed}{weights}"
+        return f"{file_name(self.profile)}{seed}{weights}"
 
 
 class Report:

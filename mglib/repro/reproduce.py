@@ -191,7 +191,7 @@ def check(settings: Settings, profiles: Collection[str]) -> None:
     known = {"profile": profiles, "weights": SOURCES}
     for what, choices in known.items():
         value = getattr(settings, what)
-        if value not in choices:
+        if value.partition("+")[0] not in choices:
             raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
 
 

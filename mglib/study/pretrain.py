@@ -17,13 +17,13 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from mglib.data.splits import Pairs, Split, web_split
+from mglib.data.text import shuffled_keywords
 from mglib.model import prompts
 from mglib.model.blip2 import (
     KEYWORDS,
     Representation,
     WriteFromKeywords,
     caption_language,
-    shuffled_keywords,
     text_batch,
     train_tokenizer,
 )

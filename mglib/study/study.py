@@ -28,7 +28,7 @@ from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, ROOT, content_key, sha256
 from mglib.profiles import profile
 from mglib.training import checkpoint, feature_cache
-from mglib.weights import sources
+from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.vicuna import load_language
 from mglib.world.scene import SHARDED
@@ -52,10 +52,10 @@ class Study(ABC):
         return cls.of(profile(name), seed=seed, weights=weights)
 
     @staticmethod
-    def of(chosen: Profile, *, seed: int, weights: str) -> "Study":
+    def of(profile: Profile, *, seed: int, weights: str) -> "Study":
         """Return the study of a profile, of the kind that its data ask for."""
-        kind = DrawnStudy if chosen.release is None else PublishedStudy
-        return kind(profile=chosen, seed=seed, weights=weights)
+        kind = DrawnStudy if profile.release is None else PublishedStudy
+        return kind(profile=profile, seed=seed, weights=weights)
 
     # What each kind has of its own.
 
@@ -101,8 +101,8 @@ class Study(ABC):
         """Load the frozen image encoder."""
 
     @abstractmethod
-    def language(self) -> Language:
-        """Load the frozen language model."""
+    def own_language(self) -> Language:
+        """Load the frozen language model that the profile has of its own."""
 
     # What all have in common.
 
@@ -125,11 +125,25 @@ class Study(ABC):
         """The attention of transformers that is fast here."""
         return device.attention(self.device)
 
+    @cached_property
+    def place(self) -> Path | None:
+        """The folder of the language model that takes the place of the profile's own; None: none does."""
+        place = self.profile.language.place
+        return None if place is None else chosen.find(place)
+
+    def language(self) -> Language:
+        """Load the frozen language model."""
+        if self.place is None:
+            return self.own_language()
+        language = chosen.load(self.place, dtype=self.dtype, attention=self.attention)
+        return language.to(self.device)
+
     def folder(self, what: str, *depends: object) -> Path:
         """Return a training's folder, found by all that its result depends on: these, the seed and the
         precision. `what` is for people: under another name it is found all the same.
         """
-        key = content_key([[str(item) for item in depends], self.seed, self.weights, str(self.dtype)])
+        told = [[str(item) for item in depends], self.seed, self.weights, str(self.dtype)]
+        key = content_key(told if self.place is None else [*told, chosen.identity(self.place)])
         known = sorted((CACHE / "trained").glob(f"*-{key}"))
         return known[0] if known else CACHE / "trained" / f"{what}-{key}"
 
@@ -217,7 +231,7 @@ class DrawnStudy(Study):
         vision = Vision.load(self.profile.vision, self.vision_state, attention=self.attention)
         return vision.to(self.device, self.dtype)
 
-    def language(self) -> Language:
+    def own_language(self) -> Language:
         folder = sources.language_folder(self.weights)
         return Language.load(folder, dtype=self.dtype, attention=self.attention).to(self.device)
 
@@ -266,7 +280,7 @@ class PublishedStudy(Study):
         load_vision(vision, self.vision_state)
         return vision.to(self.device, self.dtype)
 
-    def language(self) -> Language:
+    def own_language(self) -> Language:
         folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
         precision = quantised or {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(self.dtype, "fp32")
         language = load_language(folder, precision=precision, attention=self.attention)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mglib.model.blip2 import EMPTY_WORDS
+from mglib.data.text import EMPTY_WORDS
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
 

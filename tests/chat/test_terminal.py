@@ -65,6 +65,34 @@ def test_keys_and_values_that_are_kept_change_nothing(speaker):
         assert talk.context.shape[1] - talk.cache.get_seq_length() <= 1 + len(END)
 
 
+def test_beams_answer_as_one_piece_and_the_conversation_goes_on(speaker):
+    talk, alone, beams = Conversation(speaker), Conversation(speaker), replace(greedy(8), beams=3)
+    for one in (talk, alone):
+        one.show(picture())
+    pieces = list(talk.ask("what", beams))
+    assert pieces == answer(speaker, [picture()], ["what"], beams) and pieces[0]
+    assert pieces[0] != say(alone, "what", greedy(8))
+    assert talk.cache.get_seq_length() == 0  # the search had its own
+    whole = torch.cat([talk.context, talk.segment("where")], dim=1)
+    ids = uncached(speaker.model.language, whole, 6)
+    expected = until_end(speaker.model.language.tokenizer.decode(ids), END)
+    assert say(talk, "where", greedy(6)) == expected
+
+
+def test_the_terminal_takes_beams(speaker, tmp_path, capsys):
+    picture().save(tmp_path / "a.png")
+    given = ["--image", str(tmp_path / "a.png"), "--question", "what", "--greedy", "--tokens", "8"]
+    said = []
+    for more in ([], ["--beams", "3"]):
+        main([*given, *more], lambda _: speaker)
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1]
+    assert answer(speaker, [picture()], ["what"], replace(greedy(8), beams=3))[0] in said[1]
+    with pytest.raises(SystemExit, match="1"):
+        main([*given, "--beams", "0"], lambda _: speaker)
+    assert "take beams" in capsys.readouterr().err
+
+
 def test_only_what_is_new_is_read(speaker):
     talk, lengths = Conversation(speaker), []
     decoder = speaker.model.language.model.get_decoder()

@@ -171,6 +171,21 @@ def test_ids_must_be_different(model, queries, tmp_path):
         )
 
 
+def test_the_pool_is_described_without_beams(model, queries, tmp_path):
+    with pytest.raises(ValueError, match="leave `beams` at 1"):
+        describe(
+            model(),
+            queries,
+            [str(number) for number in range(len(queries))],
+            TURNS,
+            Decoding(beams=2),
+            short=80,
+            folder=tmp_path,
+            depends=(),
+            batch_size=2,
+        )
+
+
 def test_no_file_means_no_descriptions(tmp_path):
     assert read_descriptions(tmp_path / "none.jsonl") == []
     assert Description("1", ("", "b"), (0, 1), 0).text == "b"

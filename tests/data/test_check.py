@@ -7,7 +7,16 @@ import tarfile
 
 import pytest
 from data_files import encoded, jpeg, write_coco, write_shard, write_tar
-from official_records import CHOICE, GRAPH, INSTANCES, NARRATIVE, REFERENCE, REGIONS, RELATIONSHIPS
+from official_records import (
+    CHOICE,
+    GRAPH,
+    INSTANCES,
+    NARRATIVE,
+    REFERENCE,
+    REGIONS,
+    RELATIONSHIPS,
+    YES_NO,
+)
 from PIL import Image
 
 from mglib.data.__main__ import main
@@ -44,6 +53,9 @@ def good(name, folder):
     elif name == "gqa":
         write(folder / "train_all_questions" / "train_all_questions_0.json", {"1": GRAPH})
         write(folder / "images" / "2354786.jpg", red)
+    elif name == "pope":
+        write(folder / "coco_pope_random.json", YES_NO)
+        write(folder / "images" / YES_NO["image"], red)
     elif name == "refcoco":
         write(folder / "refs(unc).p", pickle.dumps([REFERENCE]))
         write(folder / "instances.json", INSTANCES)

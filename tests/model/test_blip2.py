@@ -4,13 +4,11 @@ import pytest
 import torch
 
 from mglib.model.blip2 import (
-    EMPTY_WORDS,
     KEYWORDS,
     Representation,
     WriteFromKeywords,
     caption_language,
     contrastive_loss,
-    shuffled_keywords,
     text_batch,
     train_tokenizer,
 )
@@ -51,37 +49,6 @@ def test_special_symbols_are_single_tokens_and_bear_their_roles(tokenizer):
 def test_the_vocabulary_has_the_asked_size_and_is_reproducible(captions):
     one, other = (train_tokenizer(captions, 290) for _ in range(2))
     assert len(one) == 290 and one.get_vocab() == other.get_vocab()
-
-
-# --- keywords ---
-
-
-def test_keywords_are_words_that_carry_meaning_in_any_order():
-    caption = "a red bus and two dogs in the park by the sea"
-    drawn = [shuffled_keywords(caption, f"0/{index}", 16).split() for index in range(400)]
-    words = {"red", "bus", "two", "dogs", "park", "sea"}
-    assert all(set(found) <= words and len(found) <= 16 for found in drawn)
-    assert set.union(*map(set, drawn)) == words and not words & EMPTY_WORDS
-    assert shuffled_keywords(caption, "0/3", 16).split() == drawn[3]
-    assert len({tuple(dict.fromkeys(found)) for found in drawn}) > 50
-
-
-def test_keywords_are_left_out_and_repeated_at_random():
-    caption = "red bus two dogs park sea"
-    drawn = [shuffled_keywords(caption, f"0/{index}", 100).split() for index in range(2_000)]
-    kept = [len(set(found)) for found in drawn]
-    times = [found.count(word) for found in drawn for word in set(found)]
-    assert {*kept} == {*range(7)} and 2.7 < sum(kept) / len(kept) < 3.3  # half of six
-    assert {*times} == {1, 2, 3, 4} and 2.4 < sum(times) / len(times) < 2.6
-
-
-def test_a_caption_of_empty_words_has_no_keywords():
-    assert shuffled_keywords("it is there", "0/0", 16) == ""
-
-
-def test_no_more_keywords_than_queries_are_given():
-    caption = "red bus two dogs park sea"
-    assert max(len(shuffled_keywords(caption, str(index), 3).split()) for index in range(50)) == 3
 
 
 # --- the caption LM ---

@@ -6,7 +6,18 @@ import pytest
 import torch
 from transformers import DynamicCache, TopPLogitsWarper
 
-from mglib.model.decoding import Decoding, Steps, answer, choose, draw, greedy, has_ended, row_seed, until_end
+from mglib.model.decoding import (
+    Decoding,
+    Steps,
+    answer,
+    choose,
+    draw,
+    greedy,
+    has_ended,
+    row_seed,
+    search,
+    until_end,
+)
 from mglib.model.prompts import CAPTION, IMAGE, Template, generation_batch, tokenize
 
 QUESTIONS = [f"{IMAGE}a", f"{IMAGE} what is in this picture", f"{IMAGE}", f"{IMAGE} two dogs"]
@@ -184,8 +195,93 @@ def test_hardly_any_probability_mass_is_as_good_as_greedy(model):
 
 def test_the_defaults_are_the_official_chats():
     assert Decoding() == Decoding(
-        sample=True, top_p=0.9, temperature=1.0, repetition_penalty=1.05, max_new_tokens=300, seed=0
+        sample=True, top_p=0.9, temperature=1.0, repetition_penalty=1.05, max_new_tokens=300, seed=0, beams=1
     )
+
+
+# --- several beams ---
+
+
+def with_beams(count, tokens=8, **changes):
+    return replace(greedy(tokens), beams=count, **changes)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_beams_are_those_of_transformers(model, penalty):
+    tiny, images = model(), pictures(4)
+    tokenizer = tiny.language.tokenizer
+    texts = answer(tiny, images, CAPTION, QUESTIONS, with_beams(3, repetition_penalty=penalty))
+    layout = generation_batch(tokenizer, CAPTION, QUESTIONS, queries=3)
+    ids = tiny.language.model.generate(
+        inputs_embeds=tiny.embed({**images, **layout}),
+        attention_mask=layout["mask"],
+        num_beams=3,
+        max_new_tokens=8,
+        repetition_penalty=penalty,
+        stop_strings=["\n"],
+        tokenizer=tokenizer,
+    )
+    assert texts == [until_end(tokenizer.decode(row), "\n", "[EOS]") for row in ids]
+    assert texts != answer(tiny, images, CAPTION, QUESTIONS, replace(greedy(8), repetition_penalty=penalty))
+
+
+@torch.inference_mode()
+def test_the_best_beam_is_likelier_than_the_greedy_answer(model):
+    tiny, images = model(), pictures(1)
+    tokenizer, language = tiny.language.tokenizer, tiny.language
+    layout = generation_batch(tokenizer, CAPTION, QUESTIONS[:1], queries=3)
+    embedded = tiny.embed({**images, **layout})
+
+    def likelihood(ids):
+        whole = torch.cat([embedded, language.embed(torch.tensor([ids]))], dim=1)
+        scores = language.model(inputs_embeds=whole).logits[0].log_softmax(1)
+        before = embedded.shape[1] - 1
+        return sum(scores[before + place, token].item() for place, token in enumerate(ids))
+
+    def best(beams):
+        return search(language, embedded, layout["mask"], with_beams(beams, 5), [0], ("never",))[0]
+
+    assert likelihood(best(8)) > likelihood(best(1))
+    steps = Steps(language, embedded, layout["mask"], greedy(5), [0], DynamicCache())
+    assert best(1) == [token.item() for token in steps]
+
+
+def test_beams_stop_at_an_end_of_several_tokens_and_at_the_limit(by_heart):
+    following = {"b": "c", "c": "#", "#": "#", "h": "i", "i": "j", "j": "i"}
+    asked = [f"{IMAGE}b", f"{IMAGE}h"]
+    assert answer(by_heart(following), pictures(2), VICUNA_END, asked, with_beams(2, 6)) == ["c", "ijijij"]
+    ends = by_heart({"b": "c", "c": "[EOS]", "[EOS]": "q", "q": "q"})
+    assert answer(ends, pictures(1), CAPTION, asked[:1], with_beams(2, 20)) == ["c"]
+
+
+def test_one_beam_is_no_search(model, monkeypatch):
+    tiny = model()
+    monkeypatch.setattr(tiny.language.model, "generate", None)
+    assert answer(tiny, pictures(2), CAPTION, QUESTIONS[:2], with_beams(1)) == answer(
+        tiny, pictures(2), CAPTION, QUESTIONS[:2], greedy(8)
+    )
+
+
+def test_drawn_beams_depend_on_row_and_seed_alone(model):
+    tiny, images = model(), pictures(4)
+    drawn = Decoding(max_new_tokens=8, beams=3)
+    before = torch.get_rng_state()
+    together = answer(tiny, images, CAPTION, QUESTIONS, drawn)
+    assert torch.equal(torch.get_rng_state(), before)
+    alone = [
+        answer(tiny, {"queries": images["queries"][row : row + 1]}, CAPTION, [question], drawn, first=row)[0]
+        for row, question in enumerate(QUESTIONS)
+    ]
+    assert together == alone
+    assert together != answer(tiny, images, CAPTION, QUESTIONS, replace(drawn, seed=1))
+
+
+def test_what_a_model_has_as_its_own_settings_is_not_taken(model):
+    tiny, images = model(), pictures(2)
+    texts = answer(tiny, images, CAPTION, QUESTIONS[:2], with_beams(3))
+    own = tiny.language.model.generation_config
+    own.repetition_penalty, own.max_length, own.do_sample, own.temperature = 9.0, 3, True, 5.0
+    assert answer(tiny, images, CAPTION, QUESTIONS[:2], with_beams(3)) == texts
 
 
 def test_steps_stop_when_told_and_at_the_latest_after_the_given_number(model):
@@ -255,6 +351,8 @@ def test_a_setting_that_draws_nothing_is_refused(setting):
     with pytest.raises(ValueError, match="sample=False for greedy"):
         Decoding(**setting)
     assert Decoding(sample=False, **setting)
+    with pytest.raises(ValueError, match="take beams"):
+        with_beams(0)
 
 
 @pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])

@@ -1,0 +1,81 @@
+"""Any causal language model of transformers in the place of a profile's own: a folder, or a hub's name."""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import PreTrainedTokenizerBase
+
+from mglib.model.language import Language
+from mglib.paths import content_key, sha256
+
+FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+ASKED, SAID = "(the question stands here)", "(the answer stands here)"
+
+
+def find(place: str) -> Path:
+    """Return the folder of a model: `place` itself, or what the hub has under this name.
+
+    Raises RuntimeError with the next step where it cannot be had.
+    """
+    if Path(place).expanduser().is_dir():
+        return Path(place).expanduser()
+    try:
+        return Path(snapshot_download(place, allow_patterns=list(FILES), etag_timeout=10))
+    except Exception as error:  # the hub's errors change with the HTTP library beneath it
+        raise RuntimeError(
+            f"{place} is no folder here and could not be had from the Hugging Face hub "
+            f"({type(error).__name__}): check the name and the connection, or give a folder of transformers."
+        ) from error
+
+
+def identity(folder: Path) -> str:
+    """Name a model by the content of its files, whatever its folder is called."""
+    files = sorted(path for pattern in FILES for path in folder.glob(pattern))
+    return content_key([(path.name, sha256(path)) for path in files])
+
+
+def load(folder: Path, *, dtype: torch.dtype, attention: str) -> Language:
+    """Load a folder, whose answers end as its own chat template ends them.
+
+    Raises ValueError for a model without such a template, and for one that changes hidden states or logits on
+    a way that `Language` does not take.
+    """
+    language = Language.load(folder, dtype=dtype, attention=attention)
+    language.tokenizer.eos_token = answer_end(language.tokenizer)
+    require_plain(folder, language)
+    return language
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the symbol behind an answer in the model's own chat template, which need not be its `eos_token`.
+
+    Raises ValueError where there is no template or no symbol.
+    """
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            "This language model has no chat template of its own: take one tuned for conversation."
+        )
+    turns = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": SAID}]
+    behind = tokenizer.apply_chat_template(turns, tokenize=False).split(SAID)[-1].strip()
+    special = [one for one in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if one]
+    found = [one for one in special if behind.startswith(one)]
+    if not found:
+        raise ValueError(
+            f"Behind an answer this model's chat template writes {behind!r}, which begins with no special "
+            "token: nothing would tell that an answer is over."
+        )
+    return max(found, key=len)
+
+
+@torch.inference_mode()
+def require_plain(folder: Path, language: Language) -> None:
+    """Raise ValueError unless embeddings, decoder and head, one after the other, are the whole model."""
+    ids = torch.arange(1, 9, device=language.model.device).unsqueeze(0)
+    ours = language.logits(language(language.embed(ids), torch.ones_like(ids))).float()
+    whole = language.model(input_ids=ids).logits.float()
+    if not torch.allclose(ours, whole, rtol=1e-2, atol=1e-2 * whole.abs().max().item()):
+        raise ValueError(
+            f"The model in {folder} does more than embedding, decoder and head (Gemma 2 bends its logits): "
+            "its losses would be wrong here. Take another one."
+        )

@@ -1,0 +1,70 @@
+"""A study with another language model: its parts, and that its trainings are never taken for another's."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_parts import SHORT, tiny_study
+
+from mglib.chat.speaker import load
+from mglib.data.splits import Split
+from mglib.profiles import profile
+from mglib.repro.report import Settings
+from mglib.study import stages
+from mglib.study.study import Study
+
+
+def study(folder):
+    found = Study.of(profile(f"mini+{folder}"), seed=0, weights="wheel")
+    found.__dict__.update(device=torch.device("cpu"), dtype=torch.float32)
+    return found
+
+
+def write(folder, model, tokenizer, seed):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}answer: "
+    )
+    model(seed=seed).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    tokenizer.chat_template = None
+    return folder
+
+
+def test_the_language_model_is_the_named_one(tmp_path, llama, tokenizer):
+    one, other = (write(tmp_path / f"{seed}" / "own", llama, tokenizer, seed) for seed in (0, 1))
+    language = study(one).language()
+    assert language.width == 48 and language.tokenizer.chat_template
+    assert torch.equal(language.model.get_input_embeddings().weight, llama().get_input_embeddings().weight)
+    # the same settings, other weights: other trainings
+    assert study(one).folder("stage1", "x") != study(other).folder("stage1", "x")
+    assert Settings(profile=f"mini+{one}").folder_name == study(one).profile.name == "mini+own"
+
+
+def test_the_key_of_a_profiles_own_trainings_is_as_it_was(monkeypatch):
+    own = Study.open("mini", seed=0, weights="wheel")
+    own.__dict__.update(dtype=torch.float32)
+    assert own.folder("stage1", "x").name == "stage1-237c7347928ae158"
+
+
+def test_stage_1_is_trained_behind_it(
+    tmp_path, monkeypatch, llama, tokenizer, qformer, captions, vision_config
+):
+    usual = tiny_study(tmp_path, monkeypatch, vision_config)
+    place = str(write(tmp_path / "own", llama, tokenizer, 1))
+    language = replace(usual.profile.language, name=place, width=0, template="chat", place=place)
+    own = Study.of(replace(usual.profile, language=language), seed=0, weights="wheel")
+    own.__dict__.update(
+        device=torch.device("cpu"), dtype=torch.float32, vision_state=tmp_path / "vision.safetensors"
+    )
+    split = Split(name="train", hashes=(), captions=tuple(captions), images=lambda: iter(()))
+    queries = torch.randn(len(captions), 3, 32, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(stages, "first", lambda features: features)
+    state = tmp_path / "vision.safetensors"  # stands for the Q-Former's
+    _, trained = stages.stage1(own, qformer(), state, own.language(), split, queries, SHORT)
+    assert trained.state.exists() and trained.log[-1]["loss"] > 0
+
+
+def test_a_published_projection_is_not_put_before_another_language_model(tmp_path, llama, tokenizer):
+    place = write(tmp_path / "own", llama, tokenizer, 0)
+    with pytest.raises(ValueError, match="belongs to its own language model"):
+        load(f"vicuna-7b+{place}", tmp_path / "pretrained.pth")

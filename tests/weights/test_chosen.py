@@ -1,0 +1,139 @@
+"""Language models of other families in tiny: loaded, trained behind, stopped as their own templates say."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from mglib.model.decoding import answer, greedy
+from mglib.model.dialogue import turns
+from mglib.model.minigpt4 import assemble
+from mglib.model.prompts import CAPTION, IMAGE, generation_batch, template, training_batch
+from mglib.weights import chosen
+
+LLAMA3 = (
+    "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|head|>\n\n{{ m.content | trim }}<|eot|>"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|head|>\n\n{% endif %}"
+)
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>"
+    "{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n"
+    "{% endif %}"
+)
+PHI = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+NEOX = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SHAPE = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+}
+FAMILIES = {  # the kind of transformers' configuration: template, special tokens, and the one that ends
+    "llama": (LLAMA3, ["<|start|>", "<|head|>", "<|eot|>"], "<|eot|>", {}),
+    "qwen2": (CHATML, ["<|im_start|>", "<|im_end|>"], "<|im_end|>", {}),
+    "gemma": (GEMMA, ["<start_of_turn>", "<end_of_turn>"], "<end_of_turn>", {"head_dim": 12}),
+    "gemma3_text": (GEMMA, ["<start_of_turn>", "<end_of_turn>"], "<end_of_turn>", {"head_dim": 12}),
+    "phi": (PHI, ["<|user|>", "<|assistant|>", "<|end|>"], "<|end|>", {}),
+    "phi3": (PHI, ["<|user|>", "<|assistant|>", "<|end|>"], "<|end|>", {"pad_token_id": 0}),
+    "gpt_neox": (NEOX, ["<|user|>", "<|assistant|>"], "[EOS]", {}),
+}
+
+
+def write(folder, kind, tokenizer, **more):
+    """Write a model with random weights and its tokenizer, as transformers does."""
+    form, special, _, own = FAMILIES.get(kind, FAMILIES["gemma"])
+    spoken = deepcopy(tokenizer)
+    spoken.add_special_tokens({"additional_special_tokens": special})
+    spoken.chat_template = form
+    ends = {"bos_token_id": spoken.bos_token_id, "eos_token_id": spoken.eos_token_id}
+    config = AutoConfig.for_model(kind, vocab_size=len(spoken), **SHAPE, **ends, **{**own, **more})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    spoken.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qformer, captions, descend, kind):
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), dtype=torch.float32, attention="sdpa")
+    end, spoken = FAMILIES[kind][2], language.tokenizer
+    chat = template("chat", spoken)
+    assert (language.width, spoken.eos_token, chat.end) == (48, end, end)
+    assert turns(chat, spoken).following.startswith(end)
+    model = assemble(vision=torch.nn.Identity(), qformer=qformer().requires_grad_(False), language=language)
+    queries = torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(0))
+    for form, asked in ((CAPTION, IMAGE), (chat, f"{IMAGE} what")):
+        batch = training_batch(spoken, form, [asked] * 8, captions, queries=3, max_answer=12)
+        losses = descend(model, {"queries": queries, **batch}, 12)
+        assert losses[-1] < losses[0]
+        with_grad = {name for name, weight in model.named_parameters() if weight.grad is not None}
+        assert with_grad == {"projection.weight", "projection.bias"}
+    said = answer(model, {"queries": queries}, chat, [f"{IMAGE} what"] * 8, greedy(4))
+    assert len(said) == 8 and all(end not in text for text in said)
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qformer, kind):
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), dtype=torch.float32, attention="sdpa")
+    model = assemble(vision=torch.nn.Identity(), qformer=qformer(), language=language)
+    chat, spoken = template("chat", language.tokenizer), language.tokenizer
+    images = {"queries": torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))}
+    asked = [f"{IMAGE} what", f"{IMAGE} two dogs in the park"]
+    layout = generation_batch(spoken, chat, asked, queries=3)
+    with torch.inference_mode():
+        ids = language.model.generate(
+            inputs_embeds=model.embed({**images, **layout}),
+            attention_mask=layout["mask"],
+            do_sample=False,
+            max_new_tokens=6,
+            eos_token_id=spoken.eos_token_id,
+            pad_token_id=spoken.eos_token_id,
+        )
+    own = [spoken.decode(row).split(chat.end)[0].strip() for row in ids]
+    assert answer(model, images, chat, asked, greedy(6)) == own
+
+
+def test_a_model_that_bends_its_logits_is_refused(tmp_path, tokenizer):
+    folder = write(tmp_path / "gemma2", "gemma2", tokenizer, head_dim=12, final_logit_softcapping=0.01)
+    with pytest.raises(ValueError, match="more than embedding, decoder and head"):
+        chosen.load(folder, dtype=torch.float32, attention="eager")
+
+
+def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="no chat template"):
+        chosen.answer_end(tokenizer)
+    endless = deepcopy(tokenizer)
+    endless.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    with pytest.raises(ValueError, match="nothing would tell"):
+        chosen.answer_end(endless)
+
+
+def test_a_model_is_known_by_its_content(tmp_path, tokenizer):
+    first = write(tmp_path / "one", "llama", tokenizer)
+    assert chosen.find(str(first)) == first
+    assert chosen.identity(first) == chosen.identity(write(tmp_path / "two", "llama", tokenizer))
+    assert chosen.identity(first) != chosen.identity(write(tmp_path / "three", "qwen2", tokenizer))
+
+
+def test_a_model_that_is_nowhere_is_told(monkeypatch):
+    def unreachable(*_, **__):
+        raise OSError("no connection")
+
+    monkeypatch.setattr(chosen, "snapshot_download", unreachable)
+    with pytest.raises(RuntimeError, match=r"no folder here .* hub \(OSError\)"):
+        chosen.find("nobody/nothing")
