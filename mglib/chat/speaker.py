@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from mglib.config import Asked, VisionConfig
-from mglib.model.decoding import Decoding, ways
+from mglib.evals.evaluate import ways
+from mglib.model.decoding import Decoding
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import torch
@@ -14,9 +15,18 @@ from mglib.data.splits import in_lists
 from mglib.metrics import Estimate, mean, recall_at
 from mglib.model import prompts
 from mglib.model.blip2 import Representation
-from mglib.model.decoding import Decoding, answer
+from mglib.model.decoding import Decoding, answer, greedy
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.model.prompts import Template
+
+
+def ways(max_new_tokens: int, *, seed: int) -> dict[str, Decoding]:
+    """Return the ways of decoding an answer that are compared, by name, the official one first."""
+    return {
+        "sampled": Decoding(max_new_tokens=max_new_tokens, seed=seed),
+        "greedy": greedy(max_new_tokens),
+        "penalised": replace(greedy(max_new_tokens), repetition_penalty=1.1),
+    }
 
 
 def answers(

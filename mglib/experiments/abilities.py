@@ -19,7 +19,7 @@ from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.evals.llm_judge import facts
 from mglib.metrics import Estimate, paired
 from mglib.model import prompts
-from mglib.model.decoding import Decoding, ways
+from mglib.model.decoding import Decoding
 from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1, side_by_side
 from mglib.study.study import Study
@@ -136,7 +136,7 @@ def shown(study: Study) -> dict[str, list[Special]]:
 
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding an answer to a request."""
-    return ways(study.profile.evaluation.task_tokens, seed=study.seed)
+    return evaluate.ways(study.profile.evaluation.task_tokens, seed=study.seed)
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:

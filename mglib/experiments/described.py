@@ -10,14 +10,13 @@ from torch import Tensor
 from mglib import metrics
 from mglib.config import EvalConfig
 from mglib.data.scenes import read_scenes
-from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, facts
+from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, evaluate, facts
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OfficialVocabulary
 from mglib.evals.checklist import Judged
 from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
 from mglib.metrics import Counts, Estimate, Vocabulary
-from mglib.model import decoding
 from mglib.model.decoding import Decoding
 from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
@@ -76,7 +75,7 @@ def judge(study: Study, split: str) -> Judge | None:
 
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding a description."""
-    return decoding.ways(study.profile.evaluation.long_tokens, seed=study.seed)
+    return evaluate.ways(study.profile.evaluation.long_tokens, seed=study.seed)
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
