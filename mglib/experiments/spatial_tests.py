@@ -13,6 +13,7 @@ from mglib.evals.choices import Losses, Scores
 from mglib.evals.spatial import RELATIONS, Probe
 from mglib.metrics import Estimate
 from mglib.paths import ROOT
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
@@ -55,8 +56,8 @@ class Answered:
         """Return the accuracies of each relation, by model and way."""
         found: dict[str, dict[str, Estimate | None]] = {}
         for (name, way, relation), scores in self.scores().items():
-            row = f"{name}, {way.replace('_', ' ')}" if way else name
-            found.setdefault(relation, {})[row] = scores.estimate()
+            row = f"{naming.name(name)}, {way.replace('_', ' ')}" if way else naming.name(name)
+            found.setdefault(relation.replace("_", " "), {})[row] = scores.estimate()
         return found
 
 

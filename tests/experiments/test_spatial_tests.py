@@ -50,11 +50,11 @@ def test_numbers_are_called_by_relation_way_and_model(answered):
 
 def test_the_figure_has_a_row_for_each_model_and_way(answered):
     found = answered.by_relation()
-    assert list(found["left_right"]) == [
-        "minigpt4",
-        "minigpt4, without bias",
-        "stage1",
-        "stage1, without bias",
+    assert list(found["left right"]) == [
+        "MiniGPT-4",
+        "MiniGPT-4, without bias",
+        "stage 1",
+        "stage 1, without bias",
     ]
 
 
