@@ -14,6 +14,8 @@ QUESTION ?=
 IMAGES ?=
 QUESTIONS ?=
 PROJECTION ?=
+DATA ?=
+LORA ?=
 GAPS ?=
 STAGE ?=
 GPUS ?=
@@ -25,7 +27,7 @@ python := $(ENV_FOLDER)/bin/python
 settings = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce pretrain tune test lab chat answer export plan train bench publish clean
+.PHONY: help env reproduce pretrain tune test lab chat answer finetune export plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -54,7 +56,7 @@ test: env  ## check style and types and run the tests
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}'
 
-chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth]
+chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth or folder]
 	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION")
 
@@ -62,6 +64,10 @@ answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS
 	@$(python) -m mglib.chat.terminal $(if $(PROFILE),--profile $(PROFILE)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(QUESTIONS)$(IMAGES),--batch "$${QUESTIONS:-$$IMAGES}") $(if $(IMAGES),--folder "$$IMAGES") $(if $(OUT),--out "$$OUT") \
 	    $(if $(QUESTION),--question "$$QUESTION")
+
+finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=1] [PROJECTION=start] [OUT=folder]
+	@$(python) -m mglib.repro.finetune $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$$DATA") \
+	    $(if $(PROJECTION),--projection "$$PROJECTION") $(if $(LORA),--lora) $(if $(OUT),--out "$$OUT")
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(PROFILE),--profile $(PROFILE)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")

@@ -5,6 +5,7 @@ folder that it talks with. What is learnt, how long it takes and how much memory
 import argparse
 import random
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
 from mglib.chat.terminal import answer
 from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.check import own
-from mglib.data.own import OwnPair
+from mglib.data.own import SHAPES, OwnPair
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import in_lists
@@ -32,7 +33,7 @@ from mglib.repro.budget import Part
 from mglib.study import web
 from mglib.study.finetune import INSTRUCTIONS, hold_out
 from mglib.study.flops import PROMPT, build, cost, parameters, training_bytes
-from mglib.study.machine import Machine, here
+from mglib.study.machine import Machine, here, peak_bytes
 from mglib.study.stages import training_folder
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import trainable
@@ -205,8 +206,11 @@ def outlook(
     }
     parts = [Part(notebook="", what=kind, kind=kind, flops=flops) for kind, flops in work.items()]
     # The model on the meta device holds its activations in bfloat16.
-    held = replace(largest, activations=largest.activations * study.dtype.itemsize / 2)
-    return budget.seconds(parts, machine), training_bytes(model, held, config.batch_size)
+    sample = replace(largest, activations=largest.activations * study.dtype.itemsize / 2)
+    held = training_bytes(model, sample, config.batch_size)
+    if study.device.type != "cuda":  # measured on a CPU: a step takes twice what it keeps for its way back
+        held = peak_bytes(study.device) + 2 * (held - sum(weight.nbytes for weight in model.parameters()))
+    return budget.seconds(parts, machine), held
 
 
 def finetune(
@@ -236,6 +240,7 @@ def finetune(
         f"about {seconds / 60:.1f} min and {held / 1e9:.1f} GB",
         flush=True,
     )
+    began = time.monotonic()
     before, speaker = ask(speaker, taught, config), replace(speaker, model=model)
     name = learn(study, speaker, taught, config, out)
     run = {**speaker.origin, "training": name, "data": data.name}
@@ -247,7 +252,10 @@ def finetune(
         lora=replace(known, train=config) if lora else known,
         run=run,
     )
-    return comparison(taught, before, ask(speaker, taught, config))
+    after = ask(speaker, taught, config)
+    minutes = (time.monotonic() - began) / 60
+    print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
+    return comparison(taught, before, after)
 
 
 def learn(study: Study, speaker: Speaker, own: Lessons, config: TrainConfig, out: Path) -> str:
@@ -330,12 +338,14 @@ def comparison(own: Lessons, before: Sequence[str], after: Sequence[str]) -> pan
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and fine-tune; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mglib.repro.finetune", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help=SHAPES)
     parser.add_argument("--out", type=Path, help="the folder that is made; by default one in runs/")
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--projection", type=Path, help="what to start from, as in `make chat`")
     parser.add_argument("--lora", action="store_true", help="let the language model learn too")
     given = parser.parse_args(arguments)
+    if given.data is None:
+        parser.exit(1, f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.\n")
     out = given.out or RUNS / f"{given.profile}-{given.data.stem}{'-lora' if given.lora else ''}"
     try:
         table = finetune(given.profile, given.data, out, projection=given.projection, lora=given.lora)

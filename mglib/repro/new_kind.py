@@ -13,7 +13,7 @@ from mglib.evals.evaluate import losses
 from mglib.metrics import Counts, Estimate, paired, ratio
 from mglib.metrics import mean as share
 from mglib.model.decoding import greedy
-from mglib.model.prompts import CAPTION
+from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
 from mglib.repro.finetune import finetune
 from mglib.study import blip2
@@ -27,7 +27,7 @@ from mglib.world.text import mentions
 
 SPLIT = "test_new_objects"  # how scenes are drawn that hold an object of no training text
 # Its own seed: none of these pictures is one of a test split.
-WORLD = WorldConfig(seed=20, train=0, pool=0, val=0, test_seen=0, test_new_pairs=0, test_new_objects=0)
+WORLD = WorldConfig(seed=20, train=0, pool=0, val=0, test_seen=0, test_new_pairs=0, test_new_objects=10_000)
 LEARNT, TESTED = 40, 40  # pictures
 TOKENS = 40  # of an answer
 
@@ -60,12 +60,24 @@ def named(speaker: Speaker, files: Sequence[Path], kind: str) -> list[float]:
     return [float(kind in mentions(text, catalogs.load())) for text in said]
 
 
-def val_losses(study: Study, speaker: Speaker) -> Counts:
-    """Return the losses of val's captions, as stage 1 is judged."""
+def val_losses(study: Study, speaker: Speaker) -> dict[str, Counts]:
+    """Return the losses of val's pictures: of a reference as the model is asked for one in its conversation,
+    and of the web caption in the form of stage 1, which stage 2 has left already.
+    """
     split, model = study.split("val"), speaker.model
     seen = study.queries(split, study.tokens(split, model.vision), model.qformer, blip2.load(study).state)
+    form = template(study.profile.language.template, model.language.tokenizer)
+    said = [several[0] for several in split.references]
+    asked = with_image(INSTRUCTIONS[0])
     longest = study.profile.stage1.max_answer
-    return Counts(*losses(model, seen, split.captions, CAPTION, max_answer=longest, batch_size=16))
+    return {
+        "as asked": Counts(
+            *losses(model, seen, said, form, max_answer=TOKENS, batch_size=16, question=asked)
+        ),
+        "in stage 1's form": Counts(
+            *losses(model, seen, split.captions, CAPTION, max_answer=longest, batch_size=16)
+        ),
+    }
 
 
 def shown(profile: str, kind: str, *, lora: bool) -> dict[str, Estimate | None]:
@@ -84,13 +96,13 @@ def shown(profile: str, kind: str, *, lora: bool) -> dict[str, Estimate | None]:
     finetune(profile, folder / "learnt", out, lora=lora)
     last = load(profile, out)
     after, other = named(last, files, kind), val_losses(study, last)
-    return {
-        "named before": share(before),
-        "named after": share(after),
-        "loss on val before": ratio(*loss),
-        "loss on val after": ratio(*other),
-        "loss on val, difference": paired(other, loss),
-    }
+    found = {"named before": share(before), "named after": share(after)}
+    for form, counts in loss.items():
+        found |= {
+            f"loss on val {form}, before": ratio(*counts),
+            f"loss on val {form}, difference": paired(other[form], counts),
+        }
+    return found
 
 
 def main() -> None:

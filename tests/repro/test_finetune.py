@@ -68,7 +68,7 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "11 answers about 11 pictures; 1 left out" in said and "11.jpg: broken picture" in said
     assert "the projection, 1,584 weights of tiny-paper, on 9 answers; 2 are held out" in said
-    assert "about 0." in said and "step training loss  held out" in said
+    assert "It took 0." in said and "step training loss  held out" in said
     assert said.count("before: ") == said.count("after: ") == 2
     assert f"make chat PROFILE={TINY} PROJECTION={out}" in said
     speaker = load(TINY, out)
@@ -163,6 +163,12 @@ def test_stage_1_of_one_s_own_is_taken_and_its_absence_names_the_command(release
 def test_a_drawn_profile_that_was_not_trained_names_its_command(release, data, capsys):
     assert main(["--profile", "mini", "--data", str(data)]) == 1
     assert "`make reproduce PROFILE=mini` trains and keeps it" in capsys.readouterr().err
+
+
+def test_without_data_its_three_shapes_are_told(capsys):
+    with pytest.raises(SystemExit, match="1"):
+        main([])
+    assert "make finetune DATA=folder. DATA is a folder with filter_cap.json" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_profile_is_refused(release, data, tmp_path):
