@@ -151,7 +151,7 @@ class PretrainConfig:
 class Asked:
     """How a model is asked for what Table 1 counts, and how it decodes; the defaults are the official way."""
 
-    decoding: str = "sampled"  # of `mglib.experiments.abilities.decodings`
+    decoding: str = "sampled"  # of `mglib.model.decoding.ways`
     wording: str | None = None  # "{}" is the request; None: as the model was trained
 
 

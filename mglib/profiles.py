@@ -163,7 +163,7 @@ MINI = Profile(
         ),
     ),
     preference=PreferenceConfig(
-        train=TrainConfig(steps=16, batch_size=8, lr=1e-3, min_lr=1e-4, warmup_steps=4, max_answer=64),
+        train=TrainConfig(steps=16, batch_size=8, lr=1e-4, min_lr=1e-5, warmup_steps=4, max_answer=64),
         rates=(1e-4, 3e-4, 1e-3),
         rate_steps=10,
         pictures=200,
@@ -259,7 +259,7 @@ SMOKE = replace(
     preference=replace(
         MINI.preference,
         train=briefly(MINI.preference.train, 2, batch_size=4),
-        rates=(1e-3,),
+        rates=(1e-4,),
         rate_steps=1,
         pictures=12,
         max_new_tokens=8,

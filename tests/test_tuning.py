@@ -122,7 +122,8 @@ def test_descriptions_decode_by_what_covers_most():
     table = pandas.DataFrame(
         [*lines, ("minigpt4", "sampled", 0.7)], columns=["model", "decoding", "references_covered"]
     )
-    (fault,) = tuning.faults(MINI, "descriptions", table)
+    greedy = replace(MINI, evaluation=replace(MINI.evaluation, descriptions=()))
+    (fault,) = tuning.faults(greedy, "descriptions", table)
     assert fault.startswith("descriptions minigpt4: ('sampled',)")
     told = replace(MINI.evaluation, descriptions=(("minigpt4", "sampled"),))
     assert tuning.faults(replace(MINI, evaluation=told), "descriptions", table) == []

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mglib.config import VisionConfig
+from mglib.config import Asked, VisionConfig
+from mglib.model.decoding import Decoding, ways
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
@@ -32,6 +33,7 @@ class Speaker:
     model: MiniGPT4
     turns: Turns
     vision: VisionConfig
+    decoding: Decoding = field(default_factory=Decoding)  # as the profile chose it on val, or officially
     origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
 
     @torch.inference_mode()
@@ -144,7 +146,8 @@ def load_official(profile: str, projection: Path) -> Speaker:
     study = Study.open(profile, seed=0, weights="wheel")
     if not isinstance(study, PublishedStudy):
         raise ValueError(
-            f"The profile {profile} trains its own projection: PROJECTION goes with a published one, as in "
+            f"{projection} is no folder, and the profile {profile} trains its own projection: PROJECTION is "
+            "a folder of `make finetune` or `make export`, or a file beside a published profile, as in "
             "`make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
     name, model = study.profile.language.name, web.published(study)
@@ -173,4 +176,11 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
         "weights": study.weights,
         "vision": sha256(study.vision_state),
     }
-    return Speaker(model=model, turns=spoken, vision=study.profile.vision, origin=origin)
+    way = dict(study.profile.evaluation.abilities).get("minigpt4", Asked()).decoding
+    return Speaker(
+        model=model,
+        turns=spoken,
+        vision=study.profile.vision,
+        decoding=ways(Decoding.max_new_tokens, seed=study.seed)[way],
+        origin=origin,
+    )

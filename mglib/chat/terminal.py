@@ -354,18 +354,18 @@ def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
     parser.add_argument("--out", type=Path, default=Path("answers.jsonl"), help="where --batch writes")
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--projection", type=Path, help="an official .pth file, or a folder of one's own")
-    parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens; else sample")
+    parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens")
     parser.add_argument("--tokens", type=int, default=Decoding.max_new_tokens, help="of an answer at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    sampling = Decoding(max_new_tokens=given.tokens, seed=given.seed)
-    decoding = greedy(given.tokens) if given.greedy else sampling
     if not given.image and not given.batch:
         parser.exit(1, f"No picture is named: {USAGE}\n")
     try:
         # Before the model, whose loading takes a while.
         shown = picture(typed_path(given.image)) if given.image else None
         speaker = load(given.profile, given.projection) if given.projection else load(given.profile)
+        usual = replace(speaker.decoding, max_new_tokens=given.tokens, seed=given.seed)
+        decoding = greedy(given.tokens) if given.greedy else usual
         if shown is None:
             question = given.question or QUESTION
             count = answer_all(speaker, given.batch, given.out, question, decoding, folder=given.folder)

@@ -45,7 +45,7 @@ class ChatPanel:
         self.clear = ipywidgets.Button(description="Clear")
         self.copy = ipywidgets.HTML()
         self.status = ipywidgets.HTML(layout={"flex": "1 1 0"})  # wraps, unlike a label
-        self.settings = settings()
+        self.settings = settings(speaker.decoding)
         self.pick.observe(lambda change: self.picked(change["new"]), "value")
         self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
         self.question.on_msg(self.entered)
@@ -98,10 +98,7 @@ class ChatPanel:
 
     def decoding(self) -> Decoding:
         """Read the settings."""
-        given = {name: control.value for name, control in self.settings.items()}
-        if not given["sample"]:
-            given |= {"repetition_penalty": 1.0}  # greedy is the likeliest token, as elsewhere
-        return Decoding(**given)
+        return Decoding(**{name: control.value for name, control in self.settings.items()})
 
     def entered(self, _: ipywidgets.Widget, message: dict, __: list) -> None:
         """Ask when the enter key is pressed in the question's field."""
@@ -145,9 +142,8 @@ class ChatPanel:
         self.status.value = f"Pictures for the next question: {waiting}" if waiting else ""
 
 
-def settings() -> dict[str, ipywidgets.Widget]:
-    """Return a control for each setting of decoding, with the official chat's values."""
-    usual = Decoding()
+def settings(usual: Decoding) -> dict[str, ipywidgets.Widget]:
+    """Return a control for each setting of decoding, with the usual values."""
     wide = {"style": {"description_width": "initial"}}
     return {
         "sample": ipywidgets.Checkbox(usual.sample, description="sample (otherwise greedy)"),

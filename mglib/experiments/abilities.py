@@ -19,7 +19,7 @@ from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.evals.llm_judge import facts
 from mglib.metrics import Estimate, paired
 from mglib.model import prompts
-from mglib.model.decoding import Decoding, greedy
+from mglib.model.decoding import Decoding, ways
 from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1, side_by_side
 from mglib.study.study import Study
@@ -134,13 +134,8 @@ def shown(study: Study) -> dict[str, list[Special]]:
 
 
 def decodings(study: Study) -> dict[str, Decoding]:
-    """Return the ways of decoding an answer, the official one first."""
-    most = study.profile.evaluation.task_tokens
-    return {
-        "sampled": Decoding(max_new_tokens=most, seed=study.seed),
-        "greedy": greedy(most),
-        "penalised": replace(greedy(most), repetition_penalty=1.1),
-    }
+    """Return the ways of decoding an answer to a request."""
+    return ways(study.profile.evaluation.task_tokens, seed=study.seed)
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
@@ -172,11 +167,11 @@ def asked(config: EvalConfig, name: str) -> Asked:
 
 def participants(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Participant]:
     """Return each model in the way that was chosen for it."""
-    ways, found = decodings(study), {}
+    known, found = decodings(study), {}
     for name, one in models.items():
         how = asked(study.profile.evaluation, name)
         prompted = one if how.wording is None else replace(one, wording=how.wording)
-        found[name] = Participant(prompted, how.decoding, ways[how.decoding])
+        found[name] = Participant(prompted, how.decoding, known[how.decoding])
     return found
 
 

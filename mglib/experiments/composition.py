@@ -19,7 +19,7 @@ from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 from mglib.weights import sources
 
-PARTS = ("chair_i", "precision", "object_recall")
+PARTS = {"chair_i": "CHAIR_i", "precision": "precision", "object_recall": "object recall"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from mglib.evals.checklist import Judged
 from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
 from mglib.metrics import Counts, Estimate, Vocabulary
-from mglib.model.decoding import Decoding, greedy
+from mglib.model import decoding
+from mglib.model.decoding import Decoding
 from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
@@ -74,12 +75,7 @@ def judge(study: Study, split: str) -> Judge | None:
 
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding a description."""
-    most = study.profile.evaluation.long_tokens
-    return {
-        "greedy": greedy(most),
-        "sampled": Decoding(max_new_tokens=most, seed=study.seed),
-        "penalised": replace(greedy(most), repetition_penalty=1.1),
-    }
+    return decoding.ways(study.profile.evaluation.long_tokens, seed=study.seed)
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
@@ -87,8 +83,8 @@ def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pa
     asked, known, lines = study.profile.evaluation, judge(study, "val"), []
     some = list(base.queries["val"])[: asked.described_pictures // 2]
     references = base.splits["val"].references[: len(some)]
-    for name, (way, decoding) in product(SPEAKERS, decodings(study).items()):
-        texts = models[name].answers(some, LONG, decoding, batch_size=asked.batch_size, what=f"{name}, {way}")
+    for name, (way, chosen) in product(SPEAKERS, decodings(study).items()):
+        texts = models[name].answers(some, LONG, chosen, batch_size=asked.batch_size, what=f"{name}, {way}")
         covered = coverage.references_covered(texts, references, known).estimate()
         lines.append({"model": name, "decoding": way, **metrics.columns("references_covered", covered)})
     return pandas.DataFrame(lines)

@@ -156,6 +156,12 @@ class Controlled:
     captions: dict[str, dict[str, list[str]]]
 
 
+METRICS = {
+    "loss": "loss of a caption token",
+    "chair_i": "CHAIR_i",
+    "mention_precision": "precision of what is named",
+    "mention_recall": "recall of what is there",
+}
 CONTROLS = {
     "": "trained",
     ".start": "start by regression, no gradient step",

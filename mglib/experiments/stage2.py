@@ -2,7 +2,6 @@
 paper, sections 3.3 and 4.3.1).
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut
 from mglib.experiments.ablations import trial
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
-from mglib.study import finetune, lineage
+from mglib.study import finetune, lineage, naming
 from mglib.study.lineage import Lesson, PromptedModel, Stage1
 from mglib.study.stages import Trained
 from mglib.study.study import Study
@@ -208,10 +207,12 @@ def variants(study: Study, base: Stage1, lessons: dict[str, Lesson]) -> dict[str
 
 def described(
     study: Study, base: Stage1, models: dict[str, PromptedModel], *, count: int
-) -> dict[str, Sequence[str]]:
-    """Let each model describe the first pictures of the first test split, sampled."""
+) -> pandas.DataFrame:
+    """Let each model describe the first pictures of the first test split, sampled: a row a model."""
     few, size = list(base.queries[study.tests[0]])[:count], study.profile.evaluation.batch_size
-    return {
-        name: model.answers(few, DESCRIBE, ways(study)[""], what=name, batch_size=size)
-        for name, model in models.items()
-    }
+    rows = []
+    for name, model in models.items():
+        texts = model.answers(few, DESCRIBE, ways(study)[""], what=name, batch_size=size)
+        said = {f"picture {number}": text for number, text in enumerate(texts, start=1)}
+        rows.append({"model": naming.name(name), **said})
+    return pandas.DataFrame(rows)

@@ -21,8 +21,8 @@ from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import RUNS, write_json
-from mglib.repro.budget import Sizes
 from mglib.study import stages
+from mglib.study.flops import Sizes
 from mglib.study.machine import here
 from mglib.study.study import Study
 from mglib.training.muon import Muon
@@ -72,9 +72,7 @@ class Ratio:
 def compare(one: Comparison, *, rounds: int, ceiling: float) -> Ratio:
     """Run both in turns, once to warm up and then `rounds` times; `ceiling` is in FLOP a second."""
     one.other(), one.ours()
-    pairs = [
-        (seconds(one.other), seconds(one.ours)) for _ in tqdm(range(rounds), desc=one.name, leave=False)
-    ]
+    pairs = [(seconds(one.other), seconds(one.ours)) for _ in tqdm(range(rounds), desc=one.name, leave=False)]
     ratios, middle = [slow / fast for slow, fast in pairs], statistics.median(fast for _, fast in pairs)
     return Ratio(
         name=one.name,

@@ -1,7 +1,7 @@
 """Batched decoding: greedy or with the official sampling, each row with a seed and an end of its own."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import torch
@@ -34,6 +34,15 @@ class Decoding:
 def greedy(max_new_tokens: int) -> Decoding:
     """Always take the likeliest token."""
     return Decoding(sample=False, repetition_penalty=1.0, max_new_tokens=max_new_tokens)
+
+
+def ways(max_new_tokens: int, *, seed: int) -> dict[str, Decoding]:
+    """Return the ways of decoding an answer that are compared, by name, the official one first."""
+    return {
+        "sampled": Decoding(max_new_tokens=max_new_tokens, seed=seed),
+        "greedy": greedy(max_new_tokens),
+        "penalised": replace(greedy(max_new_tokens), repetition_penalty=1.1),
+    }
 
 
 def row_seed(seed: int, name: object) -> int:

@@ -10,21 +10,15 @@ out but for the encoder: at these lengths they are small.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
-
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mglib.config import Profile, TrainConfig
 from mglib.evals.checklist import CHECKLISTS
 from mglib.evals.pope import PAIRS, WAYS
 from mglib.experiments import abilities
 from mglib.experiments import described as spoken
-from mglib.study.flops import PROMPT, build, parameters, stage_cost
+from mglib.study.flops import PROMPT, Sizes
 from mglib.study.machine import Machine
 from mglib.study.study import Study
-from mglib.training.muon import newton_schulz_flops
 from mglib.world.scene import PRETRAIN, SPECIALS, length
 
 # The share of its ceiling (`model.device.gflops`) that a processor reaches at each kind of work. Measured
@@ -47,59 +41,6 @@ class Part:
     what: str
     kind: str  # of SHARES
     flops: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What the parts of a profile cost a position or a picture."""
-
-    picture: float  # FLOP to encode one
-    look: float  # FLOP of the Q-Former for one picture
-    queries: int
-    body: int  # weights of the language model that each position passes
-    head: int  # weights that score a position
-    writer: int  # both for BLIP-2 mini's language model
-    writer_head: int
-    muon: float  # FLOP of Muon's products in a step of the Q-Former
-
-    @classmethod
-    def of(cls, profile: Profile) -> "Sizes":
-        """Count a profile's parts, built without weights or memory."""
-        model = build(profile)
-        cost = stage_cost(model, profile, profile.stage1)
-        head = prod(model.language.model.get_input_embeddings().weight.shape)
-        lm = profile.pretrain and profile.pretrain.caption_lm
-        linear = [part.weight for part in model.qformer.modules() if isinstance(part, nn.Linear)]
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.qformer(torch.empty(1, profile.vision.tokens, profile.vision.width))
-        look = counter.get_total_flops()
-        return cls(
-            picture=cost.look - look,
-            look=look,
-            queries=profile.qformer.queries,
-            body=parameters(model.language) - head,
-            head=head,
-            writer=16 * lm.layers * lm.width**2 if lm else 0,  # Llama's layers with a four times wider middle
-            writer_head=lm.vocabulary * lm.width if lm else 0,
-            muon=sum(newton_schulz_flops(*weight.shape) for weight in linear),
-        )
-
-    def learn(self, samples: int, text: int, answer: int) -> float:
-        """FLOP of training in front of the frozen language model: `text` positions beside the queries."""
-        return samples * (4 * self.body * (self.queries + text) + 4 * self.head * answer)
-
-    def read(self, samples: int, text: int, answer: int) -> float:
-        """FLOP of scoring answers."""
-        return samples * (2 * self.body * (self.queries + text) + 2 * self.head * answer)
-
-    def choose(self, questions: int, options: int, answer: int) -> float:
-        """FLOP of scoring the options of questions: picture and question are read once."""
-        scored = options * (answer + 1)
-        return questions * (2 * self.body * (self.queries + PROMPT + scored) + 2 * self.head * scored)
-
-    def write(self, answers: int, tokens: int, prompt: int = PROMPT) -> float:
-        """FLOP of writing answers of so many tokens."""
-        return answers * 2 * (self.body * (self.queries + prompt + tokens) + self.head * tokens)
 
 
 @lru_cache
@@ -207,7 +148,7 @@ def tables(profile: Profile, sizes: Sizes) -> Work:
     asked, world = profile.evaluation, profile.world
     special = len(SPECIALS) * world.special_test
     yield "special pictures encoded", "encode", special * (sizes.picture + sizes.look)
-    yield "Table 1", "write", sizes.write(7 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
+    yield "Table 1", "write", sizes.write(6 * len(CHECKLISTS) * world.special_test, asked.task_tokens)
     few = min(world.test_seen, asked.described_pictures)
     yield "Tables 2 and 5, long", "write", sizes.write(8 * few, asked.long_tokens)
     yield "Table 5, short", "write", sizes.write(2 * few, asked.brief_tokens)

@@ -321,7 +321,7 @@ def tell(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> 
 
 
 def ask(speaker: Speaker, own: Lessons, config: TrainConfig) -> list[str]:
-    """Answer what is asked about the first held-out pictures, greedily, as `make chat` does."""
+    """Ask the chat about the first held-out pictures, greedily."""
     files, questions = [own.files[place] for place, _, _ in own.shown], [line[1] for line in own.shown]
     return answer(speaker, files, questions, greedy(config.max_answer))
 

@@ -1,6 +1,7 @@
 """What a profile's parts cost, counted on the modules themselves, on torch's meta device."""
 
 from dataclasses import asdict, dataclass
+from math import prod
 
 import torch
 from torch import Tensor, UntypedStorage, nn
@@ -14,6 +15,7 @@ from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision
+from mglib.training.muon import newton_schulz_flops
 
 PROMPT = 32  # tokens around the picture in stage 2, about
 
@@ -129,3 +131,56 @@ def weight_bytes(model: MiniGPT4) -> int:
 def training_bytes(model: MiniGPT4, sample: Cost, samples: int) -> float:
     """Return the bytes that a GPU holds in a step on so many samples at once."""
     return weight_bytes(model) + sample.activations * samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What the parts of a profile cost a position or a picture."""
+
+    picture: float  # FLOP to encode one
+    look: float  # FLOP of the Q-Former for one picture
+    queries: int
+    body: int  # weights of the language model that each position passes
+    head: int  # weights that score a position
+    writer: int  # both for BLIP-2 mini's language model
+    writer_head: int
+    muon: float  # FLOP of Muon's products in a step of the Q-Former
+
+    @classmethod
+    def of(cls, profile: Profile) -> "Sizes":
+        """Count a profile's parts, built without weights or memory."""
+        model = build(profile)
+        cost = stage_cost(model, profile, profile.stage1)
+        head = prod(model.language.model.get_input_embeddings().weight.shape)
+        lm = profile.pretrain and profile.pretrain.caption_lm
+        linear = [part.weight for part in model.qformer.modules() if isinstance(part, nn.Linear)]
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.qformer(torch.empty(1, profile.vision.tokens, profile.vision.width))
+        look = counter.get_total_flops()
+        return cls(
+            picture=cost.look - look,
+            look=look,
+            queries=profile.qformer.queries,
+            body=parameters(model.language) - head,
+            head=head,
+            writer=16 * lm.layers * lm.width**2 if lm else 0,  # Llama's layers with a four times wider middle
+            writer_head=lm.vocabulary * lm.width if lm else 0,
+            muon=sum(newton_schulz_flops(*weight.shape) for weight in linear),
+        )
+
+    def learn(self, samples: int, text: int, answer: int) -> float:
+        """FLOP of training in front of the frozen language model: `text` positions beside the queries."""
+        return samples * (4 * self.body * (self.queries + text) + 4 * self.head * answer)
+
+    def read(self, samples: int, text: int, answer: int) -> float:
+        """FLOP of scoring answers."""
+        return samples * (2 * self.body * (self.queries + text) + 2 * self.head * answer)
+
+    def choose(self, questions: int, options: int, answer: int) -> float:
+        """FLOP of scoring the options of questions: picture and question are read once."""
+        scored = options * (answer + 1)
+        return questions * (2 * self.body * (self.queries + PROMPT + scored) + 2 * self.head * scored)
+
+    def write(self, answers: int, tokens: int, prompt: int = PROMPT) -> float:
+        """FLOP of writing answers of so many tokens."""
+        return answers * 2 * (self.body * (self.queries + prompt + tokens) + self.head * tokens)

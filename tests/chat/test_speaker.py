@@ -9,6 +9,7 @@ from torch import nn
 
 from mglib.chat.speaker import Speaker, frozen, load, restore_speaker, save_speaker, speaker_of
 from mglib.chat.terminal import Conversation
+from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
 from mglib.model.dialogue import VICUNA_CHAT, Turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
@@ -92,11 +93,17 @@ def test_a_study_is_talked_to_in_its_profiles_template(
         "chat_template",
         "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>",
     )
-    profile = SimpleNamespace(name="tiny", language=SimpleNamespace(template=template), vision=vision_config)
+    profile = SimpleNamespace(
+        name="tiny",
+        language=SimpleNamespace(template=template),
+        vision=vision_config,
+        evaluation=EvalConfig(abilities=(("minigpt4", Asked(decoding="penalised")),)),
+    )
     (tmp_path / "vision").write_bytes(b"weights")
     study = SimpleNamespace(profile=profile, seed=3, weights="hub", vision_state=tmp_path / "vision")
     made = speaker_of(study, tiny)
     assert made.origin["seed"] == 3 and made.origin["weights"] == "hub"
+    assert not made.decoding.sample and made.decoding.repetition_penalty == 1.1
     assert made.vision is vision_config and made.turns.first.name == template
     if turns:
         assert made.turns == turns

@@ -3,6 +3,7 @@
 import html
 import io
 import shlex
+from dataclasses import replace
 
 import pytest
 from jupyter_server.serverapp import ServerApp
@@ -125,14 +126,16 @@ def test_clearing_forgets_everything(panel):
     assert panel.status.value == ""
 
 
-def test_the_settings_begin_at_the_official_ones_and_are_obeyed(speaker):
+def test_the_settings_begin_at_the_models_own_and_are_obeyed(speaker):
+    own = Decoding(sample=False, repetition_penalty=1.1)
+    assert ChatPanel(replace(speaker, decoding=own)).decoding() == own
     panel = ChatPanel(speaker)
     assert panel.decoding() == Decoding()
     panel.settings["temperature"].value = 0.5
     panel.settings["seed"].value = 7
     assert panel.decoding() == Decoding(temperature=0.5, seed=7)
     panel.settings["sample"].value = False
-    assert not panel.decoding().sample and panel.decoding().repetition_penalty == 1.0
+    assert not panel.decoding().sample
 
 
 def test_a_question_on_offer_is_asked_by_its_button(speaker):

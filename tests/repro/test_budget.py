@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mglib.profiles import MINI, SMOKE, VICUNA_7B
 from mglib.repro import budget, tuning
+from mglib.study.flops import Sizes
 from mglib.study.machine import Machine
 from mglib.training.muon import Muon, newton_schulz_flops
 
@@ -74,7 +75,7 @@ def test_reading_and_learning_are_counted_as_torch_counts_them(model):
         for part in tiny.language.model.get_decoder().modules()
         if isinstance(part, nn.Linear)
     )
-    sizes = budget.Sizes(picture=0, look=0, queries=3, body=body, head=head, writer=0, writer_head=0, muon=0)
+    sizes = Sizes(picture=0, look=0, queries=3, body=body, head=head, writer=0, writer_head=0, muon=0)
     embeddings = torch.randn(2, 13, 48, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
         hidden = tiny.language(embeddings, torch.ones(2, 13, dtype=torch.bool))
