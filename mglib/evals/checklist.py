@@ -30,6 +30,7 @@ class Item:
     says: str
     holds: Callable[[str, Special], bool]
     of_picture: bool = True  # False: asks for the kind of text alone
+    essential: bool = False  # without it a request is not met: the subject, and the kind of text asked for
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,19 @@ class Checklist:
     def __call__(self, text: str, picture: Special) -> dict[str, bool]:
         return {item.says: item.holds(text, picture) for item in self.items}
 
-
-def succeeds(held: Mapping[str, bool]) -> bool:
-    """Tell whether an answer meets the request: it names the subject, and at most one other item fails."""
-    subject, *others = held.values()
-    return subject and others.count(False) <= 1
+    def met(self, held: Mapping[str, bool]) -> bool:
+        """Tell whether an answer meets the request: nothing essential is missing, and at most one other
+        item.
+        """
+        missing = [item for item in self.items if not held[item.says]]
+        return len(missing) <= 1 and not any(item.essential for item in missing)
 
 
 def scores(checklist: Checklist, texts: Sequence[str], pictures: Sequence[Special]) -> dict[str, list[float]]:
     """Return for each picture whether its answer succeeds, and the share of items that it fulfils."""
     held = [checklist(text, picture) for text, picture in zip(texts, pictures, strict=True)]
     return {
-        "success": [float(succeeds(one)) for one in held],
+        "success": [float(checklist.met(one)) for one in held],
         "items": [sum(one.values()) / len(one) for one in held],
     }
 
@@ -297,7 +299,7 @@ CHECKLISTS = {
         "memes",
         "Explain why this meme is funny.",
         (
-            Item("names more than half of the kinds of object in it", names_objects),
+            Item("names more than half of the kinds of object in it", names_objects, essential=True),
             Item(
                 "takes up the writing: two of its words that are no object",
                 lambda text, it: takes_up(text, writing(it), without=" ".join(it.names)),
@@ -312,6 +314,7 @@ CHECKLISTS = {
                 "gives a reason: because, although, instead, irony and their like",
                 lambda text, _: has(text, REASON),
                 of_picture=False,
+                essential=True,
             ),
             ONCE,
         ),
@@ -320,13 +323,14 @@ CHECKLISTS = {
         "dishes",
         "How should I make something like this?",
         (
-            Item("names the dish", names_dish),
+            Item("names the dish", names_dish, essential=True),
             Item("names at least half of the ingredients shown", names_ingredients),
             Item("at least half of the ingredients that it names are shown", invents_few_ingredients),
             Item(
                 "has three different steps: cut, mix, bake and their like",
                 lambda text, _: count(text, STEPS) >= 3,
                 of_picture=False,
+                essential=True,
             ),
             Item("puts them in order: first, then, until, or numbers", in_order, of_picture=False),
             ONCE,
@@ -336,7 +340,7 @@ CHECKLISTS = {
         "products",
         "Help me draft a professional advertisement for this.",
         (
-            Item("names the product", names_product),
+            Item("names the product", names_product, essential=True),
             Item("names the brand", lambda text, it: has(text, [it.truth["brand"]])),
             Item(
                 "takes up the slogan: two of its words", lambda text, it: takes_up(text, it.truth["slogan"])
@@ -355,6 +359,7 @@ CHECKLISTS = {
                 "calls to act: buy, try, visit and their like",
                 lambda text, _: has(text, CALL),
                 of_picture=False,
+                essential=True,
             ),
             ONCE,
         ),
@@ -363,7 +368,7 @@ CHECKLISTS = {
         "landscapes",
         "Can you craft a beautiful poem about this image?",
         (
-            Item("names the place, and no other", names_place),
+            Item("names the place, and no other", names_place, essential=True),
             Item("names the weather or light", lambda text, it: has(text, WEATHER[it.truth["effect"]])),
             Item("names no other weather or light", names_no_other_weather),
             Item("names the mood, or something that stands there", names_mood_or_scenery),
@@ -371,6 +376,7 @@ CHECKLISTS = {
                 "has four lines or more, none of over 14 words",
                 lambda text, _: is_verse(text),
                 of_picture=False,
+                essential=True,
             ),
             ONCE,
         ),

@@ -116,6 +116,7 @@ def checklists() -> pandas.DataFrame:
             "request": sheet.request,
             "the answer": item.says,
             "judged by": "picture" if item.of_picture else "text alone",
+            "essential": "yes" if item.essential else "",
         }
         for task, sheet in CHECKLISTS.items()
         for item in sheet.items
