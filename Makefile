@@ -65,9 +65,9 @@ answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS
 	    $(if $(QUESTIONS)$(IMAGES),--batch "$${QUESTIONS:-$$IMAGES}") $(if $(IMAGES),--folder "$$IMAGES") $(if $(OUT),--out "$$OUT") \
 	    $(if $(QUESTION),--question "$$QUESTION")
 
-finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=1] [PROJECTION=start] [OUT=folder]
+finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=1] [ALONE=1] [PROJECTION=start] [OUT=folder]
 	@$(python) -m mglib.repro.finetune $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data "$$DATA") \
-	    $(if $(PROJECTION),--projection "$$PROJECTION") $(if $(LORA),--lora) $(if $(OUT),--out "$$OUT")
+	    $(if $(PROJECTION),--projection "$$PROJECTION") $(if $(LORA),--lora) $(if $(ALONE),--alone) $(if $(OUT),--out "$$OUT")
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(PROFILE),--profile $(PROFILE)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")

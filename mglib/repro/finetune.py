@@ -6,11 +6,12 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas
+from PIL import Image
 from torch import Tensor
 
 from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
@@ -20,7 +21,7 @@ from mglib.data.check import own
 from mglib.data.own import SHAPES, OwnPair
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
-from mglib.data.splits import in_lists
+from mglib.data.splits import Split, in_lists
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import code_key
 from mglib.model.decoding import greedy
@@ -34,6 +35,7 @@ from mglib.study import web
 from mglib.study.finetune import INSTRUCTIONS, hold_out
 from mglib.study.flops import PROMPT, build, cost, parameters, training_bytes
 from mglib.study.machine import Machine, here, peak_bytes
+from mglib.study.replay import replaying, stage1_pairs
 from mglib.study.stages import training_folder
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import trainable
@@ -49,6 +51,7 @@ PATIENCE = 3  # looks without a lower loss
 BAD = 0.25  # of the pairs may be unusable
 SHOWN = 5  # held-out pictures whose answers are shown
 TOLD = 20  # faults that are printed; the file lists all
+SLOWER = 0.5  # of stage 2's rate: of 1, 1/2 and 1/3 the largest at which mini surely forgets nothing of val
 LORA_RATE = 1e-4  # where the profile has no rate of its own
 
 
@@ -128,17 +131,21 @@ def start(profile: str, projection: Path | None) -> Speaker:
     return speaker_of(study, model.eval())
 
 
-def settings(profile: Profile, count: int, *, lora: bool) -> TrainConfig:
+def settings(profile: Profile, count: int, *, lora: bool, alone: bool) -> TrainConfig:
     """Return stage 2's settings for `count` pairs: as many samples as the profile's stage 2 reads, but each
-    pair at least once. With low-rank updates their rate, and AdamW.
+    pair at least once, and at a lower rate unless they are read `alone`. With low-rank updates their rate,
+    and AdamW.
     """
     base = profile.stage2
     if base is None:
         raise ValueError(f"The profile {profile.name} has no stage 2, whose settings are taken.")
     batch = min(base.batch_size, count)
     steps = -(-max(base.steps * base.batch_size, count) // batch)
+    part = 1 if alone else SLOWER
     changed = replace(
         base,
+        lr=part * base.lr,
+        min_lr=part * base.min_lr,
         steps=steps,
         batch_size=batch,
         warmup_steps=round(base.warmup_steps * steps / base.steps),
@@ -167,25 +174,20 @@ def to_train(
     return model, known
 
 
-def look_at(speaker: Speaker, own: Lessons) -> Sequence[Tensor]:
+def look_at(
+    speaker: Speaker, hashes: Sequence[str], pictures: Callable[[], Iterator[Image.Image]], *, what: str
+) -> Sequence[Tensor]:
     """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
     model = speaker.model
     seen_by = [speaker.origin, asdict(speaker.vision), digest(model.qformer.state_dict())]
     precision = str(next(model.vision.parameters()).dtype)
     code = code_key(preprocess, Vision, type(model.qformer))
-    folder = CACHE / "queries" / f"own-{content_key([own.hashes, seen_by, precision, code])}"
-    return cached(
-        folder,
-        lambda: map(open_picture, own.files),
-        len(own.files),
-        speaker.queries,
-        what="pictures",
-        batch_size=8,
-    )
+    folder = CACHE / "queries" / f"own-{content_key([hashes, seen_by, precision, code])}"
+    return cached(folder, pictures, len(hashes), speaker.queries, what=what, batch_size=8)
 
 
 def outlook(
-    study: Study, model: MiniGPT4, own: Lessons, config: TrainConfig, machine: Machine
+    study: Study, model: MiniGPT4, own: Lessons, again: Split | None, config: TrainConfig, machine: Machine
 ) -> tuple[float, float]:
     """Return about how many seconds the training with its looks and answers takes, and how many bytes."""
     profile, tokenizer = study.profile, model.language.tokenizer
@@ -198,23 +200,30 @@ def outlook(
     one = cost(meta, profile, text=PROMPT + usual, answer=usual)
     largest = cost(meta, profile, text=PROMPT + max(lengths), answer=max(lengths))
     written = 2 * len(own.shown) * (PROMPT + profile.qformer.queries + config.max_answer)
+    rows = config.batch_size * (1 if again is None else 2)  # a pair of stage 1 is counted as one's own
     work = {
-        "encode": len(own.files) * one.look,
-        "train": config.steps * config.batch_size * one.read,
+        "encode": (len(own.files) + (0 if again is None else len(again))) * one.look,
+        "train": config.steps * rows * one.read,
         "read": (LOOKS + 1) * len(own.held) * one.read / 3,
         "write": written * 2 * parameters(model.language),
     }
     parts = [Part(notebook="", what=kind, kind=kind, flops=flops) for kind, flops in work.items()]
     # The model on the meta device holds its activations in bfloat16.
     sample = replace(largest, activations=largest.activations * study.dtype.itemsize / 2)
-    held = training_bytes(model, sample, config.batch_size)
+    held = training_bytes(model, sample, rows)
     if study.device.type != "cuda":  # measured on a CPU: a step takes twice what it keeps for its way back
         held = peak_bytes(study.device) + 2 * (held - sum(weight.nbytes for weight in model.parameters()))
     return budget.seconds(parts, machine), held
 
 
 def finetune(
-    profile: str, data: Path, out: Path, *, projection: Path | None = None, lora: bool = False
+    profile: str,
+    data: Path,
+    out: Path,
+    *,
+    projection: Path | None = None,
+    lora: bool = False,
+    alone: bool = False,
 ) -> pandas.DataFrame:
     """Fine-tune on one's own pictures into the folder `out`; returns the answers before and after.
 
@@ -226,23 +235,15 @@ def finetune(
     speaker = start(profile, projection)
     study = Study.open(profile, seed=speaker.origin["seed"], weights=speaker.origin["weights"])
     taught = lessons(pairs, seed=study.seed)
-    config = settings(study.profile, len(taught.learnt), lora=lora)
+    config = settings(study.profile, len(taught.learnt), lora=lora, alone=alone)
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
     model, known = to_train(speaker.model, known, study.profile, config, lora=lora, seed=study.seed)
-    machine = here()
-    seconds, held = outlook(study, model, taught, config, machine)
+    again = None if alone else stage1_pairs(study, config.steps * config.batch_size)
     what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
-    count = sum(weight.numel() for weight in trainable(model).values())
-    print(
-        f"to be trained: {what}, {count:,} weights of {profile}, on {len(taught.learnt):,} answers; "
-        f"{len(taught.held):,} are held out\nat most {config.steps:,} steps of {config.batch_size}, until "
-        f"the held-out loss has not fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {machine}\n"
-        f"about {seconds / 60:.1f} min and {held / 1e9:.1f} GB",
-        flush=True,
-    )
+    announce(study, model, taught, again, config, what=what, beside=beside(again, alone=alone))
     began = time.monotonic()
     before, speaker = ask(speaker, taught, config), replace(speaker, model=model)
-    name = learn(study, speaker, taught, config, out)
+    name = learn(study, speaker, taught, again, config, out)
     run = {**speaker.origin, "training": name, "data": data.name}
     save_pretrained(
         model,
@@ -258,20 +259,60 @@ def finetune(
     return comparison(taught, before, after)
 
 
-def learn(study: Study, speaker: Speaker, own: Lessons, config: TrainConfig, out: Path) -> str:
+def beside(again: Split | None, *, alone: bool) -> str:
+    """Say what of stage 1 is read again."""
+    if alone:
+        return "nothing of stage 1 is read again beside them, as in the paper's stage 2: more is forgotten"
+    if again is None:
+        return "no pairs of stage 1 are on disk: none is read again beside them, and more is forgotten"
+    return f"as many of {len(again):,} pairs of stage 1 are read again beside them, against forgetting"
+
+
+def announce(
+    study: Study,
+    model: MiniGPT4,
+    own: Lessons,
+    again: Split | None,
+    config: TrainConfig,
+    *,
+    what: str,
+    beside: str,
+) -> None:
+    """Print what will be trained and on what, for how long and in how much memory."""
+    machine = here()
+    seconds, held = outlook(study, model, own, again, config, machine)
+    count = sum(weight.numel() for weight in trainable(model).values())
+    print(
+        f"to be trained: {what}, {count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; "
+        f"{len(own.held):,} are held out\n{beside}\n"
+        f"at most {config.steps:,} steps of {config.batch_size} answers, until the held-out loss has not "
+        f"fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {machine}\n"
+        f"about {seconds / 60:.1f} min and {held / 1e9:.1f} GB",
+        flush=True,
+    )
+
+
+def learn(
+    study: Study, speaker: Speaker, own: Lessons, again: Split | None, config: TrainConfig, out: Path
+) -> str:
     """Train a speaker's model, leave its best weights in it, and print the losses; returns the training's
     name, by which a finished one is known in `out`.
     """
-    model, queries = speaker.model, look_at(speaker, own)
+    model = speaker.model
+    queries = look_at(speaker, own.hashes, lambda: map(open_picture, own.files), what="pictures")
     form = template(study.profile.language.template, model.language.tokenizer)
     rows = Answered(queries, own.learnt)
-    collate = answering(model, form, "{}", config.max_answer)
+    collate = asked = answering(model, form, "{}", config.max_answer)
+    depends: list[object] = [own.hashes, own.learnt, own.held, asdict(form), PATIENCE]
+    if again is not None:
+        seen = look_at(speaker, again.hashes, again.images, what="pairs of stage 1")
+        collate = replaying(study, model, asked, seen, again.captions)
+        depends += [again.captions, digest(dict(enumerate(seen)))]
     held_rows = Answered(queries, own.held)
     batches = [
-        collate([held_rows[place] for place in places])
+        asked([held_rows[place] for place in places])
         for places in in_lists(range(len(own.held)), config.batch_size)
     ]
-    depends = [own.hashes, own.learnt, own.held, asdict(form), PATIENCE]
     updates = digest(lora_weights(model.language))
     folder = training_folder(
         study,
@@ -343,12 +384,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--projection", type=Path, help="what to start from, as in `make chat`")
     parser.add_argument("--lora", action="store_true", help="let the language model learn too")
+    parser.add_argument(
+        "--alone", action="store_true", help="read no pairs of stage 1 again: the paper's stage 2"
+    )
     given = parser.parse_args(arguments)
     if given.data is None:
         parser.exit(1, f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.\n")
     out = given.out or RUNS / f"{given.profile}-{given.data.stem}{'-lora' if given.lora else ''}"
     try:
-        table = finetune(given.profile, given.data, out, projection=given.projection, lora=given.lora)
+        table = finetune(
+            given.profile, given.data, out, projection=given.projection, lora=given.lora, alone=given.alone
+        )
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -80,7 +80,7 @@ def val_losses(study: Study, speaker: Speaker) -> dict[str, Counts]:
     }
 
 
-def shown(profile: str, kind: str, *, lora: bool) -> dict[str, Estimate | None]:
+def shown(profile: str, kind: str, *, lora: bool, alone: bool) -> dict[str, Estimate | None]:
     """Fine-tune on pictures of a kind and measure, on others, how often it is named before and after, and
     what the loss of val has grown by.
     """
@@ -89,11 +89,11 @@ def shown(profile: str, kind: str, *, lora: bool) -> dict[str, Estimate | None]:
     learnt, tested = ([next(stream) for _ in range(count)] for count in (LEARNT, TESTED))
     write(folder / "learnt", learnt, kind)
     files = write(folder / "tested", tested, kind)
-    out = RUNS / f"{profile}-new-{kind.replace(' ', '-')}{'-lora' if lora else ''}"
+    out = RUNS / f"{profile}-new-{kind.replace(' ', '-')}{'-lora' if lora else ''}{'-alone' if alone else ''}"
     first = load(profile)
     study = Study.open(profile, seed=first.origin["seed"], weights=first.origin["weights"])
     before, loss = named(first, files, kind), val_losses(study, first)
-    finetune(profile, folder / "learnt", out, lora=lora)
+    finetune(profile, folder / "learnt", out, lora=lora, alone=alone)
     last = load(profile, out)
     after, other = named(last, files, kind), val_losses(study, last)
     found = {"named before": share(before), "named after": share(after)}
@@ -111,8 +111,11 @@ def main() -> None:
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--kind", default="guitar", help="of data/world/objects.csv, split `new`")
     parser.add_argument("--lora", action="store_true")
+    parser.add_argument(
+        "--alone", action="store_true", help="the control: no pairs of stage 1 are read again"
+    )
     given = parser.parse_args()
-    for name, estimate in shown(given.profile, given.kind, lora=given.lora).items():
+    for name, estimate in shown(given.profile, given.kind, lora=given.lora, alone=given.alone).items():
         print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
 
 

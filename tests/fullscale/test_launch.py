@@ -24,7 +24,7 @@ def test_stage_2_is_a_notebooks(monkeypatch, capsys):
     assert launch.main(["--profile", "vicuna-7b", "--stage", "2"]) == 1
     said = capsys.readouterr().err
     assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in said
-    assert "make finetune PROFILE=vicuna-7b DATA=downloads/cc_sbu_align" in said
+    assert "make finetune PROFILE=vicuna-7b DATA=downloads/cc_sbu_align ALONE=1" in said
 
 
 def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsys, tmp_path):
