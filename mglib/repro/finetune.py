@@ -250,7 +250,7 @@ def finetune(
         out,
         language=study.profile.language.name,
         template=speaker.turns.first,
-        lora=replace(known, train=config) if lora else known,
+        lora=replace(known, train=config) if known and lora else known,
         run=run,
     )
     after = ask(speaker, taught, config)

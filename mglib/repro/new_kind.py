@@ -116,7 +116,8 @@ def main() -> None:
     )
     given = parser.parse_args()
     for name, estimate in shown(given.profile, given.kind, lora=given.lora, alone=given.alone).items():
-        print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
+        if estimate:
+            print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
 
 
 if __name__ == "__main__":
