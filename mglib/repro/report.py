@@ -278,7 +278,8 @@ def spread(entries: list[Number], others: Sequence[list[Number]]) -> list[Number
         values = [entry["value"], *(run.get(entry["name"]) for run in known)]
         values = [value for value in values if value is not None]
         several = entry["value"] is not None and len(values) > 1
-        found.append({**entry, "seeds": len(values), "seed_sd": stdev(values)} if several else entry)
+        whole = {**entry, "seeds": len(values), "seed_sd": stdev(values)} if several else entry
+        found.append({field: whole[field] for field in FIELDS})
     return found
 
 
