@@ -16,6 +16,9 @@ IMAGES ?=
 QUESTIONS ?=
 BEAMS ?=
 PROJECTION ?=
+DATA ?=
+LORA ?=
+ALONE ?=
 GAPS ?=
 STAGE ?=
 GPUS ?=
@@ -29,7 +32,7 @@ profile = $(if $(LANGUAGE),"$(or $(PROFILE),mini)+$(LANGUAGE)",$(PROFILE))
 settings = $(if $(profile),--profile $(profile)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce pretrain tune test lab chat answer export plan train bench publish clean
+.PHONY: help env reproduce pretrain tune test lab chat answer finetune export plan train bench publish clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -58,7 +61,7 @@ test: env  ## check style and types and run the tests
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}'
 
-chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth] [BEAMS=5]
+chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth or folder] [BEAMS=5]
 	@$(python) -m mglib.chat.terminal $(if $(profile),--profile $(profile)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(IMAGE),--image "$$IMAGE") $(if $(QUESTION),--question "$$QUESTION") $(if $(BEAMS),--beams $(BEAMS))
 
@@ -66,6 +69,10 @@ answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS
 	@$(python) -m mglib.chat.terminal $(if $(profile),--profile $(profile)) $(if $(PROJECTION),--projection "$$PROJECTION") \
 	    $(if $(QUESTIONS)$(IMAGES),--batch "$${QUESTIONS:-$$IMAGES}") $(if $(IMAGES),--folder "$$IMAGES") $(if $(OUT),--out "$$OUT") \
 	    $(if $(QUESTION),--question "$$QUESTION") $(if $(BEAMS),--beams $(BEAMS))
+
+finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=1] [ALONE=1] [PROJECTION=start] [OUT=folder]
+	@$(python) -m mglib.repro.finetune $(if $(profile),--profile $(profile)) $(if $(DATA),--data "$$DATA") \
+	    $(if $(PROJECTION),--projection "$$PROJECTION") $(if $(LORA),--lora) $(if $(ALONE),--alone) $(if $(OUT),--out "$$OUT")
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(profile),--profile $(profile)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")

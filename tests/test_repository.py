@@ -104,25 +104,31 @@ def test_make_alone_lists_every_target_with_its_help():
 
 
 @pytest.mark.parametrize(
-    ("settings", "asked"),
+    ("target", "settings", "asked"),
     [
-        (["IMAGE=it's \"a dog\".png"], ["--image", "it's \"a dog\".png"]),
-        (["IMAGE=a.png", "QUESTION=What's this?", "PROFILE=smoke"],
+        ("chat", ["IMAGE=it's \"a dog\".png"], ["--image", "it's \"a dog\".png"]),
+        ("chat", ["IMAGE=a.png", "QUESTION=What's this?", "PROFILE=smoke"],
          ["--profile", "smoke", "--image", "a.png", "--question", "What's this?"]),
-        ([], []),
+        ("chat", [], []),
+        ("finetune", ["DATA=my pictures", "LORA=1", "PROJECTION=a b.pth"],
+         ["--data", "my pictures", "--projection", "a b.pth", "--lora"]),
     ],
-    ids=["quotes", "question", "nothing"],
+    ids=["quotes", "question", "nothing", "finetune"],
 )  # fmt: skip
-def test_make_chat_hands_its_settings_on(tmp_path, settings, asked):
+def test_make_hands_its_settings_on(tmp_path, target, settings, asked):
     told = tmp_path / "bin" / "python"
     told.parent.mkdir()
     told.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')  # prints what it is called with, a line each
     told.chmod(0o755)
-    command = ["make", "--old-file=env", "chat", f"python={told}", *settings]
+    command = ["make", "--old-file=env", target, f"python={told}", *settings]
     # `make test` tells a make below it whose child it is, and that one would say where it works.
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     shown = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines() == ["-m", "mglib.chat.terminal", *asked]
+    assert shown.splitlines() == [
+        "-m",
+        {"chat": "mglib.chat.terminal", "finetune": "mglib.repro.finetune"}[target],
+        *asked,
+    ]
 
 
 notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -31,7 +31,7 @@ def export(speaker: Speaker, to: str, folder: Path, *, language: str) -> Path:
     if to == "transformers":
         export_blip2(model, folder, language=language, template=template)
     else:
-        save_pretrained(model, folder, language=language, template=template)
+        save_pretrained(model, folder, language=language, template=template, run=speaker.origin)
     return folder
 
 

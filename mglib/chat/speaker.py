@@ -1,13 +1,13 @@
 """Who is talked to: a model with its template and preprocessing, kept on disk and loaded again as trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mglib.config import Asked, VisionConfig
 from mglib.evals.evaluate import ways
@@ -17,10 +17,11 @@ from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE, file_name, sha256
-from mglib.study import web
+from mglib.study import blip2, web
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import restore
 from mglib.weights.official import load_projection
+from mglib.weights.saved import from_pretrained, read_config
 from mglib.weights.tensors import load_weights, save_weights
 
 SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
@@ -91,10 +92,13 @@ def speaker_file(profile: str) -> Path:
 
 def load(profile: str, projection: Path | None = None) -> Speaker:
     """Load a profile's model as it was trained and kept, with the seed and the pretrained weights of its run;
-    or the published parts with an official `projection`, a .pth file.
+    or with another `projection`: a folder of `make finetune` or `make export`, or an official .pth file
+    beside the published parts.
 
     Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together.
     """
+    if projection is not None and projection.is_dir():
+        return load_folder(profile, projection)
     if projection is not None:
         return load_official(profile, projection)
     file = speaker_file(file_name(profile))
@@ -116,12 +120,35 @@ def load(profile: str, projection: Path | None = None) -> Speaker:
     return speaker
 
 
+def load_folder(profile: str, folder: Path) -> Speaker:
+    """Join a profile's frozen parts with what was trained between them and kept in a folder."""
+    run = read_config(folder).get("run")
+    if not run:
+        raise ValueError(f"{folder} does not say which run it is of: export or fine-tune it again.")
+    if run["profile"] != profile:
+        raise ValueError(f"{folder} belongs to the profile {run['profile']}: add PROFILE={run['profile']}.")
+    study = Study.open(profile, seed=run["seed"], weights=run["weights"])
+    parts = frozen(study)
+    speaker = speaker_of(study, assemble(**parts))
+    name, template = study.profile.language.name, speaker.turns.first
+    model = from_pretrained(folder, **parts, name=name, template=template)
+    return replace(speaker, model=model.eval().requires_grad_(False))
+
+
+def frozen(study: Study) -> dict[str, nn.Module]:
+    """Load what a study never trains from stage 1 on: `vision`, `qformer` and `language`."""
+    released = isinstance(study, PublishedStudy)
+    qformer = study.released_qformer() if released else blip2.load(study).model.qformer
+    return {"vision": study.vision(), "qformer": qformer, "language": study.language()}
+
+
 def load_official(profile: str, projection: Path) -> Speaker:
     """Join the published parts of a profile with a projection of the official code."""
     study = Study.open(profile, seed=0, weights="wheel")
     if not isinstance(study, PublishedStudy):
         raise ValueError(
-            f"The profile {profile} trains its own projection: PROJECTION goes with a published one, as in "
+            f"{projection} is no folder, and the profile {profile} trains its own projection: PROJECTION is "
+            "a folder of `make finetune` or `make export`, or a file beside a published profile, as in "
             "`make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
     if study.place is not None:

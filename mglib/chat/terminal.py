@@ -404,7 +404,7 @@ def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
     parser.add_argument("--question", help="ask this alone, then end")
     parser.add_argument("--out", type=Path, default=Path("answers.jsonl"), help="where --batch writes")
     parser.add_argument("--profile", default="mini")
-    parser.add_argument("--projection", type=Path, help="an official .pth file, instead of our own")
+    parser.add_argument("--projection", type=Path, help="an official .pth file, or a folder of one's own")
     parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens")
     parser.add_argument("--beams", type=int, default=1, help="answers followed at once; the best is given")
     parser.add_argument("--tokens", type=int, default=Decoding.max_new_tokens, help="of an answer at most")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mglib.data import alignment, coco, narratives, questions, regions, shards
+from mglib.data.own import read_own
 from mglib.data.pictures import named_picture, open_picture
 from mglib.data.quarantine import Fault, unique
 
@@ -168,6 +169,11 @@ def visual_genome(folder: Path) -> Records:
     return with_pictures(found, file)
 
 
+def own(data: Path) -> Records:
+    """One's own pictures with texts: the three shapes that `mglib.data.own` reads."""
+    return with_pictures(read_own(data), lambda pair: pair.file)
+
+
 FORMATS: dict[str, Callable[[Path], Records]] = {
     "webdataset": webdataset,
     "coco": coco_folder,
@@ -178,6 +184,7 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
     "pope": pope,
     "refcoco": refcoco,
     "visual_genome": visual_genome,
+    "own": own,
 }
 
 

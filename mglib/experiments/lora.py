@@ -5,49 +5,24 @@ A model keeps its projection in training; encoder and Q-Former stay frozen.
 
 import random
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mglib.config import LoRAConfig
 from mglib.evals.choices import posed
 from mglib.evals.vqa import Exam
 from mglib.model import prompts
-from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.paths import content_key, sha256
 from mglib.study.stages import Trained, train
 from mglib.study.study import Study, freeze
+from mglib.weights.lora import with_lora
 
 Asked = tuple[int, str, str]  # the picture's place, the question, the answer
-
-
-def with_lora(model: MiniGPT4, config: LoRAConfig, *, seed: int) -> MiniGPT4:
-    """Return a model that is the same at first and in which projection and low-rank updates are trained.
-
-    The given model stays as it is: only frozen weights are shared with it. The updates are kept in float32.
-    """
-    shared = {id(weight): weight for weight in model.language.parameters()}
-    shared[id(model.language.tokenizer)] = model.language.tokenizer
-    language: Language = deepcopy(model.language, shared)
-    settings = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets), lora_dropout=0.0
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        inject_adapter_in_model(settings, language.model)
-    for name, weight in language.named_parameters():
-        weight.requires_grad_("lora_" in name)
-        if weight.requires_grad:
-            weight.data = weight.data.float()
-    model.qformer.requires_grad_(False)
-    return model.sharing(projection=deepcopy(model.projection).requires_grad_(True), language=language)
 
 
 def lessons(exam: Exam, *, seed: int) -> list[Asked]:

@@ -266,7 +266,7 @@ def answering(of: Subject, rows: int, beams: int) -> Measured:
         work()
     about = {"model": of.name, "what": asked(rows, beams), "unit": "tokens", "at_once": rows}
     found = timed(work, of.card, count=sum(counted) // beams, **about)
-    read = len(counted) * weight_bytes(of.model) / found.seconds
+    read = len(counted) * read_bytes(of.model) / found.seconds
     return replace(found, share=read / of.card.bandwidth)
 
 
@@ -318,7 +318,7 @@ def passes(model: MiniGPT4) -> Iterator[list[int]]:
         hook.remove()
 
 
-def weight_bytes(model: MiniGPT4) -> int:
+def read_bytes(model: MiniGPT4) -> int:
     """Return the bytes of the language model's weights, which each pass reads."""
     return sum(weight.numel() * weight.itemsize for weight in model.language.parameters())
 

@@ -6,9 +6,9 @@ from typing import Any
 import pandas
 
 from mglib.config import Profile
-from mglib.fullscale.plan import A100, Machine, counted, hours, training_bytes, writing_hours
+from mglib.fullscale.plan import A100, Machine, counted, hours, writing_hours
 from mglib.profiles import profile
-from mglib.study.flops import PROMPT, stage_cost
+from mglib.study.flops import PROMPT, stage_cost, training_bytes
 
 FAR = 0.2  # a measured value that differs from its prediction by more of it is marked
 

@@ -47,7 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.stage != 1:
         again = f'make reproduce PROFILE={given.profile} NOTEBOOKS="03 04"'
-        print(f"Stage 1 alone is trained here: stage 2 takes minutes on one GPU, `{again}`.", file=sys.stderr)
+        own = f"make finetune PROFILE={given.profile} DATA=downloads/cc_sbu_align ALONE=1"
+        print(
+            f"Stage 1 alone is trained here: stage 2 takes minutes on one GPU, `{again}` on what the model "
+            f"writes itself, `{own}` on the authors' pairs or on any others.",
+            file=sys.stderr,
+        )
         return 1
     study = Study.open(given.profile, seed=given.seed, weights="wheel")
     if faults := missing(study.profile) + ([] if given.gaps else gaps(study.profile)):

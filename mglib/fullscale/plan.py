@@ -16,7 +16,7 @@ from mglib.fullscale.preflight import missing, released, remarks
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.profiles import profile
-from mglib.study.flops import PROMPT, Cost, build, parameters, stage_cost
+from mglib.study.flops import PROMPT, Cost, build, parameters, stage_cost, training_bytes, weight_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,6 @@ def counted(chosen: Profile) -> tuple[MiniGPT4, Cost]:
     return model, stage_cost(model, chosen, chosen.stage1)
 
 
-def weight_bytes(model: MiniGPT4) -> int:
-    """Return the bytes of all weights, and of the trained ones' gradients and AdamW's two moments."""
-    held = 0
-    for parameter in model.parameters():
-        held += parameter.numel() * parameter.itemsize * (4 if parameter.requires_grad else 1)
-    return held
-
-
 # --- what it takes ---
 
 
@@ -82,11 +74,6 @@ def writing_hours(
     """Return the hours that generation takes when a batch reads all weights from memory for each token."""
     weights = sum(p.numel() * p.itemsize for p in model.language.parameters())
     return answers / batch * tokens * weights / machine.bandwidth / 3600
-
-
-def training_bytes(model: MiniGPT4, sample: Cost, samples: int) -> float:
-    """Return the bytes that a GPU holds in a step on so many samples at once."""
-    return weight_bytes(model) + sample.activations * samples
 
 
 def parts_needed(

@@ -20,13 +20,12 @@ from mglib.fullscale.plan import (
     hours,
     kept_bytes,
     parts_needed,
-    training_bytes,
     utilisation,
-    weight_bytes,
 )
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 from mglib.paths import ROOT, atomic_write, write_text
 from mglib.profiles import MINI
+from mglib.study.flops import training_bytes, weight_bytes
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "scaling.png"

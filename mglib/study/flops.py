@@ -122,6 +122,19 @@ def stage_cost(model: MiniGPT4, chosen: Profile, config: TrainConfig, *, prompt:
     return cost(model, chosen, text=prompt + config.max_answer, answer=config.max_answer)
 
 
+def weight_bytes(model: MiniGPT4) -> int:
+    """Return the bytes of all weights, and of the trained ones' gradients and AdamW's two moments."""
+    held = 0
+    for parameter in model.parameters():
+        held += parameter.numel() * parameter.itemsize * (4 if parameter.requires_grad else 1)
+    return held
+
+
+def training_bytes(model: MiniGPT4, sample: Cost, samples: int) -> float:
+    """Return the bytes that a GPU holds in a step on so many samples at once."""
+    return weight_bytes(model) + sample.activations * samples
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
     """What the parts of a profile cost a position or a picture."""

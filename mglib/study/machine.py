@@ -1,6 +1,7 @@
 """What a run is made on: its processor, and how fast that multiplies."""
 
 import platform
+import resource
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,14 @@ def here() -> Machine:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory that this process has held so far, on a GPU that of its tensors."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def processor(device: torch.device) -> str:

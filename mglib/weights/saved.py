@@ -1,7 +1,8 @@
-"""The project's own format: the trained projection alone, bound by hashes to the frozen parts around it.
+"""The project's own format: what was trained alone, bound by hashes to the frozen parts around it.
 
-A folder with `projection.safetensors` and `config.json`. The frozen parts are gigabytes and are fetched from
-where they were published; what is kept of them is enough to notice when they are others.
+A folder with `projection.safetensors`, `config.json` and, where the language model learnt too, its low-rank
+updates in `lora.safetensors`. The frozen parts are gigabytes and are fetched from where they were published;
+what is kept of them is enough to notice when they are others.
 """
 
 import json
@@ -11,34 +12,51 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from mglib.config import LoRAConfig
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
+from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.official import require_same_language, require_width
 from mglib.weights.tensors import digest, load_weights, save_weights
 
-CONFIG, WEIGHTS = "config.json", "projection.safetensors"
+CONFIG, WEIGHTS, LORA = "config.json", "projection.safetensors", "lora.safetensors"
 FORMAT = 1
 # What the vision tokens depend on besides the weights.
 LOOK = ("image_size", "pool", "mean", "std")
 
 
-def save_pretrained(model: MiniGPT4, folder: Path, *, language: str, template: Template) -> None:
-    """Write the projection and what it was trained with; `language` is the language model's name.
+def save_pretrained(
+    model: MiniGPT4,
+    folder: Path,
+    *,
+    language: str,
+    template: Template,
+    lora: LoRAConfig | None = None,
+    run: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the projection and what it was trained with; `language` is the language model's name, `lora` the
+    settings of its low-rank updates, `run` says what made them all.
 
-    A kill in between leaves the older files or a pair that `from_pretrained` refuses. Raises ValueError when
+    A kill in between leaves the older files or some that `from_pretrained` refuses. Raises ValueError when
     the model has no image encoder.
     """
-    weights = folder / WEIGHTS
     about = frozen_parts(
         model.vision, model.qformer, model.language, language_name=language, template=template
     )
-    save_weights(weights, model.projection.state_dict(), {"language": language})
-    write_json(folder / CONFIG, {"format": FORMAT, "sha256": sha256(weights), **about})
+    save_weights(folder / WEIGHTS, model.projection.state_dict(), {"language": language})
+    about |= {"format": FORMAT, "sha256": sha256(folder / WEIGHTS), "run": dict(run or {})}
+    if lora is not None:
+        save_weights(folder / LORA, dict(lora_weights(model.language)), {"language": language})
+        about["lora"] = {"sha256": sha256(folder / LORA), "config": asdict(lora)}
+    write_json(folder / CONFIG, about)
+    if lora is None:
+        (folder / LORA).unlink(missing_ok=True)  # of a model that was here before
 
 
 def from_pretrained(
@@ -50,7 +68,8 @@ def from_pretrained(
     name: str,
     template: Template,
 ) -> MiniGPT4:
-    """Join frozen parts with a saved projection; `name` is the language model's.
+    """Join frozen parts with a saved projection and, where there are some, low-rank updates; `name` is the
+    language model's.
 
     Raises FileNotFoundError or ValueError with the next step when the folder is not whole or the projection
     was trained with other parts.
@@ -64,25 +83,44 @@ def from_pretrained(
     model = assemble(vision=vision, qformer=qformer, language=language)
     model.projection.load_state_dict(state)
     model.projection.to(language.model.device)
+    if config := lora_config(saved):
+        model = with_lora(model, config, seed=0)
+        updates, _ = load_weights(folder / LORA)
+        if updates.keys() != lora_weights(model.language).keys():
+            raise ValueError(f"The low-rank updates in {folder / LORA} belong to other layers than these.")
+        model.language.load_state_dict(updates, strict=False)
     return model
 
 
+def lora_config(saved: Mapping[str, Any]) -> LoRAConfig | None:
+    """Return the settings of the low-rank updates that a folder holds, from what `read_config` found."""
+    return TypeAdapter(LoRAConfig).validate_python(saved["lora"]["config"]) if "lora" in saved else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read what a folder says about its projection; raises when a file is missing or they do not match."""
-    for name in (CONFIG, WEIGHTS):
+    """Read what a folder says about its weights; raises when a file is missing or they do not match."""
+    require_files(folder, CONFIG, WEIGHTS)
+    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    if saved.get("format") != FORMAT:
+        raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: it was written by another version.")
+    digests = {WEIGHTS: saved["sha256"], **({LORA: saved["lora"]["sha256"]} if "lora" in saved else {})}
+    require_files(folder, *digests)
+    for name, wanted in digests.items():
+        if wanted != sha256(folder / name):
+            raise ValueError(
+                f"{folder / name} is not the file that {CONFIG} was written for: it is damaged, or the "
+                "saving was stopped. Save the model again."
+            )
+    return saved
+
+
+def require_files(folder: Path, *names: str) -> None:
+    """Raise FileNotFoundError with advice unless a folder holds the files."""
+    for name in names:
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder / name} is not there: save the model again, or download the whole folder."
             )
-    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if saved.get("format") != FORMAT:
-        raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: it was written by another version.")
-    if saved["sha256"] != sha256(folder / WEIGHTS):
-        raise ValueError(
-            f"{folder / WEIGHTS} is not the file that {CONFIG} was written for: it is damaged, or the saving "
-            "was stopped. Save the model again."
-        )
-    return saved
 
 
 def frozen_parts(
@@ -127,6 +165,10 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 
 def untouched(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of a language model that quantisation leaves alone: word embeddings and norms."""
-    vectors = {name: value for name, value in model.named_parameters() if value.ndim == 1}
+    """Return the weights of a language model that neither quantisation nor training changes: word embeddings
+    and norms, under the names that they have without low-rank updates.
+    """
+    vectors = {
+        name.replace(".base_layer", ""): value for name, value in model.named_parameters() if value.ndim == 1
+    }
     return {"embeddings": model.get_input_embeddings().weight, **vectors}

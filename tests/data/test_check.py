@@ -65,6 +65,9 @@ def good(name, folder):
         write(folder / "relationships.json", [RELATIONSHIPS])
         (folder / "VG_100K").mkdir()
         write(folder / "VG_100K_2" / "1.jpg", red)
+    elif name == "own":
+        write(folder / "a.jpg", red)
+        write(folder / "a.txt", b"a red wall")
 
 
 @pytest.mark.parametrize("name", FORMATS)

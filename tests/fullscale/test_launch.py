@@ -22,7 +22,9 @@ def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):
 def test_stage_2_is_a_notebooks(monkeypatch, capsys):
     monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("it was started"))
     assert launch.main(["--profile", "vicuna-7b", "--stage", "2"]) == 1
-    assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in said
+    assert "make finetune PROFILE=vicuna-7b DATA=downloads/cc_sbu_align ALONE=1" in said
 
 
 def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsys, tmp_path):

@@ -11,14 +11,24 @@ from tiny_official import QUERIES, VISION, blip2_flant5, eva_vit_g
 from torch import nn
 from transformers import AutoProcessor, Blip2ForConditionalGeneration, Blip2Processor, LlamaTokenizer
 
+from mglib.config import LoRAConfig, TrainConfig
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, VICUNA, generation_batch, with_image
 from mglib.model.vision import Vision, preprocess
 from mglib.weights import export
 from mglib.weights.export import build_processor, chat_template, export_blip2, export_official
+from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.official import load_projection, load_qformer, load_vision
-from mglib.weights.saved import CONFIG, WEIGHTS, fingerprint, from_pretrained, save_pretrained, untouched
+from mglib.weights.saved import (
+    CONFIG,
+    LORA,
+    WEIGHTS,
+    fingerprint,
+    from_pretrained,
+    save_pretrained,
+    untouched,
+)
 
 QUESTION = "a dog in the park"
 
@@ -164,6 +174,51 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path, paper, parts):
     (folder / CONFIG).write_text('{"format": 9}')
     with pytest.raises(ValueError, match="another version"):
         load(folder, parts())
+
+
+@pytest.fixture
+def adapted(paper):
+    """Return a model whose low-rank updates do something, and their settings."""
+    rates = TrainConfig(steps=1, batch_size=1, lr=1e-3, min_lr=1e-4, warmup_steps=0)
+    config = LoRAConfig(rank=2, targets=("q_proj", "down_proj"), train=rates)
+    model = with_lora(paper, config, seed=3)
+    with torch.no_grad():
+        for weight in lora_weights(model.language).values():
+            weight.add_(0.3)
+    return model, config
+
+
+def test_low_rank_updates_are_kept_and_come_back(tmp_path, paper, adapted, parts, pixels):
+    model, config = adapted
+    folder = save(model, tmp_path / "model", lora=config, run={"profile": "tiny"})
+    batch = asked(paper, pixels)
+    again = load(folder, parts())
+    assert torch.equal(logits(again, batch), logits(model, batch))
+    assert not torch.allclose(logits(again, batch), logits(paper, batch))
+    assert len(load_file(folder / LORA)) == 2 * 2 * 2  # two layers, two targets, A and B
+    assert json.loads((folder / CONFIG).read_text())["run"] == {"profile": "tiny"}
+    save(paper, folder)  # without them
+    assert not (folder / LORA).exists()
+    assert torch.equal(logits(load(folder, parts()), batch), logits(paper, batch))
+
+
+def test_other_low_rank_updates_are_refused(tmp_path, adapted, parts):
+    model, config = adapted
+    folder = save(model, tmp_path / "model", lora=config)
+    whole = (folder / LORA).read_bytes()
+    (folder / LORA).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"lora\.safetensors is not the file that config"):
+        load(folder, parts())
+    (folder / LORA).unlink()
+    with pytest.raises(FileNotFoundError, match=r"lora\.safetensors is not there"):
+        load(folder, parts())
+    save(model, folder, lora=replace(config, targets=("q_proj",)))
+    with pytest.raises(ValueError, match="belong to other layers"):
+        load(folder, parts())
+
+
+def test_a_language_model_is_the_same_one_with_low_rank_updates(paper, adapted):
+    assert untouched(adapted[0].language.model).keys() == untouched(paper.language.model).keys()
 
 
 def test_a_model_on_cached_features_cannot_be_saved_whole(tmp_path, paper):

@@ -1,0 +1,411 @@
+"""`make finetune`: stage 2's training on one's own pictures, from the model that `make chat` talks with to a
+folder that it talks with. What is learnt, how long it takes and how much memory is said before it begins.
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas
+from PIL import Image
+from torch import Tensor
+
+from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
+from mglib.chat.terminal import answer
+from mglib.config import LoRAConfig, Profile, TrainConfig
+from mglib.data.check import own
+from mglib.data.own import SHAPES, OwnPair
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Quarantine
+from mglib.data.splits import Split, in_lists
+from mglib.experiments.lora import Answered, Asked, answering
+from mglib.keys import code_key
+from mglib.model.decoding import greedy
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import answer_tokens, template
+from mglib.model.vision import Vision, preprocess
+from mglib.paths import CACHE, DOWNLOADS, RUNS, content_key, read_jsonl, sha256
+from mglib.repro import budget
+from mglib.repro.budget import Part
+from mglib.study import web
+from mglib.study.finetune import INSTRUCTIONS, hold_out
+from mglib.study.flops import PROMPT, build, cost, parameters, training_bytes
+from mglib.study.machine import Machine, here, peak_bytes
+from mglib.study.replay import replaying, stage1_pairs
+from mglib.study.stages import training_folder
+from mglib.study.study import PublishedStudy, Study
+from mglib.training.checkpoint import trainable
+from mglib.training.early_stopping import fit_watched
+from mglib.training.feature_cache import cached
+from mglib.weights.lora import lora_weights, with_lora
+from mglib.weights.saved import CONFIG, lora_config, read_config, save_pretrained
+from mglib.weights.tensors import digest
+
+HELD_OUT = 10  # each so many-th picture is held out
+LOOKS = 10  # at the held-out loss, evenly over the training
+PATIENCE = 3  # looks without a lower loss
+BAD = 0.25  # of the pairs may be unusable
+SHOWN = 5  # held-out pictures whose answers are shown
+TOLD = 20  # faults that are printed; the file lists all
+SLOWER = 0.5  # of stage 2's rate: of 1, 1/2 and 1/3 the largest at which mini surely forgets nothing of val
+LORA_RATE = 1e-4  # where the profile has no rate of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """One's own pairs as they are learnt: each picture once, and what is asked about which."""
+
+    files: tuple[Path, ...]
+    hashes: tuple[str, ...]  # of the files, all different
+    learnt: tuple[Asked, ...]  # each the place of a picture, a question, an answer
+    held: tuple[Asked, ...]
+
+    @property
+    def shown(self) -> tuple[Asked, ...]:
+        """The first question about each of the first held-out pictures."""
+        first = {place: (place, question, said) for place, question, said in reversed(self.held)}
+        return tuple(sorted(first.values()))[:SHOWN]
+
+
+def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
+    """Check one's own data, tell of what is left out, and return the rest.
+
+    Raises FileNotFoundError or ValueError with advice where that is too little.
+    """
+    pairs = list(quarantine.sift(own(data)))
+    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures", end="")
+    print(f"; {quarantine.bad} left out, listed in {quarantine.file}:" if quarantine.bad else "")
+    for fault in list(quarantine.faults)[:TOLD]:
+        print(f"  {fault}")
+    return pairs
+
+
+def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
+    """Hold each tenth picture out with all that is asked about it; a picture without a question gets one of
+    stage 2's by the seed. Copies of a picture are one. Raises ValueError for fewer than two pictures.
+    """
+    named = {pair.file: sha256(pair.file) for pair in pairs}
+    files = {digest: file for file, digest in reversed(named.items())}
+    hashes = tuple(sorted(files, key=lambda digest: files[digest]))
+    if len(hashes) < 2:
+        raise ValueError("At least two different pictures are needed: one to learn from, one held out.")
+    places = {digest: place for place, digest in enumerate(hashes)}
+
+    def asked(pair: OwnPair) -> Asked:
+        digest = named[pair.file]
+        drawn = random.Random(f"{seed}/{digest}").choice(INSTRUCTIONS)
+        return places[digest], pair.question or drawn, pair.answer
+
+    _, kept_back = hold_out(range(len(hashes)), HELD_OUT)
+    rows = [asked(pair) for pair in pairs]
+    return Lessons(
+        files=tuple(files[digest] for digest in hashes),
+        hashes=hashes,
+        learnt=tuple(row for row in rows if row[0] not in kept_back),
+        held=tuple(row for row in rows if row[0] in kept_back),
+    )
+
+
+def start(profile: str, projection: Path | None) -> Speaker:
+    """Return the model to start from: the given one, else the profile's own after stage 2, else published
+    parts after stage 1. Nothing is trained: raises FileNotFoundError with the command that makes what is
+    missing.
+    """
+    study = Study.open(profile, seed=0, weights="wheel")
+    if projection is not None or speaker_file(profile).exists() or not isinstance(study, PublishedStudy):
+        return load(profile, projection)
+    model, official = web.published(study), study.profile.release.projection
+    if web.finished(study, model):
+        web.stage1(study, model=model)
+    elif official and (DOWNLOADS / official).is_file():
+        web.shortcut(study, model, DOWNLOADS / official)
+    else:
+        raise FileNotFoundError(
+            f"There is no stage 1 of {profile} to start from: `make train PROFILE={profile}` trains it, or "
+            "name a file or folder with PROJECTION=."
+        )
+    return speaker_of(study, model.eval())
+
+
+def settings(profile: Profile, count: int, *, lora: bool, alone: bool) -> TrainConfig:
+    """Return stage 2's settings for `count` pairs: as many samples as the profile's stage 2 reads, but each
+    pair at least once, and at a lower rate unless they are read `alone`. With low-rank updates their rate,
+    and AdamW.
+    """
+    base = profile.stage2
+    if base is None:
+        raise ValueError(f"The profile {profile.name} has no stage 2, whose settings are taken.")
+    batch = min(base.batch_size, count)
+    steps = -(-max(base.steps * base.batch_size, count) // batch)
+    part = 1 if alone else SLOWER
+    changed = replace(
+        base,
+        lr=part * base.lr,
+        min_lr=part * base.min_lr,
+        steps=steps,
+        batch_size=batch,
+        warmup_steps=round(base.warmup_steps * steps / base.steps),
+        save_every=max(1, steps // LOOKS),
+        keep=tuple((look + 1) / LOOKS for look in range(LOOKS)),
+    )
+    if not lora:
+        return changed
+    rates = profile.lora.train if profile.lora else replace(base, lr=LORA_RATE, min_lr=LORA_RATE / 10)
+    return replace(changed, lr=rates.lr, min_lr=rates.min_lr, muon=False)
+
+
+def to_train(
+    model: MiniGPT4, known: LoRAConfig | None, profile: Profile, config: TrainConfig, *, lora: bool, seed: int
+) -> tuple[MiniGPT4, LoRAConfig | None]:
+    """Return the model with what is to be trained, and the settings of its low-rank updates; `known` are
+    those that it has already, which are trained on with `lora` and kept as they are without.
+    """
+    model.requires_grad_(False)
+    model.projection.requires_grad_(True)
+    if lora and known is None:
+        known = replace(profile.lora, train=config) if profile.lora else LoRAConfig(train=config)
+        return with_lora(model, known, seed=seed), known
+    for weight in lora_weights(model.language).values():
+        weight.requires_grad_(lora)
+    return model, known
+
+
+def look_at(
+    speaker: Speaker, hashes: Sequence[str], pictures: Callable[[], Iterator[Image.Image]], *, what: str
+) -> Sequence[Tensor]:
+    """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
+    model = speaker.model
+    seen_by = [speaker.origin, asdict(speaker.vision), digest(model.qformer.state_dict())]
+    precision = str(next(model.vision.parameters()).dtype)
+    code = code_key(preprocess, Vision, type(model.qformer))
+    folder = CACHE / "queries" / f"own-{content_key([hashes, seen_by, precision, code])}"
+    return cached(folder, pictures, len(hashes), speaker.queries, what=what, batch_size=8)
+
+
+def outlook(
+    study: Study, model: MiniGPT4, own: Lessons, again: Split | None, config: TrainConfig, machine: Machine
+) -> tuple[float, float]:
+    """Return about how many seconds the training with its looks and answers takes, and how many bytes."""
+    profile, tokenizer = study.profile, model.language.tokenizer
+    end = template(profile.language.template, tokenizer).end
+    lengths = [
+        len(answer_tokens(tokenizer, said, end, longest=config.max_answer))
+        for _, _, said in (*own.learnt, *own.held)
+    ]
+    meta, usual = build(profile), round(sum(lengths) / len(lengths))
+    one = cost(meta, profile, text=PROMPT + usual, answer=usual)
+    largest = cost(meta, profile, text=PROMPT + max(lengths), answer=max(lengths))
+    written = 2 * len(own.shown) * (PROMPT + profile.qformer.queries + config.max_answer)
+    rows = config.batch_size * (1 if again is None else 2)  # a pair of stage 1 is counted as one's own
+    work = {
+        "encode": (len(own.files) + (0 if again is None else len(again))) * one.look,
+        "train": config.steps * rows * one.read,
+        "read": (LOOKS + 1) * len(own.held) * one.read / 3,
+        "write": written * 2 * parameters(model.language),
+    }
+    parts = [Part(notebook="", what=kind, kind=kind, flops=flops) for kind, flops in work.items()]
+    # The model on the meta device holds its activations in bfloat16.
+    sample = replace(largest, activations=largest.activations * study.dtype.itemsize / 2)
+    held = training_bytes(model, sample, rows)
+    if study.device.type != "cuda":  # measured on a CPU: a step takes twice what it keeps for its way back
+        held = peak_bytes(study.device) + 2 * (held - sum(weight.nbytes for weight in model.parameters()))
+    return budget.seconds(parts, machine), held
+
+
+def finetune(
+    profile: str,
+    data: Path,
+    out: Path,
+    *,
+    projection: Path | None = None,
+    lora: bool = False,
+    alone: bool = False,
+) -> pandas.DataFrame:
+    """Fine-tune on one's own pictures into the folder `out`; returns the answers before and after.
+
+    A run that was stopped goes on with the same command, one that is finished is found again. Raises
+    FileExistsError where `out` holds something else.
+    """
+    quarantine = Quarantine(CACHE / "own" / f"{content_key(data.resolve())}-bad.jsonl", share=BAD)
+    pairs = read(data, quarantine)
+    speaker = start(profile, projection)
+    study = Study.open(profile, seed=speaker.origin["seed"], weights=speaker.origin["weights"])
+    taught = lessons(pairs, seed=study.seed)
+    config = settings(study.profile, len(taught.learnt), lora=lora, alone=alone)
+    known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
+    model, known = to_train(speaker.model, known, study.profile, config, lora=lora, seed=study.seed)
+    again = None if alone else stage1_pairs(study, config.steps * config.batch_size)
+    what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
+    announce(study, model, taught, again, config, what=what, beside=beside(again, alone=alone))
+    began = time.monotonic()
+    before, speaker = ask(speaker, taught, config), replace(speaker, model=model)
+    name = learn(study, speaker, taught, again, config, out)
+    run = {**speaker.origin, "training": name, "data": data.name}
+    save_pretrained(
+        model,
+        out,
+        language=study.profile.language.name,
+        template=speaker.turns.first,
+        lora=replace(known, train=config) if known and lora else known,
+        run=run,
+    )
+    after = ask(speaker, taught, config)
+    minutes = (time.monotonic() - began) / 60
+    print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
+    return comparison(taught, before, after)
+
+
+def beside(again: Split | None, *, alone: bool) -> str:
+    """Say what of stage 1 is read again."""
+    if alone:
+        return "nothing of stage 1 is read again beside them, as in the paper's stage 2: more is forgotten"
+    if again is None:
+        return "no pairs of stage 1 are on disk: none is read again beside them, and more is forgotten"
+    return f"as many of {len(again):,} pairs of stage 1 are read again beside them, against forgetting"
+
+
+def announce(
+    study: Study,
+    model: MiniGPT4,
+    own: Lessons,
+    again: Split | None,
+    config: TrainConfig,
+    *,
+    what: str,
+    beside: str,
+) -> None:
+    """Print what will be trained and on what, for how long and in how much memory."""
+    machine = here()
+    seconds, held = outlook(study, model, own, again, config, machine)
+    count = sum(weight.numel() for weight in trainable(model).values())
+    print(
+        f"to be trained: {what}, {count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; "
+        f"{len(own.held):,} are held out\n{beside}\n"
+        f"at most {config.steps:,} steps of {config.batch_size} answers, until the held-out loss has not "
+        f"fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {machine}\n"
+        f"about {seconds / 60:.1f} min and {held / 1e9:.1f} GB",
+        flush=True,
+    )
+
+
+def learn(
+    study: Study, speaker: Speaker, own: Lessons, again: Split | None, config: TrainConfig, out: Path
+) -> str:
+    """Train a speaker's model, leave its best weights in it, and print the losses; returns the training's
+    name, by which a finished one is known in `out`.
+    """
+    model = speaker.model
+    queries = look_at(speaker, own.hashes, lambda: map(open_picture, own.files), what="pictures")
+    form = template(study.profile.language.template, model.language.tokenizer)
+    rows = Answered(queries, own.learnt)
+    collate = asked = answering(model, form, "{}", config.max_answer)
+    depends: list[object] = [own.hashes, own.learnt, own.held, asdict(form), PATIENCE]
+    if again is not None:
+        seen = look_at(speaker, again.hashes, again.images, what="pairs of stage 1")
+        collate = replaying(study, model, asked, seen, again.captions)
+        depends += [again.captions, digest(dict(enumerate(seen)))]
+    held_rows = Answered(queries, own.held)
+    batches = [
+        asked([held_rows[place] for place in places])
+        for places in in_lists(range(len(own.held)), config.batch_size)
+    ]
+    updates = digest(lora_weights(model.language))
+    folder = training_folder(
+        study,
+        model,
+        rows,
+        collate,
+        config,
+        "finetune",
+        content_key(depends),
+        digest(dict(enumerate(queries))),
+        updates,
+        model.language.settings(),
+    )
+    if (out / CONFIG).exists() and read_config(out).get("run", {}).get("training") != folder.name:
+        raise FileExistsError(f"{out} holds another model: choose another OUT, or move it away.")
+    looks = fit_watched(
+        model,
+        rows,
+        collate,
+        config,
+        folder,
+        held_out=batches,
+        patience=PATIENCE,
+        seed=study.seed,
+        what="finetune",
+        device=study.device,
+        bf16=study.bf16,
+    )
+    model.requires_grad_(False)
+    tell(looks, read_jsonl(folder / "log.jsonl"))
+    return folder.name
+
+
+def tell(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> None:
+    """Print the losses at each look, and which weights are taken."""
+    lines = []
+    for last, look in zip([None, *looks], looks, strict=False):
+        since = [line["loss"] for line in log if last and last["step"] < line["step"] <= look["step"]]
+        training = f"{sum(since) / len(since):.3f}" if since else "-"
+        lines.append({"step": int(look["step"]), "training loss": training, "held out": look["loss"]})
+    print(pandas.DataFrame(lines).to_string(index=False, float_format="{:.3f}".format))
+    best = min(looks, key=lambda look: look["loss"])
+    if best["step"] == 0:
+        print("The held-out answers did not become likelier: what is kept is the model as it was.")
+    else:
+        print(f"The weights after step {best['step']} are kept: held-out loss {best['loss']:.3f}.")
+
+
+def ask(speaker: Speaker, own: Lessons, config: TrainConfig) -> list[str]:
+    """Ask the chat about the first held-out pictures, greedily."""
+    files, questions = [own.files[place] for place, _, _ in own.shown], [line[1] for line in own.shown]
+    return answer(speaker, files, questions, greedy(config.max_answer))
+
+
+def comparison(own: Lessons, before: Sequence[str], after: Sequence[str]) -> pandas.DataFrame:
+    """Set the answers before and after beside those that were given."""
+    lines = [
+        {"picture": own.files[place].name, "question": question, "given": said}
+        for place, question, said in own.shown
+    ]
+    return pandas.DataFrame(lines).assign(before=before, after=after)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and fine-tune; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.repro.finetune", description=__doc__)
+    parser.add_argument("--data", type=Path, help=SHAPES)
+    parser.add_argument("--out", type=Path, help="the folder that is made; by default one in runs/")
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--projection", type=Path, help="what to start from, as in `make chat`")
+    parser.add_argument("--lora", action="store_true", help="let the language model learn too")
+    parser.add_argument(
+        "--alone", action="store_true", help="read no pairs of stage 1 again: the paper's stage 2"
+    )
+    given = parser.parse_args(arguments)
+    if given.data is None:
+        parser.exit(1, f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.\n")
+    out = given.out or RUNS / f"{given.profile}-{given.data.stem}{'-lora' if given.lora else ''}"
+    try:
+        table = finetune(
+            given.profile, given.data, out, projection=given.projection, lora=given.lora, alone=given.alone
+        )
+    except (OSError, ValueError, FloatingPointError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    for line in table.to_dict("records"):
+        print("\n" + "\n".join(f"{name:>9}: {text}" for name, text in line.items()))
+    print(f"\nTalk with it: make chat PROFILE={given.profile} PROJECTION={out} IMAGE=picture.jpg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Fine-tuning shown: a kind of object that the profile has never seen is drawn, learnt from a few pictures
+and then named in others. `python -m mglib.repro.new_kind`; nothing is published by it.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mglib.chat.speaker import Speaker, load
+from mglib.chat.terminal import answer
+from mglib.config import WorldConfig
+from mglib.evals.evaluate import losses
+from mglib.metrics import Counts, Estimate, paired, ratio
+from mglib.metrics import mean as share
+from mglib.model.decoding import greedy
+from mglib.model.prompts import CAPTION, template, with_image
+from mglib.paths import CACHE, RUNS, write_text
+from mglib.repro.finetune import finetune
+from mglib.study import blip2
+from mglib.study.finetune import INSTRUCTIONS
+from mglib.study.study import Study
+from mglib.weights import sources
+from mglib.world import catalog as catalogs
+from mglib.world.build import Sample, make
+from mglib.world.scene import sample
+from mglib.world.text import mentions
+
+SPLIT = "test_new_objects"  # how scenes are drawn that hold an object of no training text
+# Its own seed: none of these pictures is one of a test split.
+WORLD = WorldConfig(seed=20, train=0, pool=0, val=0, test_seen=0, test_new_pairs=0, test_new_objects=10_000)
+LEARNT, TESTED = 40, 40  # pictures
+TOKENS = 40  # of an answer
+
+
+def drawn(kind: str) -> Iterator[Sample]:
+    """Draw scenes with a kind of object, each with texts that name it among what else is there."""
+    catalog, font, index = catalogs.load(), sources.font(), 0
+    while True:
+        if kind in sample(WORLD, catalog, SPLIT, index).names():
+            yield make(WORLD, catalog, font, SPLIT, index)
+        index += 1
+
+
+def write(folder: Path, samples: Sequence[Sample], kind: str) -> list[Path]:
+    """Write pictures with a text beside each, the first reference that names the kind."""
+    files = []
+    for number, one in enumerate(samples):
+        file = folder / f"{number:02d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(one.jpeg)
+        named = [reference.text for reference in one.references if kind in reference.named]
+        write_text(file.with_suffix(".txt"), named[0] if named else one.references[0].text)
+        files.append(file)
+    return files
+
+
+def named(speaker: Speaker, files: Sequence[Path], kind: str) -> list[float]:
+    """Tell for each picture whether its description names the kind."""
+    said = answer(speaker, files, [INSTRUCTIONS[0]] * len(files), greedy(TOKENS))
+    return [float(kind in mentions(text, catalogs.load())) for text in said]
+
+
+def val_losses(study: Study, speaker: Speaker) -> dict[str, Counts]:
+    """Return the losses of val's pictures: of a reference as the model is asked for one in its conversation,
+    and of the web caption in the form of stage 1, which stage 2 has left already.
+    """
+    split, model = study.split("val"), speaker.model
+    seen = study.queries(split, study.tokens(split, model.vision), model.qformer, blip2.load(study).state)
+    form = template(study.profile.language.template, model.language.tokenizer)
+    said = [several[0] for several in split.references]
+    asked = with_image(INSTRUCTIONS[0])
+    longest = study.profile.stage1.max_answer
+    return {
+        "as asked": Counts(
+            *losses(model, seen, said, form, max_answer=TOKENS, batch_size=16, question=asked)
+        ),
+        "in stage 1's form": Counts(
+            *losses(model, seen, split.captions, CAPTION, max_answer=longest, batch_size=16)
+        ),
+    }
+
+
+def shown(profile: str, kind: str, *, lora: bool, alone: bool) -> dict[str, Estimate | None]:
+    """Fine-tune on pictures of a kind and measure, on others, how often it is named before and after, and
+    what the loss of val has grown by.
+    """
+    folder = CACHE / "own" / f"new-{kind.replace(' ', '-')}"
+    stream = drawn(kind)
+    learnt, tested = ([next(stream) for _ in range(count)] for count in (LEARNT, TESTED))
+    write(folder / "learnt", learnt, kind)
+    files = write(folder / "tested", tested, kind)
+    out = RUNS / f"{profile}-new-{kind.replace(' ', '-')}{'-lora' if lora else ''}{'-alone' if alone else ''}"
+    first = load(profile)
+    study = Study.open(profile, seed=first.origin["seed"], weights=first.origin["weights"])
+    before, loss = named(first, files, kind), val_losses(study, first)
+    finetune(profile, folder / "learnt", out, lora=lora, alone=alone)
+    last = load(profile, out)
+    after, other = named(last, files, kind), val_losses(study, last)
+    found = {"named before": share(before), "named after": share(after)}
+    for form, counts in loss.items():
+        found |= {
+            f"loss on val {form}, before": ratio(*counts),
+            f"loss on val {form}, difference": paired(other[form], counts),
+        }
+    return found
+
+
+def main() -> None:
+    """Show it for one kind."""
+    parser = argparse.ArgumentParser(prog="python -m mglib.repro.new_kind", description=__doc__)
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--kind", default="guitar", help="of data/world/objects.csv, split `new`")
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument(
+        "--alone", action="store_true", help="the control: no pairs of stage 1 are read again"
+    )
+    given = parser.parse_args()
+    for name, estimate in shown(given.profile, given.kind, lora=given.lora, alone=given.alone).items():
+        if estimate:
+            print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""One's own pictures: three shapes give the same pairs, and what cannot be used is told of."""
+
+import json
+
+import pytest
+from data_files import jpeg
+
+from mglib.data.check import own
+from mglib.data.own import OwnPair
+from mglib.data.quarantine import Fault, Quarantine
+
+TEXTS = {"a": "a red wall", "b": "a blue wall"}
+
+
+def write(folder, shape):
+    """Write two pictures with their texts in one of the shapes; return what DATA is and where they lie."""
+    images = folder / "image" if shape == "cc_sbu_align" else folder
+    images.mkdir(parents=True)
+    for name in TEXTS:
+        (images / f"{name}.jpg").write_bytes(jpeg({"a": "red", "b": "blue"}[name]))
+    if shape == "cc_sbu_align":
+        told = [{"image_id": name, "caption": text} for name, text in TEXTS.items()]
+        (folder / "filter_cap.json").write_text(json.dumps({"annotations": told}))
+        return folder, images
+    if shape == "txt":
+        for name, text in TEXTS.items():
+            (folder / f"{name}.txt").write_text(f"{text}\n")
+        return folder, images
+    lines = [{"image": f"{name}.jpg", "question": "what?", "answer": text} for name, text in TEXTS.items()]
+    (folder / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "own.jsonl", images
+
+
+@pytest.mark.parametrize("shape", ["cc_sbu_align", "txt", "jsonl"])
+def test_each_shape_is_read(tmp_path, shape):
+    data, images = write(tmp_path / "own", shape)
+    asked = "what?" if shape == "jsonl" else None
+    assert list(own(data)) == [OwnPair(images / f"{name}.jpg", asked, text) for name, text in TEXTS.items()]
+
+
+@pytest.mark.parametrize("shape", ["cc_sbu_align", "txt", "jsonl"])
+def test_a_broken_picture_is_counted_and_listed(tmp_path, shape):
+    data, images = write(tmp_path / "own", shape)
+    (images / "b.jpg").write_bytes(jpeg("blue")[:-200])
+    quarantine = Quarantine(tmp_path / "bad.jsonl", share=0.5)
+    assert [pair.answer for pair in quarantine.sift(own(data))] == ["a red wall"]
+    assert (quarantine.good, quarantine.bad) == (1, 1)
+    (line,) = (tmp_path / "bad.jsonl").read_text().splitlines()
+    assert json.loads(line)["where"] == str(images / "b.jpg") and "broken picture" in line
+
+
+def test_pictures_without_texts_and_texts_without_pictures_are_told_apart(tmp_path):
+    data, _ = write(tmp_path / "own", "txt")
+    (data / "c.jpg").write_bytes(jpeg("green"))
+    (data / "b.txt").write_text(" \n")
+    (data / "a.txt").write_bytes(b"caf\xe9")
+    (data / "notes.txt").write_text("for myself")
+    (data / "._a.jpg").write_bytes(b"a Mac's")
+    found = list(own(data))
+    assert all(isinstance(one, Fault) for one in found)
+    assert [one.costs for one in found] == [1, 1, 1, 0]
+    for fault, said in zip(
+        found, ("not UTF-8", "b.txt is empty", "no c.txt beside", "no picture"), strict=True
+    ):
+        assert said in fault.reason
+
+
+def test_a_line_that_does_not_fit_is_a_fault_and_a_question_may_be_left_out(tmp_path):
+    data, images = write(tmp_path / "own", "jsonl")
+    lines = ['{"image": "a.jpg", "answer": "a wall"}', '{"image": "a.jpg"}', "no json"]
+    data.write_text("\n".join([*lines, lines[0]]))
+    found = list(own(data))
+    assert found[0] == OwnPair(images / "a.jpg", None, "a wall")
+    assert [one.sample.startswith("line") for one in found[1:3]] == [True, True]
+    assert "`answer`" in found[1].reason and "came before" in found[3].reason
+
+
+def test_what_has_none_of_the_shapes_is_met_by_all_three(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"is not there\. DATA is a folder with filter_cap\.json"):
+        own(tmp_path / "none")
+    (tmp_path / "a.jpg").write_bytes(jpeg("red"))
+    (tmp_path / "own.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"a \.txt of the same name.*Is it .*own\.jsonl that is meant"):
+        own(tmp_path)

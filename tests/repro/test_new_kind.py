@@ -1,0 +1,35 @@
+"""The demonstration of fine-tuning: texts name the new kind, and only what is named counts."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from mglib.paths import CACHE
+from mglib.repro import new_kind
+from mglib.world.text import Reference
+
+
+def picture(*texts):
+    """Return a drawn picture with references; each names what its text says."""
+    said = tuple(Reference(text, ("guitar",) if "guitar" in text else ("dog",)) for text in texts)
+    return SimpleNamespace(jpeg=b"a picture", references=said)
+
+
+def test_each_picture_is_written_with_the_first_text_that_names_the_kind(tmp_path):
+    some = [picture("A dog.", "A dog and a guitar.", "A guitar."), picture("A guitar.")]
+    files = new_kind.write(tmp_path / "new", some, "guitar")
+    assert [file.with_suffix(".txt").read_text() for file in files] == ["A dog and a guitar.", "A guitar."]
+    assert files[1].read_bytes() == b"a picture"
+
+
+def test_a_description_names_the_kind_or_does_not(tmp_path, monkeypatch):
+    said = ["Two guitars in a room.", "A dog.", "A guitarist."]
+    monkeypatch.setattr(new_kind, "answer", lambda *_: said)
+    assert new_kind.named(None, [tmp_path] * 3, "guitar") == [1.0, 0.0, 0.0]
+
+
+def test_what_is_drawn_holds_the_kind():
+    if not (CACHE / "openmoji" / "glyf_colr0.ttf").exists():
+        pytest.skip("the OpenMoji font is not in data/cache/openmoji: run `python -m mglib.weights` first")
+    one = next(new_kind.drawn("octopus"))
+    assert "octopus" in one.scene.names() and one.jpeg[:2] == b"\xff\xd8"

@@ -1,0 +1,108 @@
+"""Early stopping: the best weights are kept, a training ends in time, and a kill changes nothing."""
+
+import pytest
+import torch
+from torch import nn
+
+from mglib.config import TrainConfig
+from mglib.paths import read_jsonl
+from mglib.training import loop
+from mglib.training.early_stopping import LOOKS, fit_watched
+from mglib.training.loop import fit
+from mglib.weights.tensors import load_weights
+
+CPU = torch.device("cpu")
+
+
+class Line(nn.Module):
+    """One weight that is drawn to the batch's numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.steps = 0
+
+    def forward(self, batch):
+        self.steps += torch.is_grad_enabled()
+        return {"loss": ((self.weight - batch["x"]) ** 2).sum(), "count": torch.tensor(len(batch["x"]))}
+
+
+def collate(rows):
+    return {"x": torch.tensor(rows)}
+
+
+def settings(**changes):
+    """Return twenty steps of 0.1 each with a look at every second."""
+    keep = tuple((look + 1) / 10 for look in range(10))
+    common = {"steps": 20, "batch_size": 2, "lr": 0.1, "min_lr": 0.1, "warmup_steps": 0, "weight_decay": 0.0}
+    return TrainConfig(**{**common, "save_every": 2, "keep": keep, **changes})
+
+
+def train(folder, wanted, *, patience=3, module=None, config=None):
+    """Draw the weight to 10; what is held out is best at `wanted`."""
+    module = module or Line()
+    looks = fit_watched(
+        module,
+        [10.0] * 4,
+        collate,
+        config or settings(),
+        folder,
+        held_out=[{"x": torch.tensor([wanted])}, {"x": torch.tensor([wanted, wanted])}],
+        patience=patience,
+        seed=0,
+        what="line",
+        device=CPU,
+    )
+    return module, looks
+
+
+def test_the_best_weights_are_left_and_the_training_ends_after_its_patience(tmp_path):
+    module, looks = train(tmp_path, 0.62)  # steps are of 0.1: best after six
+    assert [look["step"] for look in looks] == [0, 2, 4, 6, 8, 10, 12]
+    assert min(looks, key=lambda look: look["loss"])["step"] == 6 and module.steps == 12
+    assert module.weight.item() == pytest.approx(0.6, abs=0.02)
+    assert looks[0]["loss"] == pytest.approx(0.62**2)  # a mean over both batches
+
+
+def test_without_an_end_it_trains_as_the_loop_alone_does(tmp_path):
+    module, looks = train(tmp_path / "watched", 9.0)
+    alone = Line()
+    fit(alone, [10.0] * 4, collate, settings(), tmp_path / "alone", seed=0, what="line", device=CPU)
+    assert torch.equal(module.weight, alone.weight) and looks[-1]["step"] == 20 and len(looks) == 11
+    assert not module._forward_pre_hooks
+
+
+def test_what_never_helps_leaves_the_start(tmp_path):
+    module, looks = train(tmp_path, -1.0)
+    assert module.weight.item() == 0 and [look["step"] for look in looks] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("die", [1, 5, 6, 7, 11])
+def test_a_kill_changes_nothing(tmp_path, monkeypatch, die):
+    whole, looks = train(tmp_path / "whole", 0.62)
+    save = loop.save_progress
+
+    def killed(module, optimizers, history, *rest):
+        if len(history) == die:
+            raise KeyboardInterrupt
+        save(module, optimizers, history, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_progress", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "again", 0.62)
+    again, found = train(tmp_path / "again", 0.62)
+    assert found == looks and torch.equal(again.weight, whole.weight)
+    assert read_jsonl(tmp_path / "again" / LOOKS) == looks
+
+
+def test_a_finished_training_is_found_again_without_a_step(tmp_path):
+    module, looks = train(tmp_path, 0.62)
+    again, found = train(tmp_path, 0.62)
+    assert found == looks and torch.equal(again.weight, module.weight) and again.steps == 0
+
+
+def test_a_look_puts_the_weights_back(tmp_path):
+    train(tmp_path, 0.62, patience=100)
+    kept = {file.name: load_weights(file)[0]["weight"].item() for file in loop.kept(tmp_path)}
+    assert list(kept.values()) == sorted(kept.values()) and kept["step-000020.safetensors"] > 1.9
