@@ -154,17 +154,17 @@ def chair_scores(file: Path, folder: Path) -> Scored:
         graphs = [graph for graph in read_scenes(scenes) if graph.image_id in ids]
         graphs.sort(key=lambda graph: ids[graph.image_id])
     words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
-    for reading, vocabulary, shown in (
-        ("study", words, graphs),
-        ("official", OfficialVocabulary.at_hand(), None),
-    ):
+    rules = ("official_rules", OfficialVocabulary.study(), None)
+    if SYNONYMS.exists():
+        rules = ("official", OfficialVocabulary.read(SYNONYMS), None)
+    for reading, vocabulary, shown in (("study", words, graphs), rules):
         scored.add(
             reading, chair.counts(chair.read(texts, chair.truths(split, vocabulary, shown), vocabulary))
         )
     if not SYNONYMS.exists():
         scored.remarks.append(
-            f"The official rules are applied to the study's synonyms; put the official synonyms.txt at "
-            f"{SYNONYMS} for the official numbers."
+            "official_rules are the official rules with the study's synonyms; put the official synonyms.txt "
+            f"at {SYNONYMS} for the official numbers."
         )
     return scored
 

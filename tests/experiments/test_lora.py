@@ -7,7 +7,7 @@ import torch
 from tiny_parts import SHORT, tiny_study
 
 from mglib.config import LoRAConfig
-from mglib.data.questions import ChoiceQuestion, GraphQuestion
+from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.vqa import Exam
 from mglib.experiments import lora
 from mglib.model.prompts import VICUNA
@@ -97,6 +97,9 @@ def test_learning_makes_the_answers_likelier_and_is_loaded_when_done(
     assert same == trained and losses(again, batch) == losses(taught, batch)
 
 
+TYPES = QuestionTypes("query", "obj", "objThisC")
+
+
 def test_lessons_are_as_many_of_each_set_with_their_right_answers():
     choice = tuple(
         (
@@ -108,12 +111,16 @@ def test_lessons_are_as_many_of_each_set_with_their_right_answers():
                 question=f"q{place}",
                 choices=("w", f"r{place}"),
                 correct_choice_idx=1,
+                direct_answers=(f"r{place}",),
             ),
         )
         for place in range(3)
     )
     graph = tuple(
-        (place, GraphQuestion(image_id="1", question=f"g{place}", answer=f"a{place}", balanced=True))
+        (
+            place,
+            GraphQuestion(image_id="1", question=f"g{place}", answer=f"a{place}", balanced=True, types=TYPES),
+        )
         for place in range(9)
     )
     found = lora.lessons(Exam(choice=choice, graph=graph), seed=0)
