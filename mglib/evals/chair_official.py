@@ -13,6 +13,7 @@ from pathlib import Path
 from mglib.metrics import read_rows
 from mglib.paths import DOWNLOADS, ROOT, sha256
 
+OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SYNONYMS = DOWNLOADS / "chair" / "synonyms.txt"
 SYNONYMS_SHA256 = "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2"
 DOUBLE_WORDS = (
@@ -111,3 +112,15 @@ def singular(word: str) -> str:
         if re.search(rule, word):
             return re.sub(rule, replacement, word)
     return word
+
+
+def at_hand() -> str:
+    """Name the reading by the official rules: only with the authors' own synonyms is it *official*."""
+    return OFFICIAL if SYNONYMS.exists() else OFFICIAL_RULES
+
+
+def vocabulary(reading: str) -> OfficialVocabulary:
+    """Return what finds mentions in either reading; raises FileNotFoundError where the authors' synonyms are
+    missing for the official one.
+    """
+    return OfficialVocabulary.read(SYNONYMS) if reading == OFFICIAL else OfficialVocabulary.study()

@@ -18,9 +18,9 @@ from mglib.data.quarantine import Fault, keep, strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, YesNoQuestion
 from mglib.data.scenes import read_scenes
 from mglib.data.splits import Split
-from mglib.evals import chair, coverage, pope, vqa
+from mglib.evals import chair, chair_official, coverage, pope, vqa
 from mglib.evals.chair import Mentions
-from mglib.evals.chair_official import SYNONYMS, OfficialVocabulary
+from mglib.evals.chair_official import OFFICIAL, SYNONYMS
 from mglib.evals.choices import Scores
 from mglib.metrics import Counts, columns
 
@@ -154,14 +154,13 @@ def chair_scores(file: Path, folder: Path) -> Scored:
         graphs = [graph for graph in read_scenes(scenes) if graph.image_id in ids]
         graphs.sort(key=lambda graph: ids[graph.image_id])
     words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
-    rules = ("official_rules", OfficialVocabulary.study(), None)
-    if SYNONYMS.exists():
-        rules = ("official", OfficialVocabulary.read(SYNONYMS), None)
-    for reading, vocabulary, shown in (("study", words, graphs), rules):
+    rules = chair_official.at_hand()
+    official: Mentions = chair_official.vocabulary(rules)
+    for reading, vocabulary, shown in (("study", words, graphs), (rules, official, None)):
         scored.add(
             reading, chair.counts(chair.read(texts, chair.truths(split, vocabulary, shown), vocabulary))
         )
-    if not SYNONYMS.exists():
+    if rules != OFFICIAL:
         scored.remarks.append(
             "official_rules are the official rules with the study's synonyms; put the official synonyms.txt "
             f"at {SYNONYMS} for the official numbers."

@@ -12,7 +12,7 @@ from mglib.config import EvalConfig
 from mglib.data.scenes import read_scenes
 from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, evaluate, facts
 from mglib.evals.chair import Mentions, Reading, Truth
-from mglib.evals.chair_official import OfficialVocabulary
+from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
 from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
@@ -24,7 +24,6 @@ from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
 COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
-OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SQUARE = {
     "blip2": "caption model, before",
     "blip2_ft": "caption model, after",
@@ -164,8 +163,8 @@ def nameable(study: Study) -> Vocabulary:
 
 
 def readings() -> tuple[str, str]:
-    """Name the further readings of Table 5; only the rules with the authors' own synonyms are *official*."""
-    return "coco", OFFICIAL if chair_official.SYNONYMS.exists() else OFFICIAL_RULES
+    """Name the further readings of Table 5."""
+    return "coco", chair_official.at_hand()
 
 
 def vocabulary(study: Study, reading: str) -> Mentions:
@@ -173,10 +172,8 @@ def vocabulary(study: Study, reading: str) -> Mentions:
 
     Raises FileNotFoundError where the official reading is asked for without the authors' synonyms.
     """
-    if reading == OFFICIAL:
-        return OfficialVocabulary.read(chair_official.SYNONYMS)
-    if reading == OFFICIAL_RULES:
-        return OfficialVocabulary.study()
+    if reading in (OFFICIAL, OFFICIAL_RULES):
+        return chair_official.vocabulary(reading)
     drawn = study.profile.world is not None
     return chair.coco_vocabulary() if reading == "coco" and drawn else nameable(study)
 
