@@ -38,6 +38,11 @@ LABELS = {
     ".penalty": "greedy with penalty 1.2",
 }
 LOSS = "loss a token, nats"
+FORM = {
+    "words": "words an answer",
+    "distinct1": "share of different words in an answer",
+    "distinct2": "share of different pairs of neighbouring words in an answer",
+}
 MEASURES = {
     "words": lambda text: len(metrics.words(text)),
     "distinct1": lambda text: metrics.distinct(text, 1),
