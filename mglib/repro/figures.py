@@ -155,8 +155,8 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
 
     A dotted line stands at `chance`, which is 0 where the estimates are differences.
     """
-    height = 0.9 + 0.28 * sum(len(group) for group in table.values()) + 0.1 * len(table)
-    figure, ax = pyplot.subplots(figsize=(7, height), layout="constrained")
+    rows = sum(len(group) for group in table.values())
+    figure, ax = pyplot.subplots(figsize=(9, 0.8 + 0.3 * rows), layout="constrained")
     names = list(dict.fromkeys(name for group in table.values() for name in group))
     colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     place, ticks, labelled = 0.0, [], set()
@@ -175,7 +175,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
             place += 1
         place += 0.8
     ax.set_yticks([tick for tick, _ in ticks], [group for _, group in ticks])
-    ax.set(xlabel=xlabel, ylim=(place - 1.2, -0.6))  # the first row on top
+    ax.set(xlabel=xlabel, ylim=(place - 0.8, -1))
     if chance is not None:
         ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -202,15 +202,22 @@ def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
 def histograms(
     groups: dict[str, Sequence[float]], *, xlabel: str, limit: float | None = None, bins: int = 24
 ) -> Figure:
-    """Draw how often each value occurs, one line a group, over bins that all groups share; and a limit."""
-    figure, ax = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
+    """Draw how often each value occurs: a panel a group, over bins that all share, and the limit through all.
+
+    Each panel has a scale of its own, since groups differ in size and in how narrow they are.
+    """
+    figure, axes = pyplot.subplots(
+        len(groups), 1, figsize=(7, 0.8 + 1.7 * len(groups)), sharex=True, squeeze=False, layout="constrained"
+    )
     edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
-    if limit is not None:
-        ax.axvline(limit, color="0.4", linestyle="--", label=f"limit {limit:.2f}")
-    for name, values in groups.items():
-        ax.hist(values, edges, histtype="step", linewidth=2, label=f"{name} (n = {len(values)})")
-    ax.set(xlabel=xlabel, ylabel="how many")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    for ax, (place, (name, values)) in zip(axes[:, 0], enumerate(groups.items()), strict=True):
+        ax.hist(values, edges, color=f"C{place}", edgecolor="white", linewidth=0.5)
+        ax.set_title(f"{name} (n = {len(values):,})", loc="left", fontsize="medium")
+        ax.set(ylabel="how many")
+        if limit is not None:
+            ax.axvline(limit, color="0.2", linestyle="--", label=f"limit: {limit:.2g}")
+            ax.legend(frameon=False, loc="upper right")
+    axes[-1, 0].set(xlabel=xlabel)
     return figure
 
 

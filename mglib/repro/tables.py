@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas
 
-from mglib.metrics import Counts, Estimate
+from mglib.metrics import INTERVAL, Counts, Estimate
 from mglib.repro import claims, tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, numbers, rounded
@@ -15,7 +15,11 @@ from mglib.study.study import Study
 
 # What heads a column where `naming` has no name for a measure or a setting.
 HEADS = {
+    **INTERVAL,
+    "n": "n",  # pairs of answers in one table
     "wording": "asked",
+    "fit": "fit by the critic",
+    "start": "start (the regression's penalty)",
     "lr": "learning rate",
     "loss": "loss (nats)",
     "mention_precision": "mention precision",
