@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from mglib.data.quarantine import Fault
 
@@ -117,7 +118,8 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
         scanner = Scanner(file)
         opening = scanner.sign()
         if opening not in ("[", "{"):
-            raise ValueError(f"it begins with {opening!r} where an array or object is expected")
+            begins = f"it begins with {opening!r} where an array or object is expected"
+            raise ValueError(begins if opening else "it is empty")
         closing = {"[": "]", "{": "}"}[opening]
         scanner.expect(opening)
         number = 0
@@ -207,5 +209,11 @@ def reasons(error: ValidationError) -> str:
     """Say in one line what does not fit where."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return "; ".join(
-        f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]
+        f"`{'.'.join(map(str, one['loc']))}`: {message(one)}" if one["loc"] else message(one)
+        for one in found[:5]
     )
+
+
+def message(error: ErrorDetails) -> str:
+    """Return what is wrong, without the name of the exception that said so."""
+    return error["msg"].removeprefix("Value error, ")
