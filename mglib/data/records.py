@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from mglib.data.quarantine import Fault
 
@@ -208,12 +207,7 @@ def fit_all(
 def reasons(error: ValidationError) -> str:
     """Say in one line what does not fit where."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"`{'.'.join(map(str, one['loc']))}`: {message(one)}" if one["loc"] else message(one)
-        for one in found[:5]
+    texts = (
+        f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]
     )
-
-
-def message(error: ErrorDetails) -> str:
-    """Return what is wrong, without the name of the exception that said so."""
-    return error["msg"].removeprefix("Value error, ")
+    return "; ".join(text.replace("Value error, ", "", 1) for text in texts)
