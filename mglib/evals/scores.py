@@ -100,7 +100,7 @@ class Scored:
                 self.remarks.append(f"{source} is left out: nothing in it is answered.")
                 continue
             found[source] = pairs
-            used |= set(about)
+            used |= {key for key in about if key}
             self.unanswered += [
                 Fault(str(source), " ".join(map(str, keys(one)[0])), "it has no answer")
                 for one, key in zip(records, about, strict=True)
