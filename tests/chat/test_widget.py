@@ -6,7 +6,6 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from jupyter_server.serverapp import ServerApp
 from PIL import Image
 
 from mglib.chat.speaker import Speaker
@@ -147,6 +146,8 @@ def test_a_question_on_offer_is_asked_by_its_button(speaker):
 
 
 def test_make_lab_lets_a_photograph_of_many_megabytes_through():
+    from jupyter_server.serverapp import ServerApp  # here, since it takes seconds
+
     (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if "-m jupyterlab" in line)
     server = ServerApp()
     server.parse_command_line([word for word in shlex.split(line) if word.startswith("--ServerApp")])

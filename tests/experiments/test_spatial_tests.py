@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_world import SMALL, small_world
+from tiny_world import SMALL
 
 from mglib.config import EvalConfig
 from mglib.evals.choices import Losses
@@ -83,11 +83,6 @@ def test_where_nothing_can_be_asked_nothing_is_answered():
     assert answered.losses == answered.estimates() == answered.by_relation() == {}
     found = spatial_tests.mirror_test(study, base, {}, answered)
     assert found == spatial_tests.mirror_rows(found) == {}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return small_world(tmp_path_factory.mktemp("world"))
 
 
 def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, random):
