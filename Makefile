@@ -77,8 +77,8 @@ finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(profile),--profile $(profile)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
 
-plan: env  ## say what a full-size profile needs and costs, changing nothing: PROFILE=vicuna-7b
-	@$(python) -m mglib.fullscale.plan $(if $(PROFILE),--profile $(PROFILE))
+plan: env  ## say what a full-size profile needs, what fits which machine and what it costs: PROFILE=vicuna-7b [LANGUAGE=...]
+	@$(python) -m mglib.fullscale.plan --profile "$(or $(PROFILE),vicuna-7b)$(if $(LANGUAGE),+$(LANGUAGE))"
 
 train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2] [GAPS=1]
 	@$(python) -m mglib.fullscale.launch --profile "$(or $(PROFILE),vicuna-7b)$(if $(LANGUAGE),+$(LANGUAGE))" $(if $(STAGE),--stage $(STAGE)) \

@@ -11,6 +11,13 @@ from mglib.weights.export import export_blip2, export_official
 from mglib.weights.saved import save_pretrained
 
 FORMATS = ("mglib", "pth", "transformers")
+# clip-impl.h and models/ of ggml-org/llama.cpp, tools/mtmd: each `clip.projector_type` is one fixed graph.
+GGUF = "gguf-mmproj"
+NO_GGUF = (
+    "No gguf-mmproj is written: each projector type of llama.cpp is one model's own graph, and none has "
+    "BLIP-2's Q-Former, whose queries read the whole picture (Granite's read windows of it), so no such file "
+    "could be read: take TO=transformers or TO=mglib."
+)
 
 
 def export(speaker: Speaker, to: str, folder: Path, *, language: str) -> Path:
@@ -39,9 +46,12 @@ def main() -> int:
     """Read the command line and export; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mglib.chat.export", description=__doc__)
     parser.add_argument("--profile", default="mini")
-    parser.add_argument("--to", choices=FORMATS, default=FORMATS[0])
+    parser.add_argument("--to", choices=(*FORMATS, GGUF), default=FORMATS[0])
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.to == GGUF:
+        print(NO_GGUF, file=sys.stderr)
+        return 1
     folder = given.out or ROOT / "runs" / f"{given.profile}-{given.to}"
     try:
         language = profile(given.profile).language.name

@@ -10,7 +10,7 @@ import sys
 import torch
 from accelerate import PartialState
 
-from mglib.fullscale.preflight import gaps, missing, other_numbers, released
+from mglib.fullscale.preflight import full_size, gaps, missing, other_numbers
 from mglib.model import device
 from mglib.study import web
 from mglib.study.study import Study
@@ -24,13 +24,6 @@ def start(processes: int, arguments: list[str]) -> int:
         return 1
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run([*command, "-m", "mglib.fullscale.launch", *arguments], check=False).returncode
-
-
-def full_size(name: str) -> str:
-    """Return the name of a profile; raises ArgumentTypeError for one without published files."""
-    if name.partition("+")[0] not in released():
-        raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
-    return name
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,8 @@ from functools import cache
 
 from mglib.config import Profile, TrainConfig
 from mglib.evals.pope import PAIRS, WAYS
-from mglib.fullscale.preflight import missing, released, remarks
+from mglib.fullscale.fits import FEWER, ROOMS, fewest_parts, fitting, here, parts
+from mglib.fullscale.preflight import full_size, missing, released, remarks
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 from mglib.profiles import profile
@@ -39,6 +40,10 @@ COCO = 5_000  # pictures of val2017
 CHOICE_QUESTIONS = 1_145  # of A-OKVQA's val, with choices and, mostly, without
 GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many questions a picture
 ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
+FEWER_BITS = (
+    'Fewer bits: `pip install bitsandbytes`, and quantised="8bit" or "4bit" in the profile\'s release '
+    "(mglib/paper_profiles.py). Where nothing fits, take a smaller LANGUAGE, or the profile mini."
+)
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
 
 
@@ -80,11 +85,8 @@ def parts_needed(
     model: MiniGPT4, sample: Cost, config: TrainConfig, gpus: int, machine: Machine = A100
 ) -> int | None:
     """Return the fewest parts (`accumulate`) that fit nine tenths of a card; None if one sample does not."""
-    for parts in range(1, config.batch_size // gpus + 1):
-        samples, rest = divmod(config.batch_size, gpus * parts)
-        if not rest and training_bytes(model, sample, samples) <= 0.9 * machine.memory:
-            return parts
-    return None
+    fixed = training_bytes(model, sample, 0)
+    return fewest_parts(fixed, sample.activations, config, 0.9 * machine.memory, gpus=gpus)
 
 
 def kept_bytes(chosen: Profile, pictures: int) -> float:
@@ -113,11 +115,31 @@ def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
         lines.append(f"stage 2 ({name}): {config.steps:,} steps of {config.batch_size}")
         lines += training_lines(model, second, config, machine)
     lines += notebook_lines(model, chosen, first, machine)
+    lines += fitting_lines(chosen)
     lines.append(
         f"Estimates from FLOPs at {utilisation():.0%} of the peak of an {machine.name}, the share that the "
         "paper's ten hours imply; longest answers; memory without the allocator's reserve. Unmeasured."
     )
     return lines
+
+
+def fitting_lines(chosen: Profile) -> list[str]:
+    """Return what a small machine holds, and what this one can do."""
+    whole, *fewer = (parts(chosen, bits, 2) for bits in (16, *FEWER))
+    sizes = [f"{held.language / 1e9:.1f} GB in {bits} bits" for bits, held in zip(FEWER, fewer, strict=True)]
+    lines = [
+        f"in memory: encoder {whole.vision / 1e9:.1f} GB, Q-Former {whole.qformer / 1e9:.2f}, projection "
+        f"{whole.projection / 1e9:.3f}, language model {whole.language / 1e9:.1f} ({', '.join(sizes)}); "
+        f"a conversation's keys and values {whole.cache / 1e9:.2f}; "
+        f"a pair of stage 1 {whole.first / 1e9:.2f}, of stage 2 {whole.second / 1e9:.2f}",
+        "what fits, the language model in as many bits as can be (on Apple's GPU whole weights are float32):",
+        f"  {'machine':14} {'talk':20} {'stage 2':36} stage 1",
+    ]
+    found = here()
+    for room in (*ROOMS, *([found] if found else [])):
+        talk, second, first = (str(fit or "-") for fit in fitting(chosen, room).values())
+        lines.append(f"  {room.name:14} {talk:20} {second:36} {first}")
+    return [*lines, FEWER_BITS]
 
 
 def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> list[str]:
@@ -207,14 +229,23 @@ def training_lines(model: MiniGPT4, sample: Cost, config: TrainConfig, machine: 
 def main(arguments: list[str] | None = None) -> int:
     """Print a plan; returns 1 with a sentence for each thing that is missing."""
     parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.plan", description=__doc__)
-    parser.add_argument("--profile", choices=released(), default=released()[0])
-    chosen = profile(parser.parse_args(arguments).profile)
-    print("\n".join(plan(chosen)))
+    parser.add_argument(
+        "--profile", type=full_size, default=released()[0], help="name, or name+language model"
+    )
+    given = parser.parse_args(arguments).profile
+    chosen = profile(given)
+    try:
+        lines = plan(chosen)
+    except RuntimeError as error:  # another language model that cannot be read
+        print(error, file=sys.stderr)
+        return 1
+    print("\n".join(lines))
     faults = missing(chosen)
     for sentence in (*faults, *remarks(chosen)):
         print(sentence, file=sys.stderr)
     if not faults:
-        print(f"Everything is there: make train STAGE=1 PROFILE={chosen.name} GPUS=4")
+        named = " LANGUAGE=".join(given.split("+", 1))
+        print(f"Everything is there: make train STAGE=1 PROFILE={named} GPUS=4")
     return 1 if faults else 0
 
 

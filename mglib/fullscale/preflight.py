@@ -1,5 +1,6 @@
 """The published files that a profile needs: which are missing, and which are something else."""
 
+import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,20 @@ from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, ROOT
 from mglib.profiles import PROFILES
+from mglib.weights.chosen import answer_end, tokenizer
 from mglib.weights.files import not_weights
 
 
 def released() -> list[str]:
     """Return the names of the profiles that are made from published files."""
     return [name for name, each in PROFILES.items() if each.release is not None]
+
+
+def full_size(name: str) -> str:
+    """Return the name of a profile; raises ArgumentTypeError for one without published files."""
+    if name.partition("+")[0] not in released():
+        raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
+    return name
 
 
 def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
@@ -28,6 +37,8 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
         faults += missing_weights(folder / name)
     if chosen.language.place is None:
         faults += missing_language(folder / release.language, release.llama)
+    else:
+        faults += unusable_language(chosen.language.place)
     told_of: set[str] = set()
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
@@ -134,6 +145,15 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
     ]
     if wrong:
         return [f"{told(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
+    return []
+
+
+def unusable_language(place: str) -> list[str]:
+    """Say why a language model cannot take the place of a profile's own, as far as its tokenizer tells."""
+    try:
+        answer_end(tokenizer(place))
+    except (RuntimeError, ValueError) as error:
+        return [str(error)]
     return []
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mglib.config import Profile
 from mglib.fullscale.compared import beside
+from mglib.fullscale.fits import ROOMS, fitting
 from mglib.fullscale.plan import (
     A100,
     PICTURE,
@@ -104,6 +105,18 @@ def memory() -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
+def fits() -> pandas.DataFrame:
+    """Return one line a machine: the bits of a language model that fits, for talking and for both stages."""
+    rows = []
+    for room in ROOMS:
+        row = {"machine": room.name}
+        for profile in (VICUNA_7B, VICUNA_13B, LLAMA2_7B):
+            found = fitting(profile, room).values()
+            row[profile.name] = " / ".join(str(fit.bits) if fit else "-" for fit in found)
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
 def plot() -> Figure:
     """Draw work, bytes and money over the number of pairs."""
     figure = Figure(figsize=(10, 3.4), layout="constrained")
@@ -145,7 +158,7 @@ def with_tables(text: str, file: Path = MEASURED) -> str:
         f"Share of an A100's peak that the paper's ten hours on four imply: {utilisation():.0%}. "
         f"Assumed: {A100.dollars:g} dollars an A100 hour, {PICTURE / 1e3:.0f} kB a pair."
     )
-    contents = {"growth": table(growth()), "memory": table(memory()), "basis": basis}
+    contents = {"growth": table(growth()), "memory": table(memory()), "fits": table(fits()), "basis": basis}
     for name, content in {**contents, "measured": measured(file)}.items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         if start not in text or end not in text:

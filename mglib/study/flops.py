@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig
 
 from mglib.config import ConcatConfig, Profile, TrainConfig
 from mglib.model.language import Language
@@ -17,6 +17,7 @@ from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision
 from mglib.training.muon import newton_schulz_flops
+from mglib.weights.chosen import configuration
 
 PROMPT = 32  # tokens around the picture in stage 2, about
 
@@ -50,18 +51,26 @@ def build(chosen: Profile, device: str | torch.device = "meta") -> MiniGPT4:
     """Build a profile's model, by default without memory, in the precisions in which it is trained on a GPU;
     anywhere else its weights are random.
     """
-    llama = SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
     with torch.device(device):
         if isinstance(chosen.qformer, ConcatConfig):
             qformer = Concat(config=chosen.qformer)
         else:
             qformer = QFormer(config=chosen.qformer.without_text(), vision_width=chosen.vision.width)
-        model = AutoModelForCausalLM.from_config(llama, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(language_config(chosen), dtype=torch.bfloat16)
         return assemble(
             vision=Vision(config=chosen.vision).to(torch.bfloat16),
             qformer=qformer.requires_grad_(False),
             language=Language(model=model, tokenizer=None),
         )
+
+
+def language_config(chosen: Profile) -> PreTrainedConfig:
+    """Return how a profile's language model is built; raises as `configuration` where it is one chosen by
+    place.
+    """
+    if chosen.language.place is not None:
+        return configuration(chosen.language.place)
+    return SMOLLM2 if chosen.release is None else LlamaConfig(**asdict(chosen.release.llama))
 
 
 def parameters(module: nn.Module) -> int:
@@ -82,7 +91,7 @@ def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
             queries = model.qformer(tokens)
             require_shape("queries", queries, (1, chosen.qformer.queries, chosen.qformer.width))
             words = model.language.embed(torch.empty(1, 1, dtype=torch.long))
-            require_shape("words", words, (1, 1, chosen.language.width))
+            require_shape("words", words, (1, 1, chosen.language.width or model.language.width))
         held: dict[int, UntypedStorage] = {}
 
         def keep(value: Tensor) -> Tensor:  # by its storage: a weight is saved in views of it

@@ -1,10 +1,11 @@
 """Any causal language model of transformers in the place of a profile's own: a folder, or a hub's name."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from mglib.model.language import Language
 from mglib.paths import content_key, sha256
@@ -26,6 +27,28 @@ def find(place: str) -> Path:
         raise RuntimeError(
             f"{place} is no folder here and could not be had from the Hugging Face hub "
             f"({type(error).__name__}): check the name and the connection, or give a folder of transformers."
+        ) from error
+
+
+def configuration(place: str) -> PreTrainedConfig:
+    """Return how a model is built, without its weights; raises RuntimeError as `find`."""
+    return _read(AutoConfig, place)
+
+
+def tokenizer(place: str) -> PreTrainedTokenizerBase:
+    """Return a model's tokenizer alone; raises RuntimeError as `find`."""
+    return _read(AutoTokenizer, place)
+
+
+def _read(kind: Any, place: str) -> Any:
+    folder = Path(place).expanduser()
+    try:
+        return kind.from_pretrained(folder if folder.is_dir() else place)
+    except Exception as error:  # as above, and a folder may lack the file
+        raise RuntimeError(
+            f"{place} has no {'configuration' if kind is AutoConfig else 'tokenizer'} that could be read, "
+            f"here or on the Hugging Face hub ({type(error).__name__}): check the name and the connection, "
+            "or give a folder of transformers."
         ) from error
 
 
