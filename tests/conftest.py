@@ -23,6 +23,8 @@ from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.paths import CACHE
 
+pytest_plugins = ["browsers"]
+
 CAPTIONS = (
     "a red bus on the street",
     "two dogs in the park",

@@ -162,6 +162,8 @@ def test_low_rank_updates_are_learnt_kept_and_learnt_on(release, data, tmp_path)
     out = tmp_path / "out"
     finetune(TINY, data, out, lora=True)
     speaker = load(TINY, out)
+    assert f"{out}/projection.safetensors (SHA-256 " in speaker.weights()
+    assert f" and {out}/lora.safetensors (SHA-256 " in speaker.weights()
     updates = lora_weights(speaker.model.language)
     assert len(updates) == 8 and any(weight.any() for name, weight in updates.items() if "lora_B" in name)
     assert trainable(speaker.model) == {}
