@@ -1,6 +1,7 @@
 """Tiny parts for the tests: a tokenizer of 300 tokens, models of width 48 and less, pictures of 64 pixels."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,16 @@ def descend():
         return losses
 
     return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among what the imports make, neither meanwhile nor later: it is large and stays."""
+    gc.disable()
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

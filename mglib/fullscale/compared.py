@@ -1,6 +1,7 @@
 """What a card was measured to do (results/gpu.json) beside what the plan says of it."""
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pandas
@@ -8,7 +9,7 @@ import pandas
 from mglib.config import Profile
 from mglib.fullscale.plan import A100, Machine, counted, hours, writing_hours
 from mglib.profiles import profile
-from mglib.study.flops import PROMPT, stage_cost, training_bytes
+from mglib.study.flops import PROMPT, Cost, stage_cost, training_bytes
 
 FAR = 0.2  # a measured value that differs from its prediction by more of it is marked
 
@@ -58,6 +59,12 @@ def measured_card(entry: Row) -> Machine:
     return replace(A100, name=entry["card"], **speeds)
 
 
+@cache
+def second_stage(chosen: Profile) -> Cost:
+    """Return what one pair of stage 2 costs."""
+    return stage_cost(counted(chosen)[0], chosen, chosen.stage2, prompt=PROMPT)
+
+
 def predicted_seconds(chosen: Profile, row: Row, card: Machine) -> float | None:
     """Return what the plan says that one sample, picture or token takes."""
     model, first = counted(chosen)
@@ -66,7 +73,7 @@ def predicted_seconds(chosen: Profile, row: Row, card: Machine) -> float | None:
     work = {
         "pictures": first.look,
         "stage 1": first.flops,
-        "stage 2": stage_cost(model, chosen, chosen.stage2, prompt=PROMPT).flops,
+        "stage 2": second_stage(chosen).flops,
     }
     return 3600 * hours(work[row["what"]], machine=card) if row["what"] in work else None
 
@@ -74,6 +81,6 @@ def predicted_seconds(chosen: Profile, row: Row, card: Machine) -> float | None:
 def predicted_bytes(chosen: Profile, row: Row) -> float | None:
     """Return what the plan says that a step holds."""
     model, first = counted(chosen)
-    held = {"stage 1": first, "stage 2": stage_cost(model, chosen, chosen.stage2, prompt=PROMPT)}
+    held = {"stage 1": first, "stage 2": second_stage(chosen)}
     sample = held.get(row["what"])
     return sample and training_bytes(model, sample, row["at_once"])
