@@ -193,10 +193,11 @@ class Fit:
 
 def fitting(chosen: Profile, room: Room) -> dict[str, Fit | None]:
     """Return how a machine can talk and train with a profile, each with the most bits that fit; None: not at
-    all.
+    all. A language model chosen by its place is loaded whole (`mglib.weights.chosen.load`).
     """
+    fewer = FEWER if chosen.language.place is None else ()
     found: dict[str, Fit | None] = {"talk": None, "stage 2": None, "stage 1": None}
-    for bits in (8 * room.width, *FEWER):
+    for bits in (8 * room.width, *fewer):
         for task, fit in fits(chosen, room, parts(chosen, bits, room.width), bits):
             found[task] = found[task] or fit
     return found

@@ -42,7 +42,11 @@ GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many 
 ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
 FEWER_BITS = (
     'Fewer bits: `pip install bitsandbytes`, and quantised="8bit" or "4bit" in the profile\'s release '
-    "(mglib/paper_profiles.py). Where nothing fits, take a smaller LANGUAGE, or the profile mini."
+    "(mglib/paper_profiles.py); parts of a step of stage 2: `accumulate` in its stage2. Where nothing fits, "
+    "take a smaller LANGUAGE, or the profile mini."
+)
+WHOLE = (
+    "Another language model is loaded whole: where it does not fit, take a smaller one, or the profile mini."
 )
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
 
@@ -139,7 +143,7 @@ def fitting_lines(chosen: Profile) -> list[str]:
     for room in (*ROOMS, *([found] if found else [])):
         talk, second, first = (str(fit or "-") for fit in fitting(chosen, room).values())
         lines.append(f"  {room.name:14} {talk:20} {second:36} {first}")
-    return [*lines, FEWER_BITS]
+    return [*lines, FEWER_BITS if chosen.language.place is None else WHOLE]
 
 
 def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> list[str]:

@@ -150,6 +150,10 @@ def test_the_plan_is_that_of_the_other_language_model(tmp_path, tiny, tokenizer,
     count = flops.parameters(flops.build(with_language(tiny, folder)).language)
     assert f"{'language model':16} {count:>15,} parameters" in shown
     assert f"make train STAGE=1 PROFILE=vicuna-7b LANGUAGE={folder}" in shown
+    assert "is loaded whole" in shown and "bitsandbytes" not in shown
+    assert fits.fitting(with_language(tiny, folder), room(1)) == dict.fromkeys(["talk", "stage 2", "stage 1"])
+    small = room(fits.parts(with_language(tiny, folder), 8, 2).talking)
+    assert fits.fitting(with_language(tiny, folder), small)["talk"] is None
     assert "card, 8 GB     16 bits, 0.0 GB" in shown and "\n  a card" in shown
 
 
