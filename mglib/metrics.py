@@ -37,6 +37,10 @@ class Counts(NamedTuple):
         return ratio(self.found, self.among)
 
 
+# The columns of an interval as readers see them.
+INTERVAL = {"low": "95 % interval from", "high": "to", "n": "pictures"}
+
+
 def columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     """Lay an estimate out as the columns `name`, low, high and n, empty where nothing was counted."""
     if estimate is None:

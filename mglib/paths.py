@@ -77,6 +77,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def shown(path: Path) -> Path:
+    """Return `path` as printed: from the repository's root, so that no notebook shows a machine's folders."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
 def content_key(value: Any) -> str:
     """Return 16 hex digits that name a JSON-like value (dataclasses as dicts, paths as strings)."""
     text = json.dumps(value, sort_keys=True, default=str)

@@ -1,9 +1,11 @@
 """Tiny parts for the tests: a tokenizer of 300 tokens, models of width 48 and less, pictures of 64 pixels."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from tiny_world import small_world
 from torch import nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -20,6 +22,8 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.paths import CACHE
+
+pytest_plugins = ["browsers"]
 
 CAPTIONS = (
     "a red bus on the street",
@@ -52,6 +56,12 @@ def smollm2() -> PreTrainedTokenizerFast:
     if not folders:
         pytest.skip("SmolLM2's tokenizer is not in data/cache/smollm2: run `python -m mglib.weights` first")
     return AutoTokenizer.from_pretrained(folders[0])
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """Return the folder of a small world that is only read."""
+    return small_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")

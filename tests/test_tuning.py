@@ -53,7 +53,7 @@ def test_a_better_rate_or_start_is_told(place, better):
     table = stage1_table()
     table.loc[place, "chair_i"] = 0.05
     (fault,) = tuning.faults(PROFILE, "stage1", table)
-    assert better in fault and "lowest chair_i" in fault
+    assert better in fault and "lowest CHAIR_i" in fault
 
 
 def test_runs_of_another_length_do_not_compete_nor_do_empty_ones():

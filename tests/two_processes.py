@@ -1,9 +1,10 @@
-"""A tiny MiniGPT-4 trained by one process or, started once a rank, by several: for test_train_processes.py.
+"""A tiny MiniGPT-4 trained by one process or by several: for test_processes.py.
 
-`python two_processes.py FOLDER` does all the runs and leaves in FOLDER what each process saw.
+`python two_processes.py FOLDER PROCESSES` does all the runs and leaves in FOLDER what each process saw.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -127,5 +128,20 @@ def main(folder: Path) -> None:
     state.destroy_process_group()  # else a process that ends after the main one may abort
 
 
+def become_a_rank(processes: int) -> list[int]:
+    """Fork into the ranks of a run, so that all is imported once; returns those that rank 0 waits for."""
+    others: list[int] = []
+    for rank in range(1, processes):
+        child = os.fork()
+        if not child:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            return []
+        others.append(child)
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0"}
+    return others
+
+
 if __name__ == "__main__":
+    others = become_a_rank(int(sys.argv[2]))
     main(Path(sys.argv[1]))
+    sys.exit(any(os.waitpid(other, 0)[1] for other in others))

@@ -16,12 +16,12 @@ from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
-from mglib.paths import CACHE, file_name, sha256
+from mglib.paths import CACHE, file_name, sha256, shown
 from mglib.study import blip2, web
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import restore
 from mglib.weights.official import load_projection
-from mglib.weights.saved import from_pretrained, read_config
+from mglib.weights.saved import LORA, WEIGHTS, from_pretrained, read_config
 from mglib.weights.tensors import load_weights, save_weights
 
 SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
@@ -36,12 +36,29 @@ class Speaker:
     vision: VisionConfig
     decoding: Decoding = field(default_factory=Decoding)  # as the profile chose it on val, or officially
     origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
+    language: str = "a language model without a name"
+    trained: str = "weights of no file"  # what was trained, told by `hashed`
 
     @torch.inference_mode()
     def queries(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Encode pictures up to the Q-Former's output: (B, Q, D_q)."""
         pixels = torch.stack([preprocess(picture, self.vision) for picture in pictures])
         return self.model.queries({"pixels": pixels.to(self.model.projection.weight.device)})
+
+    def weights(self) -> str:
+        """Say which weights speak, and where they compute."""
+        device = self.model.projection.weight.device
+        precision = str(self.model.language.model.dtype).removeprefix("torch.")
+        profile = self.origin.get("profile", "without a name")
+        return f"profile {profile}, {self.trained} with {self.language}, on {device} in {precision}"
+
+    def sees(self, image: Image.Image, name: str) -> str:
+        """Say of a picture what was read, and what `preprocess` makes of it."""
+        side = self.vision.image_size
+        return (
+            f"{name}, read as {image.width} x {image.height} pixels; the model sees the whole of it resized "
+            f"to a square of {side} x {side}"
+        )
 
 
 def belongs_to(speaker: Speaker, language: str) -> dict[str, Any]:
@@ -85,6 +102,11 @@ def restore_speaker(path: Path, speaker: Speaker, *, language: str) -> None:
     restore(speaker.model, path)
 
 
+def hashed(*files: Path) -> str:
+    """Name files by their path and the beginning of their SHA-256."""
+    return " and ".join(f"{shown(file)} (SHA-256 {sha256(file)[:12]})" for file in files)
+
+
 def speaker_file(profile: str) -> Path:
     """Where a profile's trained speaker is kept for the terminal."""
     return CACHE / "chat" / f"{profile}.safetensors"
@@ -117,12 +139,13 @@ def load(profile: str, projection: Path | None = None) -> Speaker:
     model = assemble(vision=study.vision(), qformer=study.qformer(), language=study.language())
     speaker = speaker_of(study, model.to(study.device).eval())
     restore_speaker(file, speaker, language=study.profile.language.name)
-    return speaker
+    return replace(speaker, trained=hashed(file))
 
 
 def load_folder(profile: str, folder: Path) -> Speaker:
     """Join a profile's frozen parts with what was trained between them and kept in a folder."""
-    run = read_config(folder).get("run")
+    saved = read_config(folder)
+    run = saved.get("run")
     if not run:
         raise ValueError(f"{folder} does not say which run it is of: export or fine-tune it again.")
     if run["profile"] != profile:
@@ -132,7 +155,8 @@ def load_folder(profile: str, folder: Path) -> Speaker:
     speaker = speaker_of(study, assemble(**parts))
     name, template = study.profile.language.name, speaker.turns.first
     model = from_pretrained(folder, **parts, name=name, template=template)
-    return replace(speaker, model=model.eval().requires_grad_(False))
+    files = [folder / WEIGHTS, *([folder / LORA] if "lora" in saved else [])]
+    return replace(speaker, model=model.eval().requires_grad_(False), trained=hashed(*files))
 
 
 def frozen(study: Study) -> dict[str, nn.Module]:
@@ -158,7 +182,7 @@ def load_official(profile: str, projection: Path) -> Speaker:
         )
     name, model = study.profile.language.name, web.published(study)
     load_projection(model.projection, projection, trained_with=name, language=name)
-    return speaker_of(study, model.eval().requires_grad_(False))
+    return replace(speaker_of(study, model.eval().requires_grad_(False)), trained=hashed(projection))
 
 
 def examples(profile: str) -> dict[str, Path]:
@@ -189,4 +213,5 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
         vision=study.profile.vision,
         decoding=ways(Decoding.max_new_tokens, seed=study.seed)[way],
         origin=origin,
+        language=study.profile.language.name,
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from urllib.parse import unquote
 
@@ -62,11 +63,21 @@ def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One turn of a conversation: how many pictures came with the question, and the answer."""
+    """One turn of a conversation: how many pictures came with the question, the answer, how many tokens were
+    written for it, and the seconds from the question to the last of them.
+    """
 
     pictures: int
     question: str
     answer: str
+    tokens: int
+    seconds: float
+
+    def pace(self) -> str:
+        """Say how fast the answer came."""
+        return (
+            f"{self.tokens} tokens in {self.seconds:.1f} s: {self.tokens / self.seconds:.1f} tokens a second"
+        )
 
 
 class Conversation:
@@ -103,17 +114,18 @@ class Conversation:
         """
         if self.cache.get_seq_length() > self.context.shape[1]:
             raise RuntimeError("An answer is still being read: read it to its end, or close it, then ask.")
+        began = perf_counter()
         context = torch.cat([self.context, self.segment(question)], dim=1)  # (1, T, D_l)
         ids: list[int] = []
         try:
             yield from self.stream(context, decoding or Decoding(), ids)
         except GeneratorExit:  # the reader has had enough
-            self.keep(question, context, ids)
+            self.keep(question, context, ids, perf_counter() - began)
             raise
         except BaseException:  # perhaps in the middle of a layer: read everything again next time
             self.cache = DynamicCache()
             raise
-        self.keep(question, context, ids)
+        self.keep(question, context, ids, perf_counter() - began)
 
     def stream(self, context: Tensor, decoding: Decoding, ids: list[int]) -> Iterator[str]:
         """Yield the pieces of the answer to `context` (1, T, D_l), and put its tokens into `ids`."""
@@ -172,7 +184,7 @@ class Conversation:
         return longest - context.shape[1]
 
     @torch.inference_mode()
-    def keep(self, question: str, context: Tensor, ids: list[int]) -> None:
+    def keep(self, question: str, context: Tensor, ids: list[int], seconds: float) -> None:
         """Take a finished turn over: its answer without the end symbol, which the next turn writes."""
         language = self.speaker.model.language
         ends = self.speaker.turns.ends(language.tokenizer)
@@ -184,7 +196,7 @@ class Conversation:
         if surplus > 0:
             self.cache.crop(-surplus)
         text = until_end(language.tokenizer.decode(ids), *ends)
-        self.history.append(Exchange(len(self.pending), question, text))
+        self.history.append(Exchange(len(self.pending), question, text, len(ids), seconds))
         self.pending = []
 
     def transcript(self) -> str:
@@ -377,19 +389,26 @@ def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], st
             if line == "/clear":
                 talk.clear()
             elif line.startswith("/show "):
-                talk.show(picture(typed_path(line.removeprefix("/show "))))
+                file = typed_path(line.removeprefix("/show "))
+                show(talk, picture(file), file.name)
             else:
                 say(talk, line, decoding)
         except (FileNotFoundError, ValueError) as error:
             print(error)
 
 
+def show(talk: Conversation, image: Image.Image, name: str) -> None:
+    """Give a picture to the next question, and print what was read."""
+    talk.show(image)
+    print(f"Picture: {talk.speaker.sees(image, name)}.")
+
+
 def say(talk: Conversation, question: str, decoding: Decoding) -> None:
-    """Print an answer while it comes."""
+    """Print an answer while it comes, then its pace."""
     print("MiniGPT-4: ", end="", flush=True)
     for piece in talk.ask(question, decoding):
         print(piece, end="", flush=True)
-    print()
+    print(f"\n({talk.history[-1].pace()})")
 
 
 def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
@@ -414,8 +433,10 @@ def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
         parser.exit(1, f"No picture is named: {USAGE}\n")
     try:
         # Before the model, whose loading takes a while.
-        shown = picture(typed_path(given.image)) if given.image else None
+        file = typed_path(given.image) if given.image else None
+        shown = picture(file) if file else None
         speaker = load(given.profile, given.projection) if given.projection else load(given.profile)
+        print(f"Weights: {speaker.weights()}.")
         usual = replace(speaker.decoding, max_new_tokens=given.tokens, seed=given.seed)
         decoding = replace(greedy(given.tokens) if given.greedy else usual, beams=given.beams)
         if shown is None:
@@ -425,7 +446,7 @@ def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
             print(f"{count} answers are in {given.out}" + (f", {bad} of them errors." if bad else "."))
             return
         talk = Conversation(speaker)
-        talk.show(shown)
+        show(talk, shown, file.name)
         if given.question:
             say(talk, given.question, decoding)
         else:

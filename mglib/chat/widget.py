@@ -24,6 +24,7 @@ BUBBLE = (
     '<div style="margin: {}; padding: 6px 12px; border-radius: 10px; line-height: 1.5; '
     'background: var({})"><b>{}:</b> {}</div>'
 )
+SMALL = '<div style="font-size: 85%; line-height: 1.4; color: var(--jp-ui-font-color2)">{}</div>'
 
 
 class ChatPanel:
@@ -35,6 +36,7 @@ class ChatPanel:
         """`pictures` are offered by name, beside the visitor's own; each of the `questions` has a button."""
         self.talk = Conversation(speaker)
         self.pictures = dict(pictures or {})
+        self.weights = fine_print(f"Weights: {speaker.weights()}")
         self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
         self.upload = ipywidgets.FileUpload(accept="image/*", multiple=True, description="Your own")
         self.shown = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
@@ -62,6 +64,7 @@ class ChatPanel:
         offered = [self.pick] if self.pictures else []
         return ipywidgets.VBox(
             [
+                self.weights,
                 ipywidgets.HBox([*offered, self.upload, self.status]),
                 self.shown,
                 self.log,
@@ -75,7 +78,7 @@ class ChatPanel:
     def picked(self, name: str) -> None:
         """Show one of the pictures on offer; afterwards the list can be used again."""
         if name in self.pictures:
-            self.add(self.pictures[name])
+            self.add(self.pictures[name], self.pictures[name].name)
             self.pick.value = NONE
 
     def uploaded(self, files: tuple[dict, ...]) -> None:
@@ -85,7 +88,7 @@ class ChatPanel:
         if files:
             self.upload.value = ()
 
-    def add(self, source: Path | bytes, name: str = "") -> None:
+    def add(self, source: Path | bytes, name: str) -> None:
         """Give a picture to the next question, or say why it cannot be read."""
         try:
             image = picture(source, name=name)
@@ -93,7 +96,9 @@ class ChatPanel:
             self.status.value = html.escape(str(error))
             return
         self.talk.show(image)
-        self.shown.children = (*self.shown.children, thumbnail(image))
+        caption = fine_print(self.talk.speaker.sees(image, name))
+        seen = ipywidgets.VBox([thumbnail(image), caption], layout={"width": f"{THUMBNAIL}px"})
+        self.shown.children = (*self.shown.children, seen)
         self.refresh()
 
     def decoding(self) -> Decoding:
@@ -132,7 +137,7 @@ class ChatPanel:
 
     def written(self) -> str:
         """Return the turns so far as HTML."""
-        return "".join(turn(one.pictures, one.question, one.answer) for one in self.talk.history)
+        return "".join(turn(one.pictures, one.question, one.answer, one.pace()) for one in self.talk.history)
 
     def refresh(self) -> None:
         """Show what the conversation holds now."""
@@ -162,10 +167,19 @@ def settings(usual: Decoding) -> dict[str, ipywidgets.Widget]:
     }
 
 
-def turn(pictures: int, question: str, answer: str) -> str:
-    """Write one turn as HTML; what was typed and answered is text and never markup."""
+def fine_print(text: str) -> ipywidgets.HTML:
+    """Make a line of small print."""
+    return ipywidgets.HTML(SMALL.format(html.escape(text)))
+
+
+def turn(pictures: int, question: str, answer: str, pace: str = "") -> str:
+    """Write one turn as HTML, with its pace when it is whole; what was typed and answered is text and never
+    markup.
+    """
     seen = "🖼 " * pictures
     text = html.escape(answer).replace("\n", "<br>")
+    if pace:
+        text += SMALL.format(pace)
     asked = BUBBLE.format("6px 0 6px 12%", "--jp-brand-color4", "You", seen + html.escape(question))
     return asked + BUBBLE.format("6px 12% 6px 0", "--jp-layout-color2", "MiniGPT-4", text)
 
@@ -176,5 +190,7 @@ def thumbnail(image: Image.Image) -> ipywidgets.Image:
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(file, "JPEG")
     return ipywidgets.Image(
-        value=file.getvalue(), format="jpeg", layout={"max_height": "200px", "margin": "4px"}
+        value=file.getvalue(),
+        format="jpeg",
+        layout={"max_height": "200px", "margin": "4px", "align_self": "flex-start"},  # its own proportions
     )

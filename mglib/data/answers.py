@@ -1,19 +1,20 @@
-"""Files of answers: those of `make answer`, COCO's results, submissions to POPE, A-OKVQA and GQA."""
+"""Files of answers: those of `make answer`, COCO's results, CHAIR's, submissions to POPE, A-OKVQA and GQA."""
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
 
 from mglib.data.quarantine import Fault
-from mglib.data.records import Scanner, as_text, fit_json, naming, read_items, read_lines
+from mglib.data.records import as_text, fit_json, read_items, read_lines
 
 SAID = ("answer", "caption", "prediction", "direct_answer")  # what the formats call the answer
-KEYS = {*SAID, "multiple_choice", "error"}
+KEYS = {*SAID, "multiple_choice", "error", "prompt"}
 Id = Annotated[str | None, BeforeValidator(as_text)]
 
 
@@ -42,11 +43,18 @@ class Answer:
             raise ValueError("it is about several pictures")
 
 
-ANSWER = TypeAdapter(Answer)
+def prompted(entry: Any) -> Any:
+    """Name the parts of a line that asks in `prompt` and answers in `text`: POPE's captions, LLaVA."""
+    if not isinstance(entry, dict) or not {"prompt", "text"} <= entry.keys():
+        return entry
+    return {"question": entry["prompt"], "answer": entry["text"], **entry}
+
+
+ANSWER = TypeAdapter(Annotated[Answer, BeforeValidator(prompted)])
 
 
 def read_answers(path: Path) -> Iterator[Answer | Fault]:
-    """Yield the answers of a file: JSON lines, a JSON array, or A-OKVQA's object by question ids.
+    """Yield the answers of a file: JSON lines, a JSON array, or an object by question ids or pictures.
 
     Raises FileNotFoundError, and ValueError for what is no JSON at all.
     """
@@ -55,13 +63,24 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
     if in_lines(path):
         yield from (placed(text, path, place) for place, text in read_lines(path))
         return
+    array = opening(path) == b"["
     for key, text in read_items(path):
-        if opening(path) == "[":
+        if array:
             yield placed(text, path, f"item {key}")
             continue
-        value = json.loads(text)
-        entry = value if isinstance(value, dict) else {"direct_answer": value}
-        yield placed(json.dumps({**entry, "question_id": key}), path, key)
+        for where, entry in under(key, json.loads(text)):
+            yield placed(json.dumps(entry), path, where)
+
+
+def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what an object holds under a key: A-OKVQA's answer to the question of this id; in CHAIR's format
+    all captions, by picture, under `imgToEval`, beside scores.
+    """
+    if key == "imgToEval" and isinstance(value, dict):
+        for name, entry in value.items():
+            yield name, {"image_id": name, **(entry if isinstance(entry, dict) else {"caption": entry})}
+    elif key != "overall":
+        yield key, {**(value if isinstance(value, dict) else {"direct_answer": value}), "question_id": key}
 
 
 def placed(text: str | bytes, path: Path, where: str) -> Answer | Fault:
@@ -70,23 +89,25 @@ def placed(text: str | bytes, path: Path, where: str) -> Answer | Fault:
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 
-def opening(path: Path) -> str:
+def opening(path: Path) -> bytes:
     """Return the first sign of a file."""
-    with naming(path), path.open(encoding="utf-8-sig") as file:
-        return Scanner(file).sign()
+    with path.open("rb") as file:
+        return file.read(4096).removeprefix(BOM_UTF8).lstrip()[:1]
 
 
 def in_lines(path: Path) -> bool:
     """Tell whether each line is an answer; else the whole file is one array or object."""
-    if path.suffix == ".jsonl":
-        return True
-    if opening(path) != "{":
+    sign = opening(path)
+    if sign == b"[" or path.suffix == ".jsonl":
+        return sign != b"["
+    if sign != b"{":
         return False
+    lines = (text for _, text in read_lines(path))
     try:
-        first = json.loads(next(text for _, text in read_lines(path)))
+        first = json.loads(next(lines))
     except ValueError:  # an object over several lines
         return False
-    return bool(KEYS & first.keys())
+    return bool(KEYS & first.keys()) or next(lines, None) is not None
 
 
 def picture_key(name: str) -> str:

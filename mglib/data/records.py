@@ -117,7 +117,8 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
         scanner = Scanner(file)
         opening = scanner.sign()
         if opening not in ("[", "{"):
-            raise ValueError(f"it begins with {opening!r} where an array or object is expected")
+            begins = f"it begins with {opening!r} where an array or object is expected"
+            raise ValueError(begins if opening else "it is empty")
         closing = {"[": "]", "{": "}"}[opening]
         scanner.expect(opening)
         number = 0
@@ -206,6 +207,7 @@ def fit_all(
 def reasons(error: ValidationError) -> str:
     """Say in one line what does not fit where."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
+    texts = (
         f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]
     )
+    return "; ".join(text.replace("Value error, ", "", 1) for text in texts)

@@ -10,6 +10,7 @@ from mglib.evals.scores import TASKS, Scored
 from mglib.paths import write_text
 
 SHOWN = 3  # of each kind of what is left out
+FORMATS = 'The formats of answers and data: data/README.md, "Scoring answers, anybody\'s".'
 
 
 def show(scored: Scored, answers: Path) -> None:
@@ -37,13 +38,18 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("answers", type=Path, help="JSON lines of `make answer`, or an official submission")
     parser.add_argument(
-        "--data", type=Path, required=True, help="a folder in its official layout (data/README)"
+        "--data",
+        type=Path,
+        required=True,
+        help="a folder in its official layout, or a file of questions (data/README)",
     )
     given = parser.parse_args(words)
     try:
+        if not given.data.exists():
+            raise FileNotFoundError(f"There is no {given.data}: name with --data where the truth stands.")
         show(TASKS[given.task](given.answers, given.data), given.answers)
-    except (FileNotFoundError, ValueError) as error:
-        print(error, file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"{error}\n{FORMATS}", file=sys.stderr)
         return 1
     return 0
 

@@ -34,11 +34,14 @@ READ_AS = {
     "toilet seat": "toilet",
     "wine glas": "wine glass",
 }
-# A word, a possessive or a sign: signs are tokens, so no name of two words reaches over a comma or full stop.
-TOKEN = re.compile(r"'s\b|[a-z0-9]+(?:-[a-z0-9]+)*|[^\w\s]")
+# A word, a possessive or a sign, as its library, NLTK, splits them: signs are tokens, so no name of two words
+# reaches over a comma or full stop; but "o'clock", "and/or", "dogs,2" and "dog.The" are one word each.
+TOKEN = re.compile(
+    r"'s\b|[\w…]+(?:(?:[-/+=~^|\\]|\.(?!\.)|[,:](?=\d)|'(?!(?:s|m|d|ll|re|ve|t)\b))[\w…]+)*|[^\w\s]"
+)
 # What its library, Pattern, does to the nouns of captions: the first rule that fits.
 IRREGULAR = {"people": "person", "children": "child", "geese": "goose", "teeth": "tooth", "feet": "foot"}
-UNINFLECTED = frozenset(("scissors", "shears", "news", "series", "species", "headquarters"))
+UNINFLECTED = frozenset(("scissors", "shears", "news", "series", "species", "headquarters", "doggies"))
 SINGULAR = (
     (r"men$", "man"),
     (r"(shoe)s$", r"\1"),

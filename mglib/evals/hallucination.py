@@ -101,14 +101,14 @@ def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float |
 
     `rate` is the share of the pictures without it about which it is invented; `captions` the share of
     training captions that name it; `beside` the object of those pictures that training captions most often
-    name with it.
+    name with it, "-" where they name none with it.
     """
     times: Counter[str] = Counter()
     beside: dict[str, Counter[str]] = {}
     for reading in readings:
         for name in invented(reading):
             times[name] += 1
-            near = {other: seen.pairs[name, other] for other in present(reading.truth)}
+            near = {other: count for other in present(reading.truth) if (count := seen.pairs[name, other])}
             beside.setdefault(name, Counter()).update(near)
     absent = {name: sum(name not in one.truth.sayable for one in readings) for name in times}
     return [
@@ -117,7 +117,7 @@ def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float |
             "answers": count,
             "rate": count / absent[name],
             "captions": seen.frequency(name),
-            "beside": max(sorted(beside[name]), key=beside[name].__getitem__, default="") or "-",
+            "beside": max(sorted(beside[name]), key=beside[name].__getitem__, default="-"),
         }
         for name, count in sorted(times.items(), key=lambda row: (-row[1], row[0]))
     ]

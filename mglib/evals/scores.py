@@ -58,13 +58,16 @@ class Scored:
         """Return the lines with their 95 % intervals, which are over pictures."""
         return pandas.DataFrame(self.lines).rename(columns={"n": "pictures"})
 
-    def answers(self, file: Path, key: Callable[[Answer], Key | None]) -> dict[Key, Answer]:
-        """Read a file's answers by what they are about; the first one counts."""
+    def answers(self, file: Path, key: Callable[[Answer], Key | None], missing: str) -> dict[Key, Answer]:
+        """Read a file's answers by what they are about, of which `missing` says how to tell it; the first one
+        counts.
+        """
         found: dict[Key, Answer] = {}
         for answer in keep(read_answers(file), self.bad):
             about = key(answer)
             if about is None:
-                self.bad.append(Fault(str(file), answer.where, "it does not say what it is about"))
+                reason = f"it does not say what it is about: {missing}"
+                self.bad.append(Fault(str(file), answer.where, reason))
             elif replace(found.setdefault(about, answer), where=answer.where) != answer:
                 reason = f"{found[about].where} is another answer to the same"
                 self.unknown.append(Fault(str(file), answer.where, reason))
@@ -76,21 +79,28 @@ class Scored:
         file: Path,
         known: Mapping[Path, Sequence[T]],
         keys: Callable[[T], Sequence[Key]],
+        words: Callable[[T], str] | None = None,
     ) -> Pairs:
         """Pair the records that are `known`, by their file, with the answers of `file`.
 
-        An answer may serve a record in several files. A file in which nothing is answered is left out and
-        named. Raises ValueError where no file has a record that is answered.
+        An answer may serve a record in several files; one that tells its question has to ask the `words` of
+        the record. A file in which nothing is answered is left out and named. Raises ValueError where no file
+        has a record that is answered.
         """
         found, used = {}, set()
         for source, records in known.items():
             about = [next((key for key in keys(one) if key in given), None) for one in records]
+            for place, (one, key) in enumerate(zip(records, about, strict=True)):
+                if words and key and (fault := other_words(given[key], words(one), source)):
+                    self.unknown.append(Fault(str(file), given[key].where, fault))
+                    used.add(key)
+                    about[place] = None
             pairs = [(one, given[key]) for one, key in zip(records, about, strict=True) if key]
             if not pairs:
                 self.remarks.append(f"{source} is left out: nothing in it is answered.")
                 continue
             found[source] = pairs
-            used |= set(about)
+            used |= {key for key in about if key}
             self.unanswered += [
                 Fault(str(source), " ".join(map(str, keys(one)[0])), "it has no answer")
                 for one, key in zip(records, about, strict=True)
@@ -101,7 +111,24 @@ class Scored:
         if not found:
             first = next(iter([*self.bad, *self.unknown]), "it is empty")
             raise ValueError(f"{file} holds no answer that can be scored. The first reason: {first}.")
+        said = {answer.where: answer.text for pairs in found.values() for _, answer in pairs}
+        if empty := [where for where, text in said.items() if text is not None and not text.strip()]:
+            self.remarks.append(
+                f"Empty answers: {len(empty):,}, the first is {empty[0]}; they are scored as they are."
+            )
         return found
+
+
+def plain(text: str) -> str:
+    """Return a question's words, however they are spaced; some of POPE's files ask of an "imange"."""
+    return " ".join(text.lower().replace("imange", "image").split())
+
+
+def other_words(answer: Answer, asked: str, source: Path) -> str | None:
+    """Say that an answer is to another question than the one `asked`; instructions may stand around it."""
+    if answer.question is None or plain(asked) in plain(answer.question):
+        return None
+    return f"it is an answer to {answer.question!r}, where {source} asks {asked!r}"
 
 
 # --- pictures: CHAIR and coverage ---
@@ -116,15 +143,19 @@ def picture_about(answer: Answer) -> Key | None:
 
 def described(scored: Scored, file: Path, folder: Path) -> Pairs:
     """Pair an annotated folder's pictures (in COCO's layout) with their descriptions; none is opened."""
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: name the folder that holds captions and instances.")
     known: dict[Path, list[CocoPicture]] = {}
     seen: set[int] = set()
     for captions in check.files(folder, "captions.json", "annotations/captions_*.json", "captions_*.json"):
+        if captions.name.endswith("_results.json"):  # COCO's name for answers
+            continue
         instances = captions.with_name(captions.name.replace("captions", "instances", 1))
         found = keep(coco.read(folder, captions, instances), scored.bad)
         known[captions] = [one for one in found if one.id not in seen]  # 2014's and 2017's share pictures
         seen |= {one.id for one in known[captions]}
     return scored.match(
-        scored.answers(file, picture_about),
+        scored.answers(file, picture_about, "name its picture with `image_id` or `image`"),
         file,
         known,
         lambda one: (("picture", str(one.id)), ("file", picture_key(one.file.name))),
@@ -193,35 +224,49 @@ def question_about(answer: Answer, *, by_id: bool = True) -> Key | None:
     picture = answer.image if answer.image is not None else answer.image_id
     if picture is None or answer.question is None:
         return None
-    return ("question about", *words_about(str(picture), answer.question))
+    first, *_ = answer.question.strip().split("\n")  # instructions stand below
+    return ("question about", *words_about(str(picture), first))
 
 
 def words_about(picture: str, question: str) -> tuple[str, str]:
     """Return a question's picture and words, however they are written."""
-    return picture_key(picture), " ".join(question.lower().split())
+    return picture_key(picture), plain(question)
+
+
+def question_words(one: ChoiceQuestion | GraphQuestion | YesNoQuestion) -> str:
+    """Return what is asked."""
+    return one.text if isinstance(one, YesNoQuestion) else one.question
 
 
 def question_keys(one: ChoiceQuestion | GraphQuestion | YesNoQuestion) -> tuple[Key, Key]:
     """Return both ways in which an answer may say that it is to this question."""
-    yes_no = isinstance(one, YesNoQuestion)
-    about = words_about(one.image, one.text) if yes_no else words_about(str(one.image_id), one.question)
-    return ("question", one.question_id), ("question about", *about)
+    picture = one.image if isinstance(one, YesNoQuestion) else str(one.image_id)
+    return ("question", one.question_id), ("question about", *words_about(picture, question_words(one)))
+
+
+def question_files(data: Path, *patterns: str) -> list[Path]:
+    """Return the one file that is named, or the files of a folder with these names."""
+    return [data] if data.is_file() else check.files(data, *patterns)
 
 
 def pope_scores(file: Path, data: Path) -> Scored:
     """Score yes and no on POPE's files in a folder, or on one of them."""
     scored = Scored()
-    files = [data] if data.is_file() else check.files(data, "*pope*.json")
+    files = question_files(data, "*pope*.json")
     known = {path: list(keep(questions.read_pope(path), scored.bad)) for path in files}
-    if len(files) == 1 and in_order(file):
+    one = len(files) == 1
+    if one and in_order(file):
         given = dict(
-            zip((question_keys(one)[0] for one in known[files[0]]), ordered(file, known), strict=True)
+            zip((question_keys(ask)[0] for ask in known[files[0]]), ordered(file, known), strict=True)
         )
     else:  # each of the official files counts its questions from 1 again
-        given = scored.answers(file, lambda answer: question_about(answer, by_id=len(files) == 1))
-    for source, pairs in scored.match(given, file, known, question_keys).items():
-        places = {one.image: place for place, one in enumerate({one.image: one for one, _ in pairs}.values())}
-        asked = [pope.Question(places[one.image], "", one.text, one.label == "yes") for one, _ in pairs]
+        missing = "`question_id`, or `image` and `question`, tell it"
+        if not one:
+            missing = "`image` and `question` tell it, or name one of POPE's files in --data"
+        given = scored.answers(file, lambda answer: question_about(answer, by_id=one), missing)
+    for source, pairs in scored.match(given, file, known, question_keys, question_words).items():
+        places = {ask.image: place for place, ask in enumerate({ask.image: ask for ask, _ in pairs}.values())}
+        asked = [pope.Question(places[ask.image], "", ask.text, ask.label == "yes") for ask, _ in pairs]
         texts = [answer.text or "" for _, answer in pairs]
         official = ["yes" if pope.official(text) else "no" for text in texts]
         for reading, said in (("study", texts), ("official", official)):
@@ -247,43 +292,47 @@ def ordered(file: Path, known: Mapping[Path, Sequence[YesNoQuestion]]) -> list[A
             "questions: only as many answers, in the same order, can be told apart."
         )
     for answer, one in zip(answers, asked, strict=True):
-        if answer.question is not None and words_about("", answer.question) != words_about("", one.text):
-            raise ValueError(
-                f"{file}: {answer.where} is an answer to {answer.question!r}, where {source} asks "
-                f"{one.text!r}."
-            )
+        if fault := other_words(answer, one.text, source):
+            raise ValueError(f"{file}: {answer.where}: {fault}. Put the answers into the order of {source}.")
     return answers
 
 
-def vqa_scores(file: Path, folder: Path) -> Scored:
-    """Score answers to A-OKVQA's and GQA's questions in a folder; of GQA the balanced ones, as officially.
+def vqa_scores(file: Path, data: Path) -> Scored:
+    """Score answers to A-OKVQA's and GQA's questions, in a folder or in one file.
 
-    Officially a question without an answer is a wrong one; the study's reading is of what is answered.
+    Of GQA the balanced ones count, as officially. A question without an answer is a wrong one in the official
+    reading, where GQA's own scorer stops; the study's reading is of what is answered.
     """
     scored = Scored()
     known: dict[Path, list[ChoiceQuestion | GraphQuestion]] = {}
-    for path in check.files(folder, "aokvqa*.json", "*questions*.json", "*questions*/*.json"):
+    left: set[Key] = set()
+    for path in question_files(data, "aokvqa*.json", "*questions*.json", "*questions*/*.json"):
         read = questions.read_a_okvqa if path.name.startswith("aokvqa") else questions.read_gqa
-        known[path] = [one for one in keep(read(path), scored.bad) if getattr(one, "balanced", True)]
-    given = scored.answers(file, question_about)
-    for source, pairs in scored.match(given, file, known, question_keys).items():
+        every = list(keep(read(path), scored.bad))
+        known[path] = [one for one in every if getattr(one, "balanced", True)]
+        left |= {question_keys(one)[0] for one in every} - {question_keys(one)[0] for one in known[path]}
+    given = scored.answers(file, question_about, "`question_id`, or `image` and `question`, tell it")
+    if beside := left & given.keys():
+        scored.remarks.append(
+            f"Answers to GQA's questions that are not balanced: {len(beside):,}; they count nowhere."
+        )
+        given = {key: answer for key, answer in given.items() if key not in beside}
+    for source, pairs in scored.match(given, file, known, question_keys, question_words).items():
         every = known[source]
         told = {one.question_id: answer for one, answer in pairs}
         if isinstance(every[0], ChoiceQuestion):
-            choice_lines(scored, vqa.Exam(choice=tuple(enumerate(every)), graph=()), told)
+            choice_lines(scored, vqa.Exam(choice=tuple(enumerate(every)), graph=()), told, source)
         else:
-            graph_lines(scored, vqa.Exam(choice=(), graph=tuple(enumerate(every))), told)
+            graph_lines(scored, vqa.Exam(choice=(), graph=tuple(enumerate(every))), told, source)
     return scored
 
 
-def choice_lines(scored: Scored, exam: vqa.Exam, told: Mapping[str, Answer]) -> None:
+def choice_lines(scored: Scored, exam: vqa.Exam, told: Mapping[str, Answer], source: Path) -> None:
     """Add A-OKVQA's two tasks; questions that ten people answer too differently are not asked directly."""
     every = [one for _, one in exam.choice]
-    picked = {
-        one.question_id: float(told[one.question_id].choice == one.choices[one.correct_choice_idx])
-        for one in every
-        if one.question_id in told and told[one.question_id].choice is not None
-    }
+    chosen = choices_of(scored, every, told, source)
+    right = {one.question_id: one.choices[one.correct_choice_idx] for one in every}
+    picked = {name: float(choice == right[name]) for name, choice in chosen.items()}
     direct = [one for _, one in exam.direct]
     said = spoken(direct, told)
     people = {one.question_id: one.direct_answers for one in direct}
@@ -292,26 +341,69 @@ def choice_lines(scored: Scored, exam: vqa.Exam, told: Mapping[str, Answer]) -> 
         name: min(1.0, sum(text.lower() == one.lower() for one in people[name]) / 3)
         for name, text in said.items()
     }
-    if picked:
-        scored.add("study", {"aokvqa.choice": accuracy(every, picked, whole=False)})
-        scored.add("official", {"aokvqa.choice": accuracy(every, picked, whole=True)})
-    if said:
-        scored.add("study", {"aokvqa.direct": accuracy(direct, study, whole=False)})
-        scored.add("official", {"aokvqa.direct": accuracy(direct, official, whole=True)})
+    for reading, whole in (("study", False), ("official", True)):
+        if picked:
+            counts = {"aokvqa.choice": accuracy(every, picked, whole=whole)}
+            scored.add(reading, counts, questions=source.stem)
+        if said:
+            points = official if whole else study
+            counts = {"aokvqa.direct": accuracy(direct, points, whole=whole)}
+            scored.add(reading, counts, questions=source.stem)
+    remark_on_spelling(scored, said, study, official, source)
 
 
-def graph_lines(scored: Scored, exam: vqa.Exam, told: Mapping[str, Answer]) -> None:
+def choices_of(
+    scored: Scored, every: Sequence[ChoiceQuestion], told: Mapping[str, Answer], source: Path
+) -> dict[str, str]:
+    """Return which choice was taken, by question id: `multiple_choice`, or in a file without it the answers,
+    if each is one of its question's choices (A-OKVQA's `predictions_<split>-mc.json`).
+    """
+    offered = {one.question_id: one.choices for one in every}
+    chosen = {name: answer.choice for name, answer in told.items() if answer.choice is not None}
+    texts = spoken(every, told)
+    if not chosen and all(text in offered[name] for name, text in texts.items()):
+        scored.remarks.append(
+            f"Each answer to {source.stem} is one of its question's choices: they are scored as choices and "
+            "as direct answers."
+        )
+        return texts
+    if odd := [name for name, choice in chosen.items() if choice not in offered[name]]:
+        scored.remarks.append(
+            f"Choices that {source.stem} does not offer: {len(odd):,}, the first is {chosen[odd[0]]!r} for "
+            f"{odd[0]}; they count as wrong. Write each as it stands there."
+        )
+    return chosen
+
+
+def graph_lines(scored: Scored, exam: vqa.Exam, told: Mapping[str, Answer], source: Path) -> None:
     """Add GQA: all questions, and officially those that are open and those answered by one of two."""
     every = [one for _, one in exam.graph]
     said, right = spoken(every, told), {one.question_id: one.answer for one in every}
     study = {name: vqa.exact(vqa.head(text), right[name]) for name, text in said.items()}
     official = {name: float(text == right[name]) for name, text in said.items()}
-    scored.add("study", {"gqa": accuracy(every, study, whole=False)})
+    scored.add("study", {"gqa": accuracy(every, study, whole=False)}, questions=source.stem)
     opened = [one for one in every if one.types is not None and one.types.structural == "query"]
     closed = [one for one in every if one.types is not None and one.types.structural != "query"]
     kinds = {"gqa": every, "gqa.binary": closed, "gqa.open": opened}
     found = {name: accuracy(some, official, whole=True) for name, some in kinds.items() if some}
-    scored.add("official", found)
+    scored.add("official", found, questions=source.stem)
+    remark_on_spelling(scored, said, study, official, source)
+
+
+def remark_on_spelling(
+    scored: Scored,
+    said: Mapping[str, str],
+    study: Mapping[str, float],
+    official: Mapping[str, float],
+    source: Path,
+) -> None:
+    """Tell of answers that the official scorer, which compares letter by letter, takes for worse."""
+    if worse := [name for name in said if study[name] > official[name]]:
+        scored.remarks.append(
+            f"Answers to {source.stem} that earn less officially, where every letter counts: "
+            f"{len(worse):,}, the first is {said[worse[0]]!r} for {worse[0]}. Write them as the annotations "
+            "are written, in small letters and without a full stop."
+        )
 
 
 def spoken(every: Iterable[ChoiceQuestion | GraphQuestion], told: Mapping[str, Answer]) -> dict[str, str]:

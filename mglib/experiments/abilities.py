@@ -167,13 +167,21 @@ def asked(config: EvalConfig, name: str) -> Asked:
 
 
 def participants(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Participant]:
-    """Return each model in the way that was chosen for it."""
+    """Return those of JUDGED that there are, each in the way that was chosen for it."""
     known, found = decodings(study), {}
-    for name, one in models.items():
+    for name in (name for name in JUDGED if name in models):
         how = asked(study.profile.evaluation, name)
-        prompted = one if how.wording is None else replace(one, wording=how.wording)
+        prompted = models[name] if how.wording is None else replace(models[name], wording=how.wording)
         found[name] = Participant(prompted, how.decoding, known[how.decoding])
     return found
+
+
+def overview(participants: Mapping[str, Participant]) -> pandas.DataFrame:
+    """List how each model decodes and in which words it is asked; in the keys of settings."""
+    return pandas.DataFrame(
+        {"model": name, "decoding": one.way, "wording": one.prompted.wording}
+        for name, one in participants.items()
+    )
 
 
 def answers(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> Said:

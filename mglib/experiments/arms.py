@@ -1,7 +1,7 @@
 """Stage 1 changed: other parts (Table 4), lessons in questions (ICLR Table 7), fewer steps (ICLR Table 8)."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas
 
@@ -137,7 +137,7 @@ class Course:
         lines = [
             {
                 "% of stage 1": share,
-                **asdict(counts.estimate()),
+                **metrics.columns("references covered", counts.estimate()),
                 "paper": paper.get(str(share)),
                 "first caption": self.texts[share][0],
             }

@@ -15,6 +15,7 @@ from mglib.evals.chair import Reading, Truth
 from mglib.experiments.described import nameable, truths
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
+from mglib.study import naming
 from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 from mglib.weights import sources
@@ -51,7 +52,7 @@ Descriptions = Mapping[tuple[str, str], Described]  # by the request and the spl
 
 
 def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Request]:
-    """Return the requests to the models that there are; all are answered greedily."""
+    """Return the requests to the models that there are, in reading order; all are answered greedily."""
     sizes = study.profile.evaluation
     asked = {
         "long": Request(model="minigpt4", text=hallucination.LONG, decoding=greedy(sizes.limit_tokens)),
@@ -60,7 +61,7 @@ def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Req
         ),
         "blip2": Request(model="blip2", text="", decoding=greedy(sizes.max_new_tokens)),
     }
-    return {what: one for what, one in asked.items() if one.model in models}
+    return naming.ordered({what: one for what, one in asked.items() if one.model in models})
 
 
 def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
@@ -89,8 +90,9 @@ def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) ->
 
 def openings(told: Descriptions, name: str) -> pandas.DataFrame:
     """Return the first answer about a split to each request."""
-    said = {what: one.said[0] for (what, split), one in told.items() if split == name}
-    return pandas.DataFrame({"asked": said.keys(), f"the first answer on {name}": said.values()})
+    said = {naming.name(what): one.said[0] for (what, split), one in told.items() if split == name}
+    table = pandas.DataFrame({"asked": said.keys(), f"the first answer on {name}": said.values()})
+    return table.set_index("asked")
 
 
 # --- Composition (section 5) ---

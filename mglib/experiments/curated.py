@@ -24,6 +24,14 @@ from mglib.study.lineage import Stage1
 from mglib.study.study import Study
 
 SHOWN = 8  # pictures of each kind
+STEPS = {
+    "rewriting": "repair",
+    "rule": "hard-coded rules",
+    "picture": "the critic",
+    "selection": "selection",
+    "person": "a person's look",
+}  # at which a picture can be dropped -> what readers see
+GENERATED, LAST = "generated", f"after {STEPS['person']}"  # where the paper tells its numbers
 
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
@@ -63,14 +71,15 @@ class Found:
 
     @cached_property
     def funnel(self) -> dict[str, int]:
-        """How many are left after each step."""
-        return funnel(self.curation)
+        """How many are left after each step, which readers see in words."""
+        steps = {GENERATED: GENERATED, **{f"after {step}": f"after {name}" for step, name in STEPS.items()}}
+        return {steps[step]: count for step, count in funnel(self.curation).items()}
 
     def shown(
         self, chosen: Sequence[Curated], text: Callable[[Curated], str]
     ) -> tuple[list[Image.Image], list[str]]:
         """Return the first of the chosen pictures, each with a text."""
-        print(f"{min(SHOWN, len(chosen))} of {len(chosen)}")
+        print(f"{min(SHOWN, len(chosen))} of {len(chosen)} are shown")
         first = chosen[:SHOWN]
         return [open_picture(self.files[one.description.image_id]) for one in first], [*map(text, first)]
 
@@ -83,18 +92,27 @@ class Found:
         """Return what is left after each step beside the paper's numbers."""
         every = len(self.curation.pictures)
         return pandas.DataFrame(
-            {"step": step, "left": count, "share": count / every, "paper": paper.get(step, "-")}
+            {
+                "step": step,
+                "pictures left": count,
+                "share of all": count / every,
+                "pictures left, paper": paper.get(step, "-"),
+            }
             for step, count in self.funnel.items()
         )
 
     def reasons(self) -> pandas.DataFrame:
         """Return how many were dropped for which reason."""
         rows = [
-            (step, reason, count, count / len(self.curation.pictures))
+            (STEPS[step], reason, count, count / len(self.curation.pictures))
             for step, found in self.card["dropped"].items()
             for reason, count in found.items()
         ]
-        return pandas.DataFrame(rows, columns=["step", "reason", "pictures", "share"])
+        return pandas.DataFrame(rows, columns=["dropped by", "why", "pictures", "share of all"])
+
+    def why_dropped(self, one: Curated) -> str:
+        """Return what was written about a dropped picture, behind the step and the reason."""
+        return f"[{STEPS[one.step]}: {one.reason}] {one.description.text}"
 
     def texts(self) -> dict[str, list[str]]:
         """Return what was written and what was kept."""

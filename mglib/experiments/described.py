@@ -23,6 +23,7 @@ from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
+Row = dict[str, Estimate | None]  # by measure
 COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
 SQUARE = {
     "blip2": "caption model, before",
@@ -32,6 +33,11 @@ SQUARE = {
 }
 SPEAKERS = ("blip2", "minigpt4")  # a model for each language model: all others decode like theirs
 ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they have other names
+DIFFERENCES = {  # of CHAIR_i between rows of Table 5: the paper's three, and what the critic is worth
+    "long_less_short": ("long", "short"),
+    "short_less_blip2": ("short", "blip2"),
+    "no_critic_less_minigpt4": ("long.no_critic", "long"),
+}
 EFFECTS = {
     "chat_model_before": ("stage1", "blip2"),
     "chat_model_after": ("minigpt4", "blip2_ft"),
@@ -49,6 +55,11 @@ class Descriptions:
     ways: dict[str, str]
     long: dict[str, list[str]]
     short: dict[str, list[str]]
+
+    @property
+    def decoded(self) -> str:
+        """Say in a line what each model decodes by."""
+        return "; ".join(f"{naming.name(name)}: {way}" for name, way in self.ways.items())
 
     @property
     def with_everything(self) -> dict[str, list[str]]:
@@ -199,13 +210,18 @@ def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
 
 
 def differences(counted: Counted) -> dict[str, dict[str, Estimate | None]]:
-    """Return by how much more the paper's three rows invent, each beside the next, paired."""
-    pairs = {"long_less_short": ("long", "short"), "short_less_blip2": ("short", "blip2")}
+    """Return by how much more the first row of each of DIFFERENCES invents than the second, paired."""
     return {
         name: {"chair_i": metrics.paired(counted[one]["chair_i"], counted[other]["chair_i"])}
-        for name, (one, other) in pairs.items()
-        if other in counted
+        for name, (one, other) in DIFFERENCES.items()
+        if one in counted and other in counted
     }
+
+
+def less(rows: Mapping[str, Row]) -> dict[str, Row]:
+    """Call each of DIFFERENCES by the names of its two rows."""
+    names = {name: " less ".join(map(naming.name, pair)) for name, pair in DIFFERENCES.items()}
+    return {names[name]: row for name, row in rows.items()}
 
 
 def compared(rows: Mapping) -> dict:
@@ -230,7 +246,7 @@ def elsewhere(
     rows = list(base.queries[split])[: study.profile.evaluation.described_pictures]
     return {
         row: at_length(study, models[name], rows, ways[name], f"{name}, {split}")
-        for row, name in {"long": "minigpt4", "blip2": "blip2"}.items()
+        for row, name in {"blip2": "blip2", "long": "minigpt4"}.items()
     }
 
 

@@ -1,6 +1,5 @@
 """What the encoder and BLIP-2 see in the pictures of the study (notebook 01; paper and BLIP-2, section 3)."""
 
-from dataclasses import asdict
 from typing import Any
 
 import pandas
@@ -24,8 +23,25 @@ from mglib.study.blip2 import Blip2
 from mglib.study.study import Study
 from mglib.training.feature_cache import Features
 
-FAULTS = ("clipped", "mismatched", "shouting", "long")
-MEASURED = ("captions", "kinds_a_picture", "named", "relations", "words")
+SHARES = {
+    "split": "split",
+    "captions": "captions",
+    "kinds_a_picture": "kinds of object a picture",
+    "named": "objects that the caption names, share",
+    "relations": "captions that say where, share",
+    "words": "words a caption",
+    "clipped": "cut short, share",
+    "mismatched": "of another picture, share",
+    "shouting": "in capitals, share",
+    "long": "long-winded, share",
+}  # what the world's card says of a split -> what readers see
+TASKS = {
+    "retrieval_i2t_r1": "picture to text, R@1",
+    "retrieval_t2i_r1": "text to picture, R@1",
+    "retrieval_i2t_r5": "picture to text, R@5",
+    "retrieval_t2i_r5": "text to picture, R@5",
+}
+TRAININGS = {"batch_size": "captions a step", "last_loss": "loss of the last step, nats"}
 
 
 def shares(card: dict[str, Any]) -> pandas.DataFrame:
@@ -33,7 +49,7 @@ def shares(card: dict[str, Any]) -> pandas.DataFrame:
     rows = [{"split": name, **entry, **entry["noise"]} for name, entry in card["splits"].items()]
     sources = card["splits"]["train"]["sources"].items()
     rows += [{"split": f"train, {name}", **entry, **entry["noise"]} for name, entry in sources]
-    return pandas.DataFrame(rows)[["split", *MEASURED, *FAULTS]].round(3)
+    return pandas.DataFrame(rows)[list(SHARES)].rename(columns=SHARES).round(3)
 
 
 def texts(study: Study, count: int) -> pandas.DataFrame:
@@ -70,7 +86,13 @@ def texts(study: Study, count: int) -> pandas.DataFrame:
         "A-OKVQA": choices,
         **{kind: [each.get(one.image_id, "-") for one in asked] for kind, each in found.items()},
     }
-    return pandas.DataFrame(rows).T.rename(columns="picture {}".format)
+    rows = {kind: dict(enumerate(each, start=1)) for kind, each in rows.items()}
+    return pandas.DataFrame(rows).T.rename(columns="picture {}".format).rename_axis("text")
+
+
+def trainings(blip2: Blip2) -> pandas.DataFrame:
+    """Return how long each of BLIP-2 mini's trainings was and where its loss ended."""
+    return blip2.trainings().rename(columns=TRAININGS)
 
 
 def retrieval(
@@ -92,11 +114,17 @@ def retrieval(
 
 def retrieval_table(scores: dict[str, dict[str, Estimate]], chance: dict[str, float]) -> pandas.DataFrame:
     """Return the scores of each split beside what random ranking finds."""
-    return pandas.DataFrame(
-        {"split": name, "metric": metric, **asdict(estimate), "chance": chance[metric]}
+    table = pandas.DataFrame(
+        {
+            "split": name,
+            "task": TASKS[metric],
+            **metrics.columns("share found", estimate),
+            "share found by chance": chance[metric],
+        }
         for name, found in scores.items()
         for metric, estimate in found.items()
-    ).round(4)
+    )
+    return table.rename(columns=metrics.INTERVAL).round(4)
 
 
 @torch.inference_mode()

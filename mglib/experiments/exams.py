@@ -212,8 +212,10 @@ def choices(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFra
         result = put(study, model, shown, exam, way, "val")
         points = {task: scores.estimate().value for task, scores in result.scores.items()}
         mean = sum(points[task] for task in ("aokvqa.choice", "aokvqa.direct", "gqa")) / 3
-        lines.append({"template": way.template.name, "prompt": way.prompt, **points, "mean": mean})
-    best = max(range(len(lines)), key=lambda place: lines[place]["mean"])
+        scored = {name: points[task] for task, name in TASKS.items() if task in points}
+        asked = {"template": way.template.name, "wording": way.prompt}
+        lines.append({**asked, **scored, "mean of three": mean})
+    best = max(range(len(lines)), key=lambda place: lines[place]["mean of three"])
     return pandas.DataFrame(lines), ways(study, base)[best]
 
 

@@ -18,6 +18,13 @@ from mglib.study.study import Study
 
 EDGES = (0, 10, 20, 30, 45, 200)  # words of an answer; the last span holds all of the longest
 SENTENCES = 4
+HEADS = {  # of the table of invented objects
+    "object": "invented object",
+    "answers": "answers",
+    "rate": "share of the pictures without it",
+    "captions": "share of training captions",
+    "beside": "most often beside",
+}
 
 
 def examples(told: Described, most: int) -> tuple[list[Image.Image], list[str]]:
@@ -54,7 +61,7 @@ def unknown(told: Described, seen: Seen) -> Estimate | None:
 
 def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFrame:
     """Return a row for each of the objects that are invented most often."""
-    return pandas.DataFrame(hallucination.by_object(told.readings, seen)[:most])
+    return pandas.DataFrame(hallucination.by_object(told.readings, seen)[:most]).rename(columns=HEADS)
 
 
 # --- Where in the answer ---

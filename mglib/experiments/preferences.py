@@ -3,7 +3,8 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pandas
 from torch import Tensor
@@ -27,6 +28,13 @@ from mglib.study.stages import Trained
 from mglib.study.study import Study
 
 Rows = dict[str, dict[str, Estimate | None]]  # model -> measure -> estimate
+Value = TypeVar("Value")
+NAMES = {  # of the models
+    "start": "MiniGPT-4",
+    "dpo": "DPO, critic",
+    "dpo_random": "DPO, coin",
+    "chosen": "preferred answers learnt",
+}
 MEASURES = {
     "critic": "the critic's score of sampled answers about held-out pictures of the pool",
     "drift": "nats an answer: how much likelier than to the start, own sampled answers",
@@ -106,15 +114,24 @@ def pool_truths(study: Study, base: Stage1) -> list[Truth]:
 
 
 def of_sides(study: Study, base: Stage1, feedback: Feedback) -> dict[str, Estimate | None]:
-    """Return CHAIR_i of the *chosen* and of the *rejected* answers, cut to equally many mentions."""
+    """Return CHAIR_i of the *chosen* and of the *rejected* answers, cut to equally many mentions, and the
+    paired difference.
+    """
     known = pool_truths(study, base)
     there = [known[pair.place] for pair in feedback.pairs]
     texts = {side: [getattr(pair, side) for pair in feedback.pairs] for side in ("chosen", "rejected")}
     read = {side: chair.read(said, there, nameable(study)) for side, said in texts.items()}
-    return {side: chair.counts(some)["chair_i"].estimate() for side, some in chair.matched(read).items()}
+    counted = {side: chair.counts(some)["chair_i"] for side, some in chair.matched(read).items()}
+    less = metrics.paired(counted["chosen"], counted["rejected"])
+    return {**{side: one.estimate() for side, one in counted.items()}, "chosen_less_rejected": less}
 
 
 # --- The trainings ---
+
+
+def named(models: Mapping[str, Value]) -> dict[str, Value]:
+    """Call the models as readers see them."""
+    return {NAMES[name]: one for name, one in models.items()}
 
 
 def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
@@ -188,17 +205,6 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedMode
     return found
 
 
-def held_out_table(found: Rows) -> pandas.DataFrame:
-    """Return a line for each model and measure."""
-    return pandas.DataFrame(
-        [
-            {"model": name, "measure": what, **asdict(one)}
-            for name, measured in found.items()
-            for what, one in measured.items()
-        ]
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Answers:
     """What each model says of the first pictures of a test split, and what is counted of it."""
@@ -229,21 +235,12 @@ class Answers:
         """Say of each measure what it is about and how it is counted."""
         return {what: f"{self.about}; not in the paper; {how}" for what, how in READ.items()}
 
-    def table(self) -> pandas.DataFrame:
-        """Return a line for each model with its values."""
-        return pandas.DataFrame(
-            [
-                {"model": name, **{what: one.value for what, one in found.items() if one}}
-                for name, found in self.estimates().items()
-            ]
-        )
-
     def groups(self) -> Rows:
-        """Return what is drawn, by its measure and model."""
+        """Return what is drawn, by its measure and the model as readers see it."""
         whole = {"CHAIR_i, whole answers": "chair_i", "object recall": "object_recall"}
-        matched = {name: counts.estimate() for name, counts in self.matched.items()}
-        return {"CHAIR_i, matched mentions": matched} | {
-            title: {name: counts[what].estimate() for name, counts in self.counted.items()}
+        matched, counted = named(self.matched), named(self.counted)
+        return {"CHAIR_i, matched mentions": {name: one.estimate() for name, one in matched.items()}} | {
+            title: {name: counts[what].estimate() for name, counts in counted.items()}
             for title, what in whole.items()
         }
 

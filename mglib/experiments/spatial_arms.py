@@ -84,8 +84,8 @@ class Outcome:
     def by_test(self) -> dict[str, dict[str, Estimate | None]]:
         """Return the accuracies of each test and relation, by model."""
         return {
-            ", ".join(key): {name: one.estimate() for name, one in each.items()}
-            for key, each in self.scores.items()
+            f"{test}, {spatial_tests.NAMES[relation]}": {name: one.estimate() for name, one in each.items()}
+            for (test, relation), each in self.scores.items()
         }
 
 

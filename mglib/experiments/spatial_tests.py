@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas
 from torch import Tensor
@@ -18,6 +19,13 @@ from mglib.study.lineage import PromptedModel, Stage1
 from mglib.study.study import Study
 
 USUAL = "minigpt4"  # the model whose numbers bear no name
+NAMES = {  # what readers see of RELATIONS
+    "left_right": "left or right",
+    "above_below": "above or below",
+    "in_front": "in front or behind",
+    "counting": "counting",
+    "nearest": "nearest",
+}
 Key = tuple[str, str, str]  # of a number, the model first
 
 
@@ -57,8 +65,8 @@ class Answered:
         found: dict[str, dict[str, Estimate | None]] = {}
         for (name, way, relation), scores in self.scores().items():
             row = f"{naming.name(name)}, {way.replace('_', ' ')}" if way else naming.name(name)
-            found.setdefault(relation.replace("_", " "), {})[row] = scores.estimate()
-        return found
+            found.setdefault(NAMES[relation], {})[row] = scores.estimate()
+        return {name: found[name] for name in NAMES.values() if name in found}
 
 
 def number_name(key: Key) -> str:
@@ -81,8 +89,14 @@ def unasked(asked: Sequence[Probe]) -> tuple[str, ...]:
 
 def examples(asked: Sequence[Probe]) -> pandas.DataFrame:
     """Return the first question about each relation."""
-    columns = ["relation", "text", "options", "right"]
-    return pandas.DataFrame([vars(probe) for probe in asked], columns=columns).groupby("relation").first()
+    first = {probe.relation: probe for probe in reversed(asked)}
+    lines = [
+        (name, one.text, " / ".join(one.options), one.options[one.right])
+        for relation, name in NAMES.items()
+        if (one := first.get(relation))
+    ]
+    columns = ["relation", "question", "options", "right"]
+    return pandas.DataFrame(lines, columns=columns).set_index("relation")
 
 
 def losses(
@@ -139,9 +153,11 @@ def mirror_numbers(found: Mapping[Key, Estimate | None]) -> dict[str, Estimate |
     return {number_name(key): one for key, one in found.items()}
 
 
-def mirror_table(found: Mapping[Key, Estimate | None]) -> pandas.DataFrame:
-    """Return a line for each number of the mirror test."""
-    return pandas.DataFrame(
-        [{"model": name, "relation": relation, "what": what, **vars(one)}
-         for (name, relation, what), one in found.items()]
-    )  # fmt: skip
+def mirror_rows(found: Mapping[Key, Estimate | None]) -> dict[str, dict[str, Estimate | None]]:
+    """Return a row for each model and relation, with what was measured of it."""
+    rows: dict[str, dict[str, Estimate | None]] = {}
+    for name, relation in product(dict.fromkeys(name for name, *_ in found), NAMES):
+        measured = {what: one for (*of, what), one in found.items() if of == [name, relation]}
+        if measured:
+            rows[f"{naming.name(name)}, {NAMES[relation]}"] = measured
+    return rows

@@ -2,7 +2,7 @@
 (notebook 02; paper, sections 3.1 and 3.2).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import pandas
 from torch import Tensor
@@ -43,7 +43,7 @@ def layout(study: Study, base: Stage1) -> pandas.DataFrame:
         for token, slot in zip(row["ids"], row["slots"], strict=True)
     ]
     labels = ["-" if label == prompts.IGNORE else repr(decode([label])) for label in row["labels"]]
-    table = {"position": range(len(tokens)), "token": tokens, "mask": row["mask"], "label": labels}
+    table = {"position": range(len(tokens)), "token read": tokens, "label (counts in the loss)": labels}
     return pandas.DataFrame(table)
 
 
@@ -133,18 +133,38 @@ class Along:
     """What the model says about the first pictures of val, by the step, and its loss on all of val."""
 
     captions: dict[str, list[str]]
-    losses: list[dict[str, float]]
+    losses: dict[str, Estimate | None]
+
+    def said(self) -> pandas.DataFrame:
+        """Return the captions, a row a picture and a column a step."""
+        pictures = [f"picture {number + 1}" for number in range(len(next(iter(self.captions.values()))))]
+        return pandas.DataFrame(self.captions, index=pictures).rename_axis("val")
+
+    def loss_table(self) -> pandas.DataFrame:
+        """Return the loss on val with its interval, a row a step."""
+        return along_steps(self.losses, "loss of a caption token, nats")
+
+
+def along_steps(losses: dict[str, Estimate | None], name: str) -> pandas.DataFrame:
+    """Return losses with their intervals, a row for each time at which they were measured."""
+    rows = [{"weights": when, **metrics.columns(name, loss)} for when, loss in losses.items()]
+    return pandas.DataFrame(rows).rename(columns=metrics.INTERVAL)
+
+
+def after(step: int) -> str:
+    """Say when weights were kept."""
+    return f"after {step:,} steps" if step else "at the start"
 
 
 def along(study: Study, base: Stage1) -> Along:
     """Follow the projection from its start through the weights that the training kept."""
     val, queries = base.splits["val"], list(base.queries["val"])
-    model, said, losses = lineage.started(study, base), {}, []
+    model, said, losses = lineage.started(study, base), {}, {}
     for state in [None, *kept(base.trained.folder)]:
-        step = 0 if state is None else restore(model, state)["step"]
+        when = after(0 if state is None else restore(model, state)["step"])
         few = queries[: study.profile.evaluation.shown]
-        said[f"step {step}"] = captions(study, model, few, what=f"step {step}")
-        losses.append({"step": step, **asdict(caption_loss(study, model, queries, val.captions).estimate())})
+        said[when] = captions(study, model, few, what=f"captions {when}")
+        losses[when] = caption_loss(study, model, queries, val.captions).estimate()
     return Along(said, losses)
 
 
@@ -157,7 +177,7 @@ class Controlled:
 
 
 METRICS = {
-    "loss": "loss of a caption token",
+    "loss": "loss of a caption token, nats",
     "chair_i": "CHAIR_i",
     "mention_precision": "precision of what is named",
     "mention_recall": "recall of what is there",

@@ -2,7 +2,8 @@
 paper, sections 3.3 and 4.3.1).
 """
 
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas
@@ -11,6 +12,7 @@ from mglib import metrics
 from mglib.evals import evaluate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
 from mglib.experiments.ablations import trial
+from mglib.experiments.stage1 import after, along_steps
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import finetune, lineage, naming
@@ -33,7 +35,13 @@ LABELS = {
     "poem": "poems",
     "": "sampled",
     ".greedy": "greedy",
-    ".penalty": "greedy with a penalty",
+    ".penalty": "greedy with penalty 1.2",
+}
+LOSS = "loss a token, nats"
+FORM = {
+    "words": "words an answer",
+    "distinct1": "share of different words in an answer",
+    "distinct2": "share of different pairs of neighbouring words in an answer",
 }
 MEASURES = {
     "words": lambda text: len(metrics.words(text)),
@@ -75,8 +83,8 @@ def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
     for name, lesson in lessons.items():
         texts = lesson.texts + lesson.held_texts
         length = metrics.mean([len(metrics.words(text)) for text in texts])
-        row = {"texts": LESSONS[name], "pictures": len(texts), "held out": len(lesson.held_texts)}
-        rows.append({**row, "words": length.value, "first": texts[0]})
+        row = {"texts": LESSONS[name], "pictures": len(texts), "of these held out": len(lesson.held_texts)}
+        rows.append({**row, "words a text": length.value, "the first": texts[0]})
     return pandas.DataFrame(rows)
 
 
@@ -93,18 +101,30 @@ def rates(study: Study, before: PromptedModel, lesson: Lesson) -> pandas.DataFra
 
 def along(study: Study, before: PromptedModel, lesson: Lesson, trained: Trained) -> pandas.DataFrame:
     """Return the loss on the hold-out at the start and at each step whose weights were kept."""
-    rows = [{"step": 0, **asdict(held_out(study, before, lesson))}]
+    losses = {after(0): held_out(study, before, lesson)}
     model = replace(before, model=finetune.with_own_projection(before.model))
     for state in kept(trained.folder):
         step = restore(model.model, state)["step"]
-        rows.append({"step": step, **asdict(held_out(study, model, lesson))})
-    return pandas.DataFrame(rows)
+        losses[after(step)] = held_out(study, model, lesson)
+    return along_steps(losses, LOSS)
 
 
 def label(name: str) -> str:
     """Say in words whose answers "task.when" with the ending of a decoding are."""
+    task, when, way = parts(name)
+    return f"{LABELS[task]}, {LABELS[way]}, {when}"
+
+
+def parts(name: str) -> tuple[str, str, str]:
+    """Take "task.when" with the ending of a decoding apart."""
     task, when, *way = name.split(".")
-    return f"{LABELS[task]} {when}, {LABELS['.'.join(['', *way])]}"
+    return task, when, ".".join(["", *way])
+
+
+def reading_order(name: str) -> tuple[int, int, bool]:
+    """Return where answers stand: by task, then by decoding, those before stage 2 first."""
+    task, when, way = parts(name)
+    return list(TASKS).index(task), list(LABELS).index(way), when == "after"
 
 
 @dataclass(frozen=True)
@@ -133,15 +153,19 @@ class Table3:
         }
 
     def kinds(self) -> pandas.DataFrame:
-        """Return the share of answers with each kind of failure; drift only where it can be told."""
+        """Return the share of answers with each kind of failure, before and after below each other.
+
+        Drift is left out where it cannot be told; only poems are asked for verse.
+        """
         judged = [kind for kind in KINDS if self.scenes or kind != "off-topic"]
-        return pandas.DataFrame(
-            {
-                "answers": label(name),
-                **{kind: sum(kind in each for each in every) / len(every) for kind in judged},
-            }
-            for name, every in self.failures.items()
-        )
+        rows = []
+        for name in sorted(self.failures, key=reading_order):
+            every = self.failures[name]
+            row = {kind: sum(kind in each for each in every) / len(every) for kind in judged}
+            if not name.startswith("poem"):
+                row["no-verse"] = math.nan
+            rows.append({"answers": label(name), "failed": sum(map(bool, every)) / len(every), **row})
+        return pandas.DataFrame(rows)
 
     def style(self) -> dict[str, Estimate | None]:
         """Return the mean of each measure of the answers' form, by "measure.answers"."""
@@ -179,7 +203,8 @@ def table3(study: Study, base: Stage1, models: dict[str, PromptedModel]) -> Tabl
 
 def detector_agreement(study: Study) -> tuple[Estimate, pandas.DataFrame]:
     """Compare the rules with labelled answers that they were not set on."""
-    return agreement(Detector(study.vocabulary()), read_labels("agreement"))
+    kappa, counts = agreement(Detector(study.vocabulary()), read_labels("agreement"))
+    return kappa, counts.rename(columns="detector: {}".format)
 
 
 @dataclass(frozen=True)

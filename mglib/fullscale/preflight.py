@@ -9,7 +9,7 @@ from webdataset.shardlists import expand_urls
 
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
-from mglib.paths import DOWNLOADS, ROOT
+from mglib.paths import DOWNLOADS, shown
 from mglib.profiles import PROFILES
 from mglib.weights.chosen import answer_end, tokenizer
 from mglib.weights.files import not_weights
@@ -49,17 +49,17 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
         if absent:
             faults.append(
                 f"{len(absent):,} of the {len(shards):,} shards of {source} are not there, the first is "
-                f"{told(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
+                f"{shown(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
             )
     alignment = folder / release.alignment
     for path in (alignment / "filter_cap.json", alignment / "image"):
         if not path.exists():
-            faults.append(f"{told(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
+            faults.append(f"{shown(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
     coco = release.coco
     for name in (coco.images, coco.captions, coco.instances):
         if not (folder / name).exists():
             faults.append(
-                f"{told(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
+                f"{shown(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
                 "annotations (cocodataset.org)."
             )
     faults += missing_questions(release, folder)
@@ -71,7 +71,7 @@ def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     found = {web.name: present(str(folder / web.shards))[1] for web in chosen.release.web}
     return [
         f"{len(absent):,} shards between others of {name} are not there, the first is "
-        f"{told(Path(absent[0]))}: download them, or go on without them, the same command with GAPS=1."
+        f"{shown(Path(absent[0]))}: download them, or go on without them, the same command with GAPS=1."
         for name, absent in found.items()
         if absent
     ]
@@ -83,7 +83,7 @@ def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
         return []
     official = chosen.release.projection
     shortcut = (
-        [f"{told(folder / official)} is not there: the shortcut past stage 1 needs it, training does not."]
+        [f"{shown(folder / official)} is not there: the shortcut past stage 1 needs it, training does not."]
         if official and not (folder / official).is_file()
         else []
     )
@@ -114,7 +114,7 @@ def missing_questions(release: ReleaseConfig, folder: Path) -> list[str]:
         ),
     }
     return [
-        f"{told(folder / name)} is not there: notebook 05 asks the questions of {source}."
+        f"{shown(folder / name)} is not there: notebook 05 asks the questions of {source}."
         for source, names in sources.items()
         for name in names
         if not (folder / name).exists()
@@ -124,9 +124,9 @@ def missing_questions(release: ReleaseConfig, folder: Path) -> list[str]:
 def missing_weights(path: Path) -> list[str]:
     """Say what is wrong with a .pth file, as far as its first bytes tell."""
     if not path.is_file():
-        return [f"{told(path)} is not there: mglib/weights/official.py says where it is published."]
+        return [f"{shown(path)} is not there: mglib/weights/official.py says where it is published."]
     problem = not_weights(path)
-    return [f"{told(path)} {problem}"] if problem else []
+    return [f"{shown(path)} {problem}"] if problem else []
 
 
 def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
@@ -134,7 +134,7 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
     path = folder / "config.json"
     if not path.is_file():
         return [
-            f"{told(path)} is not there: put a transformers folder there (Vicuna v0: "
+            f"{shown(path)} is not there: put a transformers folder there (Vicuna v0: "
             "`mglib.weights.vicuna.merge_delta`)."
         ]
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -144,7 +144,7 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
         if config.get(key) != value
     ]
     if wrong:
-        return [f"{told(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
+        return [f"{shown(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
     return []
 
 
@@ -155,8 +155,3 @@ def unusable_language(place: str) -> list[str]:
     except (RuntimeError, ValueError) as error:
         return [str(error)]
     return []
-
-
-def told(path: Path) -> str:
-    """Return a path as it is told to people: from the repository on where it lies there."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

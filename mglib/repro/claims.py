@@ -244,7 +244,7 @@ def invented(one: str, other: str) -> Part:
     """One row of Table 5 invents a larger share of its objects than another."""
     sides = f"t5.chair_i.{one}", f"t5.chair_i.{other}"
     return Part(
-        what=f"CHAIR_i, {one} and {other}",
+        what=f"CHAIR_i, {ROWS[one]} less {ROWS[other]}",
         one=sides[0],
         other=sides[1],
         difference=f"t5.chair_i.{one}_less_{other}",
@@ -274,6 +274,7 @@ def second_half() -> Part:
     )
 
 
+ROWS = {"long": "long", "short": "short", "blip2": "BLIP-2"}  # of Table 5
 VQA = {"aokvqa": "A-OKVQA", "gqa": "GQA"}
 TEXTS = "texts_caption_model"  # what the curated texts change in BLIP-2
 CLAIMS = (

@@ -5,6 +5,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +24,8 @@ from mglib.metrics import Estimate
 from mglib.study import naming
 
 PAPER, INK = "white", "#222222"
+MARKERS = "osD^vP*X<>dpH"
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is hardly seen on white
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
@@ -122,18 +126,27 @@ def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224)
 def curves(
     logs: dict[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
 ) -> Figure:
-    """Draw, for each training, how the named parts of its log fall, with a running mean."""
+    """Draw, for each training, how the named parts of its log fall, with a running mean.
+
+    Each has a panel and a scale of its own; more than three panels stand in rows of two.
+    """
+    across = len(logs) if len(logs) <= 3 else 2
+    down = -(-len(logs) // across)
     figure, axes = pyplot.subplots(
-        1, len(logs), figsize=(4.5 * len(logs), 3.4), squeeze=False, layout="constrained"
+        down, across, figsize=(4.5 * across, 3.4 * down), squeeze=False, layout="constrained"
     )
-    for ax, (name, log) in zip(axes[0], logs.items(), strict=True):
+    for ax in axes.flat[len(logs) :]:
+        ax.remove()
+    for ax, (name, log) in zip(axes.flat, logs.items(), strict=False):
         table = pandas.DataFrame(log)
-        for part in (part for part in parts if part in table):
+        logged = [part for part in parts if part in table]
+        for part in logged:
             line = ax.plot(table["step"], table[part], alpha=0.25, linewidth=1)[0]
             mean = table[part].rolling(smooth, min_periods=1).mean()
             ax.plot(table["step"], mean, color=line.get_color(), label=part)
         ax.set(title=naming.name(name), xlabel="step", ylabel="loss (nats)")
-        ax.legend(frameon=False)
+        if len(logged) > 1:
+            ax.legend(frameon=False)
     return figure
 
 
@@ -142,9 +155,8 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
 
     A dotted line stands at `chance`, which is 0 where the estimates are differences.
     """
-    figure, ax = pyplot.subplots(
-        figsize=(7, 0.5 + 0.28 * sum(len(group) for group in table.values())), layout="constrained"
-    )
+    rows = sum(len(group) for group in table.values())
+    figure, ax = pyplot.subplots(figsize=(9, 0.8 + 0.3 * rows), layout="constrained")
     names = list(dict.fromkeys(name for group in table.values() for name in group))
     colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     place, ticks, labelled = 0.0, [], set()
@@ -163,8 +175,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
             place += 1
         place += 0.8
     ax.set_yticks([tick for tick, _ in ticks], [group for _, group in ticks])
-    ax.invert_yaxis()
-    ax.set(xlabel=xlabel)
+    ax.set(xlabel=xlabel, ylim=(place - 0.8, -1))
     if chance is not None:
         ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -191,15 +202,22 @@ def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
 def histograms(
     groups: dict[str, Sequence[float]], *, xlabel: str, limit: float | None = None, bins: int = 24
 ) -> Figure:
-    """Draw how often each value occurs, one line a group, over bins that all groups share; and a limit."""
-    figure, ax = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
+    """Draw how often each value occurs: a panel a group, over bins that all share, and the limit through all.
+
+    Each panel has a scale of its own, since groups differ in size and in how narrow they are.
+    """
+    figure, axes = pyplot.subplots(
+        len(groups), 1, figsize=(7, 0.8 + 1.7 * len(groups)), sharex=True, squeeze=False, layout="constrained"
+    )
     edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
-    if limit is not None:
-        ax.axvline(limit, color="0.4", linestyle="--", label=f"limit {limit:.2f}")
-    for name, values in groups.items():
-        ax.hist(values, edges, histtype="step", linewidth=2, label=f"{name} (n = {len(values)})")
-    ax.set(xlabel=xlabel, ylabel="how many")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    for ax, (place, (name, values)) in zip(axes[:, 0], enumerate(groups.items()), strict=True):
+        ax.hist(values, edges, color=f"C{place}", edgecolor="white", linewidth=0.5)
+        ax.set_title(f"{name} (n = {len(values):,})", loc="left", fontsize="medium")
+        ax.set(ylabel="how many")
+        if limit is not None:
+            ax.axvline(limit, color="0.2", linestyle="--", label=f"limit: {limit:.2g}")
+            ax.legend(frameon=False, loc="upper right")
+    axes[-1, 0].set(xlabel=xlabel)
     return figure
 
 
@@ -235,17 +253,31 @@ def against(
 ) -> Figure:
     """Draw one estimate against another with both intervals, and the paper's points without; x is
     logarithmic.
+
+    A name has one colour and one marker, filled for ours and hollow for the paper's; a dotted line joins the
+    two. What the paper alone has is black.
     """
-    figure, ax = pyplot.subplots(figsize=(7.5, 4.6), layout="constrained")
+    figure, ax = pyplot.subplots(figsize=(8.5, 5.2), layout="constrained")
+    both = [name for name in paper if name in points]
+    looks = dict(zip(dict.fromkeys([*paper, *points]), cycle(MARKERS), strict=False))
+    colours = dict(zip(dict.fromkeys([*both, *points]), cycle(COLOURS), strict=False))
     for name, (x, y) in points.items():
         across, up = ([[one.value - one.low], [one.high - one.value]] for one in (x, y))
-        ax.errorbar(x.value, y.value, up, across, fmt="o", label=naming.name(name), capsize=2)
-    for marker, (name, (x, y)) in zip("sDv^P*X<>", paper.items(), strict=False):
-        ax.plot(
-            x, y, marker, color="0.5", fillstyle="none", linestyle="none", label=f"paper: {naming.name(name)}"
-        )
+        how = {"color": colours[name], "label": naming.name(name)}
+        ax.errorbar(x.value, y.value, up, across, fmt=looks[name], markersize=8, capsize=2, **how)
+    for name, (x, y) in paper.items():
+        how = {"color": colours.get(name, INK), "label": f"paper: {naming.name(name)}"}
+        ax.plot(x, y, looks[name], markersize=9, markeredgewidth=2, fillstyle="none", linestyle="none", **how)
+        if name in points:
+            ours = [one.value for one in points[name]]
+            ax.plot([ours[0], x], [ours[1], y], color=colours[name], linestyle=":", linewidth=1.2, zorder=1)
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    handles, _ = ax.get_legend_handles_labels()  # points first, then those with errors
+    handles = [*handles[len(paper) :], *handles[: len(paper)]]
+    ax.legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return figure
 
 

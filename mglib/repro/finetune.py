@@ -22,11 +22,13 @@ from mglib.data.own import SHAPES, OwnPair
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, in_lists
+from mglib.evals.evaluate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import code_key
+from mglib.metrics import Counts, paired, ratio
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.prompts import answer_tokens, template
+from mglib.model.prompts import CAPTION, answer_tokens, template
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, RUNS, content_key, read_jsonl, sha256
 from mglib.repro import budget
@@ -51,6 +53,8 @@ PATIENCE = 3  # looks without a lower loss
 BAD = 0.25  # of the pairs may be unusable
 SHOWN = 5  # held-out pictures whose answers are shown
 TOLD = 20  # faults that are printed; the file lists all
+WATCHED = 100  # pairs of stage 1 whose loss is watched, besides those that are read again
+RISE = 0.02  # of that loss, above which a remedy is named
 SLOWER = 0.5  # of stage 2's rate: of 1, 1/2 and 1/3 the largest at which mini surely forgets nothing of val
 LORA_RATE = 1e-4  # where the profile has no rate of its own
 
@@ -186,10 +190,42 @@ def look_at(
     return cached(folder, pictures, len(hashes), speaker.queries, what=what, batch_size=8)
 
 
+def beyond(study: Study, count: int) -> Split | None:
+    """Return pairs of stage 1 that come after the first `count`, or None where no more are on disk."""
+    longer, shorter = stage1_pairs(study, count + WATCHED), stage1_pairs(study, count)
+    if longer is None or shorter is None:
+        return None
+    read = set(zip(shorter.hashes, shorter.captions, strict=True))
+    pairs = zip(longer.hashes, longer.captions, strict=True)
+    places = {place for place, pair in enumerate(pairs) if pair not in read}
+    if not places:
+        return None
+    return replace(
+        longer,
+        hashes=tuple(name for place, name in enumerate(longer.hashes) if place in places),
+        captions=tuple(text for place, text in enumerate(longer.captions) if place in places),
+        images=lambda: (image for place, image in enumerate(longer.images()) if place in places),
+    )
+
+
+def remembered(study: Study, speaker: Speaker, watched: Split) -> Counts:
+    """Return the loss of each caption of stage 1 that is watched, in stage 1's form, over its tokens."""
+    seen = look_at(speaker, watched.hashes, watched.images, what="captions that are watched")
+    longest = study.profile.stage1.max_answer
+    return Counts(*losses(speaker.model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8))
+
+
 def outlook(
-    study: Study, model: MiniGPT4, own: Lessons, again: Split | None, config: TrainConfig, machine: Machine
+    study: Study,
+    model: MiniGPT4,
+    own: Lessons,
+    others: Sequence[Split | None],
+    config: TrainConfig,
+    machine: Machine,
 ) -> tuple[float, float]:
-    """Return about how many seconds the training with its looks and answers takes, and how many bytes."""
+    """Return about how many seconds the training with its looks and answers takes, and how many bytes;
+    `others` are the pairs of stage 1 that are read again and those that are watched.
+    """
     profile, tokenizer = study.profile, model.language.tokenizer
     end = template(profile.language.template, tokenizer).end
     lengths = [
@@ -200,11 +236,12 @@ def outlook(
     one = cost(meta, profile, text=PROMPT + usual, answer=usual)
     largest = cost(meta, profile, text=PROMPT + max(lengths), answer=max(lengths))
     written = 2 * len(own.shown) * (PROMPT + profile.qformer.queries + config.max_answer)
-    rows = config.batch_size * (1 if again is None else 2)  # a pair of stage 1 is counted as one's own
+    again, watched = (0 if some is None else len(some) for some in others)
+    rows = config.batch_size * (2 if again else 1)  # a pair of stage 1 is counted as one's own
     work = {
-        "encode": (len(own.files) + (0 if again is None else len(again))) * one.look,
+        "encode": (len(own.files) + again + watched) * one.look,
         "train": config.steps * rows * one.read,
-        "read": (LOOKS + 1) * len(own.held) * one.read / 3,
+        "read": ((LOOKS + 1) * len(own.held) + 2 * watched) * one.read / 3,
         "write": written * 2 * parameters(model.language),
     }
     parts = [Part(notebook="", what=kind, kind=kind, flops=flops) for kind, flops in work.items()]
@@ -239,10 +276,12 @@ def finetune(
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
     model, known = to_train(speaker.model, known, study.profile, config, lora=lora, seed=study.seed)
     again = None if alone else stage1_pairs(study, config.steps * config.batch_size)
+    watched = beyond(study, config.steps * config.batch_size)
     what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
-    announce(study, model, taught, again, config, what=what, beside=beside(again, alone=alone))
+    announce(study, model, taught, (again, watched), config, what=what, beside=beside(again, alone=alone))
     began = time.monotonic()
-    before, speaker = ask(speaker, taught, config), replace(speaker, model=model)
+    before, loss = ask(speaker, taught, config), remembered(study, speaker, watched) if watched else None
+    speaker = replace(speaker, model=model)
     name = learn(study, speaker, taught, again, config, out)
     run = {**speaker.origin, "training": name, "data": data.name}
     save_pretrained(
@@ -254,6 +293,8 @@ def finetune(
         run=run,
     )
     after = ask(speaker, taught, config)
+    if watched and loss:
+        print(forgotten(loss, remembered(study, speaker, watched), alone=alone))
     minutes = (time.monotonic() - began) / 60
     print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
     return comparison(taught, before, after)
@@ -272,7 +313,7 @@ def announce(
     study: Study,
     model: MiniGPT4,
     own: Lessons,
-    again: Split | None,
+    others: Sequence[Split | None],
     config: TrainConfig,
     *,
     what: str,
@@ -280,7 +321,7 @@ def announce(
 ) -> None:
     """Print what will be trained and on what, for how long and in how much memory."""
     machine = here()
-    seconds, held = outlook(study, model, own, again, config, machine)
+    seconds, held = outlook(study, model, own, others, config, machine)
     count = sum(weight.numel() for weight in trainable(model).values())
     print(
         f"to be trained: {what}, {count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; "
@@ -359,6 +400,23 @@ def tell(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> 
         print("The held-out answers did not become likelier: what is kept is the model as it was.")
     else:
         print(f"The weights after step {best['step']} are kept: held-out loss {best['loss']:.3f}.")
+
+
+def forgotten(before: Counts, after: Counts, *, alone: bool) -> str:
+    """Say what became of the loss of the captions that are watched, and what to do where it rose."""
+    first, change = ratio(*before), paired(after, before)
+    said = (
+        f"{first.n} captions of stage 1 that were not learnt here: loss {first.value:.3f} before, changed by "
+        f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]."
+    )
+    if change.value <= RISE:
+        return said
+    remedy = (
+        "leave ALONE=1 out: pairs of stage 1 are then read again"
+        if alone
+        else "compare it with LORA=1, or with fewer answers of one kind, before you keep it"
+    )
+    return f"{said}\nThat is a rise of more than {RISE}, so something is forgotten: {remedy}."
 
 
 def ask(speaker: Speaker, own: Lessons, config: TrainConfig) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,9 +231,18 @@ class Report:
         display(HTML(table.to_html(index=False, na_rep="-", float_format=rounded)))
 
     def show(self) -> None:
-        """Show this notebook's numbers beside the paper's."""
-        table = pandas.DataFrame([readable(entry) for entry in self._numbers])
-        display(HTML(table.to_html(index=False)))
+        """Show how many numbers, figures and tables this notebook has reported, and where they stand.
+
+        The numbers themselves, beside the paper's, are on the results' page (`mglib/repro/publish.py`).
+        """
+        parts = Counter(entry["name"].partition(".")[0] for entry in self._numbers)
+        names = ", ".join(f"{part}.* ({count})" for part, count in parts.items())
+        lines = [("numbers", len(self._numbers), f"numbers/{self.notebook}.json", names)]
+        for kind in ("figures", "tables"):
+            stems = sorted({path.stem for path in (self.folder / kind / self.notebook).glob("*")})
+            lines.append((kind, len(stems), f"{kind}/{self.notebook}/", ", ".join(stems)))
+        columns = ["what", "how many", f"where in {RUNS.name}/{self.folder.name}/", "names"]
+        display(HTML(pandas.DataFrame(lines, columns=columns).to_html(index=False)))
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
         if not FILE_NAME.fullmatch(name):

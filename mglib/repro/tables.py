@@ -6,12 +6,51 @@ from collections.abc import Iterable, Mapping
 
 import pandas
 
-from mglib.metrics import Counts, Estimate
+from mglib.metrics import INTERVAL, Counts, Estimate
 from mglib.repro import claims, tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, numbers, rounded
 from mglib.study import naming
 from mglib.study.study import Study
+
+# What heads a column where `naming` has no name for a measure or a setting.
+HEADS = {
+    **INTERVAL,
+    "n": "n",  # pairs of answers in one table
+    "wording": "asked",
+    "fit": "fit by the critic",
+    "start": "start (the regression's penalty)",
+    "lr": "learning rate",
+    "loss": "loss (nats)",
+    "mention_precision": "mention precision",
+    "mention_recall": "mention recall",
+    "description_chair_i": "CHAIR_i of descriptions",
+    "f1": "F1",
+    "bleu_4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "critic": "critic's score",
+    "drift": "drift (nats an answer)",
+    "pair_loss": "loss of held-out pairs (nats)",
+    "chair_i_whole": "CHAIR_i, whole answers",
+    "chair_i_change": "CHAIR_i less MiniGPT-4's",
+}
+
+
+def head(key: str) -> str:
+    """Return what heads the column of a measure or a setting."""
+    return HEADS.get(key) or naming.name(key)
+
+
+def named(table: pandas.DataFrame, *columns: str) -> pandas.DataFrame:
+    """Put names in place of keys: in the head, and in the cells of these columns where the table has them."""
+    cells = {
+        column: [naming.name(cell).replace("{}", "QUESTION") for cell in table[column]]
+        for column in columns
+        if column in table
+    }
+    return table.assign(**cells).rename(columns=head)
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -76,7 +115,7 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     lines = []
     for row, estimates in rows.items():
         cells = {
-            naming.name(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
+            head(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
             for measure, estimate in estimates.items()
         }
         counted = {str(estimate.n) for estimate in estimates.values() if estimate}
@@ -96,7 +135,8 @@ def tuned(report: Report, study: Study, name: str) -> None:
         print(f"not tuned under this profile: `make tune PROFILE={profile.name}` writes {name}.csv")
         return
     table = tuning.read(tuning.file(profile, name))
-    report.table(f"tuning_{name}", tuning.marked(profile, name, table))
+    table = tuning.marked(profile, name, table)
+    report.table(f"tuning_{name}", named(table, "model", "arm", "wording"))
     about = tuning.made(profile, name)
     print(f"chosen: {grid.criterion}; made by `make tune` on {about['date']}, {about['processor']}")
 
@@ -107,7 +147,7 @@ def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
         [
             {
                 of: naming.name(row),
-                **{naming.name(measure): cell(one) for measure, one in estimates.items()},
+                **{head(measure): cell(one) for measure, one in estimates.items()},
             }
             for row, estimates in rows.items()
         ]
@@ -120,9 +160,9 @@ def values(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     for row, estimates in rows.items():
         line = {"row": naming.name(row)}
         for measure, estimate in estimates.items():
-            line[naming.name(measure)] = estimate and estimate.value
+            line[head(measure)] = estimate and estimate.value
             if (theirs := PAPER.get(f"{prefix}.{measure}.{row}")) is not None:
-                line[f"{naming.name(measure)}, paper"] = theirs
+                line[f"{head(measure)}, paper"] = theirs
         lines.append(line)
     return pandas.DataFrame(lines)
 

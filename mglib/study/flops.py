@@ -1,6 +1,7 @@
 """What a profile's parts cost, counted on the modules themselves, on torch's meta device."""
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from math import prod
 
 import torch
@@ -158,8 +159,9 @@ class Sizes:
     muon: float  # FLOP of Muon's products in a step of the Q-Former
 
     @classmethod
+    @cache
     def of(cls, profile: Profile) -> "Sizes":
-        """Count a profile's parts, built without weights or memory."""
+        """Count a profile's parts, built without weights or memory, once in a process."""
         model = build(profile)
         cost = stage_cost(model, profile, profile.stage1)
         head = prod(model.language.model.get_input_embeddings().weight.shape)

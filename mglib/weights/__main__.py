@@ -4,8 +4,9 @@ import argparse
 import time
 from pathlib import Path
 
+from mglib.paths import shown
 from mglib.weights import sources
-from mglib.weights.kept import read_manifest, shown
+from mglib.weights.kept import read_manifest
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mglib.locks import locked
-from mglib.paths import ROOT, atomic_write, sha256, write_json
+from mglib.paths import atomic_write, sha256, shown, write_json
 
 MANIFEST = "manifest.json"
 RECIPE = 1  # raise it when a conversion changes: what older code has kept is then made again
@@ -62,11 +62,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except ValueError:
         return {}
-
-
-def shown(path: Path) -> Path:
-    """Return `path` as printed: from the repository's root, so that no notebook shows a machine's folders."""
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _put_in_place(built: Path, folder: Path, manifest: dict[str, Any]) -> None:

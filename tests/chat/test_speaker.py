@@ -1,13 +1,14 @@
 """A model kept on disk goes back to its own language model and template only."""
 
 from dataclasses import replace
+from hashlib import sha256
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from mglib.chat.speaker import Speaker, frozen, load, restore_speaker, save_speaker, speaker_of
+from mglib.chat.speaker import Speaker, frozen, hashed, load, restore_speaker, save_speaker, speaker_of
 from mglib.chat.terminal import Conversation
 from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
@@ -78,6 +79,14 @@ def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
         load("tiny")
 
 
+def test_files_are_told_from_the_repository_with_the_beginning_of_their_hash(tmp_path, monkeypatch):
+    for name in ("a.pth", "b.pth"):
+        (tmp_path / name).write_bytes(name.encode())
+    monkeypatch.setattr("mglib.paths.ROOT", tmp_path)
+    told = [f"{name} (SHA-256 {sha256(name.encode()).hexdigest()[:12]})" for name in ("a.pth", "b.pth")]
+    assert hashed(tmp_path / "a.pth", tmp_path / "b.pth") == " and ".join(told)
+
+
 def test_an_official_projection_goes_with_a_published_profile_alone(tmp_path):
     with pytest.raises(ValueError, match=r"make chat PROFILE=vicuna-7b PROJECTION=file\.pth"):
         load("mini", tmp_path / "a.pth")
@@ -95,7 +104,7 @@ def test_a_study_is_talked_to_in_its_profiles_template(
     )
     profile = SimpleNamespace(
         name="tiny",
-        language=SimpleNamespace(template=template),
+        language=SimpleNamespace(name="Tiny", template=template),
         vision=vision_config,
         evaluation=EvalConfig(abilities=(("minigpt4", Asked(decoding="penalised")),)),
     )
@@ -104,7 +113,7 @@ def test_a_study_is_talked_to_in_its_profiles_template(
     made = speaker_of(study, tiny)
     assert made.origin["seed"] == 3 and made.origin["weights"] == "hub"
     assert not made.decoding.sample and made.decoding.repetition_penalty == 1.1
-    assert made.vision is vision_config and made.turns.first.name == template
+    assert made.language == "Tiny" and made.vision is vision_config and made.turns.first.name == template
     if turns:
         assert made.turns == turns
     else:
@@ -123,6 +132,7 @@ def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp
     monkeypatch.setattr("mglib.chat.speaker.speaker_file", {"mini": file}.get)
     save_speaker(file, speaker_of(study, untrained), language=study.profile.language.name)
     loaded = load("mini")
+    assert f"profile mini, {hashed(file)} with SmolLM2-135M-Instruct, on " in loaded.weights()
     assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
     talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
     for question in ("Name a large animal in one sentence.", "And a small one?"):
@@ -146,4 +156,5 @@ def test_the_released_parts_are_joined_with_a_folder_of_ones_own(tmp_path):
     save_pretrained(made.model, tmp_path, language=name, template=made.turns.first, run=made.origin)
     loaded = load("mini", tmp_path)
     assert torch.equal(loaded.model.projection.weight, made.model.projection.weight)
+    assert loaded.trained == hashed(tmp_path / "projection.safetensors")
     assert loaded.origin == made.origin and not any(p.requires_grad for p in loaded.model.parameters())

@@ -85,7 +85,7 @@ def test_the_terminal_takes_beams(speaker, tmp_path, capsys):
     said = []
     for more in ([], ["--beams", "3"]):
         main([*given, *more], lambda _: speaker)
-        said.append(capsys.readouterr().out)
+        said.append(capsys.readouterr().out.rsplit("\n(")[0])  # without its pace
     assert said[0] != said[1]
     assert answer(speaker, [picture()], ["what"], replace(greedy(8), beams=3))[0] in said[1]
     with pytest.raises(SystemExit, match="1"):
@@ -114,11 +114,11 @@ def test_an_answer_is_kept_without_its_end_and_the_next_turn_writes_it(speaker, 
     ids = tokenize(tokenizer, text)
     talk = Conversation(speaker)
     context = talk.segment("what")
-    talk.keep("what", context, ids)
+    talk.keep("what", context, ids, 0.5)
     count, tail = before_end(tokenizer, ids, [END])
     assert tokenizer.decode(ids[:count]) + tail == "two dogs"
     assert talk.context.shape[1] == context.shape[1] + count + len(tokenize(tokenizer, tail))
-    assert talk.history == [Exchange(0, "what", "two dogs")]
+    assert talk.history == [Exchange(0, "what", "two dogs", len(ids), 0.5)]
 
 
 def test_an_end_symbol_of_several_tokens_leaves_the_cache_again(speaker):
@@ -263,7 +263,7 @@ def test_a_full_conversation_and_a_picture_inside_a_question_are_refused(speaker
 
 def test_the_transcript_tells_the_turns(speaker):
     talk = Conversation(speaker)
-    talk.history = [Exchange(1, "What?", "A dog."), Exchange(0, "Where?", "Here.")]
+    talk.history = [Exchange(1, "What?", "A dog.", 4, 1.0), Exchange(0, "Where?", "Here.", 3, 1.0)]
     assert talk.transcript() == "You: [picture] What?\nMiniGPT-4: A dog.\nYou: Where?\nMiniGPT-4: Here."
 
 
@@ -294,7 +294,25 @@ def test_the_terminal_answers_one_question(speaker, tmp_path, capsys):
     main(given, lambda profile: {"mini": speaker}[profile])
     talk = Conversation(speaker)
     talk.show(picture())
-    assert capsys.readouterr().out == f"MiniGPT-4: {say(talk, 'what', greedy(8))}\n"
+    said, rest = capsys.readouterr().out.rsplit("\n(", 1)
+    assert said == (
+        f"Weights: {speaker.weights()}.\nPicture: {speaker.sees(picture(), 'a.png')}.\n"
+        f"MiniGPT-4: {say(talk, 'what', greedy(8))}"
+    )
+    assert rest.startswith(f"{talk.history[0].tokens} tokens in ") and rest.endswith(" tokens a second)\n")
+
+
+def test_the_pace_counts_tokens_and_the_seconds_from_the_question_to_the_last(speaker, monkeypatch):
+    monkeypatch.setattr(chat, "perf_counter", iter([10.0, 14.0, 20.0, 20.5]).__next__)
+    talk = Conversation(speaker)
+    talk.show(picture())
+    say(talk, "what", greedy(8))
+    pieces = talk.ask("where", greedy(20))
+    next(pieces)
+    pieces.close()
+    first, second = talk.history
+    assert (first.tokens, first.pace()) == (8, "8 tokens in 4.0 s: 2.0 tokens a second")
+    assert 0 < second.tokens < 20 and second.seconds == 0.5
 
 
 def test_the_terminal_talks_until_an_empty_line(speaker, tmp_path, capsys):
@@ -314,6 +332,7 @@ def test_the_terminal_talks_until_an_empty_line(speaker, tmp_path, capsys):
     talk.show(picture())
     terminal(talk, greedy(5), read=lambda _: next(lines))
     out = capsys.readouterr().out
+    assert out.count("tokens a second)") == 2 and out.count("Picture: a.png, read as 40 x 30 pixels") == 1
     assert out.count("MiniGPT-4: ") == 3 and "There is no file" in out and "clear it, or ask less" in out
     assert list(lines) == []
 

@@ -6,7 +6,6 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from jupyter_server.serverapp import ServerApp
 from PIL import Image
 
 from mglib.chat.speaker import Speaker
@@ -67,8 +66,11 @@ def test_an_uploaded_picture_and_a_picked_one_are_the_same(panel, speaker):
 
 def test_a_large_transparent_picture_works_and_its_copy_is_small(panel):
     upload(panel, png("RGBA", (2000, 1000), (0, 0, 0, 0)))
-    shown = Image.open(io.BytesIO(panel.shown.children[0].value))
+    image, caption = panel.shown.children[0].children
+    shown = Image.open(io.BytesIO(image.value))
     assert shown.size == (320, 160) and min(shown.getpixel((9, 9))) > 250
+    assert "mine.png, read as 2000 x 1000 pixels" in caption.value
+    assert "to a square of 64 x 64" in caption.value
 
 
 def test_what_is_no_picture_is_told(panel):
@@ -84,7 +86,8 @@ def test_the_answer_is_written_while_it_comes(panel):
     panel.question.value = "what"
     panel.question._handle_custom_msg({"event": "submit"}, [])  # what the browser sends for the enter key
     one = panel.talk.history[0]
-    assert len(states) > 2 and states[-1] == turn(1, "what", one.answer) == panel.log.value
+    assert len(states) > 2 and states[-1] == turn(1, "what", one.answer, one.pace()) == panel.log.value
+    assert states[-2] == turn(1, "what", one.answer)  # its pace is told when it is whole
     assert [len(state) for state in states] == sorted(len(state) for state in states)
     assert panel.question.value == "" and not panel.send.disabled and panel.status.value == ""
 
@@ -146,7 +149,15 @@ def test_a_question_on_offer_is_asked_by_its_button(speaker):
     assert [turn.question for turn in panel.talk.history] == ["and this"]
 
 
+def test_the_panel_says_which_weights_speak(speaker):
+    named = replace(speaker, trained="a<b.safetensors", language="Tiny", origin={"profile": "p"})
+    shown = ChatPanel(named).weights.value
+    assert "profile p, a&lt;b.safetensors with Tiny, on cpu in float32" in shown
+
+
 def test_make_lab_lets_a_photograph_of_many_megabytes_through():
+    from jupyter_server.serverapp import ServerApp  # here, since it takes seconds
+
     (line,) = (line for line in (ROOT / "Makefile").read_text().splitlines() if "-m jupyterlab" in line)
     server = ServerApp()
     server.parse_command_line([word for word in shlex.split(line) if word.startswith("--ServerApp")])

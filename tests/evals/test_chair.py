@@ -244,6 +244,24 @@ def test_synonyms_with_a_stray_space_never_match():
     assert OfficialVocabulary([["dog", "puppy "]]).mentions("a puppy") == []
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a clock at five o'clock", ["clock"]),
+        ("the clock's hands, it isn't a cat's", ["clock", "cat"]),
+        ("a cat and/or a dog, no dog/cat", ["cat", "dog"]),
+        ("two cats,3 dogs,and a bus:a cat", ["dog", "cat"]),
+        ("a cat.The dog", ["dog"]),
+        ("a cat...a dog--a cat (dog)", ["cat", "dog", "cat", "dog"]),
+        ("cats… dogs", ["dog"]),
+        ("doggies", []),
+    ],
+)
+def test_words_are_split_as_the_official_code_splits_them(text, expected):
+    words = OfficialVocabulary([["clock"], ["cat"], ["dog", "doggy"]])
+    assert words.mentions(text) == expected
+
+
 def test_either_mode_is_scored_by_the_same_code():
     readings = read(["a bus, two ties and a cat"], [simple("tie")], OFFICIAL)
     assert readings[0].mentions == ("cat",) and counts(readings)["chair_i"].estimate().value == 1

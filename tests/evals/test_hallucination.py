@@ -67,6 +67,11 @@ def test_invented_objects_are_listed_with_their_rates(seen):
     assert (second["object"], second["answers"]) == ("bus", 1)
 
 
+def test_beside_what_no_caption_names_stands_nothing(seen):
+    (cow,) = by_object(chair.read(["a cow"], [DOG], WORDS), seen)
+    assert (cow["object"], cow["captions"], cow["beside"]) == ("cow", 0, "-")
+
+
 def test_sentences_end_at_their_signs():
     assert sentences("A dog. Is it big? Yes!\nA cat") == ["A dog.", "Is it big?", "Yes!", "A cat"]
     assert sentences("") == []

@@ -181,7 +181,7 @@ def test_popes_own_example_tells_by_order_alone(tmp_path):
     assert found["accuracy"] == 0.5
     with pytest.raises(ValueError, match=r"3 answers .* 4 questions"):
         pope_scores(lines(tmp_path / "answer.json", made[:3]), data)
-    with pytest.raises(ValueError, match="line 1 is an answer to 'is there a dining table"):
+    with pytest.raises(ValueError, match="line 1: it is an answer to 'is there a dining table"):
         pope_scores(lines(tmp_path / "answer.json", [*made[1:], made[0]]), data)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import ImageChops
-from tiny_world import SMALL, small_world
+from tiny_world import SMALL
 
 from mglib.data.splits import annotated_split
 from mglib.evals import choices, spatial
@@ -17,11 +17,6 @@ from mglib.evals.vqa import Exam, picture_places
 from mglib.model.prompts import VICUNA
 from mglib.paths import ROOT, content_key, read_jsonl
 from mglib.world import catalog as catalogs
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return small_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 from official_records import CHOICE, GRAPH
-from tiny_world import small_world
 
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.data.shards import read_shards, shards
@@ -238,11 +237,6 @@ def test_a_blank_picture_is_that_of_the_encoders_mean_colour(model):
     found = vqa.blank(tiny.vision, tiny.qformer)
     with torch.no_grad():
         assert torch.allclose(found, tiny.qformer(tiny.vision(torch.zeros(1, 3, 64, 64)))[0], atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return small_world(tmp_path_factory.mktemp("world"))
 
 
 def test_places_of_shards_are_those_in_which_their_pictures_are_read(world):

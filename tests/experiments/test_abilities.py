@@ -84,7 +84,10 @@ def test_models_are_asked_as_the_profile_says_or_officially(study, base):
     participants = abilities.participants(study, dict.fromkeys(MODELS, Speaking()))
     greedily = {name for name, one in participants.items() if not one.decoding.sample}
     assert greedily == {"blip2", "minigpt4", "stage1", "locna"}  # the last two are asked like minigpt4
-    assert participants["oracle"].way == "sampled" and participants["locna"].way == "greedy"
+    assert list(participants) == list(abilities.JUDGED) and participants["locna"].way == "greedy"
+    table = abilities.overview(participants)
+    assert list(table["model"]) == list(participants)
+    assert list(table["wording"])[:2] == ["{} <picture>", "<picture> {}"]
     said = abilities.answers(study, base, participants)
     assert list(said) == list(abilities.JUDGED) and said["blip2"]["memes"] == ["well", "well"]
     assert said["minigpt4"]["poems"] == ["badly", "badly"]

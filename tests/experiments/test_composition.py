@@ -61,22 +61,23 @@ def base():
 def test_each_request_goes_to_its_model_about_the_first_pictures(study, base):
     prompted = Says("a dog and a boat")
     told = composition.describe(study, base, {"minigpt4": prompted, "stage1": Says("")})
-    assert list(told) == [(what, name) for what in ("long", "short") for name in ("test_a", "test_b")]
+    assert list(told) == [(what, name) for what in ("short", "long") for name in ("test_a", "test_b")]
     assert [(shown, most, what) for shown, _, most, what in prompted.asked] == [
-        ([1, 2], 9, "long, test_a"),
-        ([4], 9, "long, test_b"),
         ([1, 2], 7, "short, test_a"),
         ([4], 7, "short, test_b"),
+        ([1, 2], 9, "long, test_a"),
+        ([4], 9, "long, test_b"),
     ]
     assert [reading.wrong for reading in told["long", "test_a"].readings] == [[False, True], [True, True]]
     table = composition.openings(told, "test_b")
-    assert list(table["asked"]) == ["long", "short"]
+    assert list(table.index) == ["MiniGPT-4, short", "MiniGPT-4, long"]
     assert list(table["the first answer on test_b"]) == ["a dog and a boat"] * 2
 
 
 def test_blip2_is_asked_for_a_caption_where_there_is_one(study):
-    assert list(composition.requests(study, {"minigpt4": None})) == ["long", "short"]
-    assert composition.requests(study, {"minigpt4": None, "blip2": None})["blip2"].text == ""
+    assert list(composition.requests(study, {"minigpt4": None})) == ["short", "long"]
+    both = composition.requests(study, {"minigpt4": None, "blip2": None})
+    assert list(both) == ["blip2", "short", "long"] and both["blip2"].text == ""
 
 
 @pytest.fixture

@@ -128,7 +128,14 @@ def test_the_papers_rows_are_compared_one_by_one():
     assert {name: one["chair_i"].value for name, one in less.items()} == {
         "long_less_short": 0.5, "short_less_blip2": 0.5,
     }  # fmt: skip
-    del rows["blip2"]
+    assert list(described.less(less)) == [
+        "MiniGPT-4, long less MiniGPT-4, short",
+        "MiniGPT-4, short less BLIP-2",
+    ]
+    rows["long.no_critic"] = [reading("dog", "dog")]
+    more = described.differences(described.counted(rows))
+    assert more["no_critic_less_minigpt4"]["chair_i"].value == -1
+    del rows["blip2"], rows["long.no_critic"]
     assert list(described.differences(described.counted(rows))) == ["long_less_short"]
 
 

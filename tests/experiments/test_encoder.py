@@ -36,14 +36,23 @@ def test_the_table_of_retrieval_stands_beside_chance():
     assert table.to_dict("records") == [
         {
             "split": "val",
-            "metric": "retrieval_i2t_r1",
-            "value": 0.5,
-            "low": 0.4,
-            "high": 0.6,
-            "n": 8,
-            "chance": 0.125,
+            "task": "picture to text, R@1",
+            "share found": 0.5,
+            "95 % interval from": 0.4,
+            "to": 0.6,
+            "pictures": 8,
+            "share found by chance": 0.125,
         }
     ]
+
+
+def test_a_reader_sees_words_for_what_the_worlds_card_says():
+    noise = dict.fromkeys(("none", "clipped", "mismatched", "shouting", "long"), 0.2)
+    web = {"captions": 8, "named": 0.5, "relations": 0.1, "words": 6.0, "noise": noise}
+    train = {**web, "kinds_a_picture": 2.0, "sources": {"laion": web}}
+    table = encoder.shares({"splits": {"train": train}})
+    assert list(table) == list(encoder.SHARES.values())
+    assert table["split"].tolist() == ["train", "train, laion"] and table["cut short, share"][0] == 0.2
 
 
 def test_captions_come_from_the_model_for_every_split(study, model, monkeypatch):

@@ -108,7 +108,8 @@ def test_the_way_with_the_best_mean_on_val_is_chosen(put, monkeypatch):
     offered = Way(VICUNA, "poor"), Way(CAPTION, "best"), Way(VICUNA, "last")
     monkeypatch.setattr(exams, "ways", lambda study, base: offered)
     tried, way = exams.choices(STUDY, BASE, None)
-    assert way == offered[1] and tried["mean"].tolist() == [0, 0.75, 0]
+    assert way == offered[1] and tried["mean of three"].tolist() == [0, 0.75, 0]
+    assert list(tried) == ["template", "wording", *exams.TASKS.values(), "mean of three"]
 
 
 def test_arms_sit_the_exam_beside_the_rows_that_need_no_sight(put):

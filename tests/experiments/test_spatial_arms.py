@@ -44,8 +44,8 @@ def test_every_test_says_over_how_many_it_is(tested):
     notes = tested.notes()
     assert notes["order.in_front.stage1"].startswith("2 on test_seen, phrasings absent from training")
     assert notes["in_front.difference"] == "treatment less control, paired"
-    assert list(tested.by_test()) == ["question, in_front", "order, in_front"]
-    assert list(tested.by_test()["order, in_front"]) == ["stage1", "control", "treatment"]
+    assert list(tested.by_test()) == ["question, in front or behind", "order, in front or behind"]
+    assert list(tested.by_test()["order, in front or behind"]) == ["stage1", "control", "treatment"]
 
 
 def test_the_cost_is_the_treatments_less_the_controls():

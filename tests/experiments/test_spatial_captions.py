@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_parts import tiny_study
-from tiny_world import SMALL, small_world
+from tiny_world import SMALL
 
 from mglib.config import SpatialConfig
 from mglib.data.splits import web_split
@@ -16,11 +16,6 @@ from mglib.experiments import spatial_captions
 from mglib.model import prompts
 from mglib.paths import read_jsonl
 from mglib.weights.tensors import digest, save_weights
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return small_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")

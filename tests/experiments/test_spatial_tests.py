@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_world import SMALL, small_world
+from tiny_world import SMALL
 
 from mglib.config import EvalConfig
 from mglib.evals.choices import Losses
@@ -50,7 +50,8 @@ def test_numbers_are_called_by_relation_way_and_model(answered):
 
 def test_the_figure_has_a_row_for_each_model_and_way(answered):
     found = answered.by_relation()
-    assert list(found["left right"]) == [
+    assert list(found) == ["left or right", "counting"]
+    assert list(found["left or right"]) == [
         "MiniGPT-4",
         "MiniGPT-4, without bias",
         "stage 1",
@@ -63,6 +64,15 @@ def test_the_mirrors_numbers_begin_with_what_was_measured():
     assert number_name(("stage1", "left_right", "moved")) == "moved.left_right.stage1"
 
 
+def test_the_mirrors_table_has_a_row_for_each_model_and_relation():
+    keys = [("stage1", "left_right", "changed"), ("stage1", "left_right", "moved")]
+    found = {key: None for key in (("stage1", "counting", "changed"), *keys)}
+    assert spatial_tests.mirror_rows(found) == {
+        "stage 1, left or right": {"changed": None, "moved": None},
+        "stage 1, counting": {"changed": None},
+    }
+
+
 def test_where_nothing_can_be_asked_nothing_is_answered():
     study = SimpleNamespace(profile=SimpleNamespace(world=None), tests=("test_coco",))
     base = SimpleNamespace(queries={"test_coco": []})
@@ -72,12 +82,7 @@ def test_where_nothing_can_be_asked_nothing_is_answered():
     answered = spatial_tests.answered(study, base, {"minigpt4": None}, [])
     assert answered.losses == answered.estimates() == answered.by_relation() == {}
     found = spatial_tests.mirror_test(study, base, {}, answered)
-    assert found == {} and spatial_tests.mirror_table(found).empty
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return small_world(tmp_path_factory.mktemp("world"))
+    assert found == spatial_tests.mirror_rows(found) == {}
 
 
 def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, random):
@@ -85,7 +90,9 @@ def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, rand
     study = SimpleNamespace(profile=profile, tests=("train",), world=world)
     probes = spatial_tests.probes(study)
     assert spatial_tests.unasked(probes) == ()
-    assert set(spatial_tests.examples(probes).index) == set(RELATIONS)
+    shown = spatial_tests.examples(probes)
+    assert list(shown.index) == [spatial_tests.NAMES[relation] for relation in RELATIONS]
+    assert all(line.right in line.options.split(" / ") for line in shown.itertuples())
     queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
     base, some = SimpleNamespace(queries={"train": queries}), probes[:8]
     prompted = PromptedModel(model=model(), template=VICUNA)

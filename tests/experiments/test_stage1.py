@@ -1,5 +1,6 @@
 """What notebook 02 measures around stage 1."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from mglib.config import EvalConfig, Stage1Trial
 from mglib.data.splits import Split
 from mglib.evals import evaluate
 from mglib.experiments import stage1
-from mglib.metrics import Vocabulary
+from mglib.metrics import Estimate, Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
@@ -42,10 +43,22 @@ def test_what_is_the_same_in_all_pictures_is_found():
 
 def test_the_layout_is_bos_the_queries_the_caption_and_its_end(study, base, tokenizer, captions):
     table = stage1.layout(study, base)
-    assert list(table["token"][:4]) == ["'[BOS]'", "(visual)", "(visual)", "(visual)"]
+    token, label = table["token read"], table["label (counts in the loss)"]
+    assert list(token[:4]) == ["'[BOS]'", "(visual)", "(visual)", "(visual)"]
     words = len(tokenize(tokenizer, captions[0]))
-    assert list(table["label"] != "-") == [False] * 4 + [True] * (words + 1)
-    assert table["label"].iloc[-1] == repr("\n")
+    assert list(label != "-") == [False] * 4 + [True] * (words + 1)
+    assert label.iloc[-1] == repr("\n")
+
+
+def test_what_happens_along_the_training_is_told_by_the_step():
+    when = [stage1.after(step) for step in (0, 1200)]
+    assert when == ["at the start", "after 1,200 steps"]
+    losses = dict(zip(when, (Estimate(5.0, 4.0, 6.0, 8), None), strict=True))
+    along = stage1.Along({when[0]: ["", "a"], when[1]: ["a dog", "a cat"]}, losses)
+    assert along.said().loc["picture 2"].tolist() == ["a", "a cat"]
+    start, end = along.loss_table().to_dict("records")
+    assert list(start.values()) == ["at the start", 5.0, 4.0, 6.0, 8]
+    assert end["weights"] == "after 1,200 steps" and math.isnan(end["to"])
 
 
 # --- Trials ---

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mglib.evals.failures import KINDS
-from mglib.experiments.stage2 import TASKS, Table3, label, ways
+from mglib.experiments.stage2 import TASKS, Table3, label, reading_order, ways
 from mglib.profiles import MINI
 from mglib.study.study import Study
 
@@ -30,9 +30,9 @@ def test_what_stage_2_cuts_is_paired_and_stands_by_task_and_decoding():
 
 def test_drift_is_judged_only_where_it_is_known_what_is_there():
     rows = Table3(ANSWERS, FAILURES, Path("scenes")).kinds().set_index("answers")
-    before = rows.loc["descriptions before, sampled"]
-    assert before["off-topic"] == before["repetition"] == 1 / 2 and before["no-verse"] == 0
-    assert list(rows.columns) == list(KINDS)
+    before = rows.loc["descriptions, sampled, before"]
+    assert before["off-topic"] == before["repetition"] == before["failed"] == 1 / 2
+    assert list(rows.columns) == ["failed", *KINDS]
     assert "off-topic" not in Table3(ANSWERS, FAILURES, None).kinds().columns
 
 
@@ -45,13 +45,30 @@ def test_both_models_answer_in_the_same_three_ways():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("describe.before", "descriptions before, sampled"),
-        ("poem.after.greedy", "poems after, greedy"),
-        ("poem.after.penalty", "poems after, greedy with a penalty"),
+        ("describe.before", "descriptions, sampled, before"),
+        ("poem.after.greedy", "poems, greedy, after"),
+        ("poem.after.penalty", "poems, greedy with penalty 1.2, after"),
     ],
 )
 def test_readers_see_words_for_answers(name, words):
     assert label(name) == words
+
+
+def test_verse_is_asked_of_poems_alone():
+    poems = {"poem.before": [{"no-verse"}, set()], "describe.before": [{"empty"}, set()]}
+    rows = Table3({}, poems, None).kinds().set_index("answers")["no-verse"]
+    assert rows.isna().tolist() == [True, False] and rows.iloc[1] == 1 / 2
+
+
+def test_before_and_after_stand_below_each_other():
+    names = ["poem.before", "describe.after.greedy", "describe.after", "describe.before.greedy"]
+    assert sorted([*names, "describe.before"], key=reading_order) == [
+        "describe.before",
+        "describe.after",
+        "describe.before.greedy",
+        "describe.after.greedy",
+        "poem.before",
+    ]
 
 
 def test_style_is_the_mean_over_answers():

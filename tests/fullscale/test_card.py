@@ -292,9 +292,8 @@ def test_a_bare_machine_is_enough(tmp_path):
         str(ROOT / "tests" / "bare_machine.py"),
         str(tmp_path / "gpu.json"),
     ]
-    done = subprocess.run(
-        command, env={"PYTHONPATH": paths, "HOME": str(tmp_path)}, capture_output=True, text=True, check=False
-    )
+    environment = {"PYTHONPATH": paths, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     entry = json.loads((tmp_path / "gpu.json").read_text())["tiny-paper"]
     assert len(entry["measured"]) == 12 and set(entry["left_out"]) == {

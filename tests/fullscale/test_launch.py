@@ -3,12 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from tiny_release import write_release
+import torch
+from tiny_release import tiny_profile, write_release
 
-from mglib.fullscale import launch
+from mglib.fullscale import launch, preflight
+from mglib.model import device
 from mglib.paths import ROOT
+from mglib.study import study, web
 from mglib.weights.tensors import load_weights
 
 
@@ -90,46 +94,46 @@ def test_more_gpus_than_there_are_is_met_by_a_sentence(monkeypatch, capsys):
 # What each process runs: the command itself, on a tiny release in a folder of its own.
 TINY = """
 import pathlib, sys
-import torch
-from mglib.fullscale import launch, preflight
-from mglib.model import device
-from mglib.study import study, web
-from tiny_release import tiny_profile
-folder = pathlib.Path(sys.argv[1])
-for module in (study, web):
-    module.DOWNLOADS, module.CACHE = folder / "downloads", folder / "cache"
-device.pick, device.frozen_dtype = (lambda: torch.device("cpu")), (lambda _: torch.float32)
-launch.missing = lambda profile: preflight.missing(profile, folder / "downloads")
-study.profile = lambda name: tiny_profile(int(sys.argv[2]))
-sys.exit(launch.main(["--profile", "vicuna-7b"]))
+from pytest import MonkeyPatch
+from test_launch import run_tiny
+sys.exit(run_tiny(MonkeyPatch(), pathlib.Path(sys.argv[1]), int(sys.argv[2])))
 """
 
 
+def run_tiny(monkeypatch, folder, vocabulary):
+    """Run the command on the release in a folder."""
+    for module in (study, web):
+        monkeypatch.setattr(module, "DOWNLOADS", folder / "downloads")
+        monkeypatch.setattr(module, "CACHE", folder / "cache")
+    monkeypatch.setattr(device, "pick", lambda: torch.device("cpu"))
+    monkeypatch.setattr(device, "frozen_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(launch, "missing", lambda profile: preflight.missing(profile, folder / "downloads"))
+    monkeypatch.setattr(study, "profile", lambda name: tiny_profile(vocabulary))
+    return launch.main(["--profile", "vicuna-7b"])
+
+
 def test_two_processes_run_the_whole_command_and_one_finds_what_they_did(
-    tmp_path, llama, tokenizer, captions
+    tmp_path, llama, tokenizer, captions, monkeypatch, capsys
 ):
     write_release(tmp_path / "downloads", llama(), tokenizer, captions)
     (tmp_path / "tiny.py").write_text(TINY)
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]),
         "OMP_NUM_THREADS": "1",
     }
-    arguments = [str(tmp_path / "tiny.py"), str(tmp_path), str(len(tokenizer))]
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    outputs = []
-    for launcher in (several, []):
-        done = subprocess.run(
-            [sys.executable, *launcher, *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        outputs.append(done.stdout)
-    assert outputs[0] == outputs[1] and outputs[0].count("stage 1 is finished") == 1
+    done = subprocess.run(
+        [sys.executable, *several, str(tmp_path / "tiny.py"), str(tmp_path), str(len(tokenizer))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_tiny(monkeypatch, tmp_path, len(tokenizer)) == 0
+    assert capsys.readouterr().out == done.stdout and done.stdout.count("stage 1 is finished") == 1
     (state,) = tmp_path.glob("cache/trained/stage1-*/latest.safetensors")
     _, about = load_weights(state)
     assert about["step"] == 6 and len(about["places"]) == 2

@@ -137,6 +137,25 @@ def test_curves_show_each_training_and_each_part():
     assert "absent" not in texts(figure)
 
 
+def test_four_trainings_stand_in_two_rows_and_five_leave_no_empty_panel():
+    log = [{"step": step, "loss": 9.0 / step} for step in range(1, 4)]
+    places = [ax.get_subplotspec() for ax in curves(dict.fromkeys("abcd", log)).axes]
+    assert [(one.rowspan.start, one.colspan.start) for one in places] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert len(curves(dict.fromkeys("abcde", log)).axes) == 5
+
+
+def test_ours_and_the_papers_point_of_a_name_look_alike_and_are_joined():
+    one, other = Estimate(2.0, 1.0, 3.0, 10), Estimate(0.5, 0.4, 0.6, 10)
+    points, paper = {"blip2": (one, other), "long": (one, other)}, {"llava": (9.0, 0.1), "long": (8.0, 0.2)}
+    ax = against(points, paper, xlabel="x", ylabel="y").axes[0]
+    other, ours = (container.lines[0] for container in ax.containers)
+    theirs, joined = (next(line for line in ax.lines if list(line.get_xdata()) == x) for x in ([8], [2, 8]))
+    assert theirs.get_label() == "paper: MiniGPT-4, long"
+    assert ours.get_color() == theirs.get_color() == joined.get_color() != other.get_color()
+    assert ours.get_marker() == theirs.get_marker() and theirs.get_fillstyle() == "none"
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["BLIP-2", "MiniGPT-4, long"]
+
+
 def test_the_bold_curve_is_a_running_mean():
     log = [{"step": step, "loss": float(step)} for step in range(1, 6)]
     raw, smooth = curves({"one": log}, smooth=2).axes[0].get_lines()
@@ -175,6 +194,9 @@ def test_the_funnel_has_the_counts_of_both_and_the_papers_only_where_it_tells_th
 
 
 def test_histograms_share_their_bins_and_lose_no_value():
-    figure = histograms({"before": [0, 10, 48], "after": [5]}, xlabel="words", bins=7)
-    assert {"before (n = 3)", "after (n = 1)", "words"} <= set(texts(figure))
-    assert len(figure.axes[0].patches) == 2
+    figure = histograms({"before": [0, 10, 48], "after": [5]}, xlabel="words", limit=0.0047, bins=7)
+    assert {"words", "how many", "limit: 0.0047"} <= set(texts(figure))
+    before, after = ([bar.get_height() for bar in ax.patches] for ax in figure.axes)
+    assert (sum(before), sum(after)) == (3, 1) and len(before) == len(after) == 7
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["before (n = 3)", "after (n = 1)"]
+    assert {ax.get_lines()[0].get_xdata()[0] for ax in figure.axes} == {0.0047}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from data_files import write_shard
 from tiny_release import noise, tiny_profile, write_release
 
 from mglib.chat import speaker as speakers
@@ -15,10 +16,11 @@ from mglib.config import LoRAConfig
 from mglib.data import released
 from mglib.data.own import OwnPair
 from mglib.data.pictures import open_picture
+from mglib.metrics import Counts
 from mglib.model.decoding import greedy
 from mglib.profiles import PROFILES
 from mglib.repro import finetune as command
-from mglib.repro.finetune import comparison, finetune, lessons, main, settings, start
+from mglib.repro.finetune import beyond, comparison, finetune, forgotten, lessons, main, settings, start
 from mglib.study import replay, web
 from mglib.study import study as studies
 from mglib.study.finetune import INSTRUCTIONS
@@ -127,10 +129,41 @@ def test_alone_is_the_paper_s_stage_2(release, data, tmp_path, monkeypatch, caps
     assert found and set(found) == {4}
 
 
+def test_what_is_forgotten_is_measured_on_captions_that_no_step_reads(
+    release, data, captions, tmp_path, monkeypatch, capsys
+):
+    for number, file in enumerate(sorted(release.glob("*/*.tar"))):  # pictures that are all different
+        rows = [(f"{place:09d}", noise(10 * number + place), text) for place, text in enumerate(captions)]
+        write_shard(file, rows)
+    profile = PROFILES[TINY]
+    short = replace(profile, stage2=replace(profile.stage2, steps=3, warmup_steps=1))
+    monkeypatch.setitem(PROFILES, TINY, short)
+    study = studies.Study.open(TINY, seed=0, weights="wheel")
+    again, watched = replay.stage1_pairs(study, 12), beyond(study, 12)
+    read = set(zip(again.hashes, again.captions, strict=True))
+    assert len(watched) and not read & set(zip(watched.hashes, watched.captions, strict=True))
+    assert len(list(watched.images())) == len(watched) == len(watched.hashes)
+    assert beyond(study, 1_000) is None
+    finetune(TINY, data, tmp_path / "out")
+    assert f"{len(watched)} captions of stage 1 that were not learnt here: loss " in capsys.readouterr().out
+
+
+def test_a_rise_of_that_loss_names_the_remedy():
+    before, after = Counts([4.0, 8.0], [2, 2]), Counts([4.1, 8.1], [2, 2])
+    assert "loss 3.000 before, changed by +0.050 [" in forgotten(before, after, alone=True)
+    assert "more than 0.02, so something is forgotten: leave ALONE=1 out" in forgotten(
+        before, after, alone=True
+    )
+    assert "compare it with LORA=1" in forgotten(before, after, alone=False)
+    assert "forgotten" not in forgotten(after, before, alone=True)
+
+
 def test_low_rank_updates_are_learnt_kept_and_learnt_on(release, data, tmp_path):
     out = tmp_path / "out"
     finetune(TINY, data, out, lora=True)
     speaker = load(TINY, out)
+    assert f"{out}/projection.safetensors (SHA-256 " in speaker.weights()
+    assert f" and {out}/lora.safetensors (SHA-256 " in speaker.weights()
     updates = lora_weights(speaker.model.language)
     assert len(updates) == 8 and any(weight.any() for name, weight in updates.items() if "lora_B" in name)
     assert trainable(speaker.model) == {}

@@ -1,13 +1,17 @@
 """All notebooks on a paper-shaped profile, tiny and from files in the official formats: EVA, a Q-Former
-and a Llama. All that is read and written lies in a folder of the test.
+and a Llama. All that is read and written lies in a folder of the test, but for the fetched photographs.
 """
 
+import asyncio
 import json
 import os
 
+import nbformat
 import papermill
 import pytest
 import torch
+from jupyter_client import AsyncKernelManager
+from nbformat import v4
 from tiny_release import write_release
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -23,6 +27,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import ROOT
 from mglib.repro.paper import PAPER, is_quoted
 from mglib.study.finetune import ASKED
+from mglib.weights.sources import photographs
 from mglib.weights.tensors import load_weights
 
 pytestmark = pytest.mark.slow
@@ -67,6 +72,14 @@ from mglib.profiles import PROFILES
 from tiny_release import tiny_profile
 PROFILES["tiny-paper"] = tiny_profile({vocabulary}, {template!r}, {short})
 """
+# METEOR takes ten seconds to start: one test of the two that come to it is enough.
+WITHOUT_METEOR = """
+from mglib.evals import caption_scores
+class Meteor:
+    def compute_score(self, right, said):
+        return 0.5, [0.5] * len(said)
+caption_scores.Meteor = Meteor
+"""
 
 
 def two_sentences(captions, place):
@@ -81,19 +94,17 @@ def teach(language, captions, descend, template):
         vision=nn.Identity(), qformer=nn.Identity(), projection=nn.Linear(32, 48), language=language
     )
     language.model.requires_grad_(True)
-    asked = [(prompts.with_image(QUESTION), *ASKED)[row % 5] for row in range(60)]
-    told = [two_sentences(captions, row) for row in range(60)]
+    asked = [(prompts.with_image(QUESTION), *ASKED)[row % 5] for row in range(30)]
+    told = [two_sentences(captions, row) for row in range(30)]
     layout = prompts.training_batch(language.tokenizer, template, asked, told, queries=3, max_answer=48)
     # All pictures look alike, so that each question has many answers.
-    losses = descend(model, {"queries": torch.zeros(60, 3, 32), **layout}, 120)
+    losses = descend(model, {"queries": torch.zeros(30, 3, 32), **layout}, 120)
     assert losses[-1] < 1
     language.model.requires_grad_(False)
 
 
-@pytest.fixture(params=[(prompts.VICUNA, 8)], ids=["vicuna"])
-def release(request, tmp_path, captions, descend, monkeypatch):
-    """Write a release whose language model writes sentences, and let kernels find it."""
-    template, short = request.param
+def spoken_by(template, captions, descend):
+    """Return a language model that writes sentences after the template's questions, and its tokenizer."""
     spoken = [template.prompt(text) for text in (QUESTION, CONTINUE, *ASKED)]
     told = [two_sentences(captions, place) for place in range(64)]
     tokenizer = train_tokenizer([*spoken * 8, *told], 600)
@@ -112,7 +123,23 @@ def release(request, tmp_path, captions, descend, monkeypatch):
         )
     )
     teach(Language(model=model, tokenizer=tokenizer), captions, descend, template)
+    return model, tokenizer
+
+
+@pytest.fixture(scope="module", params=[(prompts.VICUNA, 8)], ids=["vicuna"])
+def speaking(request, captions, descend):
+    """Return the settings of a profile and a language model that writes sentences, with its tokenizer."""
+    template, short = request.param
+    return template, short, *spoken_by(template, captions, descend)
+
+
+@pytest.fixture
+def release(speaking, tmp_path, captions, monkeypatch):
+    """Write a release whose language model writes sentences, and let kernels find it."""
+    template, short, model, tokenizer = speaking
     write_release(tmp_path / "downloads", model, tokenizer, captions)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "photographs").symlink_to(photographs())
     tiny = {"vocabulary": len(tokenizer), "template": template.name, "short": short}
     start = START.format(tests=str(ROOT / "tests"), folder=str(tmp_path), **tiny)
     (tmp_path / "start").mkdir()
@@ -121,11 +148,19 @@ def release(request, tmp_path, captions, descend, monkeypatch):
     return tmp_path
 
 
-def test_the_notebooks_run_and_list_what_cannot_exist(release):
+@pytest.fixture
+def kernel(release):
+    """Return one kernel for all notebooks of a test, which the first of them starts."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    yield manager
+    asyncio.run(manager.shutdown_kernel(now=True))
+
+
+def test_the_notebooks_run_and_list_what_cannot_exist(release, kernel):
     (release / "downloads" / "weights" / "minigpt4_stage1_7b.pth").unlink()
     numbers = {}
     for path in NOTEBOOKS:
-        run(path, release)
+        run(path, release, kernel)
         file = release / "runs" / "tiny-paper" / "numbers" / f"{path.stem}.json"
         numbers |= {entry["name"]: entry for entry in json.loads(file.read_text())}
     absent = {name for name, entry in numbers.items() if entry["note"].startswith("not applicable")}
@@ -142,9 +177,11 @@ def test_the_notebooks_run_and_list_what_cannot_exist(release):
     assert len(list((release / "cache" / "trained").glob("stage1-*"))) == 1  # made once, then found again
 
 
-def test_the_shortcut_starts_from_the_authors_projection(release):
+def test_the_shortcut_starts_from_the_authors_projection(release, kernel):
+    with (release / "start" / "sitecustomize.py").open("a") as start:
+        start.write(WITHOUT_METEOR)
     for path in NOTEBOOKS[2:]:
-        run(path, release)
+        run(path, release, kernel)
     trained = {path.name.rpartition("-")[0] for path in (release / "cache" / "trained").iterdir()}
     assert trained >= {"stage1-official", "stage2-minigpt4"} and "stage1" not in trained
     folder = release / "runs" / "tiny-paper" / "numbers"
@@ -152,10 +189,10 @@ def test_the_shortcut_starts_from_the_authors_projection(release):
     assert {entry["notebook"][:2] for entry in numbers} == {"03", "04", "05", "06"}
 
 
-@pytest.mark.parametrize("release", [(prompts.LLAMA2, 24)], indirect=True, ids=["llama2"])
-def test_llama_2_goes_through_curation_and_stage_2(release):
+@pytest.mark.parametrize("speaking", [(prompts.LLAMA2, 24)], indirect=True, ids=["llama2"])
+def test_llama_2_goes_through_curation_and_stage_2(release, kernel):
     for path in NOTEBOOKS[2:4]:
-        run(path, release)
+        run(path, release, kernel)
     (described,) = (release / "cache" / "curated").glob("described-*.jsonl")
     assert all(len(line["answers"]) == 2 for line in read_log(described))  # its second turn was asked
     notebook = (release / NOTEBOOKS[3].name).read_text()
@@ -166,13 +203,16 @@ def test_llama_2_goes_through_curation_and_stage_2(release):
     assert about["template"] == "llama2"
 
 
-def run(path, folder):
-    """Run one notebook on the tiny profile."""
+def run(path, folder, kernel):
+    """Run one notebook on the tiny profile, with no name that another has left in the kernel."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, v4.new_code_cell("%reset -f"))
     papermill.execute_notebook(
-        path,
+        notebook,
         folder / path.name,
         parameters={"profile": "tiny-paper", "seed": 0, "weights": "wheel"},
         kernel_name="python3",
+        km=kernel,
         cwd=path.parent,
         progress_bar=False,
     )

@@ -131,6 +131,21 @@ def test_figures_sheets_and_tables_are_saved_and_shown_once(tmp_path, shown):
     assert "| a\\|b | 0.1235 |" in (folder / "tables" / "02_stage1" / "words.md").read_text()
 
 
+def test_at_its_end_a_notebook_shows_where_its_results_stand(tmp_path, shown):
+    report = make_report(tmp_path)
+    for name in ("stage1.loss", "stage1.steps", "claim.data"):
+        report.number(name, 1.0)
+    report.table("words", pandas.DataFrame({"word": ["a"]}))
+    report.show()
+    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", shown[-1].data)
+    assert cells == [
+        *("what", "how many", "where in runs/mini/", "names"),
+        *("numbers", "3", "numbers/02_stage1.json", "stage1.* (2), claim.* (1)"),
+        *("figures", "0", "figures/02_stage1/", ""),
+        *("tables", "1", "tables/02_stage1/", "words"),
+    ]
+
+
 def test_compare_asks_whether_the_published_interval_holds_our_number():
     run = [
         entry("a.inside", 1.1),

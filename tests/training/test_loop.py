@@ -415,11 +415,19 @@ def test_a_real_kill_loses_nothing(tmp_path):
     assert same_state(state.parent, tmp_path / "whole")
 
 
+TWICE = """
+import os, pathlib, sys, test_loop as t
+child = os.fork()
+t.train(t.Toy(pause=0.02), pathlib.Path(sys.argv[1]), t.LONG)
+if child:
+    sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+
+
 def test_two_runs_at_once_train_once(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
-    line = [sys.executable, "-c", SLOWLY, str(tmp_path / "shared")]
-    runs = [subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    line = [sys.executable, "-c", TWICE, str(tmp_path / "shared")]
+    subprocess.run(line, env=environment, stderr=subprocess.DEVNULL, timeout=120, check=True)
     train(Toy(), tmp_path / "alone", LONG)
     assert same_state(tmp_path / "shared", tmp_path / "alone")
     assert len(read_jsonl(tmp_path / "shared" / "log.jsonl")) == 60

@@ -1,7 +1,9 @@
 """Several processes train as one does: the same losses and weights, each sample once, one writer."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,7 +38,7 @@ def start(folder: Path, processes: int) -> list[dict]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {
+    environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         "ACCELERATE_USE_CPU": "true",
@@ -44,23 +46,18 @@ def start(folder: Path, processes: int) -> list[dict]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
     }
-    script = str(ROOT / "tests" / "two_processes.py")
-    started = [
-        subprocess.Popen(
-            [sys.executable, script, str(folder)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
+    command = [sys.executable, str(ROOT / "tests" / "two_processes.py"), str(folder), str(processes)]
+    started = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
-        errors = [process.communicate(timeout=400)[1] for process in started]
+        errors = started.communicate(timeout=400)[1]
     finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0] * processes, "\n".join(errors)[-4000:]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+    assert started.returncode == 0, errors[-4000:]
     return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in range(processes)]
 
 

@@ -405,7 +405,9 @@ def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path, image_size):
         proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = image_size
     onnx.save(proto, tmp_path / "tokens.onnx")
     pictures = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    session = runtime.InferenceSession(tmp_path / "tokens.onnx", providers=["CPUExecutionProvider"])
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1  # more would wait for one another beside other tests
+    session = runtime.InferenceSession(tmp_path / "tokens.onnx", options, providers=["CPUExecutionProvider"])
     (theirs,) = session.run([tokens_name], {"input_image": pictures.numpy()})
 
     model = timm.create_model(vit.NAME, img_size=image_size, num_classes=0).eval()
