@@ -42,8 +42,8 @@ GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many 
 ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
 FEWER_BITS = (
     'Fewer bits: `pip install bitsandbytes`, and quantised="8bit" or "4bit" in the profile\'s release '
-    "(mglib/paper_profiles.py); parts of a step of stage 2: `accumulate` in its stage2. Where nothing fits, take "
-    "a smaller LANGUAGE, or the profile mini."
+    "(mglib/paper_profiles.py); parts of a step of stage 2: `accumulate` in its stage2. Where nothing fits, "
+    "take a smaller LANGUAGE, or the profile mini."
 )
 WHOLE = (
     "Another language model is loaded whole: where it does not fit, take a smaller one, or the profile mini."
