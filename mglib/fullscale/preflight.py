@@ -11,7 +11,7 @@ from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, shown
 from mglib.profiles import PROFILES
-from mglib.weights.chosen import answer_end, tokenizer
+from mglib.weights.chosen import answer_end, tokenizer_of
 from mglib.weights.files import not_weights
 
 
@@ -151,7 +151,7 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
 def unusable_language(place: str) -> list[str]:
     """Say why a language model cannot take the place of a profile's own, as far as its tokenizer tells."""
     try:
-        answer_end(tokenizer(place))
+        answer_end(tokenizer_of(place))
     except (RuntimeError, ValueError) as error:
         return [str(error)]
     return []

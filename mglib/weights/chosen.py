@@ -35,7 +35,7 @@ def configuration(place: str) -> PreTrainedConfig:
     return _read(AutoConfig, place)
 
 
-def tokenizer(place: str) -> PreTrainedTokenizerBase:
+def tokenizer_of(place: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
     return _read(AutoTokenizer, place)
 
