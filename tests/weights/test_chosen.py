@@ -15,7 +15,7 @@ from mglib.weights import chosen
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qformer, captions, descend, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), dtype=torch.float32, attention="sdpa")
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
     end, spoken = FAMILIES[kind][2], language.tokenizer
     chat = template("chat", spoken)
     assert (language.width, spoken.eos_token, chat.end) == (48, end, end)
@@ -34,7 +34,7 @@ def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qforme
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qformer, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), dtype=torch.float32, attention="sdpa")
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
     model = assemble(vision=torch.nn.Identity(), qformer=qformer(), language=language)
     chat, spoken = template("chat", language.tokenizer), language.tokenizer
     images = {"queries": torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))}
@@ -56,7 +56,7 @@ def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qform
 def test_a_model_that_bends_its_logits_is_refused(tmp_path, tokenizer):
     folder = write(tmp_path / "gemma2", "gemma2", tokenizer, head_dim=12, final_logit_softcapping=0.01)
     with pytest.raises(ValueError, match="more than embedding, decoder and head"):
-        chosen.load(folder, dtype=torch.float32, attention="eager")
+        chosen.load(folder, precision="fp32", attention="eager")
 
 
 def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):
