@@ -1,11 +1,13 @@
 """Language models of other families in tiny: loaded, trained behind, stopped as their own templates say."""
 
 from copy import deepcopy
+from importlib.util import find_spec
 
 import pytest
 import torch
 from tiny_languages import FAMILIES, write
 
+from mglib.fullscale.fits import matrices
 from mglib.model.decoding import answer, greedy
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import assemble
@@ -51,6 +53,23 @@ def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qform
         )
     own = [spoken.decode(row).split(chat.end)[0].strip() for row in ids]
     assert answer(model, images, chat, asked, greedy(6)) == own
+
+
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_is_held_in_fewer_bits(tmp_path, tokenizer, qformer, kind, precision):
+    if find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes is not installed, by which language models are loaded in 8 and 4 bits")
+    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}  # its kernels want multiples of 32
+    folder = write(tmp_path / kind, kind, tokenizer, **wide)
+    whole, few = (chosen.load(folder, precision=each, attention="sdpa") for each in ("fp32", precision))
+    assert {weight.itemsize for weight in matrices(few)} == {1}
+    assert whole.settings() != few.settings()  # by which trainings are found
+    place = few.model.device
+    model = assemble(vision=torch.nn.Identity(), qformer=qformer(), language=few).to(place)
+    queries = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0)).to(place)
+    chat = template("chat", few.tokenizer)
+    assert len(answer(model, {"queries": queries}, chat, [f"{IMAGE} what"] * 2, greedy(4))) == 2
 
 
 def test_a_model_that_bends_its_logits_is_refused(tmp_path, tokenizer):
