@@ -148,7 +148,7 @@ def load_folder(profile: str, folder: Path) -> Speaker:
     run = saved.get("run")
     if not run:
         raise ValueError(f"{folder} does not say which run it is of: export or fine-tune it again.")
-    if run["profile"] != profile:
+    if run["profile"] != file_name(profile):
         raise ValueError(f"{folder} belongs to the profile {run['profile']}: add PROFILE={run['profile']}.")
     study = Study.open(profile, seed=run["seed"], weights=run["weights"])
     parts = frozen(study)
