@@ -71,6 +71,13 @@ def test_a_published_projection_is_not_put_before_another_language_model(tmp_pat
         load(f"vicuna-7b+{place}", tmp_path / "pretrained.pth")
 
 
+def test_a_profile_that_there_is_not_is_told_before_what_it_has_not_kept():
+    with pytest.raises(ValueError, match="leave BITS out"):
+        load("mini@4bit")
+    with pytest.raises(FileNotFoundError, match="profile vicuna-7b@4bit is kept yet"):
+        load("vicuna-7b@4bit")
+
+
 def test_what_was_trained_behind_it_is_found_by_its_place(tmp_path, monkeypatch):
     run = {"profile": "vicuna-7b@4bit+own", "seed": 0, "weights": "wheel"}
     monkeypatch.setattr(speaker, "read_config", lambda _: {"run": run})
