@@ -19,7 +19,7 @@ from PIL import Image
 from mglib.paths import ROOT, write_json, write_text
 from mglib.repro import claims
 from mglib.repro.ledger import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
-from mglib.repro.report import Number, Settings, markdown, numbers, readable, rounded, spread
+from mglib.repro.report import FIELDS, Number, Settings, markdown, numbers, readable, rounded, spread
 
 LARGEST = 1_000_000  # bytes of a published notebook
 QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
@@ -161,6 +161,22 @@ def finished_numbers(root: Path, settings: Settings) -> list[Number]:
     return [entry for entry in numbers(ledger.folder) if entry["notebook"] in current]
 
 
+def over_seeds(entries: list[Number], others: list[list[Number]]) -> list[Number]:
+    """Return the share of the paper's claims on which the runs of all seeds give one verdict, as a number
+    whose note tells the other verdicts; none where not two runs have judged the claims.
+    """
+    judged = [run for run in (entries, *others) if any(entry["name"].startswith("claim.") for entry in run)]
+    if len(judged) < 2 or judged[0] is not entries:
+        return []
+    runs = [claims.judge(run) for run in judged]
+    found = {claim: [claims.WORDS[run[claim].value] for run in runs] for claim in runs[0]}
+    differ = [f"{claim}: {', '.join(words)}" for claim, words in found.items() if len(set(words)) > 1]
+    value = 1 - len(differ) / len(found)
+    note = f"share of the {len(found)} claims with one verdict; {'; '.join(differ) or 'no other verdict'}"
+    known = {"name": "claims.same_over_seeds", "value": value, "seeds": len(runs), "unit": "", "note": note}
+    return [dict.fromkeys(FIELDS) | known | {"notebook": "05_eval"}]
+
+
 def readme_table(entries: list[Number], patterns: list[str] | None = None) -> str:
     """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
     chosen = [entry for entry in entries if any(fnmatch.fnmatch(entry["name"], p) for p in patterns or ["*"])]
@@ -212,7 +228,8 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     ready = publishable(root, settings)
     run, results = root / "runs" / settings.folder_name, root / "results" / settings.folder_name
     others = [finished_numbers(root, other) for other in other_seeds(root, settings)]
-    entries = spread([entry for entry in numbers(run) if entry["notebook"] in ready], others)
+    own = [entry for entry in numbers(run) if entry["notebook"] in ready]
+    entries = spread(own, others) + over_seeds(own, others)
     results.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results.parent) as folder:
         made = Path(folder) / "made"

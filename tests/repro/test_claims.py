@@ -7,7 +7,7 @@ import pytest
 from mglib.paths import ROOT
 from mglib.repro import claims, tables
 from mglib.repro.claims import CLAIMS, WORDS, judge
-from mglib.repro.publish import readme_with
+from mglib.repro.publish import over_seeds, readme_with
 from mglib.repro.report import Report, numbers
 
 NAMES = [
@@ -179,3 +179,14 @@ def test_the_claims_are_written_between_their_markers():
     assert made.count("| holds in small |") == 10 and "earlier" not in made and made.endswith("end\n")
     assert readme_with(made, entries()) == made
     assert list(claims.table(entries())["paper"])[:2] == ["Table 1", "Table 2"]
+
+
+def test_a_claim_with_another_verdict_under_another_seed_is_told():
+    judged = {"name": "claim.data", "value": 1.0, "low": None, "high": None}
+    run = [*entries(), judged]
+    other = [*entries(**{"t7.gqa.lora_less_base": -0.1}), judged]
+    (same,) = over_seeds(run, [run, other, entries()])  # the last has not judged the claims
+    assert same["value"] == pytest.approx(0.9) and same["seeds"] == 3
+    assert "data: holds in small, holds in small, does not" in same["note"] and "curation" not in same["note"]
+    assert over_seeds(run, [run])[0]["value"] == 1
+    assert over_seeds(run, []) == over_seeds(entries(), [run]) == []
