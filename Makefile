@@ -4,6 +4,7 @@ SEED ?=
 SEEDS ?=
 WEIGHTS ?=
 LANGUAGE ?=
+BITS ?=
 NOTEBOOKS ?=
 FORCE ?=
 PRETRAIN ?=
@@ -27,8 +28,10 @@ ACCUMULATE ?=
 # Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
 ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)
 python := $(ENV_FOLDER)/bin/python
-# LANGUAGE, a folder or a name on the hub, takes the place of the profile's own language model.
-profile = $(if $(LANGUAGE),"$(or $(PROFILE),mini)+$(LANGUAGE)",$(PROFILE))
+# LANGUAGE, a folder or a name on the hub, takes the place of the profile's own language model; BITS, 8 or 4, holds
+# that of a full-size profile in so many.
+language = $(if $(BITS),@$(BITS)bit)$(if $(LANGUAGE),+$(LANGUAGE))
+profile = $(if $(language),"$(or $(PROFILE),mini)$(language)",$(PROFILE))
 settings = $(if $(profile),--profile $(profile)) $(if $(SEED),--seed $(SEED)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 .DEFAULT_GOAL := help
@@ -37,7 +40,7 @@ settings = $(if $(profile),--profile $(profile)) $(if $(SEED),--seed $(SEED)) $(
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo '  settings: PROFILE=mini  LANGUAGE=folder|hub-name  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1  PRETRAIN=1'
+	@echo '  settings: PROFILE=mini  LANGUAGE=folder|hub-name  BITS=8|4  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1  PRETRAIN=1'
 
 env:  ## install the environment (every target that needs it does so by itself)
 	@./environment.sh $(ENV_FOLDER)
@@ -77,11 +80,11 @@ finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib.chat.export $(if $(profile),--profile $(profile)) $(if $(TO),--to $(TO)) $(if $(OUT),--out "$$OUT")
 
-plan: env  ## say what a full-size profile needs, what fits which machine and what it costs: PROFILE=vicuna-7b [LANGUAGE=...]
-	@$(python) -m mglib.fullscale.plan --profile "$(or $(PROFILE),vicuna-7b)$(if $(LANGUAGE),+$(LANGUAGE))"
+plan: env  ## say what a full-size profile needs, what fits which machine and what it costs: PROFILE=vicuna-7b [BITS=4] [LANGUAGE=...]
+	@$(python) -m mglib.fullscale.plan --profile "$(or $(PROFILE),vicuna-7b)$(language)"
 
-train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [ACCUMULATE=2] [GAPS=1]
-	@$(python) -m mglib.fullscale.launch --profile "$(or $(PROFILE),vicuna-7b)$(if $(LANGUAGE),+$(LANGUAGE))" $(if $(STAGE),--stage $(STAGE)) \
+train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [BITS=4] [ACCUMULATE=2] [GAPS=1]
+	@$(python) -m mglib.fullscale.launch --profile "$(or $(PROFILE),vicuna-7b)$(language)" $(if $(STAGE),--stage $(STAGE)) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(GPUS),--gpus $(GPUS)) $(if $(ACCUMULATE),--accumulate $(ACCUMULATE)) $(if $(GAPS),--gaps)
 
 bench: env  ## measure speed here, as ratios; on a card that of the paper's size: PROFILE=vicuna-7b

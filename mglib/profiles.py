@@ -275,19 +275,36 @@ PROFILES: dict[str, Profile] = {
 
 
 def profile(name: str) -> Profile:
-    """Return a profile by name; "mini+PLACE" has the language model at PLACE, a folder or a name on the hub.
+    """Return a profile by name; "mini+PLACE" has the language model at PLACE, a folder or a name on the hub,
+    "vicuna-7b@4bit" and "vicuna-7b@4bit+PLACE" hold it in 4 bits.
 
-    Raises ValueError naming the known profiles.
+    Raises ValueError naming the known profiles, or as `in_bits`.
     """
-    own, _, place = name.partition("+")
+    first, _, place = name.partition("+")
+    own, fewer, bits = first.partition("@")
     if own not in PROFILES:
         raise ValueError(f"Unknown profile {own!r}: choose one of {', '.join(PROFILES)}.")
+    found = in_bits(PROFILES[own], bits) if fewer else PROFILES[own]
     if not place:
-        return PROFILES[own]
-    release = PROFILES[own].release
+        return found
     return replace(
-        PROFILES[own],
+        found,
         name=file_name(name),
         language=LanguageConfig(name=place, width=0, template="chat", place=place),
-        release=release and replace(release, projection=None),  # the authors' belongs to another model
+        # The authors' projection belongs to another model.
+        release=found.release and replace(found.release, projection=None),
     )
+
+
+def in_bits(whole: Profile, bits: str) -> Profile:
+    """Return a profile whose language model is held in "8bit" or "4bit"; raises ValueError for other bits,
+    and for a profile without a release.
+    """
+    if whole.release is None:
+        known = ", ".join(name for name, each in PROFILES.items() if each.release is not None)
+        raise ValueError(
+            f"The profile {whole.name} fits any card whole: leave BITS out, or take one of {known}."
+        )
+    if bits not in ("8bit", "4bit"):
+        raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits!r}: BITS=8 or BITS=4.")
+    return replace(whole, name=f"{whole.name}@{bits}", release=replace(whole.release, quantised=bits))

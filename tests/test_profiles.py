@@ -1,6 +1,6 @@
 """The numbers of every profile: they must fit together before hours are spent on them."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -35,6 +35,30 @@ def test_an_unknown_profile_is_met_by_the_known_ones():
 
 def test_profiles_are_found_by_their_own_names():
     assert all(profiles.profile(name).name == name for name in profiles.PROFILES)
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_a_profile_made_from_a_release_can_hold_its_language_model_in_fewer_bits(bits):
+    few, whole = profiles.profile(f"vicuna-7b@{bits}"), profiles.profile("vicuna-7b")
+    assert few == replace(
+        whole, name=f"vicuna-7b@{bits}", release=replace(whole.release, quantised=bits)
+    )  # and with it the authors' projection
+    other = profiles.profile(f"vicuna-7b@{bits}+/models/of@home/Qwen2-0.5B")
+    assert (other.name, other.release.quantised) == (f"vicuna-7b@{bits}+Qwen2-0.5B", bits)
+    assert (other.language.place, other.release.projection) == ("/models/of@home/Qwen2-0.5B", None)
+    assert profiles.profile("vicuna-7b").release.quantised is None
+
+
+@pytest.mark.parametrize("name", ["mini@4bit", "smoke@8bit+/models/Qwen2-0.5B"])
+def test_a_small_profile_is_always_whole(name):
+    with pytest.raises(ValueError, match=r"(mini|smoke) fits any card whole: leave BITS out.* vicuna-7b"):
+        profiles.profile(name)
+
+
+@pytest.mark.parametrize("bits", ["3bit", "4", "4bitbit", ""])
+def test_other_bits_are_met_by_those_that_there_are(bits):
+    with pytest.raises(ValueError, match=rf"8 or 4 bits, not in '{bits}': BITS=8 or BITS=4"):
+        profiles.profile(f"llama2-7b@{bits}")
 
 
 def test_a_profile_cannot_be_changed_by_accident():
@@ -135,4 +159,4 @@ def test_any_profile_can_have_another_language_model(profile):
     assert other.language.template == "chat" and other.stage1 == profile.stage1
     assert other.release is None or other.release.projection is None
     with pytest.raises(ValueError, match="Unknown profile 'maxi'"):
-        profiles.profile("maxi+/models/Qwen2-0.5B")
+        profiles.profile("maxi@4bit+/models/Qwen2-0.5B")

@@ -112,8 +112,17 @@ def test_make_alone_lists_every_target_with_its_help():
         ("chat", [], []),
         ("finetune", ["DATA=my pictures", "LORA=1", "PROJECTION=a b.pth"],
          ["--data", "my pictures", "--projection", "a b.pth", "--lora"]),
+        ("chat", ["LANGUAGE=my models/Qwen", "IMAGE=a.png"],
+         ["--profile", "mini+my models/Qwen", "--image", "a.png"]),
+        ("chat", ["PROFILE=vicuna-7b", "BITS=4", "IMAGE=a.png"],
+         ["--profile", "vicuna-7b@4bit", "--image", "a.png"]),
+        ("finetune", ["BITS=8"], ["--profile", "mini@8bit"]),  # which is told what to do
+        ("plan", [], ["--profile", "vicuna-7b"]),
+        ("plan", ["PROFILE=llama2-7b", "BITS=8"], ["--profile", "llama2-7b@8bit"]),
+        ("train", ["BITS=4", "LANGUAGE=some/Qwen", "GPUS=2"],
+         ["--profile", "vicuna-7b@4bit+some/Qwen", "--gpus", "2"]),
     ],
-    ids=["quotes", "question", "nothing", "finetune"],
+    ids=["quotes", "question", "nothing", "finetune", "language", "bits", "mini", "plan", "few", "both"],
 )  # fmt: skip
 def test_make_hands_its_settings_on(tmp_path, target, settings, asked):
     told = tmp_path / "bin" / "python"
@@ -124,11 +133,13 @@ def test_make_hands_its_settings_on(tmp_path, target, settings, asked):
     # `make test` tells a make below it whose child it is, and that one would say where it works.
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
     shown = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines() == [
-        "-m",
-        {"chat": "mglib.chat.terminal", "finetune": "mglib.repro.finetune"}[target],
-        *asked,
-    ]
+    modules = {
+        "chat": "mglib.chat.terminal",
+        "finetune": "mglib.repro.finetune",
+        "plan": "mglib.fullscale.plan",
+        "train": "mglib.fullscale.launch",
+    }
+    assert shown.splitlines() == ["-m", modules[target], *asked]
 
 
 notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -53,7 +53,7 @@ def write(folder, kind, tokenizer, **more):
     spoken.add_special_tokens({"additional_special_tokens": special})
     spoken.chat_template = form
     ends = {"bos_token_id": spoken.bos_token_id, "eos_token_id": spoken.eos_token_id}
-    config = AutoConfig.for_model(kind, vocab_size=len(spoken), **SHAPE, **ends, **{**own, **more})
+    config = AutoConfig.for_model(kind, vocab_size=len(spoken), **ends, **{**SHAPE, **own, **more})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from mglib import profiles
 from mglib.config import Asked, VisionConfig
 from mglib.evals.evaluate import ways
 from mglib.model.decoding import Decoding
@@ -117,13 +118,14 @@ def load(profile: str, projection: Path | None = None) -> Speaker:
     or with another `projection`: a folder of `make finetune` or `make export`, or an official .pth file
     beside the published parts.
 
-    Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together.
+    Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together, and as
+    `mglib.profiles.profile`.
     """
     if projection is not None and projection.is_dir():
         return load_folder(profile, projection)
     if projection is not None:
         return load_official(profile, projection)
-    file = speaker_file(file_name(profile))
+    file = speaker_file(profiles.profile(profile).name)
     if not file.exists():
         raise FileNotFoundError(
             f"No trained projection of the profile {profile} is kept yet: `make reproduce PROFILE={profile}` "
@@ -148,7 +150,7 @@ def load_folder(profile: str, folder: Path) -> Speaker:
     run = saved.get("run")
     if not run:
         raise ValueError(f"{folder} does not say which run it is of: export or fine-tune it again.")
-    if run["profile"] != profile:
+    if run["profile"] != file_name(profile):
         raise ValueError(f"{folder} belongs to the profile {run['profile']}: add PROFILE={run['profile']}.")
     study = Study.open(profile, seed=run["seed"], weights=run["weights"])
     parts = frozen(study)

@@ -191,13 +191,20 @@ class Fit:
         return told if self.accumulate == 1 else f"{told}, ACCUMULATE={self.accumulate}"
 
 
+def named_bits(chosen: Profile) -> int | None:
+    """Return the bits in which a profile's language model is held; None: as many as can be."""
+    named = chosen.release and chosen.release.quantised
+    return int(named.removesuffix("bit")) if named else None
+
+
 def fitting(chosen: Profile, room: Room) -> dict[str, Fit | None]:
-    """Return how a machine can talk and train with a profile, each with the most bits that fit; None: not at
-    all. A language model chosen by its place is loaded whole (`mglib.weights.chosen.load`).
+    """Return how a machine can talk and train with a profile, each with the most bits that fit, or with those
+    that the profile names; None: not at all.
     """
-    fewer = FEWER if chosen.language.place is None else ()
+    named = named_bits(chosen)
+    every = (named,) if named else (8 * room.width, *FEWER)
     found: dict[str, Fit | None] = {"talk": None, "stage 2": None, "stage 1": None}
-    for bits in (8 * room.width, *fewer):
+    for bits in every:
         for task, fit in fits(chosen, room, parts(chosen, bits, room.width), bits):
             found[task] = found[task] or fit
     return found

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--stage", type=int, choices=[1, 2], default=1, help="1; stage 2 takes minutes: a notebook"
     )
-    parser.add_argument("--profile", type=full_size, required=True, help="name, or name+language model")
+    parser.add_argument("--profile", type=full_size, required=True, help="name[@4bit][+language model]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a step, where memory is short")
     parser.add_argument("--gpus", type=int, default=1)

@@ -12,7 +12,7 @@ from functools import cache
 
 from mglib.config import Profile, TrainConfig
 from mglib.evals.pope import PAIRS, WAYS
-from mglib.fullscale.fits import FEWER, ROOMS, fewest_parts, fitting, here, parts
+from mglib.fullscale.fits import FEWER, ROOMS, fewest_parts, fitting, here, named_bits, parts
 from mglib.fullscale.preflight import full_size, missing, released, remarks
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
@@ -41,12 +41,8 @@ CHOICE_QUESTIONS = 1_145  # of A-OKVQA's val, with choices and, mostly, without
 GQA_PICTURES, GQA_QUESTIONS = 398, 32  # of testdev balanced, and about so many questions a picture
 ALIGNED = 3_439  # pairs of the authors' cc_sbu_align
 FEWER_BITS = (
-    'Fewer bits: `pip install bitsandbytes`, and quantised="8bit" or "4bit" in the profile\'s release '
-    "(mglib/paper_profiles.py); parts of a step of stage 2: `accumulate` in its stage2. Where nothing fits, "
-    "take a smaller LANGUAGE, or the profile mini."
-)
-WHOLE = (
-    "Another language model is loaded whole: where it does not fit, take a smaller one, or the profile mini."
+    "Fewer bits: `pip install bitsandbytes`, and BITS=8 or BITS=4 beside PROFILE; parts of a step of stage "
+    "2: `accumulate` in its stage2. Where nothing fits, take a smaller LANGUAGE, or the profile mini."
 )
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
 
@@ -130,20 +126,22 @@ def plan(chosen: Profile, machine: Machine = A100) -> list[str]:
 def fitting_lines(chosen: Profile) -> list[str]:
     """Return what a small machine holds, and what this one can do."""
     whole, *fewer = (parts(chosen, bits, 2) for bits in (16, *FEWER))
+    bits = named_bits(chosen)
+    held = f"{bits} bits and not in 16 as above" if bits else "as many bits as can be"
     sizes = [f"{held.language / 1e9:.1f} GB in {bits} bits" for bits, held in zip(FEWER, fewer, strict=True)]
     lines = [
         f"in memory: encoder {whole.vision / 1e9:.1f} GB, Q-Former {whole.qformer / 1e9:.2f}, projection "
         f"{whole.projection / 1e9:.3f}, language model {whole.language / 1e9:.1f} ({', '.join(sizes)}); "
         f"a conversation's keys and values {whole.cache / 1e9:.2f}; "
         f"a pair of stage 1 {whole.first / 1e9:.2f}, of stage 2 {whole.second / 1e9:.2f}",
-        "what fits, the language model in as many bits as can be (on Apple's GPU whole weights are float32):",
+        f"what fits, the language model in {held} (on Apple's GPU whole weights are float32):",
         f"  {'machine':14} {'talk':20} {'stage 2':36} stage 1",
     ]
     found = here()
     for room in (*ROOMS, *([found] if found else [])):
         talk, second, first = (str(fit or "-") for fit in fitting(chosen, room).values())
         lines.append(f"  {room.name:14} {talk:20} {second:36} {first}")
-    return [*lines, FEWER_BITS if chosen.language.place is None else WHOLE]
+    return [*lines, FEWER_BITS]
 
 
 def notebook_lines(model: MiniGPT4, chosen: Profile, sample: Cost, machine: Machine) -> list[str]:
@@ -216,9 +214,7 @@ def training_lines(model: MiniGPT4, sample: Cost, config: TrainConfig, machine: 
             continue
         parts = parts_needed(model, sample, config, gpus, machine)
         if parts is None:
-            lines.append(
-                f"  {gpus} GPU: no sample fits {machine.memory / 1e9:.0f} GB: load it in 8 or 4 bits"
-            )
+            lines.append(f"  {gpus} GPU: no sample fits {machine.memory / 1e9:.0f} GB: take BITS=8 or BITS=4")
             continue
         samples = config.batch_size // gpus // parts
         time = hours(sample.flops * config.steps * config.batch_size, gpus=gpus, machine=machine)
@@ -234,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print a plan; returns 1 with a sentence for each thing that is missing."""
     parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.plan", description=__doc__)
     parser.add_argument(
-        "--profile", type=full_size, default=released()[0], help="name, or name+language model"
+        "--profile", type=full_size, default=released()[0], help="name[@4bit][+language model]"
     )
     given = parser.parse_args(arguments).profile
     chosen = profile(given)
@@ -248,7 +244,8 @@ def main(arguments: list[str] | None = None) -> int:
     for sentence in (*faults, *remarks(chosen)):
         print(sentence, file=sys.stderr)
     if not faults:
-        named = " LANGUAGE=".join(given.split("+", 1))
+        own, _, place = given.partition("+")
+        named = own.removesuffix("bit").replace("@", " BITS=") + (f" LANGUAGE={place}" if place else "")
         print(f"Everything is there: make train STAGE=1 PROFILE={named} GPUS=4")
     return 1 if faults else 0
 

@@ -10,9 +10,10 @@ from webdataset.shardlists import expand_urls
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, shown
-from mglib.profiles import PROFILES
-from mglib.weights.chosen import answer_end, tokenizer
+from mglib.profiles import PROFILES, profile
+from mglib.weights.chosen import answer_end, tokenizer_of
 from mglib.weights.files import not_weights
+from mglib.weights.vicuna import require
 
 
 def released() -> list[str]:
@@ -21,9 +22,15 @@ def released() -> list[str]:
 
 
 def full_size(name: str) -> str:
-    """Return the name of a profile; raises ArgumentTypeError for one without published files."""
-    if name.partition("+")[0] not in released():
+    """Return the name of a profile; raises ArgumentTypeError for one without published files, and as
+    `profile`.
+    """
+    if name.partition("+")[0].partition("@")[0] not in released():
         raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
+    try:
+        profile(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return name
 
 
@@ -39,6 +46,8 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
         faults += missing_language(folder / release.language, release.llama)
     else:
         faults += unusable_language(chosen.language.place)
+    if release.quantised:
+        faults += missing_package(release.quantised)
     told_of: set[str] = set()
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
@@ -64,6 +73,15 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
             )
     faults += missing_questions(release, folder)
     return faults
+
+
+def missing_package(bits: str) -> list[str]:
+    """Return a sentence where what holds weights in fewer bits is not installed."""
+    try:
+        require("bitsandbytes", f"loading in {bits}")
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
@@ -151,7 +169,7 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
 def unusable_language(place: str) -> list[str]:
     """Say why a language model cannot take the place of a profile's own, as far as its tokenizer tells."""
     try:
-        answer_end(tokenizer(place))
+        answer_end(tokenizer_of(place))
     except (RuntimeError, ValueError) as error:
         return [str(error)]
     return []

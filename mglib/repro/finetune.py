@@ -120,7 +120,11 @@ def start(profile: str, projection: Path | None) -> Speaker:
     missing.
     """
     study = Study.open(profile, seed=0, weights="wheel")
-    if projection is not None or speaker_file(profile).exists() or not isinstance(study, PublishedStudy):
+    if (
+        projection is not None
+        or speaker_file(study.profile.name).exists()
+        or not isinstance(study, PublishedStudy)
+    ):
         return load(profile, projection)
     model, official = web.published(study), study.profile.release.projection
     if web.finished(study, model):

@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from mglib.paths import ROOT, write_text
-from mglib.profiles import PROFILES
+from mglib.profiles import PROFILES, profile
 from mglib.repro import budget
 from mglib.repro.ledger import (
     INJECTED,
@@ -191,8 +191,13 @@ def check(settings: Settings, profiles: Collection[str]) -> None:
     known = {"profile": profiles, "weights": SOURCES}
     for what, choices in known.items():
         value = getattr(settings, what)
-        if value.partition("+")[0] not in choices:
+        if value.partition("+")[0].partition("@")[0] not in choices:
             raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
+    if "@" in settings.profile:
+        try:
+            profile(settings.profile)
+        except ValueError as error:
+            raise CannotRun(str(error)) from error
 
 
 def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:

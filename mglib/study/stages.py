@@ -24,7 +24,7 @@ from mglib.paths import content_key, sha256
 from mglib.study.study import Study, freeze
 from mglib.training.feature_cache import Features
 from mglib.training.loop import Stream, fit, kept
-from mglib.training.warm_start import warm_start
+from mglib.training.warm_start import warm_start, word_vectors
 from mglib.weights.tensors import digest
 
 
@@ -143,7 +143,7 @@ def attach(study: Study, qformer: QFormer, language: Language, queries: Tensor) 
     the `queries` of some pictures, (P, Q, D_q).
     """
     model = assemble(vision=nn.Identity(), qformer=qformer, language=language)
-    init_projection(model.projection, queries, language.model.get_input_embeddings().weight, seed=study.seed)
+    init_projection(model.projection, queries, word_vectors(language), seed=study.seed)
     return model.to(study.device)
 
 

@@ -30,7 +30,7 @@ from mglib.profiles import profile
 from mglib.training import checkpoint, feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
-from mglib.weights.vicuna import load_language
+from mglib.weights.vicuna import Precision, load_language
 from mglib.world.scene import SHARDED
 
 
@@ -102,7 +102,7 @@ class Study(ABC):
 
     @abstractmethod
     def own_language(self) -> Language:
-        """Load the frozen language model that the profile has of its own."""
+        """Read the frozen language model that the profile has of its own."""
 
     # What all have in common.
 
@@ -131,19 +131,32 @@ class Study(ABC):
         place = self.profile.language.place
         return None if place is None else chosen.find(place)
 
+    @property
+    def quantised(self) -> Precision | None:
+        """The bits in which the language model is held; None: it is whole."""
+        return self.profile.release and self.profile.release.quantised
+
+    @property
+    def precision(self) -> Precision:
+        """How a language model is loaded that is not of the small world."""
+        whole: dict[torch.dtype, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+        return self.quantised or whole.get(self.dtype, "fp32")
+
     def language(self) -> Language:
         """Load the frozen language model."""
         if self.place is None:
-            return self.own_language()
-        language = chosen.load(self.place, dtype=self.dtype, attention=self.attention)
-        return language.to(self.device)
+            language = self.own_language()
+        else:
+            language = chosen.load(self.place, precision=self.precision, attention=self.attention)
+        return language if self.quantised else language.to(self.device)  # quantised weights are there already
 
     def folder(self, what: str, *depends: object) -> Path:
         """Return a training's folder, found by all that its result depends on: these, the seed and the
         precision. `what` is for people: under another name it is found all the same.
         """
         told = [[str(item) for item in depends], self.seed, self.weights, str(self.dtype)]
-        key = content_key(told if self.place is None else [*told, chosen.identity(self.place)])
+        other = [] if self.place is None else [chosen.identity(self.place)]
+        key = content_key([*told, *other, *([self.quantised] if self.quantised else [])])
         known = sorted((CACHE / "trained").glob(f"*-{key}"))
         return known[0] if known else CACHE / "trained" / f"{what}-{key}"
 
@@ -233,7 +246,7 @@ class DrawnStudy(Study):
 
     def own_language(self) -> Language:
         folder = sources.language_folder(self.weights)
-        return Language.load(folder, dtype=self.dtype, attention=self.attention).to(self.device)
+        return Language.load(folder, dtype=self.dtype, attention=self.attention)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,10 +294,8 @@ class PublishedStudy(Study):
         return vision.to(self.device, self.dtype)
 
     def own_language(self) -> Language:
-        folder, quantised = DOWNLOADS / self.profile.release.language, self.profile.release.quantised
-        precision = quantised or {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(self.dtype, "fp32")
-        language = load_language(folder, precision=precision, attention=self.attention)
-        return language if quantised else language.to(self.device)  # quantised weights are there already
+        folder = DOWNLOADS / self.profile.release.language
+        return load_language(folder, precision=self.precision, attention=self.attention)
 
     def released_qformer(self) -> QFormer | Concat:
         """Return the frozen Q-Former of the BLIP-2 release, or what stands in its place."""

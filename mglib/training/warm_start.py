@@ -17,6 +17,12 @@ from mglib.model.language import Language
 from mglib.model.prompts import tokenize
 
 
+def word_vectors(language: Language) -> Tensor:
+    """Return every token as the decoder takes it in, (V, D_l): Gemma scales the rows of its table."""
+    rows = len(language.model.get_input_embeddings().weight)
+    return language.embed(torch.arange(rows, device=language.model.device)).detach()
+
+
 def caption_vectors(language: Language, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Return the mean embedding of each caption's content words, the rarer the heavier: (P, D_l).
 
@@ -25,7 +31,7 @@ def caption_vectors(language: Language, captions: Sequence[str]) -> tuple[Tensor
     # In order: sums of a set would hang on the process's hash seed.
     words = [sorted({word for word in caption.split() if word not in EMPTY_WORDS}) for caption in captions]
     seen = Counter(word for each in words for word in each)
-    table = language.model.get_input_embeddings().weight.detach()
+    table = word_vectors(language)
     vectors = {word: table[tokenize(language.tokenizer, f" {word}")].float().mean(0) for word in seen}
     rarity = {word: math.log(len(captions) / count) for word, count in seen.items()}
     rows = torch.zeros(len(captions), table.shape[1], device=table.device)
@@ -57,7 +63,7 @@ def warm_start(
     covariance = x.T @ x / len(x)  # (D_q, D_q)
     penalty = ridge * covariance.diagonal().mean() * torch.eye(len(covariance), device=x.device)
     weight = torch.linalg.solve(covariance + penalty, x.T @ y / len(x))  # (D_q, D_l)
-    spread = language.model.get_input_embeddings().weight.float().std().cpu().double()
+    spread = word_vectors(language).float().std().cpu().double()
     weight *= spread / (x @ weight).std()
     projection.weight.copy_(weight.T)
     projection.bias.copy_(y_mean - x_mean @ weight)

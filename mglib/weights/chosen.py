@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from mglib.model.language import Language
 from mglib.paths import content_key, sha256
+from mglib.weights.vicuna import Precision, read
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 ASKED, SAID = "(the question stands here)", "(the answer stands here)"
@@ -35,7 +36,7 @@ def configuration(place: str) -> PreTrainedConfig:
     return _read(AutoConfig, place)
 
 
-def tokenizer(place: str) -> PreTrainedTokenizerBase:
+def tokenizer_of(place: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
     return _read(AutoTokenizer, place)
 
@@ -58,13 +59,13 @@ def identity(folder: Path) -> str:
     return content_key([(path.name, sha256(path)) for path in files])
 
 
-def load(folder: Path, *, dtype: torch.dtype, attention: str) -> Language:
+def load(folder: Path, *, precision: Precision, attention: str) -> Language:
     """Load a folder, whose answers end as its own chat template ends them.
 
-    Raises ValueError for a model without such a template, and for one that changes hidden states or logits on
-    a way that `Language` does not take.
+    Raises ValueError for a model without such a template, for one that changes hidden states or logits on a
+    way that `Language` does not take, and as `mglib.weights.vicuna.options`.
     """
-    language = Language.load(folder, dtype=dtype, attention=attention)
+    language = read(folder, precision=precision, attention=attention)
     language.tokenizer.eos_token = answer_end(language.tokenizer)
     require_plain(folder, language)
     return language

@@ -110,15 +110,21 @@ def load_language(folder: Path, *, precision: Precision, attention: str = "sdpa"
 
     A 7B model takes about 27 GB in fp32, 13.5 in fp16 and bf16, 7 in 8 bits and 4 in 4 bits (13B: twice
     that), activations and key-value cache not counted. Raises ValueError when tokenizer and weights do not
-    belong together, RuntimeError when a package is missing.
+    belong together or a package is missing.
     """
     if not (folder / "tokenizer.json").exists():
         require("sentencepiece", f"the tokenizer in {folder}, a tokenizer.model,")
+    language = read(folder, precision=precision, attention=attention)
+    require_whole(folder, language.model)
+    rows = language.model.get_input_embeddings().weight.shape[0]
+    require_vocabulary(folder, rows, len(language.tokenizer))
+    return language
+
+
+def read(folder: Path, *, precision: Precision, attention: str) -> Language:
+    """Read a transformers folder as `precision` says, unchecked; raises as `options`."""
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options(precision))
-    require_whole(folder, model)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    require_vocabulary(folder, model.get_input_embeddings().weight.shape[0], len(tokenizer))
-    return Language(model=model, tokenizer=tokenizer)
+    return Language(model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
 
 
 def require_whole(folder: Path, model: nn.Module) -> None:
@@ -135,7 +141,7 @@ def options(precision: Precision) -> dict[str, Any]:
     """Return what `from_pretrained` needs for a precision; quantised weights go to the GPU at once.
 
     What is not quantised has the precision of training's products there, for autocast to bfloat16 joins no
-    float16. Raises RuntimeError when bitsandbytes is missing, ValueError for an unknown precision.
+    float16. Raises ValueError when bitsandbytes is missing, and for an unknown precision.
     """
     if precision in DTYPES:
         return {"dtype": DTYPES[precision]}
@@ -158,9 +164,9 @@ def options(precision: Precision) -> dict[str, Any]:
 
 
 def require(package: str, what: str) -> None:
-    """Raise RuntimeError with the command that installs an optional package, unless it is there."""
+    """Raise ValueError with the command that installs an optional package, unless it is there."""
     if find_spec(package) is None:
-        raise RuntimeError(
+        raise ValueError(
             f"{what[0].upper()}{what[1:]} needs the package {package}, which is not installed: run "
             f"`pip install {package}` in this environment and the same command again."
         )

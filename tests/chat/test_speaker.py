@@ -58,8 +58,8 @@ def test_the_weights_of_another_run_are_refused(model, vision_config, tmp_path):
 def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
     model, vision_config, tmp_path, monkeypatch
 ):
-    opened, file = [], tmp_path / "tiny.safetensors"
-    run = {"profile": "tiny", "seed": 2, "weights": "hub"}
+    opened, file = [], tmp_path / "smoke.safetensors"
+    run = {"profile": "smoke", "seed": 2, "weights": "hub"}
     save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config, origin=run), language="Tiny")
 
     class Opened(Exception):
@@ -72,11 +72,13 @@ def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
     monkeypatch.setattr("mglib.chat.speaker.speaker_file", lambda profile: file)
     monkeypatch.setattr(Study, "open", look)
     with pytest.raises(Opened):
-        load("tiny")
-    assert opened == [("tiny", 2, "hub")]
+        load("smoke")
+    assert opened == [("smoke", 2, "hub")]
     save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config), language="Tiny")
-    with pytest.raises(ValueError, match=r"does not say which run.*make reproduce PROFILE=tiny NOTEBOOKS=04"):
-        load("tiny")
+    with pytest.raises(
+        ValueError, match=r"does not say which run.*make reproduce PROFILE=smoke NOTEBOOKS=04"
+    ):
+        load("smoke")
 
 
 def test_files_are_told_from_the_repository_with_the_beginning_of_their_hash(tmp_path, monkeypatch):

@@ -105,6 +105,20 @@ def test_small_cards_hold_seven_billion_weights_in_few_bits():
     assert bits["card, 24 GB"]["stage 1"].bits == 16
 
 
+def test_named_bits_are_taken_whatever_would_fit(tiny, monkeypatch, capsys):
+    few = replace(tiny, release=replace(tiny.release, quantised="4bit"))
+    assert {fit.bits for fit in fits.fitting(few, room(1e12)).values()} == {4}
+    less = room(fits.parts(few, 4, 2).talking - 1)
+    assert fits.fitting(few, less)["talk"] is None
+    monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
+    monkeypatch.setattr(plan, "profile", lambda name: few)
+    monkeypatch.setattr(plan, "missing", lambda chosen: [])
+    assert plan.main(["--profile", "vicuna-7b@4bit"]) == 0
+    shown = capsys.readouterr().out
+    assert "in 4 bits and not in 16 as above" in shown
+    assert "make train STAGE=1 PROFILE=vicuna-7b BITS=4 GPUS=4" in shown
+
+
 # --- this machine ---
 
 
@@ -150,10 +164,10 @@ def test_the_plan_is_that_of_the_other_language_model(tmp_path, tiny, tokenizer,
     count = flops.parameters(flops.build(with_language(tiny, folder)).language)
     assert f"{'language model':16} {count:>15,} parameters" in shown
     assert f"make train STAGE=1 PROFILE=vicuna-7b LANGUAGE={folder}" in shown
-    assert "is loaded whole" in shown and "bitsandbytes" not in shown
+    assert "BITS=8 or BITS=4" in shown
     assert fits.fitting(with_language(tiny, folder), room(1)) == dict.fromkeys(["talk", "stage 2", "stage 1"])
     small = room(fits.parts(with_language(tiny, folder), 8, 2).talking)
-    assert fits.fitting(with_language(tiny, folder), small)["talk"] is None
+    assert fits.fitting(with_language(tiny, folder), small)["talk"].bits == 8
     assert "card, 8 GB     16 bits, 0.0 GB" in shown and "\n  a card" in shown
 
 

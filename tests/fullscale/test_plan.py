@@ -12,6 +12,7 @@ from mglib.fullscale import plan
 from mglib.paper_profiles import VICUNA_7B, VICUNA_13B
 from mglib.profiles import MINI
 from mglib.study import flops
+from mglib.weights import vicuna
 
 
 @pytest.fixture
@@ -193,9 +194,28 @@ def test_the_command_prints_the_plan_and_tells_what_is_missing(tiny, downloads, 
     assert sorted(path for path in downloads.rglob("*")) == before
 
 
-def test_a_profile_of_wheels_has_no_plan():
+def test_fewer_bits_want_their_package(tiny, downloads, monkeypatch):
+    few = replace(tiny, release=replace(tiny.release, quantised="4bit"))
+    monkeypatch.setattr(vicuna, "find_spec", lambda package: None)
+    assert plan.missing(tiny, downloads) == []
+    (fault,) = plan.missing(few, downloads)
+    assert "`pip install bitsandbytes`" in fault
+    monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
+    assert plan.missing(few, downloads) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("mini", "choose from vicuna-7b"),
+        ("mini@4bit", "choose from vicuna-7b"),
+        ("vicuna-7b@3bit", "BITS=8 or BITS=4"),
+    ],
+)
+def test_a_profile_of_wheels_has_no_plan(capsys, name, sentence):
     with pytest.raises(SystemExit):
-        plan.main(["--profile", "mini"])
+        plan.main(["--profile", name])
+    assert sentence in capsys.readouterr().err
     assert plan.released() == ["vicuna-7b", "vicuna-13b", "llama2-7b"]
 
 

@@ -124,6 +124,12 @@ def test_results_that_were_touched_are_made_again(study):
     [
         (["--profile", "nano"], "There is no profile 'nano'; choose one of mini, smoke."),
         (["--weights", "disk"], "There is no weights 'disk'; choose one of wheel, hub."),
+        (["--profile", "nano@4bit"], "There is no profile 'nano@4bit'; choose one of mini, smoke."),
+        (
+            ["--profile", "mini@4bit"],
+            "The profile mini fits any card whole: leave BITS out, or take one of vicuna-7b, vicuna-13b, "
+            "llama2-7b.",
+        ),
         (["--notebooks", "07"], "There is no notebook '07'; choose from 01_one, 02_two."),
     ],
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_parts import SHORT, tiny_study
 
+from mglib.chat import speaker
 from mglib.chat.speaker import load
 from mglib.data.splits import Split
 from mglib.profiles import profile
@@ -68,3 +69,20 @@ def test_a_published_projection_is_not_put_before_another_language_model(tmp_pat
     place = write(tmp_path / "own", llama, tokenizer, 0)
     with pytest.raises(ValueError, match="belongs to its own language model"):
         load(f"vicuna-7b+{place}", tmp_path / "pretrained.pth")
+
+
+def test_a_profile_that_there_is_not_is_told_before_what_it_has_not_kept():
+    with pytest.raises(ValueError, match="leave BITS out"):
+        load("mini@4bit")
+    with pytest.raises(FileNotFoundError, match="profile vicuna-7b@4bit is kept yet"):
+        load("vicuna-7b@4bit")
+
+
+def test_what_was_trained_behind_it_is_found_by_its_place(tmp_path, monkeypatch):
+    run = {"profile": "vicuna-7b@4bit+own", "seed": 0, "weights": "wheel"}
+    monkeypatch.setattr(speaker, "read_config", lambda _: {"run": run})
+    monkeypatch.setattr(Study, "open", lambda name, **_: pytest.fail("opened", pytrace=False))
+    with pytest.raises(pytest.fail.Exception, match="opened"):
+        load(f"vicuna-7b@4bit+{tmp_path}/own", tmp_path)
+    with pytest.raises(ValueError, match=r"add PROFILE=vicuna-7b@4bit\+own"):
+        load(f"vicuna-7b+{tmp_path}/own", tmp_path)

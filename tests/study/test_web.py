@@ -110,7 +110,7 @@ def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(stud
     assert not torch.equal(model.projection.weight, wanted)
 
 
-def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch):
+def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch, tmp_path):
     asked = []
 
     class Loaded:
@@ -125,9 +125,17 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch):
     small = replace(study, profile=replace(study.profile, release=release))
     assert isinstance(small.language(), Loaded)  # moving quantised weights is an error
     assert asked == ["fp32", "8bit"]
+    assert small.folder("stage2", "x") != study.folder("stage2", "x")  # its trainings are others
+    monkeypatch.setattr(
+        studies.chosen, "load", lambda *_, precision, **__: asked.append(precision) or Loaded()
+    )
+    other = replace(small.profile.language, place=str(tmp_path))
+    placed = replace(small, profile=replace(small.profile, language=other))
+    assert isinstance(placed.language(), Loaded) and asked[2:] == ["8bit"]
+    assert placed.folder("stage2", "x") not in (small.folder("stage2", "x"), study.folder("stage2", "x"))
     study.__dict__["dtype"] = torch.float16
     study.language()
-    assert asked[2:] == ["fp16"]
+    assert asked[3:] == ["fp16"]
 
 
 def test_official_weights_and_a_projection_are_talked_to(study, tmp_path, monkeypatch):

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_languages import write
 from torch import nn
 
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
 from mglib.paths import ROOT
 from mglib.training.warm_start import caption_vectors, warm_start
+from mglib.weights import chosen
 
 WORDS = ["boat", "dog", "bus", "park", "sea", "street"]
 
@@ -72,18 +74,36 @@ def test_visual_tokens_have_the_spread_of_words_and_their_mean(language):
     torch.testing.assert_close(visual.mean(0), words.mean(0), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["gemma", "gemma3_text"])
+def test_it_has_the_spread_of_words_that_are_scaled_on_their_way_in(tmp_path, tokenizer, kind):
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
+    projection, (queries, captions) = nn.Linear(32, language.width), scenes(300, 0)
+    warm_start(projection, queries, captions, language, ridge=0.1)
+    spread = language.embed(torch.arange(len(language.tokenizer))).std()
+    assert spread > 5 * language.model.get_input_embeddings().weight.std()  # the root of a width of 48
+    visual = projection(queries)
+    torch.testing.assert_close((visual - visual.mean(0)).std(), spread, rtol=1e-3, atol=0)
+    words, _ = caption_vectors(language, ["a boat", "a dog"])
+    boat = language.embed(torch.tensor(tokenize(language.tokenizer, " boat"))).mean(0)
+    torch.testing.assert_close(words[0], boat)
+
+
 def sums() -> str:
     """Tell the sums of some captions' vectors, exactly."""
     table = SimpleNamespace(weight=torch.randn(99, 4, generator=torch.Generator().manual_seed(0)))
-    model = SimpleNamespace(get_input_embeddings=lambda: table)
-    language = SimpleNamespace(tokenizer=lambda text, **_: {"input_ids": [len(text)]}, model=model)
+    model = SimpleNamespace(get_input_embeddings=lambda: table, device="cpu")
+    language = SimpleNamespace(
+        tokenizer=lambda text, **_: {"input_ids": [len(text)]},
+        model=model,
+        embed=lambda ids: table.weight[ids],
+    )
     captions = [" ".join(chr(97 + (i * j) % 26) * (j + 2) for j in range(9)) for i in range(40)]
     return str(caption_vectors(language, captions)[0].double().sum(1).tolist())
 
 
 def test_another_process_starts_from_the_same_numbers():
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # another one than this process's
-    path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)])
     said = subprocess.run(
         [sys.executable, "-c", "import test_warm_start; print(test_warm_start.sums())"],
         env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},

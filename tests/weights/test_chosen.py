@@ -1,11 +1,13 @@
 """Language models of other families in tiny: loaded, trained behind, stopped as their own templates say."""
 
 from copy import deepcopy
+from importlib.util import find_spec
 
 import pytest
 import torch
 from tiny_languages import FAMILIES, write
 
+from mglib.fullscale.fits import matrices
 from mglib.model.decoding import answer, greedy
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import assemble
@@ -15,7 +17,7 @@ from mglib.weights import chosen
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qformer, captions, descend, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), dtype=torch.float32, attention="sdpa")
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
     end, spoken = FAMILIES[kind][2], language.tokenizer
     chat = template("chat", spoken)
     assert (language.width, spoken.eos_token, chat.end) == (48, end, end)
@@ -34,7 +36,7 @@ def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qforme
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qformer, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), dtype=torch.float32, attention="sdpa")
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
     model = assemble(vision=torch.nn.Identity(), qformer=qformer(), language=language)
     chat, spoken = template("chat", language.tokenizer), language.tokenizer
     images = {"queries": torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))}
@@ -53,10 +55,27 @@ def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qform
     assert answer(model, images, chat, asked, greedy(6)) == own
 
 
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_family_is_held_in_fewer_bits(tmp_path, tokenizer, qformer, kind, precision):
+    if find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes is not installed, by which language models are loaded in 8 and 4 bits")
+    wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}  # its kernels want multiples of 32
+    folder = write(tmp_path / kind, kind, tokenizer, **wide)
+    whole, few = (chosen.load(folder, precision=each, attention="sdpa") for each in ("fp32", precision))
+    assert {weight.itemsize for weight in matrices(few)} == {1}
+    assert whole.settings() != few.settings()  # by which trainings are found
+    place = few.model.device
+    model = assemble(vision=torch.nn.Identity(), qformer=qformer(), language=few).to(place)
+    queries = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0)).to(place)
+    chat = template("chat", few.tokenizer)
+    assert len(answer(model, {"queries": queries}, chat, [f"{IMAGE} what"] * 2, greedy(4))) == 2
+
+
 def test_a_model_that_bends_its_logits_is_refused(tmp_path, tokenizer):
     folder = write(tmp_path / "gemma2", "gemma2", tokenizer, head_dim=12, final_logit_softcapping=0.01)
     with pytest.raises(ValueError, match="more than embedding, decoder and head"):
-        chosen.load(folder, dtype=torch.float32, attention="eager")
+        chosen.load(folder, precision="fp32", attention="eager")
 
 
 def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):

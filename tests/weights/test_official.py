@@ -539,9 +539,9 @@ def test_what_is_not_quantised_has_the_precision_of_trainings_products(monkeypat
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
     monkeypatch.setattr(vicuna, "find_spec", lambda package: None)
-    with pytest.raises(RuntimeError, match=r"Loading in 8bit needs .*`pip install bitsandbytes`"):
+    with pytest.raises(ValueError, match=r"Loading in 8bit needs .*`pip install bitsandbytes`"):
         vicuna.options("8bit")
-    with pytest.raises(RuntimeError, match="`pip install sentencepiece`"):
+    with pytest.raises(ValueError, match="`pip install sentencepiece`"):
         vicuna.load_language(tmp_path, precision="fp32")
     with pytest.raises(ValueError, match="Unknown precision 'int3': choose one of fp32, fp16"):
         vicuna.options("int3")
