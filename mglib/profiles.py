@@ -274,17 +274,25 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+def name_parts(name: str) -> tuple[str, str | None, str]:
+    """Return the profile that a name tells, the bits (None: it tells none) and the place of a language model
+    ("": the profile's own): "vicuna-7b@4bit+PLACE" has all three.
+    """
+    first, _, place = name.partition("+")
+    own, fewer, bits = first.partition("@")
+    return own, bits if fewer else None, place
+
+
 def profile(name: str) -> Profile:
     """Return a profile by name; "mini+PLACE" has the language model at PLACE, a folder or a name on the hub,
     "vicuna-7b@4bit" and "vicuna-7b@4bit+PLACE" hold it in 4 bits.
 
     Raises ValueError naming the known profiles, or as `in_bits`.
     """
-    first, _, place = name.partition("+")
-    own, fewer, bits = first.partition("@")
+    own, bits, place = name_parts(name)
     if own not in PROFILES:
         raise ValueError(f"Unknown profile {own!r}: choose one of {', '.join(PROFILES)}.")
-    found = in_bits(PROFILES[own], bits) if fewer else PROFILES[own]
+    found = in_bits(PROFILES[own], bits) if bits is not None else PROFILES[own]
     if not place:
         return found
     return replace(

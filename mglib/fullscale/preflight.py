@@ -10,7 +10,7 @@ from webdataset.shardlists import expand_urls
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, shown
-from mglib.profiles import PROFILES, profile
+from mglib.profiles import PROFILES, name_parts, profile
 from mglib.weights.chosen import answer_end, tokenizer_of
 from mglib.weights.files import not_weights
 from mglib.weights.vicuna import require
@@ -25,7 +25,7 @@ def full_size(name: str) -> str:
     """Return the name of a profile; raises ArgumentTypeError for one without published files, and as
     `profile`.
     """
-    if name.partition("+")[0].partition("@")[0] not in released():
+    if name_parts(name)[0] not in released():
         raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
     try:
         profile(name)

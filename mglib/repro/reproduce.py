@@ -20,7 +20,7 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from mglib.paths import ROOT, write_text
-from mglib.profiles import PROFILES, profile
+from mglib.profiles import PROFILES, name_parts, profile
 from mglib.repro import budget
 from mglib.repro.ledger import (
     INJECTED,
@@ -191,7 +191,7 @@ def check(settings: Settings, profiles: Collection[str]) -> None:
     known = {"profile": profiles, "weights": SOURCES}
     for what, choices in known.items():
         value = getattr(settings, what)
-        if value.partition("+")[0].partition("@")[0] not in choices:
+        if name_parts(value)[0] not in choices:
             raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
     if "@" in settings.profile:
         try:
