@@ -25,8 +25,10 @@ from mglib.study.study import Study
 from mglib.training.muon import Muon
 from mglib.weights import sources
 
+Batch = dict[str, torch.Tensor]
 
-def full_logits_step(model: MiniGPT4, batch: dict[str, torch.Tensor]) -> None:
+
+def full_logits_step(model: MiniGPT4, batch: Batch) -> None:
     """One training step that scores every position, as a language model does by default."""
     labels = batch["labels"]
     model.language.model(
@@ -34,13 +36,13 @@ def full_logits_step(model: MiniGPT4, batch: dict[str, torch.Tensor]) -> None:
     ).loss.backward()
 
 
-def gathered_step(model: MiniGPT4, batch: dict[str, torch.Tensor]) -> None:
+def gathered_step(model: MiniGPT4, batch: Batch) -> None:
     """One training step of ours."""
     output = model(batch)
     (output["loss"] / output["count"]).backward()
 
 
-def caption_batch(study: Study, model: MiniGPT4) -> dict[str, torch.Tensor]:
+def caption_batch(study: Study, model: MiniGPT4) -> Batch:
     """Lay out one stage-1 batch of random queries and one caption."""
     size, queries = study.profile.stage1.batch_size, study.profile.qformer.queries
     layout = prompts.training_batch(
@@ -69,76 +71,77 @@ def muons(study: Study) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
 
 def comparisons(study: Study) -> list[Comparison]:
     """Return what is compared."""
+    ours = device.attention(study.device)
+    usual, other = with_queries(study, ours), with_queries(study, "sdpa" if ours == "eager" else "eager")
+    batch = caption_batch(study, usual)
+    return [muon_steps(study), *training_steps(study, usual, other, batch), generation(study, usual, batch)]
+
+
+def with_queries(study: Study, attention: str) -> MiniGPT4:
+    """Return the profile's model on random queries, its language model attending in this way."""
+    folder = sources.language_folder(study.weights)
+    language = Language.load(folder, dtype=study.dtype, attention=attention).to(study.device)
+    shape = study.profile.qformer
+    features = torch.randn(study.profile.stage1.batch_size, shape.queries, shape.width)
+    return stages.attach(study, study.qformer().to(study.device).eval(), language, features)
+
+
+def muon_steps(study: Study) -> Comparison:
+    """Compare torch's Muon with ours."""
+    always, chosen = muons(study)
+    return Comparison(
+        name="Muon's step of one matrix: bfloat16 always / what is fast here",
+        other=always.step,
+        ours=chosen.step,
+    )
+
+
+def training_steps(study: Study, usual: MiniGPT4, other: MiniGPT4, batch: Batch) -> list[Comparison]:
+    """Compare other ways to make one training step with ours; `other` is the model that attends otherwise."""
     profile = study.profile
-    qformer = study.qformer().to(study.device).eval()
-    vision = study.vision()
+    vision, qformer = study.vision(), usual.qformer
     size, side = profile.stage1.batch_size, profile.vision.image_size
     pixels = torch.randn(size, 3, side, side, device=study.device)
-
-    def model(attention: str) -> MiniGPT4:
-        folder = sources.language_folder(study.weights)
-        language = Language.load(folder, dtype=study.dtype, attention=attention).to(study.device)
-        features = torch.randn(size, qformer.config.queries, qformer.config.width)
-        return stages.attach(study, qformer, language, features)
-
-    ours = device.attention(study.device)
-    usual, other = model(ours), model("sdpa" if ours == "eager" else "eager")
     theirs = beside_ours(profile, usual, study.dtype)
-    batch = caption_batch(study, usual)
     text, answers = batch["ids"].shape[1] - profile.qformer.queries, int((batch["labels"] >= 0).sum()) / size
-    learning = Sizes.of(profile).learn(size, text, answers)
+    work = Sizes.of(profile).learn(size, text, answers)
 
     def uncached() -> None:
         with torch.inference_mode():
             kept = qformer(vision(pixels))
         gathered_step(usual, {**batch, "queries": kept.clone()})
 
+    ways = {
+        "transformers' BLIP-2 / ours": lambda: usual_step(theirs, batch, pixels),
+        "logits everywhere / where labels are": lambda: full_logits_step(usual, batch),
+        "the other attention / ours": lambda: gathered_step(other, batch),
+        "encoding pictures / queries kept": uncached,
+    }
+
+    def ours() -> None:
+        gathered_step(usual, batch)
+
+    return [
+        Comparison(name=f"training step: {name}", other=way, ours=ours, work=work)
+        for name, way in ways.items()
+    ]
+
+
+def generation(study: Study, model: MiniGPT4, batch: Batch) -> Comparison:
+    """Compare captions that are written one by one with a batch of them."""
+    size, length = study.profile.stage1.batch_size, 12
+
     def generate(rows: int) -> None:
         for start in range(0, size, rows):
             images = {"queries": batch["queries"][start : start + rows]}
-            answer(usual, images, prompts.CAPTION, [prompts.IMAGE] * rows, greedy(12))
+            answer(model, images, prompts.CAPTION, [prompts.IMAGE] * rows, greedy(length))
 
-    def step() -> None:
-        gathered_step(usual, batch)
-
-    always, chosen = muons(study)
-    return [
-        Comparison(
-            name="Muon's step of one matrix: bfloat16 always / what is fast here",
-            other=always.step,
-            ours=chosen.step,
-        ),
-        Comparison(
-            name="training step: transformers' BLIP-2 / ours",
-            other=lambda: usual_step(theirs, batch, pixels),
-            ours=step,
-            work=learning,
-        ),
-        Comparison(
-            name="training step: logits everywhere / where labels are",
-            other=lambda: full_logits_step(usual, batch),
-            ours=step,
-            work=learning,
-        ),
-        Comparison(
-            name="training step: the other attention / ours",
-            other=lambda: gathered_step(other, batch),
-            ours=step,
-            work=learning,
-        ),
-        Comparison(
-            name="training step: encoding pictures / queries kept",
-            other=uncached,
-            ours=step,
-            work=learning,
-        ),
-        Comparison(
-            name="generation: one by one / batched",
-            other=lambda: generate(1),
-            ours=lambda: generate(size),
-            work=Sizes.of(profile).write(size, 12, prompt=1),
-        ),
-    ]
+    return Comparison(
+        name="generation: one by one / batched",
+        other=lambda: generate(1),
+        ours=lambda: generate(size),
+        work=Sizes.of(study.profile).write(size, length, prompt=1),
+    )
 
 
 def run(chosen: Profile, *, rounds: int = 5) -> None:

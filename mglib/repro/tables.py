@@ -6,41 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import pandas
 
-from mglib.metrics import INTERVAL, Counts, Estimate
+from mglib.metrics import Counts, Estimate
 from mglib.repro import claims, tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, numbers, rounded
 from mglib.study import naming
 from mglib.study.study import Study
-
-# What heads a column where `naming` has no name for a measure or a setting.
-HEADS = {
-    **INTERVAL,
-    "n": "n",  # pairs of answers in one table
-    "wording": "asked",
-    "fit": "fit by the critic",
-    "start": "start (the regression's penalty)",
-    "lr": "learning rate",
-    "loss": "loss (nats)",
-    "mention_precision": "mention precision",
-    "mention_recall": "mention recall",
-    "description_chair_i": "CHAIR_i of descriptions",
-    "f1": "F1",
-    "bleu_4": "BLEU-4",
-    "meteor": "METEOR",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-    "critic": "critic's score",
-    "drift": "drift (nats an answer)",
-    "pair_loss": "loss of held-out pairs (nats)",
-    "chair_i_whole": "CHAIR_i, whole answers",
-    "chair_i_change": "CHAIR_i less MiniGPT-4's",
-}
-
-
-def head(key: str) -> str:
-    """Return what heads the column of a measure or a setting."""
-    return HEADS.get(key) or naming.name(key)
 
 
 def named(table: pandas.DataFrame, *columns: str) -> pandas.DataFrame:
@@ -50,7 +21,7 @@ def named(table: pandas.DataFrame, *columns: str) -> pandas.DataFrame:
         for column in columns
         if column in table
     }
-    return table.assign(**cells).rename(columns=head)
+    return table.assign(**cells).rename(columns=naming.head)
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -115,7 +86,7 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     lines = []
     for row, estimates in rows.items():
         cells = {
-            head(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
+            naming.head(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
             for measure, estimate in estimates.items()
         }
         counted = {str(estimate.n) for estimate in estimates.values() if estimate}
@@ -147,7 +118,7 @@ def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
         [
             {
                 of: naming.name(row),
-                **{head(measure): cell(one) for measure, one in estimates.items()},
+                **{naming.head(measure): cell(one) for measure, one in estimates.items()},
             }
             for row, estimates in rows.items()
         ]
@@ -160,9 +131,9 @@ def values(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     for row, estimates in rows.items():
         line = {"row": naming.name(row)}
         for measure, estimate in estimates.items():
-            line[head(measure)] = estimate and estimate.value
+            line[naming.head(measure)] = estimate and estimate.value
             if (theirs := PAPER.get(f"{prefix}.{measure}.{row}")) is not None:
-                line[f"{head(measure)}, paper"] = theirs
+                line[f"{naming.head(measure)}, paper"] = theirs
         lines.append(line)
     return pandas.DataFrame(lines)
 

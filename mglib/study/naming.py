@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
+from mglib.metrics import INTERVAL
+
 Value = TypeVar("Value")
 
 NAMES = {
@@ -72,10 +74,38 @@ NAMES = {
     "unparsed": "neither yes nor no",
 }
 
+HEADS = {  # of columns whose measure or setting has no name above, or another one there
+    **INTERVAL,
+    "n": "n",  # pairs of answers in one table
+    "wording": "asked",
+    "fit": "fit by the critic",
+    "start": "start (the regression's penalty)",
+    "lr": "learning rate",
+    "loss": "loss (nats)",
+    "mention_precision": "mention precision",
+    "mention_recall": "mention recall",
+    "description_chair_i": "CHAIR_i of descriptions",
+    "f1": "F1",
+    "bleu_4": "BLEU-4",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "critic": "critic's score",
+    "drift": "drift (nats an answer)",
+    "pair_loss": "loss of held-out pairs (nats)",
+    "chair_i_whole": "CHAIR_i, whole answers",
+    "chair_i_change": "CHAIR_i less MiniGPT-4's",
+}
+
 
 def name(key: str) -> str:
     """Return what readers see for a key; what is no key is its own name."""
     return NAMES.get(key, key)
+
+
+def head(key: str) -> str:
+    """Return what heads the column of a measure or a setting."""
+    return HEADS.get(key) or name(key)
 
 
 def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:
