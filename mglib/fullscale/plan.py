@@ -16,7 +16,7 @@ from mglib.fullscale.fits import FEWER, ROOMS, fewest_parts, fitting, here, name
 from mglib.fullscale.preflight import full_size, missing, released, remarks
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
-from mglib.profiles import profile
+from mglib.profiles import name_parts, profile
 from mglib.study.flops import PROMPT, Cost, build, parameters, stage_cost, training_bytes, weight_bytes
 
 
@@ -244,9 +244,10 @@ def main(arguments: list[str] | None = None) -> int:
     for sentence in (*faults, *remarks(chosen)):
         print(sentence, file=sys.stderr)
     if not faults:
-        own, _, place = given.partition("+")
-        named = own.removesuffix("bit").replace("@", " BITS=") + (f" LANGUAGE={place}" if place else "")
-        print(f"Everything is there: make train STAGE=1 PROFILE={named} GPUS=4")
+        own, _, place = name_parts(given)
+        bits = named_bits(chosen)
+        settings = (f" BITS={bits}" if bits else "") + (f" LANGUAGE={place}" if place else "")
+        print(f"Everything is there: make train STAGE=1 PROFILE={own}{settings} GPUS=4")
     return 1 if faults else 0
 
 

@@ -17,6 +17,7 @@ from mglib.model import device, prompts
 from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.qformer import QFormer
 from mglib.paths import RUNS, write_json
 from mglib.study import stages
 from mglib.study.flops import Sizes
@@ -71,19 +72,20 @@ def muons(study: Study) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
 
 def comparisons(study: Study) -> list[Comparison]:
     """Return what is compared."""
-    ours = device.attention(study.device)
-    usual, other = with_queries(study, ours), with_queries(study, "sdpa" if ours == "eager" else "eager")
+    qformer, ours = study.qformer().to(study.device).eval(), device.attention(study.device)
+    theirs = "sdpa" if ours == "eager" else "eager"
+    usual, other = (with_queries(study, qformer, attention) for attention in (ours, theirs))
     batch = caption_batch(study, usual)
     return [muon_steps(study), *training_steps(study, usual, other, batch), generation(study, usual, batch)]
 
 
-def with_queries(study: Study, attention: str) -> MiniGPT4:
+def with_queries(study: Study, qformer: QFormer, attention: str) -> MiniGPT4:
     """Return the profile's model on random queries, its language model attending in this way."""
     folder = sources.language_folder(study.weights)
     language = Language.load(folder, dtype=study.dtype, attention=attention).to(study.device)
     shape = study.profile.qformer
     features = torch.randn(study.profile.stage1.batch_size, shape.queries, shape.width)
-    return stages.attach(study, study.qformer().to(study.device).eval(), language, features)
+    return stages.attach(study, qformer, language, features)
 
 
 def muon_steps(study: Study) -> Comparison:

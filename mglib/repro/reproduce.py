@@ -193,7 +193,7 @@ def check(settings: Settings, profiles: Collection[str]) -> None:
         value = getattr(settings, what)
         if name_parts(value)[0] not in choices:
             raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
-    if "@" in settings.profile:
+    if name_parts(settings.profile)[1] is not None:
         try:
             profile(settings.profile)
         except ValueError as error:
