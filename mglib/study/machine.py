@@ -2,13 +2,11 @@
 
 import platform
 import resource
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from mglib.model.device import frozen_dtype, gflops, pick
+from mglib.model.device import frozen_dtype, gflops, pick, processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +50,3 @@ def peak_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def processor(device: torch.device) -> str:
-    """Return what the processor is called."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    listed = Path("/proc/cpuinfo")
-    if listed.exists():
-        for line in listed.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "Apple"
-    return platform.processor() or platform.machine()

@@ -13,18 +13,54 @@ def test_a_cpu_is_picked_where_there_is_nothing_else():
     assert device.pick() == torch.device(best)
 
 
+@pytest.fixture
+def unmeasured(monkeypatch, tmp_path):
+    """A machine of which no precision is known yet."""
+    monkeypatch.delenv(device.PRECISION, raising=False)
+    monkeypatch.setattr(device, "MEASURED", tmp_path / "precision.json")
+    device.measured_precision.cache_clear()
+    yield
+    device.measured_precision.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("speedup", "dtype"), [(2.2, torch.bfloat16), (1.1, torch.float32), (0.5, torch.float32)]
 )
-def test_a_cpu_computes_in_bfloat16_only_where_that_is_clearly_faster(monkeypatch, speedup, dtype):
+def test_a_cpu_computes_in_bfloat16_only_where_that_is_clearly_faster(
+    monkeypatch, unmeasured, speedup, dtype
+):
     monkeypatch.setattr(device, "bf16_speedup", lambda: speedup)
     assert device.frozen_dtype(CPU) == dtype
 
 
-def test_the_speed_of_bfloat16_is_measured_once():
-    first = device.bf16_speedup()
-    assert first > 0
-    assert device.bf16_speedup() == first
+def test_the_precision_is_measured_once_a_machine_and_kept(monkeypatch, unmeasured):
+    monkeypatch.setattr(device, "bf16_speedup", lambda: 2.0)
+    assert device.frozen_dtype(CPU) == torch.bfloat16
+    device.measured_precision.cache_clear()  # another process, at a busy moment
+    monkeypatch.setattr(device, "bf16_speedup", lambda: 0.5)
+    assert device.frozen_dtype(CPU) == torch.bfloat16
+    device.measured_precision.cache_clear()  # another machine that shares the folder
+    monkeypatch.setattr(device, "processor", lambda _: "another processor")
+    assert device.frozen_dtype(CPU) == torch.float32
+
+
+def test_a_busy_moment_does_not_decide_the_speedup(monkeypatch):
+    device.bf16_speedup.cache_clear()
+    speeds = {
+        torch.float32: iter([100, 100, 90, 100, 100, 100]),
+        torch.bfloat16: iter([20, 50, 200, 190, 200, 10]),
+    }
+    monkeypatch.setattr(device, "_gflops", lambda _, dtype: next(speeds[dtype]))
+    assert device.bf16_speedup() == 2.0
+    device.bf16_speedup.cache_clear()
+
+
+def test_the_precision_can_be_set(monkeypatch, unmeasured):
+    monkeypatch.setenv(device.PRECISION, "bfloat16")
+    assert device.frozen_dtype(CPU) == torch.bfloat16
+    monkeypatch.setenv(device.PRECISION, "fp8")
+    with pytest.raises(ValueError, match="fp8 is not a precision: choose one of bfloat16, float32"):
+        device.frozen_dtype(CPU)
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
