@@ -13,7 +13,7 @@ from mglib.paths import ROOT
 
 # Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
 LAYERS = (
-    ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics"),
+    ("config", "paper_profiles", "profiles", "settings", "paths", "errors", "keys", "locks", "metrics"),
     ("model", "data", "world"),
     ("weights",),
     ("training", "curation"),
@@ -21,6 +21,7 @@ LAYERS = (
     ("study",),
     ("experiments", "people", "chat"),
     ("repro", "fullscale"),
+    ("__main__",),
 )
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 BASE = set(LAYERS[0])

@@ -1,11 +1,10 @@
-"""Before hours are spent: `python -m mglib.fullscale.plan --profile vicuna-7b` builds everything without
+"""Before hours are spent: `make plan PROFILE=vicuna-7b` builds everything without
 weights or memory, checks what has to be on disk, and prints what a run would cost. It changes nothing.
 
 FLOPs, parameters and activations are counted on the modules themselves, on torch's meta device. Hours follow
 from them by the share of an A100's peak that the paper's own ten hours imply: they are estimates, unmeasured.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +12,10 @@ from functools import cache
 from mglib.config import Profile, TrainConfig
 from mglib.evals.pope import PAIRS, WAYS
 from mglib.fullscale.fits import FEWER, ROOMS, fewest_parts, fitting, here, named_bits, parts
-from mglib.fullscale.preflight import full_size, missing, released, remarks
+from mglib.fullscale.preflight import missing, remarks, require_full_size
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
-from mglib.profiles import name_parts, profile
+from mglib.settings import Settings
 from mglib.study.flops import PROMPT, Cost, build, parameters, stage_cost, training_bytes, weight_bytes
 
 
@@ -226,30 +225,14 @@ def training_lines(model: MiniGPT4, sample: Cost, config: TrainConfig, machine: 
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Print a plan; returns 1 with a sentence for each thing that is missing."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.plan", description=__doc__)
-    parser.add_argument(
-        "--profile", type=full_size, default=released()[0], help="name[@4bit][+language model]"
-    )
-    given = parser.parse_args(arguments).profile
-    chosen = profile(given)
-    try:
-        lines = plan(chosen)
-    except RuntimeError as error:  # another language model that cannot be read
-        print(error, file=sys.stderr)
-        return 1
-    print("\n".join(lines))
+def show(settings: Settings) -> bool:
+    """Print a plan, and on stderr a sentence for each thing that is missing; returns whether none is."""
+    require_full_size(settings)
+    chosen = settings.found()
+    print("\n".join(plan(chosen)))
     faults = missing(chosen)
     for sentence in (*faults, *remarks(chosen)):
         print(sentence, file=sys.stderr)
     if not faults:
-        own, _, place = name_parts(given)
-        bits = named_bits(chosen)
-        settings = (f" BITS={bits}" if bits else "") + (f" LANGUAGE={place}" if place else "")
-        print(f"Everything is there: make train STAGE=1 PROFILE={own}{settings} GPUS=4")
-    return 1 if faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(f"Everything is there: {settings.command('train', GPUS=4)}")
+    return not faults

@@ -1,8 +1,6 @@
-"""`python -m mglib.evals chair|pope|vqa|coverage answers.jsonl --data folder`: score anybody's answers."""
+"""`python -m mglib score chair|pope|vqa|coverage answers.jsonl --data folder`: score anybody's answers."""
 
-import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,27 +30,13 @@ def show(scored: Scored, answers: Path) -> None:
         file.unlink(missing_ok=True)  # of an earlier run
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run a command line (by default this process's); return 0 with a table, else 1 with a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.evals", description=__doc__)
-    parser.add_argument("task", choices=TASKS)
-    parser.add_argument("answers", type=Path, help="JSON lines of `make answer`, or an official submission")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="a folder in its official layout, or a file of questions (data/README)",
-    )
-    given = parser.parse_args(words)
+def score(task: str, answers: Path, data: Path) -> None:
+    """Print a task's scores of a file of answers; raises ValueError or OSError with where the formats are."""
     try:
-        if not given.data.exists():
-            raise FileNotFoundError(f"There is no {given.data}: name with --data where the truth stands.")
-        show(TASKS[given.task](given.answers, given.data), given.answers)
+        if task not in TASKS:
+            raise ValueError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
+        if not data.exists():
+            raise FileNotFoundError(f"There is no {data}: name with --data where the truth stands.")
+        show(TASKS[task](answers, data), answers)
     except (OSError, ValueError) as error:
-        print(f"{error}\n{FORMATS}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise ValueError(f"{error}\n{FORMATS}") from error
