@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mglib.config import WorldConfig
 from mglib.locks import locked
-from mglib.paths import content_key, sha256, write_json
+from mglib.paths import hash_json, sha256, write_json
 from mglib.world import catalog as catalogs
 from mglib.world import specials
 from mglib.world.facts import write_facts
@@ -186,7 +186,7 @@ def _key(config: WorldConfig, font: Path) -> str:
     if not font.exists():
         raise OSError(f"The font {font} is missing; fetch it first (the README says how).")
     lists = {path.name: sha256(path) for path in sorted(catalogs.FOLDER.glob("*.csv"))}
-    return content_key({"config": asdict(config), "lists": lists, "font": sha256(font), "edition": EDITION})
+    return hash_json({"config": asdict(config), "lists": lists, "font": sha256(font), "edition": EDITION})
 
 
 def _read(path: Path) -> dict[str, Any] | None:
