@@ -216,7 +216,9 @@ def forest(
                 ax.plot(one.value, y, "o", color=colour)
                 y += 1
             y += 0.8
-        same = ax is not axes[0, 0] and list(ticks) == [tick.get_text() for tick in axes[0, 0].get_yticklabels()]
+        same = ax is not axes[0, 0] and list(ticks) == [
+            tick.get_text() for tick in axes[0, 0].get_yticklabels()
+        ]
         ax.set_yticks(list(ticks.values()), [""] * len(ticks) if same else list(ticks))
         ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title) if title else "")
         if chance is not None:
