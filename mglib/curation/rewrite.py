@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from mglib.model.language import Language
-from mglib.paths import content_key, write_json
+from mglib.paths import hash_json, write_json
 
 PROMPT = (
     "Fix the error in the given paragraph. Remove any repeating sentences, meaningless characters, not "
@@ -94,7 +94,7 @@ class Endpoint:
         asked = {"url": str(self.client.base_url), "model": self.model, "messages": messages}
         if self.temperature is not None:
             asked["temperature"] = self.temperature
-        file = self.cache / f"{content_key(asked)}.json"
+        file = self.cache / f"{hash_json(asked)}.json"
         kept = read(file, asked)
         if kept is None:
             kept = {"asked": asked, **self.ask({name: asked[name] for name in asked if name != "url"})}

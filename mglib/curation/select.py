@@ -22,7 +22,7 @@ from mglib.config import WellFormed
 from mglib.curation.describe import Description
 from mglib.curation.repair import CLOSED, plain, sentences
 from mglib.locks import locked
-from mglib.paths import content_key, write_json
+from mglib.paths import hash_json, write_json
 
 NOT_COLLECTED = "not collected"
 EDGES = (*range(0, 301, 20), 100_000)  # words; the last bin of a histogram is open
@@ -277,7 +277,7 @@ def write(
         annotations = [{"image_id": one, "caption": caption} for one, caption in captions.items()]
         write_json(folder / "filter_cap.json", {"annotations": annotations})
         write_json(folder / "card.json", told)
-        target = root / f"cc_sbu_align-{content_key([annotations, hashes, told])}"
+        target = root / f"cc_sbu_align-{hash_json([annotations, hashes, told])}"
         if not target.exists():
             folder.replace(target)
     return target

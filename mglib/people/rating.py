@@ -20,7 +20,7 @@ from mglib.data.journal import Journal, in_force, read_log
 from mglib.data.specials import Special
 from mglib.evals.checklist import CHECKLISTS, Answers, Judged
 from mglib.metrics import mean
-from mglib.paths import ROOT, content_key
+from mglib.paths import ROOT, hash_json
 from mglib.people.panel import KeyPanel
 from mglib.study import naming
 from mglib.study.study import Study
@@ -46,7 +46,7 @@ class Sheet:
     @property
     def key(self) -> str:
         """Names the very answers, so that a rating is not taken over to others."""
-        return content_key([self.request, dict(self.answers)])
+        return hash_json([self.request, dict(self.answers)])
 
 
 class Rating:

@@ -26,13 +26,13 @@ from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, in_lists
 from mglib.evals.evaluate import losses
 from mglib.experiments.lora import Answered, Asked, answering
-from mglib.keys import code_key
+from mglib.keys import hash_source
 from mglib.metrics import Counts, paired, ratio
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, template
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, RUNS, content_key, read_jsonl, sha256
+from mglib.paths import CACHE, DOWNLOADS, RUNS, hash_json, read_jsonl, sha256
 from mglib.study import web
 from mglib.study.finetune import INSTRUCTIONS, hold_out
 from mglib.study.machine import here, peak_bytes
@@ -44,7 +44,7 @@ from mglib.training.early_stopping import fit_watched
 from mglib.training.feature_cache import cached
 from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.saved import CONFIG, lora_config, read_config, save_pretrained
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 HELD_OUT = 10  # each so many-th picture is held out
 LOOKS = 10  # at the held-out loss, evenly over the training
@@ -186,10 +186,10 @@ def look_at(
 ) -> Sequence[Tensor]:
     """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
     model = speaker.model
-    seen_by = [speaker.origin, asdict(speaker.vision), digest(model.qformer.state_dict())]
+    seen_by = [speaker.origin, asdict(speaker.vision), hash_tensors(model.qformer.state_dict())]
     precision = str(next(model.vision.parameters()).dtype)
-    code = code_key(preprocess, Vision, type(model.qformer))
-    folder = CACHE / "queries" / f"own-{content_key([hashes, seen_by, precision, code])}"
+    code = hash_source(preprocess, Vision, type(model.qformer))
+    folder = CACHE / "queries" / f"own-{hash_json([hashes, seen_by, precision, code])}"
     return cached(folder, pictures, len(hashes), speaker.queries, what=what, batch_size=8)
 
 
@@ -244,7 +244,7 @@ def finetune(
     A run that was stopped goes on with the same command, one that is finished is found again. Raises
     FileExistsError where `out` holds something else.
     """
-    quarantine = Quarantine(CACHE / "own" / f"{content_key(data.resolve())}-bad.jsonl", share=BAD)
+    quarantine = Quarantine(CACHE / "own" / f"{hash_json(data.resolve())}-bad.jsonl", share=BAD)
     pairs = read(data, quarantine)
     speaker = start(profile, projection)
     study = Study.open(profile, seed=speaker.origin["seed"], weights=speaker.origin["weights"])
@@ -321,13 +321,13 @@ def learn(
     if again is not None:
         seen = look_at(speaker, again.hashes, again.images, what="pairs of stage 1")
         collate = replaying(study, model, asked, seen, again.captions)
-        depends += [again.captions, digest(dict(enumerate(seen)))]
+        depends += [again.captions, hash_tensors(dict(enumerate(seen)))]
     held_rows = Answered(queries, own.held)
     batches = [
         asked([held_rows[place] for place in places])
         for places in in_lists(range(len(own.held)), config.batch_size)
     ]
-    updates = digest(lora_weights(model.language))
+    updates = hash_tensors(lora_weights(model.language))
     folder = training_folder(
         study,
         model,
@@ -335,8 +335,8 @@ def learn(
         collate,
         config,
         "finetune",
-        content_key(depends),
-        digest(dict(enumerate(queries))),
+        hash_json(depends),
+        hash_tensors(dict(enumerate(queries))),
         updates,
         model.language.settings(),
     )

@@ -22,9 +22,11 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mglib.frame import names as frame_names
 from mglib.metrics import Estimate
 from mglib.paths import RUNS, file_name, write_json, write_text
 from mglib.repro.paper import PAPER, is_quoted
+from mglib.study import naming
 
 Number = dict[str, Any]
 Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
@@ -195,6 +197,31 @@ class Report:
         self._numbers.append({"name": name, **fields, "notebook": self.notebook})
         write_json(self._numbers_file, self._numbers)
 
+    def add(self, frame: pandas.DataFrame) -> None:
+        """Keep each row of a tidy frame (`mglib.frame`) as a number, with the paper's value of that name."""
+        for name, row in zip(frame_names(frame), frame.to_dict("records"), strict=True):
+            known = {
+                key: None if pandas.isna(row[key]) else row[key] for key in ("value", "low", "high", "n")
+            }
+            if known["n"] is not None:
+                known["n"] = int(known["n"])
+            seeds = int(known["value"] is not None)
+            more = {
+                "seeds": seeds,
+                "seed_sd": None,
+                "unit": "",
+                "paper": PAPER.get(name),
+                "note": row["note"],
+            }
+            self._add(name, **known, **more)
+
+    def results(
+        self, name: str, frame: pandas.DataFrame, *, rows: str = "system", columns: str = "measure"
+    ) -> None:
+        """Keep the numbers of a tidy frame, and save and show them as a table: one look, a row a system."""
+        self.add(frame)
+        self.table(name, pivot(frame, rows=rows, columns=columns))
+
     def figure(self, name: str, fig: Figure) -> None:
         """Save a figure as PNG at 150 dpi, show it once as JPEG, and close it."""
         path = self._path("figures", name, ".png")
@@ -215,6 +242,13 @@ class Report:
         measured = {group: rows for group, rows in measured.items() if rows}
         if measured:
             self.figure(name, figures.intervals(measured, **how))
+
+    def forest(self, name: str, frame: pandas.DataFrame, **how: Any) -> None:
+        """Save and show the numbers of a tidy frame by `figures.forest`, if any has an interval."""
+        from mglib.repro import figures
+
+        if frame["low"].notna().any():
+            self.figure(name, figures.forest(frame, **how))
 
     def sheet(self, name: str, image: Image.Image) -> None:
         """Save a sheet of pictures as JPEG and show it."""
@@ -330,6 +364,31 @@ def printable(comparison: pandas.DataFrame) -> pandas.DataFrame:
         table[column] = [rounded(value) for value in comparison[column]]
     table["reproduced"] = [verdicts[value] for value in comparison["reproduced"]]
     return table
+
+
+def pivot(frame: pandas.DataFrame, *, rows: str = "system", columns: str = "measure") -> pandas.DataFrame:
+    """Lay a tidy frame out for readers: a number with its interval and the paper's value in each cell, under
+    the names that readers see; n, the pictures, where it is one for the whole row.
+    """
+    lines: dict[str, dict[str, str]] = {}
+    for name, row in zip(frame_names(frame), frame.to_dict("records"), strict=True):
+        line = lines.setdefault(row[rows], {"": naming.name(row[rows])})
+        line[naming.head(row[columns])] = cell(row, PAPER.get(name))
+    counts = frame.groupby(rows, sort=False)["n"].agg(
+        lambda n: ", ".join(sorted({f"{k:.0f}" for k in n.dropna()}))
+    )
+    for key, line in lines.items():
+        line["n"] = counts[key] or "-"
+    table = pandas.DataFrame(lines.values()).fillna("-")
+    return table[[column for column in table if column != "n"] + ["n"]] if len(table) else table
+
+
+def cell(row: Mapping[str, Any], paper: float | None = None) -> str:
+    """Write one number of a frame with its interval and the paper's value."""
+    ours = rounded(row["value"])
+    if not pandas.isna(row["low"]):
+        ours += f" [{rounded(row['low'])}, {rounded(row['high'])}]"
+    return ours if paper is None else f"{ours} (paper {rounded(paper)})"
 
 
 def rounded(value: float | None) -> str:
