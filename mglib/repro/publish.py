@@ -8,8 +8,10 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas
@@ -20,7 +22,7 @@ from PIL import Image
 
 from mglib.paths import ROOT, write_json, write_text
 from mglib.repro import claims
-from mglib.repro.ledger import CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
+from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
 from mglib.repro.report import FIELDS, Number, Settings, markdown, numbers, readable, rounded, spread
 
 LARGEST = 1_000_000  # bytes of a published notebook
@@ -213,6 +215,12 @@ def replace_folder(made: Path, target: Path) -> None:
     made.replace(target)
 
 
+def minutes(run: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return how long each notebook of a run took, in seconds, and on which machine."""
+    entries = Ledger(run).entries
+    return {name: {what: entries[name][what] for what in ("seconds", "machine")} for name in names}
+
+
 def publish(root: Path, settings: Settings) -> list[Path]:
     """Publish a run and return what was written; raises CannotRun before anything is touched."""
     ready = publishable(root, settings)
@@ -224,6 +232,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     with tempfile.TemporaryDirectory(dir=results.parent) as folder:
         made = Path(folder) / "made"
         write_json(made / "numbers.json", entries)
+        write_json(made / MINUTES, minutes(run, ready))
         write_text(made / "README.md", results_page(entries, settings.profile))
         for kind in ("figures", "tables"):
             for name in ready:

@@ -300,7 +300,7 @@ def finish(root, settings, value=1.0):
         (run / source.name).write_text(source.read_text())
         found = [entry(f"x.{name}", value, None, None, notebook=name)]
         (run / "numbers" / f"{name}.json").write_text(json.dumps(found))
-        Ledger(run).add(name, parts, 1.0)
+        Ledger(run).add(name, parts, 1.0, machine={"gflops": 2.0})
 
 
 def test_other_profiles_publish_results_alone(tmp_path):
@@ -313,6 +313,8 @@ def test_other_profiles_publish_results_alone(tmp_path):
     measured = [tmp_path / "results" / name for name in ("bench.json", "gpu.json")]
     assert publish.publish(tmp_path, settings)[1:] == measured and all(path.exists() for path in measured)
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
+    minutes = json.loads((tmp_path / "results" / "smoke" / "minutes.json").read_text())
+    assert minutes["01_one"] == {"seconds": 1.0, "machine": {"gflops": 2.0}} and len(minutes) == 2
     assert publish.main(["--profile", "mini"], root=tmp_path) == 1
 
 
