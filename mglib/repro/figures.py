@@ -216,7 +216,10 @@ def forest(
                 ax.plot(one.value, y, "o", color=colour)
                 y += 1
             y += 0.8
-        ax.set_yticks(list(ticks.values()), list(ticks))
+        same = ax is not axes[0, 0] and list(ticks) == [
+            tick.get_text() for tick in axes[0, 0].get_yticklabels()
+        ]
+        ax.set_yticks(list(ticks.values()), [""] * len(ticks) if same else list(ticks))
         ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title) if title else "")
         if chance is not None:
             ax.axvline(chance, color="0.5", linestyle=":")
@@ -226,7 +229,7 @@ def forest(
     if chance is not None:
         label = "chance" if chance else "no difference"
         handles.append(Line2D([], [], color="0.5", linestyle=":", label=label))
-    if len(handles) > 1:
+    if len(handles) > 1 and hue != panel:
         axes[0, -1].legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import stdev
@@ -383,12 +383,9 @@ def pivot(frame: pandas.DataFrame, *, rows: str = "system", columns: str = "meas
     return table[[column for column in table if column != "n"] + ["n"]] if len(table) else table
 
 
-def cell(row: Mapping[str, Any], paper: float | None = None) -> str:
+def cell(entry: Mapping[str, Any], paper: float | None = None) -> str:
     """Write one number of a frame with its interval and the paper's value."""
-    ours = rounded(row["value"])
-    if not pandas.isna(row["low"]):
-        ours += f" [{rounded(row['low'])}, {rounded(row['high'])}]"
-    return ours if paper is None else f"{ours} (paper {rounded(paper)})"
+    return interval(entry) if paper is None else f"{interval(entry)} (paper {rounded(paper)})"
 
 
 def rounded(value: float | None) -> str:
@@ -398,11 +395,16 @@ def rounded(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def interval(entry: Mapping[str, Any]) -> str:
+    """Write a number with its 95 % interval, where it has one."""
+    if pandas.isna(entry["low"]):
+        return rounded(entry["value"])
+    return f"{rounded(entry['value'])} [{rounded(entry['low'])}, {rounded(entry['high'])}]"
+
+
 def readable(entry: Number) -> dict[str, str]:
     """Return the columns a reader sees of one number."""
-    ours = rounded(entry["value"])
-    if entry["low"] is not None:
-        ours += f" [{rounded(entry['low'])}, {rounded(entry['high'])}]"
+    ours = interval(entry)
     if entry["seed_sd"] is not None:
         ours += f" (sd {rounded(entry['seed_sd'])} over {entry['seeds']} seeds)"
     unit = f" ({entry['unit']})" if entry["unit"] else ""
@@ -416,15 +418,18 @@ def readable(entry: Number) -> dict[str, str]:
 
 
 def markdown(table: pandas.DataFrame) -> str:
-    """Return a table as Markdown, with a dash where there is no number."""
+    """Return a table as Markdown, with a dash where there is no number.
 
-    def line(cells: list[Any]) -> str:
+    pandas pads every cell to the widest one, which makes README unreadable as text.
+    """
+
+    def line(cells: Iterable[object]) -> str:
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
-        texts = ["-" if text == "nan" else text for text in texts]
-        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+        texts = ["-" if text == "nan" else text.replace("|", "\\|").replace("\n", " ") for text in texts]
+        return f"| {' | '.join(texts)} |"
 
-    head = [line(list(table.columns)), "|" + " --- |" * len(table.columns)]
-    return "\n".join(head + [line(list(row)) for row in table.itertuples(index=False)]) + "\n"
+    head = [line(table.columns), "|" + " --- |" * len(table.columns)]
+    return "\n".join(head + [line(row) for row in table.itertuples(index=False)]) + "\n"
 
 
 def page(folder: Path, *, comparison: pandas.DataFrame, minutes: dict[str, float]) -> str:

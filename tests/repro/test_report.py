@@ -270,7 +270,7 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [cell.execution_count for cell in code_cells(published)] == [1, 2, 3, 4, 5, 6]
     assert code_cells(published)[3].outputs[0].text == "data\n" and "injected" not in source.read_text()
     prose = published.cells[2].source
-    assert "| cannot be told | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
+    assert "| inconclusive | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
     results = tmp_path / "results" / "mini"
     assert "## The paper's claims" in (results / "README.md").read_text()
     assert json.loads((results / "numbers.json").read_text())[0]["name"] == "one.two"
