@@ -342,7 +342,11 @@ def weights(weights: Weights = DEFAULT.weights) -> None:
 
 
 @app.command(rich_help_panel=SCALE)
-def plan(profile: FullSize = "vicuna-7b", language: Language = DEFAULT.language, bits: Bits = DEFAULT.bits) -> int:
+def plan(
+    profile: FullSize = "vicuna-7b",
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> int:
     """Say what a full-size profile needs, what fits which machine, and what it costs."""
     from mglib.fullscale.plan import show
 

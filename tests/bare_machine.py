@@ -1,6 +1,5 @@
 """The card's bench in tiny and without a network, for test_card.py: `python bare_machine.py FILE`."""
 
-import contextlib
 import socket
 import sys
 from dataclasses import replace
@@ -9,7 +8,8 @@ from pathlib import Path
 import torch
 from tiny_release import tiny_profile
 
-from mglib.fullscale import bench, card
+from mglib import __main__ as commands
+from mglib.fullscale import card
 from mglib.fullscale.random_model import memory_tokenizer
 from mglib.model import device
 
@@ -27,8 +27,7 @@ def main(file: Path) -> int:
     tiny = tiny_profile(len(memory_tokenizer()))
     extent = card.Extent(side=64, copied=1 << 16, rounds=1, tokens=2)
     beside = replace(tiny, name="tiny-beside")
-    with contextlib.suppress(SystemExit):  # what `make bench` starts can be imported and asked
-        bench.main(["--help"])
+    commands.main(["bench", "--help"])  # what `make bench` starts can be imported and asked
     return card.run(tiny, torch.device("cpu"), beside=beside, extent=extent, file=file)
 
 

@@ -106,7 +106,7 @@ def test_make_alone_lists_every_target_with_its_help():
 
 
 def made(tmp_path, target, *settings, **environment):
-    """Return what `make` starts for a target, and the settings that reach it, by a program in Python's place."""
+    """Return what `make` starts for a target, and the settings that reach it."""
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     report = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
@@ -127,7 +127,7 @@ def made(tmp_path, target, *settings, **environment):
 @pytest.mark.parametrize(
     "typed",
     [
-        {"IMAGE": "it's \"a dog\".png", "QUESTION": "What's this?"},
+        {"IMAGE": 'it\'s "a dog".png', "QUESTION": "What's this?"},
         {"QUESTION": "Is the price $5 or $10?", "IMAGE": "A$AP.jpg"},
         {"QUESTION": "$(shell touch made) `touch made` # ${HOME} \\ \n two lines "},
         {"PROFILE": "vicuna-7b", "BITS": "4", "LANGUAGE": "my models/Qwen"},

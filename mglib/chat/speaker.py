@@ -175,7 +175,7 @@ def load_official(settings: Settings, projection: Path) -> Speaker:
     if not isinstance(study, PublishedStudy):
         raise ValueError(
             f"{projection} is no folder, and the profile {settings.name} trains its own projection: "
-            "PROJECTION is a folder of `make finetune` or `make export`, or a file beside a published profile, "
+            "PROJECTION is a folder of `make finetune` or `make export`, or the file of a published profile, "
             "as in `make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
     if study.place is not None:

@@ -410,7 +410,9 @@ def say(talk: Conversation, question: str, decoding: Decoding) -> None:
     print(f"\n({talk.history[-1].pace()})")
 
 
-def chosen_decoding(speaker: Speaker, *, likeliest: bool, tokens: int | None, beams: int, seed: int) -> Decoding:
+def chosen_decoding(
+    speaker: Speaker, *, likeliest: bool, tokens: int | None, beams: int, seed: int
+) -> Decoding:
     """Return the speaker's own decoding, or the likeliest tokens, with these limits."""
     tokens = tokens or Decoding.max_new_tokens
     usual = replace(speaker.decoding, max_new_tokens=tokens, seed=seed)

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from tiny_release import tiny_profile
 from transformers import LlamaConfig
 
+from mglib.__main__ import main
 from mglib.fullscale import bench, card, ratios
 from mglib.fullscale import random_model as random_models
 from mglib.fullscale import record as records
@@ -266,11 +267,11 @@ def test_the_profile_decides_what_is_measured(monkeypatch, capsys):
     monkeypatch.setattr(ratios, "run", lambda chosen: begun.append(chosen.name))
     monkeypatch.setattr(card, "run", lambda chosen, place: begun.append((chosen.name, place.type)) or 0)
     monkeypatch.setattr(bench.device, "pick", lambda: CPU)
-    assert bench.main([]) == 0 and begun == ["mini"]
-    assert bench.main(["--profile", "vicuna-7b"]) == 1 and len(begun) == 1
+    assert main(["bench"]) == 0 and begun == ["mini"]
+    assert main(["bench", "--profile", "vicuna-7b"]) == 1 and len(begun) == 1
     assert "vicuna-7b is measured on an NVIDIA card, and there is none here" in capsys.readouterr().err
     monkeypatch.setattr(bench.device, "pick", lambda: torch.device("cuda"))
-    assert bench.main(["--profile", "llama2-7b"]) == 0 and begun[1:] == [("llama2-7b", "cuda")]
+    assert main(["bench", "--profile", "llama2-7b"]) == 0 and begun[1:] == [("llama2-7b", "cuda")]
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ import torch
 from tiny_languages import FAMILIES, write
 from tiny_release import tiny_profile
 
+from mglib import settings
+from mglib.__main__ import main
 from mglib.config import LanguageConfig
 from mglib.fullscale import fits, plan
 from mglib.fullscale.fits import Room
@@ -111,12 +113,12 @@ def test_named_bits_are_taken_whatever_would_fit(tiny, monkeypatch, capsys):
     less = room(fits.parts(few, 4, 2).talking - 1)
     assert fits.fitting(few, less)["talk"] is None
     monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
-    monkeypatch.setattr(plan, "profile", lambda name: few)
+    monkeypatch.setattr(settings, "profile", lambda name, **_: few)
     monkeypatch.setattr(plan, "missing", lambda chosen: [])
-    assert plan.main(["--profile", "vicuna-7b@4bit"]) == 0
+    assert main(["plan", "--bits", "4"]) == 0
     shown = capsys.readouterr().out
     assert "in 4 bits and not in 16 as above" in shown
-    assert "make train STAGE=1 PROFILE=vicuna-7b BITS=4 GPUS=4" in shown
+    assert "make train PROFILE=vicuna-7b BITS=4 GPUS=4" in shown
 
 
 # --- this machine ---
@@ -156,14 +158,14 @@ def test_another_language_model_is_counted_from_its_configuration_alone(tmp_path
 def test_the_plan_is_that_of_the_other_language_model(tmp_path, tiny, tokenizer, monkeypatch, capsys):
     folder = write(tmp_path / "own", "qwen2", tokenizer)
     monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
-    monkeypatch.setattr(plan, "profile", lambda name: with_language(tiny, folder))
+    monkeypatch.setattr(settings, "profile", lambda name, **_: with_language(tiny, folder))
     monkeypatch.setattr(plan, "here", lambda: room(1e9))
     monkeypatch.setattr(plan, "missing", lambda chosen: [])
-    assert plan.main(["--profile", f"vicuna-7b+{folder}"]) == 0
+    assert main(["plan", "--language", str(folder)]) == 0
     shown = capsys.readouterr().out
     count = flops.parameters(flops.build(with_language(tiny, folder)).language)
     assert f"{'language model':16} {count:>15,} parameters" in shown
-    assert f"make train STAGE=1 PROFILE=vicuna-7b LANGUAGE={folder}" in shown
+    assert f"make train PROFILE=vicuna-7b LANGUAGE={folder} GPUS=4" in shown
     assert "BITS=8 or BITS=4" in shown
     assert fits.fitting(with_language(tiny, folder), room(1)) == dict.fromkeys(["talk", "stage 2", "stage 1"])
     small = room(fits.parts(with_language(tiny, folder), 8, 2).talking)
@@ -174,7 +176,7 @@ def test_the_plan_is_that_of_the_other_language_model(tmp_path, tiny, tokenizer,
 def test_a_language_model_that_cannot_be_had_or_talked_to_is_told(tmp_path, tiny, tokenizer, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert plan.main(["--profile", f"vicuna-7b+{empty}"]) == 1
+    assert main(["plan", "--language", str(empty)]) == 1
     assert "has no configuration that could be read" in capsys.readouterr().err
     tokenizer.save_pretrained(tmp_path / "base")
     assert any("no chat template" in fault for fault in plan.missing(with_language(tiny, tmp_path / "base")))

@@ -10,14 +10,14 @@ from nbformat import v4
 from PIL import Image
 from tiny_study import make_study, use_real_report, write_notebook
 
+from mglib import frame
 from mglib.metrics import Estimate
-from mglib.repro import publish, reproduce
+from mglib.repro import figures, publish, reproduce
 from mglib.repro.ledger import CannotRun, Ledger, code_cells
 from mglib.repro.paper import PAPER
 from mglib.repro.report import (
     FIELDS,
     Report,
-    Settings,
     compare,
     markdown,
     numbers,
@@ -27,6 +27,7 @@ from mglib.repro.report import (
     rounded,
     spread,
 )
+from mglib.settings import Settings
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def shown(monkeypatch):
 
 
 def make_report(runs, notebook="02_stage1"):
-    return Report(profile="mini", seed=0, weights="wheel", notebook=notebook, runs=runs)
+    return Report(Settings(), notebook=notebook, runs=runs)
 
 
 def entry(name="stage1.loss", value=1.0, low=0.8, high=1.2, **others):
@@ -197,10 +198,22 @@ def test_the_page_stands_alone(tmp_path, shown):
 
 def test_folder_names_tell_runs_apart():
     names = [
-        Settings(profile=p, seed=s, weights=w).folder_name
-        for p, s, w in (("mini", 0, "wheel"), ("smoke", 2, "wheel"), ("mini", 1, "hub"))
+        settings.folder_name
+        for settings in (
+            Settings(),
+            Settings(profile="smoke", seed=2),
+            Settings(seed=1, weights="hub"),
+            Settings(language="models/Qwen3-0.6B/"),
+            Settings(profile="vicuna-7b", bits=4, language="Qwen/Qwen3-8B", seed=1),
+        )
     ]
-    assert names == ["mini", "smoke-seed2", "mini-seed1-hub"]
+    assert names == [
+        "mini",
+        "smoke-seed2",
+        "mini-seed1-hub",
+        "mini-Qwen3-0.6B",
+        "vicuna-7b-4bit-Qwen3-8B-seed1",
+    ]
 
 
 def test_what_a_run_leaves_is_scrubbed(tmp_path):
@@ -254,22 +267,22 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
         source,
         "# Claims\n<!-- claims:start -->\n<!-- claims:end -->\n<!-- number one.two -->-<!-- -->",
         "import sys\nfrom PIL import Image\nfrom mglib.paths import ROOT\n"
-        "from mglib.repro.report import Report",
-        'report = Report(profile=profile, seed=seed, weights=weights, notebook="01_one")',
+        "from mglib.repro.report import Report\nfrom mglib.settings import Settings",
+        'report = Report(Settings(profile=profile, seed=seed), notebook="01_one")',
         'print(ROOT / "data")\nprint("50%", file=sys.stderr)',
         'report.number("one.two", 0.5, low=0.4, high=0.6, n=7)',
         'report.sheet("sheet", Image.new("RGB", (9, 9)))',
     )
     with pytest.raises(CannotRun, match="no finished run yet"):
         publish.publish(tmp_path, Settings())
-    assert reproduce.main([], root=tmp_path, profiles=["mini"]) == 0
+    reproduce.run(Settings(), root=tmp_path)
     publish.publish(tmp_path, Settings())
 
     published = nbformat.read(source, as_version=4)
     assert [cell.execution_count for cell in code_cells(published)] == [1, 2, 3, 4, 5, 6]
     assert code_cells(published)[3].outputs[0].text == "data\n" and "injected" not in source.read_text()
     prose = published.cells[2].source
-    assert "| cannot be told | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
+    assert "| inconclusive | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
     results = tmp_path / "results" / "mini"
     assert "## The paper's claims" in (results / "README.md").read_text()
     assert json.loads((results / "numbers.json").read_text())[0]["name"] == "one.two"
@@ -280,7 +293,7 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     )
     assert publish.readme_with(readme, json.loads((results / "numbers.json").read_text())) == readme
     folder = tmp_path / "runs" / "mini"
-    assert reproduce.main([], root=tmp_path, profiles=["mini"]) == 0  # publishing makes nothing stale
+    reproduce.run(Settings(), root=tmp_path)  # publishing makes nothing stale
     assert list(Ledger(folder).entries) == ["01_one"] and not (folder / ".01_one.running.ipynb").exists()
 
     before = source.read_text()
@@ -299,7 +312,7 @@ def finish(root, settings, value=1.0):
         (run / source.name).write_text(source.read_text())
         found = [entry(f"x.{name}", value, None, None, notebook=name)]
         (run / "numbers" / f"{name}.json").write_text(json.dumps(found))
-        Ledger(run).add(name, parts, 1.0)
+        Ledger(run).add(name, parts, 1.0, machine={"gflops": 2.0})
 
 
 def test_other_profiles_publish_results_alone(tmp_path):
@@ -312,7 +325,10 @@ def test_other_profiles_publish_results_alone(tmp_path):
     measured = [tmp_path / "results" / name for name in ("bench.json", "gpu.json")]
     assert publish.publish(tmp_path, settings)[1:] == measured and all(path.exists() for path in measured)
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
-    assert publish.main(["--profile", "mini"], root=tmp_path) == 1
+    minutes = json.loads((tmp_path / "results" / "smoke" / "minutes.json").read_text())
+    assert minutes["01_one"] == {"seconds": 1.0, "machine": {"gflops": 2.0}} and len(minutes) == 2
+    with pytest.raises(CannotRun, match="no finished run yet"):
+        publish.publish(tmp_path, Settings())
 
 
 def test_other_seeds_give_the_spread(tmp_path, capsys):
@@ -376,3 +392,40 @@ def test_intervals_leave_out_what_was_not_measured(tmp_path, shown, monkeypatch)
     report.intervals("some", {"a": {"x": None, "y": known}, "b": {"x": None}}, xlabel="share")
     assert drawn == [{"a": {"y": known}}]
     assert (tmp_path / "mini" / "figures" / "02_stage1" / "some.png").exists()
+
+
+def test_a_frame_is_kept_as_numbers_and_shown_as_a_table(tmp_path, shown):
+    report, half = make_report(tmp_path), Estimate(0.5, 0.25, 0.75, 8)
+    found = frame.concat(
+        frame.rows("t5", {"long": {"chair_i": half, "length": 30.0}}, note="drawn"),
+        frame.rows("t5", {"llava": {"chair_i": None}}),
+    )
+    report.results("chair", found)
+    long, words, llava = numbers(tmp_path / "mini")
+    assert (long["name"], long["value"], long["low"], long["high"], long["n"]) == (
+        "t5.chair_i.long",
+        0.5,
+        0.25,
+        0.75,
+        8,
+    )
+    assert long["paper"] == PAPER["t5.chair_i.long"] and long["note"] == "drawn" and long["seeds"] == 1
+    assert words["low"] is None and llava["value"] is None and llava["paper"] == PAPER["t5.chair_i.llava"]
+    table = pandas.read_csv(tmp_path / "mini" / "tables" / "02_stage1" / "chair.csv")
+    assert list(table.columns[1:]) == ["CHAIR_i", "length", "n"]
+    assert list(table.iloc[:, 0]) == ["MiniGPT-4, long", "LLaVA, quoted"]
+    assert list(table["CHAIR_i"]) == ["0.5 [0.25, 0.75] (paper 0.096)", "- (paper 0.188)"]
+    assert list(table["n"]) == ["8", "-"]
+
+
+def test_a_forest_draws_what_has_an_interval(tmp_path, shown):
+    report, half = make_report(tmp_path), Estimate(0.5, 0.25, 0.75, 8)
+    found = frame.rows(
+        "t4", {name: {"gqa": half, "aokvqa": half, "words": 3.0} for name in ("base", "blank")}
+    )
+    report.forest("arms", found, xlabel="share", panel="measure", hue="system", chance=0.25)
+    assert (tmp_path / "mini" / "figures" / "02_stage1" / "arms.png").exists()
+    report.forest("nothing", frame.rows("t4", {"base": {"gqa": None}}), xlabel="share")
+    assert len(shown) == 1
+    with pytest.raises(ValueError, match="nothing to draw"):
+        figures.forest(frame.rows("t4", {}), xlabel="share")

@@ -7,16 +7,18 @@ from types import SimpleNamespace
 import pandas
 import pytest
 
+from mglib.__main__ import main
 from mglib.evals.checklist import CHECKLISTS
 from mglib.profiles import MINI, VICUNA_7B
 from mglib.repro import tune, tuning
 from mglib.repro.ledger import CannotRun
 from mglib.repro.report import Report
 from mglib.repro.tables import tuned
+from mglib.settings import Settings
 from mglib.study.machine import Machine
 from mglib.study.study import Study
 
-CPU = Machine(processor="a CPU", threads=2, gflops={"float32": 100.0, "bfloat16": 1.0}, dtype="float32")
+CPU = Machine(processor="a CPU", threads=2, gflops=100.0, dtype="float32")
 STUDY = Study.of(MINI, seed=0, weights="wheel")
 BETTER = pandas.DataFrame({"lr": [MINI.stage2.lr, 1.0], "steps": [20, 20], "loss": [2.0, 1.0]})
 OWN = BETTER.assign(loss=[1.0, 2.0])
@@ -46,8 +48,9 @@ def test_a_table_and_its_card_are_kept_grid_by_grid(monkeypatch, tmp_path, capsy
     monkeypatch.setattr(tune, "MAKE", made)
     tune.tune(STUDY, ["stage2"], folder=tmp_path)
     said = capsys.readouterr().out
-    assert "a CPU" in said and "expected minutes to tune stage2" in said
+    assert "a CPU" in said and "stage2: never made under mini, so how long it takes is not known" in said
     assert "to be changed in mglib/profiles.py: stage2: (1.0," in said
+    assert tune.time_taken(MINI, "stage2", tmp_path) == "stage2: took 0 min on a CPU, float32"
     tune.tune(STUDY, ["temperatures"], folder=tmp_path)
     assert "to be changed" not in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "mini").iterdir()} == {
@@ -75,8 +78,8 @@ def test_a_grid_that_fails_leaves_the_others_as_they_were(monkeypatch, tmp_path)
 
 
 def test_the_command_line_says_what_cannot_be_done(capsys):
-    assert tune.main(["--profile", "vicuna-7b"]) == 1
-    assert tune.main(["--only", "nothing"]) == 1
+    assert main(["tune", "--profile", "vicuna-7b"]) == 1
+    assert main(["tune", "--only", "nothing"]) == 1
     assert "has no grid 'nothing'" in capsys.readouterr().err
 
 
@@ -118,7 +121,7 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
 @pytest.fixture
 def report(tmp_path, monkeypatch):
     monkeypatch.setattr("mglib.repro.report.display", lambda shown: None)
-    return Report(profile="mini", seed=0, weights="wheel", notebook="04_stage2", runs=tmp_path / "runs")
+    return Report(Settings(), notebook="04_stage2", runs=tmp_path / "runs")
 
 
 def test_a_notebook_shows_the_table_or_says_that_there_is_none(report, monkeypatch, tmp_path, capsys):

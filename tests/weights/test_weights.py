@@ -26,8 +26,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from mglib.__main__ import main
 from mglib.paths import CACHE
-from mglib.weights import __main__ as command_line
 from mglib.weights import hub, sources, vit, wheels
 from mglib.weights.kept import MANIFEST, fault, kept, read_manifest
 from mglib.weights.tensors import hash_tensors, require_content
@@ -345,8 +345,7 @@ def test_the_command_prints_where_each_file_comes_from(shelf, tmp_path, monkeypa
     monkeypatch.setattr(sources, "font", lambda: folder / "a.txt")
     monkeypatch.setattr(sources, "vision_state", lambda source: folder / "b.txt")
     monkeypatch.setattr(sources, "language_folder", lambda source: folder)
-    monkeypatch.setattr("sys.argv", ["weights"])
-    command_line.main()
+    assert main(["weights"]) == 0
     printed = capsys.readouterr().out
     assert "[3/3] language model: ready" in printed
     assert hashlib.sha256(b"first").hexdigest()[:12] in printed and "toy==1, MIT" in printed
@@ -358,7 +357,7 @@ def test_the_command_prints_where_each_file_comes_from(shelf, tmp_path, monkeypa
 def converted(*parts: str) -> Path:
     folder = CACHE.joinpath(*parts)
     if not (folder / MANIFEST).exists():
-        pytest.skip(f"{'/'.join(parts)} is not under data/cache: run `python -m mglib.weights` first")
+        pytest.skip(f"{'/'.join(parts)} is not under data/cache: run `python -m mglib weights` first")
     return folder
 
 
