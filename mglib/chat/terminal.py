@@ -23,7 +23,7 @@ from mglib.data.pictures import ENDINGS, FOREIGN, named_picture, open_picture, t
 from mglib.data.splits import in_lists
 from mglib.model.decoding import Decoding, Steps, greedy, has_ended, respond, search, until_end
 from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
-from mglib.paths import content_key, read_jsonl
+from mglib.paths import hash_json, read_jsonl
 
 ANSWERER = "Assistant:"
 BATCH = 16  # pictures answered at once
@@ -325,13 +325,13 @@ def answer_all(
     """
     asked = what_to_ask(source, question, folder)
     done = [{name: line[name] for name in line if name not in ("answer", "error")} for line in read_log(out)]
-    known, kept = (Counter(map(content_key, lines)) for lines in (asked, done))
+    known, kept = (Counter(map(hash_json, lines)) for lines in (asked, done))
     if kept - known:
         raise ValueError(f"{out} answers other questions than these: move it away, or name another file.")
     left = []
     for line in asked:  # a line that stands there twice is answered twice
-        if kept[content_key(line)]:
-            kept[content_key(line)] -= 1
+        if kept[hash_json(line)]:
+            kept[hash_json(line)] -= 1
         else:
             left.append(line)
     for rows in in_lists(tqdm(left, desc="answers", mininterval=10), BATCH):

@@ -19,7 +19,7 @@ from mglib.config import WellFormed
 from mglib.curation.describe import Description
 from mglib.curation.repair import CLOSED, plain, sentences
 from mglib.locks import locked
-from mglib.paths import content_key, write_json
+from mglib.paths import hash_json, write_json
 
 # The steps at which a picture can be dropped, in order.
 STEPS = REPAIR, RULES, CRITIC, SELECTION = "repair", "hard-coded rules", "the critic", "selection"
@@ -178,7 +178,7 @@ def write(
         hashes = write_pictures(pictures, captions, folder / "image")
         write_json(folder / "filter_cap.json", {"annotations": annotations})
         write_json(folder / "card.json", card)
-        target = root / f"cc_sbu_align-{content_key([annotations, hashes, card])}"
+        target = root / f"cc_sbu_align-{hash_json([annotations, hashes, card])}"
         if not target.exists():
             folder.replace(target)
     return target

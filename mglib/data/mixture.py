@@ -27,7 +27,7 @@ from mglib.data.quarantine import Fault, Quarantine, strict
 from mglib.data.records import fit_json
 from mglib.data.shards import WebPair, present, read_shard
 from mglib.data.text import clean_caption
-from mglib.paths import content_key, write_json
+from mglib.paths import hash_json, write_json
 
 BUFFER = 1_000  # encoded samples among which the next one is drawn, as in the official loader
 
@@ -335,7 +335,7 @@ class Mixture:
     def key(self) -> str:
         """Name what the order of the batches hangs on."""
         sources = [asdict(source) for source in self.sources]
-        return content_key([sources, self.batch_size, self.seed, self.ranks, self.workers])
+        return hash_json([sources, self.batch_size, self.seed, self.ranks, self.workers])
 
     def state_dict(self) -> dict[str, Any]:
         """Return where this rank stands (ranks differ only by batches without one good sample)."""

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mglib.data import coco, shards
 from mglib.data.text import clean_caption
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Split:
 
     def key(self) -> str:
         """Name the pictures by their content."""
-        return content_key(self.hashes)
+        return hash_json(self.hashes)
 
     def first(self, count: int) -> list[Image.Image]:
         """Return the first pictures: figures show these, so nobody chooses them by hand."""

@@ -24,7 +24,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 from mglib.study import stages
 from mglib.study.stages import Trained
 from mglib.study.study import Study, freeze
@@ -136,7 +136,7 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         sha256(parts.state),
         parts.language.settings(),
         parts.split.key(),
-        content_key(parts.split.captions),
+        hash_json(parts.split.captions),
     )
     freeze(model, trained.state)
     if isinstance(model.qformer, Slowly):

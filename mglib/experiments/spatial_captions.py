@@ -25,12 +25,12 @@ from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 from mglib.study import stages
 from mglib.study.finetune import with_own_projection
 from mglib.study.stages import Trained
 from mglib.study.study import Study, freeze
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")
 # The same knowledge without a question: which of two orders is likelier. No training text has these words.
@@ -125,8 +125,8 @@ def arm(
         config,
         f"spatial-{name}",
         sha256(state),
-        digest(dict(enumerate(queries))),
-        content_key(list(texts)),
+        hash_tensors(dict(enumerate(queries))),
+        hash_json(list(texts)),
         model.language.settings(),
     )
     freeze(model, trained.state)

@@ -16,10 +16,10 @@ from mglib.data.splits import Pairs
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
-from mglib.paths import content_key
+from mglib.paths import hash_json
 from mglib.study.stages import Trained, train
 from mglib.study.study import Study, freeze
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 # The official four (`prompts/alignment.txt`).
 INSTRUCTIONS = (
@@ -59,10 +59,10 @@ def stage2(
         pairs.collate(collate),
         config,
         what,
-        digest(start.projection.state_dict()),
-        digest(dict(enumerate(queries))),
-        content_key(list(texts)),
-        content_key([asdict(template), list(questions)]),
+        hash_tensors(start.projection.state_dict()),
+        hash_tensors(dict(enumerate(queries))),
+        hash_json(list(texts)),
+        hash_json([asdict(template), list(questions)]),
         start.language.settings(),
     )
     freeze(model, trained.state)
@@ -87,7 +87,7 @@ def instructed(
     tokenizer, Q = model.language.tokenizer, model.qformer.config.queries
 
     def layout(texts: list[str]) -> dict[str, Tensor]:
-        question = random.Random(f"{seed}/{content_key(texts)}").choice(questions)
+        question = random.Random(f"{seed}/{hash_json(texts)}").choice(questions)
         asked = [question] * len(texts)
         batch = prompts.training_batch(tokenizer, template, asked, texts, queries=Q, max_answer=max_answer)
         if batch["ids"].shape[1] > longest:

@@ -20,7 +20,7 @@ from mglib.data.splits import Pairs, Split
 from mglib.data.text import clean_caption
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, IGNORE
-from mglib.paths import DOWNLOADS, content_key
+from mglib.paths import DOWNLOADS, hash_json
 from mglib.study.stages import picture_layout
 from mglib.study.study import PublishedStudy, Study
 
@@ -83,7 +83,7 @@ def replaying(
 
     def both(rows: list) -> dict[str, Tensor]:
         new = collate(rows)
-        drawn = random.Random(f"{study.seed}/{content_key(new['ids'].tolist())}")
+        drawn = random.Random(f"{study.seed}/{hash_json(new['ids'].tolist())}")
         return stacked(new, again([pairs[drawn.randrange(len(pairs))] for _ in rows]))
 
     return both

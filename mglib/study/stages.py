@@ -14,18 +14,18 @@ from torch.utils.data import Dataset
 
 from mglib.config import TrainConfig
 from mglib.data.splits import Pairs, Split
-from mglib.keys import code_key
+from mglib.keys import hash_source
 from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 from mglib.study.study import Study, freeze
 from mglib.training.feature_cache import Features
 from mglib.training.loop import Stream, fit, kept
 from mglib.training.warm_start import warm_start, word_vectors
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def training_folder(
     In how many parts or processes a step is done does not change the result, and so not the folder either.
     """
     kinds = dict.fromkeys(type(part) for part in module.modules())
-    code = code_key(fit, *kinds, type(data), *([collate] if collate else []))
-    start = digest(without_backbones(module))
+    code = hash_source(fit, *kinds, type(data), *([collate] if collate else []))
+    start = hash_tensors(without_backbones(module))
     return study.folder(what, replace(config, accumulate=1), start, code, *depends)
 
 
@@ -121,7 +121,7 @@ def stage1(
         sha256(state),
         language.settings(),
         split.key(),
-        content_key(split.captions),
+        hash_json(split.captions),
     )
     freeze(model, trained.state)
     return model, trained
