@@ -38,10 +38,6 @@ def curated(*texts) -> Curation:
         ("I cannot see the picture.", "cannot see"),
         ("I'm unable to view it.", "cannot see"),
         ("I'm not able to open it.", "cannot see"),
-        ("I'm sorry, but I can't assist with that request.", "sorry"),
-        ("Sorry, but this cannot be done.", "sorry"),
-        ("I can't assist with that request.", "declines"),
-        ("I am unable to help you with this picture.", "declines"),
         ("There is no image attached.", "no picture"),
         ("Please provide the paragraph you want corrected.", "no picture"),
         ("Here is the corrected paragraph: A dog.", "talks about the paragraph"),
@@ -52,6 +48,21 @@ def curated(*texts) -> Curation:
 )
 def test_hard_coded_rules(text, rule):
     assert dropped(text) == rule
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "Sorry, but I can't assist with that.",
+        "I can't assist with that request.",
+        "I am unable to help you with this picture.",
+        f"{GOOD} I'm sorry, but I can't assist with that request.",  # asked to go on
+    ],
+)
+def test_a_models_own_refusal_is_dropped(text):
+    (one,) = curate(described(text), [repair(text)], FORM).pictures
+    assert one.step == "hard-coded rules"
 
 
 @pytest.mark.parametrize(
