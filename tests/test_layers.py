@@ -13,13 +13,13 @@ from mglib.paths import ROOT
 
 # Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
 LAYERS = (
-    ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics"),
+    ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics", "frame"),
     ("model", "data", "world"),
     ("weights",),
     ("training", "curation"),
     ("evals",),
     ("study",),
-    ("experiments", "people", "chat"),
+    ("experiments", "chat"),
     ("repro", "fullscale"),
 )
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}

@@ -14,6 +14,7 @@ import pandas
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
@@ -179,6 +180,57 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     if chance is not None:
         ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def forest(
+    frame: pandas.DataFrame,
+    *,
+    xlabel: str,
+    rows: str = "system",
+    hue: str = "measure",
+    panel: str | None = None,
+    chance: float | None = None,
+) -> Figure:
+    """Draw the numbers of a tidy frame with their 95 % intervals.
+
+    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value.
+    A dotted line marks `chance`, which is 0 where the numbers are differences. Raises ValueError where no
+    number has an interval.
+    """
+    known = frame.dropna(subset=["low", "high"])
+    if known.empty:
+        raise ValueError("No number of this frame has an interval: there is nothing to draw.")
+    parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
+    hues = dict(zip(dict.fromkeys(known[hue]), COLOURS, strict=False))
+    lines = max(len(part) + part[rows].nunique() for _, part in parts)
+    size = (9 if panel is None else 2.5 + 3.2 * len(parts), 0.8 + 0.24 * lines)
+    figure, axes = pyplot.subplots(1, len(parts), figsize=size, squeeze=False, layout="constrained")
+    for ax, (title, part) in zip(axes.flat, parts, strict=True):
+        y, ticks = 0.0, {}
+        for name, group in part.groupby(rows, sort=False):
+            ticks[naming.name(name)] = y + (len(group) - 1) / 2
+            for one in group.itertuples():
+                colour = hues[getattr(one, hue)]
+                ax.plot([one.low, one.high], [y, y], color=colour, linewidth=2.5)
+                ax.plot(one.value, y, "o", color=colour)
+                y += 1
+            y += 0.8
+        same = ax is not axes[0, 0] and list(ticks) == [
+            tick.get_text() for tick in axes[0, 0].get_yticklabels()
+        ]
+        ax.set_yticks(list(ticks.values()), [""] * len(ticks) if same else list(ticks))
+        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title) if title else "")
+        if chance is not None:
+            ax.axvline(chance, color="0.5", linestyle=":")
+    handles = [
+        Line2D([], [], color=colour, marker="o", label=naming.head(name)) for name, colour in hues.items()
+    ]
+    if chance is not None:
+        label = "chance" if chance else "no difference"
+        handles.append(Line2D([], [], color="0.5", linestyle=":", label=label))
+    if len(handles) > 1 and hue != panel:
+        axes[0, -1].legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
