@@ -33,6 +33,16 @@ class Special:
         """The objects, each kind once."""
         return tuple(dict.fromkeys(one.name for one in self.objects))
 
+    @property
+    def in_words(self) -> str:
+        """What it shows, for a reader who cannot see it: its place, its things and the truth of its kind."""
+        things = [*self.names, *dict.fromkeys(prop.name for prop in self.props)]
+        shows = {"place": self.setting, "things": ", ".join(things), **self.truth}
+        plain = {
+            name: ", ".join(value) if isinstance(value, list) else value for name, value in shows.items()
+        }
+        return "; ".join(f"{name}: {value}" for name, value in plain.items() if value)
+
     def file(self, folder: Path) -> Path:
         """Where its picture lies in the folder of its split."""
         return folder / "images" / f"{self.image_id:012d}.jpg"
