@@ -26,7 +26,7 @@ from mglib.data.text import LONGEST, clean_caption
 
 PICTURE = jpeg("red", (8, 8))
 
-often = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+often = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 seldom = settings(often, max_examples=30)
 
 words = some.text(some.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
@@ -152,7 +152,7 @@ def test_whatever_stands_in_a_file_is_read_or_named(folder, content):
             assert all(folder.name in item.where for item in found if isinstance(item, Fault))
 
 
-@often
+@seldom
 @given(value=some.lists(json_values) | some.dictionaries(some.text(), json_values))
 def test_items_are_those_of_the_whole_file(folder, value):
     path = folder / "items.json"
@@ -162,7 +162,7 @@ def test_items_are_those_of_the_whole_file(folder, value):
     assert found == list(keyed.items())
 
 
-@often
+@seldom
 @given(json_values)
 def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
     path = folder / "plain.p"
