@@ -13,7 +13,7 @@ from mglib import metrics
 from mglib.curation.critic import limit_of
 from mglib.curation.repair import repair
 from mglib.curation.select import STEPS, Curated, Curation
-from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import strict
 from mglib.metrics import Estimate
@@ -149,4 +149,4 @@ def fits(study: Study, base: Stage1, found: Found) -> Fits | None:
 def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:
     """Return the first pairs of a curated folder as its reader gives them."""
     pairs = list(strict(read_cc_sbu_align(folder)))[:count]
-    return [pair.open() for pair in pairs], [pair.caption for pair in pairs]
+    return [open_picture(pair.file) for pair in pairs], [pair.caption for pair in pairs]

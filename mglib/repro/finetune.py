@@ -19,11 +19,10 @@ from torch import Tensor
 from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
 from mglib.chat.terminal import answer
 from mglib.config import LoRAConfig, Profile, TrainConfig
-from mglib.data.check import own
-from mglib.data.own import SHAPES, OwnPair
+from mglib.data.own import SHAPES, OwnPair, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
-from mglib.data.splits import Split, in_lists
+from mglib.data.splits import Split, batched
 from mglib.evals.evaluate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
@@ -79,9 +78,8 @@ def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
 
     Raises FileNotFoundError or ValueError with advice where that is too little.
     """
-    pairs = list(quarantine.sift(own(data)))
-    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures", end="")
-    print(f"; {quarantine.bad} left out, listed in {quarantine.file}:" if quarantine.bad else "")
+    pairs = list(quarantine.sift(read_own(data)))
+    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
     for fault in list(quarantine.faults)[:TOLD]:
         print(f"  {fault}")
     return pairs
@@ -325,7 +323,7 @@ def learn(
     held_rows = Answered(queries, own.held)
     batches = [
         asked([held_rows[place] for place in places])
-        for places in in_lists(range(len(own.held)), config.batch_size)
+        for places in batched(range(len(own.held)), config.batch_size)
     ]
     updates = hash_tensors(lora_weights(model.language))
     folder = training_folder(

@@ -16,8 +16,8 @@ from mglib.curation.critic import Critic, sentence_scores
 from mglib.curation.repair import repair
 from mglib.curation.select import Curation
 from mglib.data import released
-from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.narratives import read_narratives
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.records import read_json
 from mglib.data.splits import Split

@@ -67,7 +67,8 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["--profile", TINY, "--data", str(data), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "11 answers about 11 pictures; 1 left out" in said and "11.jpg: broken picture" in said
+    assert "11 answers about 11 pictures" in said and "11.jpg: broken picture" in said
+    assert "1 bad records are left out" in said
     assert "the projection, 1,584 weights of tiny-paper, on 9 answers; 2 are held out" in said
     assert "this machine: a test" in said and "a step takes 0." in said and "all of them at most 0." in said
     assert "It took 0." in said and "step training loss  held out" in said

@@ -12,7 +12,7 @@ from data_files import jpeg, write_shard
 from mglib.config import CurationConfig, WellFormed
 from mglib.curation import describe
 from mglib.curation.repair import sentences
-from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.shards import read_shards
 from mglib.data.splits import web_split
