@@ -1,7 +1,8 @@
 """From an ONNX graph whose `backbone.*` is a ViT-S/14 of DINOv2's architecture to a state dict for timm.
 
 It cannot be proved here that these weights equal Meta's released DINOv2: the package that carries the graph
-does not say. What tests/weights/test_sources.py proves is that timm's model with this state gives the graph's tokens.
+does not say. That timm's model with this state gives the graph's tokens is what tests/weights/test_sources.py
+proves.
 """
 
 from pathlib import Path
