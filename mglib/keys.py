@@ -86,11 +86,11 @@ class Module:
         for node in tree.body:
             self.units |= dict.fromkeys(defined(node), node)
         self.imports: dict[str, str] = {}
-        for node in ast.walk(tree):
-            for each in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+        for part in ast.walk(tree):
+            for each in part.names if isinstance(part, ast.Import | ast.ImportFrom) else ():
                 first = each.name.split(".")[0]
-                if isinstance(node, ast.ImportFrom):
-                    self.imports[each.asname or each.name] = f"{node.module}.{each.name}"
+                if isinstance(part, ast.ImportFrom):
+                    self.imports[each.asname or each.name] = f"{part.module}.{each.name}"
                 else:
                     self.imports[each.asname or first] = each.name if each.asname else first
 
@@ -145,7 +145,7 @@ class Canonicalizer:
         if unit := self.unit(self.full_name(node)):
             self.used.append(unit)
             return f"@{self.indices.setdefault(unit, len(self.indices))}"
-        own = node is self.module.units.get(getattr(node, "name", None))  # its name is a unit's, not its own
+        own = node is self.module.units.get(getattr(node, "name", ""))  # its name is a unit's, not its own
         ignored = IGNORED_FIELDS | {"name"} if own else IGNORED_FIELDS
         fields = [self.text(value) for name, value in ast.iter_fields(node) if name not in ignored]
         return f"{type(node).__name__}({','.join(fields)})"
@@ -155,8 +155,9 @@ class Canonicalizer:
         if isinstance(node, ast.Name):
             own = f"{self.module.name}.{node.id}" if node.id in self.module.units else ""
             return own or self.module.imports.get(node.id, "")
-        above = self.full_name(node.value) if isinstance(node, ast.Attribute) else ""
-        return above and f"{above}.{node.attr}"
+        if isinstance(node, ast.Attribute) and (above := self.full_name(node.value)):
+            return f"{above}.{node.attr}"
+        return ""
 
     def unit(self, full_name: str) -> Unit | None:
         """Return where a name is defined in this package, through as many imports as it takes."""
