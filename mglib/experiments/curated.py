@@ -19,8 +19,7 @@ from mglib.data.pictures import open_picture
 from mglib.data.quarantine import strict
 from mglib.metrics import Estimate
 from mglib.study import curation as curating
-from mglib.study import lineage
-from mglib.study.lineage import Stage1
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 SHOWN = 8  # pictures of each kind
@@ -36,7 +35,7 @@ GENERATED, LAST = "generated", f"after {STEPS['person']}"  # where the paper tel
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
-    model, state, critic = base.model, base.trained.state, lineage.critic(study, base)
+    model, state, critic = base.model, base.trained.state, curating.critic(study, base)
     tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
     return pandas.DataFrame(
         {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
@@ -155,10 +154,10 @@ class Fits:
 
 def fits(study: Study, base: Stage1, found: Found) -> Fits | None:
     """Compare generated sentences with training captions; None where no critic looks."""
-    check = lineage.verifier(study, base)
+    check = curating.verifier(study, base)
     if check is None:
         return None
-    critic, count = lineage.critic(study, base), len(check.tokens)
+    critic, count = curating.critic(study, base), len(check.tokens)
     known = [base.tokens["train"][place] for place in range(count)]
     scores = {
         "training captions": critic(known, base.splits["train"].captions[:count]),

@@ -17,8 +17,8 @@ from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.study import lineage, stages
-from mglib.study.lineage import Stage1
+from mglib.study.models import prompted_stage1
+from mglib.study.stage1 import Stage1, init_model, random_model, train_stage1
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
@@ -82,7 +82,7 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
     rows = []
     for one in study.profile.stage1_trials:
-        model, _ = stages.stage1(of_trial(study, one), *parts)
+        model, _ = train_stage1(of_trial(study, one), *parts)
         tried = {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
         rows.append({**tried, **seen_on_val(study, base, model)})
     return pandas.DataFrame(rows)
@@ -112,7 +112,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
         captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
     )
     few = shown[: settings.fault_pictures]
-    told = replace(lineage.prompted_stage1(study, base), model=model).answers(
+    told = replace(prompted_stage1(study, base), model=model).answers(
         few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
     )
     at_length = metrics.object_scores(told, val.objects[: len(few)], study.vocabulary())
@@ -159,7 +159,7 @@ def after(step: int) -> str:
 def along(study: Study, base: Stage1) -> Along:
     """Follow the projection from its start through the weights that the training kept."""
     val, queries = base.splits["val"], list(base.queries["val"])
-    model, said, losses = lineage.started(study, base), {}, {}
+    model, said, losses = init_model(study, base), {}, {}
     for state in [None, *kept(base.trained.folder)]:
         when = after(0 if state is None else restore(model, state)["step"])
         few = queries[: study.profile.evaluation.shown]
@@ -192,11 +192,11 @@ CONTROLS = {
 
 def controlled(study: Study, base: Stage1) -> Controlled:
     """Compare the model on the test splits with its controls, as far as the profile has them."""
-    untrained = lineage.untrained(study, base)
+    untrained = random_model(study, base)
     words = study.vocabulary()
     models = {"": base.model, ".untrained": untrained, ".shuffled": base.model}
     if study.profile.warm_start is not None:
-        models[".start"] = lineage.started(study, base)
+        models[".start"] = init_model(study, base)
     found = Controlled({}, {})
     for name in study.tests:
         found.scores[name], found.captions[name] = {}, {}
@@ -232,7 +232,7 @@ def faults(study: Study, base: Stage1) -> Faults:
     """Ask for more than a caption after stage 1 alone; drift is left out where nobody knows what is there."""
     settings, val = study.profile.evaluation, base.splits["val"]
     asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, prompted = settings.fault_tokens, lineage.prompted_stage1(study, base)
+    longest, prompted = settings.fault_tokens, prompted_stage1(study, base)
     ways = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
     texts = {
         way: prompted.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=way)

@@ -22,7 +22,7 @@ from mglib.evals.checklist import CHECKLISTS, Answers, Judged
 from mglib.metrics import mean
 from mglib.paths import ROOT, content_key
 from mglib.people.panel import KeyPanel
-from mglib.study import naming
+from mglib.study import display_names
 from mglib.study.study import Study
 
 CARD = '<div style="padding: 8px; line-height: 1.5; white-space: pre-wrap">{}</div>'
@@ -232,5 +232,5 @@ def table(judges: Mapping[str, Scores]) -> pandas.DataFrame:
         for system, tasks in systems.items():
             every = [value for values in tasks.values() for value in values]
             cells = {task: cell(values) for task, values in tasks.items()}
-            lines.append({"judge": judge, "system": naming.name(system), **cells, "all": cell(every)})
+            lines.append({"judge": judge, "system": display_names.of(system), **cells, "all": cell(every)})
     return pandas.DataFrame(lines)

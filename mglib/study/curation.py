@@ -6,11 +6,13 @@ that was made before with the same settings is found again.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy
 from torch import Tensor
 
+from mglib.curation.critic import sentence_scores
 from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
 from mglib.curation.repair import repair, sentences
 from mglib.curation.rewrite import rewrite
@@ -22,6 +24,7 @@ from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import template
 from mglib.paths import CACHE, ROOT, sha256
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 FOLDER = CACHE / "curated"
@@ -172,3 +175,49 @@ def temperatures(
 def verdict_log(study: Study) -> Path:
     """Where a person's verdicts on a profile's texts are kept; the file is there only after a review."""
     return ROOT / "data" / "verdicts" / f"{study.profile.name}.jsonl"
+
+
+def curation_of(
+    study: Study,
+    base: Stage1,
+    rewriter: Callable[[str], str] = repair,
+    *,
+    critical: bool = True,
+    workers: int = 1,
+) -> tuple[Curation, Path]:
+    """Curate the pool with the stage-1 model, or find the curated folder again; with the profile's critic or
+    without one.
+    """
+    return curated(
+        study,
+        base.model,
+        base.trained.state,
+        base.queries["pool"],
+        rewriter,
+        verifier=verifier(study, base) if critical else None,
+        workers=workers,
+    )
+
+
+def critic(study: Study, base: Stage1) -> Critic:
+    """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
+
+    Raises ValueError where the Q-Former comes without its text branch.
+    """
+    if base.blip2 is None:
+        raise ValueError(
+            "The released Q-Former is read without its text branch, so it cannot judge texts: set "
+            "`fitting` to None and `temperatures` to () in the profile's curation."
+        )
+    return partial(
+        sentence_scores,
+        base.blip2.representation,
+        tokenizer=base.blip2.language.tokenizer,
+        max_text=study.profile.pretrain.max_text,
+    )
+
+
+def verifier(study: Study, base: Stage1) -> Verifier | None:
+    """Return what keeps a sentence that fits its picture, where the profile asks for it."""
+    share = study.profile.curation.fitting
+    return None if share is None else Verifier(critic(study, base), base.tokens["pool"], share)

@@ -19,7 +19,7 @@ from mglib.model.prompts import VICUNA
 from mglib.people.review import Review
 from mglib.study import curation as module
 from mglib.study.curation import Verifier, curated, pool, temperatures, verdict_log
-from mglib.study.lineage import kept_texts
+from mglib.study.stage2 import kept_texts
 
 KEYS = [f"{number:09d}" for number in range(5)]
 
