@@ -10,22 +10,22 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from mglib.paths import ROOT, content_key
+from mglib.paths import ROOT, hash_json
 
 PACKAGE = "mglib"
 REST = ""  # names what a module does besides defining, such as `warnings.filterwarnings(...)`
-UNSAID = {"annotation", "returns", "type_comment", "ctx", "kind"}  # fields of a syntax tree that do nothing
+IGNORED_FIELDS = {"annotation", "returns", "type_comment", "ctx", "kind"}  # of a syntax tree
 Unit = tuple[str, str]  # the module, with dots, and a name at its top
 
 
-def code_key(*roots: Callable[..., Any]) -> str:
+def hash_source(*roots: Callable[..., Any]) -> str:
     """Name the code of functions, methods, classes and partials, with all that they use of this package.
 
     Imports, comments, layout, docstrings, annotations, a file's place, and the names of what stands at the
     top of a module change nothing. Methods are found by their classes, and classes where they are named: an
     object that is handed in has to be named by its class among the roots.
     """
-    return content_key(list(closure([unit for root in roots for unit in units_of(root)]).values()))
+    return hash_json(list(closure([unit for root in roots for unit in units_of(root)]).values()))
 
 
 def units_of(root: Any) -> Iterator[Unit]:
@@ -60,18 +60,18 @@ def closure(roots: Iterable[Unit], root: Path = ROOT) -> dict[Unit, str]:
         module = source(unit[0], root)
         if unit in found or module is None or unit[1] not in module.units:
             continue
-        spelling = Spelling(module, places, root)
-        found[unit] = spelling.of(module.units[unit[1]])
-        waiting += [(unit[0], REST), *spelling.used[::-1]]
+        canonical = Canonicalizer(module, places, root)
+        found[unit] = canonical.of(module.units[unit[1]])
+        waiting += [(unit[0], REST), *canonical.used[::-1]]
     return found
 
 
 def units_named(code: str, root: Path = ROOT) -> list[Unit]:
     """Return the units that a piece of code names, which is not of this package itself."""
     tree = ast.parse(code)
-    spelling = Spelling(Source("", tree, package=""), {}, root)
-    spelling.of(tree)
-    return spelling.used
+    canonical = Canonicalizer(Source("", tree, package=""), {}, root)
+    canonical.of(tree)
+    return canonical.used
 
 
 class Source:
@@ -103,10 +103,10 @@ def defined(node: ast.stmt) -> Iterator[str]:
 def is_aside(node: ast.stmt) -> bool:
     """Tell whether a statement does nothing when its module is imported."""
     main = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
-    return main or is_unsaid(node)
+    return main or is_ignored(node)
 
 
-def is_unsaid(node: ast.AST) -> bool:
+def is_ignored(node: ast.AST) -> bool:
     """Tell whether a statement is an import or a text that stands for itself."""
     return isinstance(node, ast.Import | ast.ImportFrom) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -146,7 +146,7 @@ def _read(name: str, file: Path, package: str, changed: int) -> Source:
     return Source(name, ast.parse(file.read_text(encoding="utf-8"), str(file)), package=package)
 
 
-class Spelling:
+class Canonicalizer:
     """Writes syntax trees of one module down without what does nothing, and notes which units they use."""
 
     def __init__(self, module: Source, places: dict[Unit, int], root: Path) -> None:
@@ -156,13 +156,13 @@ class Spelling:
     def of(self, node: Any) -> str:
         """Write a node, a list of nodes or a value."""
         if isinstance(node, list):
-            return f"[{','.join(self.of(each) for each in node if not is_unsaid(each))}]"
+            return f"[{','.join(self.of(each) for each in node if not is_ignored(each))}]"
         if not isinstance(node, ast.AST):
             return repr(node)
         if unit := self.resolve(node):
             self.used.append(unit)
             return f"@{self.places.setdefault(unit, len(self.places))}"
-        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in UNSAID)
+        fields = ((name, value) for name, value in ast.iter_fields(node) if name not in IGNORED_FIELDS)
         own = node is self.module.units.get(getattr(node, "name", None))  # its name is a unit's, not its own
         said = ",".join(self.of(value) for name, value in fields if not (own and name == "name"))
         return f"{type(node).__name__}({said})"

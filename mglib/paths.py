@@ -82,7 +82,7 @@ def shown(path: Path) -> Path:
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
-def content_key(value: Any) -> str:
+def hash_json(value: Any) -> str:
     """Return 16 hex digits that name a JSON-like value (dataclasses as dicts, paths as strings)."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

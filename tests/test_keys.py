@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from mglib import keys
-from mglib.keys import closure, code_key, units_named, units_of
+from mglib.keys import closure, hash_source, units_named, units_of
 
 FILES = {
     "mglib/__init__.py": "",
@@ -157,7 +157,7 @@ def test_functions_classes_methods_partials_and_closures_are_named_by_their_unit
     pairs = Pairs("queries", [], [])
     inner = pairs.collate(picture_layout(None, None, 3, 4))
     assert set(units_of(inner)) == {("mglib.data.splits", "Pairs"), ("mglib.study.stage1", "picture_layout")}
-    assert code_key(pad) == code_key(pad) != code_key(trainable)
+    assert hash_source(pad) == hash_source(pad) != hash_source(trainable)
 
 
 def test_a_function_that_holds_itself_ends():

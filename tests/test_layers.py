@@ -13,13 +13,13 @@ from mglib.paths import ROOT
 
 # Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
 LAYERS = (
-    ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics"),
+    ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics", "frame"),
     ("model", "data", "world"),
     ("weights",),
     ("training", "curation"),
     ("evals",),
     ("study",),
-    ("experiments", "people", "chat"),
+    ("experiments", "chat"),
     ("repro", "fullscale"),
 )
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
@@ -94,7 +94,7 @@ def test_there_is_no_circle():
 
 def test_the_model_can_be_read_in_an_hour():
     files = [file for name, file in modules().items() if package(name) == "model"]
-    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 1_100
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 1_300
 
 
 if __name__ == "__main__":  # what a change of the house does to it

@@ -9,13 +9,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mglib.data.journal import append, read_log
-from mglib.keys import code_key
+from mglib.keys import hash_source
 from mglib.locks import locked
 from mglib.model.decoding import Decoding, row_seed
 from mglib.model.dialogue import Turns, reply
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import tokenize, with_image
-from mglib.paths import content_key
+from mglib.paths import hash_json
 
 QUESTION = "Describe this image in detail. Give as many details as possible. Say everything you see."
 CONTINUE = "Continue"
@@ -65,8 +65,8 @@ def describe(
     if chosen.pop("beams") > 1:
         raise ValueError("The pool is described token by token: leave `beams` at 1.")
     settings = [QUESTION, CONTINUE, short, asdict(turns), chosen, batch_size, list(ids)]
-    code = code_key(describe_batch, type(model), type(model.language))
-    file = folder / f"described-{content_key([settings, [str(item) for item in depends], code])}.jsonl"
+    code = hash_source(describe_batch, type(model), type(model.language))
+    file = folder / f"described-{hash_json([settings, [str(item) for item in depends], code])}.jsonl"
     with locked(file):
         done = read_descriptions(file)
         if [line.image_id for line in done] != list(ids[: len(done)]):

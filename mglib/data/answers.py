@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from mglib.data.quarantine import Fault
 from mglib.data.records import as_text, fit_json, read_items, read_lines
@@ -50,7 +50,7 @@ def prompted(entry: Any) -> Any:
     return {"question": entry["prompt"], "answer": entry["text"], **entry}
 
 
-ANSWER = TypeAdapter(Annotated[Answer, BeforeValidator(prompted)])
+AnswerLine = Annotated[Answer, BeforeValidator(prompted)]
 
 
 def read_answers(path: Path) -> Iterator[Answer | Fault]:
@@ -66,7 +66,7 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
     array = opening(path) == b"["
     for key, text in read_items(path):
         if array:
-            yield placed(text, path, f"item {key}")
+            yield placed(text, path, key)
             continue
         for where, entry in under(key, json.loads(text)):
             yield placed(json.dumps(entry), path, where)
@@ -85,7 +85,7 @@ def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def placed(text: str | bytes, path: Path, where: str) -> Answer | Fault:
     """Return one answer with its place in the file, or the fault."""
-    found = fit_json(ANSWER, text, path, where)
+    found = fit_json(AnswerLine, text, path, where)
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mglib import metrics
 from mglib.config import AblationConfig, ConcatConfig, TrainConfig
-from mglib.data.splits import Pairs, Split, in_lists
+from mglib.data.splits import Pairs, Split, batched
 from mglib.evals import evaluate
 from mglib.metrics import Estimate
 from mglib.model import prompts
@@ -24,7 +24,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 from mglib.study.stage1 import attach, first, picture_layout
 from mglib.study.study import Study, freeze
 from mglib.study.train import Trained, train
@@ -136,7 +136,7 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         sha256(parts.state),
         parts.language.settings(),
         parts.split.key(),
-        content_key(parts.split.captions),
+        hash_json(parts.split.captions),
     )
     freeze(model, trained.state)
     if isinstance(model.qformer, Slowly):
@@ -184,6 +184,6 @@ def queries(model: MiniGPT4, tokens: Sequence[Tensor], *, batch_size: int = 64) 
     """Return what an arm's projection reads of each picture, (Q, D_q), from its vision tokens, (N, D_v)."""
     device = model.projection.weight.device
     found: list[Tensor] = []
-    for rows in in_lists(tokens, batch_size):
+    for rows in batched(tokens, batch_size):
         found += model.qformer(torch.stack(rows).to(device)).cpu()
     return found

@@ -19,12 +19,12 @@ from mglib.curation.repair import finished, sentences
 from mglib.evals import evaluate
 from mglib.model.decoding import Decoding, row_seed
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
-from mglib.paths import content_key
+from mglib.paths import hash_json
 from mglib.study.models import INSTRUCTIONS, PromptedModel
 from mglib.study.stage2 import instructed, with_own_projection
 from mglib.study.study import Study, freeze
 from mglib.study.train import Trained, train
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 QUESTION = INSTRUCTIONS[0]
 
@@ -236,10 +236,10 @@ def dpo(
         config,
         what,
         beta,
-        digest(start.model.projection.state_dict()),
-        digest({row: queries[pair.place] for row, pair in enumerate(pairs)}),
-        content_key([[pair.chosen, pair.rejected] for pair in pairs]),
-        content_key([start.template.prompt(asked), start.template.end, start.template.bos]),
+        hash_tensors(start.model.projection.state_dict()),
+        hash_tensors({row: queries[pair.place] for row, pair in enumerate(pairs)}),
+        hash_json([[pair.chosen, pair.rejected] for pair in pairs]),
+        hash_json([start.template.prompt(asked), start.template.end, start.template.bos]),
         start.model.language.settings(),
     )
     freeze(module, trained.state)

@@ -17,7 +17,7 @@ from mglib.evals.vqa import Exam
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 from mglib.study.study import Study, freeze
 from mglib.study.train import Trained, train
 from mglib.weights.lora import with_lora
@@ -91,8 +91,8 @@ def learn(
         "lora",
         asdict(config),
         sha256(state),
-        content_key(list(asked)),
-        content_key([asdict(template), prompt]),
+        hash_json(list(asked)),
+        hash_json([asdict(template), prompt]),
         start.language.settings(),
     )
     freeze(model, trained.state)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mglib import metrics
 from mglib.config import TrainConfig
-from mglib.curation.critic import answer_scores
+from mglib.curation.critic import Critic, answer_scores
 from mglib.data.scenes import read_scenes
 from mglib.evals import chair
 from mglib.evals.chair import Truth
@@ -21,7 +21,7 @@ from mglib.experiments.described import nameable, truths
 from mglib.experiments.dpo import Preference
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
-from mglib.study.curation import Critic, critic
+from mglib.study.curation import critic
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.stage2 import Stage2Data, train_stage2

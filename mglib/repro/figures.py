@@ -52,10 +52,12 @@ def contact_sheet(
     columns: int = 6,
     side: int = 200,
     lines: int = 3,
-) -> Image.Image:
+) -> Image.Image | None:
     """Lay pictures out in rows, each with its text below; longer texts end in an ellipsis after `lines`
-    lines.
+    lines. None where there is no picture.
     """
+    if not images:
+        return None
     font = letters()
     rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), PAPER)
@@ -124,12 +126,15 @@ def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224)
 
 
 def curves(
-    logs: dict[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
-) -> Figure:
-    """Draw, for each training, how the named parts of its log fall, with a running mean.
+    logs: Mapping[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
+) -> Figure | None:
+    """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
 
     Each has a panel and a scale of its own; more than three panels stand in rows of two.
     """
+    logs = {name: log for name, log in logs.items() if log}
+    if not logs:
+        return None
     across = len(logs) if len(logs) <= 3 else 2
     down = -(-len(logs) // across)
     figure, axes = pyplot.subplots(
@@ -179,6 +184,52 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     if chance is not None:
         ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def forest(
+    frame: pandas.DataFrame,
+    *,
+    xlabel: str,
+    rows: str = "system",
+    hue: str = "measure",
+    panel: str | None = None,
+    chance: float | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Figure | None:
+    """Draw the numbers of a tidy frame with their 95 % intervals; None where no number has one.
+
+    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value, by
+    the names that readers see or those in `names`. A dotted line marks `chance`, which is 0 where the numbers
+    are differences.
+    """
+    known = frame.dropna(subset=["low", "high"])
+    if known.empty:
+        return None
+    parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
+    colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS), strict=False))
+    lines = max(len(part) + part[rows].nunique() for _, part in parts)
+    size = (9 if panel is None else 3 + 3.2 * len(parts), 0.8 + 0.24 * lines)
+    figure, axes = pyplot.subplots(1, len(parts), figsize=size, squeeze=False, layout="constrained")
+    labels: list[str] = []
+    for ax, (title, part) in zip(axes.flat, parts, strict=True):
+        y, ticks = 0.0, {}
+        for name, group in part.groupby(rows, sort=False):
+            ticks[display_names.of(name, names)] = y + (len(group) - 1) / 2
+            for one in group.to_dict("records"):
+                ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
+                ax.plot(one["value"], y, "o", color=colours[one[hue]])
+                y += 1
+            y += 0.8
+        ax.set_yticks([*ticks.values()], [""] * len(ticks) if labels == [*ticks] else [*ticks])
+        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=display_names.column(title, names) if title else "")
+        labels = [*ticks]
+        if chance is not None:
+            ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
+    for name, colour in colours.items() if hue not in (panel, rows) else ():
+        axes[0, -1].plot([], [], "o-", color=colour, label=display_names.column(name, names))
+    if axes[0, -1].get_legend_handles_labels()[0]:
+        axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -13,10 +13,11 @@ from nbformat import NotebookNode
 
 from mglib.keys import closure, units_named
 from mglib.locks import locked
-from mglib.paths import content_key, sha256, write_json
+from mglib.paths import hash_json, sha256, write_json
 from mglib.repro.report import Settings
 
 INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
+MINUTES = "minutes.json"  # of a published run, in its folder of results/: each notebook's time, and on what
 
 
 class CannotRun(Exception):
@@ -52,7 +53,7 @@ def code_used(code: str, root: Path) -> dict[str, str]:
     other, with their hashes.
     """
     named = units_named(TransformerManager().transform_cell(code), root)
-    return {".".join(unit): content_key(text) for unit, text in closure(named, root).items()}
+    return {".".join(unit): hash_json(text) for unit, text in closure(named, root).items()}
 
 
 def inputs(root: Path, profile: str) -> dict[str, str]:
@@ -77,16 +78,16 @@ def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
     Prose does not count: it is written after the results have been read. A notebook depends on those before
     it. Raises CannotRun for code that cannot be parsed.
     """
-    common = {**inputs(root, settings.profile), "parameters": content_key(asdict(settings))}
+    common = {**inputs(root, settings.profile), "parameters": hash_json(asdict(settings))}
     result: dict[str, dict[str, str]] = {}
     for path in source_notebooks(root):
         cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
-        earlier = {name: content_key(parts) for name, parts in result.items()}
+        earlier = {name: hash_json(parts) for name, parts in result.items()}
         try:
             used = code_used("\n".join(cells), root)
         except SyntaxError as error:
             raise CannotRun(f"{path.name}, or what it imports, is not valid Python: {error}.") from error
-        result[path.stem] = {**common, **used, **earlier, "its code": content_key(cells)}
+        result[path.stem] = {**common, **used, **earlier, "its code": hash_json(cells)}
     return result
 
 
@@ -127,7 +128,7 @@ class Ledger:
         """Note a notebook that has finished, and whatever else is to be known `about` its run."""
         kept = artefacts(self.folder, name)
         entry = {
-            "key": content_key(parts),
+            "key": hash_json(parts),
             "seconds": round(seconds, 1),
             "artefacts": kept,
             "parts": parts,

@@ -98,14 +98,14 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
 }
 
 
-def of(key: str) -> str:
-    """Return what readers see for a key; what is no key is its own name."""
-    return NAMES.get(key, key)
+def of(key: str, own: Mapping[str, str] | None = None) -> str:
+    """Return what readers see for a key, by a table's `own` names first; what is no key is its own name."""
+    return (own or {}).get(key) or NAMES.get(key, key)
 
 
-def column(key: str) -> str:
+def column(key: str, own: Mapping[str, str] | None = None) -> str:
     """Return what heads the column of a measure or a setting."""
-    return COLUMNS.get(key) or of(key)
+    return (own or {}).get(key) or COLUMNS.get(key) or of(key)
 
 
 def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:

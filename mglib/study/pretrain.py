@@ -30,7 +30,7 @@ from mglib.model.blip2 import (
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
-from mglib.paths import CACHE, content_key, sha256, write_json, write_text
+from mglib.paths import CACHE, hash_json, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
 from mglib.study.stage1 import attach, first, picture_layout
 from mglib.study.study import Study, freeze
@@ -49,7 +49,7 @@ LOGGED_EVERY = 10
 def pictures(study: Study) -> Split:
     """Draw the pictures that BLIP-2 mini learns from, or find them; each has several captions."""
     world = study.profile.world
-    folder = CACHE / f"{PRETRAIN}-{content_key(asdict(world))}"
+    folder = CACHE / f"{PRETRAIN}-{hash_json(asdict(world))}"
     build(world, font=sources.font(), folder=folder, splits=(PRETRAIN,))
     return web_split(folder / PRETRAIN)
 
@@ -93,7 +93,7 @@ def caption_lm(study: Study, split: Split) -> tuple[Language, Trained]:
         config.train,
         "caption-lm",
         config,
-        content_key(captions),
+        hash_json(captions),
     )
     freeze(writer, trained.state)
     return language, trained
@@ -121,7 +121,7 @@ def representation(
         config.max_text,
         config.embedding,
         split.key(),
-        content_key(split.references),
+        hash_json(split.references),
         sha256(study.vision_state),
     )
     freeze(module, trained.state)
@@ -155,7 +155,7 @@ def generative(
         sha256(start.state),
         sha256(writer.state),
         split.key(),
-        content_key(split.references),
+        hash_json(split.references),
     )
     freeze(model, trained.state)
     return model, trained
@@ -174,7 +174,7 @@ def take_over(qformer: QFormer, start: Trained) -> None:
 def pretrain(study: Study, folder: Path, known: dict[str, Any]) -> None:
     """Make BLIP-2 mini, its language model and then its Q-Former in two steps, and release it in `folder`.
 
-    What is `known` beforehand (the machine, the FLOP) goes into its card.
+    What is `known` beforehand (the machine) goes into its card.
     """
     split = pictures(study)
     tokens = study.tokens(split, study.vision())
@@ -249,7 +249,7 @@ of a test split:
 
 {each}
 
-On: {machine}. In all {tflop:,} TFLOP, encoding included, counted beforehand (`mglib/repro/budget.py`).
+On: {machine}.
 
 The pictures are made of OpenMoji's emojis (CC BY-SA 4.0), the encoder is of DINOv2's architecture
 (Apache-2.0). How good it is stands in [notebook 01](../../notebooks/01_encoder.ipynb).

@@ -15,10 +15,10 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from mglib.config import TrainConfig
-from mglib.data.mixture import Mixture, Row, Source, to_row
+from mglib.data.mixture import Mixture, Row, Source
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, Quarantine
-from mglib.data.shards import WebPair, present, read_shards, shards
+from mglib.data.shards import WebPair, decode, present, read_shards, shards
 from mglib.data.splits import Pairs, Split
 from mglib.data.text import clean_caption
 from mglib.model import prompts
@@ -26,7 +26,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, content_key, sha256
+from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
 from mglib.study import blip2 as blip2_release
 from mglib.study.blip2 import Blip2
 from mglib.study.study import PublishedStudy, Study, freeze
@@ -150,7 +150,7 @@ def train_stage1(
         sha256(state),
         language.settings(),
         split.key(),
-        content_key(split.captions),
+        hash_json(split.captions),
     )
     freeze(model, trained.state)
     return model, trained
@@ -368,5 +368,5 @@ def local_shards(study: PublishedStudy) -> list[tuple[list[Path], float]]:
 def good(files: Sequence[Path]) -> Iterator[WebPair]:
     """Yield the pairs of some shards whose picture can be opened and whose caption says something."""
     for pair in read_shards(files):
-        if not isinstance(pair, Fault) and not isinstance(to_row(pair), Fault):
+        if not isinstance(decode(pair), Fault):
             yield pair

@@ -17,22 +17,22 @@ from torch import Tensor, nn
 from mglib.config import TrainConfig
 from mglib.curation.select import Curation
 from mglib.data import released
-from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.narratives import read_narratives
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.records import read_json
 from mglib.data.splits import Pairs
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, IGNORE, Template
-from mglib.paths import content_key
+from mglib.paths import hash_json
 from mglib.study import display_names
 from mglib.study.curation import curation_of
 from mglib.study.models import PromptedModel, prompted_blip2, prompted_stage1
 from mglib.study.stage1 import Stage1, picture_layout
 from mglib.study.study import PublishedStudy, Study, freeze
 from mglib.study.train import Trained, train
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 FILL = {"ids": 0, "mask": 0, "slots": False, "labels": IGNORE}  # behind a row, as in `training_batch`
 
@@ -145,10 +145,10 @@ def train_stage2(
         pairs.collate(collate),
         config,
         f"stage2-{what}",
-        digest(start.model.projection.state_dict()),
-        digest(dict(enumerate(data.queries))),
-        content_key(list(data.texts)),
-        content_key([asdict(start.template), list(questions)]),
+        hash_tensors(start.model.projection.state_dict()),
+        hash_tensors(dict(enumerate(data.queries))),
+        hash_json(list(data.texts)),
+        hash_json([asdict(start.template), list(questions)]),
         start.model.language.settings(),
     )
     freeze(model, trained.state)
@@ -173,7 +173,7 @@ def instructed(
     tokenizer, Q = model.language.tokenizer, model.qformer.config.queries
 
     def layout(texts: list[str]) -> dict[str, Tensor]:
-        question = random.Random(f"{seed}/{content_key(texts)}").choice(questions)
+        question = random.Random(f"{seed}/{hash_json(texts)}").choice(questions)
         asked = [question] * len(texts)
         batch = prompts.training_batch(tokenizer, template, asked, texts, queries=Q, max_answer=max_answer)
         if batch["ids"].shape[1] > longest:
@@ -209,7 +209,7 @@ def replaying(
 
     def both(rows: list) -> dict[str, Tensor]:
         new = collate(rows)
-        drawn = random.Random(f"{study.seed}/{content_key(new['ids'].tolist())}")
+        drawn = random.Random(f"{study.seed}/{hash_json(new['ids'].tolist())}")
         return stacked(new, again([pairs[drawn.randrange(len(pairs))] for _ in rows]))
 
     return both

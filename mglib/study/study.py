@@ -18,14 +18,14 @@ from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
 from mglib.evals.chair import photo_vocabulary
 from mglib.evals.vqa import Exam
-from mglib.keys import code_key
+from mglib.keys import hash_source
 from mglib.metrics import Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, ROOT, content_key, sha256
+from mglib.paths import CACHE, DOWNLOADS, ROOT, hash_json, sha256
 from mglib.profiles import profile
 from mglib.training import checkpoint, feature_cache
 from mglib.weights import chosen, sources
@@ -163,7 +163,7 @@ class Study(ABC):
         """
         told = [[str(item) for item in depends], self.seed, self.weights, str(self.dtype)]
         other = [] if self.place is None else [chosen.identity(self.place)]
-        key = content_key([*told, *other, *([self.quantised] if self.quantised else [])])
+        key = hash_json([*told, *other, *([self.quantised] if self.quantised else [])])
         known = sorted((CACHE / "trained").glob(f"*-{key}"))
         return known[0] if known else CACHE / "trained" / f"{what}-{key}"
 
@@ -185,7 +185,7 @@ class Study(ABC):
             pixels = torch.stack([preprocess(image, self.profile.vision) for image in images])
             return vision(pixels.to(self.device))
 
-        folder = self.features_folder("tokens", split, code_key(preprocess, Vision))
+        folder = self.features_folder("tokens", split, hash_source(preprocess, Vision))
         what = f"vision tokens of {split.name}"
         return feature_cache.cached(folder, split.images, len(split), compute, what=what, batch_size=8)
 
@@ -199,7 +199,7 @@ class Study(ABC):
                 return qformer(torch.stack(rows).to(self.device))
 
         folder = self.features_folder(
-            "queries", split, code_key(preprocess, Vision, type(qformer)), sha256(state)
+            "queries", split, hash_source(preprocess, Vision, type(qformer)), sha256(state)
         )
         what = f"queries of {split.name}"
         return feature_cache.cached(
@@ -209,7 +209,7 @@ class Study(ABC):
     def features_folder(self, kind: str, split: Split, *depends: str) -> Path:
         """Name a cache by pictures, encoder, precision, and whatever else its features depend on."""
         encoder = [sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
-        return CACHE / kind / f"{split.name}-{content_key([split.key(), encoder, depends])}"
+        return CACHE / kind / f"{split.name}-{hash_json([split.key(), encoder, depends])}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +242,7 @@ class DrawnStudy(Study):
     @property
     def world(self) -> Path:
         """The folder of the small world, named by its settings."""
-        return CACHE / f"world-{content_key(asdict(self.profile.world))}"
+        return CACHE / f"world-{hash_json(asdict(self.profile.world))}"
 
     @cached_property
     def vision_state(self) -> Path:

@@ -11,12 +11,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mglib.config import TrainConfig
-from mglib.keys import code_key
+from mglib.keys import hash_source
 from mglib.model.language import Language
 from mglib.model.vision import Vision
 from mglib.study.study import Study
 from mglib.training.loop import Stream, fit, kept
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def training_folder(
     In how many parts or processes a step is done does not change the result, and so not the folder either.
     """
     kinds = dict.fromkeys(type(part) for part in module.modules())
-    code = code_key(fit, *kinds, type(data), *([collate] if collate else []))
-    start = digest(without_backbones(module))
+    code = hash_source(fit, *kinds, type(data), *([collate] if collate else []))
+    start = hash_tensors(without_backbones(module))
     return study.folder(what, replace(config, accumulate=1), start, code, *depends)
 
 

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from mglib.model.language import Language
-from mglib.paths import content_key, sha256
+from mglib.paths import hash_json, sha256
 from mglib.weights.vicuna import Precision, read
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -56,7 +56,7 @@ def _read(kind: Any, place: str) -> Any:
 def identity(folder: Path) -> str:
     """Name a model by the content of its files, whatever its folder is called."""
     files = sorted(path for pattern in FILES for path in folder.glob(pattern))
-    return content_key([(path.name, sha256(path)) for path in files])
+    return hash_json([(path.name, sha256(path)) for path in files])
 
 
 def load(folder: Path, *, precision: Precision, attention: str) -> Language:

@@ -23,7 +23,7 @@ from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
 from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.official import require_same_language, require_width
-from mglib.weights.tensors import digest, load_weights, save_weights
+from mglib.weights.tensors import hash_tensors, load_weights, save_weights
 
 CONFIG, WEIGHTS, LORA = "config.json", "projection.safetensors", "lora.safetensors"
 FORMAT = 1
@@ -161,7 +161,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
     Rounded, so that a model is the same one whether it was loaded in float32 or bfloat16.
     """
-    return digest({name: value.to(torch.bfloat16) for name, value in state.items()})
+    return hash_tensors({name: value.to(torch.bfloat16) for name, value in state.items()})
 
 
 def untouched(model: nn.Module) -> dict[str, Tensor]:

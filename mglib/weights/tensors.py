@@ -14,7 +14,7 @@ from torch import Tensor
 from mglib.paths import atomic_write
 
 
-def digest(tensors: Mapping[Any, Tensor]) -> str:
+def hash_tensors(tensors: Mapping[Any, Tensor]) -> str:
     """Return the SHA-256 of the names, types, shapes and values of tensors.
 
     Unlike a file's hash it does not change with the version of the library that writes the file.
@@ -28,7 +28,7 @@ def digest(tensors: Mapping[Any, Tensor]) -> str:
 
 def require_content(state: Mapping[str, Tensor], pinned: str, *, origin: str) -> None:
     """Raise RuntimeError unless `state` is what the conversion of `origin` gave when it was checked."""
-    found = digest(state)
+    found = hash_tensors(state)
     if found != pinned:
         raise RuntimeError(
             f"Converting {origin} gave other numbers than it should ({found[:12]}, pinned "

@@ -15,7 +15,7 @@ from mglib.evals.choices import Losses
 from mglib.evals.spatial import Category, Picture, Probe
 from mglib.evals.vqa import Exam, picture_places
 from mglib.model.prompts import VICUNA
-from mglib.paths import ROOT, content_key, read_jsonl
+from mglib.paths import ROOT, hash_json, read_jsonl
 from mglib.world import catalog as catalogs
 
 
@@ -175,7 +175,7 @@ def test_mirrored_pictures_are_mirrored_and_have_a_name_of_their_own(world):
         assert ImageChops.difference(picture.transpose(0), turned).getbbox() is None
         assert ImageChops.difference(picture, turned).getbbox() is not None
     assert other.key() != split.key() and other.name != split.name
-    assert content_key(spatial.mirrored(split).hashes) == other.key()
+    assert hash_json(spatial.mirrored(split).hashes) == other.key()
 
 
 def test_the_mirror_test_of_who_sees_and_of_who_does_not(asked):

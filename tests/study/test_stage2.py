@@ -15,7 +15,7 @@ from mglib.study.models import INSTRUCTIONS, PromptedModel
 from mglib.study.stage2 import Stage2Data, instructed, split_holdout, train_stage2
 from mglib.study.study import Study
 from mglib.training import loop as train
-from mglib.weights.tensors import digest
+from mglib.weights.tensors import hash_tensors
 
 TEXTS = ["A dog sits in the park. It is brown.", "Two birds fly over the sea!", "A cat.", "A red bus waits."]
 ASKED = tuple(map(prompts.with_image, INSTRUCTIONS))
@@ -85,7 +85,7 @@ def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_conf
 
 def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
     first = learn(tiny, model(), queries)[1].folder
-    monkeypatch.setattr(study_train, "code_key", lambda *roots: "changed")
+    monkeypatch.setattr(study_train, "hash_source", lambda *roots: "changed")
     assert learn(tiny, model(), queries)[1].folder != first
 
 
@@ -144,8 +144,8 @@ def test_what_the_language_model_cannot_read_is_refused(model):
 
 def test_digest_names_tensors_by_content(random):
     some = torch.randn(2, 3, generator=random)
-    assert digest({0: some}) == digest({0: some.clone()}) != digest({0: some + 1})
-    assert digest({0: some.bfloat16()}) == digest({0: some.bfloat16()})
+    assert hash_tensors({0: some}) == hash_tensors({0: some.clone()}) != hash_tensors({0: some + 1})
+    assert hash_tensors({0: some.bfloat16()}) == hash_tensors({0: some.bfloat16()})
 
 
 def test_hold_out_parts_without_loss():

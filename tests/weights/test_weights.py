@@ -30,7 +30,7 @@ from mglib.paths import CACHE
 from mglib.weights import __main__ as command_line
 from mglib.weights import hub, sources, vit, wheels
 from mglib.weights.kept import MANIFEST, fault, kept, read_manifest
-from mglib.weights.tensors import digest, require_content
+from mglib.weights.tensors import hash_tensors, require_content
 from mglib.weights.wheels import Wheel
 
 # --- keeping: files, manifest, faults ---
@@ -131,17 +131,17 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
 
 def test_content_follows_values_names_and_types_only():
     state = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2)}
-    assert digest(state) == digest(dict(reversed(state.items())))
+    assert hash_tensors(state) == hash_tensors(dict(reversed(state.items())))
     others = [
         {**state, "b": torch.zeros(2)},
         {**state, "b": torch.ones(2).half()},
         {**state, "c": state["b"]},
         {**state, "a": state["a"].reshape(3, 2)},
     ]
-    assert len({digest(other) for other in [state, *others]}) == 5
-    require_content(state, digest(state), origin="toy")
+    assert len({hash_tensors(other) for other in [state, *others]}) == 5
+    require_content(state, hash_tensors(state), origin="toy")
     with pytest.raises(RuntimeError, match=r"Converting toy gave other numbers.*requirements\.lock"):
-        require_content(others[0], digest(state), origin="toy")
+        require_content(others[0], hash_tensors(state), origin="toy")
 
 
 # --- wheels: pip itself, offline, on a wheel of a few bytes ---

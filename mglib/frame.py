@@ -1,0 +1,64 @@
+"""Results as one tidy frame, a row a number: experiments make it, tables and figures show it, numbers.json is
+it written down.
+"""
+
+from collections.abc import Mapping
+
+import pandas
+
+from mglib.metrics import Counts, Estimate
+
+COLUMNS = ("task", "measure", "split", "system", "value", "low", "high", "n", "note")
+NAME = list(COLUMNS[:4])  # these name a number, as in `t5.chair_i.long`; what is empty is left out
+
+Measured = Counts | Estimate | float | None
+
+
+def rows(
+    task: str,
+    measured: Mapping[str, Mapping[str, Measured]],
+    *,
+    note: str | Mapping[str, str] = "",
+    remarks: Mapping[str, str] | None = None,
+    split: str = "",
+) -> pandas.DataFrame:
+    """Return a row for each measure of each system, `measured[system][measure]`.
+
+    `note` belongs to all of them or, as a mapping, to each by its measure; what `remarks` says of a system is
+    added to its rows. Where nothing was counted the value is empty and the note says so.
+    """
+    lines = []
+    for system, measures in measured.items():
+        for measure, value in measures.items():
+            about = note if isinstance(note, str) else note[measure]
+            about = "; ".join(filter(None, [about, (remarks or {}).get(system)]))
+            line = {"task": task, "measure": measure, "split": split, "system": system}
+            lines.append({**line, **_numbers(value, about)})
+    return pandas.DataFrame(lines, columns=COLUMNS)
+
+
+def absent(task: str, measure: str, reason: str, *, system: str = "") -> pandas.DataFrame:
+    """Return a row for a number that cannot exist under this profile, with the reason."""
+    line = {"task": task, "measure": measure, "split": "", "system": system}
+    return pandas.DataFrame([{**line, "note": f"not applicable: {reason}"}], columns=COLUMNS)
+
+
+def concat(*frames: pandas.DataFrame) -> pandas.DataFrame:
+    """Join frames in order; one without rows is left out."""
+    some = [frame for frame in frames if len(frame)]
+    return pandas.concat(some, ignore_index=True) if some else pandas.DataFrame(columns=COLUMNS)
+
+
+def names(frame: pandas.DataFrame) -> list[str]:
+    """Return the name of each row's number."""
+    return [".".join(filter(None, parts)) for parts in frame[NAME].itertuples(index=False)]
+
+
+def _numbers(value: Measured, note: str) -> dict[str, float | str | None]:
+    if isinstance(value, Counts):
+        value = value.estimate()
+    if value is None:
+        return {"note": "; ".join(filter(None, ["not applicable: nothing was counted", note]))}
+    if isinstance(value, Estimate):
+        return {"value": value.value, "low": value.low, "high": value.high, "n": value.n, "note": note}
+    return {"value": float(value), "note": note}
