@@ -26,6 +26,7 @@ from mglib.frame import names as frame_names
 from mglib.metrics import Estimate
 from mglib.paths import RUNS, file_name, write_json, write_text
 from mglib.repro.paper import PAPER, is_quoted
+from mglib.study import display_names
 
 Number = dict[str, Any]
 Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
