@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from mglib.data.pictures import ENDINGS
 from mglib.data.quarantine import Fault
@@ -55,7 +55,7 @@ def prompted(entry: Any) -> Any:
     return {"question": entry["prompt"], "answer": entry["text"], **entry}
 
 
-ANSWER = TypeAdapter(Annotated[Answer, BeforeValidator(prompted)])
+AnswerLine = Annotated[Answer, BeforeValidator(prompted)]
 
 
 def read_answers(path: Path) -> Iterator[Answer | Fault]:
@@ -71,7 +71,7 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
     array = opening(path) == b"["
     for key, text in read_items(path):
         if array:
-            yield placed(text, path, f"item {key}")
+            yield placed(text, path, key)
             continue
         for where, entry in under(key, json.loads(text)):
             yield placed(json.dumps(entry), path, where)
@@ -90,7 +90,7 @@ def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def placed(text: str | bytes, path: Path, where: str) -> Answer | Fault:
     """Return one answer with its place in the file, or the fault."""
-    found = fit_json(ANSWER, text, path, where)
+    found = fit_json(AnswerLine, text, path, where)
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 

@@ -16,7 +16,6 @@ from mglib.config import Asked, EvalConfig
 from mglib.data.specials import Special, read_specials
 from mglib.evals import checklist, evaluate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
-from mglib.evals.llm_judge import facts
 from mglib.metrics import Estimate, paired
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
@@ -205,7 +204,7 @@ def told(
     size, answers = study.profile.evaluation.batch_size, {}
     for task, pictures in shown.items():
         request = CHECKLISTS[task].request
-        questions = [TOLD.format(facts=facts(each), request=request) for each in pictures]
+        questions = [TOLD.format(facts=each.in_words, request=request) for each in pictures]
         answers[task] = evaluate.blind_answers(
             one.prompted.model,
             one.prompted.template,
@@ -224,7 +223,7 @@ def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Special]]) -> V
     """
     systems = dict(said)
     if shown:
-        systems["facts"] = {task: [facts(one) for one in some] for task, some in shown.items()}
+        systems["facts"] = {task: [one.in_words for one in some] for task, some in shown.items()}
     systems = naming.ordered(systems)
     other = checklist.judged(systems, checklist.exchanged(shown))
     return Verdicts(right=checklist.judged(systems, shown), swapped=other)

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mglib import metrics
 from mglib.config import AblationConfig, ConcatConfig, TrainConfig
-from mglib.data.splits import Pairs, Split, in_lists
+from mglib.data.splits import Pairs, Split, batched
 from mglib.evals import evaluate
 from mglib.metrics import Estimate
 from mglib.model import prompts
@@ -184,6 +184,6 @@ def queries(model: MiniGPT4, tokens: Sequence[Tensor], *, batch_size: int = 64) 
     """Return what an arm's projection reads of each picture, (Q, D_q), from its vision tokens, (N, D_v)."""
     device = model.projection.weight.device
     found: list[Tensor] = []
-    for rows in in_lists(tokens, batch_size):
+    for rows in batched(tokens, batch_size):
         found += model.qformer(torch.stack(rows).to(device)).cpu()
     return found

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mglib import metrics
 from mglib.config import TrainConfig
-from mglib.curation.critic import answer_scores
+from mglib.curation.critic import Critic, answer_scores
 from mglib.data.scenes import read_scenes
 from mglib.evals import chair
 from mglib.evals.chair import Truth
@@ -22,7 +22,6 @@ from mglib.experiments.dpo import Preference
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import finetune
-from mglib.study.curation import Critic
 from mglib.study.lineage import PromptedModel, Stage1, critic
 from mglib.study.stages import Trained
 from mglib.study.study import Study

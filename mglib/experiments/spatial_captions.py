@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from mglib.config import SpatialConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
-from mglib.data.splits import Pairs, in_lists
+from mglib.data.splits import Pairs, batched
 from mglib.evals.choices import Losses, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
@@ -170,7 +170,7 @@ def caption_losses(
     `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
     """
     found: list[Losses] = []
-    for part in tqdm(list(in_lists(asked, batch_size)), desc="statements", mininterval=10):
+    for part in tqdm(list(batched(asked, batch_size)), desc="statements", mininterval=10):
         pictures = torch.stack([queries[probe.picture] for probe in part])  # (B, Q, D_q)
         options = [probe.options for probe in part]
         found += batch_losses(model, pictures, prompts.CAPTION, [prompts.IMAGE] * len(part), options)

@@ -12,7 +12,7 @@ from mglib import metrics
 from mglib.evals import evaluate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
 from mglib.experiments.ablations import trial
-from mglib.experiments.stage1 import after, along_steps
+from mglib.experiments.stage1 import after, loss_table
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import finetune, lineage, naming
@@ -37,7 +37,6 @@ LABELS = {
     ".greedy": "greedy",
     ".penalty": "greedy with penalty 1.2",
 }
-LOSS = "loss a token, nats"
 FORM = {
     "words": "words an answer",
     "distinct1": "share of different words in an answer",
@@ -106,7 +105,7 @@ def along(study: Study, before: PromptedModel, lesson: Lesson, trained: Trained)
     for state in kept(trained.folder):
         step = restore(model.model, state)["step"]
         losses[after(step)] = held_out(study, model, lesson)
-    return along_steps(losses, LOSS)
+    return loss_table(losses)
 
 
 def label(name: str) -> str:

@@ -14,7 +14,6 @@ import pandas
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
-from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
@@ -53,10 +52,12 @@ def contact_sheet(
     columns: int = 6,
     side: int = 200,
     lines: int = 3,
-) -> Image.Image:
+) -> Image.Image | None:
     """Lay pictures out in rows, each with its text below; longer texts end in an ellipsis after `lines`
-    lines.
+    lines. None where there is no picture.
     """
+    if not images:
+        return None
     font = letters()
     rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), PAPER)
@@ -125,12 +126,15 @@ def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224)
 
 
 def curves(
-    logs: dict[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
-) -> Figure:
-    """Draw, for each training, how the named parts of its log fall, with a running mean.
+    logs: Mapping[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
+) -> Figure | None:
+    """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
 
     Each has a panel and a scale of its own; more than three panels stand in rows of two.
     """
+    logs = {name: log for name, log in logs.items() if log}
+    if not logs:
+        return None
     across = len(logs) if len(logs) <= 3 else 2
     down = -(-len(logs) // across)
     figure, axes = pyplot.subplots(
@@ -191,43 +195,41 @@ def forest(
     hue: str = "measure",
     panel: str | None = None,
     chance: float | None = None,
-) -> Figure:
-    """Draw the numbers of a tidy frame with their 95 % intervals.
+    names: Mapping[str, str] | None = None,
+) -> Figure | None:
+    """Draw the numbers of a tidy frame with their 95 % intervals; None where no number has one.
 
-    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value.
-    A dotted line marks `chance`, which is 0 where the numbers are differences. Raises ValueError where no
-    number has an interval.
+    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value, by
+    the names that readers see or those in `names`. A dotted line marks `chance`, which is 0 where the numbers
+    are differences.
     """
     known = frame.dropna(subset=["low", "high"])
     if known.empty:
-        raise ValueError("No number of this frame has an interval: there is nothing to draw.")
+        return None
     parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
-    hues = dict(zip(dict.fromkeys(known[hue]), COLOURS, strict=False))
+    colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS), strict=False))
     lines = max(len(part) + part[rows].nunique() for _, part in parts)
-    size = (9 if panel is None else 2.5 + 3.2 * len(parts), 0.8 + 0.24 * lines)
+    size = (9 if panel is None else 3 + 3.2 * len(parts), 0.8 + 0.24 * lines)
     figure, axes = pyplot.subplots(1, len(parts), figsize=size, squeeze=False, layout="constrained")
+    labels: list[str] = []
     for ax, (title, part) in zip(axes.flat, parts, strict=True):
         y, ticks = 0.0, {}
         for name, group in part.groupby(rows, sort=False):
-            ticks[naming.name(name)] = y + (len(group) - 1) / 2
-            for one in group.itertuples():
-                colour = hues[getattr(one, hue)]
-                ax.plot([one.low, one.high], [y, y], color=colour, linewidth=2.5)
-                ax.plot(one.value, y, "o", color=colour)
+            ticks[naming.name(name, names)] = y + (len(group) - 1) / 2
+            for one in group.to_dict("records"):
+                ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
+                ax.plot(one["value"], y, "o", color=colours[one[hue]])
                 y += 1
             y += 0.8
-        ax.set_yticks(list(ticks.values()), list(ticks))
-        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title) if title else "")
+        ax.set_yticks([*ticks.values()], [""] * len(ticks) if labels == [*ticks] else [*ticks])
+        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title, names) if title else "")
+        labels = [*ticks]
         if chance is not None:
-            ax.axvline(chance, color="0.5", linestyle=":")
-    handles = [
-        Line2D([], [], color=colour, marker="o", label=naming.head(name)) for name, colour in hues.items()
-    ]
-    if chance is not None:
-        label = "chance" if chance else "no difference"
-        handles.append(Line2D([], [], color="0.5", linestyle=":", label=label))
-    if len(handles) > 1:
-        axes[0, -1].legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+            ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
+    for name, colour in colours.items() if hue not in (panel, rows) else ():
+        axes[0, -1].plot([], [], "o-", color=colour, label=naming.head(name, names))
+    if axes[0, -1].get_legend_handles_labels()[0]:
+        axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -1,5 +1,5 @@
 """`make finetune`: stage 2's training on one's own pictures, from the model that `make chat` talks with to a
-folder that it talks with. What is learnt, how long it takes and how much memory is said before it begins.
+folder that it talks with. What is learnt, how long it takes and in how much memory is said before it begins.
 """
 
 import argparse
@@ -11,32 +11,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas
+import torch
+from accelerate.utils import send_to_device
 from PIL import Image
 from torch import Tensor
 
 from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
 from mglib.chat.terminal import answer
 from mglib.config import LoRAConfig, Profile, TrainConfig
-from mglib.data.check import own
-from mglib.data.own import SHAPES, OwnPair
+from mglib.data.own import SHAPES, OwnPair, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
-from mglib.data.splits import Split, in_lists
+from mglib.data.splits import Split, batched
 from mglib.evals.evaluate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
 from mglib.metrics import Counts, paired, ratio
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.prompts import CAPTION, answer_tokens, template
+from mglib.model.prompts import CAPTION, template
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, RUNS, hash_json, read_jsonl, sha256
-from mglib.repro import budget
-from mglib.repro.budget import Part
 from mglib.study import web
 from mglib.study.finetune import INSTRUCTIONS, hold_out
-from mglib.study.flops import PROMPT, build, cost, parameters, training_bytes
-from mglib.study.machine import Machine, here, peak_bytes
+from mglib.study.machine import here, peak_bytes
 from mglib.study.replay import replaying, stage1_pairs
 from mglib.study.stages import training_folder
 from mglib.study.study import PublishedStudy, Study
@@ -80,9 +78,8 @@ def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
 
     Raises FileNotFoundError or ValueError with advice where that is too little.
     """
-    pairs = list(quarantine.sift(own(data)))
-    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures", end="")
-    print(f"; {quarantine.bad} left out, listed in {quarantine.file}:" if quarantine.bad else "")
+    pairs = list(quarantine.sift(read_own(data)))
+    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
     for fault in list(quarantine.faults)[:TOLD]:
         print(f"  {fault}")
     return pairs
@@ -219,42 +216,16 @@ def remembered(study: Study, speaker: Speaker, watched: Split) -> Counts:
     return Counts(*losses(speaker.model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8))
 
 
-def outlook(
-    study: Study,
-    model: MiniGPT4,
-    own: Lessons,
-    others: Sequence[Split | None],
-    config: TrainConfig,
-    machine: Machine,
-) -> tuple[float, float]:
-    """Return about how many seconds the training with its looks and answers takes, and how many bytes;
-    `others` are the pairs of stage 1 that are read again and those that are watched.
-    """
-    profile, tokenizer = study.profile, model.language.tokenizer
-    end = template(profile.language.template, tokenizer).end
-    lengths = [
-        len(answer_tokens(tokenizer, said, end, longest=config.max_answer))
-        for _, _, said in (*own.learnt, *own.held)
-    ]
-    meta, usual = build(profile), round(sum(lengths) / len(lengths))
-    one = cost(meta, profile, text=PROMPT + usual, answer=usual)
-    largest = cost(meta, profile, text=PROMPT + max(lengths), answer=max(lengths))
-    written = 2 * len(own.shown) * (PROMPT + profile.qformer.queries + config.max_answer)
-    again, watched = (0 if some is None else len(some) for some in others)
-    rows = config.batch_size * (2 if again else 1)  # a pair of stage 1 is counted as one's own
-    work = {
-        "encode": (len(own.files) + again + watched) * one.look,
-        "train": config.steps * rows * one.read,
-        "read": ((LOOKS + 1) * len(own.held) + 2 * watched) * one.read / 3,
-        "write": written * 2 * parameters(model.language),
-    }
-    parts = [Part(notebook="", what=kind, kind=kind, flops=flops) for kind, flops in work.items()]
-    # The model on the meta device holds its activations in bfloat16.
-    sample = replace(largest, activations=largest.activations * study.dtype.itemsize / 2)
-    held = training_bytes(model, sample, rows)
-    if study.device.type != "cuda":  # measured on a CPU: a step takes twice what it keeps for its way back
-        held = peak_bytes(study.device) + 2 * (held - sum(weight.nbytes for weight in model.parameters()))
-    return budget.seconds(parts, machine), held
+def seconds_a_step(model: MiniGPT4, batch: dict[str, Tensor], study: Study) -> float:
+    """Measure one pass forward and backward, after one that warms up; no weight and no gradient changes."""
+    for _ in range(2):
+        began = time.monotonic()
+        with torch.autocast(study.device.type, torch.bfloat16, enabled=study.bf16):
+            output = model(send_to_device(batch, study.device))
+        output["loss"].backward()
+        model.zero_grad(set_to_none=True)
+        output["loss"].item()  # waits for a GPU
+    return time.monotonic() - began
 
 
 def finetune(
@@ -282,7 +253,7 @@ def finetune(
     again = None if alone else stage1_pairs(study, config.steps * config.batch_size)
     watched = beyond(study, config.steps * config.batch_size)
     what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
-    announce(study, model, taught, (again, watched), config, what=what, beside=beside(again, alone=alone))
+    announce(study, model, taught, config, what=what, beside=beside(again, alone=alone))
     began = time.monotonic()
     before, loss = ask(speaker, taught, config), remembered(study, speaker, watched) if watched else None
     speaker = replace(speaker, model=model)
@@ -317,22 +288,18 @@ def announce(
     study: Study,
     model: MiniGPT4,
     own: Lessons,
-    others: Sequence[Split | None],
     config: TrainConfig,
     *,
     what: str,
     beside: str,
 ) -> None:
-    """Print what will be trained and on what, for how long and in how much memory."""
-    machine = here()
-    seconds, held = outlook(study, model, own, others, config, machine)
+    """Print what will be trained and on what."""
     count = sum(weight.numel() for weight in trainable(model).values())
     print(
         f"to be trained: {what}, {count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; "
         f"{len(own.held):,} are held out\n{beside}\n"
         f"at most {config.steps:,} steps of {config.batch_size} answers, until the held-out loss has not "
-        f"fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {machine}\n"
-        f"about {seconds / 60:.1f} min and {held / 1e9:.1f} GB",
+        f"fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {here()}",
         flush=True,
     )
 
@@ -356,7 +323,7 @@ def learn(
     held_rows = Answered(queries, own.held)
     batches = [
         asked([held_rows[place] for place in places])
-        for places in in_lists(range(len(own.held)), config.batch_size)
+        for places in batched(range(len(own.held)), config.batch_size)
     ]
     updates = hash_tensors(lora_weights(model.language))
     folder = training_folder(
@@ -373,6 +340,12 @@ def learn(
     )
     if (out / CONFIG).exists() and read_config(out).get("run", {}).get("training") != folder.name:
         raise FileExistsError(f"{out} holds another model: choose another OUT, or move it away.")
+    step = seconds_a_step(model, collate([rows[index] for index in range(config.batch_size)]), study)
+    print(
+        f"a step takes {step:.1f} s: all of them at most {config.steps * step / 60:.1f} min, in about "
+        f"{peak_bytes(study.device) / 1e9:.1f} GB",
+        flush=True,
+    )
     looks = fit_watched(
         model,
         rows,

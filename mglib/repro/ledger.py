@@ -17,6 +17,7 @@ from mglib.paths import hash_json, sha256, write_json
 from mglib.repro.report import Settings
 
 INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
+MINUTES = "minutes.json"  # of a published run, in its folder of results/: each notebook's time, and on what
 
 
 class CannotRun(Exception):

@@ -1,11 +1,12 @@
-"""`make pretrain`: BLIP-2 mini anew, with what it costs said beforehand and kept in its card."""
+"""`make pretrain`: BLIP-2 mini again, with what the published one took said before it starts."""
 
 import argparse
 import sys
 
+from mglib.data.records import read_json
 from mglib.paths import ROOT
-from mglib.repro import budget
 from mglib.repro.ledger import CannotRun
+from mglib.study.blip2 import CARD
 from mglib.study.machine import here
 from mglib.study.pretrain import pretrain
 from mglib.study.study import Study
@@ -18,12 +19,14 @@ def remake(study: Study) -> None:
             f"{study.profile.name} starts from BLIP-2's own release: there is nothing to pretrain."
         )
     folder = ROOT / "data" / f"blip2_{study.profile.name}"
-    machine, work = here(), budget.pretraining(study.profile)
-    flops = sum(part.flops for part in work)
-    minutes = budget.seconds(work, machine) / 60
-    print(f"this machine: {machine}")
-    print(f"expected minutes to pretrain, if nothing is kept from an earlier run: {minutes:.0f}", flush=True)
-    pretrain(study, folder, {"machine": str(machine), "tflop": round(flops / 1e12)})
+    if (folder / CARD).exists():
+        card = read_json(folder / CARD)
+        minutes = sum(training["minutes"] for training in card["trainings"].values())
+        known = f"the published one's trainings took {minutes:.0f} min on {card['machine']}"
+    else:
+        known = f"data/{folder.name} was never made, so how long it takes is not known"
+    print(f"this machine: {here()}\n{known}", flush=True)
+    pretrain(study, folder, {"machine": str(here())})
     print(f"BLIP-2 mini lies in {folder.relative_to(ROOT)}.")
 
 

@@ -3,7 +3,6 @@
 import argparse
 import ast
 import json
-import math
 import os
 import re
 import sys
@@ -21,9 +20,9 @@ from nbformat import NotebookNode
 
 from mglib.paths import ROOT, write_text
 from mglib.profiles import PROFILES, name_parts, profile
-from mglib.repro import budget
 from mglib.repro.ledger import (
     INJECTED,
+    MINUTES,
     CannotRun,
     Ledger,
     code_cells,
@@ -34,31 +33,14 @@ from mglib.repro.ledger import (
 )
 from mglib.repro.pretrain import remake
 from mglib.repro.report import Settings, compare, numbers, page, printable
-from mglib.study.machine import here
+from mglib.study.machine import Machine, here
 from mglib.study.study import Study
 from mglib.weights.sources import SOURCES
 
-SLOW = 3.0  # times what was expected
-
-
-class Pace:
-    """The seconds that each notebook is expected to take, by its number, and one remark where that is far
-    exceeded.
-    """
-
-    def __init__(self, expected: Mapping[str, float]) -> None:
-        self.expected, self.told = dict(expected), False
-
-    def remark(self, number: str, seconds: float) -> str | None:
-        """Return what to look at, the first time that a notebook takes `SLOW` times as long."""
-        if self.told or seconds < SLOW * self.expected.get(number, math.inf):
-            return None
-        self.told = True
-        return (
-            f"{number} has taken more than {SLOW:g} times the expected {self.expected[number] / 60:.1f} min: "
-            "look for another process at work (top), for fewer threads than cores (OMP_NUM_THREADS), and "
-            "for memory that is swapped out (free)."
-        )
+SLOW = (
+    "; that is far more: look for another process at work (top), for fewer threads than cores "
+    "(OMP_NUM_THREADS), and for memory that is swapped out (free)"
+)
 
 
 class Screen:
@@ -69,12 +51,10 @@ class Screen:
         name: str,
         notebook: NotebookNode,
         *,
-        pace: Pace | None = None,
         out: TextIO | None = None,
         pause: float = 10.0,
     ):
         self.number, self.out, self.pause = name[:2], out or sys.stdout, pause
-        self.pace, self._first = pace or Pace({}), time.monotonic()
         self.total = sum(bool(cell.source.strip()) for cell in code_cells(notebook))
         self.count, self.title = 0, ""
         self._heading, self._open = "", False  # open: the cursor stands behind a cell's title
@@ -99,9 +79,6 @@ class Screen:
 
     def write(self, text: str) -> None:
         """Show the last line of a cell's stream, at most one in `pause` seconds: bars write ten a second."""
-        if remark := self.pace.remark(self.number, time.monotonic() - self._first):
-            self._say(("\n" if self._open else "") + remark)
-            self._open = False
         lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
         if lines and time.monotonic() - self._spoke >= self.pause:
             self._say(("\n" if self._open else "") + "    " + lines[-1][:100])
@@ -144,12 +121,12 @@ def last_words(error: papermill.PapermillExecutionError | DeadKernelError) -> st
     return f"{error.ename}: {(error.evalue.strip().splitlines() or [''])[-1]}"
 
 
-def run_notebook(path: Path, folder: Path, settings: Settings, pace: Pace | None = None) -> float:
+def run_notebook(path: Path, folder: Path, settings: Settings) -> float:
     """Run one notebook into the folder; returns seconds. Only success replaces what an earlier run left."""
     notebook = nbformat.read(path, as_version=4)
     check_parameters(path, notebook)
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
-    screen, began = Screen(path.stem, notebook, pace=pace), time.monotonic()
+    screen, began = Screen(path.stem, notebook), time.monotonic()
     try:
         papermill.execute_notebook(
             path,
@@ -236,28 +213,31 @@ def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
     verdicts = [value for value in table["reproduced"] if value is not None]
     print(f"\n{sum(verdicts)} of {len(verdicts)} numbers with a published interval lie inside it.")
     for name, time_taken in minutes.items():
-        about = ledger.entries[name].get("expected")
-        beside = f"(expected {about / 60:.1f})" if about else ""
-        print(f"{time_taken:6.1f} min {beside:16} {ledger.folder / name}.ipynb")
-    print(f"{sum(minutes.values()):6.1f} min in all; the report: {report}")
+        print(f"{time_taken:6.1f} min  {ledger.folder / name}.ipynb")
+    print(f"{sum(minutes.values()):6.1f} min  in all; the report: {report}")
 
 
-def outlook(settings: Settings, due: Sequence[Path]) -> tuple[str, Pace]:
-    """Name the machine and say how long the notebooks that are due will take, before any of them runs."""
-    if not due:
-        return "", Pace({})
-    machine = here()
+def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, float]:
+    """Return how long each notebook will take: as long as in the published run of the profile, times how
+    much faster that one's processor multiplies. Empty where no run of it is published.
+    """
+    published = root / "results" / profile / MINUTES
+    runs = json.loads(published.read_text(encoding="utf-8")) if published.exists() else {}
+    return {name: run["seconds"] * run["machine"]["gflops"] / machine.gflops for name, run in runs.items()}
+
+
+def announce(settings: Settings, machine: Machine, expected: Mapping[str, float]) -> None:
+    """Name the machine and say how long the notebooks that will run take, before any of them runs."""
     print(f"this machine: {machine}")
-    found = budget.expected(PROFILES[settings.profile], machine) if settings.profile in PROFILES else {}
-    expected = {path.stem[:2]: found[path.stem[:2]] for path in due if path.stem[:2] in found}
     if expected:
-        each = ", ".join(f"{number} {seconds / 60:.0f}" for number, seconds in expected.items())
-        whole = sum(expected.values()) / 60
+        each = ", ".join(f"{name[:2]} {seconds / 60:.0f}" for name, seconds in expected.items())
         print(
-            f"expected minutes, if nothing is kept from an earlier run: {each}; {whole:.0f} in all",
+            "expected minutes, from the published run and the speed of both machines, if nothing is kept "
+            f"from an earlier run: {each}; {sum(expected.values()) / 60:.0f} in all",
             flush=True,
         )
-    return str(machine), Pace(expected)
+    else:
+        print(f"No run of {settings.profile} is published, so how long it takes is not known.", flush=True)
 
 
 def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = False) -> None:
@@ -268,7 +248,11 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
         ledger = Ledger(folder)
         known = dependencies(root, settings)
         due = [path for path in chosen if force or ledger.stale(path.stem, known[path.stem])]
-        machine, pace = outlook(settings, due)
+        machine = here() if due else None
+        expected = expected_seconds(root, settings.profile, machine) if machine else {}
+        if machine:
+            names = [path.stem for path in due]
+            announce(settings, machine, {name: expected[name] for name in names if name in expected})
         for path in chosen:
             parts = dependencies(root, settings)[path.stem]
             why = "forced" if force else ledger.stale(path.stem, parts)
@@ -278,10 +262,11 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
                 continue
             print(f"{path.stem} runs ({why})", flush=True)
             ledger.remove(path.stem)
-            seconds, expected = run_notebook(path, folder, settings, pace), pace.expected.get(path.stem[:2])
-            ledger.add(path.stem, parts, seconds, expected=expected, machine=machine)
-            if expected:
-                print(f"{path.stem}: {seconds / 60:.1f} min, expected {expected / 60:.1f}", flush=True)
+            seconds = run_notebook(path, folder, settings)
+            ledger.add(path.stem, parts, seconds, machine=asdict(machine or here()))
+            if about := expected.get(path.stem):
+                slow = SLOW if seconds > 3 * about else ""
+                print(f"{path.stem}: {seconds / 60:.1f} min, expected {about / 60:.1f}{slow}", flush=True)
         summarise(root, settings, ledger)
 
 

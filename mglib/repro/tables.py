@@ -77,7 +77,9 @@ def verdicts(report: Report) -> None:
     """Report what the numbers of a run's notebooks so far say of the paper's claims, and the table."""
     entries = numbers(report.folder)
     for name, verdict in claims.judge(entries).items():
-        report.verdict(f"claim.{name}", verdict.value, note=verdict.sentence)
+        report.verdict(
+            f"claim.{name}", verdict.value, note=f"{claims.WORDS[verdict.value]}: {verdict.differences}"
+        )
     report.table("claims", claims.table(entries))
 
 

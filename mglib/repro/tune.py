@@ -16,11 +16,12 @@ from typing import Any
 
 import pandas
 
+from mglib.config import Profile
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities, arms, curated, described, preferences, stage1, stage2
 from mglib.paths import ROOT, TUNING, write_json, write_text
-from mglib.repro import budget, tuning
+from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
 from mglib.study import lineage
 from mglib.study.machine import here
@@ -112,12 +113,20 @@ def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any]
     write_json(card, {grid: about if grid == name else known[grid] for grid in order})
 
 
+def time_taken(profile: Profile, name: str, folder: Path) -> str:
+    """Say how long a grid took when its table was made."""
+    if not tuning.file(profile, name, folder).exists():
+        return f"{name}: never made under {profile.name}, so how long it takes is not known"
+    made = tuning.made(profile, name, folder)
+    return f"{name}: took {made['minutes']:g} min on {made['processor']}, {made['precision']}"
+
+
 def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
     """Make some grids, one after the other, and say where the profile is not what its tables say."""
     machine, profile = here(), study.profile
     print(f"this machine: {machine}")
-    minutes = budget.seconds(budget.tuning(profile, names), machine) / 60
-    print(f"expected minutes to tune {', '.join(names)}, beside what the notebooks keep: {minutes:.0f}")
+    for name in names:
+        print(time_taken(study.profile, name, folder))
     print("Each goes on from what it has trained.", flush=True)
     for name in names:
         began = time.monotonic()

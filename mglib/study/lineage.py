@@ -12,12 +12,12 @@ import pandas
 from torch import Tensor
 
 from mglib.config import TrainConfig
-from mglib.curation.critic import sentence_scores
+from mglib.curation.critic import Critic, sentence_scores
 from mglib.curation.repair import repair
 from mglib.curation.select import Curation
 from mglib.data import released
-from mglib.data.alignment import read_cc_sbu_align
 from mglib.data.narratives import read_narratives
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.records import read_json
 from mglib.data.splits import Split
@@ -32,7 +32,7 @@ from mglib.model.vision import Vision
 from mglib.study import blip2 as blip2_release
 from mglib.study import finetune, naming, stages, web
 from mglib.study.blip2 import Blip2
-from mglib.study.curation import Critic, Verifier, curated
+from mglib.study.curation import curated
 from mglib.study.stages import Trained
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.feature_cache import Features
@@ -186,19 +186,19 @@ def curation_of(
     rewriter: Callable[[str], str] = repair,
     *,
     critical: bool = True,
-    workers: int = 1,
 ) -> tuple[Curation, Path]:
-    """Curate the pool with the stage-1 model, or find the curated folder again; with the profile's critic or
-    without one.
+    """Curate the pool with the stage-1 model and, where the profile asks for one, a critic (`critical`).
+
+    What was curated before with the same settings is found again.
     """
+    judges = critical and study.profile.curation.fitting is not None
     return curated(
         study,
         base.model,
         base.trained.state,
         base.queries["pool"],
         rewriter,
-        verifier=verifier(study, base) if critical else None,
-        workers=workers,
+        critic=partial(critic(study, base), base.tokens["pool"]) if judges else None,
     )
 
 
@@ -218,12 +218,6 @@ def critic(study: Study, base: Stage1) -> Critic:
         tokenizer=base.blip2.language.tokenizer,
         max_text=study.profile.pretrain.max_text,
     )
-
-
-def verifier(study: Study, base: Stage1) -> Verifier | None:
-    """Return what keeps a sentence that fits its picture, where the profile asks for it."""
-    share = study.profile.curation.fitting
-    return None if share is None else Verifier(critic(study, base), base.tokens["pool"], share)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,33 +15,23 @@ class Machine:
 
     processor: str
     threads: int
-    gflops: dict[str, float]  # of large products, by precision
     dtype: str  # the precision of frozen weights, and of products in training
-
-    @property
-    def ceiling(self) -> float:
-        """GFLOP/s in the precision that is used."""
-        return self.gflops[self.dtype]
+    gflops: float  # GFLOP/s of large products in this precision
 
     def __str__(self) -> str:
-        speeds = ", ".join(f"{name} {value:,.3g} GFLOP/s" for name, value in self.gflops.items())
-        return f"{self.processor}, {self.threads} threads: {speeds}; {self.dtype} is used"
+        return f"{self.processor}, {self.threads} threads, {self.gflops:,.3g} GFLOP/s in {self.dtype}"
 
 
 def here() -> Machine:
     """Measure the processor that `pick` returns, in a second or two."""
     device = pick()
-    some = [torch.float32, *([] if device.type == "mps" else [torch.bfloat16]), frozen_dtype(device)]
+    dtype = frozen_dtype(device)
     return Machine(
         processor=processor(device),
         threads=torch.get_num_threads(),
-        gflops={_name(dtype): gflops(device, dtype) for dtype in some},
-        dtype=_name(frozen_dtype(device)),
+        dtype=str(dtype).removeprefix("torch."),
+        gflops=round(gflops(device, dtype), 1),
     )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def peak_bytes(device: torch.device) -> int:

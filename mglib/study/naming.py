@@ -98,14 +98,14 @@ HEADS = {  # of columns whose measure or setting has no name above, or another o
 }
 
 
-def name(key: str) -> str:
-    """Return what readers see for a key; what is no key is its own name."""
-    return NAMES.get(key, key)
+def name(key: str, own: Mapping[str, str] | None = None) -> str:
+    """Return what readers see for a key, by a table's `own` names first; what is no key is its own name."""
+    return (own or {}).get(key) or NAMES.get(key, key)
 
 
-def head(key: str) -> str:
+def head(key: str, own: Mapping[str, str] | None = None) -> str:
     """Return what heads the column of a measure or a setting."""
-    return HEADS.get(key) or name(key)
+    return (own or {}).get(key) or HEADS.get(key) or name(key)
 
 
 def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:

@@ -173,7 +173,7 @@ def take_over(qformer: QFormer, start: Trained) -> None:
 def pretrain(study: Study, folder: Path, known: dict[str, Any]) -> None:
     """Make BLIP-2 mini, its language model and then its Q-Former in two steps, and release it in `folder`.
 
-    What is `known` beforehand (the machine, the FLOP) goes into its card.
+    What is `known` beforehand (the machine) goes into its card.
     """
     split = pictures(study)
     tokens = study.tokens(split, study.vision())
@@ -248,7 +248,7 @@ of a test split:
 
 {each}
 
-On: {machine}. In all {tflop:,} TFLOP, encoding included, counted beforehand (`mglib/repro/budget.py`).
+On: {machine}.
 
 The pictures are made of OpenMoji's emojis (CC BY-SA 4.0), the encoder is of DINOv2's architecture
 (Apache-2.0). How good it is stands in [notebook 01](../../notebooks/01_encoder.ipynb).

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mglib.data.mixture import to_row
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault
-from mglib.data.shards import WebPair, present, read_shards, shards
+from mglib.data.shards import WebPair, decode, present, read_shards, shards
 from mglib.data.splits import Pairs, Split
 from mglib.data.text import clean_caption
 from mglib.model.minigpt4 import MiniGPT4
@@ -59,7 +58,7 @@ def published(study: PublishedStudy) -> list[tuple[list[Path], float]]:
 def good(files: Sequence[Path]) -> Iterator[WebPair]:
     """Yield the pairs of some shards whose picture can be opened and whose caption says something."""
     for pair in read_shards(files):
-        if not isinstance(pair, Fault) and not isinstance(to_row(pair), Fault):
+        if not isinstance(decode(pair), Fault):
             yield pair
 
 

@@ -24,14 +24,12 @@ from mglib.repro.finetune import beyond, comparison, finetune, forgotten, lesson
 from mglib.study import replay, web
 from mglib.study import study as studies
 from mglib.study.finetune import INSTRUCTIONS
-from mglib.study.machine import Machine
 from mglib.training import loop
 from mglib.training.checkpoint import trainable
 from mglib.weights.lora import lora_weights
 from mglib.weights.saved import LORA
 
 TINY = "tiny-paper"
-MACHINE = Machine(processor="a test", threads=1, gflops={"float32": 1.0}, dtype="float32")
 
 
 @pytest.fixture
@@ -47,7 +45,7 @@ def release(tmp_path, monkeypatch, llama, tokenizer, captions):
         monkeypatch.setattr(module, "CACHE", cache)
     monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
     monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
-    monkeypatch.setattr(command, "here", lambda: MACHINE)
+    monkeypatch.setattr(command, "here", lambda: "a test")
     profile = tiny_profile(len(tokenizer))
     second = replace(profile.stage2, steps=24, batch_size=4, lr=1e-1, min_lr=1e-2, warmup_steps=3)
     monkeypatch.setitem(PROFILES, TINY, replace(profile, stage2=second))
@@ -69,8 +67,10 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["--profile", TINY, "--data", str(data), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "11 answers about 11 pictures; 1 left out" in said and "11.jpg: broken picture" in said
+    assert "11 answers about 11 pictures" in said and "11.jpg: broken picture" in said
+    assert "1 bad records are left out" in said
     assert "the projection, 1,584 weights of tiny-paper, on 9 answers; 2 are held out" in said
+    assert "this machine: a test" in said and "a step takes 0." in said and "all of them at most 0." in said
     assert "It took 0." in said and "step training loss  held out" in said
     assert said.count("before: ") == said.count("after: ") == 2
     assert f"make chat PROFILE={TINY} PROJECTION={out}" in said

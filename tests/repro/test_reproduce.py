@@ -3,16 +3,18 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import nbformat
 import pytest
 from nbformat import v4
 from tiny_study import PARAMETERS, make_study, write_notebook
 
-from mglib.paths import ROOT
+from mglib.paths import ROOT, write_json
 from mglib.repro import reproduce
-from mglib.repro.ledger import CannotRun, Ledger, code_used, dependencies, only_one, source_notebooks
+from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_used, dependencies, only_one, source_notebooks
 from mglib.repro.report import Settings
+from mglib.study.machine import Machine
 
 
 @pytest.fixture
@@ -223,25 +225,28 @@ def test_several_seeds_run_one_after_another(study, capsys):
     assert run(study, "--seeds", "3", "--seed", "1") == 1 and "leave SEED out" in capsys.readouterr().err
 
 
-def test_a_slow_run_is_remarked_on_once():
-    pace, out = reproduce.Pace({"03": 10.0}), io.StringIO()
-    assert pace.remark("03", 29.0) is None and pace.remark("02", 1e6) is None
-    screen = reproduce.Screen("03_three", v4.new_notebook(cells=[]), pace=pace, out=out, pause=0.0)
-    screen._first -= 31.0
-    screen.start(v4.new_code_cell("x = 1"), 0)
-    screen.write("a line\n")
-    screen.write("another\n")
-    assert out.getvalue().count("more than 3 times the expected 0.2 min") == 1
-    assert "OMP_NUM_THREADS" in out.getvalue() and "another" in out.getvalue()
-
-
-def test_machine_and_time_are_told_before_anything_runs_and_measured_beside_expected(study, capsys):
+def test_the_expected_time_is_the_published_one_scaled_by_speed(study, monkeypatch, capsys):
+    slow, fast = (Machine(processor="a", threads=2, dtype="float32", gflops=speed) for speed in (50.0, 200.0))
+    monkeypatch.setattr(reproduce, "here", lambda: fast)
     assert run(study, "--notebooks", "01") == 0
-    told = capsys.readouterr().out
-    assert told.index("this machine: ") < told.index("expected minutes") < told.index("01_one runs")
-    assert re.search(r"01_one: 0\.\d min, expected \d+", told)
-    assert re.search(r"min \(expected \d+\.\d\) +\S+01_one.ipynb", told)
+    assert "No run of mini is published, so how long it takes is not known." in capsys.readouterr().out
     entry = Ledger(study / "runs" / "mini").entries["01_one"]
-    assert entry["expected"] > 60 and "GFLOP/s" in entry["machine"]
+    assert entry["machine"] == asdict(fast)
+
+    write_json(study / "results" / "mini" / MINUTES, {"01_one": {"seconds": 240.0, "machine": asdict(slow)}})
+    assert reproduce.expected_seconds(study, "mini", fast) == {"01_one": 60.0}
+    assert run(study, "--notebooks", "01", "--force") == 0
+    said = capsys.readouterr().out
+    assert said.index("200 GFLOP/s") < said.index("01 1; 1 in all") < said.index("01_one runs")
+    assert re.search(r"01_one: 0\.\d min, expected 1\.0\n", said)
+    monkeypatch.setattr(reproduce, "run_notebook", lambda *_: 181.0)
+    assert run(study, "--notebooks", "01", "--force") == 0
+    assert "expected 1.0; that is far more: look for another process" in capsys.readouterr().out
     assert run(study, "--notebooks", "01") == 0  # nothing is due: nothing is measured
     assert "this machine" not in capsys.readouterr().out
+
+
+def test_published_minutes_can_be_read():
+    known = reproduce.expected_seconds(ROOT, "mini", Machine(processor="", threads=2, dtype="", gflops=482.0))
+    assert list(known) == [path.stem for path in source_notebooks(ROOT)]
+    assert sum(known.values()) == pytest.approx(2 * 55.4 * 60)  # README: 55 minutes at 964 GFLOP/s

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_release import tiny_profile, write_coco_val, write_questions
 
-from mglib.data.question_splits import TEST, VAL
+from mglib.data.released import TEST, VAL
 from mglib.model import prompts
 from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI

@@ -161,7 +161,7 @@ def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys)
     shard = tmp_path / "downloads" / "cc_sbu" / "00000.tar"
     write_shard(shard, [("900000000", b"no picture", "a dog"), *good])
     assert len(study.split("pool")) == 40
-    assert capsys.readouterr().out.startswith("1 bad pairs of the pool are left out")
+    assert capsys.readouterr().out.startswith("1 bad records are left out")
     (listed,) = (tmp_path / "cache" / "web" / "pool-bad.jsonl").read_text().splitlines()
     assert "900000000" in listed
     write_shard(shard, [("900000000", b"no picture", "a dog"), *good[:8]])

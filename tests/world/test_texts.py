@@ -758,7 +758,7 @@ def test_files_are_written_in_the_official_shapes(tmp_path):
 def test_all_texts_are_pinned():
     written = [texts(CONFIG, CATALOG, scene, s, i) for s in SPLITS for i, scene in scenes(s)[:4]]
     digest = hash_json(json.loads(json.dumps(written, default=vars)))
-    assert digest == PINNED, "raise EDITION in mglib/world/build.py and pin this digest anew"
+    assert digest == PINNED, "pin this digest again if the change is meant"
 
 
 def test_training_pictures_have_no_full_accounts():

@@ -283,7 +283,7 @@ def test_the_same_seed_gives_the_same_world_and_another_gives_another():
 
 
 def test_scenes_and_texts_are_pinned():
-    assert digest(TINY) == PINNED_TEXTS, "raise EDITION in mglib/world/build.py and pin this digest anew"
+    assert digest(TINY) == PINNED_TEXTS, "pin this digest again if the change is meant"
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -597,7 +597,7 @@ def test_pixels_are_pinned(font):
         pytest.skip(f"pixels are pinned for x86_64 and Pillow {PINNED_PILLOW} only")
     some = scenes("train", TINY)[:20] + [scene for split in SPECIAL_SPLITS for scene in special(split, 1)]
     pixels = b"".join(render(scene, CATALOG, font).tobytes() for scene in some)
-    assert hashlib.sha256(pixels).hexdigest() == PINNED_PIXELS, "raise EDITION and pin this digest anew"
+    assert hashlib.sha256(pixels).hexdigest() == PINNED_PIXELS, "pin this digest again if the change is meant"
 
 
 def test_a_missing_font_is_met_by_a_sentence(tmp_path):
