@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from mglib.data.specials import SHAPE, read_specials
+from mglib.data.records import adapter
+from mglib.data.specials import Special, read_specials
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
-from mglib.evals.llm_judge import facts
 from mglib.metrics import derangement
 from mglib.profiles import MINI
 from mglib.world import catalog
@@ -26,7 +26,7 @@ def pictures():
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
-        world[task] = [SHAPE.validate_python(scene) for scene in sampled]
+        world[task] = [adapter(Special).validate_python(scene) for scene in sampled]
     return world
 
 
@@ -124,7 +124,9 @@ def test_naming_everything_there_is_does_not_succeed(pictures, task):
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "memes"])  # whose truth holds the joke
 def test_a_list_of_what_is_there_meets_no_request(pictures, task):
-    met = scores(CHECKLISTS[task], [facts(picture) for picture in pictures[task]], pictures[task])["success"]
+    met = scores(CHECKLISTS[task], [picture.in_words for picture in pictures[task]], pictures[task])[
+        "success"
+    ]
     assert not any(met)
 
 
