@@ -316,7 +316,11 @@ def score(
     """
     from mglib.evals.score import score
 
-    score(task, answers, data)
+    try:
+        score(task, answers, data)
+    except (OSError, ValueError) as error:
+        where = 'data/README.md, "Scoring answers, anybody\'s"'
+        raise ValueError(f"{error}\nThe formats of answers and data: {where}.") from error
 
 
 @app.command(rich_help_panel=DATA)

@@ -20,7 +20,7 @@ LAYERS = (
     ("training", "curation"),
     ("evals",),
     ("study",),
-    ("experiments", "people", "chat"),
+    ("experiments", "chat"),
     ("repro", "fullscale"),
     ("__main__",),
 )

@@ -1,4 +1,4 @@
-"""Boxes with words: RefCOCO's referring expressions, Visual Genome's regions and relationships."""
+"""Words about parts of pictures: RefCOCO's expressions, Visual Genome's regions and relationships."""
 
 import io
 import pickle
@@ -7,44 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AliasChoices, AliasPath, Field, TypeAdapter
+from pydantic import AliasChoices, AliasPath, Field
 
 from mglib.data import coco
-from mglib.data.quarantine import Fault, keep, unique
-from mglib.data.records import Text, fit, fit_json, naming, read_items
+from mglib.data.quarantine import Fault, unique
+from mglib.data.records import Text, fit, fit_all, naming, read_items
 
 T = TypeVar("T")
-Corners = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box in pixels from the picture's upper left corner."""
-
-    x: float
-    y: float
-    width: Annotated[float, Field(ge=0, validation_alias=AliasChoices("width", "w"))]
-    height: Annotated[float, Field(ge=0, validation_alias=AliasChoices("height", "h"))]
-
-    @property
-    def corners(self) -> Corners:
-        """Left, top, right, bottom: x, y, x + width, y + height, as the official evaluations take them."""
-        return self.x, self.y, self.x + self.width, self.y + self.height
-
+Area = tuple[float, float, float, float]  # x, y, width, height in pixels, from the upper left corner
 
 # --- RefCOCO, RefCOCO+, RefCOCOg ---
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Referred:
-    """An object of a picture with the expressions that single it out."""
+    """An object of a picture: the expressions that single it out."""
 
-    ref_id: int
     image_id: int
     file_name: str
-    split: str
-    category: str
-    box: Box
     sentences: tuple[str, ...]
 
 
@@ -55,28 +35,24 @@ class Sentence:
     sent: Text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RefEntry:
     """An entry of the pickled list."""
 
     ref_id: int
     ann_id: int
     image_id: int
-    split: str
     sentences: Annotated[tuple[Sentence, ...], Field(min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BoxEntry:
-    """An entry of `annotations` in RefCOCO's instances.json."""
+    """An entry of `annotations` in an instances.json with boxes."""
 
     id: int
     image_id: int
     category_id: int
-    bbox: tuple[float, float, float, float]
-
-
-REF_ENTRY, BOX = TypeAdapter(RefEntry), TypeAdapter(Box)
+    bbox: Area
 
 
 class PlainUnpickler(pickle._Unpickler):
@@ -114,64 +90,52 @@ def read_refcoco(refs: Path, instances: Path) -> Iterator[Referred | Fault]:
     if not isinstance(value, list):
         raise ValueError(f"{refs} is not RefCOCO's: it holds no list.")
     known, faults = coco.read_json(instances), []
-    names = by_id(known, "images", coco.ImageEntry, instances, faults)
-    categories = by_id(known, "categories", coco.CategoryEntry, instances, faults)
-    boxes = by_id(known, "annotations", BoxEntry, instances, faults)
+    pictures = coco.by_id(known, "images", coco.ImageEntry, instances, faults)
+    objects = coco.by_id(known, "annotations", BoxEntry, instances, faults)
     yield from faults
-    found = (fit(REF_ENTRY, entry, refs, f"item {number}") for number, entry in enumerate(value))
+    found = (fit(RefEntry, entry, refs, f"item {number}") for number, entry in enumerate(value))
     for ref in unique(found, refs, lambda ref: ref.ref_id):
         if isinstance(ref, Fault):
             yield ref
-        elif ref.ann_id not in boxes or ref.image_id not in names:
+        elif ref.ann_id not in objects or ref.image_id not in pictures:
             yield Fault(str(refs), str(ref.ref_id), f"its object or picture is not in {instances.name}")
-        elif (box := boxes[ref.ann_id]).category_id not in categories or min(box.bbox[2:]) < 0:
-            yield Fault(str(refs), str(ref.ref_id), f"its object in {instances.name} has no category or size")
         else:
-            yield Referred(
-                ref_id=ref.ref_id,
-                image_id=ref.image_id,
-                file_name=names[ref.image_id].file_name,
-                split=ref.split,
-                category=categories[box.category_id].name,
-                box=Box(*box.bbox),
-                sentences=tuple(sentence.sent for sentence in ref.sentences),
-            )
-
-
-def by_id(file: dict[str, Any], key: str, shape: type[T], path: Path, faults: list[Fault]) -> dict[int, T]:
-    """Return one of the lists of a COCO file by id."""
-    found = unique(coco.entries(file, key, shape, path), path, lambda entry: entry.id)
-    return {entry.id: entry for entry in keep(found, faults)}
+            sentences = tuple(sentence.sent for sentence in ref.sentences)
+            yield Referred(ref.image_id, pictures[ref.image_id].file_name, sentences)
 
 
 # --- Visual Genome ---
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Region:
-    """A part of a picture and a phrase about it."""
+    """A phrase about a part of a picture."""
 
     image_id: int
-    region_id: int
     phrase: Text
-    box: Box
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Thing:
     """An object of a relationship; older releases give a list of names, of which the first is taken."""
 
-    object_id: int
     name: Annotated[Text, Field(validation_alias=AliasChoices("name", AliasPath("names", 0)))]
-    box: Box
+    x: float
+    y: float
+    w: Annotated[float, Field(ge=0)]
+    h: Annotated[float, Field(ge=0)]
+
+    @property
+    def area(self) -> Area:
+        """Its box."""
+        return self.x, self.y, self.w, self.h
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Relationship:
     """Two objects of a picture and what holds between them."""
 
     image_id: int
-    relationship_id: int
     predicate: Text
     subject: Thing
     object: Thing
@@ -187,39 +151,23 @@ class GenomePicture:
     ]
 
 
-GENOME_PICTURE, REGION, RELATIONSHIP = map(TypeAdapter, (GenomePicture, Region, Relationship))
-
-
 def read_regions(path: Path) -> Iterator[Region | Fault]:
     """Yield the regions of `region_descriptions.json`, picture by picture."""
-    for picture, entry, number in genome_entries(path):
-        if isinstance(picture, Fault):
-            yield picture
-            continue
-        value = {**entry, "image_id": picture.image_id, "box": entry}
-        yield fit(REGION, value, path, f"picture {picture.image_id}, region {number}")
+    return genome_entries(path, Region)
 
 
 def read_relationships(path: Path) -> Iterator[Relationship | Fault]:
     """Yield the relationships of `relationships.json`, picture by picture."""
+    return genome_entries(path, Relationship)
 
-    def boxed(thing: Any) -> Any:
-        return {**thing, "box": thing} if isinstance(thing, dict) else thing
 
-    for picture, entry, number in genome_entries(path):
+def genome_entries(path: Path, shape: type[T]) -> Iterator[T | Fault]:
+    """Yield each entry of each picture of one of Visual Genome's files."""
+    found = fit_all(GenomePicture, read_items(path), path)
+    for picture in unique(found, path, lambda picture: picture.image_id):
         if isinstance(picture, Fault):
             yield picture
             continue
-        ends = {end: boxed(entry.get(end)) for end in ("subject", "object")}
-        value = {**entry, "image_id": picture.image_id, **ends}
-        yield fit(RELATIONSHIP, value, path, f"picture {picture.image_id}, relationship {number}")
-
-
-def genome_entries(path: Path) -> Iterator[tuple[GenomePicture | Fault, dict[str, Any], int]]:
-    """Yield each entry of each picture with its picture and number; a picture that does not fit, alone."""
-    found = (fit_json(GENOME_PICTURE, text, path, f"item {number}") for number, text in read_items(path))
-    for picture in unique(found, path, lambda picture: picture.image_id):
-        if isinstance(picture, Fault):
-            yield picture, {}, 0
-        else:
-            yield from ((picture, entry, number) for number, entry in enumerate(picture.entries))
+        for number, entry in enumerate(picture.entries):
+            place = f"picture {picture.image_id}, {shape.__name__.lower()} {number}"
+            yield fit(shape, {**entry, "image_id": picture.image_id}, path, place)

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from mglib.fullscale.preflight import gaps, missing, other_numbers, require_full_size
 from mglib.model import device
 from mglib.settings import Settings
-from mglib.study import web
+from mglib.study.stage1 import open_sources, train_streamed
 from mglib.study.study import Study
 
 
@@ -45,14 +45,14 @@ def train(
     if faults := missing(study.profile) + ([] if allow_missing else gaps(study.profile)):
         raise ValueError("\n".join(faults))
     if gpus > 1:
-        web.open_sources(study)  # counted here, since processes that wait for each other's counting give up
+        open_sources(study)  # counted here, since processes that wait for each other's counting give up
         passed = {"accumulate": accumulate, "gpus": 1, **asdict(settings)}
         words = [f"--{name}={value}" for name, value in passed.items() if value != ""]
         return start(gpus, [*words, *(["--allow-missing"] if allow_missing else [])])
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
     for remark in other_numbers(study.profile.release):
         state.print(remark)
-    _, trained = web.stage1(study, accumulate=accumulate)
+    _, trained = train_streamed(study, accumulate=accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")
     state.wait_for_everyone()
     state.destroy_process_group()  # else a process that ends after the main one may abort

@@ -26,7 +26,7 @@ from mglib.metrics import Estimate
 from mglib.paths import RUNS, write_json, write_text
 from mglib.repro.paper import PAPER, is_quoted
 from mglib.settings import Settings
-from mglib.study import naming
+from mglib.study import display_names
 
 Number = dict[str, Any]
 Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
@@ -199,15 +199,16 @@ class Report:
             }
             self._add(name, **known, **more)
 
-    def results(
-        self, name: str, frame: pandas.DataFrame, *, rows: str = "system", columns: str = "measure"
-    ) -> None:
-        """Keep the numbers of a tidy frame, and save and show them as a table: one look, a row a system."""
+    def results(self, name: str, frame: pandas.DataFrame, **how: Any) -> None:
+        """Keep the numbers of a tidy frame, and save and show them as a table (`pivot`)."""
         self.add(frame)
-        self.table(name, pivot(frame, rows=rows, columns=columns))
+        self.table(name, pivot(frame, **how))
 
-    def figure(self, name: str, fig: Figure) -> None:
-        """Save a figure as PNG at 150 dpi, show it once as JPEG, and close it."""
+    def figure(self, name: str, fig: Figure | None) -> None:
+        """Save a figure as PNG at 150 dpi, show it once as JPEG, close it; None says that there is none."""
+        if fig is None:
+            print(f"{name}: nothing to draw under this profile")
+            return
         path = self._path("figures", name, ".png")
         fig.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
         shown = io.BytesIO()
@@ -228,14 +229,16 @@ class Report:
             self.figure(name, figures.intervals(measured, **how))
 
     def forest(self, name: str, frame: pandas.DataFrame, **how: Any) -> None:
-        """Save and show the numbers of a tidy frame by `figures.forest`, if any has an interval."""
+        """Save and show the numbers of a tidy frame by `figures.forest`."""
         from mglib.repro import figures
 
-        if frame["low"].notna().any():
-            self.figure(name, figures.forest(frame, **how))
+        self.figure(name, figures.forest(frame, **how))
 
-    def sheet(self, name: str, image: Image.Image) -> None:
-        """Save a sheet of pictures as JPEG and show it."""
+    def sheet(self, name: str, image: Image.Image | None) -> None:
+        """Save a sheet of pictures as JPEG and show it; None says that there is none."""
+        if image is None:
+            print(f"{name}: no picture of this kind under this profile")
+            return
         path = self._path("figures", name, ".jpg")
         image.convert("RGB").save(path, quality=85, optimize=True)
         display(Picture(data=path.read_bytes(), format="jpeg"))
@@ -350,21 +353,31 @@ def printable(comparison: pandas.DataFrame) -> pandas.DataFrame:
     return table
 
 
-def pivot(frame: pandas.DataFrame, *, rows: str = "system", columns: str = "measure") -> pandas.DataFrame:
-    """Lay a tidy frame out for readers: a number with its interval and the paper's value in each cell, under
-    the names that readers see; n, the pictures, where it is one for the whole row.
+def pivot(
+    frame: pandas.DataFrame,
+    *,
+    rows: str | Sequence[str] = "system",
+    columns: str = "measure",
+    names: Mapping[str, str] | None = None,
+) -> pandas.DataFrame:
+    """Lay a tidy frame out for readers: a number with its interval and the paper's value in each cell.
+
+    A row for each value of the columns `rows`, by the names that readers see or those in `names`; n, the
+    pictures, comes last.
     """
-    lines: dict[str, dict[str, str]] = {}
+    by = [rows] if isinstance(rows, str) else list(rows)
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    counts: dict[tuple[str, ...], list[str]] = {}
     for name, row in zip(frame_names(frame), frame.to_dict("records"), strict=True):
-        line = lines.setdefault(row[rows], {"": naming.name(row[rows])})
-        line[naming.head(row[columns])] = cell(row, PAPER.get(name))
-    counts = frame.groupby(rows, sort=False)["n"].agg(
-        lambda n: ", ".join(sorted({f"{k:.0f}" for k in n.dropna()}))
-    )
+        key = tuple(row[column] for column in by)
+        first = {"": ", ".join(filter(None, (display_names.of(part, names) for part in key)))}
+        lines.setdefault(key, first)[display_names.column(row[columns], names)] = cell(row, PAPER.get(name))
+        if not pandas.isna(row["n"]):
+            counts.setdefault(key, []).append(f"{row['n']:.0f}")
     for key, line in lines.items():
-        line["n"] = counts[key] or "-"
-    table = pandas.DataFrame(lines.values()).fillna("-")
-    return table[[column for column in table if column != "n"] + ["n"]] if len(table) else table
+        line["n"] = ", ".join(dict.fromkeys(counts.get(key, ["-"])))
+    table = pandas.DataFrame(list(lines.values())).fillna("-")
+    return table[[*(column for column in table if column != "n"), "n"]] if len(table) else table
 
 
 def cell(entry: Mapping[str, Any], paper: float | None = None) -> str:
