@@ -66,8 +66,8 @@ def require_delta(base: Shards, delta: Shards) -> None:
         return
     if is_delta(base.get(LAST_NORM)) or not is_delta(delta.get(LAST_NORM)):
         raise ValueError(
-            f"{delta.folder} is no delta, or {base.folder} is no whole model: a delta's {LAST_NORM} is near 0, a "
-            "whole model's is not. Take LLaMA itself as base and Vicuna's delta, not Vicuna."
+            f"{delta.folder} is no delta, or {base.folder} is no whole model: a delta's {LAST_NORM} is near "
+            "0, a whole model's is not. Take LLaMA itself as base and Vicuna's delta, not Vicuna."
         )
 
 
@@ -180,7 +180,7 @@ def require_vocabulary(folder: Path, rows: int, tokens: int) -> None:
     """
     if tokens > rows or rows == tokens + 1:
         raise ValueError(
-            f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take them "
-            "from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta again, "
+            f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take "
+            "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta again, "
             "or copy the delta's tokenizer files into the folder."
         )
