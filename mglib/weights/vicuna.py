@@ -181,6 +181,6 @@ def require_vocabulary(folder: Path, rows: int, tokens: int) -> None:
     if tokens > rows or rows == tokens + 1:
         raise ValueError(
             f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take "
-            "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta again, "
-            "or copy the delta's tokenizer files into the folder."
+            "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta "
+            "again, or copy the delta's tokenizer files into the folder."
         )
