@@ -194,7 +194,7 @@ class WellFormed:
     min_words: int = 15
     max_words: int = 300
     min_sentences: int = 2
-    max_told_again: float = 0.34  # share of sentences that tell nothing new
+    max_repetition: float = 0.34  # share of sentences that tell nothing new (`repetition_ratio`)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 from secrets import token_hex
+from socket import socket
+from time import monotonic, sleep
+from urllib.request import urlopen
 
 import nbformat
 import pytest
-from servers import free_port, wait_for
 
 from mglib.paths import ROOT, write_json
 
@@ -83,3 +85,22 @@ def show(browser, lab, tmp_path):
         page.screenshot(path=tmp_path / f"{name}.png")
         print(f"the page at the end: {tmp_path / name}.png")
         page.close()
+
+
+def free_port():
+    """Return a port on which nothing listens."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_for(url, process, seconds=120):
+    """Wait until a server answers."""
+    end = monotonic() + seconds
+    while monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except OSError:
+            sleep(0.5)
+    pytest.fail(f"the server did not start: exit status {process.poll()}")

@@ -19,7 +19,7 @@ LAYERS = (
     ("training", "curation"),
     ("evals",),
     ("study",),
-    ("experiments", "people", "chat"),
+    ("experiments", "chat"),
     ("repro", "fullscale"),
 )
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}

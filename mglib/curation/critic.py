@@ -5,18 +5,22 @@ what learns from it can still be measured by CHAIR.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
+import numpy
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from mglib.curation.repair import sentences
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.data.text import clean_caption
 from mglib.model.blip2 import Representation, text_batch
 from mglib.model.prompts import tokenize
+
+# From the vision tokens of each text's picture, (N, D_v), and the texts to a score of each sentence.
+Critic = Callable[[Sequence[Tensor], Sequence[str]], list[list[float]]]
 
 
 def sentence_scores(
@@ -28,13 +32,12 @@ def sentence_scores(
     max_text: int,
     batch_size: int = 64,
 ) -> list[list[float]]:
-    """Say of each sentence (`repair.sentences`) of each text how much better it fits its own picture than the
-    others.
+    """Score how much better each sentence (`repair.sentences`) of each text fits its own picture than others.
 
     `tokens` are the vision tokens of each text's picture, (N, D_v) each. A score is the cosine with the own
-    picture less the mean cosine with all others: 0 for what fits all alike. What is longer than `max_text`
-    tokens is read in pieces of equal length, whose mean counts. Raises ValueError for fewer than two pictures
-    or another number of texts.
+    picture minus the mean cosine with all others: 0 for what fits all alike. What is longer than `max_text`
+    tokens is read in pieces of equal length and scores their mean. Raises ValueError for fewer than two
+    pictures or another number of texts.
     """
     if len(tokens) != len(texts) or len(texts) < 2:
         raise ValueError(
@@ -52,6 +55,19 @@ def sentence_scores(
     others = (cosines.sum(0) - own) / (len(tokens) - 1)
     left = iter((own - others).tolist())
     return [[fmean([next(left) for _ in sentence]) for sentence in text] for text in said]
+
+
+def limit_of(scores: Sequence[Sequence[float]], share: float) -> float:
+    """Return the score that keeps the `share` of all sentences that fit their pictures best."""
+    return float(numpy.quantile([score for each in scores for score in each] or [0.0], 1 - share))
+
+
+def fitting_sentences(texts: Sequence[str], scores: Sequence[Sequence[float]], limit: float) -> list[str]:
+    """Return each text without the sentences that score less than `limit`."""
+    return [
+        " ".join(one for one, score in zip(sentences(text), each, strict=True) if score >= limit)
+        for text, each in zip(texts, scores, strict=True)
+    ]
 
 
 def answer_scores(sentence_scores: Sequence[Sequence[float]]) -> list[float]:
@@ -86,11 +102,11 @@ def similarities(
     images = torch.cat(
         [
             representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
-            for rows in in_lists(tokens, batch_size)
+            for rows in batched(tokens, batch_size)
         ]
     )  # (P, Q, E)
     found = []
-    for rows in in_lists(texts, batch_size):
+    for rows in batched(texts, batch_size):
         batch = text_batch(tokenizer, rows, max_text)
         words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
         found.append(torch.einsum("pqe,re->prq", images, words).amax(-1))  # (P, B)

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from mglib.data.quarantine import strict
 from mglib.data.records import fit_all, read_lines
 
@@ -33,15 +31,22 @@ class Special:
         """The objects, each kind once."""
         return tuple(dict.fromkeys(one.name for one in self.objects))
 
+    @property
+    def in_words(self) -> str:
+        """What it shows, for a reader who cannot see it: its place, its things and the truth of its kind."""
+        things = [*self.names, *dict.fromkeys(prop.name for prop in self.props)]
+        shows = {"place": self.setting, "things": ", ".join(things), **self.truth}
+        plain = {
+            name: ", ".join(value) if isinstance(value, list) else value for name, value in shows.items()
+        }
+        return "; ".join(f"{name}: {value}" for name, value in plain.items() if value)
+
     def file(self, folder: Path) -> Path:
         """Where its picture lies in the folder of its split."""
         return folder / "images" / f"{self.image_id:012d}.jpg"
 
 
-SHAPE = TypeAdapter(Special)
-
-
 def read_specials(folder: Path) -> list[Special]:
     """Read the pictures of a special split in order; raises ValueError at the first that does not fit."""
     file = folder / "scenes.jsonl"
-    return list(strict(fit_all(SHAPE, read_lines(file), file)))
+    return list(strict(fit_all(Special, read_lines(file), file)))

@@ -4,39 +4,30 @@ paper, section 3.2).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas
 from PIL import Image
 
 from mglib import metrics
+from mglib.curation.critic import limit_of
 from mglib.curation.repair import repair
-from mglib.curation.select import NOT_COLLECTED, Curated, Curation, card, funnel
-from mglib.data.alignment import read_cc_sbu_align
+from mglib.curation.select import STEPS, Curated, Curation
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import strict
 from mglib.metrics import Estimate
 from mglib.study import curation as curating
-from mglib.study import lineage
-from mglib.study.lineage import Stage1
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 SHOWN = 8  # pictures of each kind
-STEPS = {
-    "rewriting": "repair",
-    "rule": "hard-coded rules",
-    "picture": "the critic",
-    "selection": "selection",
-    "person": "a person's look",
-}  # at which a picture can be dropped -> what readers see
-GENERATED, LAST = "generated", f"after {STEPS['person']}"  # where the paper tells its numbers
+GENERATED, LAST = "generated", f"after {STEPS[-1]}"  # where the paper gives its numbers
 
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
-    model, state, critic = base.model, base.trained.state, lineage.critic(study, base)
+    model, state, critic = base.model, base.trained.state, curating.critic(study, base)
     tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
     return pandas.DataFrame(
         {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
@@ -45,15 +36,14 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
 
 @dataclass(frozen=True)
 class Found:
-    """A curation with its pictures' files and its card."""
+    """A curation with its pictures' files, by id."""
 
     curation: Curation
     files: dict[str, bytes]
-    card: dict[str, Any]
 
     @classmethod
     def of(cls, study: Study, curation: Curation) -> "Found":
-        return cls(curation, dict(curating.pool(study)), card(curation, {}))
+        return cls(curation, dict(curating.pool(study)))
 
     @property
     def continued(self) -> list[Curated]:
@@ -63,17 +53,11 @@ class Found:
     @property
     def repaired(self) -> list[Curated]:
         """Those that were kept with a change."""
-        return [one for one in self.curation.kept if one.rewritten != one.description.text]
+        return [one for one in self.curation.kept if one.text != one.description.text]
 
     @property
     def dropped(self) -> list[Curated]:
         return [one for one in self.curation.pictures if one.step != "kept"]
-
-    @cached_property
-    def funnel(self) -> dict[str, int]:
-        """How many are left after each step, which readers see in words."""
-        steps = {GENERATED: GENERATED, **{f"after {step}": f"after {name}" for step, name in STEPS.items()}}
-        return {steps[step]: count for step, count in funnel(self.curation).items()}
 
     def shown(
         self, chosen: Sequence[Curated], text: Callable[[Curated], str]
@@ -89,7 +73,7 @@ class Found:
         return pandas.DataFrame(rows, columns=["picture", "generated", "kept"])
 
     def funnel_table(self, paper: dict[str, int]) -> pandas.DataFrame:
-        """Return what is left after each step beside the paper's numbers."""
+        """Return what is left after each step, with the paper's numbers where it gives them."""
         every = len(self.curation.pictures)
         return pandas.DataFrame(
             {
@@ -98,21 +82,21 @@ class Found:
                 "share of all": count / every,
                 "pictures left, paper": paper.get(step, "-"),
             }
-            for step, count in self.funnel.items()
+            for step, count in self.curation.funnel().items()
         )
 
     def reasons(self) -> pandas.DataFrame:
         """Return how many were dropped for which reason."""
         rows = [
-            (STEPS[step], reason, count, count / len(self.curation.pictures))
-            for step, found in self.card["dropped"].items()
+            (step, reason, count, count / len(self.curation.pictures))
+            for step, found in self.curation.reasons().items()
             for reason, count in found.items()
         ]
         return pandas.DataFrame(rows, columns=["dropped by", "why", "pictures", "share of all"])
 
     def why_dropped(self, one: Curated) -> str:
         """Return what was written about a dropped picture, behind the step and the reason."""
-        return f"[{STEPS[one.step]}: {one.reason}] {one.description.text}"
+        return f"[{one.step}: {one.reason}] {one.description.text}"
 
     def texts(self) -> dict[str, list[str]]:
         """Return what was written and what was kept."""
@@ -133,13 +117,6 @@ class Found:
         ids = {one.description.image_id for one in chosen}
         return metrics.mean([float(one.description.image_id in ids) for one in self.curation.pictures])
 
-    def person(self) -> str:
-        """Say whether a person looked at the texts."""
-        seen = self.card["human pass"]
-        return (
-            f"a person's pass: {seen}" if seen == NOT_COLLECTED else f"a person looked at {seen['looked at']}"
-        )
-
 
 @dataclass(frozen=True)
 class Fits:
@@ -155,20 +132,20 @@ class Fits:
 
 def fits(study: Study, base: Stage1, found: Found) -> Fits | None:
     """Compare generated sentences with training captions; None where no critic looks."""
-    check = lineage.verifier(study, base)
-    if check is None:
+    share = study.profile.curation.fitting
+    if share is None:
         return None
-    critic, count = lineage.critic(study, base), len(check.tokens)
-    known = [base.tokens["train"][place] for place in range(count)]
+    critic, pool = curating.critic(study, base), base.tokens["pool"]
+    known = [base.tokens["train"][index] for index in range(len(pool))]
     scores = {
-        "training captions": critic(known, base.splits["train"].captions[:count]),
-        "generated sentences": critic(check.tokens, [repair(text) for text in found.texts()["generated"]]),
+        "training captions": critic(known, base.splits["train"].captions[: len(pool)]),
+        "generated sentences": critic(pool, [repair(text) for text in found.texts()["generated"]]),
     }
-    limit = check.limit(scores["generated sentences"])
+    limit = limit_of(scores["generated sentences"], share)
     return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, limit)
 
 
 def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:
     """Return the first pairs of a curated folder as its reader gives them."""
     pairs = list(strict(read_cc_sbu_align(folder)))[:count]
-    return [pair.open() for pair in pairs], [pair.caption for pair in pairs]
+    return [open_picture(pair.file) for pair in pairs], [pair.caption for pair in pairs]

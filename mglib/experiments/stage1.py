@@ -2,23 +2,25 @@
 (notebook 02; paper, sections 3.1 and 3.2).
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas
 from torch import Tensor
 
-from mglib import metrics
+from mglib import frame, metrics
 from mglib.config import Stage1Trial
 from mglib.data.splits import Split
 from mglib.evals import evaluate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
 from mglib.experiments.ablations import trial
-from mglib.metrics import Counts, Estimate
+from mglib.frame import Measured
+from mglib.metrics import Counts, Vocabulary
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.study import lineage, stages
-from mglib.study.lineage import Stage1
+from mglib.study.models import prompted_stage1
+from mglib.study.stage1 import Stage1, init_model, random_model, train_stage1
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
@@ -82,7 +84,7 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
     rows = []
     for one in study.profile.stage1_trials:
-        model, _ = stages.stage1(of_trial(study, one), *parts)
+        model, _ = train_stage1(of_trial(study, one), *parts)
         tried = {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
         rows.append({**tried, **seen_on_val(study, base, model)})
     return pandas.DataFrame(rows)
@@ -112,7 +114,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
         captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
     )
     few = shown[: settings.fault_pictures]
-    told = replace(lineage.prompted_stage1(study, base), model=model).answers(
+    told = replace(prompted_stage1(study, base), model=model).answers(
         few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
     )
     at_length = metrics.object_scores(told, val.objects[: len(few)], study.vocabulary())
@@ -128,27 +130,28 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
 # --- What the training does ---
 
 
-@dataclass(frozen=True)
-class Along:
-    """What the model says about the first pictures of val, by the step, and its loss on all of val."""
+def checkpoint_curve(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """Follow the projection from its start through the weights that the training kept.
 
-    captions: dict[str, list[str]]
-    losses: dict[str, Estimate | None]
+    Returns captions of the first pictures of val, a column a step, and the loss on all of val, a row a step.
+    """
+    val, queries = base.splits["val"], list(base.queries["val"])
+    few = queries[: study.profile.evaluation.shown]
+    model, said, losses = init_model(study, base), {}, {}
+    for state in [None, *kept(base.trained.folder)]:
+        when = after(0 if state is None else restore(model, state)["step"])
+        said[when] = captions(study, model, few, what=f"captions {when}")
+        losses[when] = caption_loss(study, model, queries, val.captions)
+    pictures = [f"picture {number + 1}" for number in range(len(few))]
+    return pandas.DataFrame(said, index=pictures).rename_axis("val"), loss_table(losses)
 
-    def said(self) -> pandas.DataFrame:
-        """Return the captions, a row a picture and a column a step."""
-        pictures = [f"picture {number + 1}" for number in range(len(next(iter(self.captions.values()))))]
-        return pandas.DataFrame(self.captions, index=pictures).rename_axis("val")
 
-    def loss_table(self) -> pandas.DataFrame:
-        """Return the loss on val with its interval, a row a step."""
-        return along_steps(self.losses, "loss of a caption token, nats")
-
-
-def along_steps(losses: dict[str, Estimate | None], name: str) -> pandas.DataFrame:
+def loss_table(losses: Mapping[str, Measured]) -> pandas.DataFrame:
     """Return losses with their intervals, a row for each time at which they were measured."""
-    rows = [{"weights": when, **metrics.columns(name, loss)} for when, loss in losses.items()]
-    return pandas.DataFrame(rows).rename(columns=metrics.INTERVAL)
+    lines = frame.rows("", {when: {"loss": loss} for when, loss in losses.items()})
+    return lines[["system", "value", "low", "high", "n"]].rename(
+        columns={"system": "weights", "value": "loss of a token, nats", **metrics.INTERVAL}
+    )
 
 
 def after(step: int) -> str:
@@ -156,103 +159,101 @@ def after(step: int) -> str:
     return f"after {step:,} steps" if step else "at the start"
 
 
-def along(study: Study, base: Stage1) -> Along:
-    """Follow the projection from its start through the weights that the training kept."""
-    val, queries = base.splits["val"], list(base.queries["val"])
-    model, said, losses = lineage.started(study, base), {}, {}
-    for state in [None, *kept(base.trained.folder)]:
-        when = after(0 if state is None else restore(model, state)["step"])
-        few = queries[: study.profile.evaluation.shown]
-        said[when] = captions(study, model, few, what=f"captions {when}")
-        losses[when] = caption_loss(study, model, queries, val.captions).estimate()
-    return Along(said, losses)
+# --- Controls ---
 
-
-@dataclass(frozen=True)
-class Controlled:
-    """Scores by split and control ("" is the trained model itself), and the captions behind them."""
-
-    scores: dict[str, dict[str, dict[str, Estimate | None]]]
-    captions: dict[str, dict[str, list[str]]]
-
-
-METRICS = {
-    "loss": "loss of a caption token, nats",
-    "chair_i": "CHAIR_i",
-    "mention_precision": "precision of what is named",
-    "mention_recall": "recall of what is there",
-}
-CONTROLS = {
+MEASURES = ("loss", "chair_i", "mention_precision", "mention_recall")
+CONTROLS = {  # by the ending of a number's name
     "": "trained",
-    ".start": "start by regression, no gradient step",
-    ".untrained": "random projection",
-    ".shuffled": "another picture of the split",
+    "start": "start by regression, no gradient step",
+    "untrained": "random projection",
+    "shuffled": "another picture of the split",
+    "of_captions": "what the web captions name",
 }
 
 
-def controlled(study: Study, base: Stage1) -> Controlled:
-    """Compare the model on the test splits with its controls, as far as the profile has them."""
-    untrained = lineage.untrained(study, base)
-    words = study.vocabulary()
-    models = {"": base.model, ".untrained": untrained, ".shuffled": base.model}
+def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
+    """Compare the model on the test splits with its controls, which are measured on the first split alone.
+
+    Returns the numbers, among them what the web captions themselves name, where recall saturates; and what
+    the trained model says of each split.
+    """
+    models = {"": base.model, "untrained": random_model(study, base), "shuffled": base.model}
     if study.profile.warm_start is not None:
-        models[".start"] = lineage.started(study, base)
-    found = Controlled({}, {})
+        models["start"] = init_model(study, base)
+    words, found, said = study.vocabulary(), [], {}
+    about = f"{study.pictures('test')}, {study.profile.language.name}, greedy"
     for name in study.tests:
-        found.scores[name], found.captions[name] = {}, {}
-        # Controls are compared on the first split alone.
-        for control in (one for one in CONTROLS if one in models and (not one or name == study.tests[0])):
-            split, model = base.splits[name], models[control]
-            shuffled = control == ".shuffled"
-            order = metrics.derangement(len(split)) if shuffled else range(len(split))
-            shown = [base.queries[name][place] for place in order]
-            said = captions(study, model, shown, what=name + control)
-            found.captions[name][control] = said
-            found.scores[name][control] = {
-                "loss": caption_loss(study, model, shown, split.captions).estimate(),
-                **metrics.object_scores(said, split.objects, words),
+        split, rows = base.splits[name], {}
+        for control in [one for one in CONTROLS if one in models and (not one or name == study.tests[0])]:
+            model, order = models[control], range(len(split))
+            if control == "shuffled":
+                order = metrics.derangement(len(split))
+            shown = [base.queries[name][index] for index in order]
+            texts = captions(study, model, shown, what=f"{name} {control}")
+            said.setdefault(name, texts)
+            rows[control] = {
+                "loss": caption_loss(study, model, shown, split.captions),
+                **metrics.object_counts([words.mentions(text) for text in texts], split.objects),
             }
-    return found
+        notes = {control: f"control: {CONTROLS[control]}" if control else about for control in rows}
+        found.append(frame.rows("stage1", rows, remarks=notes, split=name))
+        found.append(of_captions(split, words))
+    return frame.concat(*found), said
 
 
-def named_by_captions(study: Study, split: Split) -> Estimate | None:
-    """Return the share of objects that the web captions themselves name: where recall saturates."""
-    return metrics.object_scores(split.captions, split.objects, study.vocabulary())["mention_recall"]
+def of_captions(split: Split, words: Vocabulary) -> pandas.DataFrame:
+    """Return the share of objects that a split's web captions name; no row where it has none."""
+    if not any(split.captions):
+        return frame.rows("stage1", {})
+    named = metrics.object_counts([words.mentions(text) for text in split.captions], split.objects)
+    note = "what the web captions themselves name: the level at which recall saturates"
+    measured = {"of_captions": {"mention_recall": named["mention_recall"]}}
+    return frame.rows("stage1", measured, note=note, split=split.name)
 
 
-@dataclass(frozen=True)
-class Faults:
-    """Detailed descriptions of val by the way of decoding, and the share of them with each fault."""
-
-    texts: dict[str, list[str]]
-    shares: dict[str, dict[str, Estimate | None]]
+# --- Faults ---
 
 
-def faults(study: Study, base: Stage1) -> Faults:
-    """Ask for more than a caption after stage 1 alone; drift is left out where nobody knows what is there."""
+def faults(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
+    """Ask for detailed descriptions of val after stage 1 alone: the share of answers with each fault, and the
+    answers, by decoding. Drift is left out where nobody knows what is in a picture.
+    """
     settings, val = study.profile.evaluation, base.splits["val"]
     asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, prompted = settings.fault_tokens, lineage.prompted_stage1(study, base)
-    ways = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
-    texts = {
-        way: prompted.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=way)
-        for way, decoding in ways.items()
-    }
+    longest, prompted = settings.fault_tokens, prompted_stage1(study, base)
+    decodings = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
     scenes = study.scenes("val")
     detector, truth = Detector(study.vocabulary()), truths(val, scenes)
-    shares: dict[str, dict[str, Estimate | None]] = {}
-    for way, said in texts.items():
+    kinds = {name: kind for name, kind in FAULTS.items() if scenes or kind != "off-topic"}
+    texts, shares = {}, {}
+    for name, decoding in decodings.items():
+        texts[name] = prompted.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=name)
         found = [
             detector.failures(text, one, poem=False, cut=cut(text, base.language.tokenizer, longest))
-            for text, one in zip(said, truth, strict=False)
+            for text, one in zip(texts[name], truth, strict=False)
         ]
-        judged = {name: kind for name, kind in FAULTS.items() if scenes or kind != "off-topic"}
-        shares[way] = {
-            name: metrics.mean([float(kind in each) for each in found]) for name, kind in judged.items()
+        shares[name] = {
+            f"fault.{fault}": metrics.each([float(kind in each) for each in found])
+            for fault, kind in kinds.items()
         }
-    return Faults(texts, shares)
+    note = f"detailed descriptions on val, chat template, at most {longest} tokens"
+    return frame.rows("stage1", shares, note=note), texts
 
 
-def shared_by_pictures(queries: Tensor) -> float:
-    """Return the share of the mean square of queries, (P, Q, D_q), that is the same in all pictures."""
-    return 1 - ((queries - queries.mean(0)).square().mean() / queries.square().mean()).item()
+def shared_by_pictures(study: Study, base: Stage1) -> pandas.DataFrame:
+    """Return the share of the queries' mean square that is the same in all pictures of val."""
+    queries = base.queries["val"].batch(range(len(base.splits["val"]))).float()  # (P, Q, D_q)
+    share = 1 - ((queries - queries.mean(0)).square().mean() / queries.square().mean()).item()
+    note = "share of the mean square of the queries' values that is the same in all pictures of val"
+    return frame.rows("stage1", {"": {"shared_by_pictures": share}}, note=note)
+
+
+def speed(study: Study, base: Stage1) -> pandas.DataFrame:
+    """Return the median speed of the training; no number where the projection is the authors' own."""
+    if not base.trained.log:
+        reason = "the projection is the authors' own: nothing was trained here"
+        return frame.absent("stage1", "samples_per_second", reason)
+    how = "queries cached" if "train" in base.queries else "pairs streamed"
+    note = f"median over steps on {study.device}, {how}; depends on the machine; paper: derived, per A100"
+    median = pandas.DataFrame(base.trained.log)["samples_per_second"].median()
+    return frame.rows("stage1", {"": {"samples_per_second": median}}, note=note)

@@ -14,7 +14,6 @@ import pandas
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
-from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from PIL import Image, ImageDraw, ImageFont
@@ -22,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mglib.metrics import Estimate
-from mglib.study import naming
+from mglib.study import display_names
 
 PAPER, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
@@ -53,10 +52,12 @@ def contact_sheet(
     columns: int = 6,
     side: int = 200,
     lines: int = 3,
-) -> Image.Image:
+) -> Image.Image | None:
     """Lay pictures out in rows, each with its text below; longer texts end in an ellipsis after `lines`
-    lines.
+    lines. None where there is no picture.
     """
+    if not images:
+        return None
     font = letters()
     rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), PAPER)
@@ -88,7 +89,7 @@ def cards(
         sheet.paste(image.resize((side, side)), (gap, head + gap + row * (side + gap)))
     for column, (name, texts) in enumerate(answers.items()):
         x = side + 2 * gap + column * (width + gap)
-        draw.text((x, gap // 2), naming.name(name), fill=INK, font=font, stroke_width=0.4)
+        draw.text((x, gap // 2), display_names.of(name), fill=INK, font=font, stroke_width=0.4)
         for row, text in enumerate(texts[: len(images)]):
             paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
@@ -125,12 +126,15 @@ def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224)
 
 
 def curves(
-    logs: dict[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
-) -> Figure:
-    """Draw, for each training, how the named parts of its log fall, with a running mean.
+    logs: Mapping[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
+) -> Figure | None:
+    """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
 
     Each has a panel and a scale of its own; more than three panels stand in rows of two.
     """
+    logs = {name: log for name, log in logs.items() if log}
+    if not logs:
+        return None
     across = len(logs) if len(logs) <= 3 else 2
     down = -(-len(logs) // across)
     figure, axes = pyplot.subplots(
@@ -145,7 +149,7 @@ def curves(
             line = ax.plot(table["step"], table[part], alpha=0.25, linewidth=1)[0]
             mean = table[part].rolling(smooth, min_periods=1).mean()
             ax.plot(table["step"], mean, color=line.get_color(), label=part)
-        ax.set(title=naming.name(name), xlabel="step", ylabel="loss (nats)")
+        ax.set(title=display_names.of(name), xlabel="step", ylabel="loss (nats)")
         if len(logged) > 1:
             ax.legend(frameon=False)
     return figure
@@ -162,7 +166,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     place, ticks, labelled = 0.0, [], set()
     for group, estimates in table.items():
-        ticks.append((place + (len(estimates) - 1) / 2, naming.name(group)))
+        ticks.append((place + (len(estimates) - 1) / 2, display_names.of(group)))
         for name, estimate in estimates.items():
             ax.plot([estimate.low, estimate.high], [place, place], color=colours[name], linewidth=2.5)
             ax.plot(
@@ -170,7 +174,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
                 place,
                 "o",
                 color=colours[name],
-                label="" if name in labelled else naming.name(name),
+                label="" if name in labelled else display_names.of(name),
             )
             labelled.add(name)
             place += 1
@@ -191,43 +195,41 @@ def forest(
     hue: str = "measure",
     panel: str | None = None,
     chance: float | None = None,
-) -> Figure:
-    """Draw the numbers of a tidy frame with their 95 % intervals.
+    names: Mapping[str, str] | None = None,
+) -> Figure | None:
+    """Draw the numbers of a tidy frame with their 95 % intervals; None where no number has one.
 
-    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value.
-    A dotted line marks `chance`, which is 0 where the numbers are differences. Raises ValueError where no
-    number has an interval.
+    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value, by
+    the names that readers see or those in `names`. A dotted line marks `chance`, which is 0 where the numbers
+    are differences.
     """
     known = frame.dropna(subset=["low", "high"])
     if known.empty:
-        raise ValueError("No number of this frame has an interval: there is nothing to draw.")
+        return None
     parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
-    hues = dict(zip(dict.fromkeys(known[hue]), COLOURS, strict=False))
+    colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS), strict=False))
     lines = max(len(part) + part[rows].nunique() for _, part in parts)
-    size = (9 if panel is None else 2.5 + 3.2 * len(parts), 0.8 + 0.24 * lines)
+    size = (9 if panel is None else 3 + 3.2 * len(parts), 0.8 + 0.24 * lines)
     figure, axes = pyplot.subplots(1, len(parts), figsize=size, squeeze=False, layout="constrained")
+    labels: list[str] = []
     for ax, (title, part) in zip(axes.flat, parts, strict=True):
         y, ticks = 0.0, {}
         for name, group in part.groupby(rows, sort=False):
-            ticks[naming.name(name)] = y + (len(group) - 1) / 2
-            for one in group.itertuples():
-                colour = hues[getattr(one, hue)]
-                ax.plot([one.low, one.high], [y, y], color=colour, linewidth=2.5)
-                ax.plot(one.value, y, "o", color=colour)
+            ticks[display_names.of(name, names)] = y + (len(group) - 1) / 2
+            for one in group.to_dict("records"):
+                ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
+                ax.plot(one["value"], y, "o", color=colours[one[hue]])
                 y += 1
             y += 0.8
-        ax.set_yticks(list(ticks.values()), list(ticks))
-        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title) if title else "")
+        ax.set_yticks([*ticks.values()], [""] * len(ticks) if labels == [*ticks] else [*ticks])
+        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=display_names.column(title, names) if title else "")
+        labels = [*ticks]
         if chance is not None:
-            ax.axvline(chance, color="0.5", linestyle=":")
-    handles = [
-        Line2D([], [], color=colour, marker="o", label=naming.head(name)) for name, colour in hues.items()
-    ]
-    if chance is not None:
-        label = "chance" if chance else "no difference"
-        handles.append(Line2D([], [], color="0.5", linestyle=":", label=label))
-    if len(handles) > 1:
-        axes[0, -1].legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+            ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
+    for name, colour in colours.items() if hue not in (panel, rows) else ():
+        axes[0, -1].plot([], [], "o-", color=colour, label=display_names.column(name, names))
+    if axes[0, -1].get_legend_handles_labels()[0]:
+        axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -312,10 +314,10 @@ def against(
     colours = dict(zip(dict.fromkeys([*both, *points]), cycle(COLOURS), strict=False))
     for name, (x, y) in points.items():
         across, up = ([[one.value - one.low], [one.high - one.value]] for one in (x, y))
-        how = {"color": colours[name], "label": naming.name(name)}
+        how = {"color": colours[name], "label": display_names.of(name)}
         ax.errorbar(x.value, y.value, up, across, fmt=looks[name], markersize=8, capsize=2, **how)
     for name, (x, y) in paper.items():
-        how = {"color": colours.get(name, INK), "label": f"paper: {naming.name(name)}"}
+        how = {"color": colours.get(name, INK), "label": f"paper: {display_names.of(name)}"}
         ax.plot(x, y, looks[name], markersize=9, markeredgewidth=2, fillstyle="none", linestyle="none", **how)
         if name in points:
             ours = [one.value for one in points[name]]
@@ -336,9 +338,9 @@ def steps(groups: dict[str, Sequence[Estimate | None]], *, xlabel: str, ylabel: 
     for name, estimates in groups.items():
         known = [(place, one) for place, one in enumerate(estimates, start=1) if one is not None]
         places = [place for place, _ in known]
-        line = ax.plot(places, [one.value for _, one in known], "o-", markersize=4, label=naming.name(name))[
-            0
-        ]
+        line = ax.plot(
+            places, [one.value for _, one in known], "o-", markersize=4, label=display_names.of(name)
+        )[0]
         low, high = [one.low for _, one in known], [one.high for _, one in known]
         ax.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)

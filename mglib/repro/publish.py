@@ -15,6 +15,8 @@ from typing import Any
 
 import nbformat
 import pandas
+from nbconvert.preprocessors import ClearMetadataPreprocessor
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -33,12 +35,6 @@ CLAIMS_BLOCK = re.compile(r"(<!-- claims:start -->\n).*?(<!-- claims:end -->)", 
 README_BLOCK = re.compile(r"(<!-- numbers:start ?(.*?) ?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
 
 
-def without_progress(text: str) -> str:
-    """Return what a terminal would show in the end: no colours, and of an overwritten line the last state."""
-    lines = TERMINAL_CODE.sub("", text).replace("\r\n", "\n").split("\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
-
-
 def lighter(picture: str) -> str:
     """Return a base64 JPEG in the size and quality of published notebooks; results/ holds the better ones."""
     small = io.BytesIO()
@@ -48,45 +44,39 @@ def lighter(picture: str) -> str:
     return base64.b64encode(small.getvalue()).decode()
 
 
-def clean_output(output: NotebookNode, root: Path) -> NotebookNode | None:
-    """Return an output fit for publishing, or None where nothing of it is."""
-    if output.output_type == "error":
-        return output
-    if output.output_type == "stream":
-        text = without_progress(output.text).replace(f"{root}/", "")
-        return nbformat.v4.new_output("stream", name="stdout", text=text) if text.strip() else None
-    if WIDGET in output.data:
-        return None
-    data = {
-        kind: value.replace(f"{root}/", "") if kind.startswith("text/") else value
-        for kind, value in output.data.items()
-    }
-    if "image/jpeg" in data:
-        data["image/jpeg"] = lighter(data["image/jpeg"])
-    return nbformat.from_dict({**output, "data": data})
-
-
 def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
     """Return a notebook without what its run and its machine left: counts 1..n, tags alone, plain kernel."""
+    for cell in code_cells(notebook):
+        outputs = [
+            one for one in cell.outputs if one.get("name") != "stderr" and WIDGET not in one.get("data", {})
+        ]
+        cell.outputs = [shortened(one, f"{root}/") for one in outputs]
+    for each in (
+        ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags"}),
+        CoalesceStreamsPreprocessor(),
+    ):
+        notebook, _ = each.preprocess(notebook, {})
     for count, cell in enumerate(code_cells(notebook), start=1):
-        joined: list[NotebookNode] = []
-        for output in cell.outputs:
-            if output.output_type == "stream" and output.name != "stdout":  # progress bars and warnings
-                continue
-            if output.output_type == "stream" and joined and joined[-1].output_type == "stream":
-                joined[-1].text += output.text
-            else:
-                joined.append(output)
-        cell.outputs = [kept for output in joined if (kept := clean_output(output, root))]
         cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = count
-    for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return nbformat.from_dict(notebook)
+
+
+def shortened(output: NotebookNode, root: str) -> NotebookNode:
+    """Return an output without colours and this machine's folders, and with a lighter picture."""
+    if output.output_type == "stream":
+        return nbformat.from_dict({**output, "text": TERMINAL_CODE.sub("", output.text).replace(root, "")})
+    data = {
+        kind: value.replace(root, "") if kind.startswith("text/") else value
+        for kind, value in output.get("data", {}).items()
+    }
+    if "image/jpeg" in data:
+        data["image/jpeg"] = lighter(data["image/jpeg"])
+    return nbformat.from_dict({**output, "data": data}) if data else output
 
 
 def texts(notebook: NotebookNode) -> list[str]:
@@ -171,7 +161,7 @@ def over_seeds(entries: list[Number], others: list[list[Number]]) -> list[Number
     if len(judged) < 2 or judged[0] is not entries:
         return []
     runs = [claims.judge(run) for run in judged]
-    found = {claim: [claims.WORDS[run[claim].value] for run in runs] for claim in runs[0]}
+    found = {claim: [claims.WORDS[run[claim].value] for run in runs] for claim in claims.CLAIMS}
     differ = [f"{claim}: {', '.join(words)}" for claim, words in found.items() if len(set(words)) > 1]
     value = 1 - len(differ) / len(found)
     note = f"share of the {len(found)} claims with one verdict; {'; '.join(differ) or 'no other verdict'}"

@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import stdev
@@ -26,7 +26,7 @@ from mglib.frame import names as frame_names
 from mglib.metrics import Estimate
 from mglib.paths import RUNS, file_name, write_json, write_text
 from mglib.repro.paper import PAPER, is_quoted
-from mglib.study import naming
+from mglib.study import display_names
 
 Number = dict[str, Any]
 Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
@@ -215,15 +215,16 @@ class Report:
             }
             self._add(name, **known, **more)
 
-    def results(
-        self, name: str, frame: pandas.DataFrame, *, rows: str = "system", columns: str = "measure"
-    ) -> None:
-        """Keep the numbers of a tidy frame, and save and show them as a table: one look, a row a system."""
+    def results(self, name: str, frame: pandas.DataFrame, **how: Any) -> None:
+        """Keep the numbers of a tidy frame, and save and show them as a table (`pivot`)."""
         self.add(frame)
-        self.table(name, pivot(frame, rows=rows, columns=columns))
+        self.table(name, pivot(frame, **how))
 
-    def figure(self, name: str, fig: Figure) -> None:
-        """Save a figure as PNG at 150 dpi, show it once as JPEG, and close it."""
+    def figure(self, name: str, fig: Figure | None) -> None:
+        """Save a figure as PNG at 150 dpi, show it once as JPEG, close it; None says that there is none."""
+        if fig is None:
+            print(f"{name}: nothing to draw under this profile")
+            return
         path = self._path("figures", name, ".png")
         fig.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
         shown = io.BytesIO()
@@ -244,14 +245,16 @@ class Report:
             self.figure(name, figures.intervals(measured, **how))
 
     def forest(self, name: str, frame: pandas.DataFrame, **how: Any) -> None:
-        """Save and show the numbers of a tidy frame by `figures.forest`, if any has an interval."""
+        """Save and show the numbers of a tidy frame by `figures.forest`."""
         from mglib.repro import figures
 
-        if frame["low"].notna().any():
-            self.figure(name, figures.forest(frame, **how))
+        self.figure(name, figures.forest(frame, **how))
 
-    def sheet(self, name: str, image: Image.Image) -> None:
-        """Save a sheet of pictures as JPEG and show it."""
+    def sheet(self, name: str, image: Image.Image | None) -> None:
+        """Save a sheet of pictures as JPEG and show it; None says that there is none."""
+        if image is None:
+            print(f"{name}: no picture of this kind under this profile")
+            return
         path = self._path("figures", name, ".jpg")
         image.convert("RGB").save(path, quality=85, optimize=True)
         display(Picture(data=path.read_bytes(), format="jpeg"))
@@ -366,29 +369,36 @@ def printable(comparison: pandas.DataFrame) -> pandas.DataFrame:
     return table
 
 
-def pivot(frame: pandas.DataFrame, *, rows: str = "system", columns: str = "measure") -> pandas.DataFrame:
-    """Lay a tidy frame out for readers: a number with its interval and the paper's value in each cell, under
-    the names that readers see; n, the pictures, where it is one for the whole row.
+def pivot(
+    frame: pandas.DataFrame,
+    *,
+    rows: str | Sequence[str] = "system",
+    columns: str = "measure",
+    names: Mapping[str, str] | None = None,
+) -> pandas.DataFrame:
+    """Lay a tidy frame out for readers: a number with its interval and the paper's value in each cell.
+
+    A row for each value of the columns `rows`, by the names that readers see or those in `names`; n, the
+    pictures, comes last.
     """
-    lines: dict[str, dict[str, str]] = {}
+    by = [rows] if isinstance(rows, str) else list(rows)
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    counts: dict[tuple[str, ...], list[str]] = {}
     for name, row in zip(frame_names(frame), frame.to_dict("records"), strict=True):
-        line = lines.setdefault(row[rows], {"": naming.name(row[rows])})
-        line[naming.head(row[columns])] = cell(row, PAPER.get(name))
-    counts = frame.groupby(rows, sort=False)["n"].agg(
-        lambda n: ", ".join(sorted({f"{k:.0f}" for k in n.dropna()}))
-    )
+        key = tuple(row[column] for column in by)
+        first = {"": ", ".join(filter(None, (display_names.of(part, names) for part in key)))}
+        lines.setdefault(key, first)[display_names.column(row[columns], names)] = cell(row, PAPER.get(name))
+        if not pandas.isna(row["n"]):
+            counts.setdefault(key, []).append(f"{row['n']:.0f}")
     for key, line in lines.items():
-        line["n"] = counts[key] or "-"
-    table = pandas.DataFrame(lines.values()).fillna("-")
-    return table[[column for column in table if column != "n"] + ["n"]] if len(table) else table
+        line["n"] = ", ".join(dict.fromkeys(counts.get(key, ["-"])))
+    table = pandas.DataFrame(list(lines.values())).fillna("-")
+    return table[[*(column for column in table if column != "n"), "n"]] if len(table) else table
 
 
-def cell(row: Mapping[str, Any], paper: float | None = None) -> str:
+def cell(entry: Mapping[str, Any], paper: float | None = None) -> str:
     """Write one number of a frame with its interval and the paper's value."""
-    ours = rounded(row["value"])
-    if not pandas.isna(row["low"]):
-        ours += f" [{rounded(row['low'])}, {rounded(row['high'])}]"
-    return ours if paper is None else f"{ours} (paper {rounded(paper)})"
+    return interval(entry) if paper is None else f"{interval(entry)} (paper {rounded(paper)})"
 
 
 def rounded(value: float | None) -> str:
@@ -398,11 +408,16 @@ def rounded(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
+def interval(entry: Mapping[str, Any]) -> str:
+    """Write a number with its 95 % interval, where it has one."""
+    if pandas.isna(entry["low"]):
+        return rounded(entry["value"])
+    return f"{rounded(entry['value'])} [{rounded(entry['low'])}, {rounded(entry['high'])}]"
+
+
 def readable(entry: Number) -> dict[str, str]:
     """Return the columns a reader sees of one number."""
-    ours = rounded(entry["value"])
-    if entry["low"] is not None:
-        ours += f" [{rounded(entry['low'])}, {rounded(entry['high'])}]"
+    ours = interval(entry)
     if entry["seed_sd"] is not None:
         ours += f" (sd {rounded(entry['seed_sd'])} over {entry['seeds']} seeds)"
     unit = f" ({entry['unit']})" if entry["unit"] else ""
@@ -416,15 +431,18 @@ def readable(entry: Number) -> dict[str, str]:
 
 
 def markdown(table: pandas.DataFrame) -> str:
-    """Return a table as Markdown, with a dash where there is no number."""
+    """Return a table as Markdown, with a dash where there is no number.
 
-    def line(cells: list[Any]) -> str:
+    pandas pads every cell to the widest one, which makes README unreadable as text.
+    """
+
+    def line(cells: Iterable[object]) -> str:
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
-        texts = ["-" if text == "nan" else text for text in texts]
-        return "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in texts) + " |"
+        texts = ["-" if text == "nan" else text.replace("|", "\\|").replace("\n", " ") for text in texts]
+        return f"| {' | '.join(texts)} |"
 
-    head = [line(list(table.columns)), "|" + " --- |" * len(table.columns)]
-    return "\n".join(head + [line(list(row)) for row in table.itertuples(index=False)]) + "\n"
+    head = [line(table.columns), "|" + " --- |" * len(table.columns)]
+    return "\n".join(head + [line(row) for row in table.itertuples(index=False)]) + "\n"
 
 
 def page(folder: Path, *, comparison: pandas.DataFrame, minutes: dict[str, float]) -> str:

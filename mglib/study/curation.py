@@ -1,61 +1,30 @@
 """The second stage's data, from the pool's pictures to a folder (paper, section 3.2): notebooks 03 and 04.
 
-The steps are those of `describe`, `repair` or `rewrite`, `critic`, and `curate`; here stands their order. All
-that was made before with the same settings is found again.
+The steps in order: `describe`, `repair`, `critic`, `select`. What was made before with the same settings is
+found again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import numpy
 from torch import Tensor
 
+from mglib.curation.critic import Critic, fitting_sentences, limit_of, sentence_scores
 from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
 from mglib.curation.repair import repair, sentences
-from mglib.curation.rewrite import rewrite
 from mglib.curation.select import Curation, curate, write
-from mglib.curation.verdicts import verdicts
 from mglib.metrics import Estimate, ratio
 from mglib.model.decoding import Decoding
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import template
-from mglib.paths import CACHE, ROOT, sha256
+from mglib.paths import CACHE, sha256
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 FOLDER = CACHE / "curated"
-NOT_LOOKED = "nobody compared texts with pictures"
-
-# How well each sentence of each text fits the text's picture, among the texts' pictures.
-Critic = Callable[[Sequence[Tensor], Sequence[str]], list[list[float]]]
-
-
-@dataclass(frozen=True)
-class Verifier:
-    """Keeps the `share` of all sentences that fit their pictures best.
-
-    `tokens` are the vision tokens of the pool's pictures, (N, D_v) each; the critic has seen captions alone.
-    """
-
-    critic: Critic
-    tokens: Sequence[Tensor]
-    share: float
-
-    def limit(self, scores: Sequence[Sequence[float]]) -> float:
-        """Return the score that a sentence needs, of the scores of all sentences of all texts."""
-        return float(numpy.quantile([score for each in scores for score in each] or [0.0], 1 - self.share))
-
-    def fitting(self, texts: Sequence[str | None]) -> tuple[list[str], float]:
-        """Return what is left of each text of the pool, in order, and the score that was needed."""
-        written = [text or "" for text in texts]
-        scores = self.critic(self.tokens, written)
-        limit = self.limit(scores)
-        left = [
-            " ".join(one for one, score in zip(sentences(text), each, strict=True) if score >= limit)
-            for text, each in zip(written, scores, strict=True)
-        ]
-        return left, limit
 
 
 def curated(
@@ -65,26 +34,26 @@ def curated(
     queries: Sequence[Tensor],
     rewriter: Callable[[str], str] = repair,
     *,
-    verifier: Verifier | None = None,
-    workers: int = 1,
+    critic: Callable[[Sequence[str]], list[list[float]]] | None = None,
 ) -> tuple[Curation, Path]:
     """Curate the pool with the stage-1 model and return what became of each picture, and the folder.
 
     `state` is the file of the stage-1 weights, `queries` the Q-Former's output for each picture of the pool,
-    (Q, D_q). The folder is one of `cc_sbu_align`; its name changes with its content. A person's verdicts
-    count where there are some. Raises ValueError when nothing is kept.
+    (Q, D_q); `rewriter` returns an empty text where it can make nothing of one. A `critic` scores the
+    sentences of a text for each picture of the pool, and the profile's share of them is kept. The folder is
+    one of `cc_sbu_align`; its name changes with its content. Raises ValueError when nothing is kept.
     """
     config = study.profile.curation
     described = descriptions(study, model, state, queries)
-    texts = rewrite(rewriter, [one.text for one in described], workers=workers)
-    fitting, limit = verifier.fitting(texts) if verifier else (texts, None)
-    curation = curate(
-        described,
-        texts,
-        fitting=fitting,
-        well_formed=config.well_formed,
-        verdicts=verdicts(verdict_log(study)),
-    )
+    texts = [rewriter(one.text) for one in described]
+    fitting, judged = texts, "nothing compared texts with pictures"
+    if critic is not None and config.fitting is not None:
+        scores = critic(texts)
+        limit = limit_of(scores, config.fitting)
+        fitting = fitting_sentences(texts, scores, limit)
+        count = {"sentences": sum(map(len, scores)), "fitting": sum(len(sentences(text)) for text in fitting)}
+        judged = {"limit": limit, **count}
+    curation = curate(described, texts, config.well_formed, fitting=fitting)
     about = {
         "profile": study.profile.name,
         "seed": study.seed,
@@ -94,15 +63,10 @@ def curated(
         "answers": f"at most {config.max_new_tokens} tokens each; continued after {config.short} or fewer",
         "temperature": config.temperature,
         "rewriter": getattr(rewriter, "__name__", type(rewriter).__name__),
-        "critic": NOT_LOOKED if limit is None else looked(limit, texts, fitting),
+        "critic": judged,
+        "well formed": asdict(config.well_formed),
     }
     return curation, write(curation, pool(study), FOLDER, about)
-
-
-def looked(limit: float, texts: Sequence[str | None], fitting: Sequence[str | None]) -> dict[str, float]:
-    """Count the sentences that the critic saw and those that fit."""
-    before, after = (sum(len(sentences(text or "")) for text in group) for group in (texts, fitting))
-    return {"limit": limit, "sentences": before, "fitting": after}
 
 
 def pool(study: Study) -> Iterator[tuple[str, bytes]]:
@@ -135,12 +99,7 @@ def sampled(
         Decoding(max_new_tokens=config.max_new_tokens, temperature=temperature, seed=study.seed),
         short=config.short,
         folder=FOLDER,
-        depends=[
-            sha256(state),
-            study.split(split).key(),
-            study.weights,
-            study.dtype,
-        ],
+        depends=[sha256(state), study.split(split).key(), study.weights, study.dtype],
         batch_size=config.batch_size,
     )
 
@@ -152,23 +111,54 @@ def temperatures(
     queries: Sequence[Tensor],
     tokens: Sequence[Tensor],
     critic: Critic,
-) -> dict[float, Estimate]:
-    """Describe the same pictures of val at each candidate temperature: how well the sentences fit, by the
-    critic.
+) -> dict[float, Estimate | None]:
+    """Describe pictures of val at each candidate temperature: the mean score of a sentence by the critic.
 
     `queries` (Q, D_q) and `tokens` (N, D_v) of each picture. The critic is no metric of the evaluation.
     """
     count = min(len(queries), study.profile.curation.val_pictures)
-    shown = [queries[place] for place in range(count)]
-    seen = [tokens[place] for place in range(count)]
+    ids = [str(index) for index in range(count)]
+    # By index: features are read from disk one at a time.
+    queries, tokens = ([features[index] for index in range(count)] for features in (queries, tokens))
     found = {}
     for temperature in study.profile.curation.temperatures:
-        made = sampled(study, model, state, shown, [str(place) for place in range(count)], "val", temperature)
-        scores = critic(seen, [repair(one.text) for one in made])
+        made = sampled(study, model, state, queries, ids, "val", temperature)
+        scores = critic(tokens, [repair(one.text) for one in made])
         found[temperature] = ratio([sum(each) for each in scores], [len(each) for each in scores])
     return found
 
 
-def verdict_log(study: Study) -> Path:
-    """Where a person's verdicts on a profile's texts are kept; the file is there only after a review."""
-    return ROOT / "data" / "verdicts" / f"{study.profile.name}.jsonl"
+def curation_of(
+    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, critical: bool = True
+) -> tuple[Curation, Path]:
+    """Curate the pool with the stage-1 model and, where the profile asks for one, a critic (`critical`).
+
+    What was curated before with the same settings is found again.
+    """
+    judges = critical and study.profile.curation.fitting is not None
+    return curated(
+        study,
+        base.model,
+        base.trained.state,
+        base.queries["pool"],
+        rewriter,
+        critic=partial(critic(study, base), base.tokens["pool"]) if judges else None,
+    )
+
+
+def critic(study: Study, base: Stage1) -> Critic:
+    """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
+
+    Raises ValueError where the Q-Former comes without its text branch.
+    """
+    if base.blip2 is None:
+        raise ValueError(
+            "The released Q-Former is read without its text branch, so it cannot judge texts: set "
+            "`fitting` to None and `temperatures` to () in the profile's curation."
+        )
+    return partial(
+        sentence_scores,
+        base.blip2.representation,
+        tokenizer=base.blip2.language.tokenizer,
+        max_text=study.profile.pretrain.max_text,
+    )

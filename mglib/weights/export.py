@@ -23,8 +23,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IMAGE, Template, prompt_tokens, tokenize, with_image
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.paths import atomic_write, write_text
-from mglib.weights.files import new_folder
+from mglib.paths import atomic_write, new_folder, write_text
 from mglib.weights.official import join_bias, listed, translate
 from mglib.weights.vicuna import BY_TOKEN
 
@@ -132,7 +131,7 @@ def blip2_config(model: MiniGPT4, image_token: int) -> Blip2Config:
 def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
     """Return the weights under transformers' names, the vocabulary filled up with rows of zeros."""
     own = {name: value for name, value in model.state_dict().items() if not name.startswith("language.")}
-    state = join_bias({translate(name, "ours", "transformers"): value for name, value in own.items()})
+    state = join_bias({translate(name, "ours", "transformers") or name: own[name] for name in own})
     for name, value in model.language.model.state_dict().items():
         if name in BY_TOKEN and len(value) < vocabulary:
             value = torch.cat([value, value.new_zeros(vocabulary - len(value), value.shape[1])])

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from mglib.model.device import frozen_dtype
 from mglib.model.language import Language
-from mglib.paths import write_json
-from mglib.weights.files import Shards, locate, new_folder
+from mglib.paths import new_folder, write_json
+from mglib.weights.files import Shards, locate
 from mglib.weights.official import dropped, listed
 
 Precision = Literal["fp32", "fp16", "bf16", "8bit", "4bit"]
@@ -145,7 +145,7 @@ def options(precision: Precision) -> dict[str, Any]:
     """
     if precision in DTYPES:
         return {"dtype": DTYPES[precision]}
-    quantised = {
+    quantised: dict[str, dict[str, Any]] = {
         "8bit": {"load_in_8bit": True},  # the official demo's `low_resource`
         "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     }

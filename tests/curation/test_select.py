@@ -3,27 +3,14 @@
 import ast
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from mglib.config import WellFormed
-from mglib.curation import select as module
 from mglib.curation.describe import Description
 from mglib.curation.repair import repair
-from mglib.curation.select import (
-    EDGES,
-    NOT_COLLECTED,
-    Verdict,
-    card,
-    curate,
-    dropped,
-    funnel,
-    malformed,
-    told_again,
-    write,
-)
+from mglib.curation.select import Curation, curate, dropped, malformed, repetition_ratio, write
 from mglib.paths import ROOT
 
 GOOD = "A red bus stands in front of a small house. Two dogs sit on the grass and look at it."
@@ -35,8 +22,8 @@ def described(*texts):
     return [Description(str(number), (text,), (len(text.split()),), 0) for number, text in enumerate(texts)]
 
 
-def curated(*texts, verdicts=None):
-    return curate(described(*texts), list(texts), well_formed=FORM, verdicts=verdicts)
+def curated(*texts) -> Curation:
+    return curate(described(*texts), list(texts), FORM)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +43,7 @@ def curated(*texts, verdicts=None):
         ("Here is the corrected paragraph: A dog.", "talks about the paragraph"),
         (GOOD, None),
         ("A man waves as an airplane passes. He looks sorry for the dog.", None),
+        ("I can't help but like the dog. A nurse can assist with the bag.", None),
     ],
 )
 def test_hard_coded_rules(text, rule):
@@ -63,10 +51,24 @@ def test_hard_coded_rules(text, rule):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "Sorry, but I can't assist with that.",
+        "I can't assist with that request.",
+        "I am unable to help you with this picture.",
+        f"{GOOD} I'm sorry, but I can't assist with that request.",  # asked to go on
+    ],
+)
+def test_a_models_own_refusal_is_dropped(text):
+    (one,) = curate(described(text), [repair(text)], FORM).pictures
+    assert one.step == "hard-coded rules"
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         (GOOD, None),
-        ("", "empty"),
         ("A dog sits. It is red.", "too short"),
         ("A dog and a cat and a bird and a boat and a bus are here.", "too few sentences"),
         (" ".join(f"Sentence number {n} is about thing{n}." for n in range(9)), "too long"),
@@ -79,17 +81,17 @@ def test_well_formed_texts_by_the_text_alone(text, reason):
 
 
 def test_the_share_of_sentences_that_tell_nothing_new():
-    assert told_again(GOOD) == 0
-    assert told_again("A dog sits here. A dog sits.") == 1
-    assert told_again("A dog sits here. A dog sits. A cat runs.") == 0.5
-    assert told_again("One.") == told_again("") == 0
+    assert repetition_ratio(GOOD) == 0
+    assert repetition_ratio("A dog sits here. A dog sits.") == 1
+    assert repetition_ratio("A dog sits here. A dog sits. A cat runs.") == 0.5
+    assert repetition_ratio("One.") == repetition_ratio("") == 0
 
 
 def test_each_picture_ends_at_the_first_step_that_drops_it():
     result = curated(GOOD, "I apologize for that.", "Short.", GOOD, OTHER)
     assert [(one.step, one.reason) for one in result.pictures] == [
         ("kept", ""),
-        ("rule", "apologizes"),
+        ("hard-coded rules", "apologizes"),
         ("selection", "too short"),
         ("selection", "said of another picture too"),
         ("kept", ""),
@@ -97,92 +99,36 @@ def test_each_picture_ends_at_the_first_step_that_drops_it():
     assert [one.description.image_id for one in result.kept] == ["0", "4"]
 
 
-def test_what_the_rewriter_could_not_answer_is_counted():
-    result = curate(described(GOOD, OTHER), [GOOD, None], well_formed=FORM)
-    assert card(result, {})["dropped"]["rewriting"] == {"no usable answer": 1}
-    assert len(result.kept) == 1
-
-
 def test_what_does_not_fit_the_picture_is_left_out():
     half = "A boat lies on the calm sea below a bright sky."
     texts = [GOOD, f"{half} {GOOD}", OTHER, "I apologize. A boat."]
-    result = curate(
-        described(*texts), texts, fitting=["", half, OTHER, ""], well_formed=WellFormed(min_sentences=1)
-    )
+    form = WellFormed(min_sentences=1)
+    result = curate(described(*texts), texts, form, fitting=["", half, OTHER, ""])
     assert [(one.step, one.reason) for one in result.pictures] == [
-        ("picture", "no sentence fits it"),
+        ("the critic", "no sentence fits it"),
         ("selection", "too short"),
         ("kept", ""),
-        ("rule", "apologizes"),
+        ("hard-coded rules", "apologizes"),
     ]
-    assert card(result, {})["dropped"]["picture"] == {"no sentence fits it": 1}
 
 
-def test_the_card_adds_up():
+def test_every_picture_is_counted_at_its_step():
     texts = [GOOD, f"{OTHER} {OTHER}", "I apologize for that.", "I am sorry.", "Short.", GOOD]
-    made = described(*texts)
-    made[1] = replace(made[1], answers=(OTHER, OTHER), tokens=(17, 17))
-    told = card(curate(made, [repair(text) for text in texts], well_formed=FORM), {"seed": 3})
-    assert told["about"] == {"seed": 3}
-    assert told["steps"] == {
+    result = curate(described(*texts), [repair(text) for text in texts], FORM)
+    assert result.funnel() == {
         "generated": 6,
-        "continued": 1,
-        "changed": 2,  # one said twice, one of a single word
-        "dropped by rewriting": 0,
-        "dropped by rule": 2,
-        "dropped by picture": 0,
-        "dropped by selection": 2,
-        "dropped by person": 0,
-        "kept": 2,
-    }
-    left = {
-        "generated": 6,
-        "after rewriting": 6,
-        "after rule": 4,
-        "after picture": 4,
+        "after repair": 5,  # a single word is no sentence
+        "after hard-coded rules": 3,
+        "after the critic": 3,
         "after selection": 2,
-        "after person": 2,
     }
-    assert funnel(curate(made, [repair(text) for text in texts], well_formed=FORM)) == left
-    assert told["dropped"]["rule"] == {"apologizes": 1, "sorry": 1}
-    assert told["dropped"]["selection"] == {"empty": 1, "said of another picture too": 1}
-    assert told["human pass"] == NOT_COLLECTED == "not collected"
-    assert told["examples"]["kept"][1] == {
-        "image_id": "1",
-        "before": f"{OTHER} {OTHER}",
-        "after": OTHER,
+    assert result.reasons() == {
+        "repair": {"nothing is left": 1},
+        "hard-coded rules": {"apologizes": 1, "sorry": 1},
+        "the critic": {},
+        "selection": {"said of another picture too": 1},
     }
-    assert told["examples"]["dropped"][0]["dropped"] == "rule: apologizes"
-    lengths = told["lengths"]
-    assert lengths["edges"] == list(EDGES) and len(lengths["kept"]) == len(EDGES) - 1
-    assert lengths["generated"][:2] == [3, 3]  # words: 20, 36, 4, 3, 1, 20
-    assert lengths["kept"][:2] == [1, 1]  # 20 and 18
-    assert json.loads(json.dumps(told)) == told
-
-
-def test_persons_accept_edit_and_reject_what_they_saw():
-    third = GOOD.replace("bus", "train")
-    fourth = GOOD.replace("bus", "car")
-    verdicts = {
-        "0": Verdict(GOOD, True, GOOD),
-        "1": Verdict(OTHER, True, "A boat."),  # a person may keep what the rules would not
-        "2": Verdict(third, False, third),
-        "3": Verdict("another text", False, "another text"),
-        "9": Verdict(GOOD, True, GOOD),
-    }
-    result = curated(GOOD, OTHER, third, fourth, verdicts=verdicts)
-    assert [one.text for one in result.kept] == [GOOD, "A boat.", fourth]
-    told = card(result, {})
-    assert told["human pass"] == {
-        "looked at": 3,
-        "accepted": 1,
-        "edited": 1,
-        "rejected": 1,
-        "not looked at": 1,
-        "verdicts on other texts": 2,
-    }
-    assert told["dropped"]["person"] == {"rejected": 1}
-    assert told["steps"]["changed"] == 0  # an edit is a person's, not the rewriter's
+    assert [one.text for one in result.kept] == [GOOD, OTHER]
 
 
 def jpeg(path, color):
@@ -198,7 +144,8 @@ def test_the_folder_is_in_the_official_format(tmp_path):
     assert told == {"annotations": [{"image_id": "0", "caption": GOOD}, {"image_id": "1", "caption": OTHER}]}
     for image_id, content in files:
         assert (folder / "image" / f"{image_id}.jpg").read_bytes() == content
-    assert json.loads((folder / "card.json").read_text())["steps"]["kept"] == 2
+    card = json.loads((folder / "card.json").read_text())
+    assert card["about"] == {"seed": 0} and card["steps"]["after selection"] == 2
     assert sorted(file.name for file in folder.iterdir()) == ["card.json", "filter_cap.json", "image"]
 
 
@@ -232,14 +179,13 @@ def test_a_missing_picture_and_an_empty_result_leave_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["select", "repair", "describe"])
+@pytest.mark.parametrize("name", ["select", "repair", "describe", "critic"])
 def test_curation_reads_neither_the_evaluation_nor_the_truth(name):
     tree = ast.parse((ROOT / "mglib" / "curation" / f"{name}.py").read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     forbidden = ("metrics", "evals", "world", "coco", "judge", "faults")
     assert not [one for one in imported | names if set(str(one).split(".")) & set(forbidden)]
-    assert module.__doc__
 
 
 def test_two_at_once_write_one_folder(tmp_path):

@@ -7,15 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.config import Asked
-from mglib.data.specials import Special
+from mglib.data.specials import Named, Special
 from mglib.evals.checklist import CHECKLISTS
-from mglib.evals.llm_judge import facts
 from mglib.experiments import abilities
 from mglib.model import prompts
 from mglib.model.decoding import greedy
 from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI, PROFILES
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel
 from mglib.study.study import Study
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
@@ -124,7 +123,7 @@ def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
     assert list(found) == ["told"] and list(found["told"]) == list(CHECKLISTS)
     for task, sheet in CHECKLISTS.items():
         for place, each in enumerate(shown[task]):
-            text = f"The image shows: {facts(each)} {sheet.request}"
+            text = f"The image shows: {each.in_words} {sheet.request}"
             assert asked[text] == [(place, greedy(7))] and prompts.IMAGE not in text
     assert abilities.told(study, one, {}) == {}
 
@@ -175,3 +174,9 @@ def test_a_study_of_photographs_has_no_tasks():
     assert participants["minigpt4"].decoding.sample and abilities.shown(study) == {}
     assert abilities.answers(study, None, participants) == {}
     assert abilities.judged({}, {}).success() == {}
+
+
+def test_the_truth_in_words_tells_all_that_is_known():
+    things = (Named("boat"), Named("boat"))
+    picture = Special(1, "memes", "lake", things, (Named("sun"),), {"top": "A", "lines": ["b", "c"]})
+    assert picture.in_words == "place: lake; things: boat, sun; top: A; lines: b, c"

@@ -4,8 +4,7 @@ import pytest
 
 from mglib.config import WellFormed
 from mglib.curation.describe import Description
-from mglib.curation.select import STEPS, card, curate
-from mglib.experiments import curated
+from mglib.curation.select import curate
 from mglib.experiments.curated import GENERATED, LAST, Found
 
 GOOD = "A red bus stands in front of a small house. Two dogs sit on the grass and look at it."
@@ -15,20 +14,19 @@ TEXTS = [GOOD, "I am sorry.", "A bus."]
 @pytest.fixture
 def found():
     made = [Description(str(number), (text,), (4,), 0) for number, text in enumerate(TEXTS)]
-    curation = curate(made, TEXTS, well_formed=WellFormed(min_words=10, max_words=40))
-    return Found(curation, {}, card(curation, {}))
+    return Found(curate(made, TEXTS, WellFormed(min_words=10, max_words=40)), {})
 
 
-def test_every_step_has_a_name():
-    assert list(curated.STEPS) == list(STEPS)
-
-
-def test_the_funnel_begins_and_ends_where_the_paper_tells_its_numbers(found):
-    steps = list(found.funnel)
-    assert (steps[0], steps[-1]) == (GENERATED, LAST) and found.funnel[LAST] == 1
+def test_the_funnel_begins_and_ends_where_the_paper_gives_its_numbers(found):
     table = found.funnel_table({GENERATED: 5000, LAST: 3500}).set_index("step")
-    assert table.loc["after hard-coded rules", "pictures left"] == 2
-    assert table.loc["after the critic", "pictures left, paper"] == "-" and table.iloc[-1, -1] == 3500
+    assert table["pictures left"].to_dict() == {
+        "generated": 3,
+        "after repair": 3,
+        "after hard-coded rules": 2,
+        "after the critic": 2,
+        "after selection": 1,
+    }
+    assert table["pictures left, paper"].tolist() == [5000, "-", "-", "-", 3500]
 
 
 def test_what_was_dropped_stands_behind_the_step_and_the_reason(found):

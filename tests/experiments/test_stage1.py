@@ -16,7 +16,7 @@ from mglib.metrics import Estimate, Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
-from mglib.study import stages
+from mglib.study.stage1 import train_stage1
 from mglib.weights.tensors import save_weights
 
 
@@ -37,8 +37,11 @@ def study(train_config):
 def test_what_is_the_same_in_all_pictures_is_found():
     same = torch.randn(1, 4, 8).expand(50, -1, -1)
     own = torch.randn(50, 4, 8, generator=torch.Generator().manual_seed(0))
-    assert stage1.shared_by_pictures(same) == pytest.approx(1)
-    assert abs(stage1.shared_by_pictures(own)) < 0.05
+    for queries, share in ((same, 1), (own, 0)):
+        base = SimpleNamespace(
+            queries={"val": SimpleNamespace(batch=lambda rows, kept=queries: kept)}, splits={"val": range(50)}
+        )
+        assert stage1.shared_by_pictures(None, base)["value"][0] == pytest.approx(share, abs=0.05)
 
 
 def test_the_layout_is_bos_the_queries_the_caption_and_its_end(study, base, tokenizer, captions):
@@ -50,13 +53,11 @@ def test_the_layout_is_bos_the_queries_the_caption_and_its_end(study, base, toke
     assert label.iloc[-1] == repr("\n")
 
 
-def test_what_happens_along_the_training_is_told_by_the_step():
+def test_losses_are_listed_by_the_step_of_their_weights():
     when = [stage1.after(step) for step in (0, 1200)]
     assert when == ["at the start", "after 1,200 steps"]
     losses = dict(zip(when, (Estimate(5.0, 4.0, 6.0, 8), None), strict=True))
-    along = stage1.Along({when[0]: ["", "a"], when[1]: ["a dog", "a cat"]}, losses)
-    assert along.said().loc["picture 2"].tolist() == ["a", "a cat"]
-    start, end = along.loss_table().to_dict("records")
+    start, end = stage1.loss_table(losses).to_dict("records")
     assert list(start.values()) == ["at the start", 5.0, 4.0, 6.0, 8]
     assert end["weights"] == "after 1,200 steps" and math.isnan(end["to"])
 
@@ -111,7 +112,7 @@ def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tr
     assert table["loss"].nunique() == 3
     folders = set((tmp_path / "trained").glob("stage1-*"))
     assert len(folders) == 3
-    own, trained = stages.stage1(
+    own, trained = train_stage1(
         tried,
         parts.model.qformer,
         parts.blip2.state,

@@ -120,6 +120,8 @@ def test_figures_sheets_and_tables_are_saved_and_shown_once(tmp_path, shown):
     axes.plot([1, 2])
     assert report.figure("loss", fig) is None
     report.sheet("pictures", Image.new("RGBA", (8, 8)))
+    report.sheet("none", figures.contact_sheet([], []))
+    report.figure("no_loss", figures.curves({"stage 1": []}))
     report.table("words", pandas.DataFrame({"word": ["a|b"], "share": [0.123456]}))
     report.show()
     assert not pyplot.get_fignums()  # closed, or the notebook shows it again
@@ -270,7 +272,7 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [cell.execution_count for cell in code_cells(published)] == [1, 2, 3, 4, 5, 6]
     assert code_cells(published)[3].outputs[0].text == "data\n" and "injected" not in source.read_text()
     prose = published.cells[2].source
-    assert "| cannot be told | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
+    assert "| inconclusive | not measured: t1.total.minigpt4" in prose and prose.endswith("-->0.5<!-- -->")
     results = tmp_path / "results" / "mini"
     assert "## The paper's claims" in (results / "README.md").read_text()
     assert json.loads((results / "numbers.json").read_text())[0]["name"] == "one.two"
@@ -405,7 +407,7 @@ def test_a_frame_is_kept_as_numbers_and_shown_as_a_table(tmp_path, shown):
     assert list(table["n"]) == ["8", "-"]
 
 
-def test_a_forest_draws_what_has_an_interval(tmp_path, shown):
+def test_a_forest_draws_what_has_an_interval(tmp_path, shown, capsys):
     report, half = make_report(tmp_path), Estimate(0.5, 0.25, 0.75, 8)
     found = frame.rows(
         "t4", {name: {"gqa": half, "aokvqa": half, "words": 3.0} for name in ("base", "blank")}
@@ -413,6 +415,5 @@ def test_a_forest_draws_what_has_an_interval(tmp_path, shown):
     report.forest("arms", found, xlabel="share", panel="measure", hue="system", chance=0.25)
     assert (tmp_path / "mini" / "figures" / "02_stage1" / "arms.png").exists()
     report.forest("nothing", frame.rows("t4", {"base": {"gqa": None}}), xlabel="share")
-    assert len(shown) == 1
-    with pytest.raises(ValueError, match="nothing to draw"):
-        figures.forest(frame.rows("t4", {}), xlabel="share")
+    assert len(shown) == 1 and "nothing: nothing to draw" in capsys.readouterr().out
+    assert figures.forest(frame.rows("t4", {}), xlabel="share") is None

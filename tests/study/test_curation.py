@@ -1,6 +1,7 @@
 """The chain of curation over a pool of five pictures, with a tiny random model."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
 
@@ -11,15 +12,14 @@ from data_files import jpeg, write_shard
 from mglib.config import CurationConfig, WellFormed
 from mglib.curation import describe
 from mglib.curation.repair import sentences
-from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.shards import read_shards
 from mglib.data.splits import web_split
 from mglib.model.prompts import VICUNA
-from mglib.people.review import Review
 from mglib.study import curation as module
-from mglib.study.curation import Verifier, curated, pool, temperatures, verdict_log
-from mglib.study.lineage import kept_texts
+from mglib.study.curation import curated, pool, temperatures
+from mglib.study.stage2 import kept_texts
 
 KEYS = [f"{number:09d}" for number in range(5)]
 
@@ -36,7 +36,6 @@ def study(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     write_shard(folder / "00000.tar", [(key, jpeg((50 * n, 9, 9)), "a wall") for n, key in enumerate(KEYS)])
     monkeypatch.setattr(module, "FOLDER", tmp_path / "curated")
-    monkeypatch.setattr(module, "ROOT", tmp_path)
     well_formed = WellFormed(min_words=3, min_sentences=1)
     return SimpleNamespace(
         profile=SimpleNamespace(
@@ -60,11 +59,6 @@ def run(study, model, random, tmp_path):
     state = tmp_path / "stage1.safetensors"
     state.write_bytes(b"weights")
     return lambda rewriter=rewritten, **more: curated(study, tiny, state, queries, rewriter, **more)
-
-
-def brightness(tokens, texts):
-    """Score every sentence of a text by its picture alone: the mean of its tokens."""
-    return [[float(seen.mean())] * len(sentences(text)) for seen, text in zip(tokens, texts, strict=True)]
 
 
 def test_the_pool_becomes_a_folder_that_the_reader_reads(run, study):
@@ -99,18 +93,6 @@ def test_other_weights_another_seed_and_other_settings_are_described_anew(run, s
     assert len(list((tmp_path / "curated").glob("described-*.jsonl"))) == 4
 
 
-def test_a_persons_verdicts_count_where_there_are_some(run, study):
-    curation, folder = run()
-    review = Review.of(curation, verdict_log(study))
-    review.reject()
-    review.accept("What a person wrote.")
-    again, other = run()
-    assert [one.description.image_id for one in again.kept] == KEYS[1:] and again.kept[
-        0
-    ].text == review.given[KEYS[1]].text
-    assert other != folder and folder.exists()
-
-
 def test_keys_may_be_names_and_stand_in_folders(run, study, tmp_path):
     keys = ["./clip.0001", "a/dog", "b/dog", "photo.png", "x"]
     shard = tmp_path / "world" / "pool" / "00000.tar"
@@ -127,16 +109,13 @@ def test_nothing_kept_is_told(run):
         run(lambda text: "Nothing")
 
 
-def test_a_critic_keeps_the_share_of_sentences_that_fits_best(run):
-    tokens = [torch.full((2, 2), value) for value in (0.9, 0.1, 0.5, 0.49, 0.6)]
-    verifier = Verifier(brightness, tokens, share=0.5)
-    assert verifier.limit([[0.9, 0.1], [], [0.5]]) == pytest.approx(0.5)
-    curation, folder = run(verifier=verifier)
-    steps = {"kept": "", "picture": "no sentence fits it"}
-    assert [one.step for one in curation.pictures] == ["kept", "picture", "kept", "picture", "kept"]
-    assert all(one.reason == steps[one.step] for one in curation.pictures)
-    told = json.loads((folder / "card.json").read_text())["about"]["critic"]
-    assert told["sentences"] == 5 and told["fitting"] == 3
+def test_a_critic_keeps_the_share_of_sentences_that_fits_best(run, study):
+    study.profile.curation = replace(study.profile.curation, fitting=0.5)
+    fit = iter((0.9, 0.1, 0.5, 0.49, 0.6))
+    curation, folder = run(critic=lambda texts: [[next(fit)] * len(sentences(text)) for text in texts])
+    assert [one.step for one in curation.pictures] == ["kept", "the critic", "kept", "the critic", "kept"]
+    judged = json.loads((folder / "card.json").read_text())["about"]["critic"]
+    assert judged == {"limit": pytest.approx(0.5), "sentences": 5, "fitting": 3}
 
 
 def test_each_temperature_describes_the_same_pictures_and_is_read_by_the_critic(
