@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.data.records import adapter
-from mglib.data.specials import Special, read_specials
+from mglib.data.scenes import Special, read_specials
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
 from mglib.metrics import derangement
