@@ -352,9 +352,9 @@ def plan(
     bits: Bits = DEFAULT.bits,
 ) -> int:
     """Say what a full-size profile needs, what fits which machine, and what it costs."""
-    from mglib.fullscale.plan import show
+    from mglib.fullscale.plan import check
 
-    return 0 if show(settings_of(profile, 0, "wheel", language, bits)) else 1
+    return 0 if check(settings_of(profile, 0, "wheel", language, bits)) else 1
 
 
 @app.command(rich_help_panel=SCALE)
