@@ -10,7 +10,7 @@ from torch import Tensor
 from mglib import metrics
 from mglib.config import EvalConfig
 from mglib.data.scenes import read_scenes
-from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, evaluate, facts
+from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, facts, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
@@ -85,7 +85,7 @@ def judge(study: Study, split: str) -> Judge | None:
 
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding a description."""
-    return evaluate.ways(study.profile.evaluation.long_tokens, seed=study.seed)
+    return generate.decoding_configs(study.profile.evaluation.long_tokens, seed=study.seed)
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:

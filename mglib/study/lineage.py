@@ -21,7 +21,7 @@ from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.records import read_json
 from mglib.data.splits import Split
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding
@@ -248,7 +248,7 @@ class PromptedModel:
         self, queries: Sequence[Tensor], text: str, decoding: Decoding, *, batch_size: int, what: str
     ) -> list[str]:
         """Ask the same question about every picture; `queries` holds (Q, D_q) of each."""
-        return evaluate.answers(
+        return generate.answers(
             self.model,
             queries,
             self.template,
