@@ -10,7 +10,7 @@ from torch import Tensor
 from mglib import metrics
 from mglib.config import EvalConfig
 from mglib.data.scenes import read_scenes
-from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, facts, generate
+from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
@@ -139,7 +139,7 @@ def at_length(study: Study, one: PromptedModel, shown: Sequence[Tensor], way: st
 def parser_agreement() -> Counted:
     """Measure the parser of facts on labelled answers, by kind of fact."""
     labelled = coverage.read_labels()
-    return coverage.agreement([facts.parse(text) for text, _ in labelled], [true for _, true in labelled])
+    return coverage.agreement([coverage.parse(text) for text, _ in labelled], [true for _, true in labelled])
 
 
 def covered(study: Study, told: Descriptions) -> Counted:
