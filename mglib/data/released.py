@@ -39,7 +39,7 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
     if name not in ("val", *TESTS):
         raise ValueError(
             f"There is no split {name!r} of real data: val, pool, {ALIGNMENT}, {VAL}, {TEST} and "
-            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.web)."
+            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.stage1)."
         )
     every, first = coco_pictures(folder, release), release.coco.val
     if len(every) <= first:

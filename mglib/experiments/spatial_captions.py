@@ -26,10 +26,10 @@ from mglib.evals.vqa import picture_places
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import hash_json, sha256
-from mglib.study import stages
-from mglib.study.finetune import with_own_projection
-from mglib.study.stages import Trained
+from mglib.study.stage1 import picture_layout
+from mglib.study.stage2 import with_own_projection
 from mglib.study.study import Study, freeze
+from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")
@@ -114,10 +114,8 @@ def arm(
     config = study.profile.spatial.train
     model = with_own_projection(start)
     pairs = Pairs("queries", queries, texts)
-    layout = stages.picture_layout(
-        model.language, prompts.CAPTION, model.qformer.config.queries, config.max_answer
-    )
-    trained = stages.train(
+    layout = picture_layout(model.language, prompts.CAPTION, model.qformer.config.queries, config.max_answer)
+    trained = train(
         study,
         model,
         pairs,

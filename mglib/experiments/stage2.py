@@ -15,10 +15,12 @@ from mglib.experiments.ablations import trial
 from mglib.experiments.stage1 import after, loss_table
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
-from mglib.study import finetune, lineage, naming
-from mglib.study.lineage import Lesson, PromptedModel, Stage1
-from mglib.study.stages import Trained
+from mglib.study import display_names
+from mglib.study.models import PromptedModel, prompted_blip2, prompted_stage1
+from mglib.study.stage1 import Stage1
+from mglib.study.stage2 import Stage2Data, train_stage2, with_own_projection
 from mglib.study.study import Study
+from mglib.study.train import Trained
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
 
@@ -62,11 +64,11 @@ def ways(study: Study) -> dict[str, Decoding]:
     }
 
 
-def held_out(study: Study, prompted: PromptedModel, lesson: Lesson) -> Estimate | None:
+def held_out(study: Study, prompted: PromptedModel, lesson: Stage2Data) -> Estimate | None:
     """Return the loss per token on the texts that were kept back."""
     counts = generate.losses(
         prompted.model,
-        lesson.held_shown,
+        lesson.held_queries,
         lesson.held_texts,
         prompted.template,
         max_answer=study.profile.stage2.max_answer,
@@ -76,7 +78,7 @@ def held_out(study: Study, prompted: PromptedModel, lesson: Lesson) -> Estimate 
     return Counts(*counts).estimate()
 
 
-def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
+def overview(lessons: dict[str, Stage2Data]) -> pandas.DataFrame:
     """Return how many texts of each kind there are and how long they are."""
     rows = []
     for name, lesson in lessons.items():
@@ -87,21 +89,21 @@ def overview(lessons: dict[str, Lesson]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def rates(study: Study, before: PromptedModel, lesson: Lesson) -> pandas.DataFrame:
+def rates(study: Study, before: PromptedModel, lesson: Stage2Data) -> pandas.DataFrame:
     """Compare rates on the hold-out in short runs."""
     config, steps, rows = study.profile.stage2, study.profile.stage2_rate_steps, []
     for rate in study.profile.stage2_rates:
         short = replace(trial(config, rate, steps), keep=(1.0,))
-        tried, _ = lineage.stage2(study, before, lesson, what="rate", config=short)
+        tried, _ = train_stage2(study, before, lesson, what="rate", config=short)
         loss = held_out(study, tried, lesson)
         rows.append({"lr": rate, "steps": steps, **metrics.columns("loss", loss)})
     return pandas.DataFrame(rows)
 
 
-def along(study: Study, before: PromptedModel, lesson: Lesson, trained: Trained) -> pandas.DataFrame:
+def along(study: Study, before: PromptedModel, lesson: Stage2Data, trained: Trained) -> pandas.DataFrame:
     """Return the loss on the hold-out at the start and at each step whose weights were kept."""
     losses = {after(0): held_out(study, before, lesson)}
-    model = replace(before, model=finetune.with_own_projection(before.model))
+    model = replace(before, model=with_own_projection(before.model))
     for state in kept(trained.folder):
         step = restore(model.model, state)["step"]
         losses[after(step)] = held_out(study, model, lesson)
@@ -212,19 +214,19 @@ class Variant:
 
     start: PromptedModel
     model: PromptedModel
-    lesson: Lesson
+    lesson: Stage2Data
     texts: str  # the kind of the lesson
 
 
-def variants(study: Study, base: Stage1, lessons: dict[str, Lesson]) -> dict[str, Variant]:
+def variants(study: Study, base: Stage1, lessons: dict[str, Stage2Data]) -> dict[str, Variant]:
     """Train on every other kind of texts, and BLIP-2 on the same ones (section 4.3.2 and 4.3.3)."""
-    before = lineage.prompted_stage1(study, base)
+    before = prompted_stage1(study, base)
     plans = {kind: (before, kind) for kind in lessons if kind != "curated"}
     if base.blip2 is not None:
-        plans["blip2_ft"] = (lineage.prompted_blip2(base.blip2), "curated")
+        plans["blip2_ft"] = (prompted_blip2(base.blip2), "curated")
     found = {}
     for name, (start, kind) in plans.items():
-        model, _ = lineage.stage2(study, start, lessons[kind], what=name)
+        model, _ = train_stage2(study, start, lessons[kind], what=name)
         found[name] = Variant(start, model, lessons[kind], kind)
     return found
 
@@ -238,5 +240,5 @@ def described(
     for name, model in models.items():
         texts = model.answers(few, DESCRIBE, ways(study)[""], what=name, batch_size=size)
         said = {f"picture {number}": text for number, text in enumerate(texts, start=1)}
-        rows.append({"model": naming.name(name), **said})
+        rows.append({"model": display_names.of(name), **said})
     return pandas.DataFrame(rows)

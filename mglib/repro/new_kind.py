@@ -17,7 +17,7 @@ from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
 from mglib.repro.finetune import finetune
 from mglib.study import blip2
-from mglib.study.finetune import INSTRUCTIONS
+from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
 from mglib.weights import sources
 from mglib.world import catalog as catalogs
@@ -36,8 +36,8 @@ def drawn(kind: str) -> Iterator[Sample]:
     """Draw scenes with a kind of object, each with texts that name it among what else is there."""
     catalog, font, index = catalogs.load(), sources.font(), 0
     while True:
-        if kind in sample(WORLD, catalog, SPLIT, index).names():
-            yield make(WORLD, catalog, font, SPLIT, index)
+        if kind in sample(WORLD, catalog, SPLIT, index).names:
+            yield make(WORLD, font, SPLIT, index)
         index += 1
 
 

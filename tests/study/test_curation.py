@@ -19,7 +19,7 @@ from mglib.data.splits import web_split
 from mglib.model.prompts import VICUNA
 from mglib.study import curation as module
 from mglib.study.curation import curated, pool, temperatures
-from mglib.study.lineage import kept_texts
+from mglib.study.stage2 import kept_texts
 
 KEYS = [f"{number:09d}" for number in range(5)]
 
