@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mglib.config import Asked, VisionConfig
-from mglib.evals.evaluate import ways
+from mglib.evals.generate import decoding_configs
 from mglib.model.decoding import Decoding
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
@@ -215,7 +215,7 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
         model=model,
         turns=spoken,
         vision=study.profile.vision,
-        decoding=ways(Decoding.max_new_tokens, seed=study.seed)[way],
+        decoding=decoding_configs(Decoding.max_new_tokens, seed=study.seed)[way],
         origin=origin,
         language=study.profile.language.name,
     )

@@ -289,7 +289,7 @@ def test_the_command_prints_the_plan_and_names_what_is_missing(tiny, monkeypatch
     assert "stage 1: 6 steps of 4" in shown.out and "4 GPU" in shown.out and "Unmeasured" in shown.out
     assert "the language model in 4 bits (" in shown.out and "BITS=8 or BITS=4" in shown.out
     assert "card, 8 GB     4 bits, 0.0 GB" in shown.out and "\n  a card         -    " in shown.out
-    assert ("make train PROFILE=vicuna-7b BITS=4 LANGUAGE=folder GPUS=4" in shown.out) == whole
+    assert ("make train PROFILE=vicuna-7b LANGUAGE=folder BITS=4 GPUS=4" in shown.out) == whole
     assert shown.err == ("" if whole else "x.pth is not there.\n") + "y.pth may be wanted.\n"
 
 
