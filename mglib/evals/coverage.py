@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mglib.data import coco, records
-from mglib.evals.chair import WORLD
 from mglib.evals.facts import KINDS, Fact, count_facts, implied, parse, relation
 from mglib.evals.pope import phrase
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
+from mglib.world.catalog import load
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
@@ -109,7 +109,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [row["coco"] or row["name"] for row in read_rows(WORLD / "objects.csv")]
+    names = [thing.category for thing in load().things]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

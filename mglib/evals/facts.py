@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from mglib.evals.chair import EVALUATION, WORLD, generalised, vocabulary
+from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.metrics import Vocabulary, read_rows
+from mglib.world.catalog import load
 
 Fact = tuple[str, ...]  # kind, then what: ("object", "dog"), ("relation", "dog", "left of", "cat")
 KINDS = ("object", "count", "relation", "setting", "writing")
@@ -55,13 +56,8 @@ def settings() -> Vocabulary:
     more = {row["setting"]: row["synonyms"].split("|") for row in read_rows(EVALUATION / "settings.csv")}
     return Vocabulary(
         {
-            row["name"]: [
-                row["name"],
-                row["noun"],
-                *row["phrases"].split("|"),
-                *filter(None, more[row["name"]]),
-            ]
-            for row in read_rows(WORLD / "settings.csv")
+            one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
+            for one in load().settings
         }
     )
 

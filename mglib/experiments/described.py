@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mglib import metrics
 from mglib.config import EvalConfig
-from mglib.data.scenes import read_scenes
 from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, evaluate, facts
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
@@ -22,6 +21,7 @@ from mglib.study import display_names
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.world.scene import read_scenes
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
 Row = dict[str, Estimate | None]  # by measure
