@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -19,6 +20,22 @@ TUNING = ROOT / "data" / "tuning"  # what choices rest on: a folder a profile, a
 
 
 @contextmanager
+def full_disk_advice(path: Path) -> Iterator[None]:
+    """Turn whatever is raised for a full disk while `path` is made into OSError with advice."""
+    try:
+        yield
+    except Exception as error:
+        # pip and safetensors report it as errors of their own, recognisable only by the text.
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            raise OSError(
+                errno.ENOSPC,
+                f"The disk is full: {shown(path)} was not written. Free some space (for instance with `make "
+                "clean`) and run the same command again.",
+            ) from error
+        raise
+
+
+@contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in `path`'s folder; on success flush it to disk and put it in `path`'s place.
 
@@ -29,21 +46,36 @@ def atomic_write(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(
-                errno.ENOSPC,
-                f"The disk is full: {path} was not written. Free some space (for "
-                "instance with `make clean`) and run the same command again.",
-            ) from error
-        raise
+        with full_disk_advice(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield an empty folder and on success put it in the place of `folder`: whole or not at all.
+
+    Raises FileExistsError when there is one already that is not to be replaced, OSError with advice on a full
+    disk.
+    """
+    if folder.exists() and not replace:
+        raise FileExistsError(f"{folder} exists already: delete it or name another folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    built = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        with full_disk_advice(folder):
+            yield built
+            built.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            built.replace(folder)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

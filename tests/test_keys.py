@@ -148,7 +148,7 @@ def test_a_notebooks_names_are_followed_through_packages_and_relative_imports(pa
 def test_functions_classes_methods_partials_and_closures_are_named_by_their_units():
     from mglib.data.splits import Pairs
     from mglib.model.prompts import pad
-    from mglib.study.stages import picture_layout
+    from mglib.study.stage1 import picture_layout
     from mglib.training.checkpoint import trainable
 
     assert list(units_of(pad)) == [("mglib.model.prompts", "pad")]
@@ -156,7 +156,7 @@ def test_functions_classes_methods_partials_and_closures_are_named_by_their_unit
     assert list(units_of(partial(sorted, key=pad))) == [("mglib.model.prompts", "pad")]
     pairs = Pairs("queries", [], [])
     inner = pairs.collate(picture_layout(None, None, 3, 4))
-    assert set(units_of(inner)) == {("mglib.data.splits", "Pairs"), ("mglib.study.stages", "picture_layout")}
+    assert set(units_of(inner)) == {("mglib.data.splits", "Pairs"), ("mglib.study.stage1", "picture_layout")}
     assert hash_source(pad) == hash_source(pad) != hash_source(trainable)
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 from tiny_study import make_study, write_notebook
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
@@ -64,7 +63,7 @@ def test_a_data_set(tmp_path):
     file.write_text(
         '{"image_id": 1, "text": "old pond"}\n{"image_id": "x", "text": "frog"}\n{"image_id": 2\n'
     )
-    good, *bad = fit_all(TypeAdapter(Haiku), read_lines(file), file)
+    good, *bad = fit_all(Haiku, read_lines(file), file)
     assert good == Haiku(1, "old pond") and [type(one) for one in bad] == [Fault, Fault]
     assert [one.sample for one in bad] == ["line 2", "line 3"] and "image_id" in bad[0].reason
 

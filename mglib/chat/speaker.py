@@ -18,7 +18,8 @@ from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE, file_name, sha256, shown
-from mglib.study import blip2, web
+from mglib.study import blip2
+from mglib.study.stage1 import load_release
 from mglib.study.study import PublishedStudy, Study
 from mglib.training.checkpoint import restore
 from mglib.weights.official import load_projection
@@ -182,7 +183,7 @@ def load_official(profile: str, projection: Path) -> Speaker:
             f"A published projection belongs to its own language model and not to {study.place}: leave "
             "LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
-    name, model = study.profile.language.name, web.published(study)
+    name, model = study.profile.language.name, load_release(study)
     load_projection(model.projection, projection, trained_with=name, language=name)
     return replace(speaker_of(study, model.eval().requires_grad_(False)), trained=hashed(projection))
 

@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from mglib.chat.speaker import Speaker, load
 from mglib.data.journal import append, read_log
 from mglib.data.pictures import ENDINGS, FOREIGN, named_picture, open_picture, to_rgb
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.model.decoding import Decoding, Steps, greedy, has_ended, respond, search, until_end
 from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
 from mglib.paths import hash_json, read_jsonl
@@ -251,7 +251,7 @@ def answer(
     """
     decoding, texts = decoding or Decoding(), []
     pairs = list(zip(pictures, questions, strict=True))
-    for rows in in_lists(pairs, batch_size):
+    for rows in batched(pairs, batch_size):
         images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
         asked, seeds = [with_image(question) for _, question in rows], [decoding.seed] * len(rows)
         shown = {"queries": speaker.queries(images)}
@@ -334,7 +334,7 @@ def answer_all(
             kept[hash_json(line)] -= 1
         else:
             left.append(line)
-    for rows in in_lists(tqdm(left, desc="answers", mininterval=10), BATCH):
+    for rows in batched(tqdm(left, desc="answers", mininterval=10), BATCH):
         append(out, answer_lines(speaker, rows, decoding))
     return len(asked)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from mglib.curation.repair import sentences
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.data.text import clean_caption
 from mglib.model.blip2 import Representation, text_batch
 from mglib.model.prompts import tokenize
@@ -102,11 +102,11 @@ def similarities(
     images = torch.cat(
         [
             representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
-            for rows in in_lists(tokens, batch_size)
+            for rows in batched(tokens, batch_size)
         ]
     )  # (P, Q, E)
     found = []
-    for rows in in_lists(texts, batch_size):
+    for rows in batched(texts, batch_size):
         batch = text_batch(tokenizer, rows, max_text)
         words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
         found.append(torch.einsum("pqe,re->prq", images, words).amax(-1))  # (P, B)

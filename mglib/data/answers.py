@@ -1,15 +1,20 @@
-"""Files of answers: those of `make answer`, COCO's results, CHAIR's, submissions to POPE, A-OKVQA and GQA."""
+"""Files of answers: those of `make answer`, COCO's results, CHAIR's, submissions to POPE, A-OKVQA and GQA.
+
+`PictureNames` finds the picture that an answer names.
+"""
 
 import json
 import re
+import unicodedata
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BeforeValidator, Field, TypeAdapter
+from pydantic import AliasChoices, BeforeValidator, Field
 
+from mglib.data.pictures import ENDINGS
 from mglib.data.quarantine import Fault
 from mglib.data.records import as_text, fit_json, read_items, read_lines
 
@@ -50,7 +55,7 @@ def prompted(entry: Any) -> Any:
     return {"question": entry["prompt"], "answer": entry["text"], **entry}
 
 
-ANSWER = TypeAdapter(Annotated[Answer, BeforeValidator(prompted)])
+AnswerLine = Annotated[Answer, BeforeValidator(prompted)]
 
 
 def read_answers(path: Path) -> Iterator[Answer | Fault]:
@@ -66,7 +71,7 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
     array = opening(path) == b"["
     for key, text in read_items(path):
         if array:
-            yield placed(text, path, f"item {key}")
+            yield placed(text, path, key)
             continue
         for where, entry in under(key, json.loads(text)):
             yield placed(json.dumps(entry), path, where)
@@ -85,7 +90,7 @@ def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def placed(text: str | bytes, path: Path, where: str) -> Answer | Fault:
     """Return one answer with its place in the file, or the fault."""
-    found = fit_json(ANSWER, text, path, where)
+    found = fit_json(AnswerLine, text, path, where)
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 
@@ -110,8 +115,57 @@ def in_lines(path: Path) -> bool:
     return bool(KEYS & first.keys()) or next(lines, None) is not None
 
 
-def picture_key(name: str) -> str:
-    """Return what a picture is called, however it is written: "COCO_val2014_000000000042.jpg" is "42"."""
-    stem = re.sub(r"\.[A-Za-z]{3,4}$", "", re.split(r"[/\\]", name)[-1])
-    number = re.fullmatch(r"(?:.*_)?0*(\d+)", stem)
-    return number[1] if number else stem
+def as_written(name: str) -> str:
+    """Return a file's name as it is."""
+    return name
+
+
+def without_ending(name: str) -> str:
+    """Return a file's name without the ending of a picture, accents composed, in small letters."""
+    name = unicodedata.normalize("NFC", name).casefold()
+    return next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
+
+
+def coco_number(name: str) -> str | None:
+    """Return the number of one of COCO's pictures: "COCO_val2014_000000000042.jpg" and "42" are "42"."""
+    number = re.fullmatch(r"(?:coco_[a-z]+\d{4}_)?0*(\d+)", without_ending(name))
+    return number and number[1]
+
+
+class PictureNames:
+    """The pictures of a data set by their paths below its folder.
+
+    A name means the picture whose path it ends with, folder by folder, or whose path ends with it: base names
+    alone may meet in two folders. Only where no name fits as it is written is its ending left out, and only
+    then is it read as one of COCO's numbers.
+    """
+
+    FORMS: tuple[Callable[[str], str | None], ...] = (as_written, without_ending, coco_number)
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.whole: list[dict[tuple[str, ...], list[str]]] = [{} for _ in self.FORMS]
+        self.ends: list[dict[tuple[str, ...], list[str]]] = [{} for _ in self.FORMS]
+        for path in dict.fromkeys(paths):
+            for form, whole, ends in zip(self.FORMS, self.whole, self.ends, strict=True):
+                if parts := self.parts(path, form):
+                    whole.setdefault(parts, []).append(path)
+                    for start in range(1, len(parts)):
+                        ends.setdefault(parts[start:], []).append(path)
+
+    @staticmethod
+    def parts(name: str, form: Callable[[str], str | None]) -> tuple[str, ...]:
+        """Return the folders of a name and its last part in one of the forms; nothing where it has none."""
+        *folders, last = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".")] or [""]
+        formed = form(last)
+        return (*folders, formed) if formed else ()
+
+    def find(self, name: str) -> list[str]:
+        """Return the paths that a name may mean: one where that is certain, else none or several."""
+        for form, whole, ends in zip(self.FORMS, self.whole, self.ends, strict=True):
+            parts = self.parts(name, form)
+            if parts in whole:
+                return whole[parts]
+            below = (whole[parts[start:]] for start in range(1, len(parts)) if parts[start:] in whole)
+            if found := [*next(below, ()), *ends.get(parts, ())]:
+                return found
+        return []

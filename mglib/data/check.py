@@ -6,14 +6,12 @@ pictures that it has.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mglib.data import alignment, coco, narratives, questions, regions, shards
-from mglib.data.own import read_own
-from mglib.data.pictures import named_picture, open_picture
+from mglib.data import coco, narratives, questions, regions, shards
+from mglib.data.own import read_cc_sbu_align, read_own
+from mglib.data.pictures import named_picture, with_pictures
 from mglib.data.quarantine import Fault, unique
 
 T = TypeVar("T")
@@ -21,41 +19,6 @@ Records = Iterator[Any]
 
 EXAMPLES = 3
 EXAMPLE_LENGTH = 300  # characters
-
-
-def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None]) -> Iterator[T | Fault]:
-    """Open each record's picture, once for all its records; one that cannot be opened is a fault."""
-    reasons: dict[Path, str | None] = {}
-    for item in stream:
-        path = None if isinstance(item, Fault) else file(item)
-        if path is not None and path not in reasons:
-            reasons[path] = picture_fault(path)
-        if path is not None and reasons[path]:
-            yield Fault(str(path), "", reasons[path])
-        else:
-            yield item
-
-
-def picture_fault(source: Path | bytes) -> str | None:
-    """Say why a picture cannot be used; a file is decoded once, until it changes."""
-    if isinstance(source, Path) and source.is_file():
-        return file_fault(source, source.stat().st_mtime_ns)
-    return decoding_fault(source)
-
-
-@cache
-def file_fault(path: Path, changed: int) -> str | None:
-    return decoding_fault(path)
-
-
-def decoding_fault(source: Path | bytes) -> str | None:
-    try:
-        open_picture(source)
-    except FileNotFoundError:
-        return "the picture is missing"
-    except OSError as error:
-        return f"broken picture: {error}"
-    return None
 
 
 def files(folder: Path, *patterns: str) -> list[Path]:
@@ -80,8 +43,8 @@ def webdataset(folder: Path) -> Records:
     """`*.tar` as img2dataset writes them."""
     pairs = shards.read_shards(shards.shards(folder))
     for pair in unique(pairs, folder, lambda pair: pair.key):
-        reason = None if isinstance(pair, Fault) else picture_fault(pair.picture)
-        yield Fault(pair.shard, pair.key, reason) if reason else pair
+        row = shards.decode(pair)
+        yield row if isinstance(row, Fault) else pair
 
 
 def coco_folder(folder: Path) -> Records:
@@ -103,88 +66,65 @@ def coco_folder(folder: Path) -> Records:
     return with_pictures(read_all(read, present or found), lambda picture: picture.file)
 
 
-def cc_sbu_align(folder: Path) -> Records:
-    """`filter_cap.json` and `image/`."""
-    return with_pictures(alignment.read_cc_sbu_align(folder), lambda pair: pair.file)
-
-
-def in_images(folder: Path, name: Callable[[T], str]) -> Callable[[T], Path | None]:
-    """Return where a record's picture stands in `images/`, if the folder has that."""
-    images = folder / "images"
-    return (lambda record: named_picture(images, name(record))) if images.exists() else lambda record: None
-
-
-def localized_narratives(folder: Path) -> Records:
-    """`*localized_narratives*.jsonl`; pictures in `images/` are optional, with COCO's names for COCO's."""
-
-    def name(narrative: narratives.Narrative) -> str:
-        is_coco = narrative.dataset_id.startswith("mscoco")
-        return narrative.image_id.zfill(12) if is_coco else narrative.image_id
-
-    found = read_all(narratives.read_narratives, files(folder, "*localized_narratives*.jsonl"))
-    return with_pictures(found, in_images(folder, name))
-
-
-def a_okvqa(folder: Path) -> Records:
-    """`aokvqa*.json`; COCO's pictures in `images/` are optional."""
-    found = read_all(questions.read_a_okvqa, files(folder, "aokvqa*.json"))
-    return with_pictures(found, in_images(folder, lambda question: f"{question.image_id:012d}"))
-
-
-def gqa(folder: Path) -> Records:
-    """`*questions*.json`, also in folders of their own; pictures in `images/` are optional."""
-    found = read_all(questions.read_gqa, files(folder, "*questions*.json", "*questions*/*.json"))
-    return with_pictures(found, in_images(folder, lambda question: question.image_id))
-
-
-def pope(folder: Path) -> Records:
-    """`*pope*.json`, POPE's JSON lines; pictures in `images/` are optional."""
-    found = read_all(questions.read_pope, files(folder, "*pope*.json"))
-    return with_pictures(found, in_images(folder, lambda question: question.image))
-
-
-def refcoco(folder: Path) -> Records:
-    """`refs(*).p` and `instances.json`; COCO's pictures in `images/` are optional."""
-    found = read_all(
-        lambda refs: regions.read_refcoco(refs, folder / "instances.json"), files(folder, "refs(*).p")
-    )
-    return with_pictures(found, in_images(folder, lambda ref: ref.file_name))
-
-
-def visual_genome(folder: Path) -> Records:
-    """`region_descriptions.json`, `relationships.json` or both; pictures in `VG_100K/` and `VG_100K_2/` are
-    optional.
+def annotated(
+    read: Callable[[Path], Iterable[T | Fault]],
+    name: Callable[[T], str],
+    *patterns: str,
+    images: tuple[str, ...] = ("images",),
+) -> Callable[[Path], Records]:
+    """Return what reads the annotation files of a folder and opens the pictures in those of `images` that it
+    has; `name` is what a record's picture is called.
     """
-    readers = {
-        "region_descriptions.json": regions.read_regions,
-        "relationships.json": regions.read_relationships,
-    }
-    found = chain.from_iterable(read_all(readers[path.name], [path]) for path in files(folder, *readers))
-    halves = [half for half in (folder / "VG_100K", folder / "VG_100K_2") if half.exists()]
 
-    def file(record: regions.Region | regions.Relationship) -> Path | None:
-        candidates = [named_picture(half, str(record.image_id)) for half in halves]
-        return next((path for path in candidates if path.exists()), candidates[0] if candidates else None)
+    def records(folder: Path) -> Records:
+        present = [folder / each for each in images if (folder / each).exists()]
 
-    return with_pictures(found, file)
+        def file(record: T) -> Path | None:
+            named = [named_picture(each, name(record)) for each in present]
+            return next((path for path in named if path.exists()), named[0] if named else None)
+
+        return with_pictures(read_all(read, files(folder, *patterns)), file)
+
+    return records
 
 
-def own(data: Path) -> Records:
-    """One's own pictures with texts: the three shapes that `mglib.data.own` reads."""
-    return with_pictures(read_own(data), lambda pair: pair.file)
+def coco_name(number: int | str) -> str:
+    """Return the name of a picture of COCO 2017."""
+    return str(number).zfill(12)
+
+
+def narrated(narrative: narratives.Narrative) -> str:
+    """Return the name of a narrative's picture: COCO's for COCO's."""
+    is_coco = narrative.dataset_id.startswith("mscoco")
+    return coco_name(narrative.image_id) if is_coco else narrative.image_id
+
+
+def genome(path: Path) -> Records:
+    """Read either of Visual Genome's files."""
+    return (regions.read_regions if path.stem.startswith("region") else regions.read_relationships)(path)
 
 
 FORMATS: dict[str, Callable[[Path], Records]] = {
     "webdataset": webdataset,
     "coco": coco_folder,
-    "cc_sbu_align": cc_sbu_align,
-    "localized_narratives": localized_narratives,
-    "a_okvqa": a_okvqa,
-    "gqa": gqa,
-    "pope": pope,
-    "refcoco": refcoco,
-    "visual_genome": visual_genome,
-    "own": own,
+    "cc_sbu_align": lambda folder: with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file),
+    "localized_narratives": annotated(narratives.read_narratives, narrated, "*localized_narratives*.jsonl"),
+    "a_okvqa": annotated(questions.read_a_okvqa, lambda one: coco_name(one.image_id), "aokvqa*.json"),
+    "gqa": annotated(questions.read_gqa, lambda one: one.image_id, "*questions*.json", "*questions*/*.json"),
+    "pope": annotated(questions.read_pope, lambda one: one.image, "*pope*.json"),
+    "refcoco": annotated(
+        lambda refs: regions.read_refcoco(refs, refs.with_name("instances.json")),
+        lambda ref: ref.file_name,
+        "refs(*).p",
+    ),
+    "visual_genome": annotated(
+        genome,
+        lambda one: str(one.image_id),
+        "region_descriptions.json",
+        "relationships.json",
+        images=("VG_100K", "VG_100K_2"),
+    ),
+    "own": read_own,
 }
 
 

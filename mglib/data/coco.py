@@ -1,16 +1,15 @@
 """COCO's captions and instances JSON."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from PIL import Image
-from pydantic import AfterValidator, TypeAdapter
+from pydantic import AfterValidator
 
 from mglib.data import records
-from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, keep, strict, unique
+from mglib.data.quarantine import Fault, keep, unique
 from mglib.data.records import Caption, FilePath, Text, fit
 
 T = TypeVar("T")
@@ -24,10 +23,6 @@ class CocoPicture:
     file: Path
     captions: tuple[str, ...]
     objects: frozenset[str]
-
-    def open(self) -> Image.Image:
-        """Read the picture."""
-        return open_picture(self.file)
 
 
 @dataclass(frozen=True)
@@ -79,9 +74,14 @@ def entries(file: dict[str, Any], key: str, shape: type[T], path: Path) -> Itera
     """Yield one of the lists of a COCO file; raises ValueError when it is no list."""
     if not isinstance(file.get(key), list):
         raise ValueError(f"{path} is not a COCO file of this kind: it needs the key `{key}` with a list.")
-    adapter = TypeAdapter(shape)
     for number, entry in enumerate(file[key]):
-        yield fit(adapter, entry, path, f"{key}[{number}]")
+        yield fit(shape, entry, path, f"{key}[{number}]")
+
+
+def by_id(file: dict[str, Any], key: str, shape: type[T], path: Path, faults: list[Fault]) -> dict[int, T]:
+    """Return one of the lists of a COCO file by id; what does not fit goes to `faults`."""
+    found = unique(entries(file, key, shape, path), path, lambda entry: entry.id)
+    return {entry.id: entry for entry in keep(found, faults)}
 
 
 def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture | Fault]:
@@ -93,45 +93,29 @@ def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture 
     """
     described, annotated = read_json(captions), read_json(instances)
     faults: list[Fault] = []
-    listed = unique(entries(described, "images", ImageEntry, captions), captions, lambda entry: entry.id)
-    names = {entry.id: entry.file_name for entry in keep(listed, faults)}
-    texts: dict[int, list[str]] = {}
+    pictures = by_id(described, "images", ImageEntry, captions, faults)
+    texts: dict[int, list[str]] = defaultdict(list)
     for entry in keep(entries(described, "annotations", CaptionEntry, captions), faults):
-        if entry.image_id in names:
-            texts.setdefault(entry.image_id, []).append(entry.caption)
+        if entry.image_id in pictures:
+            texts[entry.image_id].append(entry.caption)
         else:
             faults.append(Fault(str(captions), str(entry.image_id), "a caption of a picture not listed"))
-    objects: dict[int, set[str]] = {}
-    for image_id, name in keep(read_objects(annotated, instances), faults):
-        objects.setdefault(image_id, set()).add(name)
-    if len(names) > 1 and objects and not names.keys() & objects.keys():
+    categories = by_id(annotated, "categories", CategoryEntry, instances, faults)
+    objects: dict[int, set[str]] = defaultdict(set)
+    for entry in keep(entries(annotated, "annotations", ObjectEntry, instances), faults):
+        if entry.category_id in categories:
+            objects[entry.image_id].add(categories[entry.category_id].name)
+        else:
+            reason = f"category {entry.category_id} is not listed"
+            faults.append(Fault(str(instances), str(entry.image_id), reason))
+    if len(pictures) > 1 and objects and not pictures.keys() & objects.keys():
         raise ValueError(
             f"{instances} has no object of any picture of {captions}: take both files of the same split."
         )
     yield from faults
-    for number, name in sorted(names.items()):
-        if number not in texts:
+    for number, entry in sorted(pictures.items()):
+        if number in texts:
+            file, found = images / entry.file_name, frozenset(objects.get(number, ()))
+            yield CocoPicture(number, file, tuple(texts[number]), found)
+        else:
             yield Fault(str(captions), str(number), "this picture has no caption")
-        else:
-            found = frozenset(objects.get(number, ()))
-            yield CocoPicture(number, images / name, tuple(texts[number]), found)
-
-
-def read_objects(annotated: dict[str, Any], path: Path) -> Iterator[tuple[int, str] | Fault]:
-    """Yield a picture's id and a category's name for each annotated object."""
-    faults: list[Fault] = []
-    listed = unique(entries(annotated, "categories", CategoryEntry, path), path, lambda entry: entry.id)
-    categories = {entry.id: entry.name for entry in keep(listed, faults)}
-    for entry in keep(entries(annotated, "annotations", ObjectEntry, path), faults):
-        if entry.category_id in categories:
-            yield entry.image_id, categories[entry.category_id]
-        else:
-            faults.append(
-                Fault(str(path), str(entry.image_id), f"category {entry.category_id} is not listed")
-            )
-    yield from faults
-
-
-def read_coco(images: Path, captions: Path, instances: Path) -> list[CocoPicture]:
-    """Read what must be whole: raises ValueError at the first fault."""
-    return list(strict(read(images, captions, instances)))

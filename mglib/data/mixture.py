@@ -3,8 +3,8 @@
 As in the official loader each batch comes from one source, drawn by weight (LAION : CC+SBU = 115 : 14), and
 samples are shuffled in a buffer. Deviations: a source's shards are read without replacement, so each of its
 epochs has every sample once over all ranks and workers; all ranks draw the same source at the same step; the
-buffer does not reach over the end of a shard, so that a run that goes on can skip a shard unread; and bad
-samples go to the quarantine, where the official loader prints a warning.
+buffer does not reach over the end of a shard, so that a resumed run can skip a shard unread; and bad samples
+go to the quarantine, where the official loader prints a warning.
 """
 
 import os
@@ -15,23 +15,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from PIL import Image
-from pydantic import TypeAdapter
 from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 from webdataset.filters import shuffle
 
-from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, Quarantine, strict
 from mglib.data.records import fit_json
-from mglib.data.shards import WebPair, present, read_shard
-from mglib.data.text import clean_caption
+from mglib.data.shards import Row, WebPair, decode, present, read_shard
 from mglib.paths import hash_json, write_json
 
 BUFFER = 1_000  # encoded samples among which the next one is drawn, as in the official loader
 
-Row = tuple[Image.Image, str]
+Sample = WebPair | Fault
 Collate = Callable[[list[Row]], dict[str, Any]]
 
 
@@ -67,15 +63,12 @@ class Stats:
     successes: int
 
 
-STATS, COUNTS = TypeAdapter(Stats), TypeAdapter(dict[str, int])
-
-
 def count_shards(shards: Iterable[str], file: Path) -> tuple[int, ...]:
     """Return how many samples each shard holds, from `file` where it is known there, else counted into it.
 
     A shard that is broken is counted as far as it can be read, and again at each call.
     """
-    (known,) = strict([fit_json(COUNTS, file.read_bytes(), file, "")]) if file.exists() else ({},)
+    (known,) = strict([fit_json(dict[str, int], file.read_bytes(), file, "")]) if file.exists() else ({},)
     counts, fresh = [], 0
     for url in tqdm(list(shards), desc="counting samples", mininterval=10, delay=5):
         count, whole = (known[url], True) if url in known else count_shard(url)
@@ -91,20 +84,17 @@ def count_shards(shards: Iterable[str], file: Path) -> tuple[int, ...]:
 
 
 def count_shard(url: str) -> tuple[int, bool]:
-    """Return a shard's number of samples and whether it is whole; img2dataset's `00000_stats.json` beside a
-    local shard is believed, other shards are read through.
+    """Return a shard's number of samples and whether it is whole; img2dataset's `00000_stats.json` of a local
+    shard is believed, other shards are read through.
     """
     path = url.removesuffix(".tar") + "_stats.json"
     if os.path.exists(path):
-        (stats,) = strict([fit_json(STATS, Path(path).read_bytes(), path, "")])
+        (stats,) = strict([fit_json(Stats, Path(path).read_bytes(), path, "")])
         return stats.successes, True
     count, whole = 0, True
     for item in read_shard(url):
-        if isinstance(item, Fault):
-            count += item.costs
-            whole = whole and bool(item.sample)
-        else:
-            count += 1
+        count += item.costs
+        whole = whole and not (isinstance(item, Fault) and not item.sample)
     return count, whole
 
 
@@ -117,22 +107,21 @@ def batches_an_epoch(total: int, parts: int, size: int) -> int:
     return -(-largest // size)
 
 
-def bounds(total: int, parts: int, part: int, size: int, batch: int) -> tuple[int, int]:
-    """Return the first position of a batch in the epoch's order, and the one behind its last.
+def batch_edges(total: int, parts: int, part: int, size: int) -> list[int]:
+    """Return the positions in an epoch's order at which the batches of one part begin; the last one ends at
+    the last.
 
     All parts make equally many batches, of at most `size`, and together have each position once.
     """
     first, behind = total * part // parts, total * (part + 1) // parts
     batches = batches_an_epoch(total, parts, size)
-    return tuple(first + (behind - first) * edge // batches for edge in (batch, batch + 1))
+    return [first + (behind - first) * number // batches for number in range(batches + 1)] if batches else []
 
 
-def read_positions(
-    source: Source, seed: int, epoch: int, first: int
-) -> Iterator[tuple[int, WebPair | Fault]]:
+def read_positions(source: Source, seed: int, epoch: int, first: int) -> Iterator[tuple[int, Sample]]:
     """Yield an epoch's samples with their positions, from position `first` on, pictures not decoded.
 
-    The order hangs on the seed, the source's name and the epoch alone, not on where the shards lie. Shards
+    The order depends on the seed, the source's name and the epoch alone, not on where the shards lie. Shards
     before `first` are not opened. What is no sample (a link in a tar) has the position of the sample before
     it.
     """
@@ -144,24 +133,22 @@ def read_positions(
         if start + count <= first:
             continue
         rng = Random(f"{seed}/{source.name}/{epoch}/{index}")
-        position = start
+        behind = start
         for item in shuffle(BUFFER, initial=BUFFER, rng=rng)(exactly(count, url)):
-            cost = item.costs if isinstance(item, Fault) else 1
-            position += cost
-            place = max(start, position - 1)
-            if place >= first:
-                yield place, item
+            behind += item.costs
+            position = max(start, behind - 1)
+            if position >= first:
+                yield position, item
 
 
-def exactly(count: int, url: str) -> Iterator[WebPair | Fault]:
+def exactly(count: int, url: str) -> Iterator[Sample]:
     """Read a shard as if it held `count` samples; what is missing is a fault each, what is more is one."""
     found = 0
     for item in read_shard(url):
-        cost = item.costs if isinstance(item, Fault) else 1
-        if found + cost > count:
+        if found + item.costs > count:
             yield Fault(url, "", f"it holds more than the {count} samples that were counted", costs=0)
             return
-        found += cost
+        found += item.costs
         yield item
     lost = Fault(url, "", f"{count - found} of the {count} samples that were counted are missing")
     yield from [lost] * (count - found)
@@ -176,25 +163,13 @@ class Portion:
     faults: list[Fault]
 
 
-def portion(items: Iterable[WebPair | Fault], collate: Collate) -> Portion:
+def portion(items: Iterable[Sample], collate: Collate) -> Portion:
     """Decode the pictures of a batch, clean its captions and collate what is good."""
     rows: list[Row] = []
     faults: list[Fault] = []
-    for item in items:
-        row = to_row(item) if isinstance(item, WebPair) else item
+    for row in map(decode, items):
         (faults if isinstance(row, Fault) else rows).append(row)
     return Portion(collate(rows) if rows else None, len(rows), faults)
-
-
-def to_row(pair: WebPair) -> Row | Fault:
-    """Return the picture in RGB and the cleaned caption."""
-    caption = clean_caption(pair.caption)
-    if not caption:
-        return Fault(pair.shard, pair.key, "nothing is left of its caption after cleaning")
-    try:
-        return open_picture(pair.picture), caption
-    except OSError as error:
-        return Fault(pair.shard, pair.key, f"broken picture: {error}")
 
 
 @dataclass
@@ -208,8 +183,8 @@ class RankStream(IterableDataset):
     rank: int
     ranks: int
     workers: int  # at least one: the process itself where there are none
-    epoch: int
-    batch: int  # of this rank in this epoch
+    epoch: int = 0
+    batch: int = 0  # the next of this rank in this epoch
 
     def __iter__(self) -> Iterator[Portion]:
         worker = get_worker_info()
@@ -223,15 +198,11 @@ class RankStream(IterableDataset):
 
     def line(self, epoch: int, line: int, done: int) -> Iterator[Portion]:
         """Yield one worker's batches of an epoch from number `done` on."""
-        total, parts = self.source.total, self.ranks * self.workers
         part = self.rank * self.workers + line
-        batches = batches_an_epoch(total, parts, self.batch_size)
-        if done >= batches:
-            return
-        edges = [bounds(total, parts, part, self.batch_size, batch) for batch in range(done, batches)]
-        stream = read_positions(self.source, self.seed, epoch, edges[0][0])
+        edges = batch_edges(self.source.total, self.ranks * self.workers, part, self.batch_size)[done:]
+        stream = read_positions(self.source, self.seed, epoch, edges[0]) if edges else iter(())
         held = next(stream, None)
-        for _, behind in edges:
+        for behind in edges[1:]:
             items = []
             while held is not None and held[0] < behind:
                 items.append(held[1])
@@ -242,17 +213,18 @@ class RankStream(IterableDataset):
         """Return how many batches this rank makes of an epoch."""
         return self.workers * batches_an_epoch(self.source.total, self.ranks * self.workers, self.batch_size)
 
+    def advance(self) -> None:
+        """Step over one batch."""
+        last = self.batch + 1 == self.batches()
+        self.epoch, self.batch = (self.epoch + 1, 0) if last else (self.epoch, self.batch + 1)
+
 
 # --- the mixture ---
 
 
-def as_it_is(value: Any) -> Any:
-    return value
-
-
 @dataclass(kw_only=True)
 class Mixture:
-    """Batches without end, each from one source; one of these stands on every rank.
+    """Batches without end, each from one source; every rank has one of these.
 
     `collate` makes a batch of a list of (picture in RGB, cleaned caption), in the workers; where processes
     are spawned, as on macOS, it must be a module's function. A worker's share of an epoch is cut evenly into
@@ -269,14 +241,15 @@ class Mixture:
     ranks: int = 1
     workers: int = 0  # processes that read, for each source
     step: int = field(default=0, init=False)
-    places: dict[str, tuple[int, int]] = field(init=False)  # epoch and next batch of each source
 
     def __post_init__(self) -> None:
-        self.places = {source.name: (0, 0) for source in self.sources}
-        if len(self.places) < len(self.sources):
+        readers = max(1, self.workers)
+        settings = self.collate, self.batch_size, self.seed, self.rank, self.ranks, readers
+        self.streams = {source.name: RankStream(source, *settings) for source in self.sources}
+        if len(self.streams) < len(self.sources):
             raise ValueError(f"Two sources have one name: {[source.name for source in self.sources]}.")
-        self.streams: dict[str, Iterator[Portion]] = {}
-        parts = self.ranks * max(1, self.workers)
+        self.loaders: dict[str, Iterator[Portion]] = {}
+        parts = self.ranks * readers
         for source in self.sources:
             empty = [url for url, count in zip(source.shards, source.counts, strict=True) if not count]
             self.quarantine.add(Fault(url, "", "no sample of it can be read", costs=0) for url in empty)
@@ -288,72 +261,49 @@ class Mixture:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
-            # Drawn from the step alone, so that all ranks agree and a run goes on where it stopped.
+            # Drawn from the step alone, so that all ranks agree and a resumed run goes on where it stopped.
             rng = Random(f"{self.seed}/{self.step}")
             (source,) = rng.choices(self.sources, [source.weight for source in self.sources])
-            batch = self.take(source)
+            batch = self.take(source.name)
             self.step += 1
             yield batch
 
-    def take(self, source: Source) -> dict[str, Any]:
+    def take(self, name: str) -> dict[str, Any]:
         """Return the next batch of a source that has a good sample."""
-        while True:
-            if source.name not in self.streams:
-                self.streams[source.name] = iter(self.loader(source))
-            got = next(self.streams[source.name])
-            epoch, batch = self.places[source.name]
-            last = batch + 1 == self.stream(source).batches()
-            self.places[source.name] = (epoch + 1, 0) if last else (epoch, batch + 1)
+        stream = self.streams[name]
+        if name not in self.loaders:
+            # Without a generator of its own the loader would draw from the global one.
+            loader = DataLoader(stream, batch_size=None, num_workers=self.workers, generator=Generator())
+            self.loaders[name] = iter(loader)
+        for got in self.loaders[name]:
+            stream.advance()
             self.quarantine.add(got.faults, good=got.good)
             if got.batch is not None:
                 return got.batch
 
-    def stream(self, source: Source) -> RankStream:
-        """Return a source's stream from where it stands."""
-        epoch, batch = self.places[source.name]
-        return RankStream(
-            source,
-            self.collate,
-            self.batch_size,
-            self.seed,
-            self.rank,
-            self.ranks,
-            max(1, self.workers),
-            epoch,
-            batch,
-        )
-
-    def loader(self, source: Source) -> DataLoader:
-        return DataLoader(
-            self.stream(source),
-            batch_size=None,
-            num_workers=self.workers,
-            collate_fn=as_it_is,
-            generator=Generator(),  # or it would draw from the global one
-        )
-
     def key(self) -> str:
-        """Name what the order of the batches hangs on."""
+        """Name what the order of the batches depends on."""
         sources = [asdict(source) for source in self.sources]
         return hash_json([sources, self.batch_size, self.seed, self.ranks, self.workers])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where this rank stands (ranks differ only by batches without one good sample)."""
+        """Return the state of this rank (ranks differ only by batches without one good sample)."""
         return {
             "key": self.key(),
             "step": self.step,
-            "places": {name: list(place) for name, place in self.places.items()},
+            "places": {name: [stream.epoch, stream.batch] for name, stream in self.streams.items()},
             "quarantine": self.quarantine.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; raises ValueError if the batches would not be the same ones."""
+        """Resume from a state; raises ValueError if the batches would not be the same ones."""
         if state["key"] != self.key():
             raise ValueError(
                 "The shards, their counts or weights, the batch size, the seed or the number of ranks or "
-                "workers are not those of the run that is to go on: set them as they were, or start anew."
+                "workers are not those of the run that is to go on: set them as they were, or start again."
             )
         self.step = state["step"]
-        self.places = {name: tuple(place) for name, place in state["places"].items()}
+        for name, (epoch, batch) in state["places"].items():
+            self.streams[name].epoch, self.streams[name].batch = epoch, batch
         self.quarantine.load_state_dict(state["quarantine"])
-        self.streams = {}
+        self.loaders = {}

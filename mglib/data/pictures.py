@@ -4,10 +4,17 @@ import io
 import os
 import unicodedata
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from mglib.data.quarantine import Fault
+
+T = TypeVar("T")
 
 # Pillow knows formats that run other programs (EPS); the data sets have these.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -19,7 +26,7 @@ HEIF = (
 )
 OWN_SIDE = 1024  # pixels that are enough for any encoder here
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif")
-FOREIGN = (".heic", ".heif", ".avif")  # pictures too, which `foreign` tells how to convert
+FOREIGN = (".heic", ".heif", ".avif")  # pictures too; `foreign` says how to convert them
 BITS, POLARITY = 258, 262  # TIFF tags: BitsPerSample; PhotometricInterpretation, 0 where white is 0
 
 
@@ -61,13 +68,41 @@ def foreign(source: Path | bytes) -> str:
     """Say what a file is that is none of the FORMATS, as far as its first bytes tell."""
     head = source[:64] if isinstance(source, bytes) else source.open("rb").read(64)
     box = head[8 : max(12, int.from_bytes(head[:4]))] if head[4:8] == b"ftyp" else b""
-    brands = {box[place : place + 4] for place in range(0, len(box), 4)}
+    brands = {box[start : start + 4] for start in range(0, len(box), 4)}
     if brands & {*HEIF, *AVIF}:
         kind = "AVIF" if brands & {*AVIF} else "HEIC"
         return (
             f"it is {kind}, which is not read here: save it as JPEG first (`magick a.{kind.lower()} a.jpg`)"
         )
     return f"empty, or none of the formats {', '.join(FORMATS)}"
+
+
+def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None]) -> Iterator[T | Fault]:
+    """Open each record's picture, where it has one; a picture that cannot be opened is a fault instead."""
+    for item in stream:
+        path = None if isinstance(item, Fault) else file(item)
+        reason = path and picture_fault(path)
+        yield Fault(str(path), "", reason) if reason else item
+
+
+def picture_fault(path: Path) -> str | None:
+    """Say why a picture cannot be used, if so; a file is decoded once, until it changes."""
+    try:
+        return decoding_fault(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return "the picture is missing"
+    except (OSError, ValueError) as error:  # a name that no file can have
+        return f"broken picture: {error}"
+
+
+@cache
+def decoding_fault(path: Path, changed: int) -> str | None:
+    """Say why a picture cannot be decoded, if so; `changed` is when the file was written."""
+    try:
+        open_picture(path)
+    except OSError as error:
+        return f"broken picture: {error}"
+    return None
 
 
 def named_picture(folder: Path, name: str) -> Path:

@@ -1,4 +1,8 @@
-"""What cannot be used is counted and listed with its reason; too much of it stops the run."""
+"""What cannot be used is counted and listed with its reason; too much of it stops the run.
+
+A reader yields records and faults. `strict` stops at the first fault; `Quarantine.sift` counts and lists
+them.
+"""
 
 import json
 from collections import Counter
@@ -7,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mglib.paths import write_text
+from mglib.paths import read_jsonl, write_text
 
 T = TypeVar("T")
 
@@ -17,7 +21,7 @@ LEAST = 1_000  # samples over which the share is judged while a run goes on
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that cannot be used: where it stands, what it is, and why."""
+    """Something that cannot be used: where it is, what it is, and why."""
 
     where: str  # file or address
     sample: str  # key, id or line
@@ -25,9 +29,7 @@ class Fault:
     costs: int = 1  # samples that are lost by it; 0 for what is no sample, such as a link in a tar
 
     def __str__(self) -> str:
-        return (
-            f"{self.where}: {self.sample}: {self.reason}" if self.sample else f"{self.where}: {self.reason}"
-        )
+        return ": ".join(part for part in (self.where, self.sample, self.reason) if part)
 
 
 def strict(stream: Iterable[T | Fault]) -> Iterator[T]:
@@ -39,24 +41,12 @@ def strict(stream: Iterable[T | Fault]) -> Iterator[T]:
 
 
 def keep(stream: Iterable[T | Fault], faults: list[Fault]) -> Iterator[T]:
-    """Pass good records on; faults go to the list."""
+    """Pass good records on; faults go to the list, for a reader that joins several streams."""
     for item in stream:
         if isinstance(item, Fault):
             faults.append(item)
         else:
             yield item
-
-
-def sound(stream: Iterable[T | Fault], file: Path) -> list[T]:
-    """Return the good records of a data set and say how many others are left out; `file` lists those.
-
-    Raises ValueError when too many are bad.
-    """
-    quarantine = Quarantine(file)
-    found = list(quarantine.sift(stream))
-    if quarantine.bad:
-        print(f"{quarantine.bad:,} bad records are left out: {file} lists them.")
-    return found
 
 
 def unique(stream: Iterable[T | Fault], where: object, name: Callable[[T], Any]) -> Iterator[T | Fault]:
@@ -85,9 +75,9 @@ class Quarantine:
         self.faults: dict[Fault, None] = {}  # in the order of their coming
 
     def sift(self, stream: Iterable[T | Fault]) -> Iterator[T]:
-        """Pass good records on and keep the faults; the list is on disk when the stream ends or breaks.
+        """Pass good records on and list the faults; say at the end how many records are left out.
 
-        Raises ValueError when too many are bad.
+        The list is on disk when the stream ends or breaks. Raises ValueError when too many are bad.
         """
         try:
             for item in stream:
@@ -99,6 +89,8 @@ class Quarantine:
         finally:
             self.write()
         self.judge(least=1)
+        if self.bad:
+            print(f"{self.bad:,} bad records are left out: {self.file} lists them.")
 
     def add(self, faults: Iterable[Fault], *, good: int = 0) -> None:
         """Count `good` samples and some bad ones; raises ValueError when too many are bad."""
@@ -132,7 +124,6 @@ class Quarantine:
         return {"good": self.good, "bad": self.bad}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from the counts of `state` and the list on disk."""
+        """Resume from the counts of `state` and the list on disk."""
         self.good, self.bad = state["good"], state["bad"]
-        lines = self.file.read_text(encoding="utf-8").splitlines()
-        self.faults = {Fault(**json.loads(line)): None for line in lines}
+        self.faults = {Fault(**line): None for line in read_jsonl(self.file)}

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import BeforeValidator, Field
 
 from mglib.data.quarantine import Fault, unique
 from mglib.data.records import FileName, Name, Text, as_text, fit_all, fit_json, read_items, read_lines
 
-Said = Annotated[str, BeforeValidator(as_text)]  # 2 as "2"
+ShortAnswer = Annotated[str, BeforeValidator(as_text)]  # 2 as "2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceQuestion:
-    """A question of A-OKVQA; the test split keeps the right choice, the answers and the rationales back."""
+    """A question of A-OKVQA; the test split has neither the right choice nor the answers."""
 
     split: str
     image_id: int  # COCO's
@@ -23,9 +23,8 @@ class ChoiceQuestion:
     question: Text
     choices: tuple[Name, ...]
     correct_choice_idx: int | None = None
-    direct_answers: tuple[Said, ...] = ()  # ten people's
+    direct_answers: tuple[ShortAnswer, ...] = ()  # ten people's
     difficult_direct_answer: bool | None = None
-    rationales: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.correct_choice_idx is not None and not 0 <= self.correct_choice_idx < len(self.choices):
@@ -45,11 +44,10 @@ class QuestionTypes:
 class GraphQuestion:
     """A question of GQA; the test splits have no answers and no types."""
 
-    question_id: str = ""  # the key that it stands under
+    question_id: str = ""  # its key in the file
     image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
-    answer: Said | None = None
-    full_answer: Annotated[str | None, Field(validation_alias="fullAnswer")] = None
+    answer: ShortAnswer | None = None
     balanced: Annotated[bool, Field(validation_alias="isBalanced")]
     types: QuestionTypes | None = None
 
@@ -58,20 +56,15 @@ class GraphQuestion:
 class YesNoQuestion:
     """A question of POPE: is there such a thing?"""
 
-    question_id: Annotated[Text, BeforeValidator(as_text)]  # each of the official files counts from 1 again
+    question_id: Name  # each of the official files counts from 1 again
     image: FileName
     text: Text
     label: Literal["yes", "no"]
 
 
-CHOICE_QUESTION = TypeAdapter(ChoiceQuestion)
-GRAPH_QUESTION = TypeAdapter(GraphQuestion)
-YES_NO_QUESTION = TypeAdapter(YesNoQuestion)
-
-
 def read_a_okvqa(path: Path) -> Iterator[ChoiceQuestion | Fault]:
     """Yield the questions of a file such as `aokvqa_v1p0_val.json`, a JSON array."""
-    found = (fit_json(CHOICE_QUESTION, text, path, f"item {number}") for number, text in read_items(path))
+    found = fit_all(ChoiceQuestion, read_items(path), path)
     return unique(found, path, lambda question: question.question_id)
 
 
@@ -80,7 +73,7 @@ def read_gqa(path: Path) -> Iterator[GraphQuestion | Fault]:
 
     def found() -> Iterator[GraphQuestion | Fault]:
         for key, text in read_items(path):
-            question = fit_json(GRAPH_QUESTION, text, path, key)
+            question = fit_json(GraphQuestion, text, path, key)
             yield question if isinstance(question, Fault) else replace(question, question_id=key)
 
     return unique(found(), path, lambda question: question.question_id)
@@ -88,5 +81,5 @@ def read_gqa(path: Path) -> Iterator[GraphQuestion | Fault]:
 
 def read_pope(path: Path) -> Iterator[YesNoQuestion | Fault]:
     """Yield the questions of a file such as `coco_pope_random.json`, which is JSON lines."""
-    found = fit_all(YES_NO_QUESTION, read_lines(path), path)
+    found = fit_all(YesNoQuestion, read_lines(path), path)
     return unique(found, path, lambda question: question.question_id)

@@ -1,4 +1,4 @@
-"""The one way to read JSON: whole, line by line, or item by item where a file is large.
+"""The one way to read JSON: whole, line by line, or item by item.
 
 Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with its place and its reason.
 """
@@ -8,6 +8,7 @@ import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,9 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from mglib.data.quarantine import Fault
 
 T = TypeVar("T")
-SEEN = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a sign that is no white space and has a width
-Text = Annotated[str, Field(pattern=SEEN)]  # not blank
-CELLS = frozenset(("nan", "none", "null", "<na>"))  # what tables write for nothing
+VISIBLE = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a character that is no white space and has a width
+Text = Annotated[str, Field(pattern=VISIBLE)]  # not blank
+EMPTY_CELLS = frozenset(("nan", "none", "null", "<na>"))
+LONGEST = 240  # bytes of a name: file systems hold 255 with the ending
 
 
 def as_text(value: Any) -> Any:
@@ -28,21 +30,21 @@ def as_text(value: Any) -> Any:
     return value
 
 
-def told(caption: str) -> str:
-    """Return a caption that says something; raises ValueError for an empty cell of a table."""
-    if caption.strip().lower() in CELLS:
+def not_an_empty_cell(caption: str) -> str:
+    """Return the caption; raises ValueError for what tables write into an empty cell."""
+    if caption.strip().lower() in EMPTY_CELLS:
         raise ValueError(f"{caption.strip()} stands for an empty cell of a table")
     return caption
 
 
-def alone(name: str) -> str:
+def bare_name(name: str) -> str:
     """Return a file's name without a folder and no way out; raises ValueError for any other."""
     if "/" in name or "\\" in name or "\0" in name or not name.strip(".") or len(name.encode()) > LONGEST:
         raise ValueError("a file's name alone is expected, without a folder")
     return name
 
 
-def below(name: str) -> str:
+def relative_path(name: str) -> str:
     """Return a path that stays below its folder; raises ValueError for any other."""
     if name.startswith("/") or "\\" in name or {"", ".", ".."} & set(name.split("/")):
         raise ValueError("a path below the folder of the pictures is expected, without `..`")
@@ -50,15 +52,12 @@ def below(name: str) -> str:
 
 
 Name = Annotated[Text, BeforeValidator(as_text)]  # or a short answer: both are written as numbers too
-Caption = Annotated[Text, AfterValidator(told)]
-FileName = Annotated[str, BeforeValidator(as_text), AfterValidator(alone)]
-FilePath = Annotated[str, AfterValidator(below)]
+Caption = Annotated[Text, AfterValidator(not_an_empty_cell)]
+FileName = Annotated[str, BeforeValidator(as_text), AfterValidator(bare_name)]
+FilePath = Annotated[str, AfterValidator(relative_path)]
 
-LONGEST = 240  # bytes of a name: file systems hold 255 with the ending
-CHUNK = 1 << 20  # characters read at a time
-ANYTHING = TypeAdapter(Any)
 SPACE = re.compile(r"[ \t\n\r]*")
-DELIMITER = re.compile(r"[ \t\n\r,:\]}]")
+DECODER = json.JSONDecoder()
 
 
 @contextmanager
@@ -72,12 +71,12 @@ def naming(path: Path) -> Iterator[None]:
             "there as data/README.md says."
         ) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}{wide(path)}") from error
+        raise ValueError(f"{path} is not UTF-8: {error}{utf16_hint(path)}") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}{wide(path)}") from error
+        raise ValueError(f"{path} is not JSON: {error}{utf16_hint(path)}") from error
 
 
-def wide(path: Path) -> str:
+def utf16_hint(path: Path) -> str:
     """Say what to do with a file in UTF-16, as Windows' shell writes it; nothing of any other."""
     with path.open("rb") as file:
         marked = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
@@ -88,7 +87,7 @@ def read_json(path: Path) -> Any:
     """Read a whole JSON file; raises FileNotFoundError with advice, ValueError with the file's name."""
     with naming(path):
         try:
-            return ANYTHING.validate_json(path.read_bytes().removeprefix(BOM_UTF8))
+            return adapter(Any).validate_json(path.read_bytes().removeprefix(BOM_UTF8))
         except ValidationError as error:
             raise ValueError(reasons(error).removeprefix("Invalid JSON: ")) from error
 
@@ -109,12 +108,13 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def read_items(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the items of a JSON array or object with their number or key, unparsed, holding one at a time.
+    """Yield the items of a JSON array or object with their place ("item 0") or key, unparsed, so that a bad
+    item is one fault.
 
     Raises ValueError with the file's name where it stops being JSON.
     """
-    with naming(path), path.open(encoding="utf-8-sig", newline="") as file:
-        scanner = Scanner(file)
+    with naming(path):
+        scanner = Scanner(path.read_bytes().decode("utf-8-sig"))
         opening = scanner.sign()
         if opening not in ("[", "{"):
             begins = f"it begins with {opening!r} where an array or object is expected"
@@ -125,7 +125,7 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
         while scanner.sign() != closing:
             if number:
                 scanner.expect(",")
-            key = str(number)
+            key = f"item {number}"
             if opening == "{":
                 key = json.loads(scanner.value())
                 if not isinstance(key, str):
@@ -139,67 +139,54 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class Scanner:
-    """A window on a long JSON text that knows where a value ends."""
+    """A position in a JSON text."""
 
-    def __init__(self, file: Any) -> None:
-        self.file, self.text, self.at, self.over = file, "", 0, False
-        self.decoder = json.JSONDecoder()
-
-    def more(self) -> None:
-        """Drop what is done with and read on; the window doubles, so a long value is not tried too often."""
-        part = self.file.read(max(CHUNK, len(self.text) - self.at))
-        self.text, self.at, self.over = self.text[self.at :] + part, 0, not part
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
 
     def sign(self) -> str:
         """Return the next character that is no space, or "" at the end."""
-        while True:
-            self.at = SPACE.match(self.text, self.at).end()
-            if self.at < len(self.text) or self.over:
-                return self.text[self.at : self.at + 1]
-            self.more()
+        self.at = SPACE.match(self.text, self.at).end()
+        return self.text[self.at : self.at + 1]
 
     def expect(self, sign: str) -> None:
-        """Step over one sign."""
+        """Step over one character."""
         if self.sign() != sign:
             raise ValueError(f"{self.sign()!r} stands where {sign!r} is expected")
         self.at += 1
 
     def value(self) -> str:
-        """Return the text of the next value."""
+        """Step over the next value and return its text."""
         self.sign()
-        while True:
-            try:
-                _, end = self.decoder.raw_decode(self.text, self.at)
-                if self.over or DELIMITER.match(self.text, end):  # else a number may go on in the next part
-                    break
-            except ValueError:
-                if self.over:
-                    raise
-            self.more()
-        start, self.at = self.at, end
-        return self.text[start:end]
+        start = self.at
+        _, self.at = DECODER.raw_decode(self.text, start)
+        return self.text[start : self.at]
 
 
-def fit(shape: TypeAdapter[T], value: Any, where: object, sample: object) -> T | Fault:
+@cache
+def adapter(shape: Any) -> TypeAdapter:
+    """Return pydantic's adapter of a dataclass or type."""
+    return TypeAdapter(shape)
+
+
+def fit(shape: type[T], value: Any, where: object, sample: object) -> T | Fault:
     """Return a parsed value as its shape, or the fault that says why it does not fit."""
     try:
-        return shape.validate_python(value)
+        return adapter(shape).validate_python(value)
     except ValidationError as error:
         return Fault(str(where), str(sample), reasons(error))
 
 
-def fit_json(shape: TypeAdapter[T], text: str | bytes, where: object, sample: object) -> T | Fault:
+def fit_json(shape: type[T], text: str | bytes, where: object, sample: object) -> T | Fault:
     """Return a JSON text as its shape, or the fault that says why it does not fit."""
     mark = "\ufeff" if isinstance(text, str) else BOM_UTF8
     try:
-        return shape.validate_json(text.removeprefix(mark))
+        return adapter(shape).validate_json(text.removeprefix(mark))
     except ValidationError as error:
         return Fault(str(where), str(sample), reasons(error))
 
 
-def fit_all(
-    shape: TypeAdapter[T], texts: Iterable[tuple[str, str | bytes]], where: object
-) -> Iterator[T | Fault]:
+def fit_all(shape: type[T], texts: Iterable[tuple[str, str | bytes]], where: object) -> Iterator[T | Fault]:
     """Fit every text of `read_lines` or `read_items`."""
     return (fit_json(shape, text, where, sample) for sample, text in texts)
 

@@ -5,16 +5,13 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, AliasPath, Field, TypeAdapter
+from pydantic import AliasChoices, AliasPath, Field
 
 from mglib.data import coco
-from mglib.data.quarantine import Fault, keep, unique
-from mglib.data.records import Text, fit, fit_json, naming, read_items
-
-T = TypeVar("T")
-Corners = tuple[float, float, float, float]
+from mglib.data.quarantine import Fault, unique
+from mglib.data.records import Text, fit, fit_all, naming, read_items
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,6 @@ class Box:
     y: float
     width: Annotated[float, Field(ge=0, validation_alias=AliasChoices("width", "w"))]
     height: Annotated[float, Field(ge=0, validation_alias=AliasChoices("height", "h"))]
-
-    @property
-    def corners(self) -> Corners:
-        """Left, top, right, bottom: x, y, x + width, y + height, as the official evaluations take them."""
-        return self.x, self.y, self.x + self.width, self.y + self.height
 
 
 # --- RefCOCO, RefCOCO+, RefCOCOg ---
@@ -76,9 +68,6 @@ class BoxEntry:
     bbox: tuple[float, float, float, float]
 
 
-REF_ENTRY, BOX = TypeAdapter(RefEntry), TypeAdapter(Box)
-
-
 class PlainUnpickler(pickle._Unpickler):
     """Reads lists, dicts, texts and numbers; refuses whatever would call or import something.
 
@@ -114,11 +103,11 @@ def read_refcoco(refs: Path, instances: Path) -> Iterator[Referred | Fault]:
     if not isinstance(value, list):
         raise ValueError(f"{refs} is not RefCOCO's: it holds no list.")
     known, faults = coco.read_json(instances), []
-    names = by_id(known, "images", coco.ImageEntry, instances, faults)
-    categories = by_id(known, "categories", coco.CategoryEntry, instances, faults)
-    boxes = by_id(known, "annotations", BoxEntry, instances, faults)
+    names = coco.by_id(known, "images", coco.ImageEntry, instances, faults)
+    categories = coco.by_id(known, "categories", coco.CategoryEntry, instances, faults)
+    boxes = coco.by_id(known, "annotations", BoxEntry, instances, faults)
     yield from faults
-    found = (fit(REF_ENTRY, entry, refs, f"item {number}") for number, entry in enumerate(value))
+    found = (fit(RefEntry, entry, refs, f"item {number}") for number, entry in enumerate(value))
     for ref in unique(found, refs, lambda ref: ref.ref_id):
         if isinstance(ref, Fault):
             yield ref
@@ -136,12 +125,6 @@ def read_refcoco(refs: Path, instances: Path) -> Iterator[Referred | Fault]:
                 box=Box(*box.bbox),
                 sentences=tuple(sentence.sent for sentence in ref.sentences),
             )
-
-
-def by_id(file: dict[str, Any], key: str, shape: type[T], path: Path, faults: list[Fault]) -> dict[int, T]:
-    """Return one of the lists of a COCO file by id."""
-    found = unique(coco.entries(file, key, shape, path), path, lambda entry: entry.id)
-    return {entry.id: entry for entry in keep(found, faults)}
 
 
 # --- Visual Genome ---
@@ -187,17 +170,15 @@ class GenomePicture:
     ]
 
 
-GENOME_PICTURE, REGION, RELATIONSHIP = map(TypeAdapter, (GenomePicture, Region, Relationship))
-
-
 def read_regions(path: Path) -> Iterator[Region | Fault]:
     """Yield the regions of `region_descriptions.json`, picture by picture."""
-    for picture, entry, number in genome_entries(path):
+    for picture in genome_pictures(path):
         if isinstance(picture, Fault):
             yield picture
             continue
-        value = {**entry, "image_id": picture.image_id, "box": entry}
-        yield fit(REGION, value, path, f"picture {picture.image_id}, region {number}")
+        for number, entry in enumerate(picture.entries):
+            value = {**entry, "image_id": picture.image_id, "box": entry}
+            yield fit(Region, value, path, f"picture {picture.image_id}, region {number}")
 
 
 def read_relationships(path: Path) -> Iterator[Relationship | Fault]:
@@ -206,20 +187,16 @@ def read_relationships(path: Path) -> Iterator[Relationship | Fault]:
     def boxed(thing: Any) -> Any:
         return {**thing, "box": thing} if isinstance(thing, dict) else thing
 
-    for picture, entry, number in genome_entries(path):
+    for picture in genome_pictures(path):
         if isinstance(picture, Fault):
             yield picture
             continue
-        ends = {end: boxed(entry.get(end)) for end in ("subject", "object")}
-        value = {**entry, "image_id": picture.image_id, **ends}
-        yield fit(RELATIONSHIP, value, path, f"picture {picture.image_id}, relationship {number}")
+        for number, entry in enumerate(picture.entries):
+            ends = {end: boxed(entry.get(end)) for end in ("subject", "object")}
+            value = {**entry, "image_id": picture.image_id, **ends}
+            yield fit(Relationship, value, path, f"picture {picture.image_id}, relationship {number}")
 
 
-def genome_entries(path: Path) -> Iterator[tuple[GenomePicture | Fault, dict[str, Any], int]]:
-    """Yield each entry of each picture with its picture and number; a picture that does not fit, alone."""
-    found = (fit_json(GENOME_PICTURE, text, path, f"item {number}") for number, text in read_items(path))
-    for picture in unique(found, path, lambda picture: picture.image_id):
-        if isinstance(picture, Fault):
-            yield picture, {}, 0
-        else:
-            yield from ((picture, entry, number) for number, entry in enumerate(picture.entries))
+def genome_pictures(path: Path) -> Iterator[GenomePicture | Fault]:
+    """Yield the pictures of one of Visual Genome's files with their lists."""
+    return unique(fit_all(GenomePicture, read_items(path), path), path, lambda picture: picture.image_id)

@@ -1,30 +1,28 @@
-"""The data sets of the paper as the splits of a study: COCO for choices and tests, web pairs as the pool, and
-the authors' own stage-2 pairs.
+"""The data sets of the paper as the splits of a study: COCO for choices and tests, web pairs as the pool, the
+authors' own stage-2 pairs, and A-OKVQA's and GQA's questions.
 """
 
-from collections.abc import Iterator
-from hashlib import sha256
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from webdataset.shardlists import expand_urls
 
 from mglib.config import ReleaseConfig
-from mglib.data.alignment import read_cc_sbu_align
-from mglib.data.check import with_pictures
-from mglib.data.coco import CocoPicture, read
-from mglib.data.mixture import to_row
-from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, Quarantine, keep, sound
-from mglib.data.question_splits import TEST, VAL, Questioned, questioned, questioned_split
-from mglib.data.shards import WebPair, read_shards
-from mglib.data.splits import Split
-from mglib.data.text import clean_caption
+from mglib.data import coco
+from mglib.data.coco import CocoPicture
+from mglib.data.own import read_cc_sbu_align
+from mglib.data.pictures import named_picture, with_pictures
+from mglib.data.quarantine import Fault, Quarantine, keep
+from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
+from mglib.data.shards import WebPair, decode, read_shards
+from mglib.data.splits import Split, coco_split, file_split, pair_split
 from mglib.paths import CACHE
-from mglib.paths import sha256 as sha256_of
 
 TESTS = ("test_coco",)
 ALIGNMENT = "alignment"
+VAL, TEST = "val_questions", "test_questions"
 
 
 def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
@@ -41,7 +39,7 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
     if name not in ("val", *TESTS):
         raise ValueError(
             f"There is no split {name!r} of real data: val, pool, {ALIGNMENT}, {VAL}, {TEST} and "
-            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.web)."
+            f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.stage1)."
         )
     every, first = coco_pictures(folder, release), release.coco.val
     if len(every) <= first:
@@ -49,80 +47,125 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
             f"{folder / release.coco.captions} describes {len(every)} pictures that can be used, and {first} "
             "are for choices: none is left to test on. Take the whole of COCO's val2017, or set `coco.val`."
         )
-    return coco_split(name, every[:first] if name == "val" else every[first:])
+    pictures = every[:first] if name == "val" else every[first:]
+    return coco_split(name, pictures, [picture.captions[0] for picture in pictures])
+
+
+def quarantine(name: str) -> Quarantine:
+    """Return the list of what is bad in a data set."""
+    return Quarantine(CACHE / "web" / f"{name}-bad.jsonl")
 
 
 def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
     """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
-    coco = release.coco
-    found = read(folder / coco.images, folder / coco.captions, folder / coco.instances)
-    return sound(with_pictures(found, lambda picture: picture.file), CACHE / "web" / "coco-bad.jsonl")
+    files = release.coco
+    found = coco.read(folder / files.images, folder / files.captions, folder / files.instances)
+    return list(quarantine("coco").sift(with_pictures(found, lambda picture: picture.file)))
 
 
-def questions(folder: Path, release: ReleaseConfig, name: str) -> Questioned:
-    """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST)."""
-    first = coco_pictures(folder, release)[: release.coco.val]
-    bad = CACHE / "web" / f"{name}-bad.jsonl"
-    return questioned(folder, release, name, [picture.id for picture in first], bad=bad)
+# --- the pool ---
 
 
-def coco_split(name: str, pictures: list[CocoPicture]) -> Split:
-    """Make a split of annotated pictures."""
-    return Split(
-        name=name,
-        hashes=tuple(sha256_of(picture.file) for picture in pictures),
-        captions=tuple(clean_caption(picture.captions[0]) for picture in pictures),
-        images=lambda: (picture.open() for picture in pictures),
-        references=tuple(picture.captions for picture in pictures),
-        objects=tuple(picture.objects for picture in pictures),
-    )
+def checked_pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
+    """Yield the first good pairs of the pool's shards, and what is bad before the last of them.
 
-
-def pool(folder: Path, release: ReleaseConfig, quarantine: Quarantine | None = None) -> Iterator[WebPair]:
-    """Yield the first pairs of the pool's shards that are good: web data are never whole.
-
-    `quarantine` counts and lists the bad ones on the way, and stops where they are too many. Deviation: the
-    paper draws its 5,000 pictures at random.
+    Deviation: the paper draws its 5,000 pictures at random.
     """
+    good = 0
+    for pair in read_shards(map(Path, expand_urls(str(folder / release.pool)))):
+        row = decode(pair)
+        yield row if isinstance(row, Fault) else pair
+        good += not isinstance(row, Fault)
+        if good == release.pool_pictures:
+            return
 
-    def checked() -> Iterator[WebPair | Fault]:
-        for pair in read_shards(map(Path, expand_urls(str(folder / release.pool)))):
-            row = pair if isinstance(pair, Fault) else to_row(pair)
-            yield row if isinstance(row, Fault) else pair
 
-    good = keep(checked(), []) if quarantine is None else quarantine.sift(checked())
-    return islice(good, release.pool_pictures)
+def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair]:
+    """Yield the pairs of the pool; `pool_split` lists those that are left out."""
+    return keep(checked_pool(folder, release), [])
 
 
 def pool_split(folder: Path, release: ReleaseConfig) -> Split:
     """Make a split of the pool and list what is left out; raises ValueError where it has no good pair."""
-    quarantine = Quarantine(CACHE / "web" / "pool-bad.jsonl")
-    found = [
-        (sha256(pair.picture).hexdigest(), clean_caption(pair.caption))
-        for pair in pool(folder, release, quarantine)
-    ]
-    if quarantine.bad:
-        print(f"{quarantine.bad:,} bad pairs of the pool are left out: {quarantine.file} lists them.")
-    if not found:
+    found = quarantine("pool").sift(checked_pool(folder, release))
+    split = pair_split("pool", found, lambda: pool(folder, release))
+    if not len(split):
         raise ValueError(f"No picture of {release.pool} can be read: {folder} needs these shards.")
-    hashes, captions = zip(*found, strict=True)
-    return Split(
-        name="pool",
-        hashes=hashes,
-        captions=captions,
-        images=lambda: (open_picture(pair.picture) for pair in pool(folder, release)),
-    )
+    return split
 
 
 def alignment_split(folder: Path) -> Split:
     """Make a split of the authors' curated pairs, whose texts are left as they are."""
     found = with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file)
-    pairs = sound(found, CACHE / "web" / f"{ALIGNMENT}-bad.jsonl")
+    pairs = list(quarantine(ALIGNMENT).sift(found))
     if not pairs:
         raise ValueError(f"{folder / 'filter_cap.json'} has no pairs: unpack cc_sbu_align.zip again.")
-    return Split(
-        name=ALIGNMENT,
-        hashes=tuple(sha256_of(pair.file) for pair in pairs),
-        captions=tuple(pair.caption for pair in pairs),
-        images=lambda: (pair.open() for pair in pairs),
+    return file_split(ALIGNMENT, [pair.file for pair in pairs], [pair.caption for pair in pairs])
+
+
+# --- questions ---
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The pictures that are asked about, COCO's before GQA's, and each question with its picture's index."""
+
+    files: tuple[Path, ...]
+    choice: tuple[tuple[int, ChoiceQuestion], ...]  # A-OKVQA
+    graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
+
+
+def questions(folder: Path, release: ReleaseConfig, name: str) -> Questions:
+    """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST)."""
+    first = coco_pictures(folder, release)[: release.coco.val]
+    return read_questions(folder, release, name, [picture.id for picture in first])
+
+
+def read_questions(folder: Path, release: ReleaseConfig, name: str, val_ids: Iterable[int]) -> Questions:
+    """Read the questions of VAL or TEST below `folder`; `val_ids` are the pictures of COCO kept for choices.
+
+    What is no question, and questions about a picture that cannot be opened, are left out and listed.
+    Pictures with A-OKVQA's questions are in the one split or the other as COCO's are; of GQA, TEST has
+    testdev's and VAL those of the first pictures of its val file, which shares none with testdev. (Some of
+    GQA's pictures are COCO's under another name, so a few that serve choices may be in val2017's tests.)
+    """
+    paths, kept = release.questions, frozenset(val_ids)
+    images, gqa = folder / release.coco.images, folder / paths.gqa_images
+    faults: list[Fault] = []
+    choice = [
+        one
+        for one in keep(read_a_okvqa(folder / paths.aokvqa), faults)
+        if (one.image_id in kept) == (name == VAL)
+    ]
+    graph = list(keep(read_gqa(folder / (paths.gqa_val if name == VAL else paths.gqa_test)), faults))
+    first = set(sorted({one.image_id for one in graph})[: paths.gqa_val_pictures if name == VAL else None])
+
+    def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
+        return named_picture(images, f"{key:012d}") if isinstance(key, int) else named_picture(gqa, key)
+
+    def there(one: ChoiceQuestion | GraphQuestion) -> Path | None:  # missing ones are reported together
+        return file(one.image_id) if file(one.image_id).is_file() else None
+
+    opened = with_pictures([*choice, *(one for one in graph if one.image_id in first)], there)
+    asked = list(quarantine(name).sift(chain(faults, opened)))
+    pictures = sorted({one.image_id for one in asked}, key=lambda key: (isinstance(key, str), key))
+    index = {picture: number for number, picture in enumerate(pictures)}
+    return Questions(
+        files=tuple(map(file, pictures)),
+        choice=tuple((index[one.image_id], one) for one in asked if isinstance(one, ChoiceQuestion)),
+        graph=tuple((index[one.image_id], one) for one in asked if isinstance(one, GraphQuestion)),
     )
+
+
+def questioned_split(name: str, asked: Questions) -> Split:
+    """Make a split of the pictures that are asked about; they have no captions here.
+
+    Raises FileNotFoundError where some of them are missing.
+    """
+    missing = [file for file in asked.files if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing):,} of the {len(asked.files):,} pictures that are asked about are not there, the "
+            f"first is {missing[0]}: unpack the data set's pictures again."
+        )
+    return file_split(name, asked.files, ("",) * len(asked.files))

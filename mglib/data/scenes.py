@@ -4,8 +4,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from mglib.data.quarantine import strict
 from mglib.data.records import Text, fit_all, read_lines
 
@@ -51,9 +49,6 @@ class SceneGraph:
         return Counter(item.name for item in self.objects)
 
 
-GRAPH = TypeAdapter(SceneGraph)
-
-
 def read_scenes(path: Path) -> list[SceneGraph]:
     """Read a split's graphs in the order of its pictures; raises ValueError at the first fault."""
-    return sorted(strict(fit_all(GRAPH, read_lines(path), path)), key=lambda scene: scene.image_id)
+    return sorted(strict(fit_all(SceneGraph, read_lines(path), path)), key=lambda scene: scene.image_id)

@@ -1,26 +1,26 @@
 """Web pairs in webdataset shards, as img2dataset writes them (LAION, CC, SBU, and the small world's)."""
 
-import hashlib
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from PIL import Image
-from pydantic import TypeAdapter
 from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys
 
 from mglib.data.pictures import ENDINGS, open_picture
-from mglib.data.quarantine import Fault, strict
+from mglib.data.quarantine import Fault
 from mglib.data.records import Caption, fit_json
+from mglib.data.text import clean_caption
 
 PICTURES = tuple(ending[1:] for ending in ENDINGS)
 APART = "the files of a sample stand together in a tar (`tar --sort=name`)"
+Row = tuple[Image.Image, str]  # a picture in RGB and its cleaned caption
 METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's names for what is no sample
 
 
@@ -32,6 +32,17 @@ class WebPair:
     key: str
     picture: bytes = field(repr=False)
     caption: str
+    costs: ClassVar[int] = 1  # samples that it is, as `Fault.costs`
+
+    def open(self) -> Image.Image:
+        """Decode the picture; raises OSError naming the sample when it is broken."""
+        try:
+            return open_picture(self.picture)
+        except OSError as error:
+            raise OSError(
+                f"Picture {self.key} of {self.shard} is broken: {error}. Build the data again, or remove the "
+                "sample from its shard."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,6 @@ class About:
     """The part of img2dataset's `.json` that is used."""
 
     caption: Caption
-
-
-ABOUT = TypeAdapter(About)
 
 
 class StrictTarInfo(tarfile.TarInfo):
@@ -71,7 +79,8 @@ def shards(folder: Path) -> list[Path]:
 def present(pattern: str) -> tuple[list[str], list[str]]:
     """Return the shards of a pattern such as "laion/{00000..10488}.tar", and the gaps before the last one.
 
-    Files on disk are what is there, be they fewer or more than the pattern names; addresses are believed.
+    On disk these are the files that exist, be they fewer or more than the pattern names; addresses are all
+    taken to exist.
     """
     expected = list(expand_urls(pattern))
     form = re.fullmatch(r"(.*)\{(\d+)\.\.\d+\}(\.tar)", pattern)
@@ -168,7 +177,7 @@ def to_pair(sample: dict[str, Any]) -> WebPair | Fault:
         return Fault(url, key, f"no picture (.{', .'.join(PICTURES)}); {APART}")
     if "json" not in sample:
         return Fault(url, key, f"no caption: its .json is missing; {APART}")
-    about = fit_json(ABOUT, sample["json"], url, key)
+    about = fit_json(About, sample["json"], url, key)
     return about if isinstance(about, Fault) else WebPair(url, key, picture, about.caption)
 
 
@@ -178,21 +187,14 @@ def read_shards(files: Iterable[Path]) -> Iterator[WebPair | Fault]:
         yield from read_shard(str(file))
 
 
-def captions(files: list[Path]) -> list[tuple[str, str]]:
-    """Return every sample's caption and the SHA-256 of its picture's bytes, without decoding the picture.
-
-    Raises ValueError at the first fault: what is built here is whole.
-    """
-    return [(pair.caption, hashlib.sha256(pair.picture).hexdigest()) for pair in strict(read_shards(files))]
-
-
-def images(files: list[Path]) -> Iterator[Image.Image]:
-    """Decode every picture, in order; raises OSError naming the sample when one is broken."""
-    for pair in strict(read_shards(files)):
-        try:
-            yield open_picture(pair.picture)
-        except OSError as error:
-            raise OSError(
-                f"Picture {pair.key} of {pair.shard} is broken: {error}. Build the data again, or remove the "
-                "sample from its shard."
-            ) from error
+def decode(pair: WebPair | Fault) -> Row | Fault:
+    """Return a pair's picture in RGB and its cleaned caption, or say what is wrong with it."""
+    if isinstance(pair, Fault):
+        return pair
+    caption = clean_caption(pair.caption)
+    if not caption:
+        return Fault(pair.shard, pair.key, "nothing is left of its caption after cleaning")
+    try:
+        return open_picture(pair.picture), caption
+    except OSError as error:
+        return Fault(pair.shard, pair.key, f"broken picture: {error}")

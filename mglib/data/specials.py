@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from mglib.data.quarantine import strict
 from mglib.data.records import fit_all, read_lines
 
@@ -48,10 +46,7 @@ class Special:
         return folder / "images" / f"{self.image_id:012d}.jpg"
 
 
-SHAPE = TypeAdapter(Special)
-
-
 def read_specials(folder: Path) -> list[Special]:
     """Read the pictures of a special split in order; raises ValueError at the first that does not fit."""
     file = folder / "scenes.jsonl"
-    return list(strict(fit_all(SHAPE, read_lines(file), file)))
+    return list(strict(fit_all(Special, read_lines(file), file)))

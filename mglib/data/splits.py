@@ -1,19 +1,27 @@
 """A split of a study, whatever its format on disk: pictures, web captions and, where annotated, the truth."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mglib.data import coco, shards
+from mglib.data import coco
+from mglib.data.coco import CocoPicture
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import strict
+from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.text import clean_caption
-from mglib.paths import hash_json, sha256
+from mglib.paths import hash_json
+from mglib.paths import sha256 as file_sha256
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,19 +48,54 @@ class Split:
         return [image for image, _ in zip(self.images(), range(count), strict=False)]
 
 
+def pair_split(
+    name: str,
+    pairs: Iterable[WebPair],
+    again: Callable[[], Iterable[WebPair]],
+) -> Split:
+    """Make a split of web pairs; `again` returns them once more for each pass over the pictures."""
+    found = [(sha256(pair.picture).hexdigest(), clean_caption(pair.caption)) for pair in pairs]
+    return Split(
+        name=name,
+        hashes=tuple(digest for digest, _ in found),
+        captions=tuple(caption for _, caption in found),
+        images=lambda: (pair.open() for pair in again()),
+    )
+
+
+def file_split(name: str, files: Sequence[Path], captions: Iterable[str], **truth: Any) -> Split:
+    """Make a split of picture files; `truth` holds the references and objects, where they are known."""
+    return Split(
+        name=name,
+        hashes=tuple(map(file_sha256, files)),
+        captions=tuple(captions),
+        images=lambda: map(open_picture, files),
+        **truth,
+    )
+
+
+def coco_split(name: str, pictures: Sequence[CocoPicture], captions: Iterable[str]) -> Split:
+    """Make a split of annotated pictures with these web captions."""
+    return file_split(
+        name,
+        [picture.file for picture in pictures],
+        map(clean_caption, captions),
+        references=tuple(picture.captions for picture in pictures),
+        objects=tuple(picture.objects for picture in pictures),
+    )
+
+
 def web_split(folder: Path) -> Split:
     """Read the webdataset shards of a folder, and all captions of each picture where COCO's `captions.json`
-    lies beside them, its pictures in the same order.
+    is in the folder too, its pictures in the same order.
     """
-    files = shards.shards(folder)
-    captions, hashes = zip(*shards.captions(files), strict=True)
-    return Split(
-        name=folder.name,
-        hashes=hashes,
-        captions=tuple(map(clean_caption, captions)),
-        images=lambda: shards.images(files),
-        references=several_captions(folder / "captions.json", len(hashes)),
-    )
+    files = shards(folder)
+
+    def pairs() -> Iterator[WebPair]:
+        return strict(read_shards(files))
+
+    split = pair_split(folder.name, pairs(), pairs)
+    return replace(split, references=several_captions(folder / "captions.json", len(split)))
 
 
 def several_captions(file: Path, count: int) -> tuple[tuple[str, ...], ...]:
@@ -73,24 +116,13 @@ def several_captions(file: Path, count: int) -> tuple[tuple[str, ...], ...]:
 
 def annotated_split(folder: Path) -> Split:
     """Read a folder with `images/` and COCO's `captions.json`, `instances.json` and `web_captions.json`."""
-    pictures = coco.read_coco(folder / "images", folder / "captions.json", folder / "instances.json")
-    web = {
-        entry["image_id"]: entry["caption"]
-        for entry in coco.read_json(folder / "web_captions.json")["annotations"]
-    }
+    pictures = list(strict(coco.read(folder / "images", folder / "captions.json", folder / "instances.json")))
+    file = folder / "web_captions.json"
+    web = {entry["image_id"]: entry["caption"] for entry in coco.read_json(file)["annotations"]}
     bare = [picture.id for picture in pictures if picture.id not in web]
     if bare:
-        raise ValueError(
-            f"{folder / 'web_captions.json'}: {len(bare)} pictures have no caption, the first is {bare[0]}."
-        )
-    return Split(
-        name=folder.name,
-        hashes=tuple(sha256(picture.file) for picture in pictures),
-        captions=tuple(clean_caption(web[picture.id]) for picture in pictures),
-        images=lambda: (picture.open() for picture in pictures),
-        references=tuple(picture.captions for picture in pictures),
-        objects=tuple(picture.objects for picture in pictures),
-    )
+        raise ValueError(f"{file}: {len(bare)} pictures have no caption, the first is {bare[0]}.")
+    return coco_split(folder.name, pictures, [web[picture.id] for picture in pictures])
 
 
 class Pairs(Dataset):
@@ -130,10 +162,8 @@ class Pairs(Dataset):
         return stack
 
 
-def in_lists(items: Iterable, size: int) -> Iterator[list]:
-    """Yield lists of `size` items, the last one perhaps shorter (itertools.batched, which Python 3.11
-    lacks).
-    """
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items, the last one perhaps shorter (itertools.batched of Python 3.12)."""
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part

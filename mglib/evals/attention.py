@@ -10,7 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mglib import metrics
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.evals.chair import Truth
 from mglib.metrics import Counts, Vocabulary
 from mglib.model import prompts
@@ -88,7 +88,7 @@ def looks(
     """
     found: list[list[Look]] = []
     tokenizer = model.language.tokenizer
-    parts = list(in_lists(zip(queries, answers, strict=True), batch_size))
+    parts = list(batched(zip(queries, answers, strict=True), batch_size))
     for rows in tqdm(parts, desc="attention", mininterval=10):
         pictures, texts = zip(*rows, strict=True)
         shares = visual_shares(model, torch.stack(pictures), template, question, texts)

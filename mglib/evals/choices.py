@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.metrics import Counts, Estimate, paired
 from mglib.model import prompts
 from mglib.model.language import Language
@@ -127,7 +127,7 @@ def option_losses(
     the model, "{}" being the question. A batch is `batch_size` questions.
     """
     found: list[Losses] = []
-    for part in tqdm(list(in_lists(asked, batch_size)), desc=what, mininterval=10):
+    for part in tqdm(list(batched(asked, batch_size)), desc=what, mininterval=10):
         pictures = torch.stack([queries[question.picture] for question in part])  # (B, Q, D_q)
         texts = [posed(prompt, question.text) for question in part]
         found += batch_losses(model, pictures, template, texts, [question.options for question in part])

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from mglib.curation.critic import similarities
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.metrics import Estimate, mean, recall_at
 from mglib.model import prompts
 from mglib.model.blip2 import Representation
@@ -41,7 +41,7 @@ def answers(
 ) -> list[str]:
     """Ask the same question about every picture; `queries` holds the Q-Former's output of each, (Q, D_q)."""
     texts: list[str] = []
-    for rows in tqdm(list(in_lists(queries, batch_size)), desc=what, mininterval=10):
+    for rows in tqdm(list(batched(queries, batch_size)), desc=what, mininterval=10):
         images = {"queries": torch.stack(rows)}
         texts += answer(model, images, template, [question] * len(rows), decoding, first=len(texts))
     return texts
@@ -59,7 +59,7 @@ def blind_answers(
     """Ask a model's language model questions of text alone, without a picture and without visual tokens."""
     blind, width = model.sharing(qformer=Blind()), model.projection.in_features
     texts: list[str] = []
-    for rows in tqdm(list(in_lists(questions, batch_size)), desc=what, mininterval=10):
+    for rows in tqdm(list(batched(questions, batch_size)), desc=what, mininterval=10):
         nothing = {"queries": torch.zeros(len(rows), 0, width)}
         texts += answer(blind, nothing, template, rows, decoding, first=len(texts))
     return texts
@@ -84,7 +84,7 @@ def losses(
 ) -> tuple[list[float], list[int]]:
     """Return each picture's summed loss over its caption's tokens, and how many these are."""
     sums, counts = [], []
-    for rows in in_lists(zip(queries, captions, strict=True), batch_size):
+    for rows in batched(zip(queries, captions, strict=True), batch_size):
         pictures, texts = zip(*rows, strict=True)
         layout = prompts.training_batch(
             model.language.tokenizer,

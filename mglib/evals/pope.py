@@ -13,6 +13,7 @@ from itertools import permutations
 from random import Random
 
 from mglib.evals.chair import WORLD, Truth
+from mglib.evals.cleaning import LABEL
 from mglib.metrics import Counts, read_rows, words
 
 WAYS = ("random", "popular", "adversarial")
@@ -29,7 +30,7 @@ NOT = frozenset(
 )
 NONE_THERE = re.compile(r"\bthere (is|are) (zero|0|a lack|an absence)\b")
 ASKING = {*VERBS, "can", "will"}  # what a question begins with
-LABEL = re.compile(r"^\W*(?:\(?(?:\d+|[a-z])[.):]\s)?\W*", re.IGNORECASE)  # "1. ", "(a) ", "- ", "..."
+ITEM = re.compile(r"^\W*(?:\(?(?:\d+|[a-z])[.):]\s)?\W*", re.IGNORECASE)  # "1. ", "(a) ", "- ", "..."
 UNSURE = frozenset(("sorry", "unable", "cannot", "cant", "unclear", "possible", "maybe", "perhaps"))
 # Neither yes nor no, whatever else is said: "I do not know", "it is hard to tell if there is a dog".
 OPEN = re.compile(
@@ -99,10 +100,11 @@ def questions(
 def parse(answer: str) -> bool | None:
     """Read yes or no from an answer's first sentence; None where it says neither.
 
-    What an answer may begin with is passed over: a number of a list, dots, quotation marks, the question. The
-    official code takes whatever has no "no" or "not" for a yes, which flatters models that ramble.
+    What an answer may begin with is passed over: a number of a list, dots, quotation marks, "Answer:", the
+    question. The official code takes whatever has no "no" or "not" for a yes, which flatters models that
+    ramble.
     """
-    whole = LABEL.sub("", answer)
+    whole = LABEL.sub("", ITEM.sub("", answer))
     if BOTH.match(whole):
         return None
     said: list[str] = []

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mglib.data import coco
 from mglib.data.quarantine import strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
 from mglib.model.decoding import answer, greedy
 from mglib.model.minigpt4 import MiniGPT4
@@ -256,7 +256,7 @@ def open_answers(
 ) -> list[str]:
     """Answer questions, each given with its picture's place and holding the picture's slot."""
     texts: list[str] = []
-    for rows in tqdm(list(in_lists(asked, batch_size)), desc=what, mininterval=10):
+    for rows in tqdm(list(batched(asked, batch_size)), desc=what, mininterval=10):
         pictures = {"queries": torch.stack([queries[place] for place, _ in rows])}
         texts += answer(model, pictures, template, [question for _, question in rows], greedy(short_tokens))
     return texts

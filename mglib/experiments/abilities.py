@@ -19,8 +19,9 @@ from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.metrics import Estimate, paired
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
-from mglib.study import naming
-from mglib.study.lineage import PromptedModel, Stage1, side_by_side
+from mglib.study import display_names
+from mglib.study.models import PromptedModel, side_by_side
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
@@ -79,7 +80,7 @@ class Verdicts:
             "items met": self.items(),
             "items, another picture": self.items_swapped(),
         }
-        systems = naming.ordered(self.right)
+        systems = display_names.ordered(self.right)
         return {name: {what: rates[name]["total"] for what, rates in shares.items()} for name in systems}
 
     def drops(self) -> dict[str, Estimate | None]:
@@ -224,7 +225,7 @@ def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Special]]) -> V
     systems = dict(said)
     if shown:
         systems["facts"] = {task: [one.in_words for one in some] for task, some in shown.items()}
-    systems = naming.ordered(systems)
+    systems = display_names.ordered(systems)
     other = checklist.judged(systems, checklist.exchanged(shown))
     return Verdicts(right=checklist.judged(systems, shown), swapped=other)
 

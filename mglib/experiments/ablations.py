@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from mglib import metrics
 from mglib.config import AblationConfig, ConcatConfig, TrainConfig
-from mglib.data.splits import Pairs, Split, in_lists
+from mglib.data.splits import Pairs, Split, batched
 from mglib.evals import evaluate
 from mglib.metrics import Estimate
 from mglib.model import prompts
@@ -25,9 +25,9 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.paths import hash_json, sha256
-from mglib.study import stages
-from mglib.study.stages import Trained
+from mglib.study.stage1 import attach, first, picture_layout
 from mglib.study.study import Study, freeze
+from mglib.study.train import Trained, train
 from mglib.training.feature_cache import Features
 
 ARMS = ("base", "no_qformer", "three_layers", "qformer_tuned")
@@ -112,8 +112,8 @@ def untrained(study: Study, name: str, parts: Parts) -> MiniGPT4:
     if name == "qformer_tuned":
         between = Slowly(deepcopy(parts.qformer), share=study.profile.ablation.slow)
     with torch.no_grad():
-        queries = between(stages.first(parts.tokens))
-    model = stages.attach(study, between, parts.language, queries)
+        queries = between(first(parts.tokens))
+    model = attach(study, between, parts.language, queries)
     if name == "three_layers":
         model.projection = ThreeLinear.behind(model.projection, seed=study.seed).to(study.device)
     return model
@@ -124,8 +124,8 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
     model = untrained(study, name, parts)
     pairs = Pairs("tokens", parts.tokens, parts.split.captions)
     slots = model.qformer.config.queries
-    layout = stages.picture_layout(parts.language, prompts.CAPTION, slots, config.max_answer)
-    trained = stages.train(
+    layout = picture_layout(parts.language, prompts.CAPTION, slots, config.max_answer)
+    trained = train(
         study,
         model,
         pairs,
@@ -184,6 +184,6 @@ def queries(model: MiniGPT4, tokens: Sequence[Tensor], *, batch_size: int = 64) 
     """Return what an arm's projection reads of each picture, (Q, D_q), from its vision tokens, (N, D_v)."""
     device = model.projection.weight.device
     found: list[Tensor] = []
-    for rows in in_lists(tokens, batch_size):
+    for rows in batched(tokens, batch_size):
         found += model.qformer(torch.stack(rows).to(device)).cpu()
     return found

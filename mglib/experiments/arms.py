@@ -13,8 +13,8 @@ from mglib.experiments.described import judge
 from mglib.experiments.exams import Way
 from mglib.metrics import Counts, Estimate
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.study import finetune
-from mglib.study.lineage import Stage1
+from mglib.study.stage1 import Stage1
+from mglib.study.stage2 import with_own_projection
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
@@ -152,7 +152,7 @@ def along(study: Study, base: Stage1) -> Course:
     count = min(len(base.splits[split]), study.profile.evaluation.along_pictures)
     shown = [base.queries[split][place] for place in range(count)]
     references, known = base.splits[split].references[:count], judge(study, split)
-    model = finetune.with_own_projection(base.model)
+    model = with_own_projection(base.model)
     found = Course({}, {})
     for state in kept(base.trained.folder) if known else ():
         share = round(100 * restore(model, state)["step"] / study.profile.stage1.steps)

@@ -15,8 +15,9 @@ from mglib.evals.chair import Reading, Truth
 from mglib.experiments.described import nameable, truths
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding, greedy
-from mglib.study import naming
-from mglib.study.lineage import PromptedModel, Stage1
+from mglib.study import display_names
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 from mglib.weights import sources
 
@@ -61,7 +62,7 @@ def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Req
         ),
         "blip2": Request(model="blip2", text="", decoding=greedy(sizes.max_new_tokens)),
     }
-    return naming.ordered({what: one for what, one in asked.items() if one.model in models})
+    return display_names.ordered({what: one for what, one in asked.items() if one.model in models})
 
 
 def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
@@ -90,7 +91,7 @@ def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) ->
 
 def openings(told: Descriptions, name: str) -> pandas.DataFrame:
     """Return the first answer about a split to each request."""
-    said = {naming.name(what): one.said[0] for (what, split), one in told.items() if split == name}
+    said = {display_names.of(what): one.said[0] for (what, split), one in told.items() if split == name}
     table = pandas.DataFrame({"asked": said.keys(), f"the first answer on {name}": said.values()})
     return table.set_index("asked")
 

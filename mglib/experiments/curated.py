@@ -13,12 +13,11 @@ from mglib import frame, metrics
 from mglib.curation.critic import limit_of
 from mglib.curation.repair import repair
 from mglib.curation.select import STEPS, Curated, Curation
-from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import strict
 from mglib.study import curation as curating
-from mglib.study import lineage
-from mglib.study.lineage import Stage1
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 SHOWN = 8  # pictures of each kind
@@ -27,7 +26,7 @@ PAPER = {"generated": 5000, f"after {STEPS[-1]}": 3500}  # pictures left; what i
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
-    model, state, critic = base.model, base.trained.state, lineage.critic(study, base)
+    model, state, critic = base.model, base.trained.state, curating.critic(study, base)
     tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
     return pandas.DataFrame(
         {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
@@ -116,7 +115,7 @@ def fits(study: Study, base: Stage1, curation: Curation) -> Fits | None:
     share = study.profile.curation.fitting
     if share is None:
         return None
-    critic, pool = lineage.critic(study, base), base.tokens["pool"]
+    critic, pool = curating.critic(study, base), base.tokens["pool"]
     known = [base.tokens["train"][index] for index in range(len(pool))]
     scores = {
         "training captions": critic(known, base.splits["train"].captions[: len(pool)]),
@@ -129,4 +128,4 @@ def fits(study: Study, base: Stage1, curation: Curation) -> Fits | None:
 def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:
     """Return the first pairs of a curated folder as its reader gives them."""
     pairs = list(strict(read_cc_sbu_align(folder)))[:count]
-    return [pair.open() for pair in pairs], [pair.caption for pair in pairs]
+    return [open_picture(pair.file) for pair in pairs], [pair.caption for pair in pairs]

@@ -18,8 +18,9 @@ from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
 from mglib.metrics import Counts, Estimate, Vocabulary
 from mglib.model.decoding import Decoding
-from mglib.study import naming
-from mglib.study.lineage import PromptedModel, Stage1
+from mglib.study import display_names
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
@@ -59,7 +60,7 @@ class Descriptions:
     @property
     def decoded(self) -> str:
         """Say in a line what each model decodes by."""
-        return "; ".join(f"{naming.name(name)}: {way}" for name, way in self.ways.items())
+        return "; ".join(f"{display_names.of(name)}: {way}" for name, way in self.ways.items())
 
     @property
     def with_everything(self) -> dict[str, list[str]]:
@@ -73,7 +74,7 @@ class Descriptions:
         found |= {name: self.long[name] for name in ("blip2", "blip2_ft") if name in self.long}
         found |= {"everything": self.with_everything["everything"], "short.stage1": self.short["stage1"]}
         others = {name: texts for name, texts in self.long.items() if name not in {"minigpt4", *found}}
-        return naming.ordered(found | {f"long.{name}": texts for name, texts in others.items()})
+        return display_names.ordered(found | {f"long.{name}": texts for name, texts in others.items()})
 
 
 def judge(study: Study, split: str) -> Judge | None:
@@ -220,7 +221,7 @@ def differences(counted: Counted) -> dict[str, dict[str, Estimate | None]]:
 
 def less(rows: Mapping[str, Row]) -> dict[str, Row]:
     """Call each of DIFFERENCES by the names of its two rows."""
-    names = {name: " less ".join(map(naming.name, pair)) for name, pair in DIFFERENCES.items()}
+    names = {name: " less ".join(map(display_names.of, pair)) for name, pair in DIFFERENCES.items()}
     return {names[name]: row for name, row in rows.items()}
 
 

@@ -2,7 +2,7 @@
 
 The model answers about pictures of the pool several times, a critic (`curation.critic`) says which answer
 fits the picture better, and DPO (Rafailov et al. 2023) makes that one likelier than the other. Two controls:
-a coin prefers, and the preferred answers are merely learnt by heart (`mglib.study.finetune`).
+a coin prefers, and the preferred answers are merely learnt by heart (`mglib.study.stage2`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ from mglib.evals import evaluate
 from mglib.model.decoding import Decoding, row_seed
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.paths import hash_json
-from mglib.study.finetune import INSTRUCTIONS, instructed, with_own_projection
-from mglib.study.lineage import PromptedModel
-from mglib.study.stages import Trained, train
+from mglib.study.models import INSTRUCTIONS, PromptedModel
+from mglib.study.stage2 import instructed, with_own_projection
 from mglib.study.study import Study, freeze
+from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 QUESTION = INSTRUCTIONS[0]

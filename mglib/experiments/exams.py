@@ -16,8 +16,9 @@ from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
-from mglib.study import naming
-from mglib.study.lineage import PromptedModel, Stage1
+from mglib.study import display_names
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 REQUESTS = ("{}", "{} Answer yes or no.", "Look at the image and answer with yes or no. {}")
@@ -168,7 +169,7 @@ class Sitting:
             {
                 "question": one.question,
                 "truth": one.answer,
-                **{naming.name(row): said[place] for row, said in self.said.items()},
+                **{display_names.of(row): said[place] for row, said in self.said.items()},
             }
             for place, (_, one) in enumerate(self.exam.graph[:most])
         ]

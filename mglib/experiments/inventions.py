@@ -13,7 +13,8 @@ from mglib.evals.attention import Look
 from mglib.evals.hallucination import Seen
 from mglib.experiments.composition import Described
 from mglib.metrics import Estimate
-from mglib.study.lineage import PromptedModel, Stage1
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 EDGES = (0, 10, 20, 30, 45, 200)  # words of an answer; the last span holds all of the longest

@@ -18,8 +18,8 @@ from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.paths import hash_json, sha256
-from mglib.study.stages import Trained, train
 from mglib.study.study import Study, freeze
+from mglib.study.train import Trained, train
 from mglib.weights.lora import with_lora
 
 Asked = tuple[int, str, str]  # the picture's place, the question, the answer

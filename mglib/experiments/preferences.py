@@ -21,10 +21,12 @@ from mglib.experiments.described import nameable, truths
 from mglib.experiments.dpo import Preference
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
-from mglib.study import finetune
-from mglib.study.lineage import PromptedModel, Stage1, critic
-from mglib.study.stages import Trained
+from mglib.study.curation import critic
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
+from mglib.study.stage2 import Stage2Data, train_stage2
 from mglib.study.study import Study
+from mglib.study.train import Trained
 
 Rows = dict[str, dict[str, Estimate | None]]  # model -> measure -> estimate
 Value = TypeVar("Value")
@@ -165,17 +167,17 @@ def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], d
 def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[PromptedModel, Trained]:
     """Learn the preferred answers as further texts of stage 2, at stage 2's own rate."""
     start, stage2 = feedback.start, study.profile.stage2
-    model, trained = finetune.stage2(
+    return train_stage2(
         study,
-        start.model,
-        [feedback.shown[pair.place] for pair in feedback.learnt],
-        [pair.chosen for pair in feedback.learnt],
-        template=start.template,
+        start,
+        Stage2Data(
+            queries=[feedback.shown[pair.place] for pair in feedback.learnt],
+            texts=[pair.chosen for pair in feedback.learnt],
+        ),
         questions=(start.question(dpo.QUESTION),),
         config=replace(config, lr=stage2.lr, min_lr=stage2.min_lr),
         what="dpo-chosen",
     )
-    return replace(start, model=model), trained
 
 
 # --- What came of it ---

@@ -16,9 +16,10 @@ from mglib.experiments.spatial_tests import Answered
 from mglib.metrics import Counts, Estimate, paired
 from mglib.model import prompts
 from mglib.model.decoding import greedy
-from mglib.study.lineage import PromptedModel, Stage1, prompted_stage1
-from mglib.study.stages import Trained
+from mglib.study.models import PromptedModel, prompted_stage1
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.study.train import Trained
 
 COSTS = ("chair_i", "object_recall", "mentions", "loss")
 

@@ -19,17 +19,17 @@ from transformers import PreTrainedTokenizerBase
 from mglib.config import SpatialConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
-from mglib.data.splits import Pairs, in_lists
+from mglib.data.splits import Pairs, batched
 from mglib.evals.choices import Losses, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import hash_json, sha256
-from mglib.study import stages
-from mglib.study.finetune import with_own_projection
-from mglib.study.stages import Trained
+from mglib.study.stage1 import picture_layout
+from mglib.study.stage2 import with_own_projection
 from mglib.study.study import Study, freeze
+from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")
@@ -114,10 +114,8 @@ def arm(
     config = study.profile.spatial.train
     model = with_own_projection(start)
     pairs = Pairs("queries", queries, texts)
-    layout = stages.picture_layout(
-        model.language, prompts.CAPTION, model.qformer.config.queries, config.max_answer
-    )
-    trained = stages.train(
+    layout = picture_layout(model.language, prompts.CAPTION, model.qformer.config.queries, config.max_answer)
+    trained = train(
         study,
         model,
         pairs,
@@ -170,7 +168,7 @@ def caption_losses(
     `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
     """
     found: list[Losses] = []
-    for part in tqdm(list(in_lists(asked, batch_size)), desc="statements", mininterval=10):
+    for part in tqdm(list(batched(asked, batch_size)), desc="statements", mininterval=10):
         pictures = torch.stack([queries[probe.picture] for probe in part])  # (B, Q, D_q)
         options = [probe.options for probe in part]
         found += batch_losses(model, pictures, prompts.CAPTION, [prompts.IMAGE] * len(part), options)

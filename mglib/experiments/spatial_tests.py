@@ -14,8 +14,9 @@ from mglib.evals.choices import Losses, Scores
 from mglib.evals.spatial import RELATIONS, Probe
 from mglib.metrics import Estimate
 from mglib.paths import ROOT
-from mglib.study import naming
-from mglib.study.lineage import PromptedModel, Stage1
+from mglib.study import display_names
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 USUAL = "minigpt4"  # the model whose numbers bear no name
@@ -64,7 +65,7 @@ class Answered:
         """Return the accuracies of each relation, by model and way."""
         found: dict[str, dict[str, Estimate | None]] = {}
         for (name, way, relation), scores in self.scores().items():
-            row = f"{naming.name(name)}, {way.replace('_', ' ')}" if way else naming.name(name)
+            row = f"{display_names.of(name)}, {way.replace('_', ' ')}" if way else display_names.of(name)
             found.setdefault(NAMES[relation], {})[row] = scores.estimate()
         return {name: found[name] for name in NAMES.values() if name in found}
 
@@ -159,5 +160,5 @@ def mirror_rows(found: Mapping[Key, Estimate | None]) -> dict[str, dict[str, Est
     for name, relation in product(dict.fromkeys(name for name, *_ in found), NAMES):
         measured = {what: one for (*of, what), one in found.items() if of == [name, relation]}
         if measured:
-            rows[f"{naming.name(name)}, {NAMES[relation]}"] = measured
+            rows[f"{display_names.of(name)}, {NAMES[relation]}"] = measured
     return rows

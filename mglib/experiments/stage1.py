@@ -19,8 +19,8 @@ from mglib.metrics import Counts, Vocabulary
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.study import lineage, stages
-from mglib.study.lineage import Stage1
+from mglib.study.models import prompted_stage1
+from mglib.study.stage1 import Stage1, init_model, random_model, train_stage1
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
@@ -84,7 +84,7 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
     rows = []
     for one in study.profile.stage1_trials:
-        model, _ = stages.stage1(of_trial(study, one), *parts)
+        model, _ = train_stage1(of_trial(study, one), *parts)
         tried = {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
         rows.append({**tried, **seen_on_val(study, base, model)})
     return pandas.DataFrame(rows)
@@ -114,7 +114,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
         captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
     )
     few = shown[: settings.fault_pictures]
-    told = replace(lineage.prompted_stage1(study, base), model=model).answers(
+    told = replace(prompted_stage1(study, base), model=model).answers(
         few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
     )
     at_length = metrics.object_scores(told, val.objects[: len(few)], study.vocabulary())
@@ -137,7 +137,7 @@ def checkpoint_curve(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pand
     """
     val, queries = base.splits["val"], list(base.queries["val"])
     few = queries[: study.profile.evaluation.shown]
-    model, said, losses = lineage.started(study, base), {}, {}
+    model, said, losses = init_model(study, base), {}, {}
     for state in [None, *kept(base.trained.folder)]:
         when = after(0 if state is None else restore(model, state)["step"])
         said[when] = captions(study, model, few, what=f"captions {when}")
@@ -177,9 +177,9 @@ def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, 
     Returns the numbers, among them what the web captions themselves name, where recall saturates; and what
     the trained model says of each split.
     """
-    models = {"": base.model, "untrained": lineage.untrained(study, base), "shuffled": base.model}
+    models = {"": base.model, "untrained": random_model(study, base), "shuffled": base.model}
     if study.profile.warm_start is not None:
-        models["start"] = lineage.started(study, base)
+        models["start"] = init_model(study, base)
     words, found, said = study.vocabulary(), [], {}
     about = f"{study.pictures('test')}, {study.profile.language.name}, greedy"
     for name in study.tests:
@@ -220,7 +220,7 @@ def faults(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list
     """
     settings, val = study.profile.evaluation, base.splits["val"]
     asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, prompted = settings.fault_tokens, lineage.prompted_stage1(study, base)
+    longest, prompted = settings.fault_tokens, prompted_stage1(study, base)
     decodings = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
     scenes = study.scenes("val")
     detector, truth = Detector(study.vocabulary()), truths(val, scenes)

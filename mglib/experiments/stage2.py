@@ -16,10 +16,12 @@ from mglib.experiments.ablations import trial
 from mglib.experiments.stage1 import after, loss_table
 from mglib.metrics import Counts
 from mglib.model.decoding import Decoding, greedy
-from mglib.study import finetune, lineage, naming
-from mglib.study.lineage import Lesson, PromptedModel, Stage1
-from mglib.study.stages import Trained
+from mglib.study import display_names
+from mglib.study.models import PromptedModel, prompted_blip2, prompted_stage1
+from mglib.study.stage1 import Stage1
+from mglib.study.stage2 import Stage2Data, train_stage2, with_own_projection
 from mglib.study.study import Study
+from mglib.study.train import Trained
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
 
@@ -37,7 +39,7 @@ VARIANTS = ("locna", "no_critic", "oracle", "blip2_ft")  # of stage 2, where a p
 # --- The loss on held-out texts ---
 
 
-def overview(lessons: Mapping[str, Lesson]) -> pandas.DataFrame:
+def overview(lessons: Mapping[str, Stage2Data]) -> pandas.DataFrame:
     """Return how many texts of each kind there are and how long they are."""
     rows = []
     for name, lesson in lessons.items():
@@ -48,11 +50,11 @@ def overview(lessons: Mapping[str, Lesson]) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def held_out_loss(study: Study, prompted: PromptedModel, lesson: Lesson) -> Counts:
+def held_out_loss(study: Study, prompted: PromptedModel, lesson: Stage2Data) -> Counts:
     """Count the loss per token on the held-out texts."""
     counts = evaluate.losses(
         prompted.model,
-        lesson.held_shown,
+        lesson.held_queries,
         lesson.held_texts,
         prompted.template,
         max_answer=study.profile.stage2.max_answer,
@@ -62,23 +64,23 @@ def held_out_loss(study: Study, prompted: PromptedModel, lesson: Lesson) -> Coun
     return Counts(*counts)
 
 
-def rates(study: Study, before: PromptedModel, lesson: Lesson) -> pandas.DataFrame:
+def rates(study: Study, before: PromptedModel, lesson: Stage2Data) -> pandas.DataFrame:
     """Compare learning rates by the loss on the hold-out after short runs."""
     config, steps, rows = study.profile.stage2, study.profile.stage2_rate_steps, []
     for rate in study.profile.stage2_rates:
         short = replace(trial(config, rate, steps), keep=(1.0,))
-        tried, _ = lineage.stage2(study, before, lesson, what="rate", config=short)
+        tried, _ = train_stage2(study, before, lesson, what="rate", config=short)
         loss = held_out_loss(study, tried, lesson).estimate()
         rows.append({"lr": rate, "steps": steps, **metrics.columns("loss", loss)})
     return pandas.DataFrame(rows)
 
 
 def checkpoint_curve(
-    study: Study, before: PromptedModel, lesson: Lesson, trained: Trained
+    study: Study, before: PromptedModel, lesson: Stage2Data, trained: Trained
 ) -> pandas.DataFrame:
     """Return the loss on the hold-out at the start and at each step whose weights were kept."""
     losses = {after(0): held_out_loss(study, before, lesson)}
-    model = replace(before, model=finetune.with_own_projection(before.model))
+    model = replace(before, model=with_own_projection(before.model))
     for state in kept(trained.folder):
         step = restore(model.model, state)["step"]
         losses[after(step)] = held_out_loss(study, model, lesson)
@@ -94,19 +96,21 @@ class Variant:
     texts: str  # of LESSONS
 
 
-def variants(study: Study, base: Stage1, lessons: Mapping[str, Lesson]) -> dict[str, Variant]:
+def variants(study: Study, base: Stage1, lessons: Mapping[str, Stage2Data]) -> dict[str, Variant]:
     """Train on every kind of texts, and BLIP-2 on the curated ones (section 4.3.2 and 4.3.3)."""
-    before = lineage.prompted_stage1(study, base)
+    before = prompted_stage1(study, base)
     plans = {"minigpt4" if kind == "curated" else kind: (before, kind) for kind in lessons}
     if base.blip2 is not None:
-        plans["blip2_ft"] = (lineage.prompted_blip2(base.blip2), "curated")
+        plans["blip2_ft"] = (prompted_blip2(base.blip2), "curated")
     return {
-        name: Variant(start, lineage.stage2(study, start, lessons[kind], what=name)[0], kind)
+        name: Variant(start, train_stage2(study, start, lessons[kind], what=name)[0], kind)
         for name, (start, kind) in plans.items()
     }
 
 
-def losses(study: Study, variants: Mapping[str, Variant], lessons: Mapping[str, Lesson]) -> pandas.DataFrame:
+def losses(
+    study: Study, variants: Mapping[str, Variant], lessons: Mapping[str, Stage2Data]
+) -> pandas.DataFrame:
     """Return the loss per token on the held-out texts of each variant's kind, before stage 2 and after it."""
     found = []
     for name, one in variants.items():
@@ -248,7 +252,7 @@ def descriptions(
     decoding = decoding_configs(study)[""]
     return {
         name: model.answers(queries, DESCRIBE, decoding, what=name, batch_size=size)
-        for name, model in naming.ordered(models).items()
+        for name, model in display_names.ordered(models).items()
     }
 
 

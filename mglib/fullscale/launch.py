@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from mglib.fullscale.preflight import full_size, gaps, missing, other_numbers
 from mglib.model import device
-from mglib.study import web
+from mglib.study.stage1 import open_sources, train_streamed
 from mglib.study.study import Study
 
 
@@ -52,14 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(faults), file=sys.stderr)
         return 1
     if given.gpus > 1:
-        web.open_sources(study)  # counted here, since processes that wait for each other's counting give up
+        open_sources(study)  # counted here, since processes that wait for each other's counting give up
         settings = {"profile": given.profile, "seed": given.seed, "accumulate": given.accumulate}
         passed = [f"--{name}={value}" for name, value in settings.items()]
         return start(given.gpus, [*(["--gaps"] if given.gaps else []), *passed])
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
     for remark in other_numbers(study.profile.release):
         state.print(remark)
-    _, trained = web.stage1(study, accumulate=given.accumulate)
+    _, trained = train_streamed(study, accumulate=given.accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")
     state.wait_for_everyone()
     state.destroy_process_group()  # else a process that ends after the main one may abort

@@ -19,9 +19,9 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.paths import RUNS, write_json
-from mglib.study import stages
 from mglib.study.flops import Sizes
 from mglib.study.machine import here
+from mglib.study.stage1 import attach
 from mglib.study.study import Study
 from mglib.training.muon import Muon
 from mglib.weights import sources
@@ -85,7 +85,7 @@ def with_queries(study: Study, qformer: QFormer, attention: str) -> MiniGPT4:
     language = Language.load(folder, dtype=study.dtype, attention=attention).to(study.device)
     shape = study.profile.qformer
     features = torch.randn(study.profile.stage1.batch_size, shape.queries, shape.width)
-    return stages.attach(study, qformer, language, features)
+    return attach(study, qformer, language, features)
 
 
 def muon_steps(study: Study) -> Comparison:

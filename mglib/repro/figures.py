@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mglib.metrics import Estimate
-from mglib.study import naming
+from mglib.study import display_names
 
 PAPER, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
@@ -89,7 +89,7 @@ def cards(
         sheet.paste(image.resize((side, side)), (gap, head + gap + row * (side + gap)))
     for column, (name, texts) in enumerate(answers.items()):
         x = side + 2 * gap + column * (width + gap)
-        draw.text((x, gap // 2), naming.name(name), fill=INK, font=font, stroke_width=0.4)
+        draw.text((x, gap // 2), display_names.of(name), fill=INK, font=font, stroke_width=0.4)
         for row, text in enumerate(texts[: len(images)]):
             paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
@@ -149,7 +149,7 @@ def curves(
             line = ax.plot(table["step"], table[part], alpha=0.25, linewidth=1)[0]
             mean = table[part].rolling(smooth, min_periods=1).mean()
             ax.plot(table["step"], mean, color=line.get_color(), label=part)
-        ax.set(title=naming.name(name), xlabel="step", ylabel="loss (nats)")
+        ax.set(title=display_names.of(name), xlabel="step", ylabel="loss (nats)")
         if len(logged) > 1:
             ax.legend(frameon=False)
     return figure
@@ -166,7 +166,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
     colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     place, ticks, labelled = 0.0, [], set()
     for group, estimates in table.items():
-        ticks.append((place + (len(estimates) - 1) / 2, naming.name(group)))
+        ticks.append((place + (len(estimates) - 1) / 2, display_names.of(group)))
         for name, estimate in estimates.items():
             ax.plot([estimate.low, estimate.high], [place, place], color=colours[name], linewidth=2.5)
             ax.plot(
@@ -174,7 +174,7 @@ def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: flo
                 place,
                 "o",
                 color=colours[name],
-                label="" if name in labelled else naming.name(name),
+                label="" if name in labelled else display_names.of(name),
             )
             labelled.add(name)
             place += 1
@@ -215,19 +215,19 @@ def forest(
     for ax, (title, part) in zip(axes.flat, parts, strict=True):
         y, ticks = 0.0, {}
         for name, group in part.groupby(rows, sort=False):
-            ticks[naming.name(name, names)] = y + (len(group) - 1) / 2
+            ticks[display_names.of(name, names)] = y + (len(group) - 1) / 2
             for one in group.to_dict("records"):
                 ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
                 ax.plot(one["value"], y, "o", color=colours[one[hue]])
                 y += 1
             y += 0.8
         ax.set_yticks([*ticks.values()], [""] * len(ticks) if labels == [*ticks] else [*ticks])
-        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=naming.head(title, names) if title else "")
+        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=display_names.column(title, names) if title else "")
         labels = [*ticks]
         if chance is not None:
             ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     for name, colour in colours.items() if hue not in (panel, rows) else ():
-        axes[0, -1].plot([], [], "o-", color=colour, label=naming.head(name, names))
+        axes[0, -1].plot([], [], "o-", color=colour, label=display_names.column(name, names))
     if axes[0, -1].get_legend_handles_labels()[0]:
         axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
@@ -314,10 +314,10 @@ def against(
     colours = dict(zip(dict.fromkeys([*both, *points]), cycle(COLOURS), strict=False))
     for name, (x, y) in points.items():
         across, up = ([[one.value - one.low], [one.high - one.value]] for one in (x, y))
-        how = {"color": colours[name], "label": naming.name(name)}
+        how = {"color": colours[name], "label": display_names.of(name)}
         ax.errorbar(x.value, y.value, up, across, fmt=looks[name], markersize=8, capsize=2, **how)
     for name, (x, y) in paper.items():
-        how = {"color": colours.get(name, INK), "label": f"paper: {naming.name(name)}"}
+        how = {"color": colours.get(name, INK), "label": f"paper: {display_names.of(name)}"}
         ax.plot(x, y, looks[name], markersize=9, markeredgewidth=2, fillstyle="none", linestyle="none", **how)
         if name in points:
             ours = [one.value for one in points[name]]
@@ -338,9 +338,9 @@ def steps(groups: dict[str, Sequence[Estimate | None]], *, xlabel: str, ylabel: 
     for name, estimates in groups.items():
         known = [(place, one) for place, one in enumerate(estimates, start=1) if one is not None]
         places = [place for place, _ in known]
-        line = ax.plot(places, [one.value for _, one in known], "o-", markersize=4, label=naming.name(name))[
-            0
-        ]
+        line = ax.plot(
+            places, [one.value for _, one in known], "o-", markersize=4, label=display_names.of(name)
+        )[0]
         low, high = [one.low for _, one in known], [one.high for _, one in known]
         ax.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel)

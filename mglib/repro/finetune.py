@@ -19,11 +19,10 @@ from torch import Tensor
 from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
 from mglib.chat.terminal import answer
 from mglib.config import LoRAConfig, Profile, TrainConfig
-from mglib.data.check import own
-from mglib.data.own import SHAPES, OwnPair
+from mglib.data.own import SHAPES, OwnPair, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
-from mglib.data.splits import Split, in_lists
+from mglib.data.splits import Split, batched
 from mglib.evals.evaluate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
@@ -33,12 +32,12 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, template
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, RUNS, hash_json, read_jsonl, sha256
-from mglib.study import web
-from mglib.study.finetune import INSTRUCTIONS, hold_out
 from mglib.study.machine import here, peak_bytes
-from mglib.study.replay import replaying, stage1_pairs
-from mglib.study.stages import training_folder
+from mglib.study.models import INSTRUCTIONS
+from mglib.study.stage1 import finished, load_release, shortcut, stage1_pairs, train_streamed
+from mglib.study.stage2 import replaying, split_holdout
 from mglib.study.study import PublishedStudy, Study
+from mglib.study.train import training_folder
 from mglib.training.checkpoint import trainable
 from mglib.training.early_stopping import fit_watched
 from mglib.training.feature_cache import cached
@@ -79,9 +78,8 @@ def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
 
     Raises FileNotFoundError or ValueError with advice where that is too little.
     """
-    pairs = list(quarantine.sift(own(data)))
-    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures", end="")
-    print(f"; {quarantine.bad} left out, listed in {quarantine.file}:" if quarantine.bad else "")
+    pairs = list(quarantine.sift(read_own(data)))
+    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
     for fault in list(quarantine.faults)[:TOLD]:
         print(f"  {fault}")
     return pairs
@@ -103,7 +101,7 @@ def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
         drawn = random.Random(f"{seed}/{digest}").choice(INSTRUCTIONS)
         return places[digest], pair.question or drawn, pair.answer
 
-    _, kept_back = hold_out(range(len(hashes)), HELD_OUT)
+    _, kept_back = split_holdout(range(len(hashes)), HELD_OUT)
     rows = [asked(pair) for pair in pairs]
     return Lessons(
         files=tuple(files[digest] for digest in hashes),
@@ -125,11 +123,11 @@ def start(profile: str, projection: Path | None) -> Speaker:
         or not isinstance(study, PublishedStudy)
     ):
         return load(profile, projection)
-    model, official = web.published(study), study.profile.release.projection
-    if web.finished(study, model):
-        web.stage1(study, model=model)
+    model, official = load_release(study), study.profile.release.projection
+    if finished(study, model):
+        train_streamed(study, model=model)
     elif official and (DOWNLOADS / official).is_file():
-        web.shortcut(study, model, DOWNLOADS / official)
+        shortcut(study, model, DOWNLOADS / official)
     else:
         raise FileNotFoundError(
             f"There is no stage 1 of {profile} to start from: `make train PROFILE={profile}` trains it, or "
@@ -325,7 +323,7 @@ def learn(
     held_rows = Answered(queries, own.held)
     batches = [
         asked([held_rows[place] for place in places])
-        for places in in_lists(range(len(own.held)), config.batch_size)
+        for places in batched(range(len(own.held)), config.batch_size)
     ]
     updates = hash_tensors(lora_weights(model.language))
     folder = training_folder(

@@ -17,7 +17,7 @@ from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
 from mglib.repro.finetune import finetune
 from mglib.study import blip2
-from mglib.study.finetune import INSTRUCTIONS
+from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
 from mglib.weights import sources
 from mglib.world import catalog as catalogs

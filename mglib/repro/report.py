@@ -26,7 +26,7 @@ from mglib.frame import names as frame_names
 from mglib.metrics import Estimate
 from mglib.paths import RUNS, file_name, write_json, write_text
 from mglib.repro.paper import PAPER, is_quoted
-from mglib.study import naming
+from mglib.study import display_names
 
 Number = dict[str, Any]
 Rows = Mapping[str, Mapping[str, Estimate | None]]  # row -> measure -> estimate
@@ -386,8 +386,8 @@ def pivot(
     counts: dict[tuple[str, ...], list[str]] = {}
     for name, row in zip(frame_names(frame), frame.to_dict("records"), strict=True):
         key = tuple(row[column] for column in by)
-        first = {"": ", ".join(filter(None, (naming.name(part, names) for part in key)))}
-        lines.setdefault(key, first)[naming.head(row[columns], names)] = cell(row, PAPER.get(name))
+        first = {"": ", ".join(filter(None, (display_names.of(part, names) for part in key)))}
+        lines.setdefault(key, first)[display_names.column(row[columns], names)] = cell(row, PAPER.get(name))
         if not pandas.isna(row["n"]):
             counts.setdefault(key, []).append(f"{row['n']:.0f}")
     for key, line in lines.items():

@@ -10,18 +10,18 @@ from mglib.metrics import Counts, Estimate
 from mglib.repro import claims, tuning
 from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, numbers, rounded
-from mglib.study import naming
+from mglib.study import display_names
 from mglib.study.study import Study
 
 
 def named(table: pandas.DataFrame, *columns: str) -> pandas.DataFrame:
     """Put names in place of keys: in the head, and in the cells of these columns where the table has them."""
     cells = {
-        column: [naming.name(cell).replace("{}", "QUESTION") for cell in table[column]]
+        column: [display_names.of(cell).replace("{}", "QUESTION") for cell in table[column]]
         for column in columns
         if column in table
     }
-    return table.assign(**cells).rename(columns=naming.head)
+    return table.assign(**cells).rename(columns=display_names.column)
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -88,13 +88,13 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     lines = []
     for row, estimates in rows.items():
         cells = {
-            naming.head(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
+            display_names.column(measure): cell(estimate, PAPER.get(f"{prefix}.{measure}.{row}"))
             for measure, estimate in estimates.items()
         }
         counted = {str(estimate.n) for estimate in estimates.values() if estimate}
         quoted = any(is_quoted(f"{prefix}.{measure}.{row}") for measure in estimates)
         n = "quoted" if quoted else ", ".join(sorted(counted, key=int))
-        lines.append({"": naming.name(row), **cells, "n": n or "-"})
+        lines.append({"": display_names.of(row), **cells, "n": n or "-"})
     return pandas.DataFrame(lines).fillna("-")
 
 
@@ -119,8 +119,8 @@ def listed(rows: Rows, *, of: str) -> pandas.DataFrame:
     return pandas.DataFrame(
         [
             {
-                of: naming.name(row),
-                **{naming.head(measure): cell(one) for measure, one in estimates.items()},
+                of: display_names.of(row),
+                **{display_names.column(measure): cell(one) for measure, one in estimates.items()},
             }
             for row, estimates in rows.items()
         ]
@@ -131,11 +131,11 @@ def values(rows: Rows, *, prefix: str) -> pandas.DataFrame:
     """Write a line for each row: plain values, the paper's in a column beside where it has some."""
     lines = []
     for row, estimates in rows.items():
-        line = {"row": naming.name(row)}
+        line = {"row": display_names.of(row)}
         for measure, estimate in estimates.items():
-            line[naming.head(measure)] = estimate and estimate.value
+            line[display_names.column(measure)] = estimate and estimate.value
             if (theirs := PAPER.get(f"{prefix}.{measure}.{row}")) is not None:
-                line[f"{naming.head(measure)}, paper"] = theirs
+                line[f"{display_names.column(measure)}, paper"] = theirs
         lines.append(line)
     return pandas.DataFrame(lines)
 

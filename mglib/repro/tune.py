@@ -23,50 +23,52 @@ from mglib.experiments import abilities, arms, curated, described, preferences, 
 from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
-from mglib.study import lineage
 from mglib.study.machine import here
+from mglib.study.models import prompted_stage1
+from mglib.study.stage1 import Stage1
+from mglib.study.stage2 import prompted_models, stage2_data
 from mglib.study.study import Study
 
 
 def of_stage1(study: Study) -> pandas.DataFrame:
     """Starts, rates and lengths of stage 1, on val."""
-    return stage1.trials(study, lineage.stage1(study, "val"))
+    return stage1.trials(study, Stage1.of(study, "val"))
 
 
 def of_temperatures(study: Study) -> pandas.DataFrame:
     """Temperatures of the descriptions to curate, on val."""
-    return curated.temperatures(study, lineage.stage1(study, "val"))
+    return curated.temperatures(study, Stage1.of(study, "val"))
 
 
 def of_stage2(study: Study) -> pandas.DataFrame:
     """Rates of stage 2, on curated texts that are held out."""
-    base = lineage.stage1(study, "pool")
-    lesson = lineage.lessons(study, base)["curated"]
-    return stage2.rates(study, lineage.prompted_stage1(study, base), lesson)
+    base = Stage1.of(study, "pool")
+    lesson = stage2_data(study, base)["curated"]
+    return stage2.rates(study, prompted_stage1(study, base), lesson)
 
 
 def of_decoding(study: Study) -> pandas.DataFrame:
     """Decodings and wordings for Table 1, on val's special pictures."""
     special = [f"{sheet.kind}_val" for sheet in CHECKLISTS.values()]
-    base = lineage.stage1(study, "pool", *dict.fromkeys(special))
-    return abilities.tried(study, base, lineage.prompted_models(study, base))
+    base = Stage1.of(study, "pool", *dict.fromkeys(special))
+    return abilities.tried(study, base, prompted_models(study, base))
 
 
 def of_descriptions(study: Study) -> pandas.DataFrame:
     """Decodings of the descriptions for Tables 2 and 5, on val."""
-    base = lineage.stage1(study, "pool", "val")
-    return described.tried(study, base, lineage.prompted_models(study, base))
+    base = Stage1.of(study, "pool", "val")
+    return described.tried(study, base, prompted_models(study, base))
 
 
 def of_arms(study: Study) -> pandas.DataFrame:
     """Rates of the ablation's arms, on val."""
-    return arms.rates(study, lineage.stage1(study, "val"))
+    return arms.rates(study, Stage1.of(study, "val"))
 
 
 def of_preferences(study: Study) -> pandas.DataFrame:
     """Rates of preference optimisation, on pairs that are held out."""
-    base = lineage.stage1(study, "pool")
-    start = lineage.prompted_models(study, base)["minigpt4"]
+    base = Stage1.of(study, "pool")
+    start = prompted_models(study, base)["minigpt4"]
     return preferences.rates(study, preferences.collect(study, base, start))
 
 

@@ -18,7 +18,7 @@ from mglib.data.records import read_json
 from mglib.experiments import abilities, ablations, described
 from mglib.experiments.stage1 import start_name
 from mglib.paths import TUNING
-from mglib.study import naming
+from mglib.study import display_names
 
 CARD = "card.json"
 MARK = "chosen"  # the column that marks the profile's choices
@@ -39,7 +39,7 @@ class Grid:
     @property
     def criterion(self) -> str:
         """The rule in words."""
-        best = f"{'highest' if self.highest else 'lowest'} {naming.name(self.measure)}"
+        best = f"{'highest' if self.highest else 'lowest'} {display_names.of(self.measure)}"
         each = f" for each {self.of}" if self.of else ""
         return f"{best}{each}" + (f", of the rows with the profile's {self.alike}" if self.alike else "")
 

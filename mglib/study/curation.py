@@ -6,11 +6,12 @@ found again.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from mglib.curation.critic import Critic, fitting_sentences, limit_of
+from mglib.curation.critic import Critic, fitting_sentences, limit_of, sentence_scores
 from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
 from mglib.curation.repair import repair, sentences
 from mglib.curation.select import Curation, curate, write
@@ -20,6 +21,7 @@ from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import template
 from mglib.paths import CACHE, sha256
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 FOLDER = CACHE / "curated"
@@ -124,3 +126,39 @@ def temperatures(
         scores = critic(tokens, [repair(one.text) for one in made])
         found[temperature] = ratio([sum(each) for each in scores], [len(each) for each in scores])
     return found
+
+
+def curation_of(
+    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, critical: bool = True
+) -> tuple[Curation, Path]:
+    """Curate the pool with the stage-1 model and, where the profile asks for one, a critic (`critical`).
+
+    What was curated before with the same settings is found again.
+    """
+    judges = critical and study.profile.curation.fitting is not None
+    return curated(
+        study,
+        base.model,
+        base.trained.state,
+        base.queries["pool"],
+        rewriter,
+        critic=partial(critic(study, base), base.tokens["pool"]) if judges else None,
+    )
+
+
+def critic(study: Study, base: Stage1) -> Critic:
+    """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
+
+    Raises ValueError where the Q-Former comes without its text branch.
+    """
+    if base.blip2 is None:
+        raise ValueError(
+            "The released Q-Former is read without its text branch, so it cannot judge texts: set "
+            "`fitting` to None and `temperatures` to () in the profile's curation."
+        )
+    return partial(
+        sentence_scores,
+        base.blip2.representation,
+        tokenizer=base.blip2.language.tokenizer,
+        max_text=study.profile.pretrain.max_text,
+    )

@@ -32,8 +32,9 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.paths import CACHE, hash_json, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
-from mglib.study.stages import Trained, attach, first, picture_layout, train
+from mglib.study.stage1 import attach, first, picture_layout
 from mglib.study.study import Study, freeze
+from mglib.study.train import Trained, train
 from mglib.training.checkpoint import under
 from mglib.training.feature_cache import Features
 from mglib.weights import sources

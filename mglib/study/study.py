@@ -31,7 +31,7 @@ from mglib.training import checkpoint, feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.vicuna import Precision, load_language
-from mglib.world.scene import SHARDED
+from mglib.world.scene import SHARDED, SPECIAL_SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class Study(ABC):
     # What each kind has of its own.
 
     tests: ClassVar[tuple[str, ...]]  # the names of the test splits, which only cells that publish read
+    special_tests: ClassVar[tuple[str, ...]]  # those of the special pictures' test splits, one of each kind
     questioned: ClassVar[dict[str, str]]  # those of the splits that A-OKVQA and GQA ask about, by their use
 
     @abstractmethod
@@ -105,6 +106,12 @@ class Study(ABC):
         """Read the frozen language model that the profile has of its own."""
 
     # What all have in common.
+
+    @property
+    def evaluated(self) -> tuple[str, ...]:
+        """The splits that the evaluation of all models needs."""
+        names = ("val", "pool", *self.tests, *self.questioned.values(), *self.special_tests)
+        return tuple(dict.fromkeys(names))
 
     @cached_property
     def device(self) -> torch.device:
@@ -210,6 +217,7 @@ class DrawnStudy(Study):
     """A study of the small world, with parts from the package index or the hub."""
 
     tests = ("test_seen", "test_new_pairs", "test_new_objects")
+    special_tests = tuple(name for name in SPECIAL_SPLITS if name.endswith("_test"))
     questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
 
     def split(self, name: str) -> Split:
@@ -254,6 +262,7 @@ class PublishedStudy(Study):
     """A study of the data sets of the paper, with the parts that its authors and others published."""
 
     tests = released.TESTS
+    special_tests = ()
     # Published questions for training are about pictures that nothing else here needs: those of `val` stand
     # in for them where only answers are counted.
     questioned: ClassVar = {"train": released.VAL, "val": released.VAL, "test": released.TEST}

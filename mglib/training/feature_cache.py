@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.locks import locked
 from mglib.paths import atomic_write, sha256, write_json
 
@@ -100,7 +100,7 @@ def fill(
     missing = [number for number, file in enumerate(files) if file.name not in digests]
     if missing:
         bar = tqdm(total=count, desc=what, mininterval=10)
-        for number, chunk in enumerate(in_lists(islice(items(), count), CHUNK)):
+        for number, chunk in enumerate(batched(islice(items(), count), CHUNK)):
             if number in missing:
                 write_rows(files[number], chunk, compute, batch_size)
                 digests[files[number].name] = sha256(files[number])
@@ -112,6 +112,6 @@ def fill(
 def write_rows(file: Path, chunk: list, compute: Callable[[list], Tensor], batch_size: int) -> None:
     """Compute one file's rows batch by batch and write them."""
     with torch.inference_mode():
-        rows = torch.cat([compute(part).to(torch.bfloat16).cpu() for part in in_lists(chunk, batch_size)])
+        rows = torch.cat([compute(part).to(torch.bfloat16).cpu() for part in batched(chunk, batch_size)])
     with atomic_write(file) as temporary:
         numpy.save(temporary, rows.view(torch.int16).numpy())

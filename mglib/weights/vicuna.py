@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from mglib.model.device import frozen_dtype
 from mglib.model.language import Language
-from mglib.paths import write_json
-from mglib.weights.files import Shards, locate, new_folder
+from mglib.paths import new_folder, write_json
+from mglib.weights.files import Shards, locate
 from mglib.weights.official import dropped, listed
 
 Precision = Literal["fp32", "fp16", "bf16", "8bit", "4bit"]

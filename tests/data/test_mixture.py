@@ -14,7 +14,7 @@ import torch
 from data_files import jpeg, write_shard, write_tar
 
 from mglib.data import mixture
-from mglib.data.mixture import Mixture, Source, batches_an_epoch, bounds, count_shards
+from mglib.data.mixture import Mixture, Source, batch_edges, count_shards
 from mglib.data.quarantine import Quarantine
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
@@ -70,19 +70,15 @@ def take(mixture, count):
 def epoch(mixture):
     """Return the captions of the next epoch of a mixture with one source."""
     (only,) = mixture.sources
-    return [caption for batch in take(mixture, mixture.stream(only).batches()) for caption in batch]
+    return [caption for batch in take(mixture, mixture.streams[only.name].batches()) for caption in batch]
 
 
 # --- the plan ---
 
 
 def test_parts_have_equally_many_batches_and_every_position_once():
-    assert batches_an_epoch(10, 3, 2) == 2  # the largest part has four samples
-    assert [[bounds(10, 3, part, 2, batch) for batch in range(2)] for part in range(3)] == [
-        [(0, 1), (1, 3)],
-        [(3, 4), (4, 6)],
-        [(6, 8), (8, 10)],
-    ]
+    # The largest part has four samples, hence two batches of at most two for each.
+    assert [batch_edges(10, 3, part, 2) for part in range(3)] == [[0, 1, 3], [3, 4, 6], [6, 8, 10]]
 
 
 # --- an epoch ---
@@ -96,7 +92,8 @@ def test_two_ranks_see_each_sample_once_in_an_epoch(source, mix, workers):
         seen = [epoch(rank) for rank in ranks]
         assert not set(seen[0]) & set(seen[1])
         assert sorted(seen[0] + seen[1]) == names(laion)
-    assert ranks[0].places == ranks[1].places == {"laion": (2, 0)}
+    for rank in ranks:
+        assert rank.state_dict()["places"] == {"laion": [2, 0]}
 
 
 def test_epochs_and_seeds_differ_and_a_seed_repeats(source, mix):

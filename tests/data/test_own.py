@@ -5,8 +5,7 @@ import json
 import pytest
 from data_files import jpeg
 
-from mglib.data.check import own
-from mglib.data.own import OwnPair
+from mglib.data.own import OwnPair, read_own
 from mglib.data.quarantine import Fault, Quarantine
 
 TEXTS = {"a": "a red wall", "b": "a blue wall"}
@@ -35,7 +34,9 @@ def write(folder, shape):
 def test_each_shape_is_read(tmp_path, shape):
     data, images = write(tmp_path / "own", shape)
     asked = "what?" if shape == "jsonl" else None
-    assert list(own(data)) == [OwnPair(images / f"{name}.jpg", asked, text) for name, text in TEXTS.items()]
+    assert list(read_own(data)) == [
+        OwnPair(images / f"{name}.jpg", asked, text) for name, text in TEXTS.items()
+    ]
 
 
 @pytest.mark.parametrize("shape", ["cc_sbu_align", "txt", "jsonl"])
@@ -43,7 +44,7 @@ def test_a_broken_picture_is_counted_and_listed(tmp_path, shape):
     data, images = write(tmp_path / "own", shape)
     (images / "b.jpg").write_bytes(jpeg("blue")[:-200])
     quarantine = Quarantine(tmp_path / "bad.jsonl", share=0.5)
-    assert [pair.answer for pair in quarantine.sift(own(data))] == ["a red wall"]
+    assert [pair.answer for pair in quarantine.sift(read_own(data))] == ["a red wall"]
     assert (quarantine.good, quarantine.bad) == (1, 1)
     (line,) = (tmp_path / "bad.jsonl").read_text().splitlines()
     assert json.loads(line)["where"] == str(images / "b.jpg") and "broken picture" in line
@@ -56,7 +57,7 @@ def test_pictures_without_texts_and_texts_without_pictures_are_told_apart(tmp_pa
     (data / "a.txt").write_bytes(b"caf\xe9")
     (data / "notes.txt").write_text("for myself")
     (data / "._a.jpg").write_bytes(b"a Mac's")
-    found = list(own(data))
+    found = list(read_own(data))
     assert all(isinstance(one, Fault) for one in found)
     assert [one.costs for one in found] == [1, 1, 1, 0]
     for fault, said in zip(
@@ -69,7 +70,7 @@ def test_a_line_that_does_not_fit_is_a_fault_and_a_question_may_be_left_out(tmp_
     data, images = write(tmp_path / "own", "jsonl")
     lines = ['{"image": "a.jpg", "answer": "a wall"}', '{"image": "a.jpg"}', "no json"]
     data.write_text("\n".join([*lines, lines[0]]))
-    found = list(own(data))
+    found = list(read_own(data))
     assert found[0] == OwnPair(images / "a.jpg", None, "a wall")
     assert [one.sample.startswith("line") for one in found[1:3]] == [True, True]
     assert "`answer`" in found[1].reason and "came before" in found[3].reason
@@ -77,8 +78,8 @@ def test_a_line_that_does_not_fit_is_a_fault_and_a_question_may_be_left_out(tmp_
 
 def test_what_has_none_of_the_shapes_is_met_by_all_three(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is not there\. DATA is a folder with filter_cap\.json"):
-        own(tmp_path / "none")
+        read_own(tmp_path / "none")
     (tmp_path / "a.jpg").write_bytes(jpeg("red"))
     (tmp_path / "own.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"a \.txt of the same name.*Is it .*own\.jsonl that is meant"):
-        own(tmp_path)
+        read_own(tmp_path)

@@ -4,8 +4,8 @@ import json
 import pickle
 import tempfile
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy
 import pytest
@@ -15,9 +15,9 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from mglib.data import coco, records, regions
-from mglib.data.alignment import read_cc_sbu_align
-from mglib.data.mixture import RankStream, Source, batches_an_epoch, bounds
+from mglib.data.mixture import RankStream, Source, batch_edges
 from mglib.data.narratives import read_narratives
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import ENDINGS, named_picture, open_picture
 from mglib.data.quarantine import Fault, strict
 from mglib.data.questions import read_a_okvqa, read_gqa
@@ -89,7 +89,7 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
     source = Source(name="any", shards=tuple(shards), counts=tuple(sizes), weight=1.0)
     seen = []
     for rank in range(ranks):
-        stream = RankStream(source, list, size, seed, rank, ranks, workers, epoch=0, batch=0)
+        stream = RankStream(source, list, size, seed, rank, ranks, workers)
         lines = [list(stream.line(0, line, 0)) for line in range(workers)]
         assert {len(line) for line in lines} == {stream.batches() // workers}
         # Going on from any batch of an epoch gives what would have come.
@@ -102,11 +102,12 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
 @often
 @given(total=some.integers(0, 10_000), parts=some.integers(1, 64), size=some.integers(1, 300))
 def test_the_plan_of_an_epoch_has_no_gap_and_no_overlap(total, parts, size):
-    batches = batches_an_epoch(total, parts, size)
-    edges = [bounds(total, parts, part, size, batch) for part in range(parts) for batch in range(batches)]
-    assert all(0 <= behind - first <= size for first, behind in edges)
-    assert [first for first, _ in edges[1:]] == [behind for _, behind in edges[:-1]]
-    assert not edges or (edges[0][0], edges[-1][1]) == (0, total)
+    edges = [batch_edges(total, parts, part, size) for part in range(parts)]
+    assert len(set(map(len, edges))) == 1  # equally many batches each
+    assert all(0 <= behind - first <= size for part in edges for first, behind in pairwise(part))
+    if total:
+        assert all(one[-1] == other[0] for one, other in pairwise(edges))
+        assert (edges[0][0], edges[-1][-1]) == (0, total)
 
 
 @often
@@ -176,13 +177,12 @@ def test_any_json_of_nearly_the_right_shape_is_named(folder, value):
 
 
 @often
-@given(value=some.lists(json_values) | some.dictionaries(some.text(), json_values), chunk=some.integers(1, 9))
-def test_items_are_those_of_the_whole_file(folder, value, chunk):
+@given(value=some.lists(json_values) | some.dictionaries(some.text(), json_values))
+def test_items_are_those_of_the_whole_file(folder, value):
     path = folder / "items.json"
     path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    with patch.object(records, "CHUNK", chunk):
-        found = [(key, json.loads(text)) for key, text in records.read_items(path)]
-    keyed = value if isinstance(value, dict) else {str(number): one for number, one in enumerate(value)}
+    found = [(key, json.loads(text)) for key, text in records.read_items(path)]
+    keyed = value if isinstance(value, dict) else {f"item {number}": one for number, one in enumerate(value)}
     assert found == list(keyed.items())
 
 

@@ -11,8 +11,8 @@ from data_files import jpeg
 from official_records import CHOICE, GRAPH, INSTANCES, NARRATIVE, REFERENCE, REGIONS, RELATIONSHIPS
 
 from mglib.data import records
-from mglib.data.alignment import read_cc_sbu_align
-from mglib.data.narratives import Narrative, Point, Utterance, read_narratives
+from mglib.data.narratives import Narrative, read_narratives
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import Fault, Quarantine, strict
 from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.regions import (
@@ -38,15 +38,13 @@ def reason(stream):
 # --- JSON ---
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
-def test_items_are_read_one_by_one_whatever_the_chunk(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(records, "CHUNK", chunk)
+def test_items_are_read_one_by_one(tmp_path):
     array = write(tmp_path / "a.json", [123.5, "ä]", {"a": [1, 2]}, None])
     assert list(records.read_items(array)) == [
-        ("0", "123.5"),
-        ("1", '"\\u00e4]"'),
-        ("2", '{"a": [1, 2]}'),
-        ("3", "null"),
+        ("item 0", "123.5"),
+        ("item 1", '"\\u00e4]"'),
+        ("item 2", '{"a": [1, 2]}'),
+        ("item 3", "null"),
     ]
     (tmp_path / "o.json").write_text(' {"a" : 1 ,\n"b":[ ] } ')
     assert list(records.read_items(tmp_path / "o.json")) == [("a", "1"), ("b", "[ ]")]
@@ -99,7 +97,7 @@ def test_cc_sbu_align(tmp_path):
     folder = write_align(tmp_path, [{"image_id": "52", "caption": "A Wall! It is green."}])
     (pair,) = read_cc_sbu_align(folder)
     assert (pair.image_id, pair.caption) == ("52", "A Wall! It is green.")  # not cleaned
-    assert pair.file == tmp_path / "image" / "52.jpg" and pair.open().getpixel((9, 9))[1] > 100
+    assert pair.file == tmp_path / "image" / "52.jpg"
 
 
 @pytest.mark.parametrize(
@@ -169,9 +167,6 @@ def test_narratives(tmp_path):
             image_id="137576",
             annotator_id=93,
             caption="In this image there are group of cows.",
-            timed_caption=(Utterance("In this", 0.0, 0.4),),
-            traces=((Point(0.2086, -0.0533, 0.022),), ()),
-            voice_recording="coco_val/coco_val_137576_93.ogg",
         )
     )
 
@@ -194,14 +189,14 @@ def test_a_bad_line_is_a_fault_and_the_next_is_read(tmp_path):
 def test_a_okvqa(tmp_path):
     (question,) = read_a_okvqa(write(tmp_path / "aokvqa_v1p0_train.json", [CHOICE]))
     assert question.choices[question.correct_choice_idx] == "cab"
-    assert len(question.direct_answers) == 10 and len(question.rationales) == 3
+    assert len(question.direct_answers) == 10
     assert (question.image_id, question.split) == (299207, "train")
 
 
 def test_the_test_split_of_a_okvqa_keeps_its_answers_back(tmp_path):
     public = {key: CHOICE[key] for key in ("split", "image_id", "question_id", "question", "choices")}
     (question,) = read_a_okvqa(write(tmp_path / "aokvqa_v1p0_test.json", [public]))
-    assert question.correct_choice_idx is None and question.direct_answers == question.rationales == ()
+    assert question.correct_choice_idx is None and question.direct_answers == ()
 
 
 def test_bad_questions_of_a_okvqa_are_faults(tmp_path):
@@ -213,7 +208,7 @@ def test_bad_questions_of_a_okvqa_are_faults(tmp_path):
 def test_gqa(tmp_path):
     (question,) = read_gqa(write(tmp_path / "testdev_balanced_questions.json", {"02930152": GRAPH}))
     assert (question.question_id, question.image_id) == ("02930152", "2354786")
-    assert (question.answer, question.full_answer) == ("yes", "Yes, the sky is dark.")
+    assert question.answer == "yes"
     assert (question.types.structural, question.types.semantic) == ("verify", "attr")
     assert question.balanced is True
 
@@ -286,7 +281,7 @@ def test_regions(tmp_path):
     (region,) = read_regions(write(tmp_path / "region_descriptions.json", [REGIONS]))
     assert (region.image_id, region.region_id) == (1, 1382)
     assert region.phrase == "the clock is green in colour"
-    assert region.box.corners == (421, 57, 503, 196)
+    assert region.box == Box(421, 57, 82, 139)
 
 
 def test_relationships(tmp_path):

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mglib.data.specials import SHAPE, read_specials
+from mglib.data.records import adapter
+from mglib.data.specials import Special, read_specials
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
 from mglib.metrics import derangement
@@ -25,7 +26,7 @@ def pictures():
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
-        world[task] = [SHAPE.validate_python(scene) for scene in sampled]
+        world[task] = [adapter(Special).validate_python(scene) for scene in sampled]
     return world
 
 

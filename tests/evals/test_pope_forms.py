@@ -155,6 +155,13 @@ FORMS = {
         "Assistant: Yes": YES,
         "Assistant: No": NO,
         "dog: yes": YES,
+        "Answer: Yes, nothing covers it": YES,
+        "Answer: Yes. No cat is there.": YES,
+        "The answer is yes, nothing covers it": YES,
+        "**Answer:** Yes, not far from the table": YES,
+        "1. Answer: Yes, no doubt": YES,
+        "Final answer: No, there is a dog": NO,
+        "A: Yes, nothing covers it": YES,
     },
     "unseen signs": {
         "\u200byes": YES,

@@ -9,7 +9,18 @@ from official_records import CHOICE, GRAPH
 from mglib.chat.terminal import what_to_ask
 from mglib.evals import chair
 from mglib.evals.__main__ import main
-from mglib.evals.scores import chair_scores, coverage_scores, pope_scores, vqa_scores
+from mglib.evals.score import (
+    OTHER_WORDS,
+    SECOND,
+    UNANSWERED,
+    UNCERTAIN,
+    UNKNOWN,
+    UNREADABLE,
+    chair_scores,
+    coverage_scores,
+    pope_scores,
+    vqa_scores,
+)
 
 
 def lines(path, values):
@@ -93,9 +104,10 @@ def test_what_is_not_matched_is_counted_and_named(tmp_path, coco):
     ]
     scored = chair_scores(whole(tmp_path / "results.json", more), coco)
     assert {line["n"] for line in scored.lines} == {1}
-    assert [one.sample for one in scored.bad] == ["item 3", "item 4"]
-    assert [one.sample for one in scored.unknown] == ["item 2", "item 1"]
-    assert [one.sample for one in scored.unanswered] == ["picture 7"]
+    assert [one.sample for one in scored.left_out[UNREADABLE]] == ["item 3", "item 4"]
+    assert [one.sample for one in scored.left_out[UNKNOWN]] == ["item 1"]
+    assert [one.sample for one in scored.left_out[SECOND]] == ["item 2"]
+    assert [one.sample for one in scored.left_out[UNANSWERED]] == ["7.jpg"]
 
 
 def test_nothing_to_score_is_told_with_the_first_reason(tmp_path, coco):
@@ -116,6 +128,88 @@ def test_scenery_of_the_small_world_may_be_said(tmp_path, coco):
     assert values(chair_scores(file, coco), "study")["chair_i"] == 0
     lines(coco / "scenes.jsonl", [{**scene, "props": []} for scene in scenes])
     assert values(chair_scores(file, coco), "study")["chair_i"] == 0.5
+
+
+def two_pictures(folder, names=("left_0001.jpg", "right_0001.jpg")):
+    """Write COCO's files for two pictures, of a dog and of a cat."""
+    things = ("dog", "cat")
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names, 101)]
+    notes = [
+        {"image_id": one["id"], "caption": f"a {thing}"} for one, thing in zip(images, things, strict=True)
+    ]
+    objects = [{"image_id": one["id"], "category_id": place} for place, one in enumerate(images)]
+    kinds = [{"id": place, "name": thing} for place, thing in enumerate(things)]
+    whole(folder / "captions.json", {"images": images, "annotations": notes})
+    whole(folder / "instances.json", {"images": images, "annotations": objects, "categories": kinds})
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("left_0001.jpg", "right_0001.jpg"),
+        ("a/1.jpg", "b/1.jpg"),
+        ("a/1.jpg", "1.jpg"),
+        ("0001.jpg", "1.jpg"),
+        ("1.jpg", "1.png"),
+        ("cat.jpg", "CAT.jpg"),
+        ("x.y.jpg", "x.z.jpg"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+    ],
+)
+@pytest.mark.parametrize("root", ["", "/data/pictures/"])
+def test_each_answer_goes_to_its_own_picture(tmp_path, names, root):
+    folder = two_pictures(tmp_path / "data", names)
+    made = [
+        {"image": root + name, "answer": f"a {thing}"}
+        for name, thing in zip(names, ("dog", "cat"), strict=True)
+    ]
+    for order in (made, made[::-1]):
+        scored = chair_scores(lines(tmp_path / "answers.jsonl", order), folder)
+        assert values(scored, "study")["chair_i"] == 0 and not scored.left_out
+        assert "2 answers about 2 pictures" in scored.used
+    asked = [
+        {"question_id": number, "image": name, "text": f"Is there a {thing} in the image?", "label": "yes"}
+        for number, (name, thing) in enumerate(zip(names, ("dog", "cat"), strict=True))
+    ]
+    if "/" not in "".join(names):  # POPE has names alone
+        data = lines(tmp_path / "coco_pope_random.json", asked)
+        told = [{**one, "image": root + one["image"], "answer": "Yes."} for one in asked]
+        assert values(pope_scores(lines(tmp_path / "answers.jsonl", told), data), "study")["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (("a/1.jpg", "b/1.jpg"), "1.jpg"),
+        (("1.jpg", "1.png"), "1"),
+        (("0001.jpg", "1.jpg"), "00001"),
+        (("COCO_val2014_000000000001.jpg", "1.jpg"), "01.png"),
+        (("a/cat.jpg", "b/cat.JPG"), "Cat"),
+    ],
+)
+def test_a_name_that_two_pictures_have_is_refused_with_both(tmp_path, names, short):
+    folder = two_pictures(tmp_path / "data", names)
+    made = [{"image_id": 101, "answer": "a dog"}, {"image": short, "answer": "a cat"}]
+    scored = chair_scores(lines(tmp_path / "answers.jsonl", made), folder)
+    (fault,) = scored.left_out[UNCERTAIN]
+    assert fault.sample == "line 2" and all(name in fault.reason for name in names)
+    assert {line["n"] for line in scored.lines} == {1}
+
+
+def test_two_names_that_reach_one_picture_are_refused_with_both(tmp_path):
+    folder = two_pictures(tmp_path / "data", ("1.jpg", "2.jpg"))
+    made = [{"image": f"{name}.jpg", "answer": "a dog"} for name in ("train/1", "test/1", "train/2")]
+    scored = chair_scores(lines(tmp_path / "answers.jsonl", made), folder)
+    reasons = [fault.reason for fault in scored.left_out[UNCERTAIN]]
+    assert reasons[0] == "train/1.jpg and test/1.jpg would both be 1.jpg" and len(reasons) == 2
+
+
+def test_a_picture_of_another_folder_is_not_taken_for_one_of_its_name(tmp_path):
+    folder = two_pictures(tmp_path / "data", ("test/1.jpg", "test/2.jpg"))
+    made = [{"image": f"{name}.jpg", "answer": "a dog"} for name in ("train/1", "test/2", "right_0001")]
+    scored = chair_scores(lines(tmp_path / "answers.jsonl", made), folder)
+    assert [fault.sample for fault in scored.left_out[UNKNOWN]] == ["line 1", "line 3"]
 
 
 # --- coverage ---
@@ -197,11 +291,92 @@ def test_answers_of_make_answer_serve_every_file_that_asks_the_same(tmp_path):
     scored = pope_scores(file, data)
     assert values(scored, "official", questions="coco_pope_random")["accuracy"] == 0.5
     assert values(scored, "official", questions="coco_pope_popular")["accuracy"] == 2 / 3
-    assert [one.sample for one in scored.unanswered] == ["question 2"]
-    assert len(scored.remarks) == 1 and "adversarial" in scored.remarks[0]
+    assert [one.sample for one in scored.left_out[UNANSWERED]] == ["2"]
+    assert "adversarial" in scored.remarks[0] and len(scored.remarks) == 3
+    assert "neither yes nor no: 1, the first is line 3: 'I do not know'" in scored.remarks[1]
     by_id = lines(tmp_path / "ids.jsonl", [{"question_id": 1, "answer": "Yes."}])
-    with pytest.raises(ValueError, match="does not say what it is about"):
+    with pytest.raises(ValueError, match="may be about"):  # each file counts from 1 again
         pope_scores(by_id, data)
+
+
+KINDS = {
+    "random": [("person", "yes"), ("dog", "no"), ("car", "yes"), ("cat", "no")],
+    "popular": [("person", "yes"), ("bus", "no"), ("car", "yes"), ("cup", "no")],
+    "adversarial": [("person", "yes"), ("bed", "no"), ("car", "yes"), ("pen", "no")],
+}
+
+
+def llava(said):
+    """Return answers to all three files in one, as LLaVA writes them: numbers begin again in each."""
+    return [
+        {
+            "question_id": number,
+            "prompt": f"Is there a {name} in the image?\nAnswer with one word.",
+            "text": text,
+        }
+        for kind, asked in KINDS.items()
+        for number, ((name, _), text) in enumerate(zip(asked, said[kind], strict=True), 1)
+    ]
+
+
+def test_one_file_of_answers_to_all_three_kinds_is_not_mixed_up(tmp_path):
+    data = tmp_path / "pope"
+    for kind, asked in KINDS.items():
+        pope_file(data / f"coco_pope_{kind}.json", asked)
+    right, wrong = ["Yes", "No"] * 2, ["Yes", "Yes"] * 2
+    file = lines(tmp_path / "all.jsonl", llava({"random": wrong, "popular": right, "adversarial": right}))
+    for kind, accuracy in (("random", 0.5), ("popular", 1), ("adversarial", 1)):
+        alone = pope_scores(file, data / f"coco_pope_{kind}.json")
+        assert values(alone, "official")["accuracy"] == values(alone, "study")["accuracy"] == accuracy
+        assert len(alone.left_out[OTHER_WORDS]) == 4  # the two of each other kind about absent objects
+        together = pope_scores(file, data)
+        assert values(together, "study", questions=f"coco_pope_{kind}")["accuracy"] == accuracy
+        assert not together.left_out
+
+
+def test_numbers_that_begin_again_and_say_nothing_else_are_refused(tmp_path):
+    data = pope_file(tmp_path / "coco_pope_random.json", KINDS["random"])
+    bare = [
+        {"question_id": one["question_id"], "answer": one["text"]}
+        for one in llava(dict.fromkeys(KINDS, ["Yes"] * 4))
+    ]
+    assert values(pope_scores(lines(tmp_path / "a.jsonl", bare), data), "study")["accuracy"] == 0.5
+    bare[5]["answer"] = "No"
+    with pytest.raises(ValueError, match="line 2 and line 6 answer question 2 differently"):
+        pope_scores(lines(tmp_path / "a.jsonl", bare), data)
+
+
+def test_answers_that_carry_their_prompt_are_read_without_it(tmp_path, asked):
+    carried = "USER: <image>\nIs there a {}? ASSISTANT: {}</s>"
+    data = pope_file(tmp_path / "coco_pope_random.json", KINDS["random"])
+    made = [
+        {"question_id": number, "answer": carried.format(name, label)}
+        for number, (name, label) in enumerate(KINDS["random"], 1)
+    ]
+    scored = pope_scores(lines(tmp_path / "a.jsonl", made), data)
+    assert values(scored, "study")["accuracy"] == values(scored, "official")["accuracy"] == 1
+    assert (
+        "cut off 4 answers; the first is line 1" in scored.remarks[0] and "read as 'yes'" in scored.remarks[0]
+    )
+    told = [{"questionId": "01", "prediction": f"{GRAPH['question']} yes"}]
+    scored = vqa_scores(whole(tmp_path / "predictions.json", told), asked)
+    assert values(scored, "study")["gqa"] == 1 and values(scored, "official")["gqa.binary"] == 1
+
+
+def test_a_prompt_names_no_object(tmp_path, coco):
+    said = "USER: Is there a cat? ASSISTANT: A dog runs. USER: And a horse? ASSISTANT: No"
+    scored = chair_scores(whole(tmp_path / "a.json", [{"image_id": 3, "caption": said}]), coco)
+    assert values(scored, "study")["mentions"] == values(scored, "official_rules")["mentions"] == 1
+
+
+def test_what_stays_unread_is_counted_and_shown(tmp_path, asked):
+    data = pope_file(tmp_path / "coco_pope_random.json", KINDS["random"])
+    made = [{"question_id": number, "answer": "Perhaps."} for number in (1, 2, 3, 4)]
+    scored = pope_scores(lines(tmp_path / "a.jsonl", made), data)
+    assert "neither yes nor no: 4, the first is line 1: 'Perhaps.'" in scored.remarks[0]
+    told = [{"questionId": "01", "prediction": "The sky of this picture has a dark colour"}]
+    remarks = vqa_scores(whole(tmp_path / "predictions.json", told), asked).remarks
+    assert any("more words than any right one: 1, the first is 'The sky" in one for one in remarks)
 
 
 # --- A-OKVQA and GQA ---
@@ -241,7 +416,7 @@ def test_a_okvqas_submission_is_scored_as_officially(tmp_path, asked):
     )  # of three questions one is right, one without answer
     assert official["aokvqa.direct"] == pytest.approx(1 / 3 / 2)  # q3 is not asked directly
     assert study["aokvqa.choice"] == 0.5 and study["aokvqa.direct"] == pytest.approx(1 / 3)
-    assert [one.sample for one in scored.unanswered] == ["question q2"]
+    assert [one.sample for one in scored.left_out[UNANSWERED]] == ["q2"]
     assert "testdev_balanced" in scored.remarks[0]
 
 
@@ -250,7 +425,7 @@ def test_gqas_submission_is_scored_as_officially(tmp_path, asked):
     scored = vqa_scores(whole(tmp_path / "testdev_predictions.json", told), asked)
     assert values(scored, "official") == {"gqa": 0.5, "gqa.binary": 0, "gqa.open": 1}
     assert values(scored, "study") == {"gqa": 1}  # its reading is of an answer's head
-    assert not scored.unanswered  # the third is not balanced
+    assert not scored.left_out[UNANSWERED]  # the third is not balanced
 
 
 def test_questions_can_be_told_by_picture_and_words(tmp_path, asked):

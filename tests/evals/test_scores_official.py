@@ -8,7 +8,7 @@ import pytest
 
 from mglib.evals import chair_official
 from mglib.evals.__main__ import main
-from mglib.evals.scores import chair_scores, pope_scores, vqa_scores
+from mglib.evals.score import OTHER_WORDS, UNANSWERED, chair_scores, pope_scores, vqa_scores
 from mglib.paths import sha256
 
 OFFICIAL = Path(__file__).parent / "official"
@@ -92,8 +92,8 @@ def test_ids_of_another_version_of_the_questions_are_not_scored(tmp_path):
     file = tmp_path / "answers.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in [*shifted, {**said()[0], "question_id": 1}]))
     scored = pope_scores(file, OFFICIAL / "coco_pope_adversarial.json")
-    assert "is an answer to 'Is there a snowboard in the image?" in scored.unknown[0].reason
-    assert len(scored.unknown) == 35 == len(scored.unanswered)
+    assert "is an answer to 'Is there a snowboard in the image?" in scored.left_out[OTHER_WORDS][0].reason
+    assert len(scored.left_out[OTHER_WORDS]) == 35 == len(scored.left_out[UNANSWERED])
 
 
 # --- CHAIR ---
@@ -103,7 +103,7 @@ def test_ids_of_another_version_of_the_questions_are_not_scored(tmp_path):
 def authors(monkeypatch):
     """Let the excerpt be the authors' list of synonyms."""
     monkeypatch.setattr(chair_official, "SYNONYMS", OFFICIAL / "synonyms.txt")
-    monkeypatch.setattr("mglib.evals.scores.SYNONYMS", OFFICIAL / "synonyms.txt")
+    monkeypatch.setattr("mglib.evals.score.SYNONYMS", OFFICIAL / "synonyms.txt")
     monkeypatch.setattr(chair_official, "SYNONYMS_SHA256", sha256(OFFICIAL / "synonyms.txt"))
 
 
@@ -150,7 +150,7 @@ def test_popes_captions_are_read_and_ids_may_be_texts_behind_a_byte_order_mark(t
 def test_a_okvqa_in_every_form_is_what_its_scorer_gives(file, expected):
     scored = vqa_scores(OFFICIAL / file, OFFICIAL / "aokvqa_v1p0_val.json")
     assert values(scored) == exactly(expected)
-    assert [one.sample for one in scored.unanswered] == ["question made5"]
+    assert [one.sample for one in scored.left_out[UNANSWERED]] == ["made5"]
     assert any("scored as choices and as direct" in one for one in scored.remarks) is ("mc" in file)
 
 
@@ -200,7 +200,7 @@ def test_empty_answers_are_told_and_scored(tmp_path, authors):
         ("pope", "testdev_predictions.json", "coco_pope_adversarial.json", "nothing in"),
         ("pope", "coco_pope_adversarial.json", "coco_pope_adversarial.json", "none of answer"),
         ("chair", "README.md", ".", "is not JSON"),
-        ("chair", "testdev_predictions.json", ".", "name its picture with `image_id`"),
+        ("chair", "testdev_predictions.json", ".", "name its `image_id`"),
         ("coverage", "captions_val2014_fakecap_results.json", ".", "facts.json"),
         ("chair", "captions_val2014_fakecap_results.json", "predictions_val.json", "is a file"),
     ],

@@ -14,7 +14,7 @@ from mglib.model import prompts
 from mglib.model.decoding import greedy
 from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI, PROFILES
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel
 from mglib.study.study import Study
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)

@@ -24,8 +24,8 @@ from mglib.experiments.dpo import (
     preferences,
 )
 from mglib.model.prompts import VICUNA
-from mglib.study.finetune import instructed, with_own_projection
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel
+from mglib.study.stage2 import instructed, with_own_projection
 
 PAIRS = [
     Preference(0, "A dog sits in the park.", "A cat.", 0.3),

@@ -13,7 +13,7 @@ from mglib.experiments import exams
 from mglib.experiments.exams import Sitting, Way
 from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel
 from mglib.study.study import DrawnStudy, Study
 
 STUDY = Study.of(MINI, seed=0, weights="wheel")

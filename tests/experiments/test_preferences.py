@@ -16,7 +16,7 @@ from mglib.experiments.dpo import Preference
 from mglib.experiments.preferences import Answers, Feedback
 from mglib.metrics import Vocabulary
 from mglib.model.prompts import VICUNA
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel
 
 PAIRS = [
     Preference(0, "A dog.", "A cat.", 0.3),

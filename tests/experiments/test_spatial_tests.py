@@ -12,7 +12,7 @@ from mglib.evals.spatial import RELATIONS, Probe
 from mglib.experiments import spatial_tests
 from mglib.experiments.spatial_tests import Answered, number_name
 from mglib.model.prompts import VICUNA
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel
 
 
 def probe(relation, right, picture=0):

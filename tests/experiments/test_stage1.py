@@ -16,7 +16,7 @@ from mglib.metrics import Estimate, Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
-from mglib.study import stages
+from mglib.study.stage1 import train_stage1
 from mglib.weights.tensors import save_weights
 
 
@@ -112,7 +112,7 @@ def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tr
     assert table["loss"].nunique() == 3
     folders = set((tmp_path / "trained").glob("stage1-*"))
     assert len(folders) == 3
-    own, trained = stages.stage1(
+    own, trained = train_stage1(
         tried,
         parts.model.qformer,
         parts.blip2.state,

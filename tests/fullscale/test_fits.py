@@ -175,7 +175,7 @@ def test_a_language_model_that_cannot_be_had_or_talked_to_is_told(tmp_path, tiny
     empty = tmp_path / "empty"
     empty.mkdir()
     assert plan.main(["--profile", f"vicuna-7b+{empty}"]) == 1
-    assert "has no configuration that could be read" in capsys.readouterr().err
+    assert f"The configuration of {empty} could not be had" in capsys.readouterr().err
     tokenizer.save_pretrained(tmp_path / "base")
     assert any("no chat template" in fault for fault in plan.missing(with_language(tiny, tmp_path / "base")))
     spoken = write(tmp_path / "spoken", "llama", tokenizer)

@@ -12,19 +12,19 @@ from tiny_release import tiny_profile, write_release
 from mglib.fullscale import launch, preflight
 from mglib.model import device
 from mglib.paths import ROOT
-from mglib.study import study, web
+from mglib.study import stage1, study
 from mglib.weights.tensors import load_weights
 
 
 def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):
     monkeypatch.setattr(launch, "missing", lambda profile: [f"{profile.name} lacks x.pth.", "Fetch it."])
-    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("it was started"))
+    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: pytest.fail("it was started"))
     assert launch.main(["--profile", "vicuna-7b"]) == 1
     assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
 
 
 def test_stage_2_is_a_notebooks(monkeypatch, capsys):
-    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("it was started"))
+    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: pytest.fail("it was started"))
     assert launch.main(["--profile", "vicuna-7b", "--stage", "2"]) == 1
     said = capsys.readouterr().err
     assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in said
@@ -42,7 +42,7 @@ def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsy
         return None, Done
 
     monkeypatch.setattr(launch, "missing", lambda profile: [])
-    monkeypatch.setattr(launch.web, "stage1", stage1)
+    monkeypatch.setattr(launch, "train_streamed", stage1)
     arguments = ["--stage", "1", "--profile", "vicuna-13b", "--seed", "3", "--accumulate", "2"]
     assert launch.main(arguments) == 0
     assert asked == [("vicuna-13b", 3, 2)]
@@ -55,7 +55,7 @@ def test_a_gap_between_shards_stops_it_unless_that_is_wanted(monkeypatch, capsys
 
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch, "gaps", lambda profile: ["A shard is not there."])
-    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: (None, Done))
+    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: (None, Done))
     assert launch.main(["--profile", "vicuna-7b"]) == 1
     assert capsys.readouterr().err == "A shard is not there.\n"
     assert launch.main(["--profile", "vicuna-7b", "--gaps"]) == 0
@@ -70,8 +70,8 @@ def test_several_gpus_are_so_many_processes(monkeypatch):
     asked = []
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(launch.web, "stage1", lambda study, *, accumulate: pytest.fail("not in this one"))
-    monkeypatch.setattr(launch.web, "open_sources", lambda study: asked.append("counted"))
+    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: pytest.fail("not in this one"))
+    monkeypatch.setattr(launch, "open_sources", lambda study: asked.append("counted"))
 
     def run(command, check):
         asked.append(command)
@@ -102,7 +102,7 @@ sys.exit(run_tiny(MonkeyPatch(), pathlib.Path(sys.argv[1]), int(sys.argv[2])))
 
 def run_tiny(monkeypatch, folder, vocabulary):
     """Run the command on the release in a folder."""
-    for module in (study, web):
+    for module in (study, stage1):
         monkeypatch.setattr(module, "DOWNLOADS", folder / "downloads")
         monkeypatch.setattr(module, "CACHE", folder / "cache")
     monkeypatch.setattr(device, "pick", lambda: torch.device("cpu"))

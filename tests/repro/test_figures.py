@@ -24,7 +24,7 @@ from mglib.repro.figures import (
     steps,
     token_colours,
 )
-from mglib.study import naming
+from mglib.study import display_names
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -70,7 +70,7 @@ def test_signs_that_the_font_lacks_are_shown_as_unknown():
 
 
 def test_every_name_can_be_written():
-    assert [name for name in naming.NAMES.values() if legible(name) != name] == []
+    assert [name for name in display_names.NAMES.values() if legible(name) != name] == []
 
 
 def test_figures_carry_names_and_not_keys():

@@ -21,9 +21,10 @@ from mglib.model.decoding import greedy
 from mglib.profiles import PROFILES
 from mglib.repro import finetune as command
 from mglib.repro.finetune import beyond, comparison, finetune, forgotten, lessons, main, settings, start
-from mglib.study import replay, web
+from mglib.study import stage1
 from mglib.study import study as studies
-from mglib.study.finetune import INSTRUCTIONS
+from mglib.study.models import INSTRUCTIONS
+from mglib.study.stage1 import stage1_pairs, train_streamed
 from mglib.training import loop
 from mglib.training.checkpoint import trainable
 from mglib.weights.lora import lora_weights
@@ -37,10 +38,9 @@ def release(tmp_path, monkeypatch, llama, tokenizer, captions):
     """Return the folder of a release whose profile goes by the name TINY."""
     downloads, cache = tmp_path / "downloads", tmp_path / "cache"
     write_release(downloads, llama(), tokenizer, captions)
-    for module in (studies, web, command):
+    for module in (studies, stage1, command):
         monkeypatch.setattr(module, "DOWNLOADS", downloads)
         monkeypatch.setattr(module, "CACHE", cache)
-    monkeypatch.setattr(replay, "DOWNLOADS", downloads)
     for module in (released, speakers):
         monkeypatch.setattr(module, "CACHE", cache)
     monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
@@ -67,7 +67,8 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["--profile", TINY, "--data", str(data), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "11 answers about 11 pictures; 1 left out" in said and "11.jpg: broken picture" in said
+    assert "11 answers about 11 pictures" in said and "11.jpg: broken picture" in said
+    assert "1 bad records are left out" in said
     assert "the projection, 1,584 weights of tiny-paper, on 9 answers; 2 are held out" in said
     assert "this machine: a test" in said and "a step takes 0." in said and "all of them at most 0." in said
     assert "It took 0." in said and "step training loss  held out" in said
@@ -138,7 +139,7 @@ def test_what_is_forgotten_is_measured_on_captions_that_no_step_reads(
     short = replace(profile, stage2=replace(profile.stage2, steps=3, warmup_steps=1))
     monkeypatch.setitem(PROFILES, TINY, short)
     study = studies.Study.open(TINY, seed=0, weights="wheel")
-    again, watched = replay.stage1_pairs(study, 12), beyond(study, 12)
+    again, watched = stage1_pairs(study, 12), beyond(study, 12)
     read = set(zip(again.hashes, again.captions, strict=True))
     assert len(watched) and not read & set(zip(watched.hashes, watched.captions, strict=True))
     assert len(list(watched.images())) == len(watched) == len(watched.hashes)
@@ -221,7 +222,7 @@ def test_the_authors_pairs_are_read_and_the_kept_model_goes_before_the_published
 
 def test_stage_1_of_one_s_own_is_taken_and_its_absence_names_the_command(release):
     study = studies.Study.open(TINY, seed=0, weights="wheel")
-    own, _ = web.stage1(study)
+    own, _ = train_streamed(study)
     assert torch.equal(start(TINY, None).model.projection.weight, own.projection.weight)
     shutil.rmtree(command.CACHE)
     (release / "weights/minigpt4_stage1_7b.pth").unlink()

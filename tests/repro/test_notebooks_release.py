@@ -26,7 +26,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import ROOT
 from mglib.repro.paper import PAPER, is_quoted
-from mglib.study.finetune import ASKED
+from mglib.study.models import INSTRUCTIONS
 from mglib.weights.sources import photographs
 from mglib.weights.tensors import load_weights
 
@@ -85,6 +85,9 @@ def two_sentences(captions, place):
     """Return one of many short descriptions."""
     texts = captions[place % len(captions)], captions[(place // len(captions)) % len(captions)]
     return " ".join(f"There is {text}." for text in texts)
+
+
+ASKED = tuple(map(prompts.with_image, INSTRUCTIONS))
 
 
 def teach(language, captions, descend, template):

@@ -95,10 +95,10 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
         (tune.arms, "rates"),
     ):
         monkeypatch.setattr(module, call, lambda study, base, *more: (set(base.names), *more))
-    monkeypatch.setattr(tune.lineage, "stage1", stage1)
-    monkeypatch.setattr(tune.lineage, "lessons", lambda study, base: {"curated": set(base.names)})
-    monkeypatch.setattr(tune.lineage, "prompted_stage1", lambda study, base: "stage1")
-    monkeypatch.setattr(tune.lineage, "prompted_models", lambda study, base: {"minigpt4": "chat"})
+    monkeypatch.setattr(tune.Stage1, "of", stage1)
+    monkeypatch.setattr(tune, "stage2_data", lambda study, base: {"curated": set(base.names)})
+    monkeypatch.setattr(tune, "prompted_stage1", lambda study, base: "stage1")
+    monkeypatch.setattr(tune, "prompted_models", lambda study, base: {"minigpt4": "chat"})
     monkeypatch.setattr(tune.stage2, "rates", lambda study, before, lesson: (lesson, before))
     monkeypatch.setattr(tune.preferences, "collect", lambda study, base, start: (set(base.names), start))
     monkeypatch.setattr(tune.preferences, "rates", lambda study, feedback: feedback)

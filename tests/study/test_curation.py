@@ -12,14 +12,14 @@ from data_files import jpeg, write_shard
 from mglib.config import CurationConfig, WellFormed
 from mglib.curation import describe
 from mglib.curation.repair import sentences
-from mglib.data.alignment import read_cc_sbu_align
+from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.shards import read_shards
 from mglib.data.splits import web_split
 from mglib.model.prompts import VICUNA
 from mglib.study import curation as module
 from mglib.study.curation import curated, pool, temperatures
-from mglib.study.lineage import kept_texts
+from mglib.study.stage2 import kept_texts
 
 KEYS = [f"{number:09d}" for number in range(5)]
 

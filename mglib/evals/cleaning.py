@@ -1,0 +1,101 @@
+"""What a model said, out of what other people's programs wrote down: without its prompt, end symbols, markup.
+
+`spoken` finds the answer in such a text; `clean` also takes away what a reader does not see.
+"""
+
+import re
+from collections.abc import Iterable
+
+INVISIBLE = dict.fromkeys((0xFEFF, *range(0x200B, 0x2010), 0x2060, 0x00AD))
+FULL_WIDTH = {0x3000: " ", **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}}
+
+SPECIAL = r"</?s>|<\|[^<>|]*\|>|<(?:bos|eos|pad|unk|image|imagehere|end_of_turn)>|</?img>"
+SPECIALS = re.compile(rf"(?:\s|{SPECIAL})*", re.I)
+# Who speaks, in the templates of chat models: a symbol, a word with a colon, or a word alone on its line.
+USER_SYMBOL = (
+    r"<\|im_start\|>\s*(?:user|system)\b|<\|start_header_id\|>\s*(?:user|system)\s*<\|end_header_id\|>"
+    r"|<start_of_turn>\s*user\b|<\|(?:user|system)\|>|\[INST\]"
+)
+ASSISTANT_SYMBOL = (
+    r"<\|im_start\|>\s*assistant\b|<\|start_header_id\|>\s*assistant\s*<\|end_header_id\|>"
+    r"|<start_of_turn>\s*model\b|<\|assistant\|>|\[/INST\]"
+)
+OPENING = r"(?:^|(?<=[\s>#.!?]))(?:\#{2,3}\s*)?"  # before a speaker's name
+USER = re.compile(
+    rf"{USER_SYMBOL}|{OPENING}(?:USER|User|HUMAN|Human|Question|Q)\s?:|^(?:user|human)[ ]*$", re.M
+)
+ASSISTANT = re.compile(
+    rf"{ASSISTANT_SYMBOL}|{OPENING}(?:ASSISTANT|Assistant|GPT|(?:Short |Final )?[Aa]nswer|A)\s?:"
+    r"|(?:^|(?<=[.!?]))assistant[ ]*$",
+    re.M,
+)
+SYSTEM = re.compile(
+    r"A (?:chat|conversation) between|Give the following image|You (?:are|will be)\b|system\b|<<SYS>>"
+    r"|Below is an? |The following is a |This is a (?:chat|conversation)"
+)
+# What ends an answer: an end symbol, or the next turn, which some models write themselves.
+END = re.compile(
+    rf"{SPECIAL}|<start_of_turn>|\[/?INST\]|(?<=\S)[ \t]*\#\#\#|\#\#\#\s*$"  # a line's ### is a heading
+    r"|(?:^|(?<=[\s.!?]))(?:USER|HUMAN|ASSISTANT)\s?:|^(?:user|human|assistant)[ ]*$"
+    r"|(?:^|(?<=[.!?])[ ]|\#\#\#\s*)(?:User|Human|Assistant|Question|Q)\s?:",
+    re.M | re.I,
+)
+LABEL = re.compile(
+    r"^\W*(?:(?:(?:the|my) )?(?:short |final |correct )?(?:answer|response|reply)(?: is)?\s*:"
+    r"|(?:the|my) answer is\b|a\s*:)\W*",
+    re.I,
+)
+MARKUP = (
+    (re.compile(r"<think>.*?</think>", re.S | re.I), ""),
+    (re.compile(r".*<answer>(.*?)(?:</answer>.*|$)", re.S | re.I), r"\1"),
+    (re.compile(r"<br ?/?>", re.I), "\n"),
+    (re.compile(r"<box>.*?</box>|\{(?:<\d+>)+\}|</?(?:p|b|i|em|strong|u|span|div|ref)>", re.I), ""),
+    (re.compile(r"^\s*```\w*[ ]*$|```", re.M), ""),
+    (re.compile(r"!?\[([^\]\n]+)\]\([^)\s]*\)"), r"\1"),  # a link
+    (re.compile(r"\\(?:boxed|text|textbf)\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"(?<![\w*])(\*{1,3}|_{1,3}|~~|`)(?=\S)([^\n]+?)(?<=\S)\1(?![\w*])"), r"\2"),
+    (re.compile(r"^[ \t]*(?:#{1,6}|>|[*+•-])[ \t]+", re.M), ""),
+)
+
+
+def spoken(text: str, questions: Iterable[str | None] = ()) -> str:
+    """Return a text without a prompt before the answer, and without end symbols and further turns behind it.
+
+    `questions` are wordings of the request that the prompt may hold.
+    """
+    text = text[SPECIALS.match(text).end() :]
+    text = text[after_prompt(text, questions) :]
+    text = text[SPECIALS.match(text).end() :]
+    end = END.search(text, 1)
+    return text[: end.start() if end else None].strip()
+
+
+def after_prompt(text: str, questions: Iterable[str | None]) -> int:
+    """Return where the answer begins: behind the prompt, if the text has one."""
+    for question in filter(None, questions):
+        asked = re.search(r"\s+".join(map(re.escape, question.split())), text, re.I)
+        if asked and (answer := ASSISTANT.search(text, asked.end())):
+            return answer.end()
+        if asked and not said(text[: asked.start()]) and said(text[asked.end() :]):  # the question alone
+            return asked.end() + len(re.match(r"[\s?.:]*", text[asked.end() :])[0])
+    user, answer = USER.search(text), ASSISTANT.search(text)
+    if not answer:
+        return 0
+    before = text[: min(answer.start(), user.start() if user else answer.start())]
+    return answer.end() if not said(before) or SYSTEM.match(before) else 0
+
+
+def said(text: str) -> bool:
+    """Tell whether a text holds a word."""
+    return bool(re.search(r"\w", text))
+
+
+def clean(text: str, questions: Iterable[str | None] = ()) -> str:
+    """Return the answer in a text as a reader reads it: `spoken`, in signs that are seen and of usual width,
+    without markup and without a label such as "Answer:".
+    """
+    text = spoken(text.translate(INVISIBLE).translate(FULL_WIDTH), questions)
+    for sign, kept in MARKUP:
+        text = sign.sub(kept, text)
+    text = text.strip()
+    return LABEL.sub("", text) or text

@@ -1,0 +1,537 @@
+"""Tables for anybody's answers: joined with the pictures or questions of a folder, scored, with intervals.
+
+Each task has two readings: *study* is this repository's, *official* the benchmark's own scorer's. An answer
+is about the record that agrees with all it says of itself; what fits none or several is counted and listed.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from mglib.data import check, coco, questions
+from mglib.data.answers import PictureNames, read_answers
+from mglib.data.coco import CocoPicture
+from mglib.data.quarantine import Fault, keep
+from mglib.data.questions import ChoiceQuestion, GraphQuestion, YesNoQuestion
+from mglib.data.scenes import read_scenes
+from mglib.data.splits import Split
+from mglib.evals import chair, chair_official, coverage, pope, vqa
+from mglib.evals.chair import Mentions
+from mglib.evals.chair_official import OFFICIAL, SYNONYMS
+from mglib.evals.cleaning import clean, spoken
+from mglib.metrics import Counts, columns
+from mglib.paths import write_text
+
+Record = CocoPicture | ChoiceQuestion | GraphQuestion | YesNoQuestion
+Known = Mapping[Path, Sequence[Any]]  # the records of each file of the truth
+Joined = dict[Path, pandas.DataFrame]  # those records with their answers
+SHOWN = 3  # of each kind of what is left out
+UNREADABLE = "that cannot be read"
+UNKNOWN = "about nothing that is there"
+UNCERTAIN = "that may be about several things"
+OTHER_WORDS = "to another question than the one of their number"
+SECOND = "after another answer to the same"
+UNANSWERED = "without an answer"
+
+
+@dataclass
+class Scored:
+    """A table, and all that did not get into it."""
+
+    lines: list[dict[str, str | float | None]] = field(default_factory=list)
+    left_out: defaultdict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
+    remarks: list[str] = field(default_factory=list)
+    used: str = ""
+
+    def add(self, reading: str, found: Mapping[str, Counts], **about: str) -> None:
+        """Add a line for each measure."""
+        for measure, counts in found.items():
+            line = {**about, "measure": measure, "reading": reading, **columns("value", counts.estimate())}
+            self.lines.append(line)
+
+    def table(self) -> pandas.DataFrame:
+        """Return the lines with their 95 % intervals, which are over pictures."""
+        return pandas.DataFrame(self.lines).rename(columns={"n": "pictures"})
+
+
+def score(task: str, answers: Path, data: Path) -> Scored:
+    """Score a file of answers; print the table, what was used and what was not, which a file lists in full.
+
+    Raises ValueError, or OSError for a missing file, with a sentence for the user.
+    """
+    if not data.exists():
+        raise FileNotFoundError(f"There is no {data}: name with --data where the truth is.")
+    scored = TASKS[task](answers, data)
+    print(scored.table().to_string(index=False, float_format="{:.4f}".format))
+    print("(low to high: 95 % intervals over pictures)", *scored.remarks, scored.used, sep="\n")
+    for what, faults in scored.left_out.items():
+        more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
+        print(f"{len(faults):,} {what}:", *(f"  {fault}" for fault in faults[:SHOWN]), *more, sep="\n")
+    listed = [{"what": what, **asdict(one)} for what, some in scored.left_out.items() for one in some]
+    file = answers.with_name(f"{answers.stem}-left-out.jsonl")
+    if listed:
+        write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed))
+        print(f"{file} lists them all.")
+    else:
+        file.unlink(missing_ok=True)  # of an earlier run
+    return scored
+
+
+# --- which answer is about which record ---
+
+
+def answer_frame(scored: Scored, file: Path) -> pandas.DataFrame:
+    """Read answers, one a row; `named` is what each calls its picture, by id or by file."""
+    names = ("where", "text", "choice", "image", "image_id", "question", "question_id")
+    rows = [[getattr(one, name) for name in names] for one in keep_from(scored, read_answers(file))]
+    frame = pandas.DataFrame(rows, columns=list(names), dtype=object)
+    frame["named"] = frame["image_id"].where(frame["image_id"].notna(), frame["image"])
+    return frame
+
+
+def keep_from(scored: Scored, stream: Any) -> list[Any]:
+    """Return what can be read and list what cannot."""
+    faults: list[Fault] = []
+    found = list(keep(stream, faults))
+    if faults:
+        scored.left_out[UNREADABLE] += faults
+    return found
+
+
+def record_frame(known: Known) -> pandas.DataFrame:
+    """List the records of all files with what identifies them: picture (path or number), question, its id."""
+    rows = [(source, one, *identity(one)) for source, records in known.items() for one in records]
+    names = ["source", "record", "picture", "picture_id", "words", "question_id"]
+    return pandas.DataFrame(rows, columns=names, dtype=object)
+
+
+def identity(one: Record) -> tuple[str, str | None, str | None, str | None]:
+    """Return a record's picture, the picture's number, what is asked about it, and the question's id."""
+    if isinstance(one, CocoPicture):
+        return one.file.as_posix(), str(one.id), None, None
+    if isinstance(one, YesNoQuestion):
+        return one.image, None, one.text, one.question_id
+    return str(one.image_id), None, one.question, one.question_id
+
+
+def plain(text: str) -> str:
+    """Return a question's words, however they are spaced; some of POPE's files ask of an "imange"."""
+    return " ".join(text.lower().replace("imange", "image").split())
+
+
+def fit(answer: Any) -> int:
+    """Rate a joined row: 2 where the answer tells just the record's question, 1 where it tells none or has
+    instructions around it, 0 where it tells another one.
+    """
+    if answer.question is None or answer.words is None:
+        return 1
+    asked, told = plain(answer.words), plain(answer.question)
+    return 2 if asked in (told, plain(answer.question.strip().split("\n")[0])) else int(asked in told)
+
+
+def find_pictures(answers: pandas.DataFrame, records: pandas.DataFrame) -> tuple[list[Any], dict[str, str]]:
+    """Return the picture that each answer names, None where it names none for certain; and why, by place.
+
+    Nothing is certain about a name that may mean several pictures, nor about two names that cannot mean the
+    same file and reach the same picture.
+    """
+    names = PictureNames(records["picture"])
+    numbered = records.dropna(subset="picture_id").groupby("picture_id")["picture"].unique().to_dict()
+    found, aliases = [], defaultdict(set)
+    for one in answers.itertuples():
+        pictures = list(numbered.get(one.image_id, ()))
+        if not pictures and one.named is not None:
+            pictures = names.find(one.named)
+            if len(pictures) == 1:
+                aliases[pictures[0]].add(one.named)
+        found.append(pictures)
+    certain, reasons = [], {}
+    for one, pictures in zip(answers.itertuples(), found, strict=True):
+        others = aliases[pictures[0]] - {one.named} if pictures else ()
+        rivals = sorted(name for name in others if not PictureNames([name]).find(one.named))
+        if len(pictures) > 1:
+            reasons[one.where] = f"{one.named} may be {pictures[0]} or {pictures[1]}: name its folder too"
+        elif rivals and one.named in aliases[pictures[0]]:
+            reasons[one.where] = f"{one.named} and {rivals[0]} would both be {pictures[0]}"
+        certain.append(pictures[0] if pictures and one.where not in reasons else None)
+    return certain, reasons
+
+
+def candidates(answers: pandas.DataFrame, records: pandas.DataFrame, *, asks: bool) -> pandas.DataFrame:
+    """Return every pair of an answer and a record that share the picture, or else the question's number.
+
+    Where an answer tells both its picture and its question, its number counts for nothing: each of POPE's
+    official files counts from 1 again.
+    """
+    whole = answers["picture"].notna() & (answers["question"].notna() | (not asks))
+    by_picture = answers[whole].drop(columns="question_id").merge(records, on="picture")
+    numbered = answers[~whole & answers["question_id"].notna()]
+    by_id = numbered.merge(records, on="question_id", suffixes=("_told", ""))
+    by_id = by_id[by_id["named"].isna() | (by_id["picture_told"] == by_id["picture"])]
+    pairs = pandas.concat([some for some in (by_picture, by_id) if len(some)] or [by_picture])
+    return pairs.assign(
+        fit=[fit(one) for one in pairs.itertuples()], by_id=pairs["where"].isin(by_id["where"])
+    )
+
+
+def join(scored: Scored, file: Path, known: Known, answers: pandas.DataFrame) -> Joined:
+    """Join the records of each file of the truth with the answers of `file`.
+
+    The rows are all records of each file with their answers (None where there is none): `where`, `choice`,
+    `text` as the official scorers get it, and `read`, which is cleaned. An answer may serve a record in
+    several files. Raises ValueError where nothing can be scored, or where nothing but a number says which
+    question two different answers are to.
+    """
+    records = record_frame(known).reset_index(names="row")
+    asks = bool(records["words"].notna().any())
+    answers = answers.drop_duplicates(list(answers.columns.drop("where"))).copy()
+    mute = (
+        answers["named"].isna()
+        if not asks
+        else (answers["question_id"].isna() & (answers["named"].isna() | answers["question"].isna()))
+    )
+    missing = (
+        "`question_id`, or `image` and `question`, tell it" if asks else "name its `image_id` or `image`"
+    )
+    for where in answers["where"][mute]:
+        reason = f"it does not say what it is about: {missing}"
+        scored.left_out[UNREADABLE].append(Fault(str(file), where, reason))
+    answers = answers[~mute].copy()
+    answers["picture"], reasons = find_pictures(answers, records)
+    reasons = {where: (UNCERTAIN, reason) for where, reason in reasons.items()}
+    pairs = candidates(answers, records, asks=asks)
+    best = pairs.groupby("where")["fit"].transform("max")
+    for one in pairs[(best == 0) & pairs["by_id"]].itertuples():
+        reason = f"it is an answer to {one.question!r}, where {one.source} asks {one.words!r}"
+        reasons.setdefault(one.where, (OTHER_WORDS, reason))
+    pairs = pairs[(best > 0) & (pairs["fit"] == best)]
+    meanings = pairs.drop_duplicates(["where", "picture", "picture_id", "words"])
+    several = meanings[meanings.duplicated("where", keep=False)]
+    for where, some in several.groupby("where"):
+        first, second = (f"{one.words or one.picture_id!r} of {one.source}" for one in some[:2].itertuples())
+        reasons[where] = UNCERTAIN, f"it may be about {first} or {second}: name its image and question"
+    pairs = pairs[~pairs["where"].isin(several["where"])]
+    for _, some in pairs[pairs.duplicated("row", keep=False)].groupby("row"):
+        first, *others = some.itertuples()
+        for one in others:
+            if (first.by_id or one.by_id) and (first.text, first.choice) != (one.text, one.choice):
+                raise ValueError(
+                    f"{file}: {first.where} and {one.where} answer question {one.question_id} differently, "
+                    "and only its number says which question that is. If the file holds answers to several "
+                    "files of questions, add `image` and `question` to its lines, or make a file of each."
+                )
+            reasons.setdefault(one.where, (SECOND, f"{first.where} is another answer to the same"))
+    pairs = pairs.drop_duplicates("row")
+    used = set(pairs["where"])
+    nothing = UNKNOWN, f"nothing in {', '.join(map(str, known))} is what it is about"
+    for where in answers["where"]:
+        if where not in used:
+            what, reason = reasons.get(where, nothing)
+            scored.left_out[what].append(Fault(str(file), where, reason))
+    if pairs.empty:
+        first = next((fault for faults in scored.left_out.values() for fault in faults), "it is empty")
+        raise ValueError(f"{file} holds no answer that can be scored. The first reason: {first}.")
+    return with_texts(scored, records, pairs)
+
+
+def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFrame) -> Joined:
+    """Lay the records out by file with their answers, cleaned; say what that changed and what is empty."""
+    said = pairs.dropna(subset="text").drop_duplicates("where")
+    parts = {one.where: spoken(one.text, (one.question, one.words)) for one in said.itertuples()}
+    cut = [one for one in said.itertuples() if parts[one.where] != one.text.strip()]
+    if cut:
+        first = cut[0]
+        scored.remarks.append(
+            f"A prompt, an end symbol or further turns were cut off {len(cut):,} answers; the first is "
+            f"{first.where}: {first.text!r} is read as {parts[first.where]!r}."
+        )
+    if empty := [where for where, text in parts.items() if not text]:
+        scored.remarks.append(
+            f"Empty answers: {len(empty):,}, the first is {empty[0]}; they are scored as they are."
+        )
+    given = {one.where for one in cut}
+    pairs = pairs.assign(
+        text=[parts[one.where] if one.where in given else one.text for one in pairs.itertuples()],
+        read=[
+            None if one.text is None else clean(one.text, (one.question, one.words))
+            for one in pairs.itertuples()
+        ],
+    )
+    rows = records.merge(pairs[["row", "where", "choice", "text", "read"]], on="row", how="left")
+    rows = rows.astype(object).where(rows.notna(), None)
+    return {source: frame.reset_index(drop=True) for source, frame in rows.groupby("source", sort=False)}
+
+
+def answered(scored: Scored, joined: Joined) -> Joined:
+    """Return the files in which something is answered; list what has no answer, and say what is used."""
+    found = {}
+    for source, frame in joined.items():
+        if frame["where"].isna().all():
+            scored.remarks.append(f"{source} is left out: nothing in it is answered.")
+            continue
+        found[source] = frame
+        for one in frame[frame["where"].isna()].itertuples():
+            name = one.question_id if one.question_id is not None else one.picture
+            scored.left_out[UNANSWERED].append(Fault(str(source), name, "it has no answer"))
+    used = pandas.concat(found.values()).dropna(subset="where")
+    scored.used = (
+        f"{used['where'].nunique():,} answers about {used['picture'].nunique():,} pictures are scored."
+    )
+    return found
+
+
+# --- pictures: CHAIR and coverage ---
+
+
+def described(scored: Scored, file: Path, folder: Path) -> pandas.DataFrame:
+    """Join the annotated pictures of a folder (in COCO's layout) with their descriptions; none is opened."""
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: name the folder that holds captions and instances.")
+    known: dict[Path, list[CocoPicture]] = {}
+    listed: set[int] = set()
+    for captions in check.files(folder, "captions.json", "annotations/captions_*.json", "captions_*.json"):
+        if captions.name.endswith("_results.json"):  # COCO's name for answers
+            continue
+        instances = captions.with_name(captions.name.replace("captions", "instances", 1))
+        found = keep_from(scored, coco.read(Path(), captions, instances))
+        known[captions] = [one for one in found if one.id not in listed]  # 2014's and 2017's share pictures
+        listed |= {one.id for one in known[captions]}
+    frames = answered(scored, join(scored, file, known, answer_frame(scored, file)))
+    return pandas.concat(frames.values()).dropna(subset="text")
+
+
+def chair_scores(file: Path, folder: Path) -> Scored:
+    """Score descriptions by CHAIR, read as the study does and by the official rules."""
+    scored = Scored()
+    rows = described(scored, file, folder)
+    pictures = list(rows["record"])
+    split = Split(
+        name="answered",
+        hashes=(),
+        captions=("",) * len(pictures),
+        images=lambda: iter(()),
+        references=tuple(one.captions for one in pictures),
+        objects=tuple(one.objects for one in pictures),
+    )
+    graphs = None
+    if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
+        scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
+        graphs = [scenes[one.id] for one in pictures]
+    words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
+    rules = chair_official.at_hand()
+    official: Mentions = chair_official.vocabulary(rules)
+    for reading, vocabulary, shown, texts in (
+        ("study", words, graphs, rows["read"]),
+        (rules, official, None, rows["text"]),
+    ):
+        truths = chair.truths(split, vocabulary, shown)
+        scored.add(reading, chair.counts(chair.read(list(texts), truths, vocabulary)))
+    if rules != OFFICIAL:
+        scored.remarks.append(
+            "official_rules are the official rules with the study's synonyms; put the official synonyms.txt "
+            f"at {SYNONYMS} for the official numbers."
+        )
+    return scored
+
+
+def coverage_scores(file: Path, folder: Path) -> Scored:
+    """Score descriptions by how many references they cover; `facts.json` holds what the references state."""
+    scored = Scored()
+    if not (folder / "facts.json").exists():
+        raise ValueError(
+            f"{folder} has no facts.json: only the small world's references come with their facts. Others "
+            "need a person or a language model as judge (the paper's was ChatGPT)."
+        )
+    rows = described(scored, file, folder)
+    judge = coverage.fact_judge(coverage.read_facts(folder))
+    references = [one.captions for one in rows["record"]]
+    scored.add("study", coverage.counted({"": list(rows["read"])}, references, judge)[""])
+    return scored
+
+
+# --- questions: POPE, A-OKVQA and GQA ---
+
+
+def question_files(data: Path, *patterns: str) -> list[Path]:
+    """Return the one file that is named, or the files of a folder with these names."""
+    return [data] if data.is_file() else check.files(data, *patterns)
+
+
+def pope_scores(file: Path, data: Path) -> Scored:
+    """Score yes and no on POPE's files in a folder, or on one of them."""
+    scored = Scored()
+    files = question_files(data, "*pope*.json")
+    known = {path: keep_from(scored, questions.read_pope(path)) for path in files}
+    answers = answer_frame(scored, file)
+    told = answers[["named", "question_id"]].notna().any(axis=None)
+    if len(files) == 1 and len(answers) and not told:  # as in POPE's own example
+        answers["question_id"] = in_order(scored, file, answers, files[0], known[files[0]])
+    for source, frame in answered(scored, join(scored, file, known, answers)).items():
+        rows = frame.dropna(subset="text")
+        places = {picture: place for place, picture in enumerate(rows["picture"].unique())}
+        asked = [pope.Question(places[one.image], "", one.text, one.label == "yes") for one in rows["record"]]
+        official = ["yes" if pope.official(text) else "no" for text in rows["text"]]
+        for reading, said in (("study", list(rows["read"])), ("official", official)):
+            scored.add(reading, pope.counts(asked, said), questions=source.stem)
+        if unread := [one for one in rows.itertuples() if pope.parse(one.read) is None]:
+            scored.remarks.append(
+                f"Answers to {source.stem} that say neither yes nor no: {len(unread):,}, the first is "
+                f"{unread[0].where}: {unread[0].text!r}; they are wrong in the study's reading, and in the "
+                "official one a yes, unless a no is in them."
+            )
+    return scored
+
+
+def in_order(
+    scored: Scored, file: Path, answers: pandas.DataFrame, source: Path, asked: Sequence[YesNoQuestion]
+) -> list[str]:
+    """Return the numbers of the questions of one file for answers in its order; raises ValueError where they
+    differ.
+    """
+    if scored.left_out[UNREADABLE] or len(answers) != len(asked):
+        raise ValueError(
+            f"{file} has {len(answers)} answers without picture and question_id, {source} {len(asked)} "
+            "questions: only as many answers, in the same order, can be told apart."
+        )
+    for answer, one in zip(answers.itertuples(), asked, strict=True):
+        if answer.question is not None and plain(one.text) not in plain(answer.question):
+            raise ValueError(
+                f"{file}: {answer.where}: it is an answer to {answer.question!r}, where {source} asks "
+                f"{one.text!r}. Put the answers into the order of {source}."
+            )
+    return [one.question_id for one in asked]
+
+
+def vqa_scores(file: Path, data: Path) -> Scored:
+    """Score answers to A-OKVQA's and GQA's questions, in a folder or in one file.
+
+    Of GQA the balanced ones count, as officially. A question without an answer is a wrong one in the official
+    reading, where GQA's own scorer stops; the study's reading is of what is answered.
+    """
+    scored = Scored()
+    known: dict[Path, list[Record]] = {}
+    for path in question_files(data, "aokvqa*.json", "*questions*.json", "*questions*/*.json"):
+        read = questions.read_a_okvqa if path.name.startswith("aokvqa") else questions.read_gqa
+        known[path] = keep_from(scored, read(path))
+    joined, unbalanced = {}, 0
+    for source, frame in join(scored, file, known, answer_frame(scored, file)).items():
+        balanced = frame["record"].map(lambda one: getattr(one, "balanced", True)).astype(bool)
+        unbalanced += int(frame.loc[~balanced, "where"].notna().sum())
+        joined[source] = frame[balanced]
+    if unbalanced:
+        scored.remarks.append(
+            f"Answers to GQA's questions that are not balanced: {unbalanced:,}; they count nowhere."
+        )
+    for source, frame in answered(scored, joined).items():
+        if isinstance(frame["record"].iloc[0], ChoiceQuestion):
+            choice_lines(scored, frame, source)
+        else:
+            graph_lines(scored, frame, source)
+    return scored
+
+
+def choice_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
+    """Add A-OKVQA's two tasks; questions that ten people answer too differently are not asked directly."""
+    vqa.Exam(choice=tuple(enumerate(frame["record"])), graph=())  # raises where the answers are kept back
+    frame = frame.assign(chosen=choices_of(scored, frame, source))
+    direct = frame[[not one.difficult_direct_answer for one in frame["record"]]]
+    picked = points(frame, "chosen", lambda said, one: said == one.choices[one.correct_choice_idx])
+    study = points(direct, "read", lambda said, one: vqa.soft_accuracy(vqa.head(said), one.direct_answers))
+    official = points(direct, "text", lambda said, one: official_soft_accuracy(said, one.direct_answers))
+    for reading, gained in (("study", study), ("official", official)):
+        for task, rows, values in (("aokvqa.choice", frame, picked), ("aokvqa.direct", direct, gained)):
+            if values.notna().any():
+                counts = {task: accuracy(rows, values, whole=reading == "official")}
+                scored.add(reading, counts, questions=source.stem)
+    right = [text for one in direct["record"] for text in one.direct_answers]
+    remark_on_form(scored, direct, study > official, right, source)
+
+
+def official_soft_accuracy(said: str, people: Sequence[str]) -> float:
+    """Return min(count / 3, 1) for the people whose answer is the same but for capitals."""
+    return min(1.0, sum(said.lower() == one.lower() for one in people) / 3)
+
+
+def choices_of(scored: Scored, frame: pandas.DataFrame, source: Path) -> pandas.Series:
+    """Return which choice was taken: `multiple_choice`, or in a file without it the answers, if each is one
+    of its question's choices (A-OKVQA's `predictions_<split>-mc.json`).
+    """
+    chosen, said = frame.dropna(subset="choice"), frame.dropna(subset="text")
+    if chosen.empty and all(one.text in one.record.choices for one in said.itertuples()):
+        scored.remarks.append(
+            f"Each answer to {source.stem} is one of its question's choices: they are scored as choices and "
+            "as direct answers."
+        )
+        return frame["text"]
+    if odd := [one for one in chosen.itertuples() if one.choice not in one.record.choices]:
+        scored.remarks.append(
+            f"Choices that {source.stem} does not offer: {len(odd):,}, the first is {odd[0].choice!r} for "
+            f"{odd[0].question_id}; they count as wrong. Write each as it is written there."
+        )
+    return frame["choice"]
+
+
+def graph_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
+    """Add GQA: all questions, and officially those that are open and those answered by one of two."""
+    vqa.Exam(choice=(), graph=tuple(enumerate(frame["record"])))  # raises where the answers are kept back
+    study = points(frame, "read", lambda said, one: vqa.exact(vqa.head(said), one.answer))
+    official = points(frame, "text", lambda said, one: said == one.answer)
+    scored.add("study", {"gqa": accuracy(frame, study, whole=False)}, questions=source.stem)
+    opened = frame["record"].map(lambda one: one.types.structural == "query").astype(bool)
+    parts = {"gqa": frame, "gqa.binary": frame[~opened], "gqa.open": frame[opened]}
+    counts = {
+        name: accuracy(part, official[part.index], whole=True) for name, part in parts.items() if len(part)
+    }
+    scored.add("official", counts, questions=source.stem)
+    remark_on_form(scored, frame, study > official, [one.answer for one in frame["record"]], source)
+
+
+def points(frame: pandas.DataFrame, column: str, rate: Callable[[str, Any], float]) -> pandas.Series:
+    """Rate what was said to each question, in one column; nan where nothing was."""
+    values = [
+        float("nan") if said is None else float(rate(said, one))
+        for said, one in zip(frame[column], frame["record"], strict=True)
+    ]
+    return pandas.Series(values, index=frame.index)
+
+
+def accuracy(frame: pandas.DataFrame, values: pandas.Series, *, whole: bool) -> Counts:
+    """Return the points of each picture: among all its questions, or among those that are answered."""
+    values = values.fillna(0.0) if whole else values.dropna()
+    pictures = values.groupby(frame["picture"][values.index], sort=False).agg(["sum", "count"])
+    return Counts(list(pictures["sum"]), list(pictures["count"]))
+
+
+def remark_on_form(
+    scored: Scored, frame: pandas.DataFrame, worse: pandas.Series, right: Sequence[str], source: Path
+) -> None:
+    """Name answers that the official scorer, which compares letter by letter, takes for worse, and those that
+    are in no form to be right.
+    """
+    if worse.any():
+        one = frame[worse].iloc[0]
+        scored.remarks.append(
+            f"Answers to {source.stem} that earn less officially, where every letter counts: "
+            f"{worse.sum():,}, the first is {one['text']!r} for {one['question_id']}. Write them as the "
+            "annotations are written, in small letters and without a full stop."
+        )
+    said = frame.dropna(subset="read")
+    formed = vqa.fits(list(said["read"]), right)
+    if odd := [one for one, fits in zip(said.itertuples(), formed, strict=True) if one.read and not fits]:
+        scored.remarks.append(
+            f"Answers to {source.stem} in more words than any right one: {len(odd):,}, the first is "
+            f"{odd[0].text!r} for {odd[0].question_id}; they are wrong in both readings."
+        )
+
+
+TASKS: dict[str, Callable[[Path, Path], Scored]] = {
+    "chair": chair_scores,
+    "pope": pope_scores,
+    "vqa": vqa_scores,
+    "coverage": coverage_scores,
+}

