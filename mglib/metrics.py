@@ -188,11 +188,13 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def plural(word: str) -> str:
-    """Spell the regular English plural; and that of man and woman."""
+    """Spell the regular English plural; and that of man and woman. A plural ("scissors") stays as it is."""
     if word.endswith("man"):
         return word[:-2] + "en"
-    if re.search(r"(s|x|z|ch|sh)$", word):
+    if re.search(r"(us|ss|x|z|ch|sh)$", word):
         return word + "es"
+    if word.endswith("s"):
+        return word
     return re.sub(r"(?<=[^aeiou])y$", "ie", word) + "s"
 
 

@@ -48,7 +48,7 @@ def make_study(root: Path) -> None:
 
 def use_real_report(root: Path) -> None:
     """Give the study's package the real Report."""
-    own = ("paths", "metrics", "frame", "study/__init__", "study/naming")
-    for name in (*own, "repro/__init__", "repro/figures", "repro/paper", "repro/report"):
+    own = ("paths", "metrics", "frame", "paper", "study/__init__", "study/display_names")
+    for name in (*own, "repro/__init__", "repro/figures", "repro/report"):
         (root / "mglib" / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "mglib" / f"{name}.py", root / "mglib" / f"{name}.py")

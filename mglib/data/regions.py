@@ -1,11 +1,11 @@
-"""Boxes with words: RefCOCO's referring expressions, Visual Genome's regions and relationships."""
+"""Words about parts of pictures: RefCOCO's expressions, Visual Genome's regions and relationships."""
 
 import io
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, AliasPath, Field
 
@@ -13,30 +13,18 @@ from mglib.data import coco
 from mglib.data.quarantine import Fault, unique
 from mglib.data.records import Text, fit, fit_all, naming, read_items
 
-
-@dataclass(frozen=True)
-class Box:
-    """A box in pixels from the picture's upper left corner."""
-
-    x: float
-    y: float
-    width: Annotated[float, Field(ge=0, validation_alias=AliasChoices("width", "w"))]
-    height: Annotated[float, Field(ge=0, validation_alias=AliasChoices("height", "h"))]
-
+T = TypeVar("T")
+Area = tuple[float, float, float, float]  # x, y, width, height in pixels, from the upper left corner
 
 # --- RefCOCO, RefCOCO+, RefCOCOg ---
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Referred:
-    """An object of a picture with the expressions that single it out."""
+    """An object of a picture: the expressions that single it out."""
 
-    ref_id: int
     image_id: int
     file_name: str
-    split: str
-    category: str
-    box: Box
     sentences: tuple[str, ...]
 
 
@@ -47,25 +35,24 @@ class Sentence:
     sent: Text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RefEntry:
     """An entry of the pickled list."""
 
     ref_id: int
     ann_id: int
     image_id: int
-    split: str
     sentences: Annotated[tuple[Sentence, ...], Field(min_length=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BoxEntry:
-    """An entry of `annotations` in RefCOCO's instances.json."""
+    """An entry of `annotations` in an instances.json with boxes."""
 
     id: int
     image_id: int
     category_id: int
-    bbox: tuple[float, float, float, float]
+    bbox: Area
 
 
 class PlainUnpickler(pickle._Unpickler):
@@ -103,58 +90,52 @@ def read_refcoco(refs: Path, instances: Path) -> Iterator[Referred | Fault]:
     if not isinstance(value, list):
         raise ValueError(f"{refs} is not RefCOCO's: it holds no list.")
     known, faults = coco.read_json(instances), []
-    names = coco.by_id(known, "images", coco.ImageEntry, instances, faults)
-    categories = coco.by_id(known, "categories", coco.CategoryEntry, instances, faults)
-    boxes = coco.by_id(known, "annotations", BoxEntry, instances, faults)
+    pictures = coco.by_id(known, "images", coco.ImageEntry, instances, faults)
+    objects = coco.by_id(known, "annotations", BoxEntry, instances, faults)
     yield from faults
     found = (fit(RefEntry, entry, refs, f"item {number}") for number, entry in enumerate(value))
     for ref in unique(found, refs, lambda ref: ref.ref_id):
         if isinstance(ref, Fault):
             yield ref
-        elif ref.ann_id not in boxes or ref.image_id not in names:
+        elif ref.ann_id not in objects or ref.image_id not in pictures:
             yield Fault(str(refs), str(ref.ref_id), f"its object or picture is not in {instances.name}")
-        elif (box := boxes[ref.ann_id]).category_id not in categories or min(box.bbox[2:]) < 0:
-            yield Fault(str(refs), str(ref.ref_id), f"its object in {instances.name} has no category or size")
         else:
-            yield Referred(
-                ref_id=ref.ref_id,
-                image_id=ref.image_id,
-                file_name=names[ref.image_id].file_name,
-                split=ref.split,
-                category=categories[box.category_id].name,
-                box=Box(*box.bbox),
-                sentences=tuple(sentence.sent for sentence in ref.sentences),
-            )
+            sentences = tuple(sentence.sent for sentence in ref.sentences)
+            yield Referred(ref.image_id, pictures[ref.image_id].file_name, sentences)
 
 
 # --- Visual Genome ---
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Region:
-    """A part of a picture and a phrase about it."""
+    """A phrase about a part of a picture."""
 
     image_id: int
-    region_id: int
     phrase: Text
-    box: Box
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Thing:
     """An object of a relationship; older releases give a list of names, of which the first is taken."""
 
-    object_id: int
     name: Annotated[Text, Field(validation_alias=AliasChoices("name", AliasPath("names", 0)))]
-    box: Box
+    x: float
+    y: float
+    w: Annotated[float, Field(ge=0)]
+    h: Annotated[float, Field(ge=0)]
+
+    @property
+    def area(self) -> Area:
+        """Its box."""
+        return self.x, self.y, self.w, self.h
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Relationship:
     """Two objects of a picture and what holds between them."""
 
     image_id: int
-    relationship_id: int
     predicate: Text
     subject: Thing
     object: Thing
@@ -172,31 +153,21 @@ class GenomePicture:
 
 def read_regions(path: Path) -> Iterator[Region | Fault]:
     """Yield the regions of `region_descriptions.json`, picture by picture."""
-    for picture in genome_pictures(path):
-        if isinstance(picture, Fault):
-            yield picture
-            continue
-        for number, entry in enumerate(picture.entries):
-            value = {**entry, "image_id": picture.image_id, "box": entry}
-            yield fit(Region, value, path, f"picture {picture.image_id}, region {number}")
+    return genome_entries(path, Region)
 
 
 def read_relationships(path: Path) -> Iterator[Relationship | Fault]:
     """Yield the relationships of `relationships.json`, picture by picture."""
+    return genome_entries(path, Relationship)
 
-    def boxed(thing: Any) -> Any:
-        return {**thing, "box": thing} if isinstance(thing, dict) else thing
 
-    for picture in genome_pictures(path):
+def genome_entries(path: Path, shape: type[T]) -> Iterator[T | Fault]:
+    """Yield each entry of each picture of one of Visual Genome's files."""
+    found = fit_all(GenomePicture, read_items(path), path)
+    for picture in unique(found, path, lambda picture: picture.image_id):
         if isinstance(picture, Fault):
             yield picture
             continue
         for number, entry in enumerate(picture.entries):
-            ends = {end: boxed(entry.get(end)) for end in ("subject", "object")}
-            value = {**entry, "image_id": picture.image_id, **ends}
-            yield fit(Relationship, value, path, f"picture {picture.image_id}, relationship {number}")
-
-
-def genome_pictures(path: Path) -> Iterator[GenomePicture | Fault]:
-    """Yield the pictures of one of Visual Genome's files with their lists."""
-    return unique(fit_all(GenomePicture, read_items(path), path), path, lambda picture: picture.image_id)
+            place = f"picture {picture.image_id}, {shape.__name__.lower()} {number}"
+            yield fit(shape, {**entry, "image_id": picture.image_id}, path, place)

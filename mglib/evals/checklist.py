@@ -14,7 +14,7 @@ from functools import cache
 
 import pandas
 
-from mglib.data.specials import Special
+from mglib.data.scenes import Special
 from mglib.metrics import Counts, Estimate, Vocabulary, derangement, each, mean, paired, plural, words
 from mglib.paths import ROOT
 

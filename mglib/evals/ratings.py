@@ -6,7 +6,7 @@ from pathlib import Path
 import krippendorff
 import pandas
 
-from mglib.data.specials import Special
+from mglib.data.scenes import Special
 from mglib.metrics import Estimate, mean
 from mglib.paths import ROOT
 

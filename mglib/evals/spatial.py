@@ -15,7 +15,7 @@ from PIL import ImageOps
 
 from mglib.data import coco
 from mglib.data.quarantine import strict
-from mglib.data.regions import BoxEntry, Relationship, read_relationships
+from mglib.data.regions import Area, BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
@@ -23,7 +23,6 @@ from mglib.metrics import read_rows
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-Area = tuple[float, float, float, float]  # x, y, width, height
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +87,7 @@ class Picture:
         """Return the relations of two objects each of which is the only one that its name means."""
         counts = self.counts()
         alone = {area for area, kind in self.objects if counts[kind] == 1}
-        return [link for link in self.links if {area(link.subject), area(link.object)} <= alone]
-
-
-def area(thing) -> Area:
-    """Return the box of one end of a relationship."""
-    return thing.box.x, thing.box.y, thing.box.width, thing.box.height
+        return [link for link in self.links if {link.subject.area, link.object.area} <= alone]
 
 
 def read_pictures(folder: Path) -> list[Picture]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mglib import metrics
 from mglib.config import Asked, EvalConfig
-from mglib.data.specials import Special, read_specials
+from mglib.data.scenes import Special, read_specials
 from mglib.evals import checklist, evaluate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.metrics import Estimate, paired

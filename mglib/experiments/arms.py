@@ -9,7 +9,7 @@ from mglib import metrics
 from mglib.evals import coverage
 from mglib.experiments import ablations, lora, stage1
 from mglib.experiments.ablations import Parts
-from mglib.experiments.described import judge
+from mglib.experiments.descriptions import judge
 from mglib.experiments.exams import Way
 from mglib.metrics import Counts, Estimate
 from mglib.model.minigpt4 import MiniGPT4

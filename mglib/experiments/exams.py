@@ -11,7 +11,7 @@ from mglib.evals import pope, trials, vqa
 from mglib.evals.choices import Scores, posed
 from mglib.evals.pope import Question
 from mglib.evals.vqa import Exam, Prior, Result
-from mglib.experiments import ablations, described
+from mglib.experiments import ablations, descriptions
 from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
@@ -44,7 +44,7 @@ NOTES = {
 
 def pope_questions(study: Study, base: Stage1, split: str, most: int) -> dict[str, list[Question]]:
     """Draw the questions of all three ways about the first pictures of a split."""
-    objects, known = base.splits[split].objects, described.truths(study, base, split)
+    objects, known = base.splits[split].objects, descriptions.truths(study, base, split)
     drawn = {way: pope.questions(objects, known, way, seed=0) for way in pope.WAYS}
     return {way: [one for one in every if one.picture < most] for way, every in drawn.items()}
 

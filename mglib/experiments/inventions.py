@@ -8,23 +8,32 @@ from itertools import pairwise
 import pandas
 from PIL import Image
 
+from mglib import frame
 from mglib.evals import attention, hallucination
 from mglib.evals.attention import Look
 from mglib.evals.hallucination import Seen
 from mglib.experiments.composition import Described
-from mglib.metrics import Estimate
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 EDGES = (0, 10, 20, 30, 45, 200)  # words of an answer; the last span holds all of the longest
 SENTENCES = 4
+POSITIONS = {  # what readers see of where a mention is
+    **{f"sentence_{number}": f"sentence {number}" for number in range(1, SENTENCES)},
+    f"sentence_{SENTENCES}": f"sentence {SENTENCES} and later",
+    **{f"words_{low}_{high - 1}": f"words {low} to {high - 1}" for low, high in pairwise(EDGES)},
+    "": "all",
+    "true": "true mentions",
+    "invented": "invented mentions",
+    "within": "true minus invented, within an answer",
+}
 HEADS = {  # of the table of invented objects
     "object": "invented object",
     "answers": "answers",
     "rate": "share of the pictures without it",
     "captions": "share of training captions",
-    "beside": "most often beside",
+    "beside": "most often with",
 }
 
 
@@ -39,25 +48,24 @@ def examples(told: Described, most: int) -> tuple[list[Image.Image], list[str]]:
     return [pictures[row] for row in rows], lines
 
 
-# --- Which objects ---
-
-
 def captions_seen(base: Stage1, told: Described) -> Seen:
     """Count what the captions of training name; those of the pool where stage 1 streamed its own."""
     web = base.splits["train"] if "train" in base.splits else base.splits["pool"]
     return Seen.count(web.captions, told.words)
 
 
-def causes(told: Described, seen: Seen) -> dict[str, Estimate | None]:
-    """Return how often an invented object ranks above an absent one, by *frequency*, *together*, *lift*."""
-    return {
-        cause: counts.estimate() for cause, counts in hallucination.explained(told.readings, seen).items()
-    }
-
-
-def unknown(told: Described, seen: Seen) -> Estimate | None:
-    """Return the share of the invented mentions whose object no training caption names."""
-    return hallucination.unknown(told.readings, seen).estimate()
+def causes(told: Described, seen: Seen) -> pandas.DataFrame:
+    """Return how often an invented object ranks above an absent one, by *frequency*, *together*, *lift*, and
+    the share of the invented mentions whose object no training caption names.
+    """
+    above = hallucination.explained(told.readings, seen)
+    note = f"invented above absent objects of the same picture, chance 0.5; {_about(told)}"
+    unknown = {"": {"unknown": hallucination.unknown(told.readings, seen)}}
+    other = "of the invented mentions, those of an object that no training caption names"
+    return frame.concat(
+        frame.rows("hallucination", {cause: {"above": one} for cause, one in above.items()}, note=note),
+        frame.rows("hallucination", unknown, note=other),
+    )
 
 
 def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFrame:
@@ -65,28 +73,19 @@ def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFra
     return pandas.DataFrame(hallucination.by_object(told.readings, seen)[:most]).rename(columns=HEADS)
 
 
-# --- Where in the answer ---
-
-
-def places(told: Described) -> dict[str, Estimate | None]:
-    """Return CHAIR_i by the sentence and by the word at which a mention stands."""
-    found = hallucination.by_sentence(told.said, told.truths, told.words, SENTENCES)
-    spans = hallucination.by_word(told.said, told.truths, told.words, EDGES)
-    found |= {span_name(low, high): counts for (low, high), counts in spans.items()}
-    return {place: counts.estimate() for place, counts in found.items()}
-
-
-def span_name(low: int, high: int) -> str:
-    """Name a span of words for readers."""
-    return f"words {low} to {high - 1}"
-
-
-def number_name(place: str) -> str:
-    """Name the number that belongs to a place in the answer."""
-    return place.replace(" and later", "").replace(" to ", "_").replace(" ", "_")
-
-
-# --- Where the model looks ---
+def positions(told: Described) -> pandas.DataFrame:
+    """Return CHAIR_i by the sentence and by the word at which a mention is."""
+    truths = [reading.truth for reading in told.readings]
+    found = {
+        f"sentence_{number}": counts
+        for number, counts in enumerate(
+            hallucination.by_sentence(told.said, truths, told.words, SENTENCES).values(), start=1
+        )
+    }
+    spans = hallucination.by_word(told.said, truths, told.words, EDGES)
+    found |= {f"words_{low}_{high - 1}": counts for (low, high), counts in spans.items()}
+    rows = {name: {"where": counts} for name, counts in found.items()}
+    return frame.rows("hallucination", rows, note="CHAIR_i of the mentions that are there")
 
 
 def looks(study: Study, prompted: PromptedModel, told: Described) -> list[list[Look]]:
@@ -102,21 +101,23 @@ def looks(study: Study, prompted: PromptedModel, told: Described) -> list[list[L
     )
 
 
-def attended(told: Described, looked: Sequence[Sequence[Look]]) -> dict[str, Estimate | None]:
-    """Return the attention at *true* and *invented* mentions, and *within* an answer: true less invented."""
-    counts = attention.by_truth(looked, told.truths)
-    found = {**counts, "within": attention.within(counts)}
-    return {kind: one.estimate() for kind, one in found.items()}
-
-
-def attended_along(
-    told: Described, looked: Sequence[Sequence[Look]]
-) -> dict[str, dict[str, Estimate | None]]:
-    """Return the attention at true and invented mentions, of all and by the word at which they stand."""
-    found = {"all": attention.by_truth(looked, told.truths)}
+def attended(told: Described, looked: Sequence[Sequence[Look]]) -> pandas.DataFrame:
+    """Return the attention at *true* and *invented* mentions, of all and by the word at which they are, and
+    *within* an answer: true minus invented.
+    """
+    truths = [reading.truth for reading in told.readings]
+    every = attention.by_truth(looked, truths)
+    note = "attention to the visual tokens at a mention's first token, mean over heads and layers"
+    counted = {**every, "within": attention.within(every)}
+    found = [
+        frame.rows("hallucination", {kind: {"attention": one} for kind, one in counted.items()}, note=note)
+    ]
     for low, high in pairwise(EDGES):
-        near = range(low, high)
-        found[span_name(low, high)] = attention.by_truth(
-            looked, told.truths, lambda look, near=near: look.word in near
-        )
-    return {name: {kind: one.estimate() for kind, one in counts.items()} for name, counts in found.items()}
+        near = attention.by_truth(looked, truths, lambda look, low=low, high=high: low <= look.word < high)
+        rows = {kind: {"attention": one} for kind, one in near.items()}
+        found.append(frame.rows("hallucination", rows, note=note, split=f"words_{low}_{high - 1}"))
+    return frame.concat(*found)
+
+
+def _about(told: Described) -> str:
+    return f"first {len(told.said)} of {told.split.name}"

@@ -17,7 +17,7 @@ from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
 from mglib.experiments.ablations import trial
-from mglib.experiments.described import nameable, truths
+from mglib.experiments.descriptions import nameable, truths
 from mglib.experiments.dpo import Preference
 from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy

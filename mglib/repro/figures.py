@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mglib.metrics import Estimate
+from mglib.paper import PAPER
 from mglib.study import display_names
 
-PAPER, INK = "white", "#222222"
+WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is hardly seen on white
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
@@ -60,7 +61,7 @@ def contact_sheet(
         return None
     font = letters()
     rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
-    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), PAPER)
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), WHITE)
     draw = ImageDraw.Draw(sheet)
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + place % columns * (side + gap), gap + place // columns * (side + text + gap)
@@ -83,7 +84,7 @@ def cards(
     """Lay out a row a picture: the picture, then beside each other what each model says of it."""
     font, gap, head = letters(), 12, 22
     size = (side + len(answers) * (width + gap) + 2 * gap, head + len(images) * (side + gap) + gap)
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", size, WHITE)
     draw = ImageDraw.Draw(sheet)
     for row, image in enumerate(images):
         sheet.paste(image.resize((side, side)), (gap, head + gap + row * (side + gap)))
@@ -295,54 +296,42 @@ def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
     return figure
 
 
-def against(
-    points: dict[str, tuple[Estimate, Estimate]],
-    paper: dict[str, tuple[float, float]],
-    *,
-    xlabel: str,
-    ylabel: str,
-) -> Figure:
-    """Draw one estimate against another with both intervals, and the paper's points without; x is
-    logarithmic.
+def against(frame: pandas.DataFrame, *, x: str, y: str, xlabel: str, ylabel: str) -> Figure | None:
+    """Draw one measure of a tidy frame against another with both intervals, and the paper's points without; x
+    is logarithmic, so only systems whose interval is above zero are drawn. None where there are none.
 
-    A name has one colour and one marker, filled for ours and hollow for the paper's; a dotted line joins the
-    two. What the paper alone has is black.
+    A system has one colour and one marker, filled for ours and hollow for the paper's; a dotted line joins
+    the two. What the paper alone has is black.
     """
+    task, systems = frame["task"].iloc[0], list(dict.fromkeys(frame["system"]))
+    rows = {(row["measure"], row["system"]): row for row in frame.dropna(subset=["low"]).to_dict("records")}
+    ours = [one for one in systems if (y, one) in rows and (x, one) in rows and rows[x, one]["low"] > 0]
+    theirs = {one: [PAPER.get(f"{task}.{measure}.{one}") for measure in (x, y)] for one in systems}
+    theirs = {one: point for one, point in theirs.items() if None not in point}
+    if not ours:
+        return None
     figure, ax = pyplot.subplots(figsize=(8.5, 5.2), layout="constrained")
-    both = [name for name in paper if name in points]
-    looks = dict(zip(dict.fromkeys([*paper, *points]), cycle(MARKERS), strict=False))
-    colours = dict(zip(dict.fromkeys([*both, *points]), cycle(COLOURS), strict=False))
-    for name, (x, y) in points.items():
-        across, up = ([[one.value - one.low], [one.high - one.value]] for one in (x, y))
-        how = {"color": colours[name], "label": display_names.of(name)}
-        ax.errorbar(x.value, y.value, up, across, fmt=looks[name], markersize=8, capsize=2, **how)
-    for name, (x, y) in paper.items():
-        how = {"color": colours.get(name, INK), "label": f"paper: {display_names.of(name)}"}
-        ax.plot(x, y, looks[name], markersize=9, markeredgewidth=2, fillstyle="none", linestyle="none", **how)
-        if name in points:
-            ours = [one.value for one in points[name]]
-            ax.plot([ours[0], x], [ours[1], y], color=colours[name], linestyle=":", linewidth=1.2, zorder=1)
+    for marker, name, colour in zip(cycle(MARKERS), systems, cycle(COLOURS), strict=False):
+        colour = colour if name in ours else INK
+        if name in ours:
+            across, up = (
+                [[one["value"] - one["low"]], [one["high"] - one["value"]]]
+                for one in (rows[x, name], rows[y, name])
+            )
+            values = rows[x, name]["value"], rows[y, name]["value"]
+            label = display_names.of(name)
+            ax.errorbar(*values, up, across, fmt=marker, markersize=8, capsize=2, color=colour, label=label)
+        if name in theirs:
+            label = f"paper: {display_names.of(name)}"
+            how = {"markersize": 9, "markeredgewidth": 2, "fillstyle": "none", "linestyle": "none"}
+            ax.plot(*theirs[name], marker, color=colour, label=label, **how)
+        if name in theirs and name in ours:
+            ax.plot(
+                *zip(values, theirs[name], strict=True), color=colour, linestyle=":", linewidth=1.2, zorder=1
+            )
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    handles, _ = ax.get_legend_handles_labels()  # points first, then those with errors
-    handles = [*handles[len(paper) :], *handles[: len(paper)]]
-    ax.legend(handles=handles, frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    return figure
-
-
-def steps(groups: dict[str, Sequence[Estimate | None]], *, xlabel: str, ylabel: str) -> Figure:
-    """Draw estimates at 1, 2, 3, ... with a band for their intervals, one line a group; None is left out."""
-    figure, ax = pyplot.subplots(figsize=(7.5, 3.8), layout="constrained")
-    for name, estimates in groups.items():
-        known = [(place, one) for place, one in enumerate(estimates, start=1) if one is not None]
-        places = [place for place, _ in known]
-        line = ax.plot(
-            places, [one.value for _, one in known], "o-", markersize=4, label=display_names.of(name)
-        )[0]
-        low, high = [one.low for _, one in known], [one.high for _, one in known]
-        ax.fill_between(places, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     return figure

@@ -36,8 +36,8 @@ def drawn(kind: str) -> Iterator[Sample]:
     """Draw scenes with a kind of object, each with texts that name it among what else is there."""
     catalog, font, index = catalogs.load(), sources.font(), 0
     while True:
-        if kind in sample(WORLD, catalog, SPLIT, index).names():
-            yield make(WORLD, catalog, font, SPLIT, index)
+        if kind in sample(WORLD, catalog, SPLIT, index).names:
+            yield make(WORLD, font, SPLIT, index)
         index += 1
 
 

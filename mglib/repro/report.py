@@ -22,10 +22,11 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mglib.frame import COLUMNS
 from mglib.frame import names as frame_names
 from mglib.metrics import Estimate
+from mglib.paper import PAPER, is_quoted
 from mglib.paths import RUNS, file_name, write_json, write_text
-from mglib.repro.paper import PAPER, is_quoted
 from mglib.study import display_names
 
 Number = dict[str, Any]
@@ -218,7 +219,7 @@ class Report:
     def results(self, name: str, frame: pandas.DataFrame, **how: Any) -> None:
         """Keep the numbers of a tidy frame, and save and show them as a table (`pivot`)."""
         self.add(frame)
-        self.table(name, pivot(frame, **how))
+        self.table(name, frame, **how)
 
     def figure(self, name: str, fig: Figure | None) -> None:
         """Save a figure as PNG at 150 dpi, show it once as JPEG, close it; None says that there is none."""
@@ -259,8 +260,13 @@ class Report:
         image.convert("RGB").save(path, quality=85, optimize=True)
         display(Picture(data=path.read_bytes(), format="jpeg"))
 
-    def table(self, name: str, table: pandas.DataFrame) -> None:
-        """Save a table as CSV and as Markdown, and show it; an index that counts rows is left out."""
+    def table(self, name: str, table: pandas.DataFrame, **how: Any) -> None:
+        """Save a table as CSV and as Markdown, and show it; an index that counts rows is left out.
+
+        A tidy frame is laid out for readers (`pivot`).
+        """
+        if tuple(table) == COLUMNS:
+            table = pivot(table, **how)
         if not isinstance(table.index, pandas.RangeIndex):
             table = table.reset_index()
         table.to_csv(self._path("tables", name, ".csv"), index=False)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import pandas
 
 from mglib.metrics import Counts, Estimate
+from mglib.paper import PAPER, QUOTED, is_quoted
 from mglib.repro import claims, tuning
-from mglib.repro.paper import PAPER, QUOTED, is_quoted
 from mglib.repro.report import Report, Rows, numbers, rounded
 from mglib.study import display_names
 from mglib.study.study import Study

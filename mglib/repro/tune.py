@@ -19,7 +19,7 @@ import pandas
 from mglib.config import Profile
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
-from mglib.experiments import abilities, arms, curated, described, preferences, stage1, stage2
+from mglib.experiments import abilities, arms, curated, descriptions, preferences, stage1, stage2
 from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
@@ -57,7 +57,7 @@ def of_decoding(study: Study) -> pandas.DataFrame:
 def of_descriptions(study: Study) -> pandas.DataFrame:
     """Decodings of the descriptions for Tables 2 and 5, on val."""
     base = Stage1.of(study, "pool", "val")
-    return described.tried(study, base, prompted_models(study, base))
+    return descriptions.tried(study, base, prompted_models(study, base))
 
 
 def of_arms(study: Study) -> pandas.DataFrame:

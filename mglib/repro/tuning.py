@@ -15,7 +15,7 @@ import pandas
 
 from mglib.config import Profile
 from mglib.data.records import read_json
-from mglib.experiments import abilities, ablations, described
+from mglib.experiments import abilities, ablations, descriptions
 from mglib.experiments.stage1 import start_name
 from mglib.paths import TUNING
 from mglib.study import display_names
@@ -91,7 +91,7 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
             highest=True,
             of="model",
             compares=lambda profile: profile.world is not None,
-            choice=lambda profile, model: (described.way(profile.evaluation, model),),
+            choice=lambda profile, model: (descriptions.decoding(profile.evaluation, model),),
         ),
         "arms": Grid(
             settings=("lr",),

@@ -15,6 +15,7 @@ from mglib.locks import locked
 from mglib.paths import atomic_write, sha256, write_json
 
 CHUNK = 512  # pictures a file: what a kill loses at most
+INDEX = "index.json"  # the hash of each finished file
 
 
 class Features(Sequence[Tensor]):
@@ -40,25 +41,6 @@ class Features(Sequence[Tensor]):
         return torch.stack([self[index] for index in indices])
 
 
-def read_index(index: Path, what: str) -> dict[str, str]:
-    """Return the digests of the finished files; none where the index is absent or damaged."""
-    if not index.exists():
-        return {}
-    try:
-        digests = json.loads(index.read_text())
-    except ValueError:
-        digests = None
-    if isinstance(digests, dict):
-        return digests
-    print(f"{what}: index.json is damaged and everything is computed again.")
-    return {}
-
-
-def damaged(file: Path, digests: dict[str, str]) -> bool:
-    """Tell whether a finished file is not what it was when it was written."""
-    return file.name in digests and (not file.exists() or sha256(file) != digests[file.name])
-
-
 def cached(
     folder: Path,
     items: Callable[[], Iterator],
@@ -72,41 +54,43 @@ def cached(
 
     `folder` is named by the content of the items, the weights, the preprocessing and the precision; `items()`
     starts a new pass over them; `compute` maps a list of items to (len, ...). A damaged or foreign file is
-    told of and made again; an interrupted run goes on at its last finished file. A second process that wants
+    reported and made again; an interrupted run resumes at its last finished file. A second process that wants
     the same features waits for them.
     """
     files = [folder / f"{number:05d}.npy" for number in range((count + CHUNK - 1) // CHUNK)]
     with locked(folder):
-        fill(files, items, count, compute, what=what, batch_size=batch_size)
+        digests = finished(folder, what)
+        missing = {file for file in files if file.name not in digests}
+        if missing:
+            bar = tqdm(total=count, desc=what, mininterval=10)
+            for file, chunk in zip(files, batched(islice(items(), count), CHUNK), strict=True):
+                if file in missing:
+                    write_rows(file, chunk, compute, batch_size)
+                    digests[file.name] = sha256(file)
+                    write_json(folder / INDEX, digests)
+                bar.update(len(chunk))
+            bar.close()
     return Features(files)
 
 
-def fill(
-    files: list[Path],
-    items: Callable[[], Iterator],
-    count: int,
-    compute: Callable[[list], Tensor],
-    *,
-    what: str,
-    batch_size: int,
-) -> None:
-    """Compute the files of one folder that are absent or damaged."""
-    index = files[0].parent / "index.json"
-    digests = read_index(index, what)
-    for file in files:
-        if damaged(file, digests):
-            print(f"{what}: {file.name} is damaged and is computed again.")
-            del digests[file.name]
-    missing = [number for number, file in enumerate(files) if file.name not in digests]
-    if missing:
-        bar = tqdm(total=count, desc=what, mininterval=10)
-        for number, chunk in enumerate(batched(islice(items(), count), CHUNK)):
-            if number in missing:
-                write_rows(files[number], chunk, compute, batch_size)
-                digests[files[number].name] = sha256(files[number])
-                write_json(index, digests)
-            bar.update(len(chunk))
-        bar.close()
+def finished(folder: Path, what: str) -> dict[str, str]:
+    """Return the hashes of the files that are as they were written; damage is reported."""
+    try:
+        digests = json.loads((folder / INDEX).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        digests = None
+    if not isinstance(digests, dict):
+        print(f"{what}: {INDEX} is damaged and everything is computed again.")
+        return {}
+    sound = {}
+    for name, digest in digests.items():
+        if (folder / name).exists() and sha256(folder / name) == digest:
+            sound[name] = digest
+        else:
+            print(f"{what}: {name} is damaged and is computed again.")
+    return sound
 
 
 def write_rows(file: Path, chunk: list, compute: Callable[[list], Tensor], batch_size: int) -> None:

@@ -131,7 +131,7 @@ def blip2_config(model: MiniGPT4, image_token: int) -> Blip2Config:
 def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
     """Return the weights under transformers' names, the vocabulary filled up with rows of zeros."""
     own = {name: value for name, value in model.state_dict().items() if not name.startswith("language.")}
-    state = join_bias({translate(name, "ours", "transformers"): value for name, value in own.items()})
+    state = join_bias({translate(name, "ours", "transformers") or name: own[name] for name in own})
     for name, value in model.language.model.state_dict().items():
         if name in BY_TOKEN and len(value) < vocabulary:
             value = torch.cat([value, value.new_zeros(vocabulary - len(value), value.shape[1])])

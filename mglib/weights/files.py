@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 HUB = "hub:"  # hub:owner/name/file, and hub:spaces/owner/name/file for a file of a Space
@@ -105,7 +105,7 @@ def not_weights(path: Path) -> str | None:
     return None
 
 
-def tensors(place: str | Path) -> dict[str, Tensor]:
+def read_state(place: str | Path) -> dict[str, Tensor]:
     """Return the state dict of a .pth file, which stands alone or under "model" or "state_dict"; what
     DataParallel and torch.compile put before its names is left out. Raises as `read_pth`.
     """
@@ -150,13 +150,13 @@ class Shards:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[safe_open]:
     """Open a safetensors file; raises ValueError with the next step when it is not one."""
     if problem := not_weights(path):
         raise ValueError(f"{path} {problem}")
     try:
         file = safe_open(path, framework="pt")
-    except Exception as error:  # safetensors raises its own class, which is not public
+    except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): download it again.") from error
     with file:
         yield file

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.weights.files import tensors
+from mglib.weights.files import read_state
 
 Names = Literal["official", "ours", "transformers"]
 
@@ -92,7 +92,7 @@ def load_vision(vision: Vision, place: str | Path) -> None:
     another shape, and as `files.locate`.
     """
     drops = (*EVA_DROPS, f"blocks.{vision.config.depth}.*")
-    fill(vision, "vision.", tensors(place), names="official", drops=drops, origin=place)
+    fill(vision, "vision.", read_state(place), names="official", drops=drops, origin=place)
 
 
 def load_qformer(qformer: QFormer, place: str | Path) -> None:
@@ -100,7 +100,7 @@ def load_qformer(qformer: QFormer, place: str | Path) -> None:
 
     Raises as `load_vision`.
     """
-    fill(qformer, "qformer.", tensors(place), names="official", drops=BLIP2_DROPS, origin=place)
+    fill(qformer, "qformer.", read_state(place), names="official", drops=BLIP2_DROPS, origin=place)
 
 
 def load_projection(projection: nn.Linear, place: str | Path, *, trained_with: str, language: str) -> None:
@@ -110,7 +110,7 @@ def load_projection(projection: nn.Linear, place: str | Path, *, trained_with: s
     `language`, the name of the one in use. Raises ValueError on any mismatch, and as `load_vision`.
     """
     require_same_language(place, trained_with, language)
-    state = tensors(place)
+    state = read_state(place)
     if "llama_proj.weight" in state:
         require_width(place, len(state["llama_proj.weight"]), projection.out_features)
     fill(projection, "projection.", state, names="official", drops=MINIGPT4_DROPS, origin=place)
@@ -153,7 +153,7 @@ def fill(
     own = {prefix + name: value for name, value in module.state_dict().items()}
     given = {name: value for name, value in state.items() if not dropped(name, drops)}
     known = {name: translate(name, names, "ours") for name in given}
-    found = {ours: name for name, ours in known.items() if ours in own}
+    found = {ours: name for name, ours in known.items() if ours and ours in own}
     faults = {
         "missing": [translate(ours, "ours", names) or ours for ours in own if ours not in found],
         "left over": [name for name, ours in known.items() if ours not in own],

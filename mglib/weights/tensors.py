@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -49,10 +49,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["about"])
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} is not a readable checkpoint ({error}). Delete it and run the same command again: "
-            "training goes on from the last good state."
+            "training resumes from the last good state."
         ) from error
-    except Exception as error:  # safetensors raises its own class, which is not public
-        raise ValueError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error

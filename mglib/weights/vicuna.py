@@ -145,7 +145,7 @@ def options(precision: Precision) -> dict[str, Any]:
     """
     if precision in DTYPES:
         return {"dtype": DTYPES[precision]}
-    quantised = {
+    quantised: dict[str, dict[str, Any]] = {
         "8bit": {"load_in_8bit": True},  # the official demo's `low_resource`
         "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     }

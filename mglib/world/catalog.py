@@ -1,120 +1,65 @@
-"""What the small world is made of: the rows of data/world/*.csv as frozen dataclasses."""
+"""What the small world is made of: the lists of data/world, read here alone."""
 
 import csv
-import re
-import string
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
+
+from mglib.metrics import plural
 from mglib.paths import ROOT
 
 FOLDER = ROOT / "data" / "world"
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 STANDS = ("ground", "pole", "water", "sky", "swim")
-BACKDROPS = (
-    "plain",
-    "hills",
-    "trees",
-    "skyline",
-    "night",
-    "room",
-    "tiles",
-    "dunes",
-    "acacias",
-    "deep",
-    "blinds",
-    "lamps",
-)
-PATTERNS = ("sand", "grass", "snow", "road", "stones", "boards", "tiles", "counter", "desk", "cloth")
-NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
-KINDS = (  # of phrases, each of which is asked for somewhere
-    "laion",
-    "laion place",
-    "laion empty",
-    "cc_sbu",
-    "cc_sbu place",
-    "cc_sbu empty",
-    "web relation",
-    "again",
-    "again empty",
-    "filler",
-    "reference",
-    "reference plain",
-    "reference relation",
-    "reference relation plain",
-    "extra",
-    "sign",
-    "place sky",
-    "place water",
-    "place swim",
-    "left of",
-    "right of",
-    "above",
-    "below",
-    "in front of",
-    "behind",
-    "meme",
-    "dish",
-    "product",
-    "landscape",
-    "sketch",
-    "unusual",
-    "note",
-)
-SLOTS = (  # what a phrase may have filled in
-    "objects",
-    "bare",
-    "tags",
-    "plural",
-    "posed",
-    "first",
-    "rest",
-    "with_rest",
-    "place",
-    "noun",
-    "a",
-    "b",
-    "posed_a",
-    "relation",
-    "be",
-    "be_a",
-    "text",
-    "top",
-    "bottom",
-    "dish",
-    "ingredients",
-    "product",
-    "brand",
-    "slogan",
-    "mood",
-    "weather",
-    "title",
-    "parts",
-    "impossible",
-)
 Colour = tuple[int, int, int]
+Phrases = dict[str, tuple[tuple[str, int], ...]]  # kind -> (text, weight)
+
+
+def split(cell: str) -> tuple[str, ...]:
+    """Split a cell at its bars: "a|b"."""
+    return tuple(part.strip() for part in cell.split("|") if part.strip())
+
+
+def symbol(cell: str) -> str:
+    """Return the characters of a glyph: "1F9D1-200D-1F373"."""
+    return "".join(chr(int(part, 16)) for part in cell.split("-"))
+
+
+def _colours(cell: str) -> list[tuple[int, ...]] | None:
+    return [tuple(bytes.fromhex(part.removeprefix("#"))) for part in cell.split()] or None
+
+
+Filled = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Parts = Annotated[tuple[str, ...], BeforeValidator(split)]  # "a|b"
+Some = Annotated[Parts, Field(min_length=1)]
+Glyph = Annotated[str, BeforeValidator(symbol)]
+Gradient = Annotated[tuple[Colour, Colour], BeforeValidator(_colours)]  # "#aabbcc #ddeeff"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
     """An object that captions name; `size` is its height at the front as a share of the picture's height."""
 
-    name: str
-    plural: str
-    article: str  # "a", "an", or a measure such as "a pair of"
+    name: Filled
+    plural: Filled
+    article: Filled  # "a", "an", or a measure such as "a pair of"
     coco: str  # the category as COCO spells it; empty if COCO has none
-    coco_id: int  # 1..90 where COCO has the category, from 101 on where it has not
-    supercategory: str
-    glyph: str  # the character(s) of the font
-    aspect: float  # width / height of its box
-    size: float
-    stands: str  # ground | pole | water | sky
-    places: tuple[str, ...]  # kinds of setting where it may be
-    verbs: tuple[str, ...]
-    split: str  # train | new
-    synonyms: tuple[str, ...]  # words of people's captions that mean it; our own texts do not use them
+    coco_id: Annotated[int, Field(ge=1, le=199)]  # 1..90 where COCO has the category, else from 101 on
+    supercategory: Filled
+    glyph: Glyph  # the character(s) of the font
+    aspect: Annotated[float, Field(ge=0.1, le=6)]  # width / height of its box
+    size: Annotated[float, Field(ge=0.05, le=0.6)]
+    stands: Literal["ground", "pole", "water", "sky", "swim"]
+    places: Some  # kinds of setting where it may be
+    verbs: Some
+    split: Literal["train", "new"]
+    synonyms: Parts  # words of people's captions that mean it; our own texts do not use them
     mirror: bool  # may be drawn flipped
-    most: int = 1  # how many of it one picture may have
+    most: Annotated[int, Field(ge=1, le=3)] = 1  # how many of it one picture may have
 
     @property
     def phrase(self) -> str:
@@ -140,91 +85,92 @@ class Thing:
         return self.phrase if count == 1 else f"{NUMBERS[count]} {self.plural}"
 
 
-def plural(word: str) -> str:
-    """Spell the regular English plural; and that of man and woman. A plural stays as it is."""
-    if word.endswith("man"):
-        return word[:-2] + "en"
-    if word.endswith(("x", "z", "ch", "sh", "ss")):
-        return word + "es"
-    if word.endswith("s"):
-        return word
-    return re.sub(r"(?<=[^aeiou])y$", "ie", word) + "s"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Prop:
     """A piece of scenery behind the objects; `smallest` and `largest` are shares of the picture's height."""
 
-    name: str
-    plural: str
-    glyph: str
-    aspect: float
-    smallest: float
-    largest: float
-    stands: str  # ground | horizon | sky | wall
-    most: int  # how many of it one picture may have
+    name: Filled
+    plural: Filled
+    glyph: Glyph
+    aspect: Annotated[float, Field(ge=0.1, le=5)]
+    smallest: Annotated[float, Field(ge=0.03, le=0.6)]
+    largest: Annotated[float, Field(ge=0.03, le=0.6)]
+    stands: Literal["ground", "horizon", "sky", "wall"]
+    most: Annotated[int, Field(ge=1, le=5)]  # how many of it one picture may have
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """A place: from the top the sky (or wall) to `horizon`, water (if any) to `shore`, then the ground."""
 
-    name: str
-    noun: str
-    phrases: tuple[str, ...]  # "on the beach"
-    kinds: tuple[str, ...]
-    sky: tuple[Colour, Colour]  # top and bottom of a gradient
-    water: tuple[Colour, Colour] | None
-    ground: tuple[Colour, Colour]
-    horizon: float  # share of the height, from the top
-    shore: float  # the same; equals `horizon` without water
-    pattern: str  # what is painted on the ground
-    backdrop: str  # what is painted against the sky
-    props: tuple[str, ...]
-    scale: float = 1.0  # of the objects: a table top is seen from nearer than a street
-    signs: tuple[str, ...] = ()  # what a signboard may say here
+    name: Filled
+    noun: Filled
+    phrases: Some  # "on the beach"
+    kinds: Some
+    sky: Gradient  # top and bottom
+    water: Annotated[tuple[Colour, Colour] | None, BeforeValidator(_colours)]
+    ground: Gradient
+    horizon: Annotated[float, Field(ge=0.2, le=0.8)]  # share of the height, from the top
+    shore: Annotated[float, Field(ge=0.2, le=0.8)]  # the same; equals `horizon` without water
+    pattern: Filled  # what is painted on the ground
+    backdrop: Filled  # what is painted against the sky
+    props: Some
+    scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0  # of the objects: a table top is seen from near
+    signs: Parts = ()  # what a signboard may say here
+
+    @property
+    def indoors(self) -> bool:
+        """Whether the backdrop is a wall."""
+        return self.backdrop in ("room", "tiles", "blinds", "lamps")
+
+    @property
+    def outdoors(self) -> bool:
+        """Whether there is a sky; under water there is none."""
+        return not self.indoors and self.backdrop != "deep"
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, since it is a key of many small caches
 class Catalog:
-    """All objects, props, settings and phrases of the world."""
+    """All objects, props and settings of the world; raises ValueError where a name is asked that it lacks."""
 
     things: tuple[Thing, ...]
     props: tuple[Prop, ...]
     settings: tuple[Setting, ...]
-    phrases: dict[str, tuple[tuple[str, int], ...]]  # kind -> (text, weight)
 
     def names(self, split: str | None = None) -> list[str]:
         """Return the names of the objects of `split` ("train" or "new"), or of all."""
         return [thing.name for thing in self.things if split in (None, thing.split)]
 
     def thing(self, name: str) -> Thing:
-        """Return the object called `name`; raises ValueError if there is none."""
-        return _named(self._things, name, "object")
+        """Return the object called `name`."""
+        return self._row("objects", name)
 
     def prop(self, name: str) -> Prop:
-        """Return the prop called `name`; raises ValueError if there is none."""
-        return _named(self._props, name, "prop")
+        """Return the prop called `name`."""
+        return self._row("props", name)
 
     def setting(self, name: str) -> Setting:
-        """Return the setting called `name`; raises ValueError if there is none."""
-        return _named(self._settings, name, "setting")
+        """Return the setting called `name`."""
+        return self._row("settings", name)
+
+    def flies(self, name: str) -> bool:
+        """Tell whether an object or a prop flies or swims, so that it may be above another."""
+        row = self.thing(name) if ("objects", name) in self._rows else self.prop(name)
+        return row.stands in ("sky", "swim")
 
     def at_home(self, setting: Setting) -> tuple[Thing, ...]:
         """Return the objects that may be in `setting`."""
         return self._at_home[setting.name]
 
-    @cached_property
-    def _things(self) -> dict[str, Thing]:
-        return {thing.name: thing for thing in self.things}
+    def _row(self, kind: str, name: str) -> Any:
+        if (kind, name) not in self._rows:
+            raise ValueError(f"data/world/{kind}.csv has no row {name!r}.")
+        return self._rows[kind, name]
 
     @cached_property
-    def _props(self) -> dict[str, Prop]:
-        return {prop.name: prop for prop in self.props}
-
-    @cached_property
-    def _settings(self) -> dict[str, Setting]:
-        return {setting.name: setting for setting in self.settings}
+    def _rows(self) -> dict[tuple[str, str], Any]:
+        lists = {"objects": self.things, "props": self.props, "settings": self.settings}
+        return {(kind, row.name): row for kind, rows in lists.items() for row in rows}
 
     @cached_property
     def _at_home(self) -> dict[str, tuple[Thing, ...]]:
@@ -239,151 +185,56 @@ def _may_be(thing: Thing, setting: Setting) -> bool:
     return not dry and bool(set(thing.places) & set(setting.kinds))
 
 
-@lru_cache
-def load(folder: Path = FOLDER) -> Catalog:
-    """Read the four CSV files; raises ValueError that names the file, the line and what is wrong there."""
-    phrases: dict[str, tuple[tuple[str, int], ...]] = {}
-    for kind, text, weight in rows(folder / "phrases.csv", _phrase):
-        phrases[kind] = (*phrases.get(kind, ()), (text, weight))
-    catalog = Catalog(
-        tuple(rows(folder / "objects.csv", _thing)),
-        tuple(rows(folder / "props.csv", _prop)),
-        tuple(rows(folder / "settings.csv", _setting)),
-        phrases,
-    )
-    _check(catalog, folder)
-    return catalog
-
-
-def rows(path: Path, parse) -> list:
-    parsed = []
+def read(path: Path, shape: Any) -> tuple[Any, ...]:
+    """Read a CSV as rows of a shape; raises ValueError that names the file, the line and what is wrong."""
+    found, fit = [], TypeAdapter(shape)
     with path.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
+        for line, row in enumerate(csv.DictReader(file), start=2):
             try:
                 if None in row or None in row.values():
                     raise ValueError("it has too many or too few cells")
-                parsed.append(parse(row))
-            except (ValueError, KeyError) as error:
-                raise ValueError(f"{path.name} line {number} is broken: {error}. Mend that row.") from error
-    return parsed
+                found.append(fit.validate_python(row))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path.name} line {line} is broken: {_why(error)}. Mend that row."
+                ) from error
+    return tuple(found)
 
 
-def _thing(row: dict[str, str]) -> Thing:
-    return Thing(
-        name=filled(row, "name"),
-        plural=filled(row, "plural"),
-        article=filled(row, "article"),
-        coco=row["coco"].strip(),
-        coco_id=int(_number(row, "coco_id", *((1, 90) if row["coco"].strip() else (101, 199)))),
-        supercategory=filled(row, "supercategory"),
-        glyph=symbol(row),
-        aspect=_number(row, "aspect", 0.1, 6),
-        size=_number(row, "size", 0.05, 0.6),
-        stands=_one_of(row, "stands", STANDS),
-        places=parts(filled(row, "places")),
-        verbs=parts(filled(row, "verbs")),
-        split=_one_of(row, "split", ("train", "new")),
-        synonyms=parts(row["synonyms"]),
-        mirror=_one_of(row, "mirror", ("yes", "no")) == "yes",
-        most=int(_number(row, "most", 1, 3)),
+def _why(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fault = error.errors()[0]
+    return f"column {fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
+
+
+@lru_cache
+def load(folder: Path = FOLDER) -> Catalog:
+    """Read the lists of objects, props and settings."""
+    return Catalog(
+        read(folder / "objects.csv", Thing),
+        read(folder / "props.csv", Prop),
+        read(folder / "settings.csv", Setting),
     )
 
 
-def _prop(row: dict[str, str]) -> Prop:
-    return Prop(
-        name=filled(row, "name"),
-        plural=filled(row, "plural"),
-        glyph=symbol(row),
-        aspect=_number(row, "aspect", 0.1, 5),
-        smallest=_number(row, "smallest", 0.03, 0.6),
-        largest=_number(row, "largest", 0.03, 0.6),
-        stands=_one_of(row, "stands", ("ground", "horizon", "sky", "wall")),
-        most=int(_number(row, "most", 1, 5)),
-    )
+@dataclass(frozen=True)
+class _Phrase:
+    kind: Filled
+    text: Filled
+    weight: Annotated[int, Field(ge=1, le=100)]
 
 
-def _setting(row: dict[str, str]) -> Setting:
-    return Setting(
-        name=filled(row, "name"),
-        noun=filled(row, "noun"),
-        phrases=parts(filled(row, "phrases")),
-        kinds=parts(filled(row, "kinds")),
-        sky=_gradient(row["sky"]),
-        water=_gradient(row["water"]) if row["water"] else None,
-        ground=_gradient(row["ground"]),
-        horizon=_number(row, "horizon", 0.2, 0.8),
-        shore=_number(row, "shore", 0.2, 0.8),
-        pattern=_one_of(row, "pattern", PATTERNS),
-        backdrop=_one_of(row, "backdrop", BACKDROPS),
-        props=parts(filled(row, "props")),
-        scale=_number(row, "scale", 0.5, 2),
-        signs=parts(row["signs"]),
-    )
+@lru_cache
+def wording(name: str = "") -> Phrases:
+    """Read data/world/phrases_<name>.csv, or phrases.csv."""
+    phrases: dict[str, list[tuple[str, int]]] = {}
+    for row in read(FOLDER / (f"phrases_{name}.csv" if name else "phrases.csv"), _Phrase):
+        phrases.setdefault(row.kind, []).append((row.text, row.weight))
+    return {kind: tuple(texts) for kind, texts in phrases.items()}
 
 
-def _phrase(row: dict[str, str]) -> tuple[str, str, int]:
-    text = filled(row, "text")
-    for _, slot, _, _ in string.Formatter().parse(text):
-        if slot is not None and slot not in SLOTS:
-            raise ValueError(f"there is no slot {{{slot}}}, only {', '.join(SLOTS)}")
-    return _one_of(row, "kind", KINDS), text, int(_number(row, "weight", 1, 100))
-
-
-def filled(row: dict[str, str], column: str) -> str:
-    if not row[column].strip():
-        raise ValueError(f"column {column} is empty")
-    return row[column].strip()
-
-
-def _number(row: dict[str, str], column: str, low: float, high: float) -> float:
-    value = float(filled(row, column))
-    if not low <= value <= high:
-        raise ValueError(f"column {column} is {value:g}, outside {low:g} to {high:g}")
-    return value
-
-
-def _one_of(row: dict[str, str], column: str, allowed: tuple[str, ...]) -> str:
-    value = filled(row, column)
-    if value not in allowed:
-        raise ValueError(f"column {column} is {value!r}, not one of {', '.join(allowed)}")
-    return value
-
-
-def parts(cell: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in cell.split("|") if part.strip())
-
-
-def symbol(row: dict[str, str]) -> str:
-    return "".join(chr(int(part, 16)) for part in filled(row, "glyph").split("-"))
-
-
-def _gradient(cell: str) -> tuple[Colour, Colour]:
-    colours = [bytes.fromhex(part.removeprefix("#")) for part in cell.split()]
-    if [len(colour) for colour in colours] != [3, 3]:
-        raise ValueError(f"{cell!r} is not two colours such as '#aabbcc #ddeeff'")
-    return tuple(colours[0]), tuple(colours[1])
-
-
-def _named(rows: dict, name: str, what: str):
-    if name not in rows:
-        raise ValueError(f"There is no {what} {name!r} in the catalog; it has {', '.join(rows)}.")
-    return rows[name]
-
-
-def _check(catalog: Catalog, folder: Path) -> None:
-    for what, rows in (("object", catalog.things), ("prop", catalog.props), ("setting", catalog.settings)):
-        names = [row.name for row in rows]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"The {what} {name!r} stands twice in {folder}; keep one of the rows.")
-    for kind in KINDS:
-        if kind not in catalog.phrases:
-            raise ValueError(f"phrases.csv has no phrase of kind {kind!r}; add one.")
-    for setting in catalog.settings:
-        for name in setting.props:
-            catalog.prop(name)
-        if (setting.water is None) != (setting.shore == setting.horizon):
-            raise ValueError(f"Setting {setting.name!r}: shore differs from horizon exactly if it has water.")
-    for prop in catalog.props:
-        if prop.name in catalog.names():
-            raise ValueError(f"{prop.name!r} is an object and cannot be a prop as well; remove one of them.")
+def choose(rng: Random, phrases: Phrases, kind: str) -> str:
+    """Draw a phrase of `kind` by weight."""
+    texts, weights = zip(*phrases[kind], strict=True)
+    return rng.choices(texts, weights)[0]

@@ -4,43 +4,30 @@ They serve evaluation and one row of a table, the oracle ceiling; the main model
 The wording stands in data/world/phrases_describe.csv.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from random import Random
 
 from mglib.config import WorldConfig
-from mglib.paths import write_json
-from mglib.world.catalog import Catalog
+from mglib.world.catalog import Catalog, choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
 from mglib.world.view import (
     Link,
-    choose,
     counted,
+    definite,
     distance,
     groups,
     landmarks,
     links,
     scenery,
     side,
-    the,
-    wording,
 )
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
 GROUPS = 4  # told in a sentence of their own; what is left shares one
-
-
-@dataclass(frozen=True)
-class Description:
-    """A description, the objects that it names (all of them) and the relations it states, by name."""
-
-    text: str
-    named: tuple[str, ...]
-    relations: tuple[tuple[str, str, str], ...]
 
 
 @dataclass
@@ -65,6 +52,9 @@ class _Telling:
         self.used.add(text)
         return text.format(**slots)
 
+    def known_as(self, item: Item) -> str:
+        return definite(item, self.scene, self.catalog)
+
     def say(self, kind: str, **slots: str) -> None:
         self.sentences.append(self.phrase(kind, **slots))
         self.it = None
@@ -81,7 +71,7 @@ class _Telling:
         self.it = None if many or thing.supercategory == "person" else group  # a runner is no "it"
 
 
-def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Description:
+def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> str:
     """Describe picture `index` of `split` in 4 to 7 sentences."""
     telling = _Telling(stream(config, split, index, "description"), scene, catalog)
     _open(telling)
@@ -96,15 +86,7 @@ def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, in
     while len(telling.sentences) < least:
         telling.say("mood")
     _close(telling)
-    stated = tuple((link.subject.name, link.predicate, link.object.name) for link in telling.links)
-    text = " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
-    return Description(text, tuple(groups(scene)), stated)
-
-
-def write_descriptions(path: Path, records: Iterable[tuple[Scene, Description]]) -> None:
-    """Write them as cc_sbu_align's filter_cap.json is written: image_id as a string, and caption."""
-    notes = [{"image_id": str(scene.image_id), "caption": said.text} for scene, said in records]
-    write_json(path, {"annotations": notes})
+    return " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
 
 
 def _open(telling: _Telling) -> None:
@@ -152,13 +134,7 @@ def _related(telling: _Telling, link: Link) -> str:
     telling.links.append(link)
     if telling.it == (link.object,) and telling.rng.random() < 0.5:
         return telling.phrase(f"{link.predicate} it")
-    return telling.phrase(link.predicate, known=_known(telling, link.object))
-
-
-def _known(telling: _Telling, item: Item) -> str:
-    if item in telling.scene.objects:
-        return the(telling.catalog.thing(item.name))
-    return f"the {scenery(telling.catalog.prop(item.name)).partition(' ')[2]}"
+    return telling.phrase(link.predicate, known=telling.known_as(link.object))
 
 
 def _where(telling: _Telling, group: Group) -> str:
@@ -235,13 +211,16 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
         if item.name not in telling.placed and _ways(telling, (item,))
     ]
     if len(telling.scene.objects) == 1:
-        looks.insert(0, lambda: telling.phrase("alone", known=_known(telling, alone[0]), **{"is": "is"}))
+        looks.insert(
+            0,
+            lambda: telling.phrase("alone", known=telling.known_as(alone[0]), **{"is": "is"}),
+        )
     return looks
 
 
 def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
     where = _related(telling, link) if link else _where(telling, (item,))
-    return telling.phrase("spot", known=_known(telling, item), where=where, **{"is": "is"})
+    return telling.phrase("spot", known=telling.known_as(item), where=where, **{"is": "is"})
 
 
 def _close(telling: _Telling) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 from mglib.paths import write_json
 from mglib.world.catalog import Catalog
 from mglib.world.scene import Scene
-from mglib.world.text import Reference
+from mglib.world.text import Caption
 
 
-def facts(scene: Scene, reference: Reference, catalog: Catalog) -> dict[str, Any]:
+def facts(scene: Scene, reference: Caption, catalog: Catalog) -> dict[str, Any]:
     """Return the objects of a reference with their counts, its relations, setting and writing.
 
     Objects go by their category in instances.json; `setting` and `writing` are null where they are not said.
@@ -36,7 +36,7 @@ def facts(scene: Scene, reference: Reference, catalog: Catalog) -> dict[str, Any
     }
 
 
-def write_facts(path: Path, said: Iterable[tuple[Scene, Reference]], catalog: Catalog) -> None:
+def write_facts(path: Path, said: Iterable[tuple[Scene, Caption]], catalog: Catalog) -> None:
     """Write the facts of all references of a split, numbered as captions.json numbers them."""
     notes = [
         {"id": number, **facts(scene, reference, catalog)}

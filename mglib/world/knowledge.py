@@ -1,6 +1,6 @@
 """What is known about the things of the small world beyond what their pictures show.
 
-facts.csv tells for an object, a setting or a piece of scenery an answer to a kind of question, how people
+facts.csv has for an object, a setting or a piece of scenery an answer to a kind of question, how people
 would put it (`said`) and what would be right as well (`also`). Its kind "category" tells what scenery and
 painted backdrops look like: a tree painted in the distance is a tree, too. traits.csv tells which objects
 have a trait (`yes`) and which might be argued to have it (`maybe`).
@@ -9,11 +9,13 @@ have a trait (`yes`) and which might be argued to have it (`maybe`).
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from random import Random
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import FOLDER, Catalog, Thing, filled, parts, rows
+from mglib.world.catalog import FOLDER, Catalog, Filled, Parts, Some, Thing, read, split
 from mglib.world.scene import Scene, held_out
 from mglib.world.view import groups
 
@@ -22,66 +24,42 @@ CATEGORY = "category"
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """A row of facts.csv; `of`: object, setting, prop, backdrop, or wrong (right for nothing at all)."""
+    """A row of facts.csv."""
 
-    of: str
+    of: Literal["object", "setting", "prop", "backdrop", "wrong"]  # wrong: right for nothing at all
     name: str
-    kind: str
-    answer: str
-    said: tuple[str, ...]
-    also: tuple[str, ...]
-    why: str
+    kind: Filled
+    answer: Filled
+    said: Parts
+    also: Parts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trait:
     """A row of traits.csv."""
 
-    trait: str
-    question: tuple[str, ...]
-    yes: frozenset[str]
-    maybe: frozenset[str]
-    why: str
+    trait: Filled
+    question: Some
+    yes: Annotated[frozenset[str], BeforeValidator(split)]
+    maybe: Annotated[frozenset[str], BeforeValidator(split)]
 
 
 @lru_cache
-def facts(folder: Path = FOLDER) -> tuple[Fact, ...]:
-    """Read facts.csv; raises ValueError that names a broken row."""
-    return tuple(rows(folder / "facts.csv", _fact))
+def facts() -> tuple[Fact, ...]:
+    """Read facts.csv."""
+    return read(FOLDER / "facts.csv", Fact)
 
 
-def _fact(row: dict[str, str]) -> Fact:
-    return Fact(
-        of=filled(row, "of"),
-        name=row["name"],
-        kind=filled(row, "kind"),
-        answer=filled(row, "answer"),
-        said=parts(row["said"]),
-        also=parts(row["also"]),
-        why=row["why"],
-    )
+@lru_cache
+def traits() -> tuple[Trait, ...]:
+    """Read traits.csv."""
+    return read(FOLDER / "traits.csv", Trait)
 
 
 @lru_cache
 def facts_about(of: str, name: str) -> tuple[Fact, ...]:
     """Return what can be asked about an object, a setting or a piece of scenery."""
     return tuple(fact for fact in facts() if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
-
-
-@lru_cache
-def traits(folder: Path = FOLDER) -> tuple[Trait, ...]:
-    """Read traits.csv; raises ValueError that names a broken row."""
-    return tuple(rows(folder / "traits.csv", _trait))
-
-
-def _trait(row: dict[str, str]) -> Trait:
-    return Trait(
-        trait=filled(row, "trait"),
-        question=parts(filled(row, "question")),
-        yes=frozenset(parts(filled(row, "yes"))),
-        maybe=frozenset(parts(row["maybe"])),
-        why=filled(row, "why"),
-    )
 
 
 @lru_cache

@@ -1,62 +1,54 @@
 """A-OKVQA of the small world: questions that need the picture and a little knowledge.
 
-What is known stands in mglib.world.knowledge. Wrong choices are right answers about something else, or
-objects that are not meant. The records have the official fields (allenai/aokvqa).
+What is known is read by mglib.world.knowledge. Wrong choices are right answers about something else, or
+objects that are not meant. The records have the official fields (allenai/aokvqa) without the rationales.
 """
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.paths import write_json
-from mglib.world.catalog import Catalog, Thing
+from mglib.world.catalog import Catalog, Thing, choose, wording
 from mglib.world.knowledge import Fact, Trait, facts, facts_about, known_objects, strangers, traits
-from mglib.world.scene import Item, Scene, stream
-from mglib.world.view import (
-    OFFICIAL_SPLIT,
-    choose,
-    groups,
-    scenery,
-    side,
-    singles,
-    the,
-    wording,
-)
+from mglib.world.scene import Item, Scene, skip, stream
+from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
 
 CHOICES = 4
 PEOPLE = 10  # direct answers
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
 AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
-SHARES = {
-    "object": 5,
-    "trait": 6,
-    "setting": 3,
-    "sign": 2,
-    "prop": 1,
-    "place": 1,
-}  # how often each sort is asked
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """The picture that is asked about; a new object is named, and known of, in test_new_objects alone."""
+
+    rng: Random
+    config: WorldConfig
+    catalog: Catalog
+    scene: Scene
+    split: str
+
+    def word(self, kind: str, **slots: str) -> str:
+        return choose(self.rng, wording("questions"), kind).format(**slots)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question with its answer, as people say it, the wrong choices, and the reasons."""
+    """A question with its answer, other ways to say it, and wrong choices."""
 
     question: str
     answer: str
     said: tuple[str, ...]
     wrong: tuple[str, ...]
-    seen: str
-    why: str
 
 
 def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
     """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
     rng = stream(config, split, index, "aokvqa")
-    asked = _ask(rng, config, catalog, scene, split)
+    asked = _ask(_Picture(rng, config, catalog, scene, split))
     place = rng.randrange(CHOICES)
     wrong = rng.sample(asked.wrong, CHOICES - 1)
     direct = _people(rng, asked)
@@ -69,155 +61,125 @@ def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, inde
         "correct_choice_idx": place,
         "direct_answers": direct,
         "difficult_direct_answer": max(map(direct.count, direct)) < AGREED,
-        "rationales": _rationales(rng, asked),
     }
 
 
-def write_aokvqa(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Write the questions as the official file has them: one list."""
-    write_json(path, list(records))
-
-
-def _ask(rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str) -> _Asked:
+def _ask(picture: _Picture) -> _Asked:
     """Choose the sort of question, then the question; where the picture was made can always be asked."""
-    ways = {
-        "object": lambda: _about_objects(rng, catalog, scene, split),
-        "trait": lambda: _about_traits(rng, config, catalog, scene, split),
-        "setting": lambda: _about_setting(rng, catalog, scene, split),
-        "prop": lambda: _about_props(rng, catalog, scene, split),
-        "sign": lambda: _about_signs(rng, catalog, scene),
-    }
-    left = dict(SHARES)
+    left = dict(SORTS)
     while left:
-        sort = rng.choices(list(left), list(left.values()))[0]
+        sort = picture.rng.choices(list(left), list(left.values()))[0]
         del left[sort]
-        found = ways[sort]() if sort in ways else [_about_place(rng, catalog, scene)]
-        if found:
-            return rng.choice(found)
+        if found := sort(picture):
+            return picture.rng.choice(found)
     raise AssertionError("where a picture was made can always be asked")
 
 
-def _about_objects(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
+def _about_objects(picture: _Picture) -> list[_Asked]:
     """Ask what is known of an object that is alone in its kind: "What sound does this animal make?"."""
     found = []
-    for item in singles(scene, catalog):
-        thing = catalog.thing(item.name)
+    for item in singles(picture.scene, picture.catalog):
         for fact in facts_about("object", item.name):
-            seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
-            found += _from_fact(rng, catalog, fact, split, _meant(rng, catalog, scene, item), seen)
+            skip(picture.rng)
+            found += _from_fact(picture, fact, _meant(picture, item))
     return found
 
 
-def _about_setting(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
-    place = rng.choice(catalog.setting(scene.setting).phrases)
-    seen = choose(rng, wording("questions"), "seen place").format(place=place)
-    return [
-        asked
-        for fact in facts_about("setting", scene.setting)
-        for asked in _from_fact(rng, catalog, fact, split, "", seen)
-    ]
+def _about_setting(picture: _Picture) -> list[_Asked]:
+    picture.rng.choice(picture.catalog.setting(picture.scene.setting).phrases)  # as `skip` does
+    skip(picture.rng)
+    found = [_from_fact(picture, fact, "") for fact in facts_about("setting", picture.scene.setting)]
+    return [asked for questions in found for asked in questions]
 
 
-def _about_props(rng: Random, catalog: Catalog, scene: Scene, split: str) -> list[_Asked]:
-    names = [item.name for item in scene.props]
+def _about_props(picture: _Picture) -> list[_Asked]:
+    names = [item.name for item in picture.scene.props]
     found = []
-    for name in dict.fromkeys(names):
-        words = scenery(catalog.prop(name))
-        for fact in facts_about("prop", name) if names.count(name) == 1 else ():
-            seen = choose(rng, wording("questions"), "seen").format(a=words)
-            found += _from_fact(rng, catalog, fact, split, f"the {words.partition(' ')[2]}", seen)
+    for item in picture.scene.props:
+        for fact in facts_about("prop", item.name) if names.count(item.name) == 1 else ():
+            skip(picture.rng)
+            found += _from_fact(picture, fact, definite(item, picture.scene, picture.catalog))
     return found
 
 
-def _from_fact(rng: Random, catalog: Catalog, fact: Fact, split: str, thing: str, seen: str) -> list[_Asked]:
-    """Return the question about a fact, or nothing if too few wrong answers are known for it."""
-    wrong = _wrong(catalog, fact, split)
-    if len(wrong) < CHOICES - 1:
-        return []
-    question = choose(rng, wording("questions"), fact.kind).format(thing=thing)
-    return [_Asked(question, fact.answer, fact.said, wrong, seen, fact.why)]
+def _from_fact(picture: _Picture, fact: Fact, thing: str) -> list[_Asked]:
+    """Return the question about a fact, or nothing if too few wrong answers are known for it.
 
-
-def _wrong(catalog: Catalog, fact: Fact, split: str) -> tuple[str, ...]:
-    """Return answers of the same kind that are wrong here; what is known of new objects stays with them."""
-    secret = () if split == "test_new_objects" else catalog.names("new")
+    Wrong are other answers of its kind; what is known of new objects stays with them.
+    """
+    secret = () if picture.split == "test_new_objects" else picture.catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
     every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
-    return tuple(dict.fromkeys(answer for answer in every if answer not in right))
+    wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))
+    if len(wrong) < CHOICES - 1:
+        return []
+    return [_Asked(picture.word(fact.kind, thing=thing), fact.answer, fact.said, wrong)]
 
 
-def _about_signs(rng: Random, catalog: Catalog, scene: Scene) -> list[_Asked]:
+def _about_signs(picture: _Picture) -> list[_Asked]:
     """Ask what is written on a board; wrong are the boards of other pictures."""
-    every = dict.fromkeys(sign for setting in catalog.settings for sign in setting.signs)
-    lists = wording("questions")
-    return [
-        _Asked(
-            choose(rng, lists, "sign"),
-            board.text,
-            (board.text.lower(), board.text.capitalize()),
-            tuple(sign for sign in every if sign != board.text),
-            choose(rng, lists, "seen").format(a="a board with letters on it"),
-            f'They spell "{board.text}".',
-        )
-        for board in scene.writing[:1]
-    ]
+    if not picture.scene.writing:
+        return []
+    every = dict.fromkeys(sign for setting in picture.catalog.settings for sign in setting.signs)
+    text, question = picture.scene.writing[0].text, picture.word("sign")
+    skip(picture.rng)
+    said = (text.lower(), text.capitalize())
+    return [_Asked(question, text, said, tuple(sign for sign in every if sign != text))]
 
 
-def _about_place(rng: Random, catalog: Catalog, scene: Scene) -> _Asked:
-    setting = catalog.setting(scene.setting)
-    wrong = [other.noun for other in catalog.settings if set(other.kinds) != set(setting.kinds)]
-    wrong = wrong or [other.noun for other in catalog.settings if other is not setting]
-    place = rng.choice(setting.phrases)
-    question = choose(rng, wording("questions"), "place")
-    seen = choose(rng, wording("questions"), "seen place").format(place=place)
-    why = f"The surroundings are those of the {setting.noun}."
-    said = (setting.noun.removeprefix("a "), place)
-    return _Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)), seen, why)
+def _about_place(picture: _Picture) -> list[_Asked]:
+    settings = picture.catalog.settings
+    setting = picture.catalog.setting(picture.scene.setting)
+    wrong = [other.noun for other in settings if set(other.kinds) != set(setting.kinds)]
+    wrong = wrong or [other.noun for other in settings if other is not setting]
+    said = (setting.noun.removeprefix("a "), picture.rng.choice(setting.phrases))
+    question = picture.word("place")
+    skip(picture.rng)
+    return [_Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)))]
 
 
-def _about_traits(
-    rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str
-) -> list[_Asked]:
+def _about_traits(picture: _Picture) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
-    here = set(groups(scene))
+    here = set(groups(picture.scene))
     fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
     if not fit or not here <= known_objects():
         return []
-    trait = rng.choice(fit)
+    trait = picture.rng.choice(fit)
     (name,) = here & trait.yes
-    thing = catalog.thing(name)
-    wrong = _other_objects(rng, config, catalog, scene, split, trait, thing)
+    thing = picture.catalog.thing(name)
+    wrong = _other_objects(picture, trait, thing)
     if len(wrong) < CHOICES - 1:
         return []
-    seen = choose(rng, wording("questions"), "seen").format(a=thing.phrase)
-    return [_Asked(rng.choice(trait.question), name, thing.synonyms, wrong, seen, trait.why)]
+    skip(picture.rng)
+    return [_Asked(picture.rng.choice(trait.question), name, thing.synonyms, wrong)]
 
 
-def _other_objects(
-    rng: Random,
-    config: WorldConfig,
-    catalog: Catalog,
-    scene: Scene,
-    split: str,
-    trait: Trait,
-    thing: Thing,
-) -> tuple[str, ...]:
+def _other_objects(picture: _Picture, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
-    kin = {one.name for one in catalog.things if one.supercategory == thing.supercategory}
+    kin = {one.name for one in picture.catalog.things if one.supercategory == thing.supercategory}
     near: list[str] = []
     for among, most in (
         (trait.yes, 1),
         (kin - trait.maybe, 2),
         (known_objects() - trait.maybe, CHOICES - 1),
     ):
-        wanted = most - len(near)
-        near += strangers(rng, config, catalog, scene, split, wanted, among=among, beside=near)
-    here = [name for name in groups(scene) if name != thing.name]
+        near += strangers(
+            picture.rng,
+            picture.config,
+            picture.catalog,
+            picture.scene,
+            picture.split,
+            most - len(near),
+            among=among,
+            beside=near,
+        )
+    here = [name for name in groups(picture.scene) if name != thing.name]
     return tuple([*near[:2], *here, *near[2:]][: CHOICES - 1])
 
 
-def _meant(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> str:
+def _meant(picture: _Picture, item: Item) -> str:
     """Point at an object without its name where its kind and side suffice, so that one has to look."""
+    scene, catalog = picture.scene, picture.catalog
     thing = catalog.thing(item.name)
     nouns = dict(text.split("|") for text, _ in wording("questions")["noun"])
     kind = [
@@ -226,11 +188,21 @@ def _meant(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> str:
     options = [(kind, nouns[thing.supercategory])] if thing.supercategory in nouns else []
     for like, noun in [*options, (list(scene.objects), "object")]:
         if len(like) == 1:
-            return choose(rng, wording("questions"), "lone").format(noun=noun)
+            return picture.word("lone", noun=noun)
         where = side(item, scene.size)
         if where in ("left", "right") and [side(other, scene.size) for other in like].count(where) == 1:
-            return choose(rng, wording("questions"), "aside").format(noun=noun, side=where)
+            return picture.word("aside", noun=noun, side=where)
     return the(thing)
+
+
+SORTS = {  # what can be asked about -> how often
+    _about_objects: 5,
+    _about_traits: 6,
+    _about_setting: 3,
+    _about_signs: 2,
+    _about_props: 1,
+    _about_place: 1,
+}
 
 
 def _people(rng: Random, asked: _Asked) -> list[str]:
@@ -239,12 +211,6 @@ def _people(rng: Random, asked: _Asked) -> list[str]:
     ways = list(dict.fromkeys(ways))
     weights = [len(ways) + 1, *[2] * (len(ways) - 1)]
     return rng.choices(ways, weights, k=PEOPLE)
-
-
-def _rationales(rng: Random, asked: _Asked) -> list[str]:
-    so = choose(rng, wording("questions"), "so").format(answer=asked.answer)
-    reasons = [f"{asked.seen} {asked.why}", f"{asked.why} {so}", f"{asked.seen} {so}"]
-    return rng.sample(reasons, len(reasons))
 
 
 def _question_id(name: str) -> str:

@@ -13,15 +13,15 @@ from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.paths import atomic_write, write_json
-from mglib.world.catalog import Catalog
+from mglib.paths import atomic_write
+from mglib.world.catalog import Catalog, choose, wording
 from mglib.world.scene import INVERSE, Item, Scene, stream
 from mglib.world.view import (
     OFFICIAL_SPLIT,
     Link,
     alike,
-    choose,
     counted,
+    definite,
     groups,
     landmarks,
     links,
@@ -30,7 +30,6 @@ from mglib.world.view import (
     side,
     singles,
     the,
-    wording,
 )
 
 MOST = 3  # sentences an object, as in RefCOCO
@@ -73,7 +72,7 @@ def expressions(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> list
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(catalog, scene, item):
         phrase = choose(rng, lists, f"ref {link.predicate}")
-        said.append(phrase.format(name=name, other=_definite(catalog, link.object)))
+        said.append(phrase.format(name=name, other=definite(link.object, scene, catalog)))
     said = list(dict.fromkeys(said))
     kept = set(rng.sample(range(len(said)), min(MOST, len(said))))
     return [text for place, text in enumerate(said) if place in kept]
@@ -112,13 +111,6 @@ def _telling(catalog: Catalog, scene: Scene, item: Item) -> list[Link]:
         if link.subject is item and apart:
             found.append(link)
     return found
-
-
-def _definite(catalog: Catalog, item: Item) -> str:
-    if item.name in catalog.names():
-        return the(catalog.thing(item.name))
-    words = scenery(catalog.prop(item.name))
-    return f"the {words.partition(' ')[2]}"
 
 
 def _sentence(sent_id: int, raw: str) -> Record:
@@ -229,8 +221,3 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
 def _node(item: Item, object_id: int) -> Record:
     box = dict(zip("xywh", item.box, strict=True))
     return {"object_id": object_id, "name": item.name, **box, "synsets": [], "merged_object_ids": []}
-
-
-def write_visual_genome(path: Path, records: Iterable[Record]) -> None:
-    """Write regions or relationships, one entry a picture."""
-    write_json(path, list(records))

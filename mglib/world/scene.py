@@ -79,17 +79,18 @@ class Scene:
 
     image_id: int
     size: int  # pixels, square
-    setting: str
-    objects: tuple[Item, ...]  # far to near, the order in which they are drawn
-    props: tuple[Item, ...]
-    relations: tuple[Relation, ...]
-    paint: int
+    setting: str = ""
+    objects: tuple[Item, ...] = ()  # far to near, the order in which they are drawn
+    props: tuple[Item, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    paint: int = 0
     writing: tuple[Writing, ...] = ()
     kind: str = "scene"  # or one of SPECIALS
     truth: dict[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
     def names(self) -> list[str]:
-        """Return the names of the objects, each once, from far to near."""
+        """The names of the objects, each once, from far to near."""
         return list(dict.fromkeys(item.name for item in self.objects))
 
     def count(self, name: str) -> int:
@@ -106,6 +107,12 @@ def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
     if split not in KNOWN:
         raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
     return Random(f"{config.seed}/{split}/{index}/{purpose}")
+
+
+def skip(rng: Random, draws: int = 1) -> None:
+    """Pass over numbers that dropped texts took, so that all texts after them stay the same."""
+    for _ in range(draws):
+        rng.random()
 
 
 def image_id(split: str, index: int) -> int:
@@ -363,14 +370,13 @@ def _signs(rng: Random, setting: Setting, items: tuple[Item, ...], size: int) ->
         return ()
     text, high = rng.choice(setting.signs), round(0.08 * size)
     width = round(size * (0.05 + 0.035 * len(text)))
-    indoors = setting.backdrop in ("room", "tiles", "blinds", "lamps")
     for _ in range(20):
         x = rng.randint(MARGIN, size - MARGIN - width)
-        low = 0.6 * setting.horizon if indoors else setting.shore - 0.04
-        y = round(size * low * rng.uniform(0.3, 1.0)) if indoors else round(size * low) - high
-        post = 0 if indoors else high
+        low = 0.6 * setting.horizon if setting.indoors else setting.shore - 0.04
+        y = round(size * low * rng.uniform(0.3, 1.0)) if setting.indoors else round(size * low) - high
+        post = 0 if setting.indoors else high
         if not any(overlap((x, y, width, high + post), item.box) for item in items):
-            return (Writing(text, (x, y, width, high), "sign" if indoors else "signpost"),)
+            return (Writing(text, (x, y, width, high), "sign" if setting.indoors else "signpost"),)
     return ()
 
 
@@ -406,8 +412,7 @@ def relation(a: Item, b: Item, size: int, catalog: Catalog) -> str | None:
         return "left of" if right > 0 else "right of"
     if across < 0.5 * min(a.box[2], b.box[2]):
         return None
-    flying = [catalog.thing(item.name).stands in ("sky", "swim") for item in (a, b)]
-    if any(flying):
+    if catalog.flies(a.name) or catalog.flies(b.name):
         return ("above" if down > 0 else "below") if gap_up >= 0.01 * size else None
     feet = (b.box[1] + b.box[3]) - (a.box[1] + a.box[3])
     if abs(feet) >= 0.06 * size:

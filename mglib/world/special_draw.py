@@ -6,7 +6,6 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageDraw
 
-from mglib.world import specials
 from mglib.world.catalog import Catalog, Colour
 from mglib.world.draw import draw, draw_objects, glyph, gradient, mix, paint_setting, paste, shadow
 from mglib.world.lettering import (
@@ -23,6 +22,7 @@ from mglib.world.lettering import (
     wobbly_box,
 )
 from mglib.world.scene import Item, Scene, Writing
+from mglib.world.specials import glyphs
 
 STUDIOS = (  # backdrop top, bottom, podium
     ((255, 214, 165), (255, 173, 135), (255, 240, 220)),
@@ -79,7 +79,7 @@ def _dish(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Imag
     picture = canvas.reduce(fine)
     for item in (*scene.props, *scene.objects):
         shadow(picture, item.box, 0.3)
-        stamp = glyph(font, _symbol(item.name, catalog))
+        stamp = glyph(font, glyphs().get(item.name) or catalog.thing(item.name).glyph)
         paste(picture, stamp, _whole(item, stamp))
     return picture
 
@@ -87,11 +87,6 @@ def _dish(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Imag
 def _round(middle: tuple[int, int], radius: int) -> tuple[int, int, int, int]:
     x, y = middle
     return x - radius, y - radius, x + radius, y + radius
-
-
-def _symbol(name: str, catalog: Catalog) -> str:
-    glyphs = specials.load().glyphs
-    return glyphs[name] if name in glyphs else catalog.thing(name).glyph
 
 
 def _whole(item: Item, stamp: Image.Image) -> Item:

@@ -7,16 +7,12 @@ BLIP-2's pretraining; the others make test, so that none of them is in two of th
 landscapes are what the whole web shows: pretraining has all of them, arranged otherwise.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
 from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world import catalog as catalogs
-from mglib.world.catalog import Catalog, Setting, Thing, filled, parts, rows, symbol
+from mglib.world.catalog import FOLDER, Catalog, Filled, Setting, Thing, read, split, symbol, wording
 from mglib.world.lettering import LINE
 from mglib.world.scene import (
     PRETRAIN,
@@ -33,7 +29,7 @@ from mglib.world.scene import (
     scenery,
     stream,
 )
-from mglib.world.text import REFERENCES, Reference, capitalise, join, mentions
+from mglib.world.text import REFERENCES, Caption, capitalise, join, mentions
 
 HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again for pretraining
 OWN_ROWS = ("memes", "sketches", "unusual", "notes")
@@ -50,43 +46,38 @@ SAID = {  # how the parts of a web page are called
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The lists of data/world that special pictures are made from, one dictionary a row."""
-
-    memes: tuple[Row, ...]
-    dishes: tuple[Row, ...]
-    brands: tuple[Row, ...]
-    moods: tuple[Row, ...]
-    sketches: tuple[Row, ...]
-    unusual: tuple[Row, ...]
-    notes: tuple[Row, ...]
-    glyphs: dict[str, str]  # of dishes and ingredients
+LISTS = {  # of data/world, and their columns that hold several things
+    "memes": ("memes", ("objects",)),
+    "dishes": ("dishes", ("ingredients",)),
+    "products": ("brands", ("products",)),
+    "landscapes": ("moods", ("settings",)),
+    "sketches": ("sketches", ("parts",)),
+    "unusual": ("unusual", ("things", "settings")),
+    "notes": ("notes", ("text",)),
+}
 
 
-@lru_cache
-def load(folder: Path = catalogs.FOLDER) -> Tables:
-    """Read the lists; raises ValueError that names the file, the line and what is wrong there."""
-
-    def table(name: str, **columns: Callable[[str], Any]) -> tuple[Row, ...]:
-        def parse(row: dict[str, str]) -> Row:
-            return {column: convert(filled(row, column)) for column, convert in columns.items()}
-
-        return tuple(rows(folder / f"{name}.csv", parse))
-
-    def glyphs(name: str, column: str) -> dict[str, str]:
-        return dict(rows(folder / f"{name}.csv", lambda row: (filled(row, column), symbol(row))))
-
-    return Tables(
-        memes=table("memes", setting=str, objects=parts, top=str, bottom=str, joke=str),
-        dishes=table("dishes", dish=str, phrase=str, ingredients=parts),
-        brands=table("brands", brand=str, slogan=str, products=parts),
-        moods=table("moods", mood=str, weather=str, effect=str, settings=parts),
-        sketches=table("sketches", title=str, parts=parts),
-        unusual=table("unusual", what=str, things=parts, settings=parts, text=str),
-        notes=table("notes", text=parts),
-        glyphs=glyphs("ingredients", "name") | glyphs("dishes", "dish"),
+@cache
+def rows(kind: str) -> tuple[Row, ...]:
+    """Read the list that a kind of special picture is made from, one dictionary a row."""
+    file, several = LISTS[kind]
+    return tuple(
+        {column: split(cell) if column in several else cell for column, cell in row.items()}
+        for row in read(FOLDER / f"{file}.csv", dict[str, Filled])
     )
+
+
+@cache
+def glyphs() -> dict[str, str]:
+    """Return the glyphs of ingredients and dishes by name."""
+    dishes = {row["dish"]: symbol(row["glyph"]) for row in rows("dishes")}
+    return {row["name"]: symbol(row["glyph"]) for row in ingredients()} | dishes
+
+
+@cache
+def ingredients() -> tuple[dict[str, str], ...]:
+    """Read the list of ingredients: name and glyph."""
+    return read(FOLDER / "ingredients.csv", dict[str, Filled])
 
 
 def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
@@ -115,7 +106,7 @@ def sample_for_pretraining(config: WorldConfig, catalog: Catalog, index: int) ->
     new = set(catalog.names("new"))
     while True:
         scene = _of_kind(rng, config, catalog, kind, cases[turn % len(cases)], image_id(PRETRAIN, index))
-        names = scene.names()
+        names = scene.names
         if not new & set(names) and not held_out(names, config, catalog):
             return scene
         turn += 1
@@ -124,14 +115,13 @@ def sample_for_pretraining(config: WorldConfig, catalog: Catalog, index: int) ->
 def _of_kind(rng: Random, config: WorldConfig, catalog: Catalog, kind: str, case: Row, number: int) -> Scene:
     """Draw a case of a kind as the scene with that image id."""
     drawn = SAMPLERS[kind](rng, catalog, case, config.size)
-    settled = {"setting": "", "objects": (), "props": (), "writing": ()} | drawn
     return Scene(
         image_id=number,
         size=config.size,
-        relations=relations(settled["objects"], config.size, catalog) if kind == "memes" else (),
+        relations=relations(drawn["objects"], config.size, catalog) if kind == "memes" else (),
         paint=rng.randrange(2**32),
         kind=kind,
-        **settled,
+        **drawn,
     )
 
 
@@ -150,31 +140,31 @@ def _cases(kind: str, part: str, seed: int) -> list[Row]:
 
 def _spread(kind: str) -> list[Row]:
     """List the cases of a kind: rows with alternatives become one case for each."""
-    tables = load()
+    every = rows(kind)
     if kind == "products":
-        return [{**row, "product": name} for row in tables.brands for name in row["products"]]
+        return [{**row, "product": name} for row in every for name in row["products"]]
     if kind == "landscapes":
-        return [{**row, "setting": name} for row in tables.moods for name in row["settings"]]
+        return [{**row, "setting": name} for row in every for name in row["settings"]]
     if kind == "unusual":
         return [
             {**row, "thing": thing, "setting": setting}
-            for row in tables.unusual
+            for row in every
             for thing in row["things"]
             for setting in row["settings"]
         ]
-    return list(getattr(tables, kind))
+    return list(every)
 
 
 def special_references(
     config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
-) -> list[Reference]:
+) -> list[Caption]:
     """Write up to five different references of a special picture."""
     rng = stream(config, split, index, "references")
     slots = _slots(rng, scene, catalog)
-    texts = [text for text, _ in catalog.phrases[PHRASES[scene.kind]]]
+    texts = [text for text, _ in wording()[scene.kind]]
     rng.shuffle(texts)
     said = [capitalise(text.format(**slots)) + "." for text in texts[:REFERENCES]]
-    return [Reference(text, tuple(mentions(text, catalog))) for text in said]
+    return [Caption(text, tuple(mentions(text, catalog))) for text in said]
 
 
 def _slots(rng: Random, scene: Scene, catalog: Catalog) -> dict[str, str]:
@@ -184,9 +174,7 @@ def _slots(rng: Random, scene: Scene, catalog: Catalog) -> dict[str, str]:
         name: f'"{truth[name]}"' for name in ("top", "bottom", "brand", "slogan", "title") if name in truth
     }
     slots |= {name: truth[name] for name in ("mood", "weather", "impossible") if name in truth}
-    slots["objects"] = join(
-        [catalog.thing(name).counted(scene.count(name)) for name in scene.names()] or [""]
-    )
+    slots["objects"] = join([catalog.thing(name).counted(scene.count(name)) for name in scene.names] or [""])
     if scene.setting:
         setting = catalog.setting(scene.setting)
         slots |= {"place": rng.choice(setting.phrases), "noun": setting.noun}
@@ -422,13 +410,4 @@ SAMPLERS = {
     "sketches": _sketch,
     "unusual": _unusual,
     "notes": _note,
-}
-PHRASES = {
-    "memes": "meme",
-    "dishes": "dish",
-    "products": "product",
-    "landscapes": "landscape",
-    "sketches": "sketch",
-    "unusual": "unusual",
-    "notes": "note",
 }

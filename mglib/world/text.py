@@ -10,7 +10,7 @@ from functools import lru_cache
 from random import Random
 
 from mglib.config import NoiseConfig, WorldConfig
-from mglib.world.catalog import STANDS, Catalog, Thing
+from mglib.world.catalog import STANDS, Catalog, Thing, choose, wording
 from mglib.world.scene import PRETRAIN, Relation, Scene, sample, stream
 
 SOURCES = ("cc_sbu", "laion")  # in the order in which their shards are read
@@ -29,25 +29,16 @@ REFERRED_EVERY = 4  # so many-th of those pictures has references too
 
 @dataclass(frozen=True)
 class Caption:
-    """A web caption: its text, its fault (one of NOISE), the objects it names and the relation it states.
+    """A web caption or a careful person's reference, the objects it names and the relation it states.
 
-    `source` is the web data set whose manner it has, one of SOURCES.
+    A web caption has a fault (one of NOISE) and the manner of a web data set (one of SOURCES).
     """
 
     text: str
-    noise: str
     named: tuple[str, ...]
     relation: Relation | None = None
+    noise: str = "none"
     source: str = "laion"
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a careful person would say of the picture."""
-
-    text: str
-    named: tuple[str, ...]
-    relation: Relation | None = None
 
 
 def mentions(text: str, catalog: Catalog) -> list[str]:
@@ -92,31 +83,27 @@ def web_caption(
         text = text.upper() + "!" * rng.randint(1, 4)
     named = tuple(mentions(text, catalog))
     whole = relation and relation.subject in named and relation.object in named
-    return Caption(text, noise, named, relation if whole else None, source)
+    return Caption(text, named, relation if whole else None, noise, source)
 
 
-def references(
-    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
-) -> list[Reference]:
+def references(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> list[Caption]:
     """Write five different references of picture `index` of `split`."""
     rng = stream(config, split, index, "references")
-    written: dict[str, Reference] = {}
+    written: dict[str, Caption] = {}
     while len(written) < REFERENCES:
         reference = _refer(rng, scene, catalog)
         written.setdefault(reference.text, reference)
     return list(written.values())
 
 
-def pretraining_captions(
-    config: WorldConfig, catalog: Catalog, scene: Scene, index: int
-) -> list[Caption | Reference]:
+def pretraining_captions(config: WorldConfig, catalog: Catalog, scene: Scene, index: int) -> list[Caption]:
     """Write the different captions that BLIP-2 learns picture `index` by, the first from the web's manner.
 
     They have none of the web's faults, since BLIP-2 learns from web captions that a captioner wrote anew and
     filtered (CapFilt; Li et al. 2022, 2023). Some pictures have references too: it mixes in COCO's.
     """
     faultless = replace(config, noise=NoiseConfig(clipped=0.0, shouting=0.0, mismatched=0.0, long=0.0))
-    said: list[Caption | Reference] = [
+    said: list[Caption] = [
         web_caption(faultless, catalog, scene, PRETRAIN, index, f"web {number}")
         for number in range(WEB_CAPTIONS)
     ]
@@ -147,7 +134,7 @@ def _another(
     count = getattr(config, split)
     for _ in range(8):
         other = sample(config, catalog, split, (index + rng.randint(1, max(1, count - 1))) % count)
-        if not set(other.names()) & set(scene.names()):
+        if not set(other.names) & set(scene.names):
             break
     return other
 
@@ -168,10 +155,10 @@ def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidd
     return names
 
 
-def _phrase(rng: Random, catalog: Catalog, kind: str, few: bool = False) -> str:
+def _phrase(rng: Random, kind: str, few: bool = False) -> str:
     """Choose a phrase of `kind`; with `few` objects only one that does not speak of "the rest"."""
-    choices = [(text, weight) for text, weight in catalog.phrases[kind] if not (few and "{rest}" in text)]
-    return rng.choices([text for text, _ in choices], [weight for _, weight in choices])[0]
+    fit = tuple(pair for pair in wording()[kind] if not (few and "{rest}" in pair[0]))
+    return choose(rng, {kind: fit}, kind)
 
 
 def _fill(
@@ -208,7 +195,7 @@ def _fill(
             "b": b.counted(other),
             "posed_a": f"{a.counted(one)} {rng.choice(a.verbs)}",
             "be_a": "is" if one == 1 else "are",
-            "relation": _phrase(rng, catalog, stated.predicate),
+            "relation": _phrase(rng, stated.predicate),
         }
     return text.format(**slots)
 
@@ -217,7 +204,7 @@ def _place(rng: Random, scene: Scene, catalog: Catalog, things: list[Thing]) -> 
     """Say where the scene is, in words that are true of the first of `things`."""
     setting = catalog.setting(scene.setting)
     if things and things[0].stands in ("water", "sky", "swim"):
-        return _phrase(rng, catalog, f"place {things[0].stands}").format(noun=setting.noun)
+        return _phrase(rng, f"place {things[0].stands}").format(noun=setting.noun)
     return rng.choice(setting.phrases)
 
 
@@ -227,9 +214,9 @@ def _say_plainly(
     among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
     stated = rng.choice(among) if among and rng.random() < RELATION_SHARE else None
     if stated:
-        return _fill(rng, _phrase(rng, catalog, "web relation"), scene, catalog, names, stated), stated
+        return _fill(rng, _phrase(rng, "web relation"), scene, catalog, names, stated), stated
     kind = f"{source} empty" if not names else f"{source} place" if rng.random() < PLACE_SHARE else source
-    return _fill(rng, _phrase(rng, catalog, kind, len(names) < 2), scene, catalog, names), None
+    return _fill(rng, _phrase(rng, kind, len(names) < 2), scene, catalog, names), None
 
 
 def _lengthen(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str]) -> str:
@@ -238,7 +225,7 @@ def _lengthen(rng: Random, text: str, scene: Scene, catalog: Catalog, names: lis
     sentences, wanted = [text], rng.choice((2, 2, 3))
     while len(sentences) < wanted:
         kind = "filler" if rng.random() < FILLER_SHARE else again
-        said = _fill(rng, _phrase(rng, catalog, kind), scene, catalog, names)
+        said = _fill(rng, _phrase(rng, kind), scene, catalog, names)
         if said not in sentences:
             sentences.append(said)
     return " ".join(f"{capitalise(sentence)}." for sentence in sentences)
@@ -253,8 +240,8 @@ def _clip(rng: Random, text: str) -> str:
     return " ".join(kept).rstrip(",-:|") + rng.choice(("", "...", " ..."))
 
 
-def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Reference:
-    everyone = scene.names()
+def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Caption:
+    everyone = scene.names
     names = list(everyone)
     rng.shuffle(names)
     if len(everyone) > 1 and rng.random() < 0.35:
@@ -263,11 +250,11 @@ def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Reference:
     stated = rng.choice(among) if among and rng.random() < 0.7 else None
     kind = "reference relation" if stated else "reference"
     kind += " plain" if rng.random() < 0.25 else ""
-    text = _fill(rng, _phrase(rng, catalog, kind, len(names) < 2), scene, catalog, names, stated)
+    text = _fill(rng, _phrase(rng, kind, len(names) < 2), scene, catalog, names, stated)
     others = [name for name in names if stated and name not in (stated.subject, stated.object)]
     if others:
-        text += ", " + _fill(rng, _phrase(rng, catalog, "extra"), scene, catalog, others)
+        text += ", " + _fill(rng, _phrase(rng, "extra"), scene, catalog, others)
     if scene.writing and rng.random() < SIGN_SHARE:
         sign = f'"{scene.writing[0].text}"'
-        text += ", " + _phrase(rng, catalog, "sign").format(text=sign)
-    return Reference(capitalise(text) + ".", tuple(names), stated)
+        text += ", " + _phrase(rng, "sign").format(text=sign)
+    return Caption(capitalise(text) + ".", tuple(names), stated)

@@ -1,23 +1,18 @@
 """All further texts of a picture, and the files in which the official formats keep them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mglib.config import WorldConfig
+from mglib.paths import write_json, write_text
 from mglib.world.catalog import Catalog
-from mglib.world.describe import describe, write_descriptions
-from mglib.world.gqa import gqa, write_gqa
-from mglib.world.narratives import narrative, write_narratives
-from mglib.world.questions import aokvqa, write_aokvqa
-from mglib.world.regions import (
-    numbered,
-    referring,
-    regions,
-    relationships,
-    write_refs,
-    write_visual_genome,
-)
+from mglib.world.describe import describe
+from mglib.world.gqa import balance, gqa
+from mglib.world.narratives import narrative
+from mglib.world.questions import aokvqa
+from mglib.world.regions import numbered, referring, regions, relationships, write_refs
 from mglib.world.scene import Scene
 
 WRITERS: dict[str, Callable[..., Any]] = {
@@ -45,11 +40,15 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
     def of(kind: str) -> list[Any]:
         return [entry[kind] for entry in written if kind in entry]
 
-    write_aokvqa(folder / "aokvqa.json", of("aokvqa"))
-    write_gqa(folder / "gqa_balanced_questions.json", of("gqa"))
+    write_json(folder / "aokvqa.json", of("aokvqa"))
+    asked = {name: question for record in of("gqa") for name, question in record.items()}
+    write_json(folder / "gqa_balanced_questions.json", balance(asked))
     write_refs(folder / "refs(mglib).p", numbered(zip(scenes, of("referring"), strict=True)))
-    write_visual_genome(folder / "region_descriptions.json", of("regions"))
-    write_visual_genome(folder / "relationships.json", of("relationships"))
+    write_json(folder / "region_descriptions.json", of("regions"))
+    write_json(folder / "relationships.json", of("relationships"))
     if of("narrative"):
-        write_narratives(folder / "localized_narratives.jsonl", of("narrative"))
-        write_descriptions(folder / "descriptions.json", zip(scenes, of("description"), strict=True))
+        lines = [json.dumps(record) + "\n" for record in of("narrative")]
+        write_text(folder / "localized_narratives.jsonl", "".join(lines))
+        said = zip(scenes, of("description"), strict=True)  # as cc_sbu_align's filter_cap.json is written
+        notes = [{"image_id": str(scene.image_id), "caption": text} for scene, text in said]
+        write_json(folder / "descriptions.json", {"annotations": notes})

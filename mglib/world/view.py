@@ -5,22 +5,15 @@ Whatever a person would hesitate over is None here and is stated by no text.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import permutations
-from pathlib import Path
-from random import Random
 
-from mglib.world.catalog import FOLDER, Catalog, Prop, Thing, filled, rows
+from mglib.world.catalog import NUMBERS, Catalog, Prop, Thing
 from mglib.world.scene import Item, Scene, relation
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
-ROOMS = ("room", "tiles", "blinds", "lamps")  # backdrops that are walls
-SKIES = ("plain", "hills", "trees", "skyline", "night", "dunes", "acacias")  # backdrops under a sky
 SIDE = 0.38  # of the width: an object whose centre lies nearer to a border stands on that side
 FAR, NEAR = 0.28, 0.72  # shares of the way from the far end of the ground to the picture's lower border
 IDS = 100  # objects, regions, relations or questions that one picture can number
-Phrases = dict[str, tuple[tuple[str, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -30,21 +23,6 @@ class Link:
     subject: Item
     predicate: str
     object: Item
-
-
-@dataclass(frozen=True)
-class _Everything:
-    """Answers for scenery as the catalog does for objects, so that one rule judges every pair."""
-
-    catalog: Catalog
-
-    def thing(self, name: str) -> Thing | Prop:
-        return _by_name(self.catalog)[name]
-
-
-@lru_cache
-def _by_name(catalog: Catalog) -> dict[str, Thing | Prop]:
-    return {row.name: row for row in (*catalog.props, *catalog.things)}
 
 
 def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
@@ -116,7 +94,7 @@ def landmarks(scene: Scene, catalog: Catalog) -> list[Link]:
         Link(item, predicate, prop)
         for item in scene.objects
         for prop in lone
-        if (predicate := relation(item, prop, scene.size, _Everything(catalog)))
+        if (predicate := relation(item, prop, scene.size, catalog))
         and predicate not in ("above", "below")  # the whole sky is above everything
         and not (catalog.prop(prop.name).stands == "sky" and predicate in ("left of", "right of"))
     ]
@@ -148,20 +126,8 @@ def scenery(prop: Prop, number: int = 1) -> str:
     return f"{'an' if prop.name[0] in 'aeiou' else 'a'} {prop.name}"
 
 
-@lru_cache
-def wording(name: str, folder: Path = FOLDER) -> Phrases:
-    """Read data/world/phrases_<name>.csv: kind -> (text, weight); raises ValueError for a broken row."""
-    lists: Phrases = {}
-    for kind, text, weight in rows(folder / f"phrases_{name}.csv", _phrase):
-        lists[kind] = (*lists.get(kind, ()), (text, weight))
-    return lists
-
-
-def _phrase(row: dict[str, str]) -> tuple[str, str, int]:
-    return filled(row, "kind"), filled(row, "text"), int(filled(row, "weight"))
-
-
-def choose(rng: Random, phrases: Phrases, kind: str) -> str:
-    """Draw a phrase of `kind` by weight."""
-    texts, weights = zip(*phrases[kind], strict=True)
-    return rng.choices(texts, weights)[0]
+def definite(item: Item, scene: Scene, catalog: Catalog) -> str:
+    """Say an object or a piece of scenery as known: "the dog", "the palm tree"."""
+    if item in scene.objects:
+        return the(catalog.thing(item.name))
+    return f"the {scenery(catalog.prop(item.name)).partition(' ')[2]}"

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 from data_files import COLOURS, jpeg, write_coco, write_shard, write_tar
-from PIL import ImageFile
 
 from mglib.data import coco, shards
 from mglib.data.quarantine import strict
@@ -37,6 +36,7 @@ def web(tmp_path):
         ("well-lit, isn't it?", "well-lit, isn't it?"),  # these signs stay
         ("e.g. this", "e g this"),
         ("...", ""),
+        ("word " * 60, " ".join(["word"] * 50)),
     ],
 )
 def test_captions_are_cleaned_as_in_the_official_code(raw, clean):
@@ -47,46 +47,14 @@ def test_a_tab_is_folded_where_the_official_code_keeps_it():
     assert clean_caption("A photo of\ta cat\n\n\n") == "a photo of a cat"
 
 
-def test_a_caption_keeps_fifty_words():
-    words = [f"w{number}" for number in range(60)]
-    assert clean_caption(" ".join(words)).split() == words[:50]
-    assert clean_caption(" ".join(words[:50])).split() == words[:50]
-
-
 # --- shards ---
 
 
-def test_shards_are_read_in_order(web):
-    files = shards.shards(web)
-    assert [file.name for file in files] == ["00000.tar", "00001.tar"]
-    found = list(shards.read_shards(files))
-    assert [(pair.caption, pair.picture) for pair in found] == [
-        (f"A {colour} WALL!", jpeg(colour)) for colour in COLOURS
-    ]
-    pictures = [pair.open() for pair in found]
-    assert [picture.mode for picture in pictures] == ["RGB"] * 3
-    assert [max(range(3), key=picture.getpixel((9, 9)).__getitem__) for picture in pictures] == [0, 1, 2]
-
-
 def test_keys_may_hold_dots(tmp_path):
-    names = [f"clip.{number:04d}" for number in range(1, 5)]
+    names = [*(f"clip.{number:04d}" for number in range(1, 5)), "a.b/000"]
     write_shard(tmp_path / "00000.tar", [(name, jpeg("red"), f"a wall {name}") for name in names])
     found = list(shards.read_shards([tmp_path / "00000.tar"]))
     assert [(pair.key, pair.caption) for pair in found] == [(name, f"a wall {name}") for name in names]
-
-
-@pytest.mark.parametrize(
-    ("name", "cut"),
-    [
-        ("000.jpg", ("000", "jpg")),
-        ("a.b/000.jpg", ("a.b/000", "jpg")),
-        ("a.b/000", (None, None)),
-        ("a/.jpg", (None, None)),
-        ("000.", (None, None)),
-    ],
-)
-def test_a_name_is_cut_at_its_last_dot(name, cut):
-    assert shards.key_and_ending(name) == cut
 
 
 @pytest.mark.parametrize("ending", ["JPG", "jfif", "png", "webp", "gif", "bmp", "tif", "TIFF"])
@@ -132,25 +100,18 @@ def test_a_broken_picture_is_named_and_not_passed_over(tmp_path, content):
         next(pictures)
 
 
-def test_no_import_turns_broken_pictures_into_good_ones():
-    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
-
-
 def test_a_web_split_has_cleaned_captions_hashes_and_pictures(web):
     split = web_split(web)
     assert split.name == "train" and len(split) == 3
     assert split.captions == ("a red wall", "a green wall", "a blue wall")
     assert split.hashes == tuple(hashlib.sha256(jpeg(colour)).hexdigest() for colour in COLOURS)
-    assert [picture.size for picture in split.images()] == [(32, 24)] * 3
+    shown = [picture.getpixel((9, 9)) for picture in split.images()]
+    assert [pixel.index(max(pixel)) for pixel in shown] == [0, 1, 2]
     assert len(list(split.images())) == 3  # a new pass each time
     assert [picture.getpixel((0, 0)) for picture in split.first(2)] == [
         picture.getpixel((0, 0)) for picture, _ in zip(split.images(), range(2), strict=False)
     ]
     assert split.references == () and split.objects == ()
-
-
-def test_a_split_is_named_by_its_pictures_and_their_order(web):
-    split = web_split(web)
     assert split.key() == web_split(web).key() == replace(split, captions=("a", "b", "c")).key()
     assert split.key() != replace(split, hashes=split.hashes[::-1]).key()
 
@@ -160,14 +121,6 @@ def test_a_split_is_named_by_its_pictures_and_their_order(web):
 
 def read(folder):
     return list(strict(coco.read(folder / "images", folder / "captions.json", folder / "instances.json")))
-
-
-def test_captions_and_objects_are_joined_by_picture(tmp_path):
-    three, seven = read(write_coco(tmp_path / "val"))
-    assert (three.id, seven.id) == (3, 7)
-    assert three.captions == ("Two dogs.", "Dogs, two of them.") and seven.captions == ("A bus.",)
-    assert three.objects == {"dog", "bus"} and seven.objects == frozenset()
-    assert three.file.name == "3.jpg"
 
 
 def test_pictures_may_lie_in_folders_below_and_nowhere_else(tmp_path):
@@ -198,12 +151,6 @@ def test_an_annotated_split_has_everything_in_the_order_of_ids(tmp_path):
     assert split.objects == ({"dog", "bus"}, frozenset())
     assert split.hashes == tuple(hashlib.sha256(jpeg(colour)).hexdigest() for colour in ("green", "red"))
     assert [max(range(3), key=picture.getpixel((9, 9)).__getitem__) for picture in split.images()] == [1, 0]
-
-
-def test_a_picture_without_a_caption_is_named(tmp_path):
-    captions = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": []}
-    with pytest.raises(ValueError, match=r"captions\.json: 7: this picture has no caption"):
-        read(write_coco(tmp_path / "val", captions=captions))
 
 
 def test_a_picture_without_a_web_caption_is_named(tmp_path):
@@ -258,13 +205,6 @@ def test_objects_of_another_split_are_refused(tmp_path):
         read(write_coco(tmp_path / "val", instances=instances))
 
 
-def test_a_torn_file_is_named(tmp_path):
-    folder = write_coco(tmp_path / "val")
-    (folder / "captions.json").write_text('{"images": ')
-    with pytest.raises(ValueError, match=r"captions\.json is not JSON"):
-        read(folder)
-
-
 def test_a_missing_file_says_what_to_do(tmp_path):
     folder = write_coco(tmp_path / "val")
     (folder / "instances.json").unlink()
@@ -275,11 +215,6 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 # --- pairs ---
 
 
-def test_features_and_captions_must_be_as_many():
-    with pytest.raises(ValueError, match="2 pictures but 1 captions: compute the features again"):
-        Pairs("tokens", [torch.zeros(2), torch.zeros(2)], ["a"])
-
-
 def test_pairs_are_stacked_and_their_captions_laid_out():
     pairs = Pairs("queries", list(torch.arange(6.0).reshape(3, 2)), ["a", "b", "c"])
     assert len(pairs) == 3 and pairs[1][1] == "b"
@@ -288,3 +223,5 @@ def test_pairs_are_stacked_and_their_captions_laid_out():
     assert batch["queries"].tolist() == [[4.0, 5.0], [0.0, 1.0]]
     assert batch["ids"].tolist() == [ord("c"), ord("a")]
     assert set(batch) == {"queries", "ids"}
+    with pytest.raises(ValueError, match="3 pictures but 1 captions: compute the features again"):
+        Pairs("queries", pairs.features, ["a"])

@@ -14,7 +14,7 @@ import torch
 from data_files import jpeg, write_shard, write_tar
 
 from mglib.data import mixture
-from mglib.data.mixture import Mixture, Source, batch_edges, count_shards
+from mglib.data.mixture import Mixture, Source, count_shards
 from mglib.data.quarantine import Quarantine
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
@@ -73,14 +73,6 @@ def epoch(mixture):
     return [caption for batch in take(mixture, mixture.streams[only.name].batches()) for caption in batch]
 
 
-# --- the plan ---
-
-
-def test_parts_have_equally_many_batches_and_every_position_once():
-    # The largest part has four samples, hence two batches of at most two for each.
-    assert [batch_edges(10, 3, part, 2) for part in range(3)] == [[0, 1, 3], [3, 4, 6], [6, 8, 10]]
-
-
 # --- an epoch ---
 
 
@@ -97,42 +89,26 @@ def test_two_ranks_see_each_sample_once_in_an_epoch(source, mix, workers):
 
 
 def test_epochs_and_seeds_differ_and_a_seed_repeats(source, mix):
-    laion = source("laion", [20, 20])
+    laion = source("LAION!", [20, 20])  # captions are cleaned
+    before = torch.random.get_rng_state()
     rank = mix([laion])
     first, second = epoch(rank), epoch(rank)
-    assert first != second and first != names(laion) and sorted(first) == sorted(second)
-    assert epoch(mix([laion])) == first != epoch(mix([laion], seed=1))
-
-
-def test_pictures_and_captions_come_as_stage_1_wants_them(source, mix):
-    batch = next(iter(mix([source("LAION!", [4])])))
-    assert batch["first"] == (8, 8) and batch["size"] == 4
-    assert all(caption.startswith("laion 0000") for caption in batch["captions"])  # cleaned
-
-
-def test_the_global_generator_is_left_alone(source, mix):
-    before = torch.random.get_rng_state()
-    take(mix([source("laion", [8])]), 3)
     assert torch.equal(torch.random.get_rng_state(), before)
+    written = [name.replace("LAION!", "laion") for name in names(laion)]
+    assert first != second and first != written and sorted(first) == sorted(second) == written
+    assert epoch(mix([laion])) == first != epoch(mix([laion], seed=1))
 
 
 # --- sources ---
 
 
-def test_a_batch_has_one_source_and_sources_come_by_weight(source, mix):
+def test_a_batch_has_one_source_by_weight_and_the_same_on_all_ranks(source, mix):
     sources = [source("laion", [40], 115.0), source("cc", [40], 14.0)]
-    batches = take(mix(sources), 400)
-    origins = [{caption.split()[0] for caption in batch} for batch in batches]
-    assert all(len(origin) == 1 for origin in origins)
-    share = Counter(min(origin) for origin in origins)["laion"] / 400
+    ranks = [take(mix(sources, rank=rank, ranks=2), 400) for rank in range(2)]
+    one, two = ([{caption.split()[0] for caption in batch} for batch in batches] for batches in ranks)
+    assert one == two and all(len(origin) == 1 for origin in one)
+    share = Counter(min(origin) for origin in one)["laion"] / 400
     assert abs(share - 115 / 129) < 0.05  # three standard errors
-
-
-def test_all_ranks_draw_the_same_source(source, mix):
-    sources = [source("laion", [40]), source("cc", [40])]
-    one, two = (take(mix(sources, rank=rank, ranks=2), 30) for rank in range(2))
-    origin = [[batch[0].split()[0] for batch in batches] for batches in (one, two)]
-    assert origin[0] == origin[1] and set(origin[0]) == {"laion", "cc"}
 
 
 # --- going on ---
@@ -166,46 +142,36 @@ def test_shards_that_are_done_are_not_opened_again(source, mix, monkeypatch):
     assert sorted(caption for batch in seen + rest for caption in batch) == names(laion)
 
 
-def test_other_settings_cannot_go_on(source, mix):
+# --- counting and refusing ---
+
+
+def test_shards_are_counted_once_or_by_img2dataset(tmp_path, source):
+    laion = source("laion", [3, 2])
+    assert laion.counts == (3, 2) and laion.total == 5
+    for url in laion.shards:
+        tmp_path.joinpath(url).write_bytes(b"")
+    assert count_shards(laion.shards, tmp_path / "laion" / "counts.json") == (3, 2)
+    stats = tmp_path / "laion" / "00000_stats.json"
+    stats.write_text('{"count": 9, "successes": 7}')
+    assert count_shards(laion.shards, tmp_path / "fresh.json") == (7, 0)  # the other is empty
+    stats.write_text("{}")
+    with pytest.raises(ValueError, match=r"00000_stats\.json: `successes`: Field required"):
+        count_shards(laion.shards, tmp_path / "other.json")
+    (tmp_path / "counts.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"counts\.json: "):
+        count_shards(laion.shards, tmp_path / "counts.json")
+
+
+def test_what_cannot_be_mixed_or_resumed_is_refused(source, mix):
     laion = source("laion", [8])
+    with pytest.raises(ValueError, match="Two sources have one name"):
+        mix([laion, laion])
+    with pytest.raises(ValueError, match=r"laion has 8 samples for 9 readers"):
+        mix([laion], ranks=3, workers=3)
     state = mix([laion]).state_dict()
     for changes in ({"batch_size": 2}, {"seed": 1}, {"ranks": 2}, {"workers": 2}):
         with pytest.raises(ValueError, match="are not those of the run that is to go on"):
             mix([laion], **changes).load_state_dict(state)
-
-
-# --- counting ---
-
-
-def test_shards_are_counted_once(tmp_path, source):
-    laion = source("laion", [3, 2])
-    assert laion.counts == (3, 2) and laion.total == 5
-    for url in laion.shards:
-        tmp_path.joinpath(url).unlink()
-    assert count_shards(laion.shards, tmp_path / "laion" / "counts.json") == (3, 2)
-
-
-def test_the_count_of_img2dataset_is_believed(tmp_path, source):
-    laion = source("laion", [3])
-    (tmp_path / "laion" / "00000_stats.json").write_text('{"count": 9, "successes": 3}')
-    (tmp_path / "laion" / "00000.tar").write_bytes(b"")
-    assert count_shards(laion.shards, tmp_path / "fresh.json") == (3,)
-
-
-def test_two_sources_of_one_name_are_refused(source, mix):
-    laion = source("laion", [3])
-    with pytest.raises(ValueError, match="Two sources have one name"):
-        mix([laion, laion])
-
-
-def test_counts_of_another_shape_are_named(tmp_path, source):
-    laion = source("laion", [3])
-    (tmp_path / "laion" / "00000_stats.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"00000_stats\.json: `successes`: Field required"):
-        count_shards(laion.shards, tmp_path / "fresh.json")
-    (tmp_path / "counts.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"counts\.json: "):
-        count_shards(laion.shards, tmp_path / "counts.json")
 
 
 @pytest.fixture
@@ -231,19 +197,11 @@ def test_addresses_are_read_as_paths_are(tmp_path, source, mix, scheme, request)
     urls = f"{root}/laion/{{00000..00001}}.tar"
     remote = Source.open("laion", urls, weight=1.0, counts=tmp_path / "remote.json")
     assert remote.counts == (5, 6)
+    absent = f"{root}/none.tar"
+    assert count_shards([absent], tmp_path / "none.json") == (0,) and not (tmp_path / "none.json").exists()
     for ranks in (1, 3):  # three leave shards half read
         parts = [epoch(mix([remote], rank=rank, ranks=ranks)) for rank in range(ranks)]
         assert sorted(chain(*parts)) == names(laion)
-
-
-def test_an_address_that_is_not_there_is_told_of(tmp_path, mix, server):
-    counts = count_shards([f"{server}/none.tar"], tmp_path / "counts.json")
-    assert counts == (0,) and not (tmp_path / "counts.json").exists()
-
-
-def test_more_readers_than_samples_are_refused(source, mix):
-    with pytest.raises(ValueError, match=r"laion has 3 samples for 4 readers"):
-        mix([source("laion", [3])], ranks=2, workers=2)
 
 
 # --- bad samples ---
@@ -280,7 +238,7 @@ def test_too_many_bad_samples_stop_the_run(source, mix, monkeypatch):
     assert len(rank.quarantine.file.read_text().splitlines()) == 3
 
 
-def test_a_broken_tar_costs_what_it_lacks(tmp_path, source, mix):
+def test_a_broken_tar_costs_what_it_lacks_and_what_was_not_counted_is_not_read(tmp_path, source, mix):
     laion = source("laion", [40, 40])
     path = tmp_path / "laion" / "00001.tar"
     path.write_bytes(path.read_bytes()[:30_000])
@@ -290,15 +248,11 @@ def test_a_broken_tar_costs_what_it_lacks(tmp_path, source, mix):
     reasons = [fault["reason"] for fault in listed(rank)]
     assert any(reason.startswith("broken shard: ") for reason in reasons)
     assert rank.quarantine.good + rank.quarantine.bad == 80
-
-
-def test_more_samples_than_counted_are_told_of(tmp_path, source, mix):
-    laion = source("laion", [4])
-    write_shard(tmp_path / "laion" / "00000.tar", [(f"{n:09d}", PICTURE, f"laion {n:09d}") for n in range(6)])
+    write_shard(path, [(f"00001{n:04d}", PICTURE, f"laion 00001{n:04d}") for n in range(42)])
     rank = mix([laion])
     assert sorted(epoch(rank)) == names(laion)
     assert [fault["reason"] for fault in listed(rank)] == [
-        "it holds more than the 4 samples that were counted"
+        "it holds more than the 40 samples that were counted"
     ]
 
 

@@ -19,14 +19,14 @@ from mglib.data.mixture import RankStream, Source, batch_edges
 from mglib.data.narratives import read_narratives
 from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import ENDINGS, named_picture, open_picture
-from mglib.data.quarantine import Fault, strict
+from mglib.data.quarantine import Fault
 from mglib.data.questions import read_a_okvqa, read_gqa
-from mglib.data.shards import read_shard, read_shards
+from mglib.data.shards import read_shard
 from mglib.data.text import LONGEST, clean_caption
 
 PICTURE = jpeg("red", (8, 8))
 
-often = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+often = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 seldom = settings(often, max_examples=30)
 
 words = some.text(some.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip())
@@ -56,18 +56,6 @@ def test_cleaning_twice_is_cleaning_once_and_leaves_fifty_words(caption):
 
 
 # --- shards ---
-
-
-@seldom
-@given(captions=some.lists(words, max_size=12), cut=some.integers(1, 5))
-def test_pairs_are_read_as_they_were_written(folder, captions, cut):
-    rows = [(f"{number:09d}", PICTURE, caption) for number, caption in enumerate(captions)]
-    files = []
-    for start in range(0, len(rows), cut):
-        files.append(folder / f"{start:05d}.tar")
-        write_shard(files[-1], rows[start : start + cut])
-    found = list(strict(read_shards(files)))
-    assert [(pair.key, pair.picture, pair.caption) for pair in found] == rows
 
 
 @seldom
@@ -128,38 +116,19 @@ def read_any_align(path):
     return read_cc_sbu_align(path.parent)
 
 
-READERS = {
-    "whole": lambda path: [records.read_json(path)],
-    "items": records.read_items,
-    "coco": lambda path: coco.read(path.parent, path, path),
-    "cc_sbu_align": read_any_align,
-    "narratives": read_narratives,
-    "a_okvqa": read_a_okvqa,
-    "gqa": read_gqa,
-    "regions": regions.read_regions,
-    "relationships": regions.read_relationships,
-    "refcoco": lambda path: regions.read_refcoco(path, path),
-}
-
-
-def comes_to_a_named_end(read, path):
-    """Read to the end: records, faults with the file's name, or a ValueError with it; nothing else."""
-    try:
-        found = list(read(path))
-    except ValueError as error:
-        assert path.parent.name in str(error)
-    else:
-        assert all(path.parent.name in item.where for item in found if isinstance(item, Fault))
-
-
-@often
-@given(content=some.binary())
-def test_any_bytes_in_place_of_a_file_are_named(folder, content):
-    (folder / "any.json").write_bytes(content)
-    for read in READERS.values():
-        comes_to_a_named_end(read, folder / "any.json")
-
-
+READERS = (
+    lambda path: [records.read_json(path)],
+    records.read_items,
+    lambda path: coco.read(path.parent, path, path),
+    read_any_align,
+    read_narratives,
+    read_a_okvqa,
+    read_gqa,
+    regions.read_regions,
+    regions.read_relationships,
+    lambda path: regions.read_refcoco(path, path),
+    lambda path: [regions.read_plain_pickle(path)],
+)
 NAMES = """id image_id imageId caption file_name bbox category_id question isBalanced regions
 relationships subject names x w sentences"""
 KEYS = some.sampled_from(NAMES.split())
@@ -169,14 +138,21 @@ shaped = lists | some.fixed_dictionaries({"images": lists, "annotations": lists,
 
 
 @often
-@given(value=shaped)
-def test_any_json_of_nearly_the_right_shape_is_named(folder, value):
-    (folder / "any.json").write_text(json.dumps(value))
-    for read in READERS.values():
-        comes_to_a_named_end(read, folder / "any.json")
+@given(content=some.binary() | shaped.map(lambda value: json.dumps(value).encode()))
+def test_whatever_stands_in_a_file_is_read_or_named(folder, content):
+    """Records, faults with the file's name, or a ValueError with it; nothing else."""
+    path = folder / "any.json"
+    path.write_bytes(content)
+    for read in READERS:
+        try:
+            found = list(read(path))
+        except ValueError as error:
+            assert folder.name in str(error)
+        else:
+            assert all(folder.name in item.where for item in found if isinstance(item, Fault))
 
 
-@often
+@seldom
 @given(value=some.lists(json_values) | some.dictionaries(some.text(), json_values))
 def test_items_are_those_of_the_whole_file(folder, value):
     path = folder / "items.json"
@@ -186,20 +162,13 @@ def test_items_are_those_of_the_whole_file(folder, value):
     assert found == list(keyed.items())
 
 
-@often
+@seldom
 @given(json_values)
 def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
     path = folder / "plain.p"
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps(value, protocol))
         assert regions.read_plain_pickle(path) == value
-
-
-@often
-@given(some.binary())
-def test_any_bytes_in_place_of_a_pickle_are_named(folder, content):
-    (folder / "any.p").write_bytes(content)
-    comes_to_a_named_end(lambda path: [regions.read_plain_pickle(path)], folder / "any.p")
 
 
 # --- names and ids ---
@@ -215,30 +184,6 @@ def test_a_picture_is_found_by_any_form_of_its_name(folder, name, ending):
             file.touch()
             assert named_picture(Path(there), asked) == file
             assert named_picture(Path(there), asked + ending) == file
-
-
-@often
-@given(json_values)
-def test_any_id_is_a_name_alone_or_a_fault(folder, value):
-    entry = {"annotations": [{"image_id": value, "caption": "a wall"}]}
-    (folder / "filter_cap.json").write_text(json.dumps(entry))
-    (fault,) = read_cc_sbu_align(folder)
-    assert fault.reason.startswith(("`image_id`", "its picture ", "Invalid JSON"))
-
-
-@often
-@given(
-    some.sets(some.integers(0, 10**12), min_size=2, max_size=5), some.sampled_from(["{}", "{:012d}", "{}.0"])
-)
-def test_ids_of_coco_are_the_same_in_every_form(folder, ids, form):
-    def write(name, told):
-        images = [{"id": told(number), "file_name": f"{number}.jpg"} for number in ids]
-        notes = [{"image_id": told(number), "caption": "a dog", "category_id": 1} for number in ids]
-        whole = {"images": images, "annotations": notes, "categories": [{"id": 1, "name": "dog"}]}
-        (folder / name).write_text(json.dumps(whole))
-        return list(strict(coco.read(folder, folder / name, folder / name)))
-
-    assert write("text.json", form.format) == write("number.json", int)
 
 
 # --- pictures ---

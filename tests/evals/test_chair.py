@@ -2,7 +2,7 @@
 
 import pytest
 
-from mglib.data.scenes import Item, SceneGraph, Writing
+from mglib.data.scenes import Named, SceneGraph, Writing
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth, by_rank, counts, matched, read
@@ -13,8 +13,7 @@ WORDS = chair.vocabulary()
 
 
 def scene(setting="park", props=(), writing=()):
-    items = tuple(Item(name, (0, 0, 9, 9), 0.5) for name in props)
-    return SceneGraph(1, setting, (), items, (), tuple(map(Writing, writing)))
+    return SceneGraph(1, setting, (), tuple(map(Named, props)), tuple(map(Writing, writing)))
 
 
 def truth(*objects, references=(), **graph):

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.data.records import adapter
-from mglib.data.specials import Special, read_specials
+from mglib.data.scenes import Special, read_specials
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
 from mglib.metrics import derangement
 from mglib.profiles import MINI
 from mglib.world import catalog
-from mglib.world.specials import load, sample_special
+from mglib.world.specials import glyphs, rows, sample_special
 
 TASKS = tuple(CHECKLISTS)
 
@@ -110,11 +110,10 @@ def test_an_empty_answer_fulfils_nothing_that_asks_for_text(pictures, task, text
 
 @pytest.mark.parametrize("task", TASKS)
 def test_naming_everything_there_is_does_not_succeed(pictures, task):
-    tables = load()
     everything = ", ".join(
         [
             *catalog.load().names(),
-            *tables.glyphs,
+            *glyphs(),
             *PLACES,
             *(word for forms in WEATHER.values() for word in forms),
         ]
@@ -141,10 +140,9 @@ def test_one_item_may_fail_but_nothing_essential():
 
 
 def test_every_case_of_the_world_has_words_for_its_place_weather_and_joke():
-    tables = load()
-    assert {row["effect"] for row in tables.moods} == set(WEATHER)
-    assert {place for row in tables.moods for place in row["settings"]} == set(PLACES)
-    for row in tables.memes:
+    assert {row["effect"] for row in rows("landscapes")} == set(WEATHER)
+    assert {place for row in rows("landscapes") for place in row["settings"]} == set(PLACES)
+    for row in rows("memes"):
         assert takes_up(row["joke"], row["joke"], without=f"{row['top']} {row['bottom']}"), row
 
 

@@ -4,7 +4,7 @@ import numpy
 import pandas
 import pytest
 
-from mglib.data.specials import Special
+from mglib.data.scenes import Special
 from mglib.evals.ratings import COLUMNS, agreement, met, read_ratings
 
 SYSTEMS = ("blip2", "minigpt4")

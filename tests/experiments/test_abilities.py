@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.config import Asked
-from mglib.data.specials import Named, Special
+from mglib.data.scenes import Named, Special
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities
 from mglib.model import prompts

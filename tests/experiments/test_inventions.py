@@ -1,11 +1,13 @@
 """What is invented, why and where, from answers that were read by hand."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from mglib import frame
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.attention import Look
@@ -56,25 +58,30 @@ def test_causes_and_objects_without_any_caption(told):
     base = SimpleNamespace(splits={"pool": web("a dog and a cat", "a bus", "a boat", "a bus")})
     seen = inventions.captions_seen(base, told)
     # Cat (1 of 4) and bus (2 of 4) against the boat (1 of 4), which is absent and not invented.
-    assert inventions.causes(told, seen)["frequency"].value == pytest.approx((0.5 + 1) / 2)
-    assert inventions.unknown(told, seen).value == pytest.approx(1 / 3)  # the cow, of cat, bus and cow
+    found = values(inventions.causes(told, seen))
+    assert found["hallucination.above.frequency"] == pytest.approx((0.5 + 1) / 2)
+    assert found["hallucination.unknown"] == pytest.approx(1 / 3)  # the cow, of cat, bus and cow
     table = inventions.most_invented(told, seen)
     assert list(table["invented object"]) == ["bus", "cat", "cow"]
     assert list(table) == list(inventions.HEADS.values())
     assert len(inventions.most_invented(told, seen, most=2)) == 2
 
 
-def test_places_are_by_sentence_and_by_word(told):
-    found = inventions.places(told)
-    assert found["sentence 1"].value == pytest.approx(1 / 3)
-    assert found["sentence 2"].value == pytest.approx(2 / 3)
-    assert found["sentence 4 and later"] is None
-    assert found["words 0 to 9"].value == 0.5 and found["words 10 to 19"] is None
+def values(found):
+    """Return the values of a frame by the names of its numbers."""
+    return dict(zip(frame.names(found), found["value"], strict=True))
 
 
-def test_places_have_names_for_readers_and_for_numbers():
-    assert inventions.number_name("sentence 4 and later") == "sentence_4"
-    assert inventions.number_name("words 0 to 9") == "words_0_9"
+def test_positions_are_by_sentence_and_by_word(told):
+    found = inventions.positions(told)
+    by = values(found)
+    assert by["hallucination.where.sentence_1"] == pytest.approx(1 / 3)
+    assert by["hallucination.where.sentence_2"] == pytest.approx(2 / 3)
+    assert by["hallucination.where.words_0_9"] == 0.5
+    assert math.isnan(by["hallucination.where.sentence_4"]) and math.isnan(
+        by["hallucination.where.words_10_19"]
+    )
+    assert set(found["system"]) <= set(inventions.POSITIONS)
 
 
 def test_attention_is_compared_within_an_answer_and_along_it(told):
@@ -83,12 +90,10 @@ def test_attention_is_compared_within_an_answer_and_along_it(told):
         [Look("dog", 1, 0.4), Look("cat", 3, 0.2), Look("bus", 12, 0.1)],
         [Look("cow", 1, 0.5), Look("dog", 3, 0.3)],
     ]
-    found = inventions.attended(told, looked)
-    assert found["true"].value == pytest.approx(1.1 / 3)
-    assert found["invented"].value == pytest.approx(0.8 / 3)
-    assert found["within"].value == pytest.approx((0.25 - 0.2) / 2)
-    along = inventions.attended_along(told, looked)
-    assert along["all"]["invented"] == found["invented"]
-    assert along["words 0 to 9"]["invented"].value == pytest.approx(0.35)
-    assert along["words 10 to 19"]["invented"].value == pytest.approx(0.1)
-    assert along["words 10 to 19"]["true"] is None
+    found = values(inventions.attended(told, looked))
+    assert found["hallucination.attention.true"] == pytest.approx(1.1 / 3)
+    assert found["hallucination.attention.invented"] == pytest.approx(0.8 / 3)
+    assert found["hallucination.attention.within"] == pytest.approx((0.25 - 0.2) / 2)
+    assert found["hallucination.attention.words_0_9.invented"] == pytest.approx(0.35)
+    assert found["hallucination.attention.words_10_19.invented"] == pytest.approx(0.1)
+    assert math.isnan(found["hallucination.attention.words_10_19.true"])

@@ -8,24 +8,25 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
+from mglib import frame
 from mglib.metrics import Estimate
 from mglib.repro.figures import (
     against,
-    architecture,
     attention_overlay,
     cards,
     contact_sheet,
     curves,
+    forest,
     funnel,
     histograms,
     intervals,
     legible,
     signs,
-    steps,
     token_colours,
 )
 from mglib.study import display_names
 
+AXES = {"xlabel": "x", "ylabel": "y"}
 pytestmark = pytest.mark.filterwarnings("error")
 
 
@@ -45,6 +46,11 @@ def texts(figure):
         found += [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
         found += [text.get_text() for text in (*ax.texts, *ax.get_yticklabels())]
     return found
+
+
+def rows(measured):
+    """Return estimates of Table 5 as a tidy frame."""
+    return frame.rows("t5", measured)
 
 
 def test_a_contact_sheet_has_its_rows_and_columns():
@@ -75,13 +81,13 @@ def test_every_name_can_be_written():
 
 def test_figures_carry_names_and_not_keys():
     one = Estimate(0.5, 0.4, 0.6, 10)
-    rows = {"blip2": {"chair_i": one}, "told": {"chair_i": one}}
-    found = texts(intervals(rows, xlabel="share"))
+    found = texts(intervals({"blip2": {"chair_i": one}, "told": {"chair_i": one}}, xlabel="share"))
     assert {"BLIP-2", "told in words", "CHAIR_i"} <= set(found) and not {"blip2", "chair_i"} & set(found)
     log = [{"step": step, "loss": 1.0} for step in range(3)]
     assert curves({"no_qformer": log}).axes[0].get_title() == "no Q-Former"
-    drawn = [*texts(steps({"long": [one]}, xlabel="x", ylabel="y"))]
-    drawn += texts(against({"short": (one, one)}, {"llava": (2.0, 0.5)}, xlabel="x", ylabel="y"))
+    both = {"length": one, "chair_i": one}
+    found = rows({"short": both, "long": both, "llava": dict.fromkeys(both)})
+    drawn = [*texts(forest(found, xlabel="x")), *texts(against(found, x="length", y="chair_i", **AXES))]
     assert {"MiniGPT-4, long", "MiniGPT-4, short", "paper: LLaVA, quoted"} <= set(drawn)
     image = [Image.new("RGB", (9, 9))]
     by_key, by_name = (numpy.asarray(cards(image, {name: ["a"]})) for name in ("told", "told in words"))
@@ -145,44 +151,22 @@ def test_four_trainings_stand_in_two_rows_and_five_leave_no_empty_panel():
 
 
 def test_ours_and_the_papers_point_of_a_name_look_alike_and_are_joined():
-    one, other = Estimate(2.0, 1.0, 3.0, 10), Estimate(0.5, 0.4, 0.6, 10)
-    points, paper = {"blip2": (one, other), "long": (one, other)}, {"llava": (9.0, 0.1), "long": (8.0, 0.2)}
-    ax = against(points, paper, xlabel="x", ylabel="y").axes[0]
+    one, other = Estimate(20.0, 10.0, 30.0, 10), Estimate(0.5, 0.4, 0.6, 10)
+    none = Estimate(0.0, 0.0, 0.0, 10)  # cannot be drawn on a logarithmic axis
+    both, silent = {"length": one, "chair_i": other}, {"length": none, "chair_i": other}
+    points = {"blip2_ft": both, "long": both, "llava": dict.fromkeys(both), "everything": silent}
+    ax = against(rows(points), x="length", y="chair_i", **AXES).axes[0]
     other, ours = (container.lines[0] for container in ax.containers)
-    theirs, joined = (next(line for line in ax.lines if list(line.get_xdata()) == x) for x in ([8], [2, 8]))
+    x = {"paper: MiniGPT-4, long": [175.0], None: [20.0, 175.0]}
+    theirs, joined = (
+        next(line for line in ax.lines if list(line.get_xdata()) == each) for each in x.values()
+    )
     assert theirs.get_label() == "paper: MiniGPT-4, long"
     assert ours.get_color() == theirs.get_color() == joined.get_color() != other.get_color()
     assert ours.get_marker() == theirs.get_marker() and theirs.get_fillstyle() == "none"
-    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == ["BLIP-2", "MiniGPT-4, long"]
-
-
-def test_the_bold_curve_is_a_running_mean():
-    log = [{"step": step, "loss": float(step)} for step in range(1, 6)]
-    raw, smooth = curves({"one": log}, smooth=2).axes[0].get_lines()
-    assert list(raw.get_ydata()) == [1, 2, 3, 4, 5]
-    assert list(smooth.get_ydata()) == [1, 1.5, 2.5, 3.5, 4.5]
-
-
-def test_intervals_show_every_group_and_every_name():
-    one, other = Estimate(0.5, 0.4, 0.6, 10), Estimate(0.2, 0.1, 0.4, 10)
-    table = {"first": {"model": one}, "second": {"model": other, "control": one}}
-    figure = intervals(table, xlabel="share", chance=0.1)
-    found = texts(figure)
-    assert {"first", "second", "share", "chance", "control"} <= set(found)
-    assert found.count("model") == 1  # once in the legend
-
-
-def test_intervals_reach_from_low_to_high():
-    figure = intervals({"a": {"b": Estimate(0.5, 0.4, 0.7, 10)}}, xlabel="share")
-    line, point = figure.axes[0].get_lines()
-    assert list(line.get_xdata()) == [0.4, 0.7] and list(point.get_xdata()) == [0.5]
-
-
-def test_the_architecture_names_its_parts_and_what_is_trained():
-    blocks = [("encoder", "65 x 384", "frozen"), ("projection", "32 x 576", "trained")]
-    found = texts(architecture(blocks, "a red bus on the street " * 5))
-    assert {"encoder", "projection", "65 x 384", "32 x 576", "trained", "frozen"} <= set(found)
-    assert any("a red bus" in text for text in found)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"BLIP-2 FT", "MiniGPT-4, long", "paper: LLaVA, quoted"} < set(labels) and len(labels) == 4
+    assert against(rows({"everything": silent}), x="length", y="chair_i", **AXES) is None
 
 
 def test_the_funnel_has_the_counts_of_both_and_the_papers_only_where_it_tells_them():

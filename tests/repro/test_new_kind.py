@@ -6,12 +6,12 @@ import pytest
 
 from mglib.paths import CACHE
 from mglib.repro import new_kind
-from mglib.world.text import Reference
+from mglib.world.text import Caption
 
 
 def picture(*texts):
     """Return a drawn picture with references; each names what its text says."""
-    said = tuple(Reference(text, ("guitar",) if "guitar" in text else ("dog",)) for text in texts)
+    said = tuple(Caption(text, ("guitar",) if "guitar" in text else ("dog",)) for text in texts)
     return SimpleNamespace(jpeg=b"a picture", references=said)
 
 
@@ -32,4 +32,4 @@ def test_what_is_drawn_holds_the_kind():
     if not (CACHE / "openmoji" / "glyf_colr0.ttf").exists():
         pytest.skip("the OpenMoji font is not in data/cache/openmoji: run `python -m mglib.weights` first")
     one = next(new_kind.drawn("octopus"))
-    assert "octopus" in one.scene.names() and one.jpeg[:2] == b"\xff\xd8"
+    assert "octopus" in one.scene.names and one.jpeg[:2] == b"\xff\xd8"

@@ -11,6 +11,7 @@ import papermill
 import pytest
 import torch
 from jupyter_client import AsyncKernelManager
+from mglib.repro.paper import PAPER, is_quoted
 from nbformat import v4
 from tiny_release import write_release
 from torch import nn
@@ -25,7 +26,6 @@ from mglib.model.blip2 import train_tokenizer
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import ROOT
-from mglib.repro.paper import PAPER, is_quoted
 from mglib.study.models import INSTRUCTIONS
 from mglib.weights.sources import photographs
 from mglib.weights.tensors import load_weights

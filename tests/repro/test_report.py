@@ -12,9 +12,9 @@ from tiny_study import make_study, use_real_report, write_notebook
 
 from mglib import frame
 from mglib.metrics import Estimate
+from mglib.paper import PAPER
 from mglib.repro import figures, publish, reproduce
 from mglib.repro.ledger import CannotRun, Ledger, code_cells
-from mglib.repro.paper import PAPER
 from mglib.repro.report import (
     FIELDS,
     Report,

@@ -4,8 +4,8 @@ import pandas
 import pytest
 
 from mglib.metrics import Counts, Estimate
+from mglib.paper import PAPER
 from mglib.repro import tables
-from mglib.repro.paper import PAPER
 from mglib.repro.report import Report, numbers
 
 HALF = Estimate(0.5, 0.25, 0.75, 8)

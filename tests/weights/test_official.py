@@ -29,7 +29,7 @@ from mglib.config import QFormerConfig, VisionConfig
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.weights import files, official, vicuna
-from mglib.weights.files import Shards, locate, read_pth, tensors
+from mglib.weights.files import Shards, locate, read_pth, read_state
 from mglib.weights.official import (
     load_projection,
     load_qformer,
@@ -231,16 +231,16 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"refused: loading it would run code of its own \((posix|nt)\.system\)"
     ):
-        tensors(place)
+        read_state(place)
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Evil()))
     with pytest.warns(UserWarning, match="pickle protocol"), pytest.raises(ValueError, match="refused"):
-        tensors(tmp_path / "bare.pth")
+        read_state(tmp_path / "bare.pth")
     assert not (tmp_path / "was_here").exists()
 
 
 def test_any_other_object_is_refused_too(tmp_path):
     with pytest.raises(ValueError, match=r"types\.SimpleNamespace"):
-        tensors(write(tmp_path / "odd.pth", {"config": SimpleNamespace(a=1)}))
+        read_state(write(tmp_path / "odd.pth", {"config": SimpleNamespace(a=1)}))
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2043249920\n"
@@ -258,7 +258,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2043249
 def test_a_file_that_is_something_else_is_named(tmp_path, content, told):
     (tmp_path / "eva_vit_g.pth").write_bytes(content)
     with pytest.raises(ValueError, match=told):
-        tensors(tmp_path / "eva_vit_g.pth")
+        read_state(tmp_path / "eva_vit_g.pth")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -269,13 +269,13 @@ def test_a_truncated_file_is_named(tmp_path, zipped, share):
     content = whole.read_bytes()
     (tmp_path / "part.pth").write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"cut off .*download it again"):
-        tensors(tmp_path / "part.pth")
-    assert tensors(whole).keys() == eva_vit_g().keys()
+        read_state(tmp_path / "part.pth")
+    assert read_state(whole).keys() == eva_vit_g().keys()
 
 
 def test_a_file_without_a_state_dict_is_named(tmp_path):
     with pytest.raises(ValueError, match="holds no state dict"):
-        tensors(write(tmp_path / "a.pth", {"model": {"epoch": 3}}))
+        read_state(write(tmp_path / "a.pth", {"model": {"epoch": 3}}))
 
 
 def test_a_damaged_safetensors_file_is_named(tmp_path):

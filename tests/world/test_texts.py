@@ -2,38 +2,35 @@
 
 import json
 import os
-import pickle
 import re
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
 
 import pytest
 
 from mglib.config import WorldConfig
-from mglib.paths import ROOT, hash_json, read_jsonl
+from mglib.paths import ROOT, hash_json
 from mglib.world import catalog as catalogs
-from mglib.world.describe import describe, write_descriptions
-from mglib.world.gqa import _even, balance, gqa, write_gqa
+from mglib.world.catalog import wording
+from mglib.world.describe import describe
+from mglib.world.gqa import _even, balance, gqa
 from mglib.world.knowledge import CATEGORY, facts, strangers, traits
-from mglib.world.narratives import narrative, write_narratives
-from mglib.world.questions import aokvqa, write_aokvqa
+from mglib.world.narratives import narrative
+from mglib.world.questions import aokvqa
 from mglib.world.regions import (
     expressions,
     numbered,
     referring,
     regions,
     relationships,
-    write_refs,
-    write_visual_genome,
 )
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, relations, sample, stream
 from mglib.world.text import mentions
 from mglib.world.texts import texts
-from mglib.world.view import counted, distance, landmarks, links, scenery, side, singles, the, wording
+from mglib.world.view import counted, distance, landmarks, links, scenery, side, singles, the
 
 MANY = 60
 CONFIG = WorldConfig(
@@ -44,7 +41,7 @@ NEW = re.compile(
     rf"\b(?:{'|'.join(word for t in CATALOG.things if t.split == 'new' for word in t.words if word)})\b", re.I
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
-PINNED = "59e6247b18fa82aa"
+PINNED = "d5218f67c1fb895b"
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 
@@ -152,7 +149,7 @@ def test_strangers_are_absent_known_to_training_and_no_new_pair():
             if split != "test_new_objects":
                 assert all(CATALOG.thing(name).split == "train" for name in names)
             if split not in ("test_new_pairs", "test_new_objects"):
-                assert not held_out(list(dict.fromkeys([*scene.names(), *names])), CONFIG, CATALOG)
+                assert not held_out(list(dict.fromkeys([*scene.names, *names])), CONFIG, CATALOG)
 
 
 # Lists
@@ -168,7 +165,7 @@ def test_wording_names_no_object(name):
 
 def test_facts_name_no_other_object():
     for fact in [fact for fact in facts() if fact.kind != CATEGORY]:
-        said = " | ".join((fact.answer, *fact.said, *fact.also, fact.why))
+        said = " | ".join((fact.answer, *fact.said, *fact.also))
         own = {fact.name} if fact.of == "object" else set()
         assert called(said) <= {*own, "person"}, fact
         new = fact.name in CATALOG.names("new")
@@ -203,7 +200,7 @@ def test_every_kind_of_fact_can_be_asked_and_has_wrong_answers():
 def test_traits_divide_the_objects():
     for trait in traits():
         assert trait.yes and not trait.yes & trait.maybe, trait.trait
-        assert called(" ".join((*trait.question, trait.why))) <= {"person"}, trait.trait
+        assert called(" ".join(trait.question)) <= {"person"}, trait.trait
 
 
 # Narratives
@@ -217,31 +214,10 @@ def test_narratives_have_the_official_fields_and_name_everything(split):
             "image_id",
             "annotator_id",
             "caption",
-            "timed_caption",
-            "traces",
-            "voice_recording",
         ]
         assert record["image_id"] == f"{scene.image_id:012d}"
         assert set(named(record["caption"])) == {item.name for item in scene.objects}
-        assert " ".join(word["utterance"] for word in record["timed_caption"]) == record["caption"]
         assert re.fullmatch(r"([A-Z][^.]*\.)( [A-Z][^.]*\.)*", record["caption"]), record["caption"]
-
-
-def test_times_run_forward_and_traces_follow_the_objects():
-    for index in range(30):
-        record = narrative(CONFIG, CATALOG, PAIR, "train", index)
-        words = record["timed_caption"]
-        for a, b in pairwise(words):
-            assert a["start_time"] < a["end_time"] <= b["start_time"]
-        points = [point for stroke in record["traces"] for point in stroke]
-        assert all(0 <= point["x"] <= 1 and 0 <= point["y"] <= 1 for point in points)
-        assert [point["t"] for point in points] == sorted(point["t"] for point in points)
-        for name, (x, y, width, height) in (("dog", DOG[1:]), ("bus", BUS[1:])):
-            said = [word for word in words if word["utterance"].strip(".,") == name]
-            inside = [p for p in points for w in said if w["start_time"] <= p["t"] < w["end_time"]]
-            assert said and inside
-            for point in inside:
-                assert x <= 200 * point["x"] <= x + width and y <= 200 * point["y"] <= y + height
 
 
 def test_narratives_say_the_right_side():
@@ -355,54 +331,34 @@ def test_visual_genome_is_true_by_the_boxes(split):
 def test_descriptions_name_everything_and_only_what_is_there(split):
     for scene, said in every(describe, split):
         names = Counter(item.name for item in scene.objects)
-        assert set(named(said.text)) == set(names) == set(said.named), said
-        sentences = re.findall(r"[^.]+\.(?: |$)", said.text)
-        assert 4 <= len(sentences) <= 7, said.text
-        assert all(sentence[0].isupper() for sentence in sentences) and "{" not in said.text
+        assert set(named(said)) == set(names), said
+        sentences = re.findall(r"[^.]+\.(?: |$)", said)
+        assert 4 <= len(sentences) <= 7, said
+        assert all(sentence[0].isupper() for sentence in sentences) and "{" not in said
         props = Counter(item.name for item in scene.props)
         plurals = {CATALOG.thing(name).plural: count for name, count in names.items()}
         plurals |= {CATALOG.prop(name).plural: count for name, count in props.items()}
-        for word, count in re.findall(rf"\b({'|'.join(NUMBERS)}) ({'|'.join(plurals)})\b", said.text, re.I):
-            assert NUMBERS[word.lower()] == plurals[count], said.text
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_descriptions_state_only_relations_that_hold(split):
-    told = 0
-    for scene, said in every(describe, split):
-        items = [*scene.objects, *scene.props]
-        told += bool(said.relations)
-        for a, predicate, b in said.relations:
-            pairs = [(x, y) for x in items for y in items if x is not y and (x.name, y.name) == (a, b)]
-            assert any(box_holds(x.box, predicate, y.box) for x, y in pairs), said
-        for words in re.findall(
-            r"to the (?:left|right) of the ([a-z ]+?)(?:,| is| are| we| you| there|\.)", said.text
-        ):
-            name = words.rpartition(" of ")[2]
-            assert name in {relation[2] for relation in said.relations}, said
-    assert told > 0.4 * MANY
+        for word, count in re.findall(rf"\b({'|'.join(NUMBERS)}) ({'|'.join(plurals)})\b", said, re.I):
+            assert NUMBERS[word.lower()] == plurals[count], said
 
 
 def test_a_description_says_the_relation_of_a_hand_made_scene():
-    stated = set()
-    for index in range(20):
-        said = describe(CONFIG, CATALOG, PAIR, "val", index)
-        stated |= set(said.relations)
-        assert not re.search(r"dog[^.]*\bright of|bus[^.]*\bleft of", said.text), said.text
-    assert stated <= {("dog", "left of", "bus"), ("bus", "right of", "dog")} and stated
+    said = " ".join(describe(CONFIG, CATALOG, PAIR, "val", index) for index in range(20))
+    assert re.search(r"dog[^.]*\bleft of|bus[^.]*\bright of", said)
+    assert not re.search(r"dog[^.]*\bright of|bus[^.]*\bleft of", said)
 
 
 def test_descriptions_are_varied():
-    openings = Counter(said.text.split(".")[0] for _, said in every(describe, "val"))
+    openings = Counter(said.split(".")[0] for _, said in every(describe, "val"))
     assert len(openings) > 0.7 * MANY
-    assert len({said.text for _, said in every(describe, "val")}) == MANY
+    assert len({said for _, said in every(describe, "val")}) == MANY
 
 
 def test_signs_are_read_in_every_kind_of_text():
     scene = replace(PAIR, writing=(Writing("HOTEL", (80, 20, 40, 16), "sign"),))
     record = narrative(CONFIG, CATALOG, scene, "train", 0)
     assert 'a board with "HOTEL" written on it' in record["caption"]
-    assert '"HOTEL"' in describe(CONFIG, CATALOG, scene, "train", 0).text
+    assert '"HOTEL"' in describe(CONFIG, CATALOG, scene, "train", 0)
     (sign,) = [
         region
         for region in regions(CONFIG, CATALOG, scene, "train", 0)["regions"]
@@ -430,12 +386,11 @@ def test_aokvqa_has_the_official_fields(split):
             "correct_choice_idx",
             "direct_answers",
             "difficult_direct_answer",
-            "rationales",
         ]
         assert record["image_id"] == scene.image_id and record["question"].endswith("?")
         assert record["split"] == {"train": "train", "pool": "train", "val": "val"}.get(split, "test")
         assert len(record["choices"]) == len(set(record["choices"])) == 4
-        assert len(record["direct_answers"]) == 10 and len(set(record["rationales"])) == 3
+        assert len(record["direct_answers"]) == 10
         assert len(record["question_id"]) == 22
         ids.add(record["question_id"])
     assert len(ids) == MANY
@@ -493,130 +448,57 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
 @pytest.mark.parametrize("split", [s for s in SPLITS if not s.startswith("test_new")])
 def test_choices_never_name_a_new_pair(split):
     for scene, record in every(aokvqa, split):
-        names = dict.fromkeys([*scene.names(), *(n for n in record["choices"] if n in CATALOG.names())])
+        names = dict.fromkeys([*scene.names, *(n for n in record["choices"] if n in CATALOG.names())])
         assert not held_out(list(names), CONFIG, CATALOG), record
 
 
 # GQA
 
 
-def objects_called(scene, name):
-    """The objects of a name, or of a category that can be asked for."""
-    asked = [text.split("|")[0] for text, _ in wording("gqa")["noun"]]
-    called = CATALOG.thing(name).name if name in CATALOG.names() else None
-    return [
-        item
-        for item in scene.objects
-        if (
-            item.name == called
-            if called
-            else CATALOG.thing(item.name).supercategory == name and name in asked
-        )
-    ]
-
-
-def objects_of(scene, argument):
-    """The objects of "dog (1,2)"; checks that the ids are theirs and that "(-)" means there are none."""
-    name, ids = re.fullmatch(r"(.*) \((.*)\)", argument).groups()
-    every_ = {scene.image_id * 100 + place: item for place, item in enumerate(scene.objects)}
-    kind = objects_called(scene, name)
-    if ids == "scenery":
-        return [item for item in scene.props if item.name == name]
-    found = [] if ids == "-" else [every_[int(number)] for number in ids.split(",")]
-    assert sorted(map(id, found)) == sorted(map(id, kind)), argument
-    return found
-
-
-def run(scene, steps):
-    """Answer a program from the boxes, independently of the package."""
-    setting, done = CATALOG.setting(scene.setting), []
-    for step in steps:
-        operation, argument = step["operation"], step["argument"]
-        needs = [done[place] for place in step["dependencies"]]
-        where = (
-            ["left", "right"][centre(needs[0][0], scene.size) > 0.5]
-            if needs and needs[0] and isinstance(needs[0], list) and isinstance(needs[0][0], Item)
-            else None
-        )
-        if operation == "select":
-            done.append(scene if argument == "scene" else objects_of(scene, argument))
-        elif operation in ("exist", "count"):
-            done.append(bool(needs[0]) if operation == "exist" else str(len(needs[0])))
-        elif operation in ("and", "or"):
-            done.append(all(needs) if operation == "and" else any(needs))
-        elif operation in ("relate", "verify rel", "choose rel"):
-            name, said, _ = argument.split(",", 2)
-            predicate = said.removeprefix("to the ")
-            kin = objects_called(scene, name)
-            (other,) = needs[0]
-            kin = [item for item in kin if item is not other]
-            if operation == "choose rel":
-                true = [
-                    way
-                    for way in said.split("|")
-                    if box_holds(kin[0].box, way.removeprefix("to the "), other.box)
-                ]
-                done.append(true[0] if len(true) == 1 else true)
-            else:
-                held = [item for item in kin if box_holds(item.box, predicate, other.box)]
-                done.append(bool(held) if operation == "verify rel" else held)
-        elif (operation, argument) == ("query", "name"):
-            done.append(needs[0][0].name)
-        elif operation == "choose name":
-            done.append(next(name for name in argument.split("|") if name == needs[0][0].name))
-        elif (operation, argument) == ("query", "hposition") or operation == "choose hposition":
-            done.append(where)
-        elif operation == "verify hposition":
-            done.append(where == argument)
-        elif operation == "same hposition":
-            done.append(len({centre(items[0], scene.size) > 0.5 for items in needs}) == 1)
-        elif operation.startswith("choose farther") or operation == "choose nearer to us":
-            keys = {
-                "left": lambda i: -i.box[0],
-                "right": lambda i: i.box[0] + i.box[2],
-                "us": lambda i: i.box[1] + i.box[3],
-            }
-            done.append(max((items[0] for items in needs), key=keys[operation.split()[-1]]).name)
-        elif (operation, argument) == ("query", "place") or operation == "choose place":
-            done.append(setting.noun)
-        elif operation == "verify place":
-            done.append(setting.noun == argument)
-        elif operation == "verify location":
-            home = setting.backdrop in ("room", "tiles", "blinds", "lamps")
-            done.append(home == (argument == "indoors"))
-        else:
-            raise AssertionError(step)
-    last = done[-1]
-    return {True: "yes", False: "no"}[last] if isinstance(last, bool) else last
+def right_answer(scene, kind, text):
+    """Answer a question from the boxes and the words of its text alone; None where that takes more."""
+    names = list(dict.fromkeys(named(text)))
+    here = {name: [item for item in scene.objects if item.name == name] for name in names}
+    where = {
+        name: "right" if items and centre(items[0], scene.size) > 0.5 else "left"
+        for name, items in here.items()
+    }
+    related = re.search(r"(?:to the )?(left of|right of|above|below|in front of|behind) the [a-z ]+\?", text)
+    if kind in ("exist", "existAnd", "existOr"):
+        true = (any if kind == "existOr" else all)(here.values())
+    elif kind in ("relVerify", "existRel") and len(names) == 2 and related:
+        (other,) = here[names[1]]
+        true = any(box_holds(item.box, related[1], other.box) for item in here[names[0]] if item is not other)
+    elif kind == "positionVerify":
+        true = f"the {where[names[0]]}" in text
+    elif kind == "twoSame":
+        true = where[names[0]] == where[names[1]]
+    elif kind in ("positionChoose", "positionQuery"):
+        return where[names[0]]
+    elif kind == "count" and names:
+        return str(len(here[names[0]]))
+    elif kind == "categoryThisChoose":
+        return next(name for name in names if here[name])
+    elif kind in ("place", "placeChoose"):
+        return CATALOG.setting(scene.setting).noun
+    elif kind == "placeVerify":
+        true = bool(re.search(rf"the {CATALOG.setting(scene.setting).noun}\?", text))
+    else:
+        return None
+    return "yes" if true else "no"
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_answers_follow_from_the_programs(split):
+def test_gqa_answers_are_true_by_the_boxes(split):
+    judged = Counter()
     for scene, record in every(gqa, split):
         for question in record.values():
-            if question["types"]["detailed"] == "categoryRelS":
-                continue  # the program's "food" may fit several loosely; the next test judges these
-            assert run(scene, question["semantic"]) == question["answer"], question
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_categories_in_a_relation_have_one_answer(split):
-    for scene, record in every(gqa, split):
-        for question in record.values():
-            if question["types"]["detailed"] == "categoryRelS":
-                target, relate = question["semantic"][:2]
-                (other,) = objects_of(scene, target["argument"])
-                category, said, _ = relate["argument"].split(",", 2)
-                kin = [i for i in scene.objects if CATALOG.thing(i.name).supercategory == category]
-                kin = [item for item in kin if item is not other]
-                clear = [
-                    link.subject.name
-                    for link in links(scene, CATALOG)
-                    if link.object is other
-                    and link.subject in kin
-                    and link.predicate == said.removeprefix("to the ")
-                ]
-                assert clear == [question["answer"]], question
+            kind = question["types"]["detailed"]
+            right = right_answer(scene, kind, question["question"])
+            judged[kind] += right is not None
+            assert right in (None, question["answer"]), question
+            assert question["imageId"] == f"{scene.image_id:012d}" and question["question"].endswith("?")
+    assert sum(count > 0 for count in judged.values()) >= 12, judged
 
 
 def test_gqa_of_a_hand_made_scene():
@@ -624,7 +506,6 @@ def test_gqa_of_a_hand_made_scene():
     for index in range(60):
         for question in gqa(CONFIG, CATALOG, TRIO, "train", index).values():
             answers[question["question"]] = question["answer"]
-            assert run(TRIO, question["semantic"]) == question["answer"]
     right = {
         "Is the dog to the left of the bus?": "yes",
         "Is the dog to the right of the bus?": "no",
@@ -640,47 +521,16 @@ def test_gqa_of_a_hand_made_scene():
         assert answers.get(question) == answer, question
 
 
-def test_gqa_has_the_official_fields():
-    seen = set()
-    for split in SPLITS:
-        for scene, record in every(gqa, split):
-            assert 1 <= len(record) <= 6
-            for name, question in record.items():
-                assert name.isdigit() and name not in seen
-                seen.add(name)
-                assert question["imageId"] == f"{scene.image_id:012d}"
-                assert set(question) == {
-                    "question",
-                    "imageId",
-                    "answer",
-                    "fullAnswer",
-                    "types",
-                    "semantic",
-                    "semanticStr",
-                    "isBalanced",
-                    "groups",
-                    "entailed",
-                    "equivalent",
-                }
-                types = question["types"]
-                assert types["structural"] in ("verify", "query", "choose", "logical", "compare")
-                assert types["semantic"] in ("obj", "attr", "cat", "rel", "global")
-                assert question["question"].endswith("?") and question["fullAnswer"].endswith(".")
-                shown = set(named(question["question"]))
-                steps = " ".join(step["argument"] for step in question["semantic"])
-                assert shown <= set(named(steps)) | {question["answer"]}, question
-
-
 def test_yes_and_no_are_half_and_half_and_no_answer_is_common():
-    questions = balance({n: q for split in SPLITS for _, r in every(gqa, split) for n, q in r.items()})
+    asked = {n: q for split in SPLITS for _, r in every(gqa, split) for n, q in r.items()}
+    questions = balance(asked)
     groups_ = {}
     for question in questions.values():
-        if question["isBalanced"]:
-            key = (question["types"]["detailed"], question["groups"]["global"])
-            groups_.setdefault(key, Counter())[question["answer"]] += 1
+        key = (question["types"]["detailed"], question["groups"]["global"])
+        groups_.setdefault(key, Counter())[question["answer"]] += 1
     kinds = {question["types"]["structural"] for question in questions.values()}
     assert kinds == {"verify", "query", "choose", "logical", "compare"}
-    assert sum(map(Counter.total, groups_.values())) > 0.5 * len(questions)
+    assert sum(map(Counter.total, groups_.values())) > 0.5 * len(asked)
     for counts in groups_.values():
         assert len(counts) > 1
         if set(counts) <= {"yes", "no"}:
@@ -705,14 +555,8 @@ WRITERS = (narrative, referring, regions, relationships, describe, aokvqa, gqa)
 def test_no_text_speaks_of_a_new_object(split):
     for write in WRITERS:
         for _, record in every(write, split):
-            found = NEW.search(json.dumps(getattr(record, "text", record)))
+            found = NEW.search(json.dumps(record))
             assert found is None, (write.__name__, found)
-
-
-def test_new_objects_are_asked_for_in_their_own_split():
-    text = json.dumps([record for _, record in every(gqa, "test_new_objects")])
-    denied = re.findall(r"select: ([a-z ]+) \(-\)", text)
-    assert set(denied) & set(CATALOG.names("new"))  # else naming one would give the answer away
 
 
 def test_texts_are_the_same_in_every_process():
@@ -734,25 +578,6 @@ def test_texts_are_the_same_in_every_process():
         )
         digests.add(done.stdout)
     assert len(digests) == 1
-
-
-def test_files_are_written_in_the_official_shapes(tmp_path):
-    write_narratives(tmp_path / "narratives.jsonl", [record for _, record in every(narrative, "val")])
-    assert len(read_jsonl(tmp_path / "narratives.jsonl")) == MANY
-    write_aokvqa(tmp_path / "aokvqa.json", [record for _, record in every(aokvqa, "val")])
-    write_gqa(tmp_path / "gqa.json", [record for _, record in every(gqa, "val")])
-    refs = numbered(every(referring, "val"))
-    write_refs(tmp_path / "refs(mglib).p", refs)
-    write_visual_genome(
-        tmp_path / "relationships.json", [record for _, record in every(relationships, "val")]
-    )
-    write_descriptions(tmp_path / "descriptions.json", every(describe, "val"))
-    read = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
-    assert len(read["aokvqa"]) == len(read["relationships"]) == MANY
-    assert all(question["isBalanced"] for question in read["gqa"].values()) and read["gqa"]
-    assert pickle.loads((tmp_path / "refs(mglib).p").read_bytes()) == refs
-    assert set(read["descriptions"]["annotations"][0]) == {"image_id", "caption"}
-    assert not list(tmp_path.glob(".*"))  # no temporary file is left
 
 
 def test_all_texts_are_pinned():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mglib.repro.paper import PAPER, is_quoted
+from mglib.paper import PAPER, is_quoted
 from mglib.repro.report import NUMBER_NAME
 
 

@@ -1,0 +1,350 @@
+"""Descriptions of test pictures: what they cover (paper, Table 2), what they invent (Table 5), and which
+language model it takes (section 4.3.2).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas
+from torch import Tensor
+
+from mglib import frame, metrics
+from mglib.config import EvalConfig
+from mglib.data.scenes import read_scenes
+from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, evaluate, facts
+from mglib.evals.chair import Mentions, Reading, Truth
+from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
+from mglib.evals.checklist import Judged
+from mglib.evals.coverage import Judge
+from mglib.evals.hallucination import LONG, SHORT
+from mglib.metrics import Counts, Vocabulary, paired
+from mglib.model.decoding import Decoding
+from mglib.paper import QUOTED
+from mglib.study import display_names
+from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
+from mglib.study.study import Study
+
+Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
+ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they are not called by their model
+COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
+SQUARE = {
+    "blip2": "caption model, before",
+    "blip2_ft": "caption model, after",
+    "stage1": "chat model, before",
+    "minigpt4": "chat model, after",
+}
+EFFECTS = {  # the first minus the second
+    "chat_model_before": ("stage1", "blip2"),
+    "chat_model_after": ("minigpt4", "blip2_ft"),
+    "texts_caption_model": ("blip2_ft", "blip2"),
+    "texts_chat_model": ("minigpt4", "stage1"),
+}
+DIFFERENCES = {  # of CHAIR_i between rows of Table 5: the paper's three, and what the critic is worth
+    "long_less_short": ("long", "short"),
+    "short_less_blip2": ("short", "blip2"),
+    "no_critic_less_minigpt4": ("long.no_critic", "long"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descriptions:
+    """What the models say of the first pictures of a split, and the name of what each decodes by."""
+
+    split: str
+    references: Sequence[Sequence[str]]
+    decodings: dict[str, str]
+    long: dict[str, list[str]]
+    short: dict[str, list[str]]
+    note: str
+
+    @property
+    def with_everything(self) -> dict[str, list[str]]:
+        """The long ones, and the degenerate row: one list of all objects for every picture."""
+        return {**self.long, "everything": [coverage.everything()] * len(self.references)}
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """All answers by the names that Table 5 has for them."""
+        same = ("blip2", "blip2_ft", "everything")
+        found = {
+            name if name in same else ROWS.get(name, f"long.{name}"): texts
+            for name, texts in self.with_everything.items()
+        }
+        found |= {"short": self.short["minigpt4"], "short.stage1": self.short["stage1"]}
+        return display_names.ordered(found)
+
+
+# --- How they are asked for ---
+
+
+def decodings(study: Study) -> dict[str, Decoding]:
+    """Return the decodings of a description that are compared."""
+    return evaluate.ways(study.profile.evaluation.long_tokens, seed=study.seed)
+
+
+def decoding(config: EvalConfig, language: str) -> str:
+    """Name what descriptions are decoded by with a language model, that of *minigpt4* or of *blip2*: what
+    `make tune` found, or greedily.
+    """
+    return dict(config.descriptions).get(language, "greedy")
+
+
+def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
+    """Try the decodings on val with each language model: how many of five references are covered."""
+    asked, known, lines = study.profile.evaluation, judge(study, "val"), []
+    some = list(base.queries["val"])[: asked.described_pictures // 2]
+    references = base.splits["val"].references[: len(some)]
+    for name, (way, chosen) in product(("blip2", "minigpt4"), decodings(study).items()):
+        texts = models[name].answers(some, LONG, chosen, batch_size=asked.batch_size, what=f"{name}, {way}")
+        covered = coverage.references_covered(texts, references, known).estimate()
+        lines.append({"model": name, "decoding": way, **metrics.columns("references_covered", covered)})
+    return pandas.DataFrame(lines)
+
+
+def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
+    """Let all models describe the first test pictures at length, and the two chat models shortly too."""
+    asked, split = study.profile.evaluation, study.tests[0]
+    chosen = {name: decoding(asked, "minigpt4" if one.reads else "blip2") for name, one in models.items()}
+    queries = list(base.queries[split])[: asked.described_pictures]
+    long = {
+        name: at_length(study, one, queries, chosen[name], f"{name}, long") for name, one in models.items()
+    }
+    short = {
+        name: models[name].answers(
+            queries,
+            SHORT,
+            replace(decodings(study)[chosen[name]], max_new_tokens=asked.brief_tokens),
+            batch_size=asked.batch_size,
+            what=f"{name}, short",
+        )
+        for name in ("stage1", "minigpt4")
+    }
+    return Descriptions(
+        split=split,
+        references=base.splits[split].references[: len(queries)],
+        decodings=chosen,
+        long=long,
+        short=short,
+        note=f"first {len(queries)} of {split}, at most {asked.long_tokens} tokens",
+    )
+
+
+def at_length(
+    study: Study, model: PromptedModel, queries: Sequence[Tensor], decoding: str, what: str
+) -> list[str]:
+    """Let a model describe pictures, (Q, D_q) each, with the paper's long prompt."""
+    size = study.profile.evaluation.batch_size
+    return model.answers(queries, LONG, decodings(study)[decoding], batch_size=size, what=what)
+
+
+# --- Table 2 ---
+
+
+def judge(study: Study, split: str) -> Judge | None:
+    """Return the judge of coverage; None where references come without facts."""
+    if study.profile.world is None:
+        return None
+    return coverage.fact_judge(coverage.read_facts(study.world / split))
+
+
+def parser_agreement() -> pandas.DataFrame:
+    """Measure the parser of facts on labelled answers, by kind of fact."""
+    labelled = coverage.read_labels()
+    found = coverage.agreement([facts.parse(text) for text, _ in labelled], [true for _, true in labelled])
+    note = "facts parsed from answers against labels made by reading them (a language model's, not people's)"
+    return frame.rows("t2", {kind: _prefixed("parser", one) for kind, one in found.items()}, note=note)
+
+
+def covered(study: Study, told: Descriptions) -> Counted:
+    """Count what each model's long descriptions cover; empty where there is no judge."""
+    known = judge(study, told.split)
+    return coverage.counted(told.with_everything, told.references, known) if known else {}
+
+
+def table2(told: Descriptions, covered: Counted) -> pandas.DataFrame:
+    """Return what each model covers, and the degenerate row, which covers by its length."""
+    remarks = told.decodings | {"everything": "degenerate: one list of all objects"}
+    note = f"{told.note}; stored facts judge, in the paper ChatGPT"
+    return frame.rows("t2", covered, note=note, remarks=remarks)
+
+
+def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
+    """Return by how much MiniGPT-4 covers more than others, paired."""
+    gains = {
+        f"over_{name}": {
+            f"gain.{what}": paired(covered["minigpt4"][what], covered[name][what])
+            for what in ("covered", "references_covered")
+        }
+        for name in ("blip2", "blip2_ft", "stage1")
+        if name in covered
+    }
+    return frame.rows("t2", gains, note=f"MiniGPT-4 minus the other, paired; {told.note}")
+
+
+def caption_metrics(told: Descriptions) -> pandas.DataFrame:
+    """Score the long descriptions by two of COCO's own measures."""
+    scored = caption_scores.score(told.with_everything, told.references)
+    found = {name: {"meteor": one.meteor, "cider": one.cider} for name, one in scored.items()}
+    return frame.rows("t2", found, note=f"{told.note}, pycocoevalcap against five references")
+
+
+# --- Table 5 ---
+
+
+def nameable(study: Study) -> Vocabulary:
+    """Return the names of everything that can be invented about a study's pictures, scenery too."""
+    return chair.photo_vocabulary() if study.profile.world is None else chair.vocabulary()
+
+
+def vocabulary(study: Study, reading: str) -> Mentions:
+    """Return what finds mentions: of *all* nameable objects, of *coco*'s alone, or by the official rules.
+
+    Raises FileNotFoundError where the official reading is asked for without the authors' synonyms.
+    """
+    if reading in (OFFICIAL, OFFICIAL_RULES):
+        return chair_official.vocabulary(reading)
+    drawn = study.profile.world is not None
+    return chair.coco_vocabulary() if reading == "coco" and drawn else nameable(study)
+
+
+def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list[Truth]:
+    """Say what each picture of a split shows; the official rules know annotated objects alone."""
+    scenes = study.scenes(split) if reading not in (OFFICIAL, OFFICIAL_RULES) else None
+    words = vocabulary(study, reading)
+    return chair.truths(base.splits[split], words, read_scenes(scenes) if scenes else None)
+
+
+def read(
+    study: Study, base: Stage1, split: str, answers: Mapping[str, Sequence[str]], reading: str = "all"
+) -> dict[str, list[Reading]]:
+    """Find what each row's answers to the first pictures of a split mention, with what these show."""
+    known, words = truths(study, base, split, reading), vocabulary(study, reading)
+    return {name: chair.read(texts, known[: len(texts)], words) for name, texts in answers.items()}
+
+
+def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
+    """Count CHAIR, recall and length for each row."""
+    return {name: chair.counts(some) for name, some in readings.items()}
+
+
+def table5(told: Descriptions, counted: Counted) -> pandas.DataFrame:
+    """Return what each row invents, names and says in how many words; the rows of others are the paper's."""
+    measures = ("chair_i", "object_recall", "mentions", "length")
+    rows = {name: {what: one[what] for what in measures} for name, one in counted.items()}
+    rows |= {name: dict.fromkeys(("chair_i", "length")) for name in sorted(QUOTED)}
+    remarks = told.decodings | {"everything": "degenerate: one list of all objects"}
+    note = f"{told.note}, all nameable objects; the paper's on COCO"
+    return frame.rows("t5", rows, note=note, remarks=remarks)
+
+
+def table5_differences(told: Descriptions, counted: Counted) -> pandas.DataFrame:
+    """Return by how much more the first row of each of DIFFERENCES invents than the second, paired."""
+    found = {
+        name: {"chair_i": paired(counted[one]["chair_i"], counted[other]["chair_i"])}
+        for name, (one, other) in DIFFERENCES.items()
+        if one in counted and other in counted
+    }
+    return frame.rows("t5", found, note=f"paired; {told.note}")
+
+
+def further_readings(
+    study: Study, base: Stage1, told: Descriptions, readings: Mapping[str, Sequence[Reading]]
+) -> pandas.DataFrame:
+    """Return CHAIR_i of some rows read in other ways.
+
+    *matched*: cut, picture by picture, to as many mentions as the most silent row makes. *coco*: COCO's
+    categories alone. *official_rules*: the official code's rules, with its authors' synonyms *official*.
+    """
+    rows = {name: readings[name] for name in COMPARED if name in readings}
+    texts = {name: told.rows[name] for name in rows}
+    found = {"matched": chair.matched(rows)}
+    for reading in ("coco", chair_official.at_hand()):
+        found[reading] = read(study, base, told.split, texts, reading)
+    return frame.concat(
+        *(
+            frame.rows(
+                "t5", _chair_i(some), note=f"{name} reading of the same answers; {told.note}", split=name
+            )
+            for name, some in found.items()
+        )
+    )
+
+
+def by_rank(told: Descriptions, readings: Mapping[str, Sequence[Reading]], most: int = 4) -> pandas.DataFrame:
+    """Return CHAIR_i of the first mentions of some rows' answers, of the second ones, and so on."""
+    ranks = {name: chair.by_rank(readings[name], most) for name in COMPARED if name in readings}
+    return frame.concat(
+        *(
+            frame.rows(
+                "t5",
+                {name: {"chair_i": counts[rank]} for name, counts in ranks.items()},
+                note=f"mention {rank + 1} of each answer; {told.note}",
+                split=f"mention_{rank + 1}",
+            )
+            for rank in range(most)
+        )
+    )
+
+
+def elsewhere(
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], told: Descriptions
+) -> pandas.DataFrame:
+    """Let MiniGPT-4 and BLIP-2 describe the first pictures of the other test splits: what they invent."""
+    size, found = study.profile.evaluation.described_pictures, []
+    for split in study.tests[1:]:
+        queries = list(base.queries[split])[:size]
+        said = {
+            row: at_length(study, models[name], queries, told.decodings[name], f"{name}, {split}")
+            for row, name in {"blip2": "blip2", "long": "minigpt4"}.items()
+        }
+        rows = {
+            name: {what: one[what] for what in ("chair_i", "object_recall")}
+            for name, one in counted(read(study, base, split, said)).items()
+        }
+        found.append(frame.rows("t5", rows, note=f"first {len(queries)}, all nameable objects", split=split))
+    return frame.concat(*found)
+
+
+def _chair_i(readings: Mapping[str, Sequence[Reading]]) -> Counted:
+    return {name: {"chair_i": one["chair_i"]} for name, one in counted(readings).items()}
+
+
+def _prefixed(prefix: str, counts: Mapping[str, Counts]) -> dict[str, Counts]:
+    return {f"{prefix}.{name}": one for name, one in counts.items()}
+
+
+# --- Section 4.3.2: {caption model, chat model} x {before, after the curated descriptions} ---
+
+
+def square(judged: Judged, covered: Counted, counted: Counted) -> Counted:
+    """Gather what was counted of the four models: items of Table 1, coverage, inventions and recall."""
+    items = checklist.pooled(judged, "items")
+    return {
+        name: {
+            "items": items[name],
+            **{what: covered[name][what] for what in ("covered", "length")},
+            **{what: counted[ROWS.get(name, name)][what] for what in ("chair_i", "object_recall")},
+        }
+        for name in SQUARE
+        if name in items
+    }
+
+
+def square_table(measured: Counted) -> pandas.DataFrame:
+    """Return what was gathered, under the names of the square's corners."""
+    return frame.rows("", {SQUARE[name]: one for name, one in measured.items()})
+
+
+def effects(measured: Counted) -> pandas.DataFrame:
+    """Return what the chat model and what the curated texts change, paired over the same pictures."""
+    found = {
+        label: {what: paired(measured[one][what], measured[other][what]) for what in measured[one]}
+        for label, (one, other) in EFFECTS.items()
+        if one in measured and other in measured
+    }
+    note = (
+        "paired difference over the same pictures; items: Table 1's checklists, the rest: long descriptions"
+    )
+    return frame.rows("effect", found, note=note)
