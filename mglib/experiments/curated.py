@@ -25,12 +25,23 @@ PAPER = {"generated": 5000, f"after {STEPS[-1]}": 3500}  # pictures left; what i
 
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
-    model, state, critic = base.model, base.trained.state, curating.critic(study, base)
-    tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
-    return pandas.DataFrame(
-        {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
+    """Describe the first pictures of val at each candidate temperature: the mean fit of a sentence.
+
+    The critic says how well a sentence fits; it is no metric of the evaluation.
+    """
+    config, critic, rows = study.profile.curation, curating.critic(study, base), []
+    count = min(len(base.queries["val"]), config.val_pictures)
+    # By index: features are read from disk one at a time.
+    queries, tokens = (
+        [features["val"][index] for index in range(count)] for features in (base.queries, base.tokens)
     )
+    ids = [str(index) for index in range(count)]
+    for temperature in config.temperatures:
+        made = curating.sampled(study, base, queries, ids, "val", temperature)
+        scores = critic(tokens, [repair(one.text) for one in made])
+        fit = metrics.ratio([sum(each) for each in scores], [len(each) for each in scores])
+        rows.append({"temperature": temperature, **metrics.columns("fit", fit)})
+    return pandas.DataFrame(rows)
 
 
 def shown(
