@@ -17,7 +17,7 @@ from torch.func import functional_call
 from mglib import metrics
 from mglib.config import AblationConfig, ConcatConfig, TrainConfig
 from mglib.data.splits import Pairs, Split, batched
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.language import Language
@@ -161,7 +161,7 @@ def grid(
     found = {}
     for rate in config.rates:
         model, _ = arm(study, name, parts, trial(config.train, rate, config.rate_steps))
-        sums, counts = evaluate.losses(
+        sums, counts = generate.losses(
             model,
             queries(model, tokens),
             val.captions,

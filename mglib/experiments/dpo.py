@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mglib.config import PreferenceConfig, TrainConfig
 from mglib.curation.repair import finished, sentences
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.model.decoding import Decoding, row_seed
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.paths import hash_json
@@ -163,7 +163,7 @@ def log_probs(
 ) -> Tensor:
     """Return the log-probability of each answer, end symbol included, about its picture, (len,)."""
     with torch.autocast(study.device.type, torch.bfloat16, enabled=study.bf16):  # as in training
-        sums, _ = evaluate.losses(
+        sums, _ = generate.losses(
             prompted.model,
             queries,
             texts,

@@ -10,7 +10,7 @@ from itertools import product
 import pandas
 
 from mglib import frame, metrics
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
 from mglib.experiments.ablations import trial
 from mglib.experiments.stage1 import after, loss_table
@@ -52,7 +52,7 @@ def overview(lessons: Mapping[str, Stage2Data]) -> pandas.DataFrame:
 
 def held_out_loss(study: Study, prompted: PromptedModel, lesson: Stage2Data) -> Counts:
     """Count the loss per token on the held-out texts."""
-    counts = evaluate.losses(
+    counts = generate.losses(
         prompted.model,
         lesson.held_queries,
         lesson.held_texts,

@@ -221,6 +221,32 @@ class Representation(nn.Module):
         return self.matches(hidden[:, :Q]).mean(1)
 
 
+@torch.inference_mode()
+def similarities(
+    representation: Representation,
+    tokens: Sequence[Tensor],
+    texts: Sequence[str],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    max_text: int,
+    batch_size: int,
+) -> Tensor:
+    """Compare every picture, (N, D_v), with every text by contrast alone: cosines, (P, R).
+
+    Of a picture's queries the best counts, as in BLIP-2; `max_text` tokens of a text are read.
+    """
+    device = representation.positions.weight.device
+    images, found = [], []
+    for start in range(0, len(tokens), batch_size):
+        rows = torch.stack(list(tokens[start : start + batch_size])).to(device)
+        images.append(representation.encode_image(representation.qformer(rows)).cpu())  # (B, Q, E)
+    for start in range(0, len(texts), batch_size):
+        batch = text_batch(tokenizer, texts[start : start + batch_size], max_text)
+        words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
+        found.append(torch.einsum("pqe,re->prq", torch.cat(images), words).amax(-1))  # (P, B)
+    return torch.cat(found, dim=1)
+
+
 def contrastive_loss(similarity: Tensor, same: Tensor) -> Tensor:
     """Find the text of each picture or the picture of each text, both (B, B), labels smoothed by 0.1.
 

@@ -23,7 +23,7 @@ from mglib.data.own import SHAPES, OwnPair, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched
-from mglib.evals.evaluate import losses
+from mglib.evals.generate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
 from mglib.metrics import Counts, paired, ratio

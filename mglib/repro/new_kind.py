@@ -9,7 +9,7 @@ from pathlib import Path
 from mglib.chat.speaker import Speaker, load
 from mglib.chat.terminal import answer
 from mglib.config import WorldConfig
-from mglib.evals.evaluate import losses
+from mglib.evals.generate import losses
 from mglib.metrics import Counts, Estimate, paired, ratio
 from mglib.metrics import mean as share
 from mglib.model.decoding import greedy

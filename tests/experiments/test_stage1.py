@@ -10,7 +10,7 @@ from tiny_parts import SHORT, kept, tiny_study
 
 from mglib.config import EvalConfig, Stage1Trial
 from mglib.data.splits import Split
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.experiments import stage1
 from mglib.metrics import Estimate, Vocabulary
 from mglib.model import device
@@ -139,7 +139,7 @@ def test_a_trial_changes_start_rate_and_length_alone(tried):
 def test_what_is_seen_on_val_counts_objects(tried, parts, monkeypatch):
     """Captions of a dog where there is one and where there is none; descriptions name nothing."""
     said = iter([["a dog"] * 8, ["nothing"] * 3])
-    monkeypatch.setattr(evaluate, "answers", lambda *given, **how: next(said))
+    monkeypatch.setattr(generate, "answers", lambda *given, **how: next(said))
     seen = stage1.seen_on_val(tried, parts, parts.model)
     assert seen["chair_i"] == 6 / 8 == 1 - seen["mention_precision"] and seen["n"] == 8
     assert seen["mention_recall"] == 1 and seen["description_chair_i"] is None

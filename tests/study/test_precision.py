@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.experiments import ablations, lora, spatial_captions
 from mglib.experiments.dpo import Preference, dpo
 from mglib.model import prompts
@@ -103,8 +103,8 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
 def ask(model, queries):
     """Let a model write, by sampling and greedily, and score texts."""
     for decoding in (greedy(4), Decoding(max_new_tokens=4)):
-        evaluate.answers(
+        generate.answers(
             model, queries, prompts.CAPTION, prompts.IMAGE, decoding, batch_size=4, what="captions"
         )
     texts = ["a cat"] * len(queries)
-    evaluate.losses(model, queries, texts, prompts.CAPTION, max_answer=8, batch_size=4)
+    generate.losses(model, queries, texts, prompts.CAPTION, max_answer=8, batch_size=4)

@@ -12,7 +12,7 @@ from tiny_release import CONCAT, tiny_profile, write_release
 from mglib.chat import speaker
 from mglib.chat.terminal import Conversation
 from mglib.data import released
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.model import prompts
 from mglib.model.decoding import greedy
 from mglib.study import stage1
@@ -73,10 +73,10 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
 
     queries = model.queries({"pixels": torch.zeros(2, 3, 28, 28)})
     form = prompts.template(study.profile.language.template, model.language.tokenizer)
-    said = evaluate.answers(
+    said = generate.answers(
         model, list(queries), form, prompts.with_image("What?"), greedy(5), batch_size=2, what="asked"
     )
-    sums, counts = evaluate.losses(
+    sums, counts = generate.losses(
         model, list(queries), captions[:2], prompts.CAPTION, max_answer=16, batch_size=2
     )
     assert len(said) == 2 and min(counts) > 1 and min(sums) > 0
