@@ -1,6 +1,5 @@
 """The cache of what frozen parts compute: each file once, checked, and made again when it is not sound."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
