@@ -81,7 +81,7 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     """Train stage 1 whole from each start, at each rate and length that the profile compares, and look at
     val.
     """
-    parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
+    parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
     rows = []
     for one in study.profile.stage1_trials:
         model, _ = train_stage1(of_trial(study, one), *parts)
