@@ -15,7 +15,8 @@ from mglib.paths import ROOT
 LAYERS = (
     ("config", "paper_profiles", "profiles", "settings", "paths", "errors"),
     ("keys", "locks", "metrics", "frame", "paper"),
-    ("model", "data", "world"),
+    ("model", "data"),
+    ("world",),
     ("weights",),
     ("training", "curation"),
     ("evals",),
