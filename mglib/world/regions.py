@@ -94,36 +94,23 @@ def _telling(catalog: Catalog, scene: Scene, item: Item) -> list[Link]:
     return found
 
 
-def references(split: str, catalog: Catalog, said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
-    """Return the references of all pictures of a split, in their order, as RefCOCO numbers them.
+def references(split: str, said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
+    """Return the references of all pictures of a split, in their order, with RefCOCO's fields that are read.
 
     `ann_id` is the id that instances.json gives the object, which counts the objects of the split from 1.
     """
-    refs: list[Record] = []
-    objects = [(scene, *pair) for scene, found in said for pair in zip(scene.objects, found, strict=True)]
-    sentences = 0
-    for ann_id, (scene, item, texts) in enumerate(objects, 1):
-        if texts:
-            ids = list(range(sentences, sentences + len(texts)))
-            sentences += len(texts)
-            refs.append(
-                {
-                    "ref_id": len(refs),
-                    "ann_id": ann_id,
-                    "image_id": scene.image_id,
-                    "file_name": f"{scene.image_id:012d}.jpg",
-                    "category_id": catalog.thing(item.name).coco_id,
-                    "split": OFFICIAL_SPLIT.get(split, "test"),
-                    "sent_ids": ids,
-                    "sentences": [_sentence(*pair) for pair in zip(ids, texts, strict=True)],
-                }
-            )
-    return refs
-
-
-def _sentence(sent_id: int, raw: str) -> Record:
-    tokens = re.findall(r"[a-z0-9']+", raw.lower())
-    return {"sent_id": sent_id, "raw": raw, "sent": " ".join(tokens), "tokens": tokens}
+    objects = [(scene, texts) for scene, found in said for texts in found]
+    named = [(ann_id, scene, texts) for ann_id, (scene, texts) in enumerate(objects, 1) if texts]
+    return [
+        {
+            "ref_id": ref_id,
+            "ann_id": ann_id,
+            "image_id": scene.image_id,
+            "split": OFFICIAL_SPLIT.get(split, "test"),
+            "sentences": [{"sent": " ".join(re.findall(r"[a-z0-9']+", text.lower()))} for text in texts],
+        }
+        for ref_id, (ann_id, scene, texts) in enumerate(named)
+    ]
 
 
 def write_refs(path: Path, refs: list[Record]) -> None:
@@ -196,7 +183,6 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
             {
                 "relationship_id": number(scene, place),
                 "predicate": predicates.get(link.predicate, link.predicate),
-                "synsets": [],
                 "subject": _node(link.subject, ids[id(link.subject)]),
                 "object": _node(link.object, ids[id(link.object)]),
             }
@@ -207,4 +193,4 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
 
 def _node(item: Item, object_id: int) -> Record:
     box = dict(zip("xywh", item.box, strict=True))
-    return {"object_id": object_id, "name": item.name, **box, "synsets": [], "merged_object_ids": []}
+    return {"object_id": object_id, "name": item.name, **box}

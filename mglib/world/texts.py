@@ -7,7 +7,7 @@ from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import write_json, write_text
-from mglib.world.catalog import Catalog, load
+from mglib.world.catalog import Catalog
 from mglib.world.describe import describe
 from mglib.world.gqa import balance, gqa
 from mglib.world.narratives import narrative
@@ -44,7 +44,7 @@ def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dic
     asked = {name: question for record in of("gqa") for name, question in record.items()}
     write_json(folder / "gqa_balanced_questions.json", balance(asked))
     said = zip(scenes, of("referring"), strict=True)
-    write_refs(folder / "refs(mglib).p", references(split, load(), said))
+    write_refs(folder / "refs(mglib).p", references(split, said))
     write_json(folder / "region_descriptions.json", of("regions"))
     write_json(folder / "relationships.json", of("relationships"))
     if of("narrative"):

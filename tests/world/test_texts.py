@@ -41,7 +41,7 @@ NEW = re.compile(
     rf"\b(?:{'|'.join(word for t in CATALOG.things if t.split == 'new' for word in t.words if word)})\b", re.I
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
-PINNED = "7a9197414738ee41"
+PINNED = "bd94e7fd91d2e094"
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 
@@ -259,19 +259,14 @@ def test_each_expression_means_one_object_only(split):
 
 
 def test_references_are_numbered_like_the_annotations():
-    refs = references("val", CATALOG, every(referring, "val"))
+    refs = references("val", every(referring, "val"))
     boxes = [(scene, item) for _, scene in scenes("val") for item in scene.objects]
     assert [ref["ref_id"] for ref in refs] == list(range(len(refs)))
-    sent_ids = [sentence["sent_id"] for ref in refs for sentence in ref["sentences"]]
-    assert sent_ids == list(range(len(sent_ids))) == [number for ref in refs for number in ref["sent_ids"]]
     assert len(refs) > 0.9 * len([1 for scene, item in boxes if item in singles(scene, CATALOG)])
     for ref in refs:
         scene, item = boxes[ref["ann_id"] - 1]
         assert ref["image_id"] == scene.image_id and ref["split"] == "val"
-        assert ref["category_id"] == CATALOG.thing(item.name).coco_id
-        for sentence in ref["sentences"]:
-            assert set(sentence) == {"sent_id", "sent", "raw", "tokens"}
-            assert " ".join(sentence["tokens"]) == sentence["sent"] == sentence["sent"].lower()
+        assert all(the(CATALOG.thing(item.name))[4:] in one["sent"] for one in ref["sentences"])
 
 
 @pytest.mark.parametrize("split", ["pool", "test_new_objects"])
@@ -281,7 +276,7 @@ def test_visual_genome_is_true_by_the_boxes(split):
         for fact in record["relationships"]:
             a, b = ([fact[end][key] for key in "xywh"] for end in ("subject", "object"))
             assert box_holds(a, fact["predicate"].removeprefix("to the "), b), fact
-            assert {"object_id", "name", "synsets", "merged_object_ids"} <= set(fact["subject"])
+            assert {"object_id", "name"} <= set(fact["subject"])
     for scene, record in every(regions, split):
         assert set(record) == {"id", "regions"} and record["id"] == scene.image_id
         items = [*scene.objects, *scene.props]
@@ -355,13 +350,10 @@ def test_aokvqa_has_the_official_fields(split):
             "question",
             "choices",
             "correct_choice_idx",
-            "direct_answers",
-            "difficult_direct_answer",
         ]
         assert record["image_id"] == scene.image_id and record["question"].endswith("?")
         assert record["split"] == {"train": "train", "pool": "train", "val": "val"}.get(split, "test")
         assert len(record["choices"]) == len(set(record["choices"])) == 4
-        assert len(record["direct_answers"]) == 10
         assert len(record["question_id"]) == 22
         ids.add(record["question_id"])
     assert len(ids) == MANY
@@ -401,7 +393,6 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
             here = {item.name for item in scene.objects}
             answer = record["choices"][record["correct_choice_idx"]]
             assert here & trait.yes == {answer} and not here & trait.maybe, record
-            assert set(record["direct_answers"]) <= set(CATALOG.thing(answer).words), record
             assert not set(record["choices"]) & trait.maybe, record
     assert asked > 0.1 * MANY
 
