@@ -14,7 +14,7 @@ from PIL import Image
 from mglib import metrics
 from mglib.config import Asked, EvalConfig
 from mglib.data.scenes import Special, read_specials
-from mglib.evals import checklist, evaluate
+from mglib.evals import checklist, generate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.metrics import Estimate, paired
 from mglib.model import prompts
@@ -136,7 +136,7 @@ def shown(study: Study) -> dict[str, list[Special]]:
 
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the ways of decoding an answer to a request."""
-    return evaluate.ways(study.profile.evaluation.task_tokens, seed=study.seed)
+    return generate.decoding_configs(study.profile.evaluation.task_tokens, seed=study.seed)
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
@@ -206,7 +206,7 @@ def told(
     for task, pictures in shown.items():
         request = CHECKLISTS[task].request
         questions = [TOLD.format(facts=each.in_words, request=request) for each in pictures]
-        answers[task] = evaluate.blind_answers(
+        answers[task] = generate.blind_answers(
             one.prompted.model,
             one.prompted.template,
             questions,

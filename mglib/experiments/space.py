@@ -116,7 +116,7 @@ def mirror_test(
         return frame.absent("spatial", "changed", "in these pictures no relations are annotated")
     turned = spatial.mirrored(base.splits[before.split])
     tokens = study.tokens(turned, base.vision)
-    queries = list(study.queries(turned, tokens, base.blip2.model.qformer, base.blip2.state))
+    queries = list(study.queries(turned, tokens, base.model.qformer))
     found: dict[str, dict[str, dict[str, Scores]]] = {"changed": {}, "right": {}, "moved": {}}
     for name, first in before.losses.items():
         after = losses(study, models[name], queries, before.probes, what=name)

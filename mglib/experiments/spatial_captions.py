@@ -22,7 +22,7 @@ from mglib.config import SpatialConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Pairs, batched
-from mglib.evals import chair, evaluate, spatial
+from mglib.evals import chair, generate, spatial
 from mglib.evals.choices import Losses, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
@@ -131,10 +131,9 @@ def arm(
         pairs.collate(layout),
         config,
         f"spatial-{name}",
-        sha256(state),
-        hash_tensors(dict(enumerate(queries))),
-        hash_json(list(texts)),
-        model.language.settings(),
+        stage1=sha256(state),
+        queries=hash_tensors(dict(enumerate(queries))),
+        texts=hash_json(list(texts)),
     )
     freeze(model, trained.state)
     return model, trained
@@ -261,7 +260,7 @@ def cost(
     sizes, val, counted = study.profile.evaluation, base.splits["val"].captions, {}
     truths = [reading.truth for reading in described.readings]
     for name, one in arms.items():
-        texts = evaluate.answers(
+        texts = generate.answers(
             one.model,
             described.queries,
             prompts.CAPTION,
@@ -271,7 +270,7 @@ def cost(
             what=name,
         )
         whole = chair.counts(chair.read(texts, truths, described.words))
-        loss = evaluate.losses(
+        loss = generate.losses(
             one.model,
             base.queries["val"],
             val,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas
 
 from mglib import metrics
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
 from mglib.experiments.ablations import trial
 from mglib.experiments.stage1 import after, loss_table
@@ -66,7 +66,7 @@ def ways(study: Study) -> dict[str, Decoding]:
 
 def held_out(study: Study, prompted: PromptedModel, lesson: Stage2Data) -> Estimate | None:
     """Return the loss per token on the texts that were kept back."""
-    counts = evaluate.losses(
+    counts = generate.losses(
         prompted.model,
         lesson.held_queries,
         lesson.held_texts,

@@ -1,37 +1,458 @@
-"""Speed: `make bench`. What a profile made from published files costs is measured on a card, with random
-weights in the right shapes (runs/gpu.json); for any other, what this package saves is measured here, as
-ratios (runs/bench.json).
+"""Speed: `make bench` builds a profile's whole model with random weights, which take the time and the memory
+of trained ones, and measures what it reaches here: pictures, both stages, answers, and the same done the
+usual way, by transformers' BLIP-2 in the same shapes.
 
-For the card's part torch, transformers, timm, safetensors and accelerate are enough: this folder copied to a
-bare machine runs it as `python -m mglib.fullscale.bench --profile vicuna-7b`.
+No file and no network are needed, and of packages torch, transformers, timm, safetensors and accelerate
+alone: this folder copied to a rented card runs `python -m mglib.fullscale.bench --profile vicuna-7b`.
 """
 
 import argparse
+import gc
+import json
+import statistics
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-from mglib.fullscale import card
-from mglib.model import device
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import find_executable_batch_size
+from torch import Tensor
+from torch.utils.benchmark import Timer
+from transformers import (
+    AutoModelForImageTextToText,
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
+
+from mglib.config import Profile, QFormerConfig, TrainConfig
+from mglib.fullscale.plan import build, cost
+from mglib.model import device as devices
+from mglib.model import prompts
+from mglib.model.blip2 import train_tokenizer
+from mglib.model.decoding import answer, greedy
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
+from mglib.model.vision import Vision
+from mglib.paper_profiles import GPUS
+from mglib.paths import RUNS, write_json
 from mglib.profiles import PROFILES, profile
+from mglib.study.machine import here, peak_bytes
+from mglib.training.loop import make_optimizers, train_step
+from mglib.weights.vicuna import Precision, options
+
+CAPTION = "a dog and a bicycle in front of a house on the street"
+LONGEST = " ".join([CAPTION] * 40)  # a token a word: longer than any stage's answers may be
+DESCRIBE = prompts.with_image("Describe this image in detail.")
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NEVER = "\0\1\2"  # an end symbol that random weights do not write, so that all answers are equally long
+PRECISIONS: tuple[Precision, ...] = ("8bit", "4bit")
+
+ROUNDS = 5  # of a comparison, in which both ways take turns
+
+Row = dict[str, Any]  # one measurement, as it is written
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A profile's model with random weights, what it runs on, and how long it is measured."""
+
+    name: str
+    profile: Profile
+    model: MiniGPT4
+    device: torch.device
+    dtype: torch.dtype  # of frozen weights, and of products in training
+    ceiling: float  # FLOP a second of a large product
+    bandwidth: float  # bytes a second that a large copy reads and writes
+    seconds: float  # over which a thing is repeated
+    tokens: int  # of an answer
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products in training run in bfloat16."""
+        return self.dtype == torch.bfloat16
+
+
+# --- the model and its batches ---
+
+
+@cache
+def memory_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer that knows the words of this module as about one token each, as a real one would."""
+    texts = [CAPTION, DESCRIBE, CHAT, prompts.VICUNA.prompt(DESCRIBE), prompts.LLAMA2.prompt(DESCRIBE)]
+    tokenizer = train_tokenizer(texts, 2_048)
+    tokenizer.chat_template, tokenizer.eos_token = CHAT, NEVER
+    return tokenizer
+
+
+def random_model(chosen: Profile, device: torch.device, dtype: torch.dtype) -> MiniGPT4:
+    """Build a profile's model on a device, what is frozen there in `dtype` as a study has it."""
+    model = build(chosen, device)
+    model.vision.to(dtype)
+    model.language.to(dtype)
+    model.language.model.set_attn_implementation(devices.attention(device))
+    model.language.tokenizer = memory_tokenizer()
+    return model.eval()
+
+
+def quantised(model: MiniGPT4, precision: Precision) -> MiniGPT4:
+    """Return the model with its language model in 8 or 4 bits, loaded as from a folder; raises RuntimeError
+    where bitsandbytes is missing.
+    """
+    whole = model.language.model
+    loaded = type(whole).from_pretrained(
+        None, config=whole.config, state_dict=whole.state_dict(), **options(precision)
+    )
+    return model.sharing(language=Language(model=loaded, tokenizer=model.language.tokenizer))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a stage's samples look like on one card."""
+
+    template: Template
+    question: str
+    config: TrainConfig
+    at_once: int  # samples of one step
+
+
+def layouts(chosen: Profile) -> dict[str, Layout]:
+    """Return both stages as they are trained on one card: of the paper's stage 1 it has one share of four."""
+    form = prompts.template(chosen.language.template, memory_tokenizer())
+    first, second = chosen.stage1, chosen.stage2
+    share = first.batch_size // (1 if chosen.release is None else GPUS)
+    caption = Layout(template=prompts.CAPTION, question=prompts.IMAGE, config=first, at_once=share)
+    chat = Layout(template=form, question=DESCRIBE, config=second, at_once=second.batch_size)
+    return {"stage 1": caption, "stage 2": chat}
+
+
+def sample_batch(chosen: Profile, layout: Layout, size: int, device: torch.device) -> dict[str, Tensor]:
+    """Return `size` samples with the longest answers: pictures where a profile streams them, queries where it
+    keeps those.
+    """
+    laid = prompts.training_batch(
+        memory_tokenizer(),
+        layout.template,
+        [layout.question] * size,
+        [LONGEST] * size,
+        queries=chosen.qformer.queries,
+        max_answer=layout.config.max_answer,
+    )
+    batch = {name: value.to(device) for name, value in laid.items()}
+    if chosen.release is None:
+        shape = (size, chosen.qformer.queries, chosen.qformer.width)
+        return {"queries": torch.randn(shape, device=device), **batch}
+    return {"pixels": pictures(chosen, size, device), **batch}
+
+
+def pictures(chosen: Profile, size: int, device: torch.device) -> Tensor:
+    """Return so many random pictures as the encoder takes them, (B, 3, S, S)."""
+    side = chosen.vision.image_size
+    return torch.randn(size, 3, side, side, device=device)
+
+
+# --- timing ---
+
+
+def seconds(work: Work, at_least: float) -> float:
+    """Return the median time of a call, which is repeated for so many seconds after one that warms up."""
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=at_least).median
+
+
+def measured(of: Subject, what: str, unit: str, work: Work, *, at_once: int, count: int) -> Row:
+    """Measure a call that makes `count` units: its rate and the peak memory, on a CPU that of the whole
+    process so far.
+    """
+    release_memory()
+    taken = seconds(work, of.seconds)
+    row = {"model": of.name, "what": what, "unit": unit, "at_once": at_once}
+    return {**row, "rate": count / taken, "seconds": taken, "peak": peak_bytes(of.device)}
+
+
+def compared(of: Subject, name: str, usual: Work, ours: Work) -> Row:
+    """Let the usual way and ours take turns; returns the median ratio, the range, and our seconds."""
+    release_memory()
+    pairs = [(seconds(usual, of.seconds / 10), seconds(ours, of.seconds / 10)) for _ in range(ROUNDS)]
+    ratios = [slow / fast for slow, fast in pairs]
+    return {
+        "name": f"{name}: transformers' BLIP-2 / ours",
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "seconds": statistics.median(fast for _, fast in pairs),
+    }
+
+
+def release_memory() -> None:
+    """Give back what nothing holds any more, and count a card's peak from here on."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def as_many(size: int, measure: Callable[[int], Row]) -> Row:
+    """Measure with `size` samples at once, or with as many as the card can hold."""
+    return find_executable_batch_size(measure, starting_batch_size=size)()
+
+
+# --- ours ---
+
+
+def encoding(of: Subject, size: int) -> Row:
+    """Measure pictures on their way to the projection, with the share of the processor's ceiling."""
+    pixels = pictures(of.profile, size, of.device)
+
+    @torch.inference_mode()
+    def work() -> None:
+        tokens = of.model.vision(pixels)
+        with torch.autocast(of.device.type, torch.bfloat16, enabled=of.bf16):
+            of.model.qformer(tokens)
+
+    found = measured(of, "pictures", "pictures", work, at_once=size, count=size)
+    return {
+        **found,
+        "share": found["rate"] * cost(build(of.profile), of.profile, text=2, answer=1).look / of.ceiling,
+    }
+
+
+def step(of: Subject, layout: Layout, batch: dict[str, Tensor]) -> Work:
+    """Return one step of the training loop."""
+    accelerator = Accelerator(cpu=of.device.type == "cpu", mixed_precision="no")
+    optimizers = make_optimizers(of.model, layout.config, torch.bfloat16 if of.bf16 else torch.float32)
+    run, *optimizers = accelerator.prepare(of.model, *optimizers)
+    return lambda: train_step(run, optimizers, [batch], layout.config, 0, accelerator, bf16=of.bf16)
+
+
+def training(of: Subject, stage: str, size: int) -> Row:
+    """Measure a stage with the longest answers, with the share of the processor's ceiling."""
+    layout = layouts(of.profile)[stage]
+    batch = sample_batch(of.profile, layout, size, of.device)
+    found = measured(of, stage, "samples", step(of, layout, batch), at_once=size, count=size)
+    text = batch["ids"].shape[1] - of.profile.qformer.queries
+    sample = cost(build(of.profile), of.profile, text=text, answer=layout.config.max_answer)
+    flops = sample.flops if "pixels" in batch else sample.read
+    return {**found, "share": found["rate"] * flops / of.ceiling}
+
+
+def writing(of: Subject, rows: int, tokens: int) -> Work:
+    """Return what looks at pictures and writes an answer about each."""
+    pixels = pictures(of.profile, rows, of.device)
+    form = replace(layouts(of.profile)["stage 2"].template, end=NEVER)
+    return lambda: answer(of.model, {"pixels": pixels}, form, [DESCRIBE] * rows, greedy(tokens))
+
+
+def answering(of: Subject, rows: int, tokens: int) -> Row:
+    """Measure answers. The share is that of the memory's speed, since each token reads all weights."""
+    what, work = "first token" if tokens == 1 else f"answers about {rows}", writing(of, rows, tokens)
+    found = measured(of, what, "tokens", work, at_once=rows, count=rows * tokens)
+    weights = sum(weight.numel() * weight.itemsize for weight in of.model.language.parameters())
+    return {**found, "share": tokens * weights / found["seconds"] / of.bandwidth}
+
+
+# --- the usual way ---
+
+
+def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2ForConditionalGeneration:
+    """Return transformers' own BLIP-2 where ours is, with random weights in the same shapes (where ours has
+    no Q-Former, the release's), around our language model; all is frozen but its projection.
+
+    Its Q-Former looks at every token of the encoder, of which ours may pool some.
+    """
+    vision, language = chosen.vision, ours.language.model.config
+    qformer = chosen.qformer if isinstance(chosen.qformer, QFormerConfig) else QFormerConfig()
+    with torch.device("meta"):
+        blocks = Vision(config=vision).encoder.blocks
+    config = Blip2Config(
+        vision_config={
+            "hidden_size": vision.width,
+            "intermediate_size": blocks[0].mlp.fc1.out_features,
+            "num_hidden_layers": len(blocks),
+            "num_attention_heads": blocks[0].attn.num_heads,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "initializer_range": 0.02,
+        },
+        qformer_config={
+            "hidden_size": qformer.width,
+            "intermediate_size": 4 * qformer.width,
+            "num_hidden_layers": qformer.layers,
+            "num_attention_heads": qformer.heads,
+            "encoder_hidden_size": vision.width,
+            "cross_attention_frequency": qformer.cross_attention_frequency,
+        },
+        text_config=language.to_dict(),
+        num_query_tokens=qformer.queries,
+        image_token_index=language.vocab_size - 1,  # in no caption here
+    )
+    with ours.projection.weight.device:
+        model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
+    model.requires_grad_(False)
+    model.language_projection.requires_grad_(True)
+    model.language_model = ours.language.model
+    return model
+
+
+def as_theirs(theirs: Blip2ForConditionalGeneration, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a batch of ours as transformers' BLIP-2 takes it, with a token in each slot of the picture."""
+    slots = batch["ids"].masked_fill(batch["slots"], theirs.config.image_token_id)
+    labels = {"labels": batch["labels"]} if "labels" in batch else {}
+    return {"input_ids": slots, "attention_mask": batch["mask"], **labels}
+
+
+def usual_training(of: Subject, theirs: Blip2ForConditionalGeneration, size: int) -> Row:
+    """Compare a step of stage 1: theirs sees pictures at each and scores all positions."""
+    layout, queries = layouts(of.profile)["stage 1"], theirs.config.num_query_tokens
+    with_queries = replace(of.profile, qformer=replace(QFormerConfig(), queries=queries))
+    batch = as_theirs(theirs, sample_batch(with_queries, layout, size, of.device))
+    pixels = pictures(of.profile, size, of.device).to(theirs.dtype)
+    ours = step(of, layout, sample_batch(of.profile, layout, size, of.device))
+    optimizer = torch.optim.AdamW(theirs.language_projection.parameters())
+
+    def usual() -> None:
+        theirs(pixel_values=pixels, **batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return compared(of, f"a step of stage 1 with {size} samples", usual, ours)
+
+
+def usual_answering(of: Subject, theirs: Blip2ForConditionalGeneration, rows: int) -> Row:
+    """Compare greedy answers: theirs by transformers' own generation."""
+    form, queries = layouts(of.profile)["stage 2"].template, theirs.config.num_query_tokens
+    laid = prompts.generation_batch(memory_tokenizer(), form, [DESCRIBE] * rows, queries=queries)
+    asked = as_theirs(theirs, {name: value.to(of.device) for name, value in laid.items()})
+    pixels = pictures(of.profile, rows, of.device).to(theirs.dtype)
+    length = {"min_new_tokens": of.tokens, "max_new_tokens": of.tokens, "do_sample": False, "pad_token_id": 0}
+    usual = partial(theirs.generate, pixel_values=pixels, **asked, **length)
+    return compared(of, f"answers about {rows}", usual, writing(of, rows, of.tokens))
+
+
+# --- the run ---
+
+
+def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Yield what is measured of a profile, in fewer bits too where bitsandbytes is installed."""
+    first = layouts(of.profile)["stage 1"].at_once
+    yield "pictures", partial(as_many, first, partial(encoding, of))
+    yield from own_tasks(of)
+    theirs = usual_blip2(of.profile, of.model, of.dtype)
+    yield "the usual step", partial(as_many, first, partial(usual_training, of, theirs))
+    for rows in (1, 16):
+        yield f"the usual answers about {rows}", partial(usual_answering, of, theirs, rows)
+    del theirs
+    for precision in PRECISIONS if of.profile.release and find_spec("bitsandbytes") else ():
+        yield from own_tasks(
+            replace(of, name=f"{of.name} in {precision}", model=quantised(of.model, precision))
+        )
+
+
+def own_tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Yield what is measured of one model behind its encoder."""
+    for stage, layout in layouts(of.profile).items():
+        yield f"{of.name}: {stage}", partial(as_many, layout.at_once, partial(training, of, stage))
+    for rows, tokens in ((1, 1), (1, of.tokens), (16, of.tokens)):
+        yield f"{of.name}: {tokens} tokens about {rows}", partial(answering, of, rows, tokens)
+
+
+def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """Return the FLOP a second of one large product and the bytes a second of one large copy."""
+    side, copied = (1_024, 1 << 26) if device.type == "cpu" else (8_192, 1 << 30)
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    block = torch.zeros(copied, dtype=torch.uint8, device=device)
+    other = torch.empty_like(block)
+    flops = 2 * side**3 / seconds(lambda: matrix @ matrix, 1.0)
+    return flops, 2 * copied / seconds(lambda: other.copy_(block), 1.0)
+
+
+def bench(chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, runs: Path = RUNS) -> int:
+    """Measure a profile, each thing for so many seconds, and write each result when it is there: to
+    bench.json, or where the profile is made from published files to gpu.json, with others of its kind.
+
+    Returns 1 where something failed, which is named there.
+    """
+    device = devices.pick()
+    dtype = devices.frozen_dtype(device)
+    torch.manual_seed(0)
+    ceiling, bandwidth = ceilings(device, dtype)
+    of = Subject(
+        name=chosen.name,
+        profile=chosen,
+        model=random_model(chosen, device, dtype),
+        device=device,
+        dtype=dtype,
+        ceiling=ceiling,
+        bandwidth=bandwidth,
+        seconds=at_least,
+        tokens=tokens,
+    )
+    entry: Row = {
+        "profile": chosen.name,
+        "date": date.today().isoformat(),
+        **asdict(here()),
+        "ceiling": ceiling,
+        "bandwidth": bandwidth,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "measured": [],
+        "ratios": [],
+        "failed": {},
+    }
+    print(f"{chosen.name} on {here()}; {bandwidth / 1e9:,.3g} GB/s", flush=True)
+    for what, task in tasks(of):
+        try:
+            found = task()
+            entry["ratios" if "ratio" in found else "measured"].append(found)
+            print(line(found), flush=True)
+        except Exception as error:  # the others go on
+            entry["failed"][what] = f"{type(error).__name__}: {error}"
+            print(f"{what} failed: {entry['failed'][what]}", flush=True)
+        if chosen.release is None:
+            write_json(runs / "bench.json", entry)
+        else:
+            file = runs / "gpu.json"
+            others = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+            write_json(file, {**others, chosen.name: entry})
+    return int(bool(entry["failed"]))
+
+
+def line(found: Row) -> str:
+    """Return a measurement as it is printed."""
+    if "ratio" in found:
+        return f"{found['name']:70} {found['ratio']:5.2f}x  ({found['low']:.2f} to {found['high']:.2f})"
+    what = f"{found['model']}: {found['what']}, {found['at_once']} at once"
+    return (
+        f"{what:70} {found['rate']:10,.2f} {found['unit']} a second, "
+        f"{found['share']:.0%} of the ceiling, {found['peak'] / 1e9:.1f} GB"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure; returns 1 with a sentence where that cannot be done, or something broke on the way."""
+    """Read the command line and measure; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.bench", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="mini")
-    chosen, place = profile(parser.parse_args(arguments).profile), device.pick()
-    if chosen.release is None:
-        from mglib.fullscale import ratios  # here, since a bare machine lacks what a study imports
-
-        ratios.run(chosen)
-        return 0
-    if place.type != "cuda":
+    chosen = profile(parser.parse_args(arguments).profile)
+    if chosen.release is not None and devices.pick().type != "cuda":
         print(
             f"{chosen.name} is measured on an NVIDIA card, and there is none here: copy this folder to a "
             "machine that has one, and bring its runs/gpu.json back.",
             file=sys.stderr,
         )
         return 1
-    return card.run(chosen, place)
+    return bench(chosen)
 
 
 if __name__ == "__main__":

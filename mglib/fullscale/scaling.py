@@ -1,142 +1,146 @@
 """How the cost of stage 1 grows from mini to the paper and beyond: `python -m mglib.fullscale.scaling` writes
-the tables and the plot of docs/scaling.md, all from `mglib.fullscale.plan`, and what a card was measured to
-do beside what the plan says of it.
+the tables and the plot of docs/scaling.md, from `mglib.fullscale.plan` and from what was measured on a card.
 """
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas
 from matplotlib.figure import Figure
 
 from mglib.config import Profile
-from mglib.fullscale.compared import beside
-from mglib.fullscale.fits import ROOMS, fitting
 from mglib.fullscale.plan import (
     A100,
+    APPLE,
+    CARDS,
     PICTURE,
+    Machine,
     counted,
+    fitting,
     hours,
-    kept_bytes,
-    parts_needed,
+    memory,
+    step_fit,
+    tokens_a_second,
     utilisation,
 )
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 from mglib.paths import ROOT, atomic_write, write_text
-from mglib.profiles import MINI
-from mglib.study.flops import training_bytes, weight_bytes
+from mglib.profiles import MINI, profile
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "scaling.png"
 MEASURED = ROOT / "results" / "gpu.json"  # of `make bench` on a card, published
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """A model and how many pairs it is trained on."""
-
-    name: str
-    profile: Profile
-    pairs: int
-    pictures: int  # different ones; mini sees its own again
-
-
-def paper_pairs(profile: Profile) -> int:
-    """Return how many pairs a profile's stage 1 takes."""
-    return profile.stage1.steps * profile.stage1.batch_size
-
-
-RUNGS = (
-    Rung(name="mini", profile=MINI, pairs=paper_pairs(MINI), pictures=MINI.world.train),
-    *(
-        Rung(name=each.name, profile=each, pairs=paper_pairs(each), pictures=paper_pairs(each))
-        for each in (VICUNA_7B, VICUNA_13B, LLAMA2_7B)
-    ),
-    Rung(name="LAION-400M, vicuna-13b", profile=VICUNA_13B, pairs=400_000_000, pictures=400_000_000),
-    Rung(name="LAION-2B, vicuna-13b", profile=VICUNA_13B, pairs=2_000_000_000, pictures=2_000_000_000),
-)
-
-
-def flops(rung: Rung) -> float:
-    """Return stage 1's FLOPs; each picture is looked at once, and where it comes again its result is kept."""
-    _, pair = counted(rung.profile)
-    return pair.look * min(rung.pictures, rung.pairs) + pair.read * rung.pairs
+PAPERS = (VICUNA_7B, VICUNA_13B, LLAMA2_7B)
 
 
 def growth() -> pandas.DataFrame:
-    """Return one line a rung: work, bytes, time and money."""
+    """Return stage 1's work, bytes, hours and dollars, a row each for a profile and a number of pairs."""
+    rungs = [(each.name, each, each.stage1.steps * each.stage1.batch_size) for each in (MINI, *PAPERS)]
+    rungs += [
+        ("LAION-400M, vicuna-13b", VICUNA_13B, 400_000_000),
+        ("LAION-2B, vicuna-13b", VICUNA_13B, 2_000_000_000),
+    ]
     rows = []
-    for rung in RUNGS:
-        _, pair = counted(rung.profile)
-        time = hours(flops(rung))
+    for name, each, pairs in rungs:
+        # Each picture is looked at once: where mini sees one again, its queries are kept.
+        pair, pictures = counted(each).first, min(pairs, each.world.train) if each.world else pairs
+        flops = pair.look * pictures + pair.read * pairs
         rows.append(
             {
-                "stage 1 of": rung.name,
-                "pairs": f"{rung.pairs:,}",
-                "GFLOP a pair": f"{pair.flops / 1e9:,.0f}",
-                "FLOP": f"{flops(rung):.1e}",
-                "shards read, GB": f"{rung.pairs * PICTURE / 1e9:,.1f}",
-                "vision tokens if kept, GB": f"{kept_bytes(rung.profile, rung.pictures) / 1e9:,.1f}",
-                "A100 hours": f"{time:,.2g}" if time < 10 else f"{time:,.0f}",
-                "dollars": f"{time * A100.dollars:,.2g}" if time < 5 else f"{time * A100.dollars:,.0f}",
+                "stage 1 of": name,
+                "pairs": pairs,
+                "GFLOP a pair": pair.flops / 1e9,
+                "FLOP": flops,
+                "shards read, GB": pairs * PICTURE / 1e9,
+                "vision tokens if kept, GB": 2 * pictures * each.vision.tokens * each.vision.width / 1e9,
+                "A100 hours": hours(flops),
+                "dollars": hours(flops) * A100.dollars,
             }
         )
     return pandas.DataFrame(rows)
 
 
-def memory() -> pandas.DataFrame:
-    """Return one line a profile: what a card holds, and in how many parts a step has to be done."""
+def held() -> pandas.DataFrame:
+    """Return what a card holds, a row a profile, and in how many parts a step has to be done."""
     rows = []
-    for profile in (VICUNA_7B, VICUNA_13B, LLAMA2_7B):
-        model, pair = counted(profile)
-        row = {
-            "profile": profile.name,
-            "weights, GB": f"{weight_bytes(model) / 1e9:.1f}",
-            "held a pair, GB": f"{pair.activations / 1e9:.2f}",
-        }
+    for each in PAPERS:
+        found, row = memory(each, 16), {"profile": each.name}
+        row |= {"weights, GB": f"{found.weights / 1e9:.1f}", "held a pair, GB": f"{found.first / 1e9:.2f}"}
         for gpus in (1, 4):
-            parts = parts_needed(model, pair, profile.stage1, gpus)
-            at_once = profile.stage1.batch_size // gpus // parts
-            held = training_bytes(model, pair, at_once) / 1e9
-            row[f"{gpus} GPU"] = f"ACCUMULATE={parts}: {at_once} pairs at once, {held:.0f} GB"
+            fit = step_fit(found, found.first, each.stage1, A100.usable, 16, gpus)
+            pairs = each.stage1.batch_size // gpus // fit.accumulate
+            row[f"{gpus} GPU"] = (
+                f"ACCUMULATE={fit.accumulate}: {pairs} pairs at once, {fit.held / 1e9:.0f} GB"
+            )
         rows.append(row)
     return pandas.DataFrame(rows)
 
 
 def fits() -> pandas.DataFrame:
-    """Return one line a machine: the bits of a language model that fits, for talking and for both stages."""
-    rows = []
-    for room in ROOMS:
-        row = {"machine": room.name}
-        for profile in (VICUNA_7B, VICUNA_13B, LLAMA2_7B):
-            found = fitting(profile, room).values()
-            row[profile.name] = " / ".join(str(fit.bits) if fit else "-" for fit in found)
-        rows.append(row)
-    return pandas.DataFrame(rows)
+    """Return the bits of a language model that fits, for talking and for both stages, a row a machine."""
+
+    def bits(each: Profile, machine: Machine) -> str:
+        return " / ".join(str(fit.bits) if fit else "-" for fit in fitting(each, machine).values())
+
+    return pandas.DataFrame(
+        {"machine": machine.name, **{each.name: bits(each, machine) for each in PAPERS}}
+        for machine in (*CARDS, *APPLE)
+    )
 
 
 def plot() -> Figure:
     """Draw work, bytes and money over the number of pairs."""
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    pairs = [rung.pairs for rung in RUNGS]
+    table, figure = growth(), Figure(figsize=(10, 3.4), layout="constrained")
     panels = {
-        "FLOP": {"stage 1": [flops(rung) for rung in RUNGS]},
+        "FLOP": {"stage 1": table["FLOP"]},
         "bytes": {
-            "shards, read once": [rung.pairs * PICTURE for rung in RUNGS],
-            "vision tokens, if kept": [kept_bytes(rung.profile, rung.pictures) for rung in RUNGS],
+            "shards, read once": 1e9 * table["shards read, GB"],
+            "vision tokens, if kept": 1e9 * table["vision tokens if kept, GB"],
         },
-        "dollars": {f"{A100.name}, estimated": [hours(flops(rung)) * A100.dollars for rung in RUNGS]},
+        "dollars": {f"{A100.name}, estimated": table["dollars"]},
     }
-    for axis, (label, series) in zip(axes, panels.items(), strict=True):
+    for axis, (label, series) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         for (name, values), mark in zip(series.items(), "o^", strict=False):
-            axis.plot(pairs, values, mark, label=name)
+            axis.plot(table["pairs"], values, mark, label=name)
         axis.set(xscale="log", yscale="log", xlabel="pairs", ylabel=label)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return figure
+
+
+def measured(record: dict) -> Iterator[dict[str, str]]:
+    """Yield a line for each speed and each step's memory on a card, compared with the plan's on a card of the
+    measured ceilings. Fewer bits and the first token have no prediction.
+    """
+    for name, entry in record.items():
+        chosen = profile(name)
+        card = replace(A100, flops=entry["ceiling"], bandwidth=entry["bandwidth"])
+        found, bytes_held = counted(chosen), memory(chosen, 16)
+        work = {"pictures": found.first.look, "stage 1": found.first.flops, "stage 2": found.second.flops}
+        samples = {"stage 1": bytes_held.first, "stage 2": bytes_held.second}
+        for row in entry["measured"]:
+            what, at_once, rate, peak = row["what"], row["at_once"], None, None
+            if row["model"] == name and what in work:
+                rate = 1 / (3600 * hours(work[what], machine=card))
+            elif row["model"] == name and what.startswith("answers"):
+                rate = tokens_a_second(chosen, at_once, card)
+            if row["model"] == name and what in samples:
+                peak = bytes_held.training(samples[what], at_once) / 1e9
+            about = {"on": entry["processor"], "model": row["model"], "what": f"{what}, {at_once} at once"}
+            yield {**about, "in": f"{row['unit']} a second", **compared(row["rate"], rate)}
+            yield {**about, "in": "GB at most", **compared(row["peak"] / 1e9, peak)}
+
+
+def compared(found: float, planned: float | None) -> dict[str, str]:
+    """Return a measured and a predicted value and their ratio, in bold where it is not within 0.2 of 1."""
+    if planned is None:
+        return {"measured": f"{found:,.3g}", "predicted": "-", "measured / predicted": "-"}
+    ratio = f"{found / planned:.2f}"
+    marked = f"**{ratio}**" if abs(found / planned - 1) > 0.2 else ratio
+    return {"measured": f"{found:,.3g}", "predicted": f"{planned:,.3g}", "measured / predicted": marked}
 
 
 def table(frame: pandas.DataFrame) -> str:
@@ -145,21 +149,31 @@ def table(frame: pandas.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def measured(file: Path) -> str:
-    """Return what was measured beside what was predicted, or say that nothing was."""
-    if not file.exists():
-        return "Nothing of this size has been measured yet: there is no `results/gpu.json`."
-    return table(beside(json.loads(file.read_text(encoding="utf-8"))))
-
-
-def with_tables(text: str, file: Path = MEASURED) -> str:
-    """Return the document with what stands between its markers made anew; ValueError without them."""
+def contents(file: Path = MEASURED) -> dict[str, str]:
+    """Return what docs/scaling.md holds between its markers."""
+    grown = growth()
+    formats = {"pairs": "{:,}", "GFLOP a pair": "{:,.0f}", "FLOP": "{:.1e}"}
+    formats |= dict.fromkeys(("shards read, GB", "vision tokens if kept, GB"), "{:,.1f}")
+    for column in grown.columns[1:]:
+        form = formats.get(column)
+        grown[column] = [
+            form.format(value) if form else f"{value:,.2g}" if value < 10 else f"{value:,.0f}"
+            for value in grown[column]
+        ]
+    found = "Nothing of this size has been measured yet: there is no `results/gpu.json`."
+    if file.exists():
+        found = table(pandas.DataFrame(measured(json.loads(file.read_text(encoding="utf-8")))))
     basis = (
         f"Share of an A100's peak that the paper's ten hours on four imply: {utilisation():.0%}. "
         f"Assumed: {A100.dollars:g} dollars an A100 hour, {PICTURE / 1e3:.0f} kB a pair."
     )
-    contents = {"growth": table(growth()), "memory": table(memory()), "fits": table(fits()), "basis": basis}
-    for name, content in {**contents, "measured": measured(file)}.items():
+    made = {"growth": table(grown), "memory": table(held()), "fits": table(fits())}
+    return {**made, "basis": basis, "measured": found}
+
+
+def with_tables(text: str, file: Path = MEASURED) -> str:
+    """Return the document with the tables between its markers rebuilt; ValueError without the markers."""
+    for name, content in contents(file).items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         if start not in text or end not in text:
             raise ValueError(f"The document has no markers {start} and {end}: put them back.")
@@ -167,13 +181,8 @@ def with_tables(text: str, file: Path = MEASURED) -> str:
     return text
 
 
-def main(document: Path = DOCUMENT, picture: Path = PLOT) -> None:
-    """Write the document's tables and its plot."""
-    write_text(document, with_tables(document.read_text(encoding="utf-8")))
-    with atomic_write(picture) as temporary:
-        plot().savefig(temporary, dpi=110, metadata={"Software": None})
-    print(f"{measured(MEASURED)}\n\n{document} and {picture} are written.")
-
-
 if __name__ == "__main__":
-    main()
+    write_text(DOCUMENT, with_tables(DOCUMENT.read_text(encoding="utf-8")))
+    with atomic_write(PLOT) as temporary:
+        plot().savefig(temporary, dpi=110, metadata={"Software": None})
+    print(f"{DOCUMENT} and {PLOT} are written.")

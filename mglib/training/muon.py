@@ -10,19 +10,13 @@ COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Keller Jordan's
 STEPS = 5  # of Newton-Schulz
 
 
-def newton_schulz_flops(rows: int, columns: int) -> int:
-    """Return the FLOP of the products that step one matrix."""
-    short, long = sorted((rows, columns))
-    return STEPS * (4 * short * short * long + 2 * short**3)
-
-
 class Muon(torch.optim.Optimizer):
     """Step matrices along the nearest orthogonal matrix to their gradients' moving average (with Nesterov's
     look-ahead), at rates that compare with AdamW's (0.2 times the root of the longer side, Liu et al. 2025).
 
     As `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which multiplies in bfloat16 whatever the
     processor: one that has to emulate that takes forty times as long for a matrix of 1024 x 256. Here `dtype`
-    says it. A step costs `newton_schulz_flops` of each matrix, whatever the batch: 47 GFLOP for mini's
+    says it. Its products cost the same whatever the batch: 47 GFLOP a step for mini's
     Q-Former, as much as encoding four pictures, so large batches hide it.
     """
 

@@ -3,7 +3,6 @@
 import json
 import pickle
 import tempfile
-import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from mglib.data import coco, records, regions
 from mglib.data.mixture import RankStream, Source, batch_edges
 from mglib.data.narratives import read_narratives
 from mglib.data.own import read_cc_sbu_align
-from mglib.data.pictures import ENDINGS, named_picture, open_picture
+from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault
 from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.shards import read_shard
@@ -169,21 +168,6 @@ def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps(value, protocol))
         assert regions.read_plain_pickle(path) == value
-
-
-# --- names and ids ---
-
-
-@often
-@given(some.text(max_size=60).filter(lambda name: not set(name) & set("/\\\0")), some.sampled_from(ENDINGS))
-def test_a_picture_is_found_by_any_form_of_its_name(folder, name, ending):
-    for form in ("NFC", "NFD"):
-        asked = unicodedata.normalize(form, f"a{name}")
-        with tempfile.TemporaryDirectory(dir=folder) as there:
-            file = Path(there) / f"{unicodedata.normalize('NFC', f'a{name}')}{ending.upper()}"
-            file.touch()
-            assert named_picture(Path(there), asked) == file
-            assert named_picture(Path(there), asked + ending) == file
 
 
 # --- pictures ---

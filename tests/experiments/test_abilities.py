@@ -116,7 +116,7 @@ def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
             asked.setdefault(text, []).append((place, decoding))
         return ["well"] * len(questions)
 
-    monkeypatch.setattr(abilities.evaluate, "answer", write)
+    monkeypatch.setattr(abilities.generate, "answer", write)
     shown = {task: [picture(task, 0), picture(task, 1)] for task in CHECKLISTS}
     one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), "greedy", greedy(7))
     found = abilities.told(study, one, shown)

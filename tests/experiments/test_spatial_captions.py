@@ -189,8 +189,8 @@ def test_the_arms_are_compared_question_by_question(monkeypatch):
 
 def test_the_cost_is_the_treatments_minus_the_controls(monkeypatch):
     said = {"control": "a dog", "treatment": "a dog and a cat"}
-    monkeypatch.setattr("mglib.evals.evaluate.answers", lambda *given, what, **rest: [said[what]])
-    monkeypatch.setattr("mglib.evals.evaluate.losses", lambda *given, **rest: ([3.0], [rest["max_answer"]]))
+    monkeypatch.setattr("mglib.evals.generate.answers", lambda *given, what, **rest: [said[what]])
+    monkeypatch.setattr("mglib.evals.generate.losses", lambda *given, **rest: ([3.0], [rest["max_answer"]]))
     trained = SimpleNamespace(train=SimpleNamespace(max_answer=6))
     study = SimpleNamespace(profile=SimpleNamespace(evaluation=EvalConfig(), spatial=trained))
     base = SimpleNamespace(splits={"val": SimpleNamespace(captions=("a bus",))}, queries={"val": [None]})

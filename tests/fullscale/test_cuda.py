@@ -15,15 +15,15 @@ from two_processes import WHOLE, Watched, collate, from_web, samples
 
 from mglib.data.mixture import Mixture, Source
 from mglib.data.quarantine import Quarantine
-from mglib.fullscale import card
-from mglib.fullscale.random_model import memory_tokenizer
+from mglib.fullscale import bench
+from mglib.fullscale.bench import memory_tokenizer
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, answer, greedy
 from mglib.model.device import frozen_dtype
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import ROOT
 from mglib.training.feature_cache import cached
-from mglib.training.loop import fit, make_optimizers
+from mglib.training.loop import Run, fit, make_optimizers
 from mglib.training.warm_start import warm_start
 from mglib.weights.vicuna import load_language
 
@@ -167,9 +167,8 @@ def test_the_loop_trains_and_goes_on_where_it_is_put(place, tmp_path):
     def run(where: torch.device, folder: str, config=WHOLE, bf16=False) -> tuple[list[dict], torch.Tensor]:
         AcceleratorState._reset_state(reset_partial_state=True)
         module = Watched()
-        log = fit(
-            module, samples(), collate, config, tmp_path / folder, seed=0, what="t", device=where, bf16=bf16
-        )
+        training = Run(config=config, folder=tmp_path / folder, seed=0, device=where, bf16=bf16)
+        log = fit(module, samples(), collate, training)
         assert module.model.projection.weight.device.type == where.type
         return log, module.model.projection.weight.detach().cpu()
 
@@ -204,7 +203,8 @@ def test_what_workers_read_comes_to_the_card_whole(place, tmp_path):
         there = {name: value.to(place, non_blocking=True) for name, value in pinned.items()}
         assert all(torch.equal(there[name].cpu(), value) for name, value in batch.items())
     assert sorted(seen) == sorted(names)
-    log = fit(Watched(), mixture(), None, WHOLE, tmp_path / "run", seed=0, what="t", device=place)
+    training = Run(config=WHOLE, folder=tmp_path / "run", seed=0, device=place)
+    log = fit(Watched(), mixture(), None, training)
     assert len(log) == WHOLE.steps
 
 
@@ -262,11 +262,9 @@ def test_the_warm_start_is_that_of_the_cpu(place, model, captions, random):
 # --- the bench ---
 
 
-@on_card("the bench", proved="fullscale/test_card.py")
-def test_the_bench_tells_the_cards_memory(place, tmp_path):
-    tiny, file = tiny_profile(len(memory_tokenizer())), tmp_path / "gpu.json"
-    extent = card.Extent(side=256, copied=1 << 20, rounds=1, tokens=4)
-    assert card.run(tiny, place, beside=tiny, extent=extent, file=file) == 0
-    entry = json.loads(file.read_text())["tiny-paper"]
-    assert entry["memory"] > 0 and all(row["peak"] > 0 for row in entry["measured"])
-    assert [each["name"] for each in entry["ratios"]][-1].endswith("ordinary memory / pinned")
+@on_card("the bench", proved="fullscale/test_bench.py")
+def test_the_bench_measures_the_cards_memory(place, tmp_path):
+    tiny = tiny_profile(len(memory_tokenizer()))
+    assert bench.bench(tiny, at_least=0.01, tokens=4, runs=tmp_path) == 0
+    entry = json.loads((tmp_path / "gpu.json").read_text())["tiny-paper"]
+    assert entry["failed"] == {} and all(row["peak"] > 0 for row in entry["measured"])

@@ -1,17 +1,23 @@
-"""The dry run: what it counts is what the formulas say, and each missing file is named."""
+"""The plan: what it counts is what the formulas say, fewer bits are named only where needed, and each missing
+file is named.
+"""
 
 import json
 import shutil
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_languages import FAMILIES, write
 from tiny_release import CONCAT, LLAMA, tiny_profile, write_release
 
-from mglib.fullscale import plan
+from mglib.config import LanguageConfig
+from mglib.fullscale import plan, preflight
+from mglib.fullscale.plan import PROMPT, Fit, Machine, fitting, memory
+from mglib.model.language import Language
 from mglib.paper_profiles import VICUNA_7B, VICUNA_13B
 from mglib.profiles import MINI
-from mglib.study import flops
 from mglib.weights import vicuna
 
 
@@ -26,28 +32,34 @@ def downloads(tmp_path, tiny, llama, tokenizer, captions):
     return tmp_path
 
 
+def with_language(profile, path):
+    return replace(profile, language=LanguageConfig(name="own", width=0, template="chat", place=str(path)))
+
+
+def room(memory, width=2):
+    return Machine(name="a card", memory=memory, share=1.0, width=width)
+
+
 # --- what is counted ---
 
 
 @pytest.mark.parametrize(("profile", "trained"), [(VICUNA_7B, 3_149_824), (VICUNA_13B, 3_937_280)])
 def test_the_papers_model_has_the_papers_parameters(profile, trained):
-    model = flops.build(profile)
-    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    model = plan.build(profile)
+    assert {weight.untyped_storage().device.type for weight in model.parameters()} == {"meta"}
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == trained
-    assert flops.parameters(model.projection) == trained
     # Two matrices with a row for each of the 32,001 tokens, and the blocks and norms between them.
     llama = profile.release.llama
     D, hidden, layers = llama.hidden_size, llama.intermediate_size, llama.num_hidden_layers
     blocks = layers * (4 * D * D + 3 * D * hidden + 2 * D) + D
-    assert flops.parameters(model.language) == 2 * 32_001 * D + blocks
+    assert plan.parameters(model.language) == 2 * 32_001 * D + blocks
 
 
 def test_flops_are_two_a_weight_and_token_forward_and_as_many_backward(tiny):
-    model = flops.build(tiny)
-    cost = flops.cost(model, tiny, text=20, answer=8)
-    tokens, D, layers, heads = 20 + 3, 48, 2, 1  # heads cancel out of the products of attention
+    cost = plan.cost(plan.build(tiny), tiny, text=20, answer=8)
+    tokens, D, layers = 20 + 3, 48, 2
     blocks = layers * (4 * D * D + 3 * D * 96)
-    attention = layers * heads * 2 * 2 * tokens * tokens * D
+    attention = layers * 2 * 2 * tokens * tokens * D
     forward = 2 * blocks * tokens + attention + 2 * 8 * D * tiny.release.llama.vocab_size
     project = 3 * 2 * 32 * D  # forward; backward needs the weight's gradient and no other
     # Backward through frozen weights costs what forward does; attention's recomputes its scores: 2.5 of it.
@@ -55,79 +67,159 @@ def test_flops_are_two_a_weight_and_token_forward_and_as_many_backward(tiny):
     assert cost.look > 0 and cost.flops == cost.look + cost.read
 
 
-def test_longer_texts_cost_more_and_hold_more(tiny):
-    model = flops.build(tiny)
-    short, long = (flops.cost(model, tiny, text=n, answer=8) for n in (20, 80))
+def test_longer_texts_cost_more_and_hold_more_and_weights_are_no_activations(tiny):
+    model = plan.build(tiny)
+    short, long = (plan.cost(model, tiny, text=n, answer=8) for n in (20, 80))
     assert long.read > 3 * short.read and long.look == short.look
     assert 3 * short.activations < long.activations < 8 * short.activations
-
-
-def test_weights_are_no_activations(tiny):
-    model = flops.build(tiny)
-    cost = flops.cost(model, tiny, text=20, answer=8)
     stored = sum(p.numel() * p.itemsize for p in model.language.parameters())
-    assert cost.activations < 2 * stored  # of one sample: with the weights' views it would be more
-    trained = flops.parameters(model.projection) * 4
-    others = sum(p.numel() * p.itemsize for p in model.parameters() if not p.requires_grad)
-    assert plan.weight_bytes(model) == others + 4 * trained
+    assert short.activations < 2 * stored  # of one sample: with the weights' views it would be more
 
 
 def test_parts_that_do_not_fit_together_are_named(tiny):
     wrong = replace(tiny, vision=replace(tiny.vision, pool=2))
     with pytest.raises(ValueError, match="mend the profile"):
-        flops.cost(flops.build(wrong), tiny, text=20, answer=8)
+        plan.cost(plan.build(wrong), tiny, text=20, answer=8)
     other = replace(tiny, language=replace(tiny.language, width=40))
     with pytest.raises(ValueError, match=r"The words are \(1, 1, 48\), the profile says \(1, 1, 40\)"):
-        flops.cost(flops.build(other), other, text=20, answer=8)
+        plan.counted(other)
 
 
-def test_the_variant_without_a_q_former_is_planned_too(tiny):
-    without = replace(tiny, qformer=CONCAT)
-    model = flops.build(without)
-    assert flops.parameters(model.projection) == 256 * 48 + 48
-    assert flops.cost(model, without, text=20, answer=8).look > 0
+@pytest.mark.parametrize("kind", ["mini", "without a Q-Former"])
+def test_other_profiles_are_counted_too(tiny, kind):
+    profile, trained = (
+        (MINI, 384 * 576 + 576) if kind == "mini" else (replace(tiny, qformer=CONCAT), 256 * 48 + 48)
+    )
+    model = plan.build(profile)
+    assert plan.parameters(model.projection) == trained
+    assert plan.cost(model, profile, text=20, answer=8).look > 0
 
 
-def test_mini_can_be_compared_with_the_paper():
-    model = flops.build(MINI)
-    assert flops.parameters(model.projection) == 384 * 576 + 576
-    assert flops.stage_cost(model, MINI, MINI.stage1).read > 0
+# --- bytes ---
 
 
-# --- what follows ---
+@pytest.mark.parametrize("tied", [True, False])
+def test_fewer_bits_are_for_the_blocks_matrices_alone(llama, tokenizer, tied):
+    model = llama()
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.lm_head.weight = model.model.embed_tokens.weight
+    language = Language(model=model, tokenizer=tokenizer)
+    every = {id(weight): weight for weight in model.parameters()}
+    head = {id(model.model.embed_tokens.weight), id(model.lm_head.weight)}
+    blocks = [weight for key, weight in every.items() if weight.ndim == 2 and key not in head]
+    whole = 2 * sum(weight.numel() for weight in every.values())
+    matrices = sum(weight.numel() for weight in blocks)
+    assert plan.language_bytes(language, 16, 2) == whole
+    assert plan.language_bytes(language, 8, 2) == whole - matrices + 4 * sum(map(len, blocks))
+    assert plan.language_bytes(language, 4, 2) == whole - 1.5 * matrices + 4 * matrices / 64
 
 
-def test_the_papers_ten_hours_come_out(monkeypatch):
+def test_the_papers_model_is_as_large_as_its_files():
+    held = {bits: memory(VICUNA_7B, bits) for bits in (16, 8, 4)}
+    assert held[16].language == pytest.approx(13.48e9, rel=0.01)
+    assert held[8].language == pytest.approx(7.0e9, rel=0.01)
+    assert 3.5e9 < held[4].language < 4.3e9
+    assert held[16].vision == pytest.approx(1.97e9, rel=0.01)
+    # 32 blocks, keys and values of 4096 for each position, two bytes each.
+    assert held[16].cache == 32 * 2 * 4096 * (32 + PROMPT + 300) * 2
+
+
+def test_wider_weights_hold_more_but_for_what_is_in_float32_anyway(tiny):
+    two, four = (memory(tiny, 8 * width, width) for width in (2, 4))
+    for name in ("vision", "language", "cache", "working", "first", "second"):
+        assert getattr(four, name) == 2 * getattr(two, name)
+    assert (four.qformer, four.projection) == (two.qformer, two.projection)
+
+
+# --- what fits, and for how long ---
+
+
+def test_a_task_has_the_most_bits_that_fit(tiny):
+    for bits, fewer in ((16, 8), (8, 4), (4, None)):
+        held = memory(tiny, bits).talking
+        assert fitting(tiny, room(held))["talk"] == Fit(bits=bits, held=held)
+        less = fitting(tiny, room(held - 1))["talk"]
+        assert (less and less.bits) == fewer
+    found = fitting(tiny, room(memory(tiny, 4).talking))
+    assert found["talk"].bits == 4 and found["stage 1"] is found["stage 2"] is None
+
+
+def test_a_step_is_cut_before_bits_are(tiny):
+    held, size = memory(tiny, 16), tiny.stage1.batch_size
+    for parts in (1, 2, size):
+        fit = fitting(tiny, room(held.training(held.first, size // parts)))["stage 1"]
+        assert (fit.bits, fit.accumulate) == (16, parts)
+        assert str(fit).endswith(f"ACCUMULATE={parts}") == (parts > 1)
+
+
+def test_small_machines_hold_seven_billion_weights_in_few_bits(tiny):
+    bits = [fitting(VICUNA_7B, card)["talk"].bits for card in plan.CARDS[:4]]
+    assert bits == [4, 8, 8, 16] and fitting(VICUNA_7B, plan.CARDS[3])["stage 1"].bits == 16
+    assert fitting(tiny, plan.APPLE[0])["talk"].bits == 32  # whole weights are float32 there
+    assert plan.APPLE[0].usable == pytest.approx(16e9 * 2 / 3)
+
+
+def test_this_machine_is_its_gpu(monkeypatch):
+    monkeypatch.setattr(plan.devices, "processor", lambda _: "a GPU")
+    monkeypatch.setattr(plan.devices, "frozen_dtype", lambda _: torch.float32)
+    monkeypatch.setattr(plan.devices, "pick", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=12e9))
+    assert plan.here() == Machine(name="here, a GPU", memory=12e9, share=0.9, width=4)
+    monkeypatch.setattr(plan.devices, "pick", lambda: torch.device("mps"))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 21e9)
+    assert plan.here() == Machine(name="here, a GPU", memory=21e9, share=1.0, width=4)
+    monkeypatch.setattr(plan.devices, "pick", lambda: torch.device("cpu"))
+    assert plan.here() is None
+
+
+def test_hours_follow_from_the_share_of_the_peak_and_words_from_the_memory(tiny, monkeypatch):
     monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
     assert plan.hours(312e12 * 0.25 * 3600) == pytest.approx(1)
     assert plan.hours(312e12 * 0.25 * 3600, gpus=4) == pytest.approx(0.25)
+    weights = sum(p.numel() * 2 for p in plan.build(tiny).language.parameters())
+    assert plan.tokens_a_second(tiny, 4) == pytest.approx(4 * 2e12 / weights)
 
 
-def test_a_card_takes_as_few_parts_as_fit(tiny):
-    model = flops.build(tiny)
-    sample = flops.cost(model, tiny, text=20, answer=8)
-    fixed = plan.weight_bytes(model)
-    for held, parts in ((4, 1), (2, 2), (1, 4)):
-        card = replace(plan.A100, memory=(fixed + sample.activations * held) / 0.9 + 1)
-        assert plan.parts_needed(model, sample, tiny.stage1, 1, card) == parts
-    card = replace(plan.A100, memory=fixed / 0.9)
-    assert plan.parts_needed(model, sample, tiny.stage1, 1, card) is None
+# --- another language model ---
 
 
-def test_all_vision_tokens_would_be_terabytes():
-    assert plan.kept_bytes(VICUNA_7B, 5_000_000) == pytest.approx(3.6e12, rel=0.01)
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_another_language_model_is_counted_from_its_configuration_alone(tmp_path, tiny, tokenizer, kind):
+    folder = write(tmp_path / kind, kind, tokenizer)
+    (folder / "model.safetensors").unlink()
+    chosen = with_language(tiny, folder)
+    assert plan.counted(chosen).model.language.model.config.model_type == kind
+    held, heads = memory(chosen, 16), 4 if kind == "gpt_neox" else 2
+    assert held.cache == 2 * 2 * heads * 12 * (tiny.qformer.queries + PROMPT + 300) * 2
+    assert held.language > memory(chosen, 8).language > memory(chosen, 4).language
+
+
+def test_a_language_model_that_cannot_be_had_or_talked_to_is_named(tmp_path, tiny, tokenizer, capsys):
+    (tmp_path / "empty").mkdir()
+    assert plan.main(["--profile", f"vicuna-7b+{tmp_path / 'empty'}"]) == 1
+    assert f"The configuration of {tmp_path / 'empty'} could not be had" in capsys.readouterr().err
+    tokenizer.save_pretrained(tmp_path / "base")
+    faults = preflight.missing(with_language(tiny, tmp_path / "base"))
+    assert any("no chat template" in fault for fault in faults)
+    chats = write(tmp_path / "chats", "llama", tokenizer)
+    assert not any("chat" in fault for fault in preflight.missing(with_language(tiny, chats)))
 
 
 # --- what is missing ---
 
 
 def test_a_whole_folder_lacks_nothing(tiny, downloads):
-    assert plan.missing(tiny, downloads) == []
-    assert plan.missing(MINI, downloads) == []
+    assert preflight.missing(tiny, downloads) == preflight.missing(MINI, downloads) == []
+    assert preflight.remarks(tiny, downloads) == []
+    (downloads / tiny.release.projection).unlink()
+    (remark,) = preflight.remarks(tiny, downloads)
+    assert tiny.release.projection in remark and "shortcut" in remark
+    assert preflight.missing(tiny, downloads) == []
 
 
 def test_an_empty_folder_lacks_everything(tiny, tmp_path):
-    faults = "\n".join(plan.missing(tiny, tmp_path / "none"))
+    faults = "\n".join(preflight.missing(tiny, tmp_path / "none"))
     for name in (
         "eva_vit_g.pth",
         "blip2_pretrained",
@@ -144,26 +236,18 @@ def test_an_empty_folder_lacks_everything(tiny, tmp_path):
 
 def test_the_pools_own_shards_are_missed(tiny, downloads):
     other = replace(tiny, release=replace(tiny.release, pool="pool/00000.tar"))
-    (fault,) = plan.missing(other, downloads)
+    (fault,) = preflight.missing(other, downloads)
     assert "1 of the 1 shards of the pool" in fault
 
 
-def test_what_can_be_done_without_is_a_remark(tiny, downloads):
-    assert plan.remarks(tiny, downloads) == []
-    (downloads / tiny.release.projection).unlink()
-    (remark,) = plan.remarks(tiny, downloads)
-    assert tiny.release.projection in remark and "shortcut" in remark
-    assert plan.missing(tiny, downloads) == []
-
-
-def test_shards_are_what_is_there_and_gaps_are_told(tiny, downloads):
+def test_shards_are_what_is_there_and_gaps_are_named(tiny, downloads):
     (downloads / "laion" / "00001.tar").rename(downloads / "laion" / "00004.tar")
     shutil.copy(downloads / "laion" / "00004.tar", downloads / "laion" / "00002.tar")
-    assert plan.missing(tiny, downloads) == []
-    number, gap = plan.remarks(tiny, downloads)
+    assert preflight.missing(tiny, downloads) == []
+    number, gap = preflight.remarks(tiny, downloads)
     assert number.startswith("3 shards of laion are there") and number.endswith("names 2.")
     assert gap.startswith("2 shards between others of laion are not there, the first is ")
-    assert "00001.tar" in gap and "GAPS=1" in gap
+    assert "00001.tar" in gap and "=1" in gap
 
 
 def test_what_is_something_else_is_named(tiny, downloads):
@@ -171,54 +255,51 @@ def test_what_is_something_else_is_named(tiny, downloads):
     (downloads / tiny.release.language / "config.json").write_text(
         json.dumps({**asdict(LLAMA), "vocab_size": 5})
     )
-    for name in ("00000", "00001"):
-        (downloads / "laion" / f"{name}.tar").unlink()
-    faults = plan.missing(tiny, downloads)
-    assert len(faults) == 3
-    assert "git-LFS pointer" in faults[0] and "describes another model (vocab_size 5 for" in faults[1]
-    assert faults[2].startswith("2 of the 2 shards of laion")
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_command_prints_the_plan_and_tells_what_is_missing(tiny, downloads, monkeypatch, capsys, whole):
-    before = sorted(path for path in downloads.rglob("*"))
-    monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
-    monkeypatch.setattr(plan, "profile", lambda name: tiny)
-    monkeypatch.setattr(plan, "missing", lambda chosen: [] if whole else ["x.pth is not there."])
-    monkeypatch.setattr(plan, "remarks", lambda chosen: ["y.pth may be wanted."])
-    assert plan.main(["--profile", "vicuna-7b"]) == (0 if whole else 1)
-    shown = capsys.readouterr()
-    assert "stage 1: 6 steps of 4" in shown.out and "4 GPU" in shown.out and "Unmeasured" in shown.out
-    assert ("Everything is there" in shown.out) == whole
-    assert shown.err == ("" if whole else "x.pth is not there.\n") + "y.pth may be wanted.\n"
-    assert sorted(path for path in downloads.rglob("*")) == before
+    shutil.rmtree(downloads / "laion")
+    lfs, other, shards = preflight.missing(tiny, downloads)
+    assert "git-LFS pointer" in lfs and "describes another model (vocab_size 5 for" in other
+    assert shards.startswith("2 of the 2 shards of laion")
 
 
 def test_fewer_bits_want_their_package(tiny, downloads, monkeypatch):
     few = replace(tiny, release=replace(tiny.release, quantised="4bit"))
     monkeypatch.setattr(vicuna, "find_spec", lambda package: None)
-    assert plan.missing(tiny, downloads) == []
-    (fault,) = plan.missing(few, downloads)
+    assert preflight.missing(tiny, downloads) == []
+    (fault,) = preflight.missing(few, downloads)
     assert "`pip install bitsandbytes`" in fault
     monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
-    assert plan.missing(few, downloads) == []
+    assert preflight.missing(few, downloads) == []
+
+
+# --- the command ---
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_command_prints_the_plan_and_names_what_is_missing(tiny, monkeypatch, capsys, whole):
+    few = replace(tiny, release=replace(tiny.release, quantised="4bit"))
+    monkeypatch.setattr(plan, "utilisation", lambda: 0.25)
+    monkeypatch.setattr(plan, "profile", lambda name: few)
+    monkeypatch.setattr(plan, "here", lambda: room(memory(few, 4).talking - 1))
+    monkeypatch.setattr(preflight, "missing", lambda chosen: [] if whole else ["x.pth is not there."])
+    monkeypatch.setattr(preflight, "remarks", lambda chosen: ["y.pth may be wanted."])
+    assert plan.main(["--profile", "vicuna-7b@4bit+folder"]) == (0 if whole else 1)
+    shown = capsys.readouterr()
+    assert "stage 1: 6 steps of 4" in shown.out and "4 GPU" in shown.out and "Unmeasured" in shown.out
+    assert "the language model in 4 bits (" in shown.out and "BITS=8 or BITS=4" in shown.out
+    assert "card, 8 GB     4 bits, 0.0 GB" in shown.out and "\n  a card         -    " in shown.out
+    assert ("make train STAGE=1 PROFILE=vicuna-7b BITS=4 LANGUAGE=folder GPUS=4" in shown.out) == whole
+    assert shown.err == ("" if whole else "x.pth is not there.\n") + "y.pth may be wanted.\n"
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("mini", "choose from vicuna-7b"),
+        ("mini", "choose from vicuna-7b, vicuna-13b, llama2-7b"),
         ("mini@4bit", "choose from vicuna-7b"),
         ("vicuna-7b@3bit", "BITS=8 or BITS=4"),
     ],
 )
-def test_a_profile_of_wheels_has_no_plan(capsys, name, sentence):
+def test_a_profile_without_published_files_has_no_plan(capsys, name, sentence):
     with pytest.raises(SystemExit):
         plan.main(["--profile", name])
     assert sentence in capsys.readouterr().err
-    assert plan.released() == ["vicuna-7b", "vicuna-13b", "llama2-7b"]
-
-
-def test_no_memory_is_taken_by_a_model_of_13_billion():
-    assert all(p.untyped_storage().device.type == "meta" for p in flops.build(VICUNA_13B).parameters())
-    assert torch.get_default_device().type == "cpu"
