@@ -12,7 +12,6 @@ from mglib import frame
 from mglib.evals import choices, spatial
 from mglib.evals.choices import Losses, Scores
 from mglib.evals.spatial import RELATIONS, Probe
-from mglib.paths import ROOT
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
@@ -39,8 +38,7 @@ def probes(study: Study) -> list[Probe]:
     """Ask about the first test split; there are no questions where no relations are annotated."""
     if study.profile.world is None:
         return []
-    plurals = spatial.plurals(ROOT / "data" / "world" / "objects.csv")
-    return spatial.probes(study.world / study.tests[0], plurals)
+    return spatial.probes(study.world / study.tests[0])
 
 
 def examples(asked: Sequence[Probe]) -> pandas.DataFrame:

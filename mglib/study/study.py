@@ -25,13 +25,14 @@ from mglib.model.language import Language
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, ROOT, hash_json, sha256
+from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
 from mglib.profiles import profile
 from mglib.training import checkpoint, feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.tensors import hash_tensors
 from mglib.weights.vicuna import Precision, load_language
+from mglib.world.catalog import vocabulary
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS
 
 
@@ -242,7 +243,7 @@ class DrawnStudy(Study):
         return Exam.read(self.world / name)
 
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+        return vocabulary()
 
     @property
     def world(self) -> Path:
