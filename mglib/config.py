@@ -153,7 +153,7 @@ class PretrainConfig:
 class Asked:
     """How a model is asked for what Table 1 counts, and how it decodes; the defaults are the official way."""
 
-    decoding: str = "sampled"  # of `mglib.evals.evaluate.ways`
+    decoding: str = "sampled"  # of `mglib.evals.generate.decoding_configs`
     wording: str | None = None  # "{}" is the request; None: as the model was trained
 
 

@@ -1,4 +1,4 @@
-"""Where things stand on disk, and the only way in which files are written: whole or not at all."""
+"""Where things are on disk, and the only way in which files are written: whole or not at all."""
 
 import errno
 import hashlib

@@ -17,14 +17,12 @@ def jpeg(colour, size=(32, 24)):
 
 def write_shard(path, samples):
     """Write a tar as img2dataset does: NNNNNNNNN.jpg, .json and .txt of each sample, one after the other."""
-    with tarfile.open(path, "w") as tar:
-        for key, picture, caption in samples:
-            about = {"caption": caption, "key": key, "status": "success", "width": 32, "height": 24}
-            parts = {"jpg": picture, "json": json.dumps(about).encode(), "txt": caption.encode()}
-            for extension, content in parts.items():
-                entry = tarfile.TarInfo(f"{key}.{extension}")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+    members = []
+    for key, picture, caption in samples:
+        about = {"caption": caption, "key": key, "status": "success", "width": 32, "height": 24}
+        parts = {"jpg": picture, "json": json.dumps(about).encode(), "txt": caption.encode()}
+        members += [(f"{key}.{ending}", content) for ending, content in parts.items()]
+    write_tar(path, members)
 
 
 def write_coco(folder, **changes):
@@ -65,10 +63,9 @@ def write_coco(folder, **changes):
     return folder
 
 
-def write_tar(path, members, *, end=True):
-    """Write a tar of (name, bytes) pairs or whole `TarInfo`s; without `end` its closing zeros are cut off."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+def write_tar(path, members):
+    """Write a tar of (name, bytes) pairs or whole `TarInfo`s."""
+    with tarfile.open(path, mode="w") as tar:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
                 tar.addfile(member)
@@ -77,9 +74,6 @@ def write_tar(path, members, *, end=True):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-        length = tar.offset
-    content = buffer.getvalue()
-    path.write_bytes(content if end else content[:length])
 
 
 def encoded(image, kind, **options):

@@ -14,7 +14,8 @@ from mglib.paths import ROOT
 # Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
 LAYERS = (
     ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics", "frame", "paper"),
-    ("model", "data", "world"),
+    ("model", "data"),
+    ("world",),
     ("weights",),
     ("training", "curation"),
     ("evals",),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mglib import profiles
 from mglib.config import Asked, VisionConfig
-from mglib.evals.evaluate import ways
+from mglib.evals.generate import decoding_configs
 from mglib.model.decoding import Decoding
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
@@ -214,7 +214,7 @@ def speaker_of(study: Study, model: MiniGPT4) -> Speaker:
         model=model,
         turns=spoken,
         vision=study.profile.vision,
-        decoding=ways(Decoding.max_new_tokens, seed=study.seed)[way],
+        decoding=decoding_configs(Decoding.max_new_tokens, seed=study.seed)[way],
         origin=origin,
         language=study.profile.language.name,
     )

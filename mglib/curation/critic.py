@@ -14,9 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from mglib.curation.repair import sentences
-from mglib.data.splits import batched
 from mglib.data.text import clean_caption
-from mglib.model.blip2 import Representation, text_batch
+from mglib.model.blip2 import Representation, similarities
 from mglib.model.prompts import tokenize
 
 # From the vision tokens of each text's picture, (N, D_v), and the texts to a score of each sentence.
@@ -82,32 +81,3 @@ def pieces(sentence: str, tokenizer: PreTrainedTokenizerFast, longest: int) -> l
         return [""]
     size = math.ceil(len(ids) / math.ceil(len(ids) / longest))
     return [tokenizer.decode(ids[start : start + size]).strip() for start in range(0, len(ids), size)]
-
-
-@torch.inference_mode()
-def similarities(
-    representation: Representation,
-    tokens: Sequence[Tensor],
-    texts: Sequence[str],
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    max_text: int,
-    batch_size: int,
-) -> Tensor:
-    """Compare every picture, (N, D_v), with every text by contrast alone: cosines, (P, R).
-
-    Of a picture's queries the best counts, as in BLIP-2; `max_text` tokens of a text are read.
-    """
-    device = representation.positions.weight.device
-    images = torch.cat(
-        [
-            representation.encode_image(representation.qformer(torch.stack(rows).to(device))).cpu()
-            for rows in batched(tokens, batch_size)
-        ]
-    )  # (P, Q, E)
-    found = []
-    for rows in batched(texts, batch_size):
-        batch = text_batch(tokenizer, rows, max_text)
-        words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
-        found.append(torch.einsum("pqe,re->prq", images, words).amax(-1))  # (P, B)
-    return torch.cat(found, dim=1)

@@ -105,6 +105,20 @@ class Curation:
     def kept(self) -> list[Curated]:
         return [one for one in self.pictures if one.step == "kept"]
 
+    @property
+    def dropped(self) -> list[Curated]:
+        return [one for one in self.pictures if one.step != "kept"]
+
+    @property
+    def continued(self) -> list[Curated]:
+        """Those whose first answer was short, so that the model was asked to go on."""
+        return [one for one in self.pictures if one.description.continued]
+
+    @property
+    def changed(self) -> list[Curated]:
+        """Those that were kept with a change."""
+        return [one for one in self.kept if one.text != one.description.text]
+
     def funnel(self) -> dict[str, int]:
         """Count the pictures that are left after each step."""
         left = {"generated": len(self.pictures)}

@@ -18,19 +18,19 @@ from mglib.data.pictures import ENDINGS
 from mglib.data.quarantine import Fault
 from mglib.data.records import as_text, fit_json, read_items, read_lines
 
-SAID = ("answer", "caption", "prediction", "direct_answer")  # what the formats call the answer
-KEYS = {*SAID, "multiple_choice", "error", "prompt"}
+ANSWER_KEYS = ("answer", "caption", "prediction", "direct_answer")  # what the formats call the answer
+KEYS = {*ANSWER_KEYS, "multiple_choice", "error", "prompt"}
 Id = Annotated[str | None, BeforeValidator(as_text)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What was said, and what it is about as far as the file tells: a picture by its file or id, a question
+    """What was said, and what it is about as far as the file says: a picture by its file or id, a question
     by its words or id.
     """
 
-    where: str = ""  # the line, item or key that it stands in
-    text: Annotated[str | None, Field(validation_alias=AliasChoices(*SAID))] = None
+    where: str = ""  # its line, item or key
+    text: Annotated[str | None, Field(validation_alias=AliasChoices(*ANSWER_KEYS))] = None
     choice: Annotated[str | None, Field(validation_alias="multiple_choice")] = None  # A-OKVQA's
     image: str | list[str] | None = None
     image_id: Annotated[Id, Field(validation_alias=AliasChoices("image_id", "imageId"))] = None
@@ -41,21 +41,21 @@ class Answer:
     def __post_init__(self) -> None:
         """Raise ValueError, which becomes a fault, for what is no answer about one thing."""
         if self.error is not None:
-            raise ValueError(f"an error stands in the answer's place: {self.error}")
+            raise ValueError(f"an error is given instead of an answer: {self.error}")
         if self.text is None and self.choice is None:
-            raise ValueError(f"none of {', '.join(SAID)} is there")
+            raise ValueError(f"none of {', '.join(ANSWER_KEYS)} is there")
         if isinstance(self.image, list):
             raise ValueError("it is about several pictures")
 
 
-def prompted(entry: Any) -> Any:
+def from_prompt(entry: Any) -> Any:
     """Name the parts of a line that asks in `prompt` and answers in `text`: POPE's captions, LLaVA."""
     if not isinstance(entry, dict) or not {"prompt", "text"} <= entry.keys():
         return entry
     return {"question": entry["prompt"], "answer": entry["text"], **entry}
 
 
-AnswerLine = Annotated[Answer, BeforeValidator(prompted)]
+AnswerLine = Annotated[Answer, BeforeValidator(from_prompt)]
 
 
 def read_answers(path: Path) -> Iterator[Answer | Fault]:
@@ -65,21 +65,21 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: name the file of the answers.")
-    if in_lines(path):
-        yield from (placed(text, path, place) for place, text in read_lines(path))
+    if is_json_lines(path):
+        yield from (with_place(text, path, place) for place, text in read_lines(path))
         return
-    array = opening(path) == b"["
+    array = first_character(path) == b"["
     for key, text in read_items(path):
         if array:
-            yield placed(text, path, key)
+            yield with_place(text, path, key)
             continue
         for where, entry in under(key, json.loads(text)):
-            yield placed(json.dumps(entry), path, where)
+            yield with_place(json.dumps(entry), path, where)
 
 
 def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what an object holds under a key: A-OKVQA's answer to the question of this id; in CHAIR's format
-    all captions, by picture, under `imgToEval`, beside scores.
+    all captions, by picture, under `imgToEval`, next to scores.
     """
     if key == "imgToEval" and isinstance(value, dict):
         for name, entry in value.items():
@@ -88,31 +88,31 @@ def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield key, {**(value if isinstance(value, dict) else {"direct_answer": value}), "question_id": key}
 
 
-def placed(text: str | bytes, path: Path, where: str) -> Answer | Fault:
+def with_place(text: str | bytes, path: Path, where: str) -> Answer | Fault:
     """Return one answer with its place in the file, or the fault."""
     found = fit_json(AnswerLine, text, path, where)
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 
-def opening(path: Path) -> bytes:
-    """Return the first sign of a file."""
+def first_character(path: Path) -> bytes:
+    """Return the first character of a file that is no space."""
     with path.open("rb") as file:
         return file.read(4096).removeprefix(BOM_UTF8).lstrip()[:1]
 
 
-def in_lines(path: Path) -> bool:
+def is_json_lines(path: Path) -> bool:
     """Tell whether each line is an answer; else the whole file is one array or object."""
-    sign = opening(path)
-    if sign == b"[" or path.suffix == ".jsonl":
-        return sign != b"["
-    if sign != b"{":
+    first = first_character(path)
+    if first == b"[" or path.suffix == ".jsonl":
+        return first != b"["
+    if first != b"{":
         return False
     lines = (text for _, text in read_lines(path))
     try:
-        first = json.loads(next(lines))
+        line = json.loads(next(lines))
     except ValueError:  # an object over several lines
         return False
-    return bool(KEYS & first.keys()) or next(lines, None) is not None
+    return bool(KEYS & line.keys()) or next(lines, None) is not None
 
 
 def as_written(name: str) -> str:

@@ -26,7 +26,7 @@ def one_line(entry: dict) -> str:
 
 
 def read_log(file: Path) -> list[dict]:
-    """Read a log's lines, none where there is no file; a torn last line is told of and cut off.
+    """Read a log's lines, none where there is no file; a torn last line is reported and cut off.
 
     Raises ValueError with file and line for any other line that is not JSON.
     """

@@ -135,7 +135,7 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
             number += 1
         scanner.expect(closing)
         if scanner.sign():
-            raise ValueError(f"something stands behind its closing {closing!r}: are these JSON lines?")
+            raise ValueError(f"something follows its closing {closing!r}: are these JSON lines?")
 
 
 class Scanner:
@@ -152,7 +152,7 @@ class Scanner:
     def expect(self, sign: str) -> None:
         """Step over one character."""
         if self.sign() != sign:
-            raise ValueError(f"{self.sign()!r} stands where {sign!r} is expected")
+            raise ValueError(f"{self.sign()!r} is found where {sign!r} is expected")
         self.at += 1
 
     def value(self) -> str:

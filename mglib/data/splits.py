@@ -108,7 +108,7 @@ def several_captions(file: Path, count: int) -> tuple[tuple[str, ...], ...]:
     content = coco.read_json(file)
     said: dict[int, list[str]] = {picture["id"]: [] for picture in content["images"]}
     if len(said) != count:
-        raise ValueError(f"{file} is about {len(said)} pictures, the shards beside it hold {count}.")
+        raise ValueError(f"{file} is about {len(said)} pictures, the shards in its folder hold {count}.")
     for entry in content["annotations"]:
         said[entry["image_id"]].append(clean_caption(entry["caption"]))
     return tuple(tuple(dict.fromkeys(captions)) for captions in said.values())

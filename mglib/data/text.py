@@ -27,8 +27,8 @@ def clean_caption(caption: str) -> str:
 def shuffled_keywords(caption: str, seed: str, most: int) -> str:
     """Return some of the words of a caption that carry meaning, in random order, each up to four times.
 
-    Queries name a thing many times over or not at all. Who learns to write from keywords like that neither
-    repeats what is repeated nor waits to be told each word. How many are left out is drawn for each caption;
+    Queries name a thing many times over or not at all. A model that learns to write from keywords like these
+    neither repeats what is repeated nor waits for each word. How many are left out is drawn for each caption;
     `most`, the number of queries, is how many come in all.
     """
     rng = random.Random(seed)

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from mglib.data import coco
 from mglib.data.quarantine import strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
-from mglib.data.splits import batched
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
-from mglib.model.decoding import answer, greedy
+from mglib.evals.generate import answers
+from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
@@ -226,13 +225,13 @@ def examine(
     )
     said = {}
     for task, rows in (("direct", exam.direct), ("graph", exam.graph)):
-        said[task] = open_answers(
+        said[task] = answers(
             model,
-            queries,
+            [queries[place] for place, _ in rows],
             template,
-            [(place, posed(prompt, question.question)) for place, question in rows],
+            [posed(prompt, question.question) for _, question in rows],
+            greedy(short_tokens),
             batch_size=batch_size,
-            short_tokens=short_tokens,
             what=f"{what}, {task}",
         )
     scores = {
@@ -242,24 +241,6 @@ def examine(
         **formats(exam, said["direct"], said["graph"]),
     }
     return Result(scores, said["direct"], said["graph"])
-
-
-def open_answers(
-    model: MiniGPT4,
-    queries: Sequence[Tensor],
-    template: Template,
-    asked: Sequence[tuple[int, str]],
-    *,
-    batch_size: int,
-    short_tokens: int,
-    what: str,
-) -> list[str]:
-    """Answer questions, each given with its picture's place and holding the picture's slot."""
-    texts: list[str] = []
-    for rows in tqdm(list(batched(asked, batch_size)), desc=what, mininterval=10):
-        pictures = {"queries": torch.stack([queries[place] for place, _ in rows])}
-        texts += answer(model, pictures, template, [question for _, question in rows], greedy(short_tokens))
-    return texts
 
 
 def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:

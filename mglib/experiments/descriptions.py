@@ -11,8 +11,7 @@ from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.config import EvalConfig
-from mglib.data.scenes import read_scenes
-from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, evaluate, facts
+from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
@@ -25,6 +24,7 @@ from mglib.study import display_names
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.world.scene import read_scenes
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
 ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they are not called by their model
@@ -81,7 +81,7 @@ class Descriptions:
 
 def decodings(study: Study) -> dict[str, Decoding]:
     """Return the decodings of a description that are compared."""
-    return evaluate.ways(study.profile.evaluation.long_tokens, seed=study.seed)
+    return generate.decoding_configs(study.profile.evaluation.long_tokens, seed=study.seed)
 
 
 def decoding(config: EvalConfig, language: str) -> str:
@@ -152,7 +152,7 @@ def judge(study: Study, split: str) -> Judge | None:
 def parser_agreement() -> pandas.DataFrame:
     """Measure the parser of facts on labelled answers, by kind of fact."""
     labelled = coverage.read_labels()
-    found = coverage.agreement([facts.parse(text) for text, _ in labelled], [true for _, true in labelled])
+    found = coverage.agreement([coverage.parse(text) for text, _ in labelled], [true for _, true in labelled])
     note = "facts parsed from answers against labels made by reading them (a language model's, not people's)"
     return frame.rows("t2", {kind: _prefixed("parser", one) for kind, one in found.items()}, note=note)
 

@@ -13,7 +13,8 @@ from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.records import read_json
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Split
-from mglib.evals import evaluate
+from mglib.evals import generate
+from mglib.evals.retrieval import retrieval_recall
 from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
@@ -100,7 +101,7 @@ def retrieval(
 ) -> dict[str, dict[str, Estimate]]:
     """Find texts by picture and pictures by text in each split, by contrastive similarity alone."""
     return {
-        name: evaluate.retrieval(
+        name: retrieval_recall(
             blip2.representation,
             tokens[name],
             split.references,
@@ -139,7 +140,7 @@ def captions(study: Study, blip2: Blip2, queries: dict[str, Features]) -> dict[s
     settings = study.profile.evaluation
     decoding = greedy(settings.max_new_tokens)
     return {
-        name: evaluate.answers(
+        name: generate.answers(
             blip2.model,
             shown,
             KEYWORDS,

@@ -7,13 +7,15 @@ import pandas
 from torch import Tensor
 
 from mglib import metrics
-from mglib.evals import pope, trials, vqa
+from mglib.evals import pope, vqa
 from mglib.evals.choices import Scores, posed
+from mglib.evals.generate import answers
 from mglib.evals.pope import Question
 from mglib.evals.vqa import Exam, Prior, Result
 from mglib.experiments import ablations, descriptions
 from mglib.metrics import Counts, Estimate
 from mglib.model import prompts
+from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.study import display_names
@@ -54,13 +56,14 @@ def poll(
 ) -> list[str]:
     """Ask a model each different question once; returns an answer to each that was given."""
     every = list(dict.fromkeys((question.picture, question.text) for question in asked))
-    texts = vqa.open_answers(
+    shown = base.queries[split]
+    texts = answers(
         one.model,
-        base.queries[split],
+        [shown[place] for place, _ in every],
         one.template,
-        [(place, one.question(request.replace("{}", text))) for place, text in every],
+        [one.question(request.replace("{}", text)) for _, text in every],
+        greedy(study.profile.evaluation.short_tokens),
         batch_size=study.profile.evaluation.batch_size,
-        short_tokens=study.profile.evaluation.short_tokens,
         what=f"yes or no, {split}",
     )
     told = dict(zip(every, texts, strict=True))
@@ -78,7 +81,7 @@ def pope_choices(
         found = {what: counts[what].estimate().value for what in ("accuracy", "unparsed")}
         lines.append({"model": "minigpt4", "wording": request, **found})
     tried = pandas.DataFrame(lines)
-    return tried, trials.best(tried, "accuracy")["minigpt4"]["wording"]
+    return tried, tried["wording"][tried["accuracy"].idxmax()]
 
 
 def pope_table(

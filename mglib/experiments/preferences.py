@@ -12,7 +12,6 @@ from torch import Tensor
 from mglib import metrics
 from mglib.config import TrainConfig
 from mglib.curation.critic import Critic, answer_scores
-from mglib.data.scenes import read_scenes
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
@@ -27,6 +26,7 @@ from mglib.study.stage1 import Stage1
 from mglib.study.stage2 import Stage2Data, train_stage2
 from mglib.study.study import Study
 from mglib.study.train import Trained
+from mglib.world.scene import read_scenes
 
 Rows = dict[str, dict[str, Estimate | None]]  # model -> measure -> estimate
 Value = TypeVar("Value")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas
 
-from mglib.evals import chair, evaluate, spatial
+from mglib.evals import chair, generate, spatial
 from mglib.evals.choices import Scores
 from mglib.experiments import spatial_captions, spatial_tests
 from mglib.experiments.composition import Described
@@ -151,7 +151,7 @@ def cost(study: Study, base: Stage1, arms: Mapping[str, PromptedModel], told: De
     sizes, val = study.profile.evaluation, base.splits["val"].captions
     counted = {}
     for name, one in arms.items():
-        texts = evaluate.answers(
+        texts = generate.answers(
             one.model,
             told.queries,
             prompts.CAPTION,
@@ -161,7 +161,7 @@ def cost(study: Study, base: Stage1, arms: Mapping[str, PromptedModel], told: De
             what=name,
         )
         counted[name] = chair.counts(chair.read(texts, told.truths, told.words))
-        sums, counts = evaluate.losses(
+        sums, counts = generate.losses(
             one.model,
             base.queries["val"],
             val,

@@ -122,10 +122,9 @@ def arm(
         pairs.collate(layout),
         config,
         f"spatial-{name}",
-        sha256(state),
-        hash_tensors(dict(enumerate(queries))),
-        hash_json(list(texts)),
-        model.language.settings(),
+        stage1=sha256(state),
+        queries=hash_tensors(dict(enumerate(queries))),
+        texts=hash_json(list(texts)),
     )
     freeze(model, trained.state)
     return model, trained

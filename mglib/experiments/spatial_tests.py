@@ -13,7 +13,6 @@ from mglib.evals import choices, spatial
 from mglib.evals.choices import Losses, Scores
 from mglib.evals.spatial import RELATIONS, Probe
 from mglib.metrics import Estimate
-from mglib.paths import ROOT
 from mglib.study import display_names
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
@@ -79,8 +78,7 @@ def probes(study: Study) -> list[Probe]:
     """Ask about the first test split; there are no questions where no relations are annotated."""
     if study.profile.world is None:
         return []
-    plurals = spatial.plurals(ROOT / "data" / "world" / "objects.csv")
-    return spatial.probes(study.world / study.tests[0], plurals)
+    return spatial.probes(study.world / study.tests[0])
 
 
 def unasked(asked: Sequence[Probe]) -> tuple[str, ...]:
@@ -136,7 +134,7 @@ def mirror_test(
         return {}
     turned = spatial.mirrored(base.splits[before.split])
     tokens = study.tokens(turned, base.vision)
-    queries = list(study.queries(turned, tokens, base.blip2.model.qformer, base.blip2.state))
+    queries = list(study.queries(turned, tokens, base.model.qformer))
     found = {}
     for name, first in before.losses.items():
         after = losses(study, models[name], queries, before.probes, what=name)

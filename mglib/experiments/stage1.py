@@ -11,7 +11,7 @@ from torch import Tensor
 from mglib import frame, metrics
 from mglib.config import Stage1Trial
 from mglib.data.splits import Split
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
 from mglib.experiments.ablations import trial
 from mglib.frame import Measured
@@ -54,7 +54,7 @@ def caption_loss(
 ) -> Counts:
     """Return the loss per caption token of pictures, (Q, D_q) each, laid out as in stage 1."""
     return Counts(
-        *evaluate.losses(
+        *generate.losses(
             model,
             shown,
             captions,
@@ -69,7 +69,7 @@ def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -
     """Let a model caption pictures greedily."""
     settings = study.profile.evaluation
     decoding = greedy(settings.max_new_tokens)
-    return evaluate.answers(
+    return generate.answers(
         model, shown, prompts.CAPTION, prompts.IMAGE, decoding, what=what, batch_size=settings.batch_size
     )
 
@@ -81,7 +81,7 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     """Train stage 1 whole from each start, at each rate and length that the profile compares, and look at
     val.
     """
-    parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
+    parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
     rows = []
     for one in study.profile.stage1_trials:
         model, _ = train_stage1(of_trial(study, one), *parts)

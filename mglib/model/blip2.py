@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mglib.config import CaptionLMConfig, PretrainConfig
 from mglib.model.language import Language
-from mglib.model.minigpt4 import answer_losses
+from mglib.model.minigpt4 import answer_count, answer_losses
 from mglib.model.prompts import Template, pad, tokenize
 from mglib.model.qformer import QFormer
 
@@ -76,10 +76,14 @@ class WriteFromKeywords(nn.Module):
         self.language = language
         language.model.requires_grad_(True)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return how many caption tokens a batch has."""
+        return answer_count(batch)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the summed loss over the caption's tokens and how many they are."""
         losses, _ = answer_losses(self.language, self.language.embed(batch["ids"]), batch)
-        return {"loss": losses.sum(), "count": torch.tensor(len(losses), device=losses.device)}
+        return {"loss": losses.sum(), "count": self.count(batch)}
 
 
 def text_batch(
@@ -150,6 +154,10 @@ class Representation(nn.Module):
         """Embed the queries' output: (B, Q, D_q) -> (B, Q, E), each of length 1."""
         return functional.normalize(self.to_image(queries).float(), dim=-1)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return how many pairs a batch has."""
+        return torch.tensor(len(batch["text"]), device=batch["text"].device)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the summed loss of B pairs; `tokens` (B, N, D_v), `text` and `text_mask` (B, T)."""
         seen = self.qformer.see(batch["tokens"])
@@ -167,7 +175,7 @@ class Representation(nn.Module):
         matching = self.matching(seen, text, text_mask, others)
         return {
             "loss": (contrast + matching + generation) * len(text),
-            "count": torch.tensor(len(text), device=text.device),
+            "count": self.count(batch),
             "contrast": contrast.detach(),
             "matching": matching.detach(),
             "generation": generation.detach(),
@@ -219,6 +227,32 @@ class Representation(nn.Module):
         allowed = functional.pad(text_mask, (Q, 0), value=True)  # (B, Q + T)
         hidden = self.read(seen, text, allowed.unsqueeze(1).expand(-1, allowed.shape[1], -1))
         return self.matches(hidden[:, :Q]).mean(1)
+
+
+@torch.inference_mode()
+def similarities(
+    representation: Representation,
+    tokens: Sequence[Tensor],
+    texts: Sequence[str],
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    max_text: int,
+    batch_size: int,
+) -> Tensor:
+    """Compare every picture, (N, D_v), with every text by contrast alone: cosines, (P, R).
+
+    Of a picture's queries the best counts, as in BLIP-2; `max_text` tokens of a text are read.
+    """
+    device = representation.positions.weight.device
+    images, found = [], []
+    for start in range(0, len(tokens), batch_size):
+        rows = torch.stack(list(tokens[start : start + batch_size])).to(device)
+        images.append(representation.encode_image(representation.qformer(rows)).cpu())  # (B, Q, E)
+    for start in range(0, len(texts), batch_size):
+        batch = text_batch(tokenizer, texts[start : start + batch_size], max_text)
+        words = representation.encode_text(batch["text"].to(device), batch["text_mask"].to(device)).cpu()
+        found.append(torch.einsum("pqe,re->prq", torch.cat(images), words).amax(-1))  # (P, B)
+    return torch.cat(found, dim=1)
 
 
 def contrastive_loss(similarity: Tensor, same: Tensor) -> Tensor:

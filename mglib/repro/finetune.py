@@ -23,7 +23,7 @@ from mglib.data.own import SHAPES, OwnPair, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched
-from mglib.evals.evaluate import losses
+from mglib.evals.generate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
 from mglib.metrics import Counts, paired, ratio
@@ -31,15 +31,15 @@ from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, template
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, RUNS, hash_json, read_jsonl, sha256
+from mglib.paths import CACHE, RUNS, hash_json, read_jsonl, sha256
 from mglib.study.machine import here, peak_bytes
 from mglib.study.models import INSTRUCTIONS
-from mglib.study.stage1 import finished, load_release, shortcut, stage1_pairs, train_streamed
+from mglib.study.stage1 import finished_stage1, load_release, stage1_pairs
 from mglib.study.stage2 import replaying, split_holdout
 from mglib.study.study import PublishedStudy, Study
-from mglib.study.train import training_folder
+from mglib.study.train import training_run
 from mglib.training.checkpoint import trainable
-from mglib.training.early_stopping import fit_watched
+from mglib.training.early_stopping import fit_with_early_stopping
 from mglib.training.feature_cache import cached
 from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.saved import CONFIG, lora_config, read_config, save_pretrained
@@ -123,12 +123,8 @@ def start(profile: str, projection: Path | None) -> Speaker:
         or not isinstance(study, PublishedStudy)
     ):
         return load(profile, projection)
-    model, official = load_release(study), study.profile.release.projection
-    if finished(study, model):
-        train_streamed(study, model=model)
-    elif official and (DOWNLOADS / official).is_file():
-        shortcut(study, model, DOWNLOADS / official)
-    else:
+    model = load_release(study)
+    if finished_stage1(study, model) is None:
         raise FileNotFoundError(
             f"There is no stage 1 of {profile} to start from: `make train PROFILE={profile}` trains it, or "
             "name a file or folder with PROJECTION=."
@@ -315,29 +311,19 @@ def learn(
     form = template(study.profile.language.template, model.language.tokenizer)
     rows = Answered(queries, own.learnt)
     collate = asked = answering(model, form, "{}", config.max_answer)
-    depends: list[object] = [own.hashes, own.learnt, own.held, asdict(form), PATIENCE]
+    depends = {"pictures": hash_tensors(dict(enumerate(queries))), "learnt": own.learnt, "held": own.held}
     if again is not None:
         seen = look_at(speaker, again.hashes, again.images, what="pairs of stage 1")
         collate = replaying(study, model, asked, seen, again.captions)
-        depends += [again.captions, hash_tensors(dict(enumerate(seen)))]
+        depends |= {"replayed": again.captions, "replayed_pictures": hash_tensors(dict(enumerate(seen)))}
     held_rows = Answered(queries, own.held)
     batches = [
         asked([held_rows[place] for place in places])
         for places in batched(range(len(own.held)), config.batch_size)
     ]
-    updates = hash_tensors(lora_weights(model.language))
-    folder = training_folder(
-        study,
-        model,
-        rows,
-        collate,
-        config,
-        "finetune",
-        hash_json(depends),
-        hash_tensors(dict(enumerate(queries))),
-        updates,
-        model.language.settings(),
-    )
+    depends |= {"lora": hash_tensors(lora_weights(model.language)), "wording": form, "patience": PATIENCE}
+    run = training_run(study, model, rows, collate, config, "finetune", **depends)
+    folder = run.folder
     if (out / CONFIG).exists() and read_config(out).get("run", {}).get("training") != folder.name:
         raise FileExistsError(f"{out} holds another model: choose another OUT, or move it away.")
     step = seconds_a_step(model, collate([rows[index] for index in range(config.batch_size)]), study)
@@ -346,19 +332,7 @@ def learn(
         f"{peak_bytes(study.device) / 1e9:.1f} GB",
         flush=True,
     )
-    looks = fit_watched(
-        model,
-        rows,
-        collate,
-        config,
-        folder,
-        held_out=batches,
-        patience=PATIENCE,
-        seed=study.seed,
-        what="finetune",
-        device=study.device,
-        bf16=study.bf16,
-    )
+    looks = fit_with_early_stopping(model, rows, collate, run, held_out=batches, patience=PATIENCE)
     model.requires_grad_(False)
     tell(looks, read_jsonl(folder / "log.jsonl"))
     return folder.name

@@ -9,14 +9,13 @@ from pathlib import Path
 from mglib.chat.speaker import Speaker, load
 from mglib.chat.terminal import answer
 from mglib.config import WorldConfig
-from mglib.evals.evaluate import losses
+from mglib.evals.generate import losses
 from mglib.metrics import Counts, Estimate, paired, ratio
 from mglib.metrics import mean as share
 from mglib.model.decoding import greedy
 from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
 from mglib.repro.finetune import finetune
-from mglib.study import blip2
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
 from mglib.weights import sources
@@ -65,7 +64,7 @@ def val_losses(study: Study, speaker: Speaker) -> dict[str, Counts]:
     and of the web caption in the form of stage 1, which stage 2 has left already.
     """
     split, model = study.split("val"), speaker.model
-    seen = study.queries(split, study.tokens(split, model.vision), model.qformer, blip2.load(study).state)
+    seen = study.queries(split, study.tokens(split, model.vision), model.qformer)
     form = template(study.profile.language.template, model.language.tokenizer)
     said = [several[0] for several in split.references]
     asked = with_image(INSTRUCTIONS[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas
 from torch import Tensor
 
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding
@@ -54,7 +54,7 @@ class PromptedModel:
         self, queries: Sequence[Tensor], text: str, decoding: Decoding, *, batch_size: int, what: str
     ) -> list[str]:
         """Ask the same question about every picture; `queries` holds (Q, D_q) of each."""
-        return evaluate.answers(
+        return generate.answers(
             self.model,
             queries,
             self.template,

@@ -22,8 +22,8 @@ Precision = Literal["fp32", "fp16", "bf16", "8bit", "4bit"]
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Buffers that old releases kept as weights; transformers computes them.
 BUFFERS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)
-# The two matrices with a row for each token: Vicuna v0 added a row for its padding token.
 LAST_NORM = "model.norm.weight"
+# The two matrices with a row for each token: Vicuna v0 added a row for its padding token.
 BY_TOKEN = ("model.embed_tokens.weight", "lm_head.weight")
 SETTINGS = ("config.json", "generation_config.json")
 TOKENIZER = (
@@ -61,18 +61,19 @@ def merge_delta(base: str | Path, delta: str | Path, merged: Path) -> None:
 
 
 def require_delta(base: Shards, delta: Shards) -> None:
-    """Raise ValueError where a whole model stands in a delta's place or a delta in LLaMA's.
+    """Raise ValueError where a whole model was given as the delta or a delta as LLaMA."""
+    if LAST_NORM not in delta.files or LAST_NORM not in base.files:
+        return
+    if is_delta(base.get(LAST_NORM)) or not is_delta(delta.get(LAST_NORM)):
+        raise ValueError(
+            f"{delta.folder} is no delta, or {base.folder} is no whole model: a delta's {LAST_NORM} is near "
+            "0, a whole model's is not. Take LLaMA itself as base and Vicuna's delta, not Vicuna."
+        )
 
-    The last norm tells: a whole model's weights there are far from 0, those of a difference are near it.
-    """
-    if LAST_NORM in delta.files and LAST_NORM in base.files:
-        whole, change = (shards.get(LAST_NORM).float().abs().mean() for shards in (base, delta))
-        if change > 0.5 * whole:
-            raise ValueError(
-                f"{delta.folder} is no delta, or {base.folder} is no whole model: the weights of {LAST_NORM} "
-                f"are {change:.2g} in the one and {whole:.2g} in the other on average. A delta's are near 0: "
-                "take LLaMA itself as base and Vicuna's delta, not Vicuna."
-            )
+
+def is_delta(last_norm: Tensor) -> bool:
+    """Tell a difference of two models, whose last norm is near 0, from a whole model."""
+    return bool(last_norm.float().abs().mean() < 0.1)
 
 
 def add(base: Shards, delta: Shards, name: str) -> Tensor:
@@ -130,7 +131,7 @@ def read(folder: Path, *, precision: Precision, attention: str) -> Language:
 def require_whole(folder: Path, model: nn.Module) -> None:
     """Raise ValueError where a delta was loaded as a model."""
     norm = dict(model.named_parameters()).get(LAST_NORM)
-    if norm is not None and norm.float().abs().mean() < 0.1:
+    if norm is not None and is_delta(norm):
         raise ValueError(
             f"{folder} holds a delta and no whole model (the weights of {LAST_NORM} are near 0): merge it "
             "with LLaMA first (mglib.weights.vicuna.merge_delta)."
@@ -154,12 +155,12 @@ def options(precision: Precision) -> dict[str, Any]:
             f"Unknown precision {precision!r}: choose one of {', '.join([*DTYPES, *quantised])}."
         )
     require("bitsandbytes", f"loading in {precision}")
-    place = PartialState().device  # this process's own, where several GPUs are seen
-    dtype = frozen_dtype(place)
+    device = PartialState().device  # this process's own, where several GPUs are seen
+    dtype = frozen_dtype(device)
     return {
         "dtype": dtype,
         "quantization_config": BitsAndBytesConfig(**quantised[precision], bnb_4bit_compute_dtype=dtype),
-        "device_map": {"": place},
+        "device_map": {"": device},
     }
 
 
@@ -177,19 +178,9 @@ def require_vocabulary(folder: Path, rows: int, tokens: int) -> None:
 
     More rows than tokens are harmless padding, except for the one of Vicuna v0.
     """
-    if tokens > rows:
+    if tokens > rows or rows == tokens + 1:
         raise ValueError(
-            f"The tokenizer in {folder} knows {tokens} tokens, the model has embeddings for {rows}"
-            + (
-                ": the padding token of Vicuna v0 was added to the tokenizer alone. "
-                if tokens == rows + 1
-                else ". "
-            )
-            + "Take tokenizer and weights from the same release (for Vicuna v0 merge the delta again)."
-        )
-    if rows == tokens + 1:
-        raise ValueError(
-            f"The model in {folder} has embeddings for {rows} tokens, the tokenizer knows {tokens}: as "
-            "with LLaMA's tokenizer beside Vicuna v0's weights. Copy the tokenizer files of the delta, which "
-            "add the padding token, into the folder."
+            f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take "
+            "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta "
+            "again, or copy the delta's tokenizer files into the folder."
         )

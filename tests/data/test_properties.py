@@ -3,7 +3,6 @@
 import json
 import pickle
 import tempfile
-import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from mglib.data import coco, records, regions
 from mglib.data.mixture import RankStream, Source, batch_edges
 from mglib.data.narratives import read_narratives
 from mglib.data.own import read_cc_sbu_align
-from mglib.data.pictures import ENDINGS, named_picture, open_picture
+from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault
 from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.shards import read_shard
@@ -78,12 +77,12 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
     seen = []
     for rank in range(ranks):
         stream = RankStream(source, list, size, seed, rank, ranks, workers)
-        lines = [list(stream.line(0, line, 0)) for line in range(workers)]
-        assert {len(line) for line in lines} == {stream.batches() // workers}
+        lanes = [list(stream.lane(0, lane, 0)) for lane in range(workers)]
+        assert {len(lane) for lane in lanes} == {stream.batches() // workers}
         # Going on from any batch of an epoch gives what would have come.
-        stop = data.draw(some.integers(0, len(lines[0])))
-        assert [portion.good for portion in stream.line(0, 0, stop)] == [p.good for p in lines[0][stop:]]
-        seen += [row[1] for line in lines for portion in line for row in portion.batch or []]
+        stop = data.draw(some.integers(0, len(lanes[0])))
+        assert [portion.good for portion in stream.lane(0, 0, stop)] == [p.good for p in lanes[0][stop:]]
+        seen += [row[1] for lane in lanes for portion in lane for row in portion.batch or []]
     assert sorted(seen) == sorted(names)
 
 
@@ -92,7 +91,7 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
 def test_the_plan_of_an_epoch_has_no_gap_and_no_overlap(total, parts, size):
     edges = [batch_edges(total, parts, part, size) for part in range(parts)]
     assert len(set(map(len, edges))) == 1  # equally many batches each
-    assert all(0 <= behind - first <= size for part in edges for first, behind in pairwise(part))
+    assert all(0 <= end - first <= size for part in edges for first, end in pairwise(part))
     if total:
         assert all(one[-1] == other[0] for one, other in pairwise(edges))
         assert (edges[0][0], edges[-1][-1]) == (0, total)
@@ -169,21 +168,6 @@ def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path.write_bytes(pickle.dumps(value, protocol))
         assert regions.read_plain_pickle(path) == value
-
-
-# --- names and ids ---
-
-
-@often
-@given(some.text(max_size=60).filter(lambda name: not set(name) & set("/\\\0")), some.sampled_from(ENDINGS))
-def test_a_picture_is_found_by_any_form_of_its_name(folder, name, ending):
-    for form in ("NFC", "NFD"):
-        asked = unicodedata.normalize(form, f"a{name}")
-        with tempfile.TemporaryDirectory(dir=folder) as there:
-            file = Path(there) / f"{unicodedata.normalize('NFC', f'a{name}')}{ending.upper()}"
-            file.touch()
-            assert named_picture(Path(there), asked) == file
-            assert named_picture(Path(there), asked + ending) == file
 
 
 # --- pictures ---

@@ -119,7 +119,7 @@ def test_nothing_to_score_is_told_with_the_first_reason(tmp_path, coco):
 def test_scenery_of_the_small_world_may_be_said(tmp_path, coco):
     prop = {"name": "tree", "box": [0, 0, 1, 1], "depth": 1}
     scenes = [
-        {"image_id": number, "setting": "park", "objects": [], "props": [prop], "relations": []}
+        {"image_id": number, "size": 200, "setting": "park", "objects": [], "props": [prop]}
         for number in (3, 7)
     ]
     file = whole(tmp_path / "results.json", [{"image_id": 3, "caption": "A dog and a tree."}])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.config import EvalConfig
-from mglib.evals.evaluate import chance
+from mglib.evals.retrieval import chance
 from mglib.experiments import encoder
 from mglib.metrics import Estimate, Vocabulary
 
@@ -62,7 +62,7 @@ def test_captions_come_from_the_model_for_every_split(study, model, monkeypatch)
         asked.append((list(shown), template.name, decoding.sample, what, batch_size))
         return ["a dog"] * len(shown)
 
-    monkeypatch.setattr(encoder.evaluate, "answers", answers)
+    monkeypatch.setattr(encoder.generate, "answers", answers)
     blip2 = SimpleNamespace(model=None)
     assert encoder.captions(study, blip2, {"val": [1, 2], "test": [3]}) == {
         "val": ["a dog"] * 2,

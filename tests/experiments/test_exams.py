@@ -49,11 +49,11 @@ def result(value):
 def test_a_question_of_two_ways_is_asked_once_and_answered_for_both(monkeypatch):
     put = []
 
-    def told(model, pictures, template, posed, **limits):
-        put.extend(text for _, text in posed)
+    def told(model, pictures, template, posed, decoding, **limits):
+        put.extend(posed)
         return [f"answer {number}" for number in range(len(posed))]
 
-    monkeypatch.setattr(exams.vqa, "open_answers", told)
+    monkeypatch.setattr(exams, "answers", told)
     asked = [Question(0, "dog", "dog?", True), Question(0, "cat", "cat?", False)] * 2
     one = PromptedModel(model=None, template=VICUNA, wording="{}")
     said = exams.poll(STUDY, BASE, one, asked, "{} Yes or no.", "val")

@@ -69,8 +69,8 @@ def test_the_cost_is_the_treatments_less_the_controls():
 
 
 def test_the_arms_caption_the_described_pictures_and_tell_vals_captions(monkeypatch):
-    monkeypatch.setattr("mglib.evals.evaluate.answers", lambda *given, **rest: ["a dog and a cat"])
-    monkeypatch.setattr("mglib.evals.evaluate.losses", lambda *given, **rest: ([3.0], [rest["max_answer"]]))
+    monkeypatch.setattr("mglib.evals.generate.answers", lambda *given, **rest: ["a dog and a cat"])
+    monkeypatch.setattr("mglib.evals.generate.losses", lambda *given, **rest: ([3.0], [rest["max_answer"]]))
     spatial = SimpleNamespace(train=SimpleNamespace(max_answer=6))
     study = SimpleNamespace(profile=SimpleNamespace(evaluation=EvalConfig(), spatial=spatial))
     val = SimpleNamespace(captions=("a bus",))

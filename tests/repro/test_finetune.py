@@ -38,8 +38,9 @@ def release(tmp_path, monkeypatch, llama, tokenizer, captions):
     """Return the folder of a release whose profile goes by the name TINY."""
     downloads, cache = tmp_path / "downloads", tmp_path / "cache"
     write_release(downloads, llama(), tokenizer, captions)
-    for module in (studies, stage1, command):
+    for module in (studies, stage1):
         monkeypatch.setattr(module, "DOWNLOADS", downloads)
+    for module in (studies, stage1, command):
         monkeypatch.setattr(module, "CACHE", cache)
     for module in (released, speakers):
         monkeypatch.setattr(module, "CACHE", cache)

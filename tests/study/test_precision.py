@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mglib.evals import evaluate
+from mglib.evals import generate
 from mglib.experiments import ablations, lora, spatial_captions
 from mglib.experiments.dpo import Preference, dpo
 from mglib.model import prompts
@@ -66,9 +66,9 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
     tokens = tiny.tokens(split, tiny.vision())
     writer, written = pretrain.caption_lm(tiny, split)
     _, represented = pretrain.representation(tiny, writer.tokenizer, split, tokens)
-    blip2, generated = pretrain.generative(tiny, represented, writer, written, split, tokens)
-    queries = tiny.queries(split, tokens, blip2.qformer, generated.state)
-    model, first = train_stage1(tiny, blip2.qformer, generated.state, language, split, queries)
+    blip2, _ = pretrain.generative(tiny, represented, writer, written, split, tokens)
+    queries = tiny.queries(split, tokens, blip2.qformer)
+    model, first = train_stage1(tiny, blip2.qformer, language, split, queries)
     texts, template = split.captions, prompts.VICUNA
     data = Stage2Data(list(queries), texts)
     train_stage2(tiny, PromptedModel(model=model, template=template), data, what="stage1")
@@ -76,7 +76,6 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
     train_stage2(tiny, captioner, data, what="blip2")
     parts = ablations.Parts(
         qformer=blip2.qformer,
-        state=generated.state,
         language=language,
         split=split,
         tokens=tokens,
@@ -103,8 +102,8 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
 def ask(model, queries):
     """Let a model write, by sampling and greedily, and score texts."""
     for decoding in (greedy(4), Decoding(max_new_tokens=4)):
-        evaluate.answers(
+        generate.answers(
             model, queries, prompts.CAPTION, prompts.IMAGE, decoding, batch_size=4, what="captions"
         )
     texts = ["a cat"] * len(queries)
-    evaluate.losses(model, queries, texts, prompts.CAPTION, max_answer=8, batch_size=4)
+    generate.losses(model, queries, texts, prompts.CAPTION, max_answer=8, batch_size=4)

@@ -26,21 +26,12 @@ def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qforme
     queries = torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(0))
     for form, asked in ((CAPTION, IMAGE), (chat, f"{IMAGE} what")):
         batch = training_batch(spoken, form, [asked] * 8, captions, queries=3, max_answer=12)
-        losses = descend(model, {"queries": queries, **batch}, 12)
+        losses = descend(model, {"queries": queries, **batch}, 4)
         assert losses[-1] < losses[0]
         with_grad = {name for name, weight in model.named_parameters() if weight.grad is not None}
         assert with_grad == {"projection.weight", "projection.bias"}
-    said = answer(model, {"queries": queries}, chat, [f"{IMAGE} what"] * 8, greedy(4))
-    assert len(said) == 8 and all(end not in text for text in said)
-
-
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_a_family_writes_what_its_own_generation_does(tmp_path, tokenizer, qformer, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
-    model = assemble(vision=torch.nn.Identity(), qformer=qformer(), language=language)
-    chat, spoken = template("chat", language.tokenizer), language.tokenizer
-    images = {"queries": torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))}
-    asked = [f"{IMAGE} what", f"{IMAGE} two dogs in the park"]
+    # It writes what transformers' own generation does.
+    images, asked = {"queries": queries[:2]}, [f"{IMAGE} what", f"{IMAGE} two dogs in the park"]
     layout = generation_batch(spoken, chat, asked, queries=3)
     with torch.inference_mode():
         ids = language.model.generate(
@@ -83,7 +74,7 @@ def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):
         chosen.answer_end(tokenizer)
     endless = deepcopy(tokenizer)
     endless.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    with pytest.raises(ValueError, match="nothing would tell"):
+    with pytest.raises(ValueError, match="nothing would say"):
         chosen.answer_end(endless)
 
 

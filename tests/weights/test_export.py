@@ -27,7 +27,6 @@ from mglib.weights.saved import (
     fingerprint,
     from_pretrained,
     save_pretrained,
-    untouched,
 )
 
 QUESTION = "a dog in the park"
@@ -115,14 +114,6 @@ def test_a_saved_model_comes_back_with_the_same_logits(tmp_path, paper, parts, p
     about = json.loads((folder / CONFIG).read_text())
     assert about["language"]["name"] == "llama" and about["template"]["end"] == "###"
     assert about["vision"]["mean"] == list(VISION.mean)
-
-
-def test_saving_again_replaces_the_older_files(tmp_path, paper, parts):
-    save(paper, tmp_path / "model")
-    with torch.no_grad():
-        paper.projection.bias.add_(1)
-    again = load(save(paper, tmp_path / "model"), parts())
-    assert torch.equal(again.projection.bias, paper.projection.bias)
 
 
 def changed(module, name):
@@ -217,10 +208,6 @@ def test_other_low_rank_updates_are_refused(tmp_path, adapted, parts):
         load(folder, parts())
 
 
-def test_a_language_model_is_the_same_one_with_low_rank_updates(paper, adapted):
-    assert untouched(adapted[0].language.model).keys() == untouched(paper.language.model).keys()
-
-
 def test_a_model_on_cached_features_cannot_be_saved_whole(tmp_path, paper):
     paper.vision = nn.Identity()
     with pytest.raises(ValueError, match="has no image encoder: attach it"):
@@ -233,13 +220,6 @@ def test_a_fingerprint_is_the_same_in_float32_and_bfloat16(paper):
     assert fingerprint(half) == fingerprint(paper.qformer.state_dict())
     swapped = {**half, "query_tokens": half["query_tokens"].flip(1)}
     assert fingerprint(swapped) != fingerprint(half)
-
-
-def test_a_language_model_is_known_by_what_quantisation_leaves_alone(paper):
-    model = paper.language.model
-    shapes = {tuple(value.shape) for value in untouched(model).values()}
-    assert shapes == {(300, 48), (48,)} and len(untouched(model)) == 1 + 2 * 2 + 1
-    assert untouched(model)["embeddings"] is model.get_input_embeddings().weight
 
 
 # --- transformers' BLIP-2 ---
@@ -380,7 +360,7 @@ def test_llamas_own_tokenizer_gives_our_sequence(paper, legacy):
 
 def test_a_tokenizer_that_cannot_give_our_sequence_is_refused(tmp_path, paper, monkeypatch):
     monkeypatch.setattr(export, "same_sequence", lambda *_: False)
-    with pytest.raises(ValueError, match="splits the words beside a picture"):
+    with pytest.raises(ValueError, match="splits the words next to a picture"):
         export_blip2(paper, tmp_path / "blip2", language="llama", template=VICUNA)
 
 

@@ -29,7 +29,7 @@ from mglib.config import QFormerConfig, VisionConfig
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.weights import files, official, vicuna
-from mglib.weights.files import Shards, locate, read_pth, read_state
+from mglib.weights.files import Shards, locate, read_state
 from mglib.weights.official import (
     load_projection,
     load_qformer,
@@ -88,14 +88,6 @@ def test_a_projection_may_be_wrapped_as_trainers_do(tmp_path, wrap):
     projection = nn.Linear(state["llama_proj.weight"].shape[1], len(state["llama_proj.weight"]))
     load_projection(projection, tmp_path / "a.pth", trained_with="Vicuna", language="Vicuna")
     assert torch.equal(projection.weight, state["llama_proj.weight"])
-
-
-def test_half_precision_files_fill_modules_in_float32(tmp_path):
-    vision = Vision(config=VISION)
-    half = {name: value.half() for name, value in eva_vit_g().items()}
-    load_vision(vision, write(tmp_path / "eva_vit_g.pth", half))
-    assert vision.encoder.cls_token.dtype == torch.float32
-    assert torch.equal(vision.encoder.cls_token, half["cls_token"].float())
 
 
 # --- the table ---
@@ -194,13 +186,6 @@ def test_the_text_branch_of_another_blip2_file_is_not_passed_over(tmp_path, qfor
         load_qformer(qformer(), write(tmp_path / "blip2.pth", {"model": state}))
 
 
-def test_lora_weights_beside_a_projection_are_not_passed_over(tmp_path):
-    saved = minigpt4()
-    saved["model"]["llama_model.base_model.q_proj.lora_A.weight"] = torch.ones(2, 2)
-    with pytest.raises(ValueError, match="lora_A"):
-        load(nn.Linear(32, 48), write(tmp_path / "p.pth", saved))
-
-
 def load(projection, place, trained_with="vicuna-7b-v0", language="vicuna-7b-v0"):
     load_projection(projection, place, trained_with=trained_with, language=language)
 
@@ -236,11 +221,6 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="pickle protocol"), pytest.raises(ValueError, match="refused"):
         read_state(tmp_path / "bare.pth")
     assert not (tmp_path / "was_here").exists()
-
-
-def test_any_other_object_is_refused_too(tmp_path):
-    with pytest.raises(ValueError, match=r"types\.SimpleNamespace"):
-        read_state(write(tmp_path / "odd.pth", {"config": SimpleNamespace(a=1)}))
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 2043249920\n"
@@ -419,20 +399,10 @@ def test_half_precision_deltas_stay_in_half_precision(tmp_path, tokenizer):
     assert merged.dtype == torch.float16 and merged.tolist() == [1.5, 0]
 
 
-def test_a_merge_that_is_stopped_leaves_no_folder(tmp_path, vicuna_v0, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(vicuna, "add", stop)
-    with pytest.raises(KeyboardInterrupt):
-        vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "llama"]
-
-
 def test_a_whole_vicuna_in_the_place_of_its_delta_is_refused(tmp_path, vicuna_v0, tokenizer):
     vicuna_v0.save_pretrained(tmp_path / "whole")
     tokenizer.save_pretrained(tmp_path / "whole")
-    with pytest.raises(ValueError, match="A delta's are near 0"):
+    with pytest.raises(ValueError, match=r"a delta's model\.norm\.weight is near 0"):
         vicuna.merge_delta(tmp_path / "llama", tmp_path / "whole", tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
@@ -446,22 +416,17 @@ def test_a_delta_in_the_place_of_a_model_is_refused(tmp_path, tokenizer):
         vicuna.load_language(tmp_path, precision="fp32")
 
 
-def test_a_delta_of_another_size_is_refused(tmp_path, vicuna_v0):
-    tiny_llama(299, seed=0, width=24).save_pretrained(tmp_path / "other")
+def test_a_delta_of_another_model_or_without_a_tokenizer_is_refused(tmp_path, vicuna_v0):
+    tiny_llama(299, seed=0, width=24).save_pretrained(tmp_path / "wider")
     with pytest.raises(ValueError, match=r"take base and delta of the same size \(7B or 13B\)"):
-        vicuna.merge_delta(tmp_path / "other", tmp_path / "delta", tmp_path / "vicuna")
-
-
-def test_a_delta_of_another_model_is_refused(tmp_path, vicuna_v0):
+        vicuna.merge_delta(tmp_path / "wider", tmp_path / "delta", tmp_path / "vicuna")
     write_shards(tmp_path / "other", {"model.norm.weight": torch.ones(16)}, 1)
     with pytest.raises(ValueError, match=r"no delta for .*lm_head\.weight"):
         vicuna.merge_delta(tmp_path / "other", tmp_path / "delta", tmp_path / "vicuna")
-
-
-def test_a_delta_without_tokenizer_is_refused(tmp_path, vicuna_v0):
     (tmp_path / "delta" / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="no tokenizer: download all of its files"):
         vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["delta", "llama", "other", "wider"]
 
 
 # --- language models: vocabulary, precision ---
@@ -470,19 +435,9 @@ def test_a_delta_without_tokenizer_is_refused(tmp_path, vicuna_v0):
 def test_a_vocabulary_that_does_not_fit_is_named(tmp_path):
     vicuna.require_vocabulary(tmp_path, 32001, 32001)
     vicuna.require_vocabulary(tmp_path, 32064, 32000)  # padded for speed
-    with pytest.raises(
-        ValueError, match=r"32001 tokens, the tokenizer knows 32000: as with LLaMA's tokenizer"
-    ):
-        vicuna.require_vocabulary(tmp_path, 32001, 32000)
-    with pytest.raises(ValueError, match=r"knows 32001 tokens.*for 32000: the padding token of Vicuna v0"):
-        vicuna.require_vocabulary(tmp_path, 32000, 32001)
-
-
-def test_a_language_model_with_another_tokenizer_is_refused(tmp_path, tokenizer):
-    tiny_llama(301, seed=0).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="embeddings for 301 tokens, the tokenizer knows 300"):
-        vicuna.load_language(tmp_path, precision="fp32")
+    for model, words in ((32001, 32000), (32000, 32001)):
+        with pytest.raises(ValueError, match=rf"{model} tokens, its tokenizer knows {words}: .*same release"):
+            vicuna.require_vocabulary(tmp_path, model, words)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
@@ -493,27 +448,20 @@ def test_weights_come_in_the_precision_asked_for(tmp_path, tokenizer, precision)
     assert {value.dtype for value in language.parameters()} == {vicuna.DTYPES[precision]}
 
 
-def test_eight_and_four_bits_are_asked_of_bitsandbytes(monkeypatch):
-    monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
-    eight, four = (vicuna.options(precision)["quantization_config"] for precision in ("8bit", "4bit"))
-    assert eight.load_in_8bit and not eight.load_in_4bit
-    assert four.load_in_4bit and four.bnb_4bit_quant_type == "nf4"
-
-
-def test_quantised_weights_go_to_the_card_of_their_process(monkeypatch):
-    monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
-    monkeypatch.setattr(vicuna, "PartialState", lambda: SimpleNamespace(device=torch.device("cuda", 1)))
-    monkeypatch.setattr(vicuna, "frozen_dtype", lambda place: torch.bfloat16)
-    assert vicuna.options("8bit")["device_map"] == {"": torch.device("cuda", 1)}
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_what_is_not_quantised_has_the_precision_of_trainings_products(monkeypatch, dtype):
+def test_quantised_weights_go_to_the_card_of_their_process(monkeypatch, dtype):
+    place = torch.device("cuda", 1)
     monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
+    monkeypatch.setattr(vicuna, "PartialState", lambda: SimpleNamespace(device=place))
     monkeypatch.setattr(vicuna, "frozen_dtype", lambda place: dtype)
-    for precision in ("8bit", "4bit"):
-        asked = vicuna.options(precision)
+    eight, four = (vicuna.options(precision) for precision in ("8bit", "4bit"))
+    for asked in (eight, four):  # what is not quantised has the precision of training's products
+        assert asked["device_map"] == {"": place}
         assert asked["dtype"] == asked["quantization_config"].bnb_4bit_compute_dtype == dtype
+    assert eight["quantization_config"].load_in_8bit and not eight["quantization_config"].load_in_4bit
+    assert (
+        four["quantization_config"].load_in_4bit and four["quantization_config"].bnb_4bit_quant_type == "nf4"
+    )
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
@@ -524,8 +472,3 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
         vicuna.load_language(tmp_path, precision="fp32")
     with pytest.raises(ValueError, match="Unknown precision 'int3': choose one of fp32, fp16"):
         vicuna.options("int3")
-
-
-def test_reading_needs_no_copy_in_memory(tmp_path):
-    place = write(tmp_path / "a.pth", {"a": torch.arange(4.0)})
-    assert torch.equal(read_pth(place, mapped=True)["a"], torch.arange(4.0))

