@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from mglib.metrics import plural
+from mglib.metrics import Vocabulary, plural
 from mglib.paths import ROOT
 
 FOLDER = ROOT / "data" / "world"
@@ -216,6 +216,12 @@ def load(folder: Path = FOLDER) -> Catalog:
         read(folder / "props.csv", Prop),
         read(folder / "settings.csv", Setting),
     )
+
+
+def vocabulary(*more: Path, scenery: bool = False) -> Vocabulary:
+    """Return the names of all objects, of scenery if wanted, and of more lists of such columns."""
+    props = [FOLDER / "props.csv"] if scenery else []
+    return Vocabulary.read(FOLDER / "objects.csv", *props, *more)
 
 
 @dataclass(frozen=True)
