@@ -64,6 +64,8 @@ def score(task: str, answers: Path, data: Path) -> Scored:
 
     Raises ValueError, or OSError for a missing file, with a sentence for the user.
     """
+    if task not in TASKS:
+        raise ValueError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
     if not data.exists():
         raise FileNotFoundError(f"There is no {data}: name with --data where the truth is.")
     scored = TASKS[task](answers, data)

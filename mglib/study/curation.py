@@ -37,7 +37,8 @@ def curation_of(
     config = study.profile.curation
     described = descriptions(study, base)
     texts = [rewriter(one.text) for one in described]
-    fitting, judged = texts, "nothing compared texts with pictures"
+    fitting = texts
+    judged: str | dict[str, float] = "nothing compared texts with pictures"
     if critical and config.fitting is not None:
         scores = critic(study, base)(base.tokens["pool"], texts)
         limit = limit_of(scores, config.fitting)

@@ -26,7 +26,7 @@ from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
-from mglib.profiles import profile
+from mglib.settings import Settings
 from mglib.training import checkpoint, feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
@@ -49,9 +49,9 @@ class Study(ABC):
     weights: str
 
     @classmethod
-    def open(cls, name: str, *, seed: int, weights: str) -> "Study":
-        """Look a profile up by name; raises ValueError for an unknown one."""
-        return cls.of(profile(name), seed=seed, weights=weights)
+    def open(cls, settings: Settings) -> "Study":
+        """Return the study that settings ask for; raises ValueError for what there is not."""
+        return cls.of(settings.found(), seed=settings.seed, weights=settings.weights)
 
     @staticmethod
     def of(profile: Profile, *, seed: int, weights: str) -> "Study":
