@@ -1,11 +1,12 @@
 """A-OKVQA of the small world: questions that need the picture and a little knowledge.
 
 What is known is read by mglib.world.knowledge. Wrong choices are right answers about something else, or
-objects that are not meant. The records have the official fields (allenai/aokvqa) that are read here.
+objects that are not meant. The records have the official fields (allenai/aokvqa) without the rationales.
 """
 
 import hashlib
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
@@ -15,24 +16,28 @@ from mglib.world.scene import Item, Scene, skip, stream
 from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
 
 CHOICES = 4
+PEOPLE = 10  # direct answers
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
+AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question with its answer and wrong choices."""
+    """A question with its answer, other ways to say it, and wrong choices."""
 
     question: str
     answer: str
+    said: tuple[str, ...]
     wrong: tuple[str, ...]
 
 
 def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
-    """Ask one question about picture `index` of `split`, with four choices."""
+    """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
     rng = stream(config, split, index, "aokvqa")
     asked = _ask(Asking(rng, config, catalog, scene, split, wording("questions")))
     place = rng.randrange(CHOICES)
     wrong = rng.sample(asked.wrong, CHOICES - 1)
+    direct = _people(rng, asked)
     return {
         "split": OFFICIAL_SPLIT.get(split, "test"),
         "image_id": scene.image_id,
@@ -40,6 +45,8 @@ def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, inde
         "question": asked.question,
         "choices": [*wrong[:place], asked.answer, *wrong[place:]],
         "correct_choice_idx": place,
+        "direct_answers": direct,
+        "difficult_direct_answer": max(map(direct.count, direct)) < AGREED,
     }
 
 
@@ -92,7 +99,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
     wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))
     if len(wrong) < CHOICES - 1:
         return []
-    return [_Asked(picture.word(fact.kind, thing=thing), fact.answer, wrong)]
+    return [_Asked(picture.word(fact.kind, thing=thing), fact.answer, fact.said, wrong)]
 
 
 def _about_signs(picture: Asking) -> list[_Asked]:
@@ -102,7 +109,8 @@ def _about_signs(picture: Asking) -> list[_Asked]:
     every = dict.fromkeys(sign for setting in picture.catalog.settings for sign in setting.signs)
     text, question = picture.scene.writing[0].text, picture.word("sign")
     skip(picture.rng)
-    return [_Asked(question, text, tuple(sign for sign in every if sign != text))]
+    said = (text.lower(), text.capitalize())
+    return [_Asked(question, text, said, tuple(sign for sign in every if sign != text))]
 
 
 def _about_place(picture: Asking) -> list[_Asked]:
@@ -110,10 +118,10 @@ def _about_place(picture: Asking) -> list[_Asked]:
     setting = picture.catalog.setting(picture.scene.setting)
     wrong = [other.noun for other in settings if set(other.kinds) != set(setting.kinds)]
     wrong = wrong or [other.noun for other in settings if other is not setting]
-    picture.rng.choice(setting.phrases)  # as `skip` does
+    said = (setting.noun.removeprefix("a "), picture.rng.choice(setting.phrases))
     question = picture.word("place")
     skip(picture.rng)
-    return [_Asked(question, setting.noun, tuple(dict.fromkeys(wrong)))]
+    return [_Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)))]
 
 
 def _about_traits(picture: Asking) -> list[_Asked]:
@@ -129,7 +137,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
     if len(wrong) < CHOICES - 1:
         return []
     skip(picture.rng)
-    return [_Asked(picture.rng.choice(trait.question), name, wrong)]
+    return [_Asked(picture.rng.choice(trait.question), name, thing.synonyms, wrong)]
 
 
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
@@ -169,6 +177,14 @@ SORTS = {  # what can be asked about -> how often
     _about_props: 1,
     _about_place: 1,
 }
+
+
+def _people(rng: Random, asked: _Asked) -> list[str]:
+    """Let ten people answer in their own words: about half of them as the list has it."""
+    ways = [asked.answer.removeprefix("a ").removeprefix("the "), *asked.said]
+    ways = list(dict.fromkeys(ways))
+    weights = [len(ways) + 1, *[2] * (len(ways) - 1)]
+    return rng.choices(ways, weights, k=PEOPLE)
 
 
 def _question_id(name: str) -> str:

@@ -41,7 +41,7 @@ NEW = re.compile(
     rf"\b(?:{'|'.join(word for t in CATALOG.things if t.split == 'new' for word in t.words if word)})\b", re.I
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
-PINNED = "bd94e7fd91d2e094"
+PINNED = "b4863c6aa3e8213f"
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 
@@ -350,10 +350,13 @@ def test_aokvqa_has_the_official_fields(split):
             "question",
             "choices",
             "correct_choice_idx",
+            "direct_answers",
+            "difficult_direct_answer",
         ]
         assert record["image_id"] == scene.image_id and record["question"].endswith("?")
         assert record["split"] == {"train": "train", "pool": "train", "val": "val"}.get(split, "test")
         assert len(record["choices"]) == len(set(record["choices"])) == 4
+        assert len(record["direct_answers"]) == 10
         assert len(record["question_id"]) == 22
         ids.add(record["question_id"])
     assert len(ids) == MANY
@@ -393,6 +396,7 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
             here = {item.name for item in scene.objects}
             answer = record["choices"][record["correct_choice_idx"]]
             assert here & trait.yes == {answer} and not here & trait.maybe, record
+            assert set(record["direct_answers"]) <= set(CATALOG.thing(answer).words), record
             assert not set(record["choices"]) & trait.maybe, record
     assert asked > 0.1 * MANY
 
