@@ -12,10 +12,12 @@ from typing import Protocol
 
 from mglib.data.scenes import SceneGraph
 from mglib.data.splits import Split
-from mglib.metrics import Counts, Vocabulary, each, object_counts, read_rows
+from mglib.evals.mentions import Vocabulary, object_counts
+from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
 
 WORLD, EVALUATION = ROOT / "data" / "world", ROOT / "data" / "evaluation"
+NAMES = WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv"  # of all that can be drawn
 
 
 class Mentions(Protocol):
@@ -62,21 +64,22 @@ class Reading:
 @lru_cache
 def vocabulary() -> Vocabulary:
     """Return the names of everything that a picture of the small world can show."""
-    return Vocabulary.read(WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv")
+    return Vocabulary.read(*NAMES)
 
 
 @lru_cache
 def coco_vocabulary() -> Vocabulary:
     """Return the names of COCO's categories alone; the other names still hide what they hold."""
-    return vocabulary().only(row["coco"] for row in read_rows(WORLD / "objects.csv") if row["coco"])
+    known = [row["coco"] for row in read_rows(WORLD / "objects.csv") if row["coco"]]
+    return Vocabulary.read(*NAMES, only=known)
 
 
 @lru_cache
 def photo_vocabulary() -> Vocabulary:
     """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
-    paths = [WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv", EVALUATION / "coco.csv"]
-    known = [row["coco"] for path in (paths[0], paths[-1]) for row in read_rows(path) if row["coco"]]
-    return Vocabulary.read(*paths).only(known)
+    more = EVALUATION / "coco.csv"
+    known = [row["coco"] for path in (NAMES[0], more) for row in read_rows(path) if row["coco"]]
+    return Vocabulary.read(*NAMES, more, only=known)
 
 
 @lru_cache

@@ -15,7 +15,8 @@ from functools import cache
 import pandas
 
 from mglib.data.scenes import Special
-from mglib.metrics import Counts, Estimate, Vocabulary, derangement, each, mean, paired, plural, words
+from mglib.evals.mentions import Vocabulary
+from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, words
 from mglib.paths import ROOT
 
 WORLD = ROOT / "data" / "world"

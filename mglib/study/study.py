@@ -17,9 +17,9 @@ from mglib.data.quarantine import strict
 from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
 from mglib.evals.chair import photo_vocabulary
+from mglib.evals.mentions import Vocabulary
 from mglib.evals.vqa import Exam
 from mglib.keys import hash_source
-from mglib.metrics import Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.qformer import QFormer

@@ -9,7 +9,7 @@ import pytest
 from mglib.data.splits import Split
 from mglib.evals import failures
 from mglib.evals.failures import Detector, Thresholds, Truth, agreement, kappa, kind
-from mglib.metrics import Vocabulary
+from mglib.evals.mentions import Vocabulary
 from mglib.paths import ROOT
 
 OBJECTS = {"dog": ["dog", "dogs"], "cat": ["cat", "cats"], "bus": ["bus", "buses"], "cake": ["cake", "cakes"]}

@@ -11,10 +11,10 @@ from mglib.config import EvalConfig, PreferenceConfig
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth
+from mglib.evals.mentions import Vocabulary
 from mglib.experiments import preferences
 from mglib.experiments.dpo import Preference
 from mglib.experiments.preferences import Answers, Feedback
-from mglib.metrics import Vocabulary
 from mglib.model.prompts import VICUNA
 from mglib.study.models import PromptedModel
 

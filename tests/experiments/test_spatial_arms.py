@@ -8,10 +8,11 @@ from mglib.config import EvalConfig
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.evals.choices import Scores
+from mglib.evals.mentions import Vocabulary
 from mglib.experiments import spatial_arms
 from mglib.experiments.spatial_arms import Cost, Outcome
 from mglib.experiments.spatial_captions import Lesson
-from mglib.metrics import Counts, Vocabulary
+from mglib.metrics import Counts
 
 WORDS = Vocabulary({name: [name] for name in ("dog", "cat")})
 
