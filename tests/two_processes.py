@@ -21,7 +21,7 @@ from mglib.model.blip2 import train_tokenizer
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, IMAGE, training_batch
-from mglib.training.loop import fit, share
+from mglib.training.loop import Run, fit, share
 
 TOKENIZER = train_tokenizer(CAPTIONS, 300)
 SETTINGS = {"steps": 5, "batch_size": 8, "lr": 1e-2, "min_lr": 1e-3, "warmup_steps": 2, "save_every": 2}
@@ -52,6 +52,9 @@ class Watched(nn.Module):
             language=Language(model=LlamaForCausalLM(llama), tokenizer=TOKENIZER),
         )
         self.die_at, self.seen = die_at, []
+
+    def count(self, batch: dict) -> torch.Tensor:
+        return self.model.count(batch)
 
     def forward(self, batch: dict) -> dict[str, torch.Tensor]:
         if len(self.seen) == self.die_at:
@@ -98,8 +101,8 @@ def run(data, config: TrainConfig, folder: Path, *, die_at: int | None = None) -
     module = Watched(die_at=die_at)
     log = []
     try:
-        device = torch.device("cpu")
-        log = fit(module, data, collate, config, folder, seed=0, what="tiny", device=device)
+        training = Run(config=config, folder=folder, seed=0, what="tiny", device=torch.device("cpu"))
+        log = fit(module, data, collate, training)
     except Killed:
         pass
     weight = module.model.projection.weight.tolist()

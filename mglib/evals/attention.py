@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mglib.data.splits import batched
 from mglib.evals.chair import Truth
-from mglib.evals.mentions import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.metrics import Counts
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4

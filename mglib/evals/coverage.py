@@ -14,11 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from mglib.data import coco, records
-from mglib.evals.chair import EVALUATION, WORLD, generalised, vocabulary
-from mglib.evals.mentions import Span, Vocabulary, denied
+from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
+from mglib.mentions import Span, Vocabulary, denied
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
+from mglib.world.catalog import load
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
@@ -67,13 +68,8 @@ def settings() -> Vocabulary:
     more = {row["setting"]: row["synonyms"].split("|") for row in read_rows(EVALUATION / "settings.csv")}
     return Vocabulary(
         {
-            row["name"]: [
-                row["name"],
-                row["noun"],
-                *row["phrases"].split("|"),
-                *filter(None, more[row["name"]]),
-            ]
-            for row in read_rows(WORLD / "settings.csv")
+            one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
+            for one in load().settings
         }
     )
 
@@ -297,7 +293,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [row["coco"] or row["name"] for row in read_rows(WORLD / "objects.csv")]
+    names = [thing.category for thing in load().things]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise, permutations
 
 from mglib.evals.chair import Mentions, Reading, Truth
-from mglib.evals.mentions import Vocabulary, object_counts
+from mglib.mentions import Vocabulary, object_counts
 from mglib.metrics import Counts
 
 LONG = "Please describe this image as detailed as possible."  # the paper's prompts for Table 5

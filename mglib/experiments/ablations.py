@@ -8,7 +8,6 @@ one grid (`make tune`).
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,6 @@ class Parts:
     """What all arms start from."""
 
     qformer: QFormer
-    state: Path  # the file that the Q-Former was loaded from
     language: Language
     split: Split  # pairs to train on
     tokens: Features  # the vision tokens of its pictures, (N, D_v) each
@@ -132,11 +130,10 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         pairs.collate(layout),
         config,
         f"ablation-{name}",
-        study.profile.ablation.slow,
-        sha256(parts.state),
-        parts.language.settings(),
-        parts.split.key(),
-        hash_json(parts.split.captions),
+        slow=study.profile.ablation.slow,
+        pictures=parts.split.key(),
+        captions=hash_json(parts.split.captions),
+        vision=sha256(study.vision_state),
     )
     freeze(model, trained.state)
     if isinstance(model.qformer, Slowly):

@@ -33,8 +33,7 @@ class Arms:
 def parts_of(base: Stage1) -> Parts:
     """Return what all arms start from."""
     return Parts(
-        qformer=base.blip2.model.qformer,
-        state=base.blip2.state,
+        qformer=base.model.qformer,
         language=base.language,
         split=base.splits["train"],
         tokens=base.tokens["train"],

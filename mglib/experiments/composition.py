@@ -12,8 +12,8 @@ from mglib import frame, metrics
 from mglib.data.splits import Split
 from mglib.evals import chair, hallucination, photographs
 from mglib.evals.chair import Reading
-from mglib.evals.mentions import Vocabulary
 from mglib.experiments.descriptions import nameable, truths
+from mglib.mentions import Vocabulary
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import display_names
 from mglib.study.models import PromptedModel
@@ -110,9 +110,8 @@ def recalls(told: Descriptions, name: str) -> pandas.DataFrame:
 def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, Described]:
     """Put every request to its model about the photographs that scikit-image ships."""
     real, words = photographs.photographs(sources.photographs()), photographs.words()
-    state = base.blip2.state if base.blip2 else study.qformer_state
     tokens = study.tokens(real.split, base.vision)
-    queries = list(study.queries(real.split, tokens, base.model.qformer, state))
+    queries = list(study.queries(real.split, tokens, base.model.qformer))
     found = {}
     for request, (model, text, decoding) in requests(study, models).items():
         size = study.profile.evaluation.batch_size

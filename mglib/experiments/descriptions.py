@@ -11,14 +11,13 @@ from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.config import EvalConfig
-from mglib.data.scenes import read_scenes
 from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
 from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
-from mglib.evals.mentions import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.metrics import Counts, paired
 from mglib.model.decoding import Decoding
 from mglib.paper import QUOTED
@@ -26,6 +25,7 @@ from mglib.study import display_names
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.world.scene import read_scenes
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
 ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they are not called by their model

@@ -110,6 +110,10 @@ class Comparing(nn.Module):
         super().__init__()
         self.model, self.beta = model, beta
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return how many pairs a batch has."""
+        return torch.tensor(len(batch["reference"]) // 2, device=batch["reference"].device)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the summed loss of the pairs and their number; logged too: how many are in the right order,
         and how far the answers have moved from the start.
@@ -120,7 +124,7 @@ class Comparing(nn.Module):
         chosen, rejected = ratios.chunk(2)
         return {
             "loss": dpo_losses(chosen, rejected, self.beta).sum(),
-            "count": torch.tensor(len(chosen), device=ratios.device),
+            "count": self.count(batch),
             "in_order": (chosen > rejected).float().mean().detach(),
             "moved_chosen": chosen.mean().detach(),
             "moved_rejected": rejected.mean().detach(),
@@ -235,12 +239,10 @@ def dpo(
         collate(layout),
         config,
         what,
-        beta,
-        hash_tensors(start.model.projection.state_dict()),
-        hash_tensors({row: queries[pair.place] for row, pair in enumerate(pairs)}),
-        hash_json([[pair.chosen, pair.rejected] for pair in pairs]),
-        hash_json([start.template.prompt(asked), start.template.end, start.template.bos]),
-        start.model.language.settings(),
+        beta=beta,
+        queries=hash_tensors({row: queries[pair.place] for row, pair in enumerate(pairs)}),
+        pairs=hash_json([[pair.chosen, pair.rejected] for pair in pairs]),
+        wording=hash_json([start.template.prompt(asked), start.template.end, start.template.bos]),
     )
     freeze(module, trained.state)
     return replace(start, model=module.model), trained

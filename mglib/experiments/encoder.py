@@ -14,8 +14,8 @@ from mglib.data.records import read_json
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Split
 from mglib.evals import generate
-from mglib.evals.mentions import object_scores
 from mglib.evals.retrieval import retrieval_recall
+from mglib.mentions import object_scores
 from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS

@@ -89,11 +89,10 @@ def learn(
         answering(model, template, prompt, config.train.max_answer),
         config.train,
         "lora",
-        asdict(config),
-        sha256(state),
-        hash_json(list(asked)),
-        hash_json([asdict(template), prompt]),
-        start.language.settings(),
+        lora=asdict(config),
+        stage1=sha256(state),
+        questions=hash_json(list(asked)),
+        wording=hash_json([asdict(template), prompt]),
     )
     freeze(model, trained.state)
     return model, trained

@@ -13,9 +13,9 @@ from mglib.config import Stage1Trial
 from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
-from mglib.evals.mentions import Vocabulary, object_counts, object_scores
 from mglib.experiments.ablations import trial
 from mglib.frame import Measured
+from mglib.mentions import Vocabulary, object_counts, object_scores
 from mglib.metrics import Counts
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
@@ -82,7 +82,7 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     """Train stage 1 whole from each start, at each rate and length that the profile compares, and look at
     val.
     """
-    parts = base.model.qformer, base.blip2.state, base.language, base.splits["train"], base.queries["train"]
+    parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
     rows = []
     for one in study.profile.stage1_trials:
         model, _ = train_stage1(of_trial(study, one), *parts)

@@ -3,14 +3,12 @@ of trained ones, and measures what it reaches here: pictures, both stages, answe
 usual way, by transformers' BLIP-2 in the same shapes.
 
 No file and no network are needed, and of packages torch, transformers, timm, safetensors and accelerate
-alone: this folder copied to a rented card runs `python -m mglib.fullscale.bench --profile vicuna-7b`.
+alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
 """
 
-import argparse
 import gc
 import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -44,7 +42,7 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paper_profiles import GPUS
 from mglib.paths import RUNS, write_json
-from mglib.profiles import PROFILES, profile
+from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.training.loop import make_optimizers, train_step
 from mglib.weights.vicuna import Precision, options
@@ -440,20 +438,12 @@ def line(found: Row) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and measure; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.bench", description=__doc__)
-    parser.add_argument("--profile", choices=PROFILES, default="mini")
-    chosen = profile(parser.parse_args(arguments).profile)
+def run(settings: Settings) -> int:
+    """Measure as `bench`; raises ValueError for a full-size profile where there is no card."""
+    chosen = settings.found()
     if chosen.release is not None and devices.pick().type != "cuda":
-        print(
+        raise ValueError(
             f"{chosen.name} is measured on an NVIDIA card, and there is none here: copy this folder to a "
-            "machine that has one, and bring its runs/gpu.json back.",
-            file=sys.stderr,
+            "machine that has one, and bring its runs/gpu.json back."
         )
-        return 1
     return bench(chosen)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

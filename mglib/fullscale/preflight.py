@@ -1,6 +1,5 @@
 """The published files that a profile needs: which are missing, and which are something else."""
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from webdataset.shardlists import expand_urls
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, shown
-from mglib.profiles import PROFILES, name_parts, profile
+from mglib.profiles import PROFILES
+from mglib.settings import Settings
 from mglib.weights.chosen import answer_end, tokenizer_of
 from mglib.weights.files import not_weights
 from mglib.weights.vicuna import require
@@ -21,17 +21,13 @@ def released() -> list[str]:
     return [name for name, each in PROFILES.items() if each.release is not None]
 
 
-def full_size(name: str) -> str:
-    """Return the name of a profile; raises ArgumentTypeError for one without published files, and as
-    `profile`.
-    """
-    if name_parts(name)[0] not in released():
-        raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
-    try:
-        profile(name)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return name
+def require_full_size(settings: Settings) -> None:
+    """Raise ValueError for a profile without published files."""
+    if settings.profile not in released():
+        raise ValueError(
+            f"The profile {settings.profile} is made from no published files: take one of "
+            f"{', '.join(released())}."
+        )
 
 
 def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
@@ -89,7 +85,7 @@ def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     found = {web.name: present(str(folder / web.shards))[1] for web in chosen.release.web}
     return [
         f"{len(absent):,} shards between others of {name} are not there, the first is "
-        f"{shown(Path(absent[0]))}: download them, or go on without them, the same command with GAPS=1."
+        f"{shown(Path(absent[0]))}: download them, or go on without them with ALLOW_MISSING=1."
         for name, absent in found.items()
         if absent
     ]

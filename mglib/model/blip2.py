@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mglib.config import CaptionLMConfig, PretrainConfig
 from mglib.model.language import Language
-from mglib.model.minigpt4 import answer_losses
+from mglib.model.minigpt4 import answer_count, answer_losses
 from mglib.model.prompts import Template, pad, tokenize
 from mglib.model.qformer import QFormer
 
@@ -76,10 +76,14 @@ class WriteFromKeywords(nn.Module):
         self.language = language
         language.model.requires_grad_(True)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return how many caption tokens a batch has."""
+        return answer_count(batch)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the summed loss over the caption's tokens and how many they are."""
         losses, _ = answer_losses(self.language, self.language.embed(batch["ids"]), batch)
-        return {"loss": losses.sum(), "count": torch.tensor(len(losses), device=losses.device)}
+        return {"loss": losses.sum(), "count": self.count(batch)}
 
 
 def text_batch(
@@ -150,6 +154,10 @@ class Representation(nn.Module):
         """Embed the queries' output: (B, Q, D_q) -> (B, Q, E), each of length 1."""
         return functional.normalize(self.to_image(queries).float(), dim=-1)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return how many pairs a batch has."""
+        return torch.tensor(len(batch["text"]), device=batch["text"].device)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the summed loss of B pairs; `tokens` (B, N, D_v), `text` and `text_mask` (B, T)."""
         seen = self.qformer.see(batch["tokens"])
@@ -167,7 +175,7 @@ class Representation(nn.Module):
         matching = self.matching(seen, text, text_mask, others)
         return {
             "loss": (contrast + matching + generation) * len(text),
-            "count": torch.tensor(len(text), device=text.device),
+            "count": self.count(batch),
             "contrast": contrast.detach(),
             "matching": matching.detach(),
             "generation": generation.detach(),

@@ -49,10 +49,14 @@ class MiniGPT4(nn.Module):
         slots = batch["slots"].unsqueeze(-1)  # (B, T, 1)
         return words.masked_scatter(slots, visual.to(words.dtype))  # (B, T, D_l)
 
+    def count(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return how many answer tokens a batch has."""
+        return answer_count(batch)
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the summed loss over the answer tokens (section 3.1) and how many they are."""
         losses, _ = answer_losses(self.language, self.embed(batch), batch)
-        return {"loss": losses.sum(), "count": torch.tensor(len(losses), device=losses.device)}
+        return {"loss": losses.sum(), "count": self.count(batch)}
 
 
 def assemble(*, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
@@ -62,6 +66,11 @@ def assemble(*, vision: nn.Module, qformer: nn.Module, language: Language) -> Mi
     """
     projection = nn.Linear(qformer.config.width, language.width)
     return MiniGPT4(vision=vision, qformer=qformer, projection=projection, language=language)
+
+
+def answer_count(batch: dict[str, Tensor]) -> Tensor:
+    """Return how many tokens have a label, of which the first is predicted by none."""
+    return (batch["labels"][:, 1:] != IGNORE).sum()
 
 
 def answer_losses(language: Language, embeddings: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

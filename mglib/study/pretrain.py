@@ -92,8 +92,8 @@ def caption_lm(study: Study, split: Split) -> tuple[Language, Trained]:
         partial(keyword_layout, tokenizer, max_answer=config.train.max_answer),
         config.train,
         "caption-lm",
-        config,
-        hash_json(captions),
+        captions=hash_json(captions),
+        tokenizer=tokenizer.backend_tokenizer.to_str(),
     )
     freeze(writer, trained.state)
     return language, trained
@@ -117,12 +117,10 @@ def representation(
         collate,
         config.representation,
         "representation",
-        study.profile.qformer,
-        config.max_text,
-        config.embedding,
-        split.key(),
-        hash_json(split.references),
-        sha256(study.vision_state),
+        max_text=config.max_text,
+        pictures=split.key(),
+        captions=hash_json(split.references),
+        vision=sha256(study.vision_state),
     )
     freeze(module, trained.state)
     return module, trained
@@ -152,10 +150,10 @@ def generative(
         collate,
         config,
         "generative",
-        sha256(start.state),
-        sha256(writer.state),
-        split.key(),
-        hash_json(split.references),
+        writer=sha256(writer.state),
+        pictures=split.key(),
+        captions=hash_json(split.references),
+        vision=sha256(study.vision_state),
     )
     freeze(model, trained.state)
     return model, trained

@@ -30,7 +30,7 @@ from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
 from mglib.study import blip2 as blip2_release
 from mglib.study.blip2 import Blip2
 from mglib.study.study import PublishedStudy, Study, freeze
-from mglib.study.train import Trained, train, training_folder
+from mglib.study.train import Trained, train, training_run
 from mglib.training.feature_cache import Features
 from mglib.training.loop import share
 from mglib.training.warm_start import warm_start, word_vectors
@@ -67,10 +67,10 @@ class Stage1:
         vision = study.vision()
         tokens = {name: study.tokens(split, vision) for name, split in splits.items()}
         blip2 = blip2_release.load(study)
-        qformer, state = blip2.model.qformer, blip2.state
-        queries = {name: study.queries(split, tokens[name], qformer, state) for name, split in splits.items()}
+        qformer = blip2.model.qformer
+        queries = {name: study.queries(split, tokens[name], qformer) for name, split in splits.items()}
         language = study.language()
-        model, trained = train_stage1(study, qformer, state, language, splits["train"], queries["train"])
+        model, trained = train_stage1(study, qformer, language, splits["train"], queries["train"])
         return Stage1(
             splits=splits,
             vision=vision,
@@ -85,13 +85,11 @@ class Stage1:
 
 def stage1_of_release(study: PublishedStudy, names: Sequence[str]) -> Stage1:
     """Join the published parts with stage 1 as `make train` or the authors left it, or train it."""
-    model, trained = after_stage1(study)
+    model = load_release(study)
+    trained = finished_stage1(study, model) or train_streamed(study, model=model)[1]
     splits = {name: study.split(name) for name in names}
     tokens = {name: study.tokens(split, model.vision) for name, split in splits.items()}
-    queries = {
-        name: study.queries(split, tokens[name], model.qformer, study.qformer_state)
-        for name, split in splits.items()
-    }
+    queries = {name: study.queries(split, tokens[name], model.qformer) for name, split in splits.items()}
     return Stage1(
         splits=splits,
         vision=model.vision,
@@ -125,15 +123,12 @@ def random_model(study: Study, base: Stage1) -> MiniGPT4:
 def train_stage1(
     study: Study,
     qformer: QFormer,
-    state: Path,
     language: Language,
     split: Split,
     queries: Features,
     config: TrainConfig | None = None,
 ) -> tuple[MiniGPT4, Trained]:
-    """Train the projection alone, from the frozen Q-Former (kept in `state`) into the frozen language
-    model.
-    """
+    """Train the projection alone, from the frozen Q-Former into the frozen language model."""
     config = config or study.profile.stage1
     model = with_warm_start(study, qformer.requires_grad_(False), language, split, queries)
     pairs = Pairs("queries", queries, split.captions)
@@ -147,10 +142,9 @@ def train_stage1(
         collate,
         config,
         "stage1",
-        sha256(state),
-        language.settings(),
-        split.key(),
-        hash_json(split.captions),
+        pictures=split.key(),
+        captions=hash_json(split.captions),
+        vision=sha256(study.vision_state),
     )
     freeze(model, trained.state)
     return model, trained
@@ -263,17 +257,13 @@ def mixture(study: Study, language: Language, config: TrainConfig, found: list[S
     )
 
 
-def stream_depends(study: Study, model: MiniGPT4, found: list[Source]) -> list:
-    """Return what the result of stage 1 hangs on besides its settings: parts, published files and pairs."""
-    release = study.profile.release
-    files = [DOWNLOADS / name for name in (release.vision, release.qformer) if name is not None]
-    return [
-        asdict(study.profile.vision),
-        asdict(study.profile.qformer),
-        [(file.name, file.stat().st_size) for file in files],
-        model.language.settings(),
-        [(source.name, source.counts, source.weight) for source in found],
-    ]
+def stream_depends(study: Study, found: list[Source]) -> dict[str, object]:
+    """Return what the result of stage 1 depends on besides its settings: the encoder's file and the pairs."""
+    vision = study.vision_state
+    return {
+        "vision": [asdict(study.profile.vision), vision.name, vision.stat().st_size],
+        "pairs": [(source.name, source.counts, source.weight) for source in found],
+    }
 
 
 def train_streamed(
@@ -282,44 +272,39 @@ def train_streamed(
     """Train the projection of `model` (default: fresh) on the mixture, in as many processes as were launched.
 
     A finished run is found by its settings, files and pairs, however many processes it had; one that was
-    stopped goes on with as many as it was begun with. The order of the pairs hangs on their number.
+    stopped goes on with as many as it was begun with. The order of the pairs depends on their number.
     """
     config = replace(study.profile.stage1, accumulate=accumulate)
     model, found = model or load_release(study), shared_sources(study)
     stream = mixture(study, model.language, config, found)
-    trained = train(study, model, stream, None, config, "stage1", *stream_depends(study, model, found))
+    trained = train(study, model, stream, None, config, "stage1", **stream_depends(study, found))
     freeze(model, trained.state)
     return model, trained
 
 
-def after_stage1(study: PublishedStudy) -> tuple[MiniGPT4, Trained]:
-    """Return the model after stage 1, for the notebooks: as `make train` left it; if it left nothing, with
-    the authors' projection where that file is there (the shortcut); else trained here.
+def finished_stage1(study: PublishedStudy, model: MiniGPT4) -> Trained | None:
+    """Fill the model with stage 1 as `make train` left it, else with the authors' projection where that file
+    is there (the shortcut); None where neither is.
     """
-    model, official = load_release(study), study.profile.release.projection
-    if official and (DOWNLOADS / official).is_file() and not finished(study, model):
-        return model, shortcut(study, model, DOWNLOADS / official)
-    return train_streamed(study, model=model)
+    official = study.profile.release.projection
+    if trained_to_end(study, model):
+        return train_streamed(study, model=model)[1]
+    if official and (DOWNLOADS / official).is_file():
+        return shortcut(study, model, DOWNLOADS / official)
+    return None
 
 
-def finished(study: Study, model: MiniGPT4) -> bool:
+def trained_to_end(study: PublishedStudy, model: MiniGPT4) -> bool:
     """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
     if not all(shard_counts(web.name).exists() for web in study.profile.release.web):
         return False
     config, found = study.profile.stage1, shared_sources(study)
     stream = mixture(study, model.language, config, found)
-    folder = training_folder(
-        study, model, stream, None, config, "stage1", *stream_depends(study, model, found)
-    )
-    return (folder / weights_name(config.steps)).exists()
+    run = training_run(study, model, stream, None, config, "stage1", **stream_depends(study, found))
+    return run.weights(config.steps).exists()
 
 
-def weights_name(step: int) -> str:
-    """Return the name of the file that holds the weights after a step (`training.loop.kept` finds it)."""
-    return f"step-{step:06d}.safetensors"
-
-
-def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
+def shortcut(study: PublishedStudy, model: MiniGPT4, official: Path) -> Trained:
     """Fill the projection from the authors' file and keep it as a training would, without a log.
 
     The file does not say which language model it was trained with: the profile names both.
@@ -328,7 +313,7 @@ def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
     load_projection(model.projection, official, trained_with=name, language=name)
     folder = CACHE / "trained" / f"stage1-official-{sha256(official)[:16]}"
     weights = {f"projection.{part}": value for part, value in model.projection.named_parameters()}
-    save_weights(folder / weights_name(steps), weights, {"step": steps, "from": official.name})
+    save_weights(folder / f"step-{steps:06d}.safetensors", weights, {"step": steps, "from": official.name})
     model.eval().requires_grad_(False)
     return Trained(folder, [])
 

@@ -62,9 +62,7 @@ def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
         found["no_critic"] = held_out_split(pictures, uncritical, every)
     if isinstance(study, PublishedStudy):
         official = study.split(released.ALIGNMENT)
-        seen = study.queries(
-            official, study.tokens(official, base.vision), base.model.qformer, study.qformer_state
-        )
+        seen = study.queries(official, study.tokens(official, base.vision), base.model.qformer)
         return {**found, "official": held_out_split(list(seen), official.captions, every)}
     others = other_texts(study)
     return found | {
@@ -145,11 +143,9 @@ def train_stage2(
         pairs.collate(collate),
         config,
         f"stage2-{what}",
-        hash_tensors(start.model.projection.state_dict()),
-        hash_tensors(dict(enumerate(data.queries))),
-        hash_json(list(data.texts)),
-        hash_json([asdict(start.template), list(questions)]),
-        start.model.language.settings(),
+        queries=hash_tensors(dict(enumerate(data.queries))),
+        texts=hash_json(list(data.texts)),
+        wording=hash_json([asdict(start.template), list(questions)]),
     )
     freeze(model, trained.state)
     return replace(start, model=model), trained

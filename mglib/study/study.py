@@ -17,20 +17,22 @@ from mglib.data.quarantine import strict
 from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
 from mglib.evals.chair import photo_vocabulary
-from mglib.evals.mentions import Vocabulary
 from mglib.evals.vqa import Exam
 from mglib.keys import hash_source
+from mglib.mentions import Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, ROOT, hash_json, sha256
-from mglib.profiles import profile
+from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
+from mglib.settings import Settings
 from mglib.training import checkpoint, feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
+from mglib.weights.tensors import hash_tensors
 from mglib.weights.vicuna import Precision, load_language
+from mglib.world.catalog import vocabulary
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS
 
 
@@ -47,9 +49,9 @@ class Study(ABC):
     weights: str
 
     @classmethod
-    def open(cls, name: str, *, seed: int, weights: str) -> "Study":
-        """Look a profile up by name; raises ValueError for an unknown one."""
-        return cls.of(profile(name), seed=seed, weights=weights)
+    def open(cls, settings: Settings) -> "Study":
+        """Return the study that settings ask for; raises ValueError for what there is not."""
+        return cls.of(settings.found(), seed=settings.seed, weights=settings.weights)
 
     @staticmethod
     def of(profile: Profile, *, seed: int, weights: str) -> "Study":
@@ -157,13 +159,18 @@ class Study(ABC):
             language = chosen.load(self.place, precision=self.precision, attention=self.attention)
         return language if self.quantised else language.to(self.device)  # quantised weights are there already
 
-    def folder(self, what: str, *depends: object) -> Path:
-        """Return a training's folder, found by all that its result depends on: these, the seed and the
-        precision. `what` is for people: under another name it is found all the same.
+    def folder(self, what: str, **depends: object) -> Path:
+        """Return a training's folder, found by all that its result depends on: these, by name, and what the
+        study itself sets. `what` is for people: under another name it is found all the same.
         """
-        told = [[str(item) for item in depends], self.seed, self.weights, str(self.dtype)]
-        other = [] if self.place is None else [chosen.identity(self.place)]
-        key = hash_json([*told, *other, *([self.quantised] if self.quantised else [])])
+        own = {
+            "seed": self.seed,
+            "weights": self.weights,
+            "dtype": self.dtype,
+            "quantised": self.quantised,
+            "chosen language": self.place and chosen.identity(self.place),
+        }
+        key = hash_json({name: str(value) for name, value in {**own, **depends}.items()})
         known = sorted((CACHE / "trained").glob(f"*-{key}"))
         return known[0] if known else CACHE / "trained" / f"{what}-{key}"
 
@@ -190,17 +197,16 @@ class Study(ABC):
         return feature_cache.cached(folder, split.images, len(split), compute, what=what, batch_size=8)
 
     def queries(
-        self, split: Split, tokens: feature_cache.Features, qformer: QFormer, state: Path
+        self, split: Split, tokens: feature_cache.Features, qformer: QFormer | Concat
     ) -> feature_cache.Features:
-        """Return the frozen Q-Former's output, (len, Q, D_q); `state` is the file that it was loaded from."""
+        """Return the frozen Q-Former's output, (len, Q, D_q), from the cache or computed into it."""
 
         def compute(rows: list[Tensor]) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 return qformer(torch.stack(rows).to(self.device))
 
-        folder = self.features_folder(
-            "queries", split, hash_source(preprocess, Vision, type(qformer)), sha256(state)
-        )
+        code, weights = hash_source(preprocess, Vision, type(qformer)), hash_tensors(qformer.state_dict())
+        folder = self.features_folder("queries", split, code, weights)
         what = f"queries of {split.name}"
         return feature_cache.cached(
             folder, lambda: iter(tokens), len(split), compute, what=what, batch_size=64
@@ -237,7 +243,7 @@ class DrawnStudy(Study):
         return Exam.read(self.world / name)
 
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+        return vocabulary()
 
     @property
     def world(self) -> Path:
@@ -312,12 +318,6 @@ class PublishedStudy(Study):
         if self.profile.release.qformer is not None:
             load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
         return qformer.to(self.device).eval().requires_grad_(False)
-
-    @property
-    def qformer_state(self) -> Path:
-        """The published file that says what the Q-Former returns; without one that is the encoder's alone."""
-        release = self.profile.release
-        return DOWNLOADS / (release.vision if release.qformer is None else release.qformer)
 
 
 def freeze(module: nn.Module, state: Path) -> nn.Module:

@@ -1,9 +1,8 @@
-"""A training of the study: it runs in a folder named by all that its result depends on.
+"""A training of the study, in a folder that is found by all that its result depends on.
 
 One that was already done with the same settings and data is loaded, one that was stopped goes on.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from mglib.keys import hash_source
 from mglib.model.language import Language
 from mglib.model.vision import Vision
 from mglib.study.study import Study
-from mglib.training.loop import Stream, fit, kept
+from mglib.training.loop import Collate, Log, Run, Stream, fit, kept
 from mglib.weights.tensors import hash_tensors
 
 
@@ -24,7 +23,7 @@ class Trained:
     """A finished training."""
 
     folder: Path
-    log: list[dict[str, float]]
+    log: Log
 
     @property
     def state(self) -> Path:
@@ -36,45 +35,40 @@ def train(
     study: Study,
     module: nn.Module,
     data: Dataset | Stream,
-    collate: Callable | None,
+    collate: Collate | None,
     config: TrainConfig,
     what: str,
-    *depends: object,
+    **depends: object,
 ) -> Trained:
-    """Run `fit` in the folder of this training, or find what it left there; `what` is shown meanwhile."""
-    folder = training_folder(study, module, data, collate, config, what, *depends)
-    log = fit(
-        module.to(study.device),
-        data,
-        collate,
-        config,
-        folder,
-        seed=study.seed,
-        what=what,
-        device=study.device,
-        bf16=study.bf16,
-    )
-    return Trained(folder, log)
+    """Run `fit` in the folder of this training, or find what it left there; `what` is its name for people."""
+    run = training_run(study, module, data, collate, config, what, **depends)
+    return Trained(run.folder, fit(module.to(study.device), data, collate, run))
 
 
-def training_folder(
+def training_run(
     study: Study,
     module: nn.Module,
     data: Dataset | Stream,
-    collate: Callable | None,
+    collate: Collate | None,
     config: TrainConfig,
     what: str,
-    *depends: object,
-) -> Path:
-    """Return the folder of a training: found by its settings, the weights that it starts from, the code that
-    it runs, and whatever else its result `depends` on, above all what is frozen and what is read.
+    **depends: object,
+) -> Run:
+    """Return the run of a training, whose folder is found by its settings, the weights that it starts from,
+    the language model, the code that it runs, and whatever else its result `depends` on: what it reads.
 
     In how many parts or processes a step is done does not change the result, and so not the folder either.
     """
     kinds = dict.fromkeys(type(part) for part in module.modules())
-    code = hash_source(fit, *kinds, type(data), *([collate] if collate else []))
-    start = hash_tensors(without_backbones(module))
-    return study.folder(what, replace(config, accumulate=1), start, code, *depends)
+    folder = study.folder(
+        what,
+        config=replace(config, accumulate=1),
+        start=hash_tensors(without_backbones(module)),
+        languages=[part.settings() for part in module.modules() if isinstance(part, Language)],
+        code=hash_source(fit, *kinds, type(data), *([collate] if collate else [])),
+        **depends,
+    )
+    return Run(config=config, folder=folder, seed=study.seed, device=study.device, bf16=study.bf16, what=what)
 
 
 def without_backbones(module: nn.Module) -> dict[str, nn.Parameter]:

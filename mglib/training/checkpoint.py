@@ -47,11 +47,11 @@ def save_state(
     optimizers: Sequence[torch.optim.Optimizer],
     *,
     step: int,
-    places: Sequence[dict[str, Any]] = (),
+    streams: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write everything that a training needs to go on after `step` steps as if it had never stopped.
 
-    `places` says where each process's stream of data stands; there are none where the step alone says it.
+    `streams` holds the state of each process's stream of data; without a stream the step says it all.
     """
     state = {f"model.{name}": parameter for name, parameter in trainable(module).items()}
     for optimizer in optimizers:
@@ -61,13 +61,13 @@ def save_state(
                 f"optimizer.{names[index]}.{key}": torch.as_tensor(value) for key, value in values.items()
             }
     state["generator"] = torch.get_rng_state()
-    save_weights(path, state, {"step": step, **({"places": list(places)} if places else {})})
+    save_weights(path, state, {"step": step, **({"streams": list(streams)} if streams else {})})
 
 
 def load_state(
     path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Put a stored training state back; returns the number of steps that were done and the `places`."""
+    """Put a stored training state back; returns the number of steps that were done and the `streams`."""
     state, about = load_weights(path)
     own = trainable(module)
     stored = {name: state.get(f"model.{name}") for name in own}
@@ -85,7 +85,7 @@ def load_state(
         }
         optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
     torch.set_rng_state(state["generator"])
-    return about["step"], about.get("places", [])
+    return about["step"], about.get("streams", [])
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,120 +1,82 @@
-"""Early stopping: a training ends when what was held out is no longer answered better, and its best weights
-are taken. The loop knows nothing of it: it is watched from outside.
+"""Early stopping: a training ends when its loss on held-out batches no longer falls, and its best weights are
+taken.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import Dataset
 
-from mglib.config import TrainConfig
 from mglib.data.journal import append, read_log
 from mglib.training import checkpoint
-from mglib.training.loop import fit, kept
+from mglib.training.loop import Batch, Collate, Log, Run, fit, kept
 from mglib.weights.tensors import save_weights
 
-LOOKS = "held_out.jsonl"
+LOSSES = "held_out.jsonl"
 
 
-class Enough(Exception):
-    """The held-out loss has not fallen for as many looks as there was patience for."""
+class Evaluation:
+    """The held-out loss of all weights that a training keeps, each computed once, in the training's folder.
 
-
-class Watch:
-    """Computes the held-out loss of all weights that a training keeps, each once, in the training's folder.
-
-    What it does hangs on files alone, so that a training which was killed is stopped where the whole one is.
+    It depends on files alone, so a training that was killed ends where an uninterrupted one does.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        batches: Sequence[dict[str, Any]],
-        folder: Path,
-        *,
-        patience: int,
-        device: torch.device,
-        bf16: bool,
-    ) -> None:
-        self.module, self.batches, self.folder, self.patience = module, batches, folder, patience
-        self.device, self.bf16 = device, bf16
+    def __init__(self, module: nn.Module, batches: Sequence[Batch], run: Run) -> None:
+        self.module, self.batches, self.run = module, batches, run
 
     @property
-    def looks(self) -> list[dict[str, float]]:
-        """What was seen so far: `step` and `loss`, from the weights before the first step on."""
-        return read_log(self.folder / LOOKS)
+    def losses(self) -> Log:
+        """The `loss` after each `step` that was kept, from the weights before the first step on."""
+        return read_log(self.run.folder / LOSSES)
 
     def best(self) -> int:
-        """Return the number of the look with the lowest loss, the first of several."""
-        losses = [look["loss"] for look in self.looks]
+        """Return the index of the lowest loss, the first of several."""
+        losses = [line["loss"] for line in self.losses]
         return losses.index(min(losses))
 
-    def __call__(self, *_: Any) -> None:
-        """Look before a step; raises Enough where the training should end."""
-        self.catch_up()
-        if len(self.looks) - 1 - self.best() >= self.patience:
-            raise Enough
-
-    def catch_up(self) -> None:
-        """Look at the weights that were kept since the last look; the module's own are put back."""
-        unseen = kept(self.folder)[len(self.looks) :]
-        if not unseen:
-            return
-        own = {name: value.detach().clone() for name, value in checkpoint.trainable(self.module).items()}
-        for file in unseen:
+    def without_gain(self) -> int:
+        """Evaluate what was kept since the last call; returns how many losses follow the lowest one."""
+        new, trained = kept(self.run.folder)[len(self.losses) :], checkpoint.trainable(self.module)
+        own = {name: value.detach().clone() for name, value in trained.items()} if new else {}
+        for file in new:
             about = checkpoint.restore(self.module, file)
-            append(self.folder / LOOKS, [{"step": about["step"], "loss": self.loss()}])
+            append(self.run.folder / LOSSES, [{"step": about["step"], "loss": self.loss()}])
         with torch.no_grad():
-            for name, value in checkpoint.trainable(self.module).items():
-                value.copy_(own[name])
+            for name, value in own.items():
+                trained[name].copy_(value)
+        return len(self.losses) - 1 - self.best()
 
     @torch.no_grad()
     def loss(self) -> float:
-        """Return the module's loss on what was held out: the mean over all answer tokens."""
+        """Return the module's mean loss over all answer tokens of the held-out batches."""
         total, count = 0.0, 0
         for batch in self.batches:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                output = self.module.forward(send_to_device(batch, self.device))  # past the hook
-            total, count = total + output["loss"].item(), count + int(output["count"])
+            with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.bf16):
+                output = self.module(send_to_device(batch, self.run.device))
+            total, count = total + output["loss"].item(), count + int(self.module.count(batch))
         return total / count
 
 
-def fit_watched(
+def fit_with_early_stopping(
     module: nn.Module,
     data: Dataset,
-    collate: Callable[[list], dict[str, Any]],
-    config: TrainConfig,
-    folder: Path,
+    collate: Collate,
+    run: Run,
     *,
-    held_out: Sequence[dict[str, Any]],
+    held_out: Sequence[Batch],
     patience: int,
-    seed: int,
-    what: str,
-    device: torch.device,
-    bf16: bool = False,
-) -> list[dict[str, float]]:
-    """Train as `fit` does, fill the module with its best weights and return the looks at the batches
-    `held_out`.
+) -> Log:
+    """Train as `fit` does, fill the module with its best weights and return the losses on `held_out`.
 
-    There is a look at each fraction of `config.keep` and one before the first step; after `patience` looks
-    without a lower loss the training ends. For one process.
+    The loss is computed before the first step and at each fraction of `config.keep`; the training ends after
+    `patience` losses that are no lower than the best. For one process.
     """
-    start = folder / "step-000000.safetensors"
-    if not start.exists():
-        save_weights(start, checkpoint.trainable(module), {"step": 0, "seed": seed})
-    watch = Watch(module, held_out, folder, patience=patience, device=device, bf16=bf16)
-    hook = module.register_forward_pre_hook(watch)
-    try:
-        with suppress(Enough):
-            watch()  # it may have been enough in an earlier run
-            fit(module, data, collate, config, folder, seed=seed, what=what, device=device, bf16=bf16)
-    finally:
-        hook.remove()
-    watch.catch_up()
-    checkpoint.restore(module, kept(folder)[watch.best()])
-    return watch.looks
+    if not run.weights(0).exists():
+        save_weights(run.weights(0), checkpoint.trainable(module), {"step": 0, "seed": run.seed})
+    evaluation = Evaluation(module, held_out, run)
+    fit(module, data, collate, run, finished=lambda: evaluation.without_gain() >= patience)
+    evaluation.without_gain()
+    checkpoint.restore(module, kept(run.folder)[evaluation.best()])
+    return evaluation.losses

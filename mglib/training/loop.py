@@ -8,7 +8,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import chain, islice
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +27,44 @@ from mglib.paths import read_jsonl, write_text
 from mglib.training import checkpoint
 from mglib.training.muon import Muon
 from mglib.weights import tensors
+
+Batch = dict[str, Any]
+Collate = Callable[[list], Batch]
+Log = list[dict[str, float]]  # one line a step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A training's settings, the folder that it is kept in, and what it runs on."""
+
+    config: TrainConfig
+    folder: Path  # named by everything that the result depends on
+    seed: int
+    device: torch.device
+    bf16: bool = False  # whether products are in bfloat16; the trained weights stay in float32
+    what: str = "training"  # what the progress bar and errors call it
+
+    @property
+    def latest(self) -> Path:
+        """The state that the training goes on from."""
+        return self.folder / "latest.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def weights(self, step: int) -> Path:
+        """Return the file that holds the trained weights after a step."""
+        return self.folder / f"step-{step:06d}.safetensors"
+
+    def keeps(self, step: int) -> bool:
+        """Tell whether the weights after a step are kept: at the fractions `config.keep`, and the last."""
+        steps = self.config.steps
+        return step == steps or step in {max(1, round(fraction * steps)) for fraction in self.config.keep}
+
+    def saves(self, step: int) -> bool:
+        """Tell whether the state is written after a step."""
+        return step % self.config.save_every == 0 or step == self.config.steps
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -68,7 +107,7 @@ def make_optimizers(
 class Stream(Protocol):
     """A process's own endless batches, of `share` samples at most, with a state (`mglib.data.mixture`)."""
 
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def __iter__(self) -> Iterator[Batch]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -89,58 +128,50 @@ def share(config: TrainConfig, processes: int) -> int:
 def fit(
     module: nn.Module,
     data: Dataset | Stream,
-    collate: Callable[[list], dict[str, Any]] | None,
-    config: TrainConfig,
-    folder: Path,
+    collate: Collate | None,
+    run: Run,
     *,
-    seed: int,
-    what: str,
-    device: torch.device,
-    bf16: bool = False,
-) -> list[dict[str, float]]:
-    """Train whatever in `module` requires gradients and return the log, one dict a step.
+    finished: Callable[[], bool] = lambda: False,
+) -> Log:
+    """Train whatever in `module` requires gradients and return the log.
 
-    `module(batch)` returns `loss`, a sum, and `count`, over how many items; their quotient over all processes
-    is minimised. Whatever else it returns is logged. A `Stream` brings its own batches, without `collate`.
-    Only the main process writes. `folder` should be named by everything that the result
-    depends on: a finished run found there is loaded, an unfinished one is continued exactly. Leaves
-    `step-*.safetensors` (the trained weights at the fractions `config.keep`) and `log.jsonl`. Raises
-    FloatingPointError on a loss that is not finite, ValueError when the data do not fill one batch or it
-    cannot be cut evenly.
+    `module.count(batch)` says over how many items a batch's loss is a sum, and `module(batch)` returns this
+    sum as `loss`; their quotient over all processes is minimised. Whatever else it returns is logged. A
+    `Stream` brings its own batches, without `collate`. A finished run that is found in the folder is loaded,
+    an unfinished one is continued exactly; `finished` is asked before each step and may end a run early. Only
+    the main process writes. Leaves the weights that `run.keeps` and the log. Raises FloatingPointError on a
+    loss that is not finite, ValueError when the data do not fill one batch or it cannot be cut evenly.
     """
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no")  # `add_gradient` says it
-    optimizers = make_optimizers(module, config, torch.bfloat16 if bf16 else torch.float32)
-    latest, log = folder / "latest.safetensors", folder / "log.jsonl"
-    keep = {max(1, round(fraction * config.steps)) for fraction in config.keep} | {config.steps}
-    size = share(config, accelerator.num_processes)
+    config = run.config
+    accelerator = Accelerator(cpu=run.device.type == "cpu", mixed_precision="no")  # `backward` sets it
+    optimizers = make_optimizers(module, config, torch.bfloat16 if run.bf16 else torch.float32)
     stream = data if isinstance(data, Stream) else None
-    loader = None if stream else make_loader(data, collate, config, size, seed=seed, what=what)
+    loader = None if stream else make_loader(data, collate, run, share(config, accelerator.num_processes))
 
-    with held(folder, accelerator), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        done, places = checkpoint.load_state(latest, module, optimizers) if latest.exists() else (0, [])
-        history = read_jsonl(log)[:done] if done else []
+    with held(run.folder, accelerator), torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        done, streams = 0, []
+        if run.latest.exists():
+            done, streams = checkpoint.load_state(run.latest, module, optimizers)
+        history = read_jsonl(run.log)[:done] if done else []
         if done >= config.steps:
             return history
         if stream and done:
-            stream.load_state_dict(own_place(places, accelerator, what))
-        run, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
+            stream.load_state_dict(own_stream(streams, accelerator, run.what))
+        model, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
         batches = moved(stream, accelerator) if stream else from_step(done, loader, config, accelerator)
-        bar = tqdm(
-            total=config.steps,
-            initial=done,
-            desc=what,
-            mininterval=10,
-            disable=not accelerator.is_main_process,
-        )
+        quiet = not accelerator.is_main_process
+        bar = tqdm(total=config.steps, initial=done, desc=run.what, mininterval=10, disable=quiet)
         for step in range(done, config.steps):
+            if finished():
+                break
             parts = list(islice(batches, config.accumulate))
-            history.append(train_step(run, optimizers, parts, config, step, accelerator, bf16=bf16))
+            history.append(train_step(model, optimizers, parts, run, step, accelerator))
             bar.update()
             bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", refresh=False)
-            places = gather_object([stream.state_dict()]) if stream and due(step + 1, config) else []
+            streams = gather_object([stream.state_dict()]) if stream and run.saves(step + 1) else []
             if accelerator.is_main_process:
-                save_progress(module, optimizers, history, folder, config, keep, seed, places)
+                save_progress(module, optimizers, history, run, streams)
         bar.close()
         accelerator.wait_for_everyone()  # or a process could look for files that are still being written
     return history
@@ -154,27 +185,25 @@ def held(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         yield
 
 
-def make_loader(
-    dataset: Dataset, collate: Callable | None, config: TrainConfig, size: int, *, seed: int, what: str
-) -> DataLoader:
+def make_loader(dataset: Dataset, collate: Collate | None, run: Run, size: int) -> DataLoader:
     """Return a loader of `size` samples at once that shuffles by the seed and the epoch alone."""
-    sampler = SeedableRandomSampler(dataset, data_seed=seed, generator=torch.Generator())
-    loader = DataLoader(
+    if len(dataset) < run.config.batch_size:
+        raise ValueError(
+            f"{run.what}: {len(dataset)} samples do not fill one batch of {run.config.batch_size}."
+        )
+    return DataLoader(
         dataset,
         batch_size=size,
-        sampler=sampler,
+        sampler=SeedableRandomSampler(dataset, data_seed=run.seed, generator=torch.Generator()),
         collate_fn=collate,
         drop_last=True,
         generator=torch.Generator(),
     )
-    if len(dataset) < config.batch_size:
-        raise ValueError(f"{what}: {len(dataset)} samples do not fill one batch of {config.batch_size}.")
-    return loader
 
 
 def from_step(
     step: int, loader: DataLoader, config: TrainConfig, accelerator: Accelerator
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Batch]:
     """Yield the batches of a prepared loader, epoch after epoch, beginning with the first of `step`.
 
     An epoch ends with its last whole step, so that it is the same in however many parts a step is done.
@@ -188,90 +217,75 @@ def from_step(
         epoch, offset = epoch + 1, 0
 
 
-def moved(stream: Stream, accelerator: Accelerator) -> Iterator[dict[str, Any]]:
+def moved(stream: Stream, accelerator: Accelerator) -> Iterator[Batch]:
     """Yield a stream's batches on this process's device."""
     return (send_to_device(batch, accelerator.device) for batch in stream)
 
 
-def own_place(places: list[dict[str, Any]], accelerator: Accelerator, what: str) -> dict[str, Any]:
-    """Return where this process's stream stood; raises ValueError if there were more or fewer of them."""
-    if len(places) != accelerator.num_processes:
+def own_stream(streams: list[dict[str, Any]], accelerator: Accelerator, what: str) -> dict[str, Any]:
+    """Return the state of this process's stream; raises ValueError if there were more or fewer of them."""
+    if len(streams) != accelerator.num_processes:
         raise ValueError(
-            f"{what} was begun with {len(places)} processes and can only go on with as many, not with "
+            f"{what} was begun with {len(streams)} processes and can only go on with as many, not with "
             f"{accelerator.num_processes}."
         )
-    return places[accelerator.process_index]
+    return streams[accelerator.process_index]
 
 
 def train_step(
-    run: nn.Module,
+    model: nn.Module,
     optimizers: list[torch.optim.Optimizer],
-    parts: Sequence[dict[str, Any]],
-    config: TrainConfig,
+    parts: Sequence[Batch],
+    run: Run,
     step: int,
     accelerator: Accelerator,
-    *,
-    bf16: bool,
 ) -> dict[str, float]:
     """Do one optimizer step over this process's parts of a batch and return its log line."""
-    start = time.perf_counter()
-    rate = learning_rate(step, config)
-    for group in chain.from_iterable(optimizer.param_groups for optimizer in optimizers):
-        group["lr"] = rate
-    outputs: list[dict[str, torch.Tensor]] = []
-    for number, part in enumerate(parts, start=1):
-        last = number == len(parts)
-        outputs.append(add_gradient(run, part, outputs, accelerator, last=last, bf16=bf16))
-    first, *_ = counts = [output["count"] for output in outputs]
-    count = sum(counts[1:], first)
-    value = (accelerator.reduce(sum(output["loss"] for output in outputs), reduction="sum") / count).item()
-    if not math.isfinite(value):
+    start, rate = time.perf_counter(), learning_rate(step, run.config)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    count_items = accelerator.unwrap_model(model).count
+    count = accelerator.reduce(sum(count_items(part) for part in parts), reduction="sum")
+    outputs = [
+        backward(model, part, count, accelerator, bf16=run.bf16, last=part is parts[-1]) for part in parts
+    ]
+    loss = (accelerator.reduce(sum(output["loss"] for output in outputs), reduction="sum") / count).item()
+    if not math.isfinite(loss):
         raise FloatingPointError(
-            f"The loss became {value} at step {step}: lower the learning rate ({rate:g}) or look "
+            f"The loss became {loss} at step {step}: lower the learning rate ({rate:g}) or look "
             "for a broken sample; the last checkpoint is kept."
         )
-    parameters = [p for p in run.parameters() if p.grad is not None]
-    for parameter in parameters:
-        parameter.grad.mul_(first / count)  # one where there is one part
-    limit = math.inf if config.clip is None else config.clip
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    limit = math.inf if run.config.clip is None else run.config.clip
     norm = accelerator.clip_grad_norm_(parameters, limit).item()
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    seconds = time.perf_counter() - start
     return {
         "step": step + 1,
-        "loss": value,
+        "loss": loss,
         "lr": rate,
         "grad_norm": norm,
-        "samples_per_second": config.batch_size / seconds,
+        "samples_per_second": run.config.batch_size / (time.perf_counter() - start),
         **averages(outputs, accelerator),
     }
 
 
-def add_gradient(
-    run: nn.Module,
-    part: dict[str, Any],
-    before: Sequence[dict[str, torch.Tensor]],
-    accelerator: Accelerator,
-    *,
-    last: bool,
-    bf16: bool,
+def backward(
+    model: nn.Module, part: Batch, count: torch.Tensor, accelerator: Accelerator, *, bf16: bool, last: bool
 ) -> dict[str, torch.Tensor]:
-    """Add a part's gradient; returns its output detached, with the count over all processes.
+    """Add the gradient of a part's share in a loss over `count` items; returns its output, detached.
 
-    The sum over all parts is to be divided by their common count, which is not known before the last: each is
-    divided by the first one's, and `train_step` puts it right. Processes exchange gradients after the last.
+    Processes exchange gradients after the last part.
     """
-    with nullcontext() if last else accelerator.no_sync(run):
+    with nullcontext() if last else accelerator.no_sync(model):
         # Not accelerate's own: its precision holds for a whole process and cannot be changed.
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
-            output = run(part)
-        count = accelerator.reduce(output["count"], reduction="sum")
+            output = model(part)
         # DDP averages gradients over processes: scaled so that this is the gradient of the global mean.
-        by = before[0]["count"] if before else count
-        accelerator.backward(output["loss"] * accelerator.num_processes / by)
-    return {**{name: value.detach() for name, value in output.items()}, "count": count}
+        accelerator.backward(output["loss"] * accelerator.num_processes / count)
+    return {name: value.detach() for name, value in output.items()}
 
 
 def averages(outputs: Sequence[dict[str, torch.Tensor]], accelerator: Accelerator) -> dict[str, float]:
@@ -281,31 +295,23 @@ def averages(outputs: Sequence[dict[str, torch.Tensor]], accelerator: Accelerato
     return {name: accelerator.reduce(value, reduction="mean").item() for name, value in own.items()}
 
 
-def due(step: int, config: TrainConfig) -> bool:
-    """Tell whether the state is written after a step."""
-    return step % config.save_every == 0 or step == config.steps
-
-
 def save_progress(
     module: nn.Module,
     optimizers: list[torch.optim.Optimizer],
-    history: list[dict[str, float]],
-    folder: Path,
-    config: TrainConfig,
-    keep: set[int],
-    seed: int,
-    places: list[dict[str, Any]],
+    history: Log,
+    run: Run,
+    streams: list[dict[str, Any]],
 ) -> None:
     """Write the log and a checkpoint where one is due; the state is written last, so a kill never skips a
     step.
     """
     step = len(history)
-    if step in keep:
-        about = {"step": step, "seed": seed}
-        tensors.save_weights(folder / f"step-{step:06d}.safetensors", checkpoint.trainable(module), about)
-    if due(step, config):
-        write_text(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in history))
-        checkpoint.save_state(folder / "latest.safetensors", module, optimizers, step=step, places=places)
+    if run.keeps(step):
+        about = {"step": step, "seed": run.seed}
+        tensors.save_weights(run.weights(step), checkpoint.trainable(module), about)
+    if run.saves(step):
+        write_text(run.log, "".join(json.dumps(line) + "\n" for line in history))
+        checkpoint.save_state(run.latest, module, optimizers, step=step, streams=streams)
 
 
 def kept(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Any causal language model of transformers in the place of a profile's own: a folder, or a hub's name."""
+"""Any causal language model of transformers instead of a profile's own: a folder, or a name on the hub."""
 
 from pathlib import Path
 
@@ -13,36 +13,35 @@ from mglib.weights.vicuna import Precision, read
 
 INSTEAD = "give a folder of transformers"
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
-ASKED, SAID = "(the question stands here)", "(the answer stands here)"
+QUESTION, ANSWER = "(the question)", "(the answer)"
 
 
-def find(place: str) -> Path:
-    """Return the folder of a model: `place` itself, or what the hub has under this name.
+def find(path_or_repo: str) -> Path:
+    """Return the folder of a model: `path_or_repo` itself, or what the hub has under this name.
 
     Raises RuntimeError with the next step where it cannot be had.
     """
-    folder = Path(place).expanduser()
-    if folder.is_dir():
+    if isinstance(folder := _local(path_or_repo), Path):
         return folder
-    with hub_errors(place, INSTEAD):
-        return Path(snapshot_download(place, allow_patterns=list(FILES), etag_timeout=10))
+    with hub_errors(path_or_repo, INSTEAD):
+        return Path(snapshot_download(path_or_repo, allow_patterns=list(FILES), etag_timeout=10))
 
 
-def configuration(place: str) -> PreTrainedConfig:
+def configuration(path_or_repo: str) -> PreTrainedConfig:
     """Return how a model is built, without its weights; raises RuntimeError as `find`."""
-    with hub_errors(f"The configuration of {place}", INSTEAD):
-        return AutoConfig.from_pretrained(_known(place))
+    with hub_errors(f"The configuration of {path_or_repo}", INSTEAD):
+        return AutoConfig.from_pretrained(_local(path_or_repo))
 
 
-def tokenizer_of(place: str) -> PreTrainedTokenizerBase:
+def tokenizer_of(path_or_repo: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
-    with hub_errors(f"The tokenizer of {place}", INSTEAD):
-        return AutoTokenizer.from_pretrained(_known(place))
+    with hub_errors(f"The tokenizer of {path_or_repo}", INSTEAD):
+        return AutoTokenizer.from_pretrained(_local(path_or_repo))
 
 
-def _known(place: str) -> str | Path:
-    folder = Path(place).expanduser()
-    return folder if folder.is_dir() else place
+def _local(path_or_repo: str) -> str | Path:
+    folder = Path(path_or_repo).expanduser()
+    return folder if folder.is_dir() else path_or_repo
 
 
 def identity(folder: Path) -> str:
@@ -72,14 +71,14 @@ def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
         raise ValueError(
             "This language model has no chat template of its own: take one tuned for conversation."
         )
-    turns = [{"role": "user", "content": ASKED}, {"role": "assistant", "content": SAID}]
-    behind = tokenizer.apply_chat_template(turns, tokenize=False).split(SAID)[-1].strip()
+    turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+    behind = tokenizer.apply_chat_template(turns, tokenize=False).split(ANSWER)[-1].strip()
     special = [one for one in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if one]
     found = [one for one in special if behind.startswith(one)]
     if not found:
         raise ValueError(
             f"Behind an answer this model's chat template writes {behind!r}, which begins with no special "
-            "token: nothing would tell that an answer is over."
+            "token: nothing would say that an answer is over."
         )
     return max(found, key=len)
 

@@ -73,9 +73,9 @@ def require_eva(model: MiniGPT4) -> None:
             "has a norm behind its last block": vision.config.final_norm,
             "has a Q-Former that also reads text": model.qformer.config.vocabulary > 0,
         }
-    if told := [reason for reason, holds in reasons.items() if holds]:
+    if found := [reason for reason, holds in reasons.items() if holds]:
         raise ValueError(
-            f"This model {' and '.join(told)}. transformers' BLIP-2 has an EVA ViT without final norm, a "
+            f"This model {' and '.join(found)}. transformers' BLIP-2 has an EVA ViT without final norm, a "
             "Q-Former for queries alone, and whole weights: use mglib.weights.saved.save_pretrained."
         )
 
@@ -142,9 +142,9 @@ def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
 def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
     """Return what turns pictures and a conversation into the model's inputs.
 
-    It is told of no queries, since it would put their tokens before the whole text: the chat template writes
-    them where the picture belongs. The template belongs to the tokenizer: transformers' `Blip2Processor`
-    loses one of its own.
+    It gets no number of queries, since it would put their tokens before the whole text: the chat template
+    writes them where the picture belongs. The template belongs to the tokenizer: transformers'
+    `Blip2Processor` loses one of its own.
     """
     look = model.vision.config
     pictures = BlipImageProcessorPil(
@@ -162,7 +162,7 @@ def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
         if same_sequence(tokenizer, template, queries):
             return processor
     raise ValueError(
-        "This tokenizer splits the words beside a picture in transformers' processor otherwise than in "
+        "This tokenizer splits the words next to a picture in transformers' processor otherwise than in "
         "training, so the exported model would answer worse. Use mglib.weights.saved.save_pretrained."
     )
 
@@ -193,7 +193,7 @@ def chat_template(template: Template, queries: int, lead: str = "") -> str:
     return re.sub("|".join(words), lambda found: words[found[0]], JINJA)
 
 
-# The dashes at the left eat the line breaks; behind BOS there is none, since a space may have to stand there.
+# The dashes at the left eat the line breaks; after BOS there is none, since a space may have to go there.
 JINJA = """BOS{% for message in messages %}
     {%- if message.role == "user" %}{{ BEFORE }}{% endif %}
     {%- if message.content is string %}{{ message.content }}

@@ -26,26 +26,26 @@ INDEXES = (
 )
 
 
-def locate(place: str | Path) -> Path:
-    """Return a file's path; only a `place` that begins with "hub:" is downloaded.
+def locate(file: str | Path) -> Path:
+    """Return a file's path; only one that begins with "hub:" is downloaded.
 
     Raises FileNotFoundError when the file does not exist, RuntimeError when the hub cannot be reached.
     """
-    if not str(place).startswith(HUB):
-        if not Path(place).is_file():
+    if not str(file).startswith(HUB):
+        if not Path(file).is_file():
             raise FileNotFoundError(
-                f"{place} is not there: download it (mglib/weights/official.py says from where) and give its "
+                f"{file} is not there: download it (mglib/weights/official.py says from where) and give its "
                 "path, or give hub:owner/name/file."
             )
-        return Path(place)
-    parts = str(place).removeprefix(HUB).split("/")
+        return Path(file)
+    parts = str(file).removeprefix(HUB).split("/")
     kind = "space" if parts[0] == "spaces" else "model"
     owner, name, *rest = parts[1:] if kind == "space" else parts
     try:
-        with hub_errors(str(place), "download the file elsewhere and give its path"):
+        with hub_errors(str(file), "download the file elsewhere and give its path"):
             return Path(hf_hub_download(f"{owner}/{name}", "/".join(rest), repo_type=kind, etag_timeout=10))
     except EntryNotFoundError as error:
-        raise FileNotFoundError(f"{place} is not in that repository of the hub.") from error
+        raise FileNotFoundError(f"{file} is not in that repository of the hub.") from error
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def read_pth(path: Path, *, mapped: bool = False) -> Any:
 
 
 def not_weights(path: Path) -> str | None:
-    """Say what a file is instead of weights, as far as its first bytes tell."""
+    """Say what a file is instead of weights, judging by its first bytes."""
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):
@@ -105,11 +105,11 @@ def not_weights(path: Path) -> str | None:
     return None
 
 
-def read_state(place: str | Path) -> dict[str, Tensor]:
-    """Return the state dict of a .pth file, which stands alone or under "model" or "state_dict"; what
+def read_state(file: str | Path) -> dict[str, Tensor]:
+    """Return the state dict of a .pth file, alone or under "model" or "state_dict"; what
     DataParallel and torch.compile put before its names is left out. Raises as `read_pth`.
     """
-    path = locate(place)
+    path = locate(file)
     state = read_pth(path)
     for key in ("model", "state_dict"):
         state = state.get(key, state) if isinstance(state, dict) else state
@@ -121,7 +121,7 @@ def read_state(place: str | Path) -> dict[str, Tensor]:
 class Shards:
     """The tensors of a transformers folder, on disk or on the hub, read one at a time.
 
-    `files` says in which file each tensor stands; only files that are asked for are fetched.
+    `files` says in which file each tensor is; only files that are asked for are fetched.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -26,7 +26,7 @@ from mglib.weights.files import read_state
 Names = Literal["official", "ours", "transformers"]
 
 # Three names for each weight. "#" is a number, "*" is weight or bias; no third name: the same as the second.
-# Where a LAVIS file holds the whole model, `visual_encoder.` stands before the first block's names.
+# Where a LAVIS file holds the whole model, `visual_encoder.` precedes the first block's names.
 TABLES = (
     (
         {"official": "", "ours": "vision.encoder.", "transformers": "vision_model."},
@@ -85,53 +85,53 @@ MINIGPT4_DROPS = (
 SIZES = {4096: "7B", 5120: "13B"}  # widths of LLaMA and Vicuna
 
 
-def load_vision(vision: Vision, place: str | Path) -> None:
+def load_vision(vision: Vision, file: str | Path) -> None:
     """Fill an encoder that is cut to `depth` blocks from `eva_vit_g.pth`; the block behind them is dropped.
 
-    `place` is a path or "hub:owner/name/file". Raises ValueError naming what is missing, left over or of
+    `file` is a path or "hub:owner/name/file". Raises ValueError naming what is missing, left over or of
     another shape, and as `files.locate`.
     """
     drops = (*EVA_DROPS, f"blocks.{vision.config.depth}.*")
-    fill(vision, "vision.", read_state(place), names="official", drops=drops, origin=place)
+    fill(vision, "vision.", read_state(file), names="official", drops=drops, origin=file)
 
 
-def load_qformer(qformer: QFormer, place: str | Path) -> None:
+def load_qformer(qformer: QFormer, file: str | Path) -> None:
     """Fill a Q-Former, its queries and `ln_vision` from `blip2_pretrained_flant5xxl.pth`.
 
     Raises as `load_vision`.
     """
-    fill(qformer, "qformer.", read_state(place), names="official", drops=BLIP2_DROPS, origin=place)
+    fill(qformer, "qformer.", read_state(file), names="official", drops=BLIP2_DROPS, origin=file)
 
 
-def load_projection(projection: nn.Linear, place: str | Path, *, trained_with: str, language: str) -> None:
+def load_projection(projection: nn.Linear, file: str | Path, *, trained_with: str, language: str) -> None:
     """Fill the projection from `prerained_minigpt4_7b.pth`, `pretrained_minigpt4.pth` or an own export.
 
     The file does not say which language model it was trained with: `trained_with` has to, and it must be
     `language`, the name of the one in use. Raises ValueError on any mismatch, and as `load_vision`.
     """
-    require_same_language(place, trained_with, language)
-    state = read_state(place)
+    require_same_language(file, trained_with, language)
+    state = read_state(file)
     if "llama_proj.weight" in state:
-        require_width(place, len(state["llama_proj.weight"]), projection.out_features)
-    fill(projection, "projection.", state, names="official", drops=MINIGPT4_DROPS, origin=place)
+        require_width(file, len(state["llama_proj.weight"]), projection.out_features)
+    fill(projection, "projection.", state, names="official", drops=MINIGPT4_DROPS, origin=file)
 
 
-def require_same_language(place: str | Path, trained_with: str, language: str) -> None:
+def require_same_language(file: str | Path, trained_with: str, language: str) -> None:
     """Raise ValueError when a projection was trained with another language model than the one in use."""
     if trained_with != language:
         raise ValueError(
-            f"The projection in {place} was trained with {trained_with}, this model speaks with {language}: "
+            f"The projection in {file} was trained with {trained_with}, this model speaks with {language}: "
             "their word embeddings differ, and the answers would be noise. Load the language model that it "
             "was trained with, or train stage 1 again."
         )
 
 
-def require_width(place: str | Path, width: int, wanted: int) -> None:
+def require_width(file: str | Path, width: int, wanted: int) -> None:
     """Raise ValueError when a projection's output is not as wide as the language model."""
     if width != wanted:
         size, other = (f"{n} numbers ({SIZES[n]})" if n in SIZES else f"{n} numbers" for n in (width, wanted))
         raise ValueError(
-            f"The projection in {place} writes vectors of {size}, this language model reads vectors of "
+            f"The projection in {file} writes vectors of {size}, this language model reads vectors of "
             f"{other}: take the projection and the language model of the same size."
         )
 
@@ -164,9 +164,9 @@ def fill(
         ],
     }
     if any(faults.values()):
-        told = "; ".join(f"{what}: {listed(which)}" for what, which in faults.items() if which)
+        problems = "; ".join(f"{what}: {listed(which)}" for what, which in faults.items() if which)
         raise ValueError(
-            f"{origin} does not fit this {type(module).__name__} ({told}). Is it the right file?"
+            f"{origin} does not fit this {type(module).__name__} ({problems}). Is it the right file?"
         )
     module.load_state_dict({ours.removeprefix(prefix): given[name] for ours, name in found.items()})
 

@@ -155,12 +155,12 @@ def options(precision: Precision) -> dict[str, Any]:
             f"Unknown precision {precision!r}: choose one of {', '.join([*DTYPES, *quantised])}."
         )
     require("bitsandbytes", f"loading in {precision}")
-    place = PartialState().device  # this process's own, where several GPUs are seen
-    dtype = frozen_dtype(place)
+    device = PartialState().device  # this process's own, where several GPUs are seen
+    dtype = frozen_dtype(device)
     return {
         "dtype": dtype,
         "quantization_config": BitsAndBytesConfig(**quantised[precision], bnb_4bit_compute_dtype=dtype),
-        "device_map": {"": place},
+        "device_map": {"": device},
     }
 
 

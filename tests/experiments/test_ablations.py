@@ -16,7 +16,6 @@ from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.prompts import CAPTION, IMAGE
 from mglib.training.checkpoint import trainable
-from mglib.weights.tensors import save_weights
 
 arms = pytest.mark.parametrize("name", ARMS)
 
@@ -41,10 +40,9 @@ def split(captions):
 
 @pytest.fixture
 def parts(qformer, llama, tokenizer, split, tokens, tmp_path):
-    reader, state = qformer().eval(), tmp_path / "qformer.safetensors"
-    save_weights(state, dict(reader.named_parameters()), {})
+    reader = qformer().eval()
     language = Language(model=llama(), tokenizer=tokenizer)
-    return Parts(qformer=reader, state=state, language=language, split=split, tokens=tokens)
+    return Parts(qformer=reader, language=language, split=split, tokens=tokens)
 
 
 TRAINED = {

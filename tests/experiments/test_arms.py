@@ -32,20 +32,17 @@ def study(tmp_path, monkeypatch, vision_config):
 
 
 @pytest.fixture
-def base(tmp_path, qformer, llama, tokenizer, captions, model):
-    reader, state = qformer().eval(), tmp_path / "qformer.safetensors"
-    save_weights(state, dict(reader.named_parameters()), {})
+def base(tmp_path, llama, tokenizer, captions, model):
     random = torch.Generator().manual_seed(1)
     tokens = kept(tmp_path / "tokens", list(torch.randn(8, 5, 64, generator=random)))
     hashes = tuple(map(str, range(len(captions))))
     split = Split(name="train", hashes=hashes, captions=tuple(captions), images=lambda: iter(()))
     names = ("train", "val", "test_seen")
     return SimpleNamespace(
-        blip2=SimpleNamespace(model=SimpleNamespace(qformer=reader), state=state),
+        model=model(),
         language=Language(model=llama(), tokenizer=tokenizer),
         splits=dict.fromkeys(names, split),
         tokens=dict.fromkeys(names, tokens),
-        model=model(),
     )
 
 

@@ -9,9 +9,9 @@ from mglib.config import EvalConfig
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth
-from mglib.evals.mentions import Vocabulary
 from mglib.experiments import composition
 from mglib.experiments.composition import Described
+from mglib.mentions import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat")})
 DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))

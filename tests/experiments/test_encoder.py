@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.config import EvalConfig
-from mglib.evals.mentions import Vocabulary
 from mglib.evals.retrieval import chance
 from mglib.experiments import encoder
+from mglib.mentions import Vocabulary
 from mglib.metrics import Estimate
 
 

@@ -11,14 +11,13 @@ from tiny_parts import SHORT, kept, tiny_study
 from mglib.config import EvalConfig, Stage1Trial
 from mglib.data.splits import Split
 from mglib.evals import generate
-from mglib.evals.mentions import Vocabulary
 from mglib.experiments import stage1
+from mglib.mentions import Vocabulary
 from mglib.metrics import Estimate
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
 from mglib.study.stage1 import train_stage1
-from mglib.weights.tensors import save_weights
 
 
 @pytest.fixture
@@ -86,8 +85,7 @@ def tried(tmp_path, monkeypatch, vision_config, captions):
 @pytest.fixture
 def parts(tmp_path, captions, model):
     """What is left of stage 1, as far as its trials read it."""
-    whole, state = model(), tmp_path / "qformer.safetensors"
-    save_weights(state, dict(whole.qformer.named_parameters()), {})
+    whole = model()
     rows = list(torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(1)))
     objects = tuple(frozenset({"dog"}) if "dog" in caption else frozenset() for caption in captions)
     split = Split(
@@ -100,7 +98,6 @@ def parts(tmp_path, captions, model):
     return SimpleNamespace(
         model=whole,
         language=whole.language,
-        blip2=SimpleNamespace(state=state),
         splits={"train": split, "val": split},
         queries=dict.fromkeys(("train", "val"), kept(tmp_path / "queries", rows)),
     )
@@ -116,7 +113,6 @@ def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tr
     own, trained = train_stage1(
         tried,
         parts.model.qformer,
-        parts.blip2.state,
         parts.language,
         parts.splits["train"],
         parts.queries["train"],

@@ -17,7 +17,7 @@ from mglib.model import prompts
 from mglib.model.decoding import greedy
 from mglib.study import stage1
 from mglib.study import study as studies
-from mglib.study.stage1 import after_stage1, load_release, mixture, shared_sources, train_streamed
+from mglib.study.stage1 import finished_stage1, load_release, mixture, shared_sources, train_streamed
 from mglib.study.study import Study
 from mglib.training.loop import kept
 from mglib.weights import official, saved
@@ -101,12 +101,14 @@ def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
 
 def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):
     official = tmp_path / "downloads" / study.profile.release.projection
-    model, taken = after_stage1(study)
+    model = load_release(study)
+    taken = finished_stage1(study, model)
     wanted = torch.load(official, weights_only=True)["model"]["llama_proj.weight"]
     assert taken.log == [] and torch.equal(model.projection.weight.float(), wanted)
     assert taken.state.parent.name.startswith("stage1-official-")
     _, trained = train_streamed(study)
-    model, found = after_stage1(study)
+    model = load_release(study)
+    found = finished_stage1(study, model)
     assert found.state == trained.state and len(found.log) == 6
     assert not torch.equal(model.projection.weight, wanted)
 
@@ -126,14 +128,14 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch, tmp_
     small = replace(study, profile=replace(study.profile, release=release))
     assert isinstance(small.language(), Loaded)  # moving quantised weights is an error
     assert asked == ["fp32", "8bit"]
-    assert small.folder("stage2", "x") != study.folder("stage2", "x")  # its trainings are others
+    assert small.folder("stage2") != study.folder("stage2")  # its trainings are others
     monkeypatch.setattr(
         studies.chosen, "load", lambda *_, precision, **__: asked.append(precision) or Loaded()
     )
     other = replace(small.profile.language, place=str(tmp_path))
     placed = replace(small, profile=replace(small.profile, language=other))
     assert isinstance(placed.language(), Loaded) and asked[2:] == ["8bit"]
-    assert placed.folder("stage2", "x") not in (small.folder("stage2", "x"), study.folder("stage2", "x"))
+    assert placed.folder("stage2") not in (small.folder("stage2"), study.folder("stage2"))
     study.__dict__["dtype"] = torch.float16
     study.language()
     assert asked[3:] == ["fp16"]

@@ -7,8 +7,8 @@ from torch import nn
 from mglib.config import TrainConfig
 from mglib.paths import read_jsonl
 from mglib.training import loop
-from mglib.training.early_stopping import LOOKS, fit_watched
-from mglib.training.loop import fit
+from mglib.training.early_stopping import LOSSES, fit_with_early_stopping
+from mglib.training.loop import Run, fit
 from mglib.weights.tensors import load_weights
 
 CPU = torch.device("cpu")
@@ -22,9 +22,12 @@ class Line(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.steps = 0
 
+    def count(self, batch):
+        return torch.tensor(len(batch["x"]))
+
     def forward(self, batch):
         self.steps += torch.is_grad_enabled()
-        return {"loss": ((self.weight - batch["x"]) ** 2).sum(), "count": torch.tensor(len(batch["x"]))}
+        return {"loss": ((self.weight - batch["x"]) ** 2).sum()}
 
 
 def collate(rows):
@@ -41,19 +44,10 @@ def settings(**changes):
 def train(folder, wanted, *, patience=3, module=None, config=None):
     """Draw the weight to 10; what is held out is best at `wanted`."""
     module = module or Line()
-    looks = fit_watched(
-        module,
-        [10.0] * 4,
-        collate,
-        config or settings(),
-        folder,
-        held_out=[{"x": torch.tensor([wanted])}, {"x": torch.tensor([wanted, wanted])}],
-        patience=patience,
-        seed=0,
-        what="line",
-        device=CPU,
-    )
-    return module, looks
+    run = Run(config=config or settings(), folder=folder, seed=0, device=CPU)
+    held_out = [{"x": torch.tensor([wanted])}, {"x": torch.tensor([wanted, wanted])}]
+    losses = fit_with_early_stopping(module, [10.0] * 4, collate, run, held_out=held_out, patience=patience)
+    return module, losses
 
 
 def test_the_best_weights_are_left_and_the_training_ends_after_its_patience(tmp_path):
@@ -67,9 +61,8 @@ def test_the_best_weights_are_left_and_the_training_ends_after_its_patience(tmp_
 def test_without_an_end_it_trains_as_the_loop_alone_does(tmp_path):
     module, looks = train(tmp_path / "watched", 9.0)
     alone = Line()
-    fit(alone, [10.0] * 4, collate, settings(), tmp_path / "alone", seed=0, what="line", device=CPU)
+    fit(alone, [10.0] * 4, collate, Run(config=settings(), folder=tmp_path / "alone", seed=0, device=CPU))
     assert torch.equal(module.weight, alone.weight) and looks[-1]["step"] == 20 and len(looks) == 11
-    assert not module._forward_pre_hooks
 
 
 def test_what_never_helps_leaves_the_start(tmp_path):
@@ -93,7 +86,7 @@ def test_a_kill_changes_nothing(tmp_path, monkeypatch, die):
             train(tmp_path / "again", 0.62)
     again, found = train(tmp_path / "again", 0.62)
     assert found == looks and torch.equal(again.weight, whole.weight)
-    assert read_jsonl(tmp_path / "again" / LOOKS) == looks
+    assert read_jsonl(tmp_path / "again" / LOSSES) == looks
 
 
 def test_a_finished_training_is_found_again_without_a_step(tmp_path):

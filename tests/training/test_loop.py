@@ -15,7 +15,7 @@ from torch import nn
 
 from mglib.config import TrainConfig
 from mglib.paths import ROOT, read_jsonl
-from mglib.training.loop import fit, kept, learning_rate, make_optimizers
+from mglib.training.loop import Run, fit, kept, learning_rate, make_optimizers
 from mglib.weights.tensors import load_weights
 
 CPU = torch.device("cpu")
@@ -38,6 +38,9 @@ class Toy(nn.Module):
         self.die_at, self.bad_at, self.noise, self.pause = die_at, bad_at, noise, pause
         self.seen = []
 
+    def count(self, batch):
+        return torch.tensor(len(batch["x"]))
+
     def forward(self, batch):
         if len(self.seen) == self.die_at:
             raise Killed
@@ -47,7 +50,7 @@ class Toy(nn.Module):
         errors = (found - batch["x"].sum(1) + self.noise * torch.randn(())) ** 2
         if len(self.seen) - 1 == self.bad_at:
             errors = errors * math.nan
-        return {"loss": errors.sum(), "count": torch.tensor(len(errors)), "largest": errors.detach().max()}
+        return {"loss": errors.sum(), "largest": errors.detach().max()}
 
 
 def samples(count=12):
@@ -66,8 +69,8 @@ def settings(**changes):
 
 
 def train(module, folder, config=None, *, seed=0, data=None):
-    config, data = config or settings(), data or samples()
-    return fit(module, data, collate, config, folder, seed=seed, what="toy", device=CPU)
+    run = Run(config=config or settings(), folder=folder, seed=seed, what="toy", device=CPU)
+    return fit(module, data or samples(), collate, run)
 
 
 def lines(log):
@@ -157,7 +160,7 @@ def test_two_steps_are_those_of_adamw_with_the_papers_betas(tmp_path):
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(step, config)
         output = reference(collate([samples()[number] for number in numbers]))
         optimizer.zero_grad()
-        (output["loss"] / output["count"]).backward()
+        (output["loss"] / len(numbers)).backward()
         optimizer.step()
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(module.get_parameter(name), parameter)

@@ -17,7 +17,7 @@ from two_processes import PARTS, WHOLE, Watched, from_web, mixture, run, samples
 
 from mglib.config import TrainConfig
 from mglib.paths import ROOT
-from mglib.training.loop import Stream, fit, kept, own_place, share
+from mglib.training.loop import Run, Stream, fit, kept, own_stream, share
 from mglib.weights.tensors import load_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -184,16 +184,16 @@ def test_a_stopped_stream_goes_on_exactly_in_each_process(two):
         assert process["stream_resumed"]["weight"] == process["stream"]["weight"]
 
 
-def test_the_places_of_all_processes_are_kept_with_the_step(two):
+def test_the_streams_of_all_processes_are_kept_with_the_step(two):
     _, about = load_weights(two[0] / "stream" / "latest.safetensors")
-    assert about["step"] == 5 and [place["step"] for place in about["places"]] == [10, 10]
+    assert about["step"] == 5 and [place["step"] for place in about["streams"]] == [10, 10]
 
 
 def test_a_stream_goes_on_with_as_many_processes_alone(tmp_path):
     one = type("One", (), {"process_index": 0, "num_processes": 1})()
-    assert own_place([{"step": 3}], one, "stage1") == {"step": 3}
+    assert own_stream([{"step": 3}], one, "stage1") == {"step": 3}
     with pytest.raises(ValueError, match=r"stage1 was begun with 2 processes .* not with 1"):
-        own_place([{}, {}], one, "stage1")
+        own_stream([{}, {}], one, "stage1")
 
 
 def test_a_stream_in_one_process_sees_an_epoch_once(tmp_path):
@@ -219,5 +219,5 @@ def test_a_streams_batches_need_no_collate(tmp_path):
     one = type("One", (), {"process_index": 0, "num_processes": 1})()
     stream = mixture(tmp_path / "web", one, WHOLE)
     assert stream.collate is from_web
-    log = fit(Watched(), stream, None, WHOLE, tmp_path / "r", seed=0, what="t", device=torch.device("cpu"))
+    log = fit(Watched(), stream, None, Run(config=WHOLE, folder=tmp_path, seed=0, device=torch.device("cpu")))
     assert len(log) == 5

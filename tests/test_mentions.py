@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from mglib.evals import chair
-from mglib.evals.mentions import Vocabulary, object_scores
+from mglib.mentions import Vocabulary, object_scores
 from mglib.metrics import read_rows, words
 from mglib.paths import ROOT
 
