@@ -340,7 +340,7 @@ def check(
 @app.command(rich_help_panel=DATA)
 def weights(weights: Weights = DEFAULT.weights) -> None:
     """Fetch every pretrained part of the default profile, and list its files."""
-    from mglib.weights.fetch_all import fetch_all
+    from mglib.weights.sources import fetch_all
 
     fetch_all(weights)
 
