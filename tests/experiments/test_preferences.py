@@ -14,7 +14,7 @@ from mglib.evals.chair import Truth
 from mglib.experiments import preferences
 from mglib.experiments.dpo import Preference
 from mglib.experiments.preferences import Feedback
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.model.prompts import VICUNA
 from mglib.study.models import PromptedModel
 

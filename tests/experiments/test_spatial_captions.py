@@ -20,7 +20,7 @@ from mglib.evals.vqa import picture_places
 from mglib.experiments import space, spatial_captions
 from mglib.experiments.space import Answered
 from mglib.experiments.spatial_captions import ArmsData
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.model import prompts
 from mglib.paths import read_jsonl
 from mglib.weights.tensors import hash_tensors, save_weights
