@@ -14,7 +14,7 @@ from mglib.paths import ROOT
 # Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
 LAYERS = (
     ("config", "paper_profiles", "profiles", "settings", "paths", "errors"),
-    ("keys", "locks", "metrics", "frame", "paper"),
+    ("keys", "locks", "mentions", "metrics", "frame", "paper"),
     ("model", "data"),
     ("world",),
     ("weights",),

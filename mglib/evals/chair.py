@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Protocol
 
 from mglib.data.splits import Split
-from mglib.metrics import Counts, Vocabulary, each, object_counts, read_rows
+from mglib.mentions import Vocabulary, object_counts
+from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
 from mglib.world import catalog
 from mglib.world.scene import Scene
@@ -70,14 +71,16 @@ def vocabulary() -> Vocabulary:
 @lru_cache
 def coco_vocabulary() -> Vocabulary:
     """Return the names of COCO's categories alone; the other names still hide what they hold."""
-    return vocabulary().only(thing.coco for thing in catalog.load().things)
+    return catalog.vocabulary(
+        EVALUATION / "nouns.csv", scenery=True, only=[thing.coco for thing in catalog.load().things]
+    )
 
 
 @lru_cache
 def photo_vocabulary() -> Vocabulary:
     """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
     known = {thing.coco for thing in catalog.load().things} | {row["coco"] for row in read_rows(COCO)}
-    return catalog.vocabulary(EVALUATION / "nouns.csv", COCO, scenery=True).only(known)
+    return catalog.vocabulary(EVALUATION / "nouns.csv", COCO, scenery=True, only=known)
 
 
 @lru_cache

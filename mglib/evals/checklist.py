@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mglib.metrics import Counts, Estimate, Vocabulary, derangement, each, mean, paired, plural, words
+from mglib.mentions import Vocabulary
+from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, words
 from mglib.world import specials
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import Scene

@@ -16,7 +16,8 @@ from pathlib import Path
 from mglib.data import coco, records
 from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
-from mglib.metrics import Counts, Vocabulary, each, read_rows
+from mglib.mentions import Span, Vocabulary, denied
+from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
 from mglib.world.catalog import load
 
@@ -59,7 +60,6 @@ VERBS = frozenset(
     ("is", "are", "was", "were", "there", "you", "we", "stands", "sits", "lies", "flies", "comes")
 )
 BREAKS = frozenset((",", ";", "and", "with", "in", "on", "at", "that", "which", "while", "but", "where"))
-Span = tuple[int, int, str]
 
 
 @lru_cache
@@ -107,10 +107,9 @@ def parse(text: str) -> frozenset[Fact]:
         tokens = re.findall(r"[a-z0-9]+|[,;]", sentence)
         places = settings().spans(tokens)
         named = vocabulary().spans(tokens)
+        absent = denied(tokens, named)
         spans = [
-            span
-            for span in named
-            if not _denied(tokens, span) and not any(_within(span, place) for place in places)
+            span for span in named if span not in absent and not any(_within(span, place) for place in places)
         ]
         here: Counter[str] = Counter()
         for span in spans:
@@ -131,12 +130,6 @@ def _within(part: Span, whole: Span) -> bool:
     building".
     """
     return whole[0] <= part[0] and part[1] <= whole[1] and part[:2] != whole[:2]
-
-
-def _denied(tokens: Sequence[str], span: Span) -> bool:
-    """Say whether an object is said to be absent: "no dog", "without any dog"."""
-    near = _just_before(tokens, span[0])
-    return bool({"no", "without"} & set(near)) or near[:2] in (["a", "not"], ["any", "not"], ["an", "not"])
 
 
 def _just_before(tokens: Sequence[str], start: int) -> list[str]:

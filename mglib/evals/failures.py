@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerBase
 
 from mglib.data.splits import Split
 from mglib.evals.checklist import is_verse
-from mglib.metrics import Estimate, Vocabulary, distinct, read_rows, words
+from mglib.mentions import Vocabulary
+from mglib.metrics import Estimate, distinct, read_rows, words
 from mglib.model.prompts import tokenize
 from mglib.paths import ROOT
 from mglib.world.scene import read_scenes

@@ -6,7 +6,8 @@ from pathlib import Path
 from mglib.data.pictures import open_picture
 from mglib.data.splits import Split
 from mglib.evals.chair import EVALUATION, Truth, generalised
-from mglib.metrics import Vocabulary, read_rows
+from mglib.mentions import Vocabulary
+from mglib.metrics import read_rows
 from mglib.paths import ROOT, sha256
 from mglib.world.catalog import vocabulary
 

@@ -1,4 +1,4 @@
-"""People's verdicts on the answers of Table 1: one CSV a profile (data/README.md, "People's verdicts")."""
+"""People's verdicts on the answers of Table 1: one CSV a run (data/README.md, "People's verdicts")."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

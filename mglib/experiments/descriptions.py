@@ -17,7 +17,8 @@ from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
 from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
-from mglib.metrics import Counts, Vocabulary, paired
+from mglib.mentions import Vocabulary
+from mglib.metrics import Counts, paired
 from mglib.model.decoding import Decoding
 from mglib.paper import QUOTED
 from mglib.study import display_names

@@ -2,8 +2,8 @@
 of trained ones, and measures what it reaches here: pictures, both stages, answers, and the same done the
 usual way, by transformers' BLIP-2 in the same shapes.
 
-No file and no network are needed, and of packages torch, transformers, timm, safetensors and accelerate
-alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
+No file and no network are needed, and of packages torch, transformers, timm, safetensors, accelerate and
+typer alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
 """
 
 import gc
@@ -44,7 +44,7 @@ from mglib.paper_profiles import GPUS
 from mglib.paths import RUNS, write_json
 from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
-from mglib.training.loop import make_optimizers, train_step
+from mglib.training.loop import Run, make_optimizers, train_step
 from mglib.weights.vicuna import Precision, options
 
 CAPTION = "a dog and a bicycle in front of a house on the street"
@@ -231,8 +231,9 @@ def step(of: Subject, layout: Layout, batch: dict[str, Tensor]) -> Work:
     """Return one step of the training loop."""
     accelerator = Accelerator(cpu=of.device.type == "cpu", mixed_precision="no")
     optimizers = make_optimizers(of.model, layout.config, torch.bfloat16 if of.bf16 else torch.float32)
-    run, *optimizers = accelerator.prepare(of.model, *optimizers)
-    return lambda: train_step(run, optimizers, [batch], layout.config, 0, accelerator, bf16=of.bf16)
+    model, *optimizers = accelerator.prepare(of.model, *optimizers)
+    run = Run(config=layout.config, folder=RUNS, seed=0, device=of.device, bf16=of.bf16)
+    return partial(train_step, model, optimizers, [batch], run, 0, accelerator)
 
 
 def training(of: Subject, stage: str, size: int) -> Row:

@@ -19,7 +19,7 @@ from mglib.data.splits import Split, annotated_split, web_split
 from mglib.evals.chair import photo_vocabulary
 from mglib.evals.vqa import Exam
 from mglib.keys import hash_source
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.qformer import QFormer

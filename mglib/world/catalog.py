@@ -1,6 +1,7 @@
 """What the small world is made of: the lists of data/world, read here alone."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
-from mglib.metrics import Vocabulary, plural
+from mglib.mentions import Vocabulary
+from mglib.metrics import plural
 from mglib.paths import ROOT
 
 FOLDER = ROOT / "data" / "world"
@@ -218,10 +220,10 @@ def load(folder: Path = FOLDER) -> Catalog:
     )
 
 
-def vocabulary(*more: Path, scenery: bool = False) -> Vocabulary:
-    """Return the names of all objects, of scenery if wanted, and of more lists of such columns."""
+def vocabulary(*more: Path, scenery: bool = False, only: Iterable[str] | None = None) -> Vocabulary:
+    """Return the names of all objects, of scenery if wanted, and of more such lists; or `only` of some."""
     props = [FOLDER / "props.csv"] if scenery else []
-    return Vocabulary.read(FOLDER / "objects.csv", *props, *more)
+    return Vocabulary.read(FOLDER / "objects.csv", *props, *more, only=only)
 
 
 @dataclass(frozen=True)

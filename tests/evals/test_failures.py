@@ -9,7 +9,7 @@ import pytest
 from mglib.data.splits import Split
 from mglib.evals import failures
 from mglib.evals.failures import Detector, Thresholds, Truth, agreement, kappa, kind
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.paths import ROOT
 from mglib.world.scene import Item, Scene
 
