@@ -138,4 +138,4 @@ def test_two_processes_run_the_whole_command_and_one_finds_what_they_did(
     assert capsys.readouterr().out == done.stdout and done.stdout.count("stage 1 is finished") == 1
     (state,) = tmp_path.glob("cache/trained/stage1-*/latest.safetensors")
     _, about = load_weights(state)
-    assert about["step"] == 6 and len(about["places"]) == 2
+    assert about["step"] == 6 and len(about["streams"]) == 2
