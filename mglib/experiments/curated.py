@@ -27,7 +27,7 @@ GENERATED, LAST = "generated", f"after {STEPS[-1]}"  # where the paper gives its
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return how well, by the critic, descriptions of val fit their pictures at each temperature."""
-    model, state, critic = base.model, base.trained.state, curating.critic(study, base)
+    model, state, critic = base.model, base.trained.state, curating.critic(study)
     tried = curating.temperatures(study, model, state, base.queries["val"], base.tokens["val"], critic)
     return pandas.DataFrame(
         {"temperature": value, **metrics.columns("fit", fit)} for value, fit in tried.items()
@@ -135,7 +135,7 @@ def fits(study: Study, base: Stage1, found: Found) -> Fits | None:
     share = study.profile.curation.fitting
     if share is None:
         return None
-    critic, pool = curating.critic(study, base), base.tokens["pool"]
+    critic, pool = curating.critic(study), base.tokens["pool"]
     known = [base.tokens["train"][index] for index in range(len(pool))]
     scores = {
         "training captions": critic(known, base.splits["train"].captions[: len(pool)]),

@@ -77,7 +77,7 @@ def number_name(key: Key) -> str:
 
 def probes(study: Study) -> list[Probe]:
     """Ask about the first test split; there are no questions where no relations are annotated."""
-    if study.profile.world is None:
+    if study.scenes(study.tests[0]) is None:
         return []
     plurals = spatial.plurals(ROOT / "data" / "world" / "objects.csv")
     return spatial.probes(study.world / study.tests[0], plurals)

@@ -222,8 +222,8 @@ def variants(study: Study, base: Stage1, lessons: dict[str, Stage2Data]) -> dict
     """Train on every other kind of texts, and BLIP-2 on the same ones (section 4.3.2 and 4.3.3)."""
     before = prompted_stage1(study, base)
     plans = {kind: (before, kind) for kind in lessons if kind != "curated"}
-    if base.blip2 is not None:
-        plans["blip2_ft"] = (prompted_blip2(base.blip2), "curated")
+    if study.has_blip2:
+        plans["blip2_ft"] = (prompted_blip2(study.blip2), "curated")
     found = {}
     for name, (start, kind) in plans.items():
         model, _ = train_stage2(study, start, lessons[kind], what=name)

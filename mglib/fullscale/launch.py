@@ -12,7 +12,7 @@ from accelerate import PartialState
 
 from mglib.fullscale.preflight import full_size, gaps, missing, other_numbers
 from mglib.model import device
-from mglib.study.stage1 import open_sources, train_streamed
+from mglib.study.stage1 import join_parts, open_sources, train_streamed
 from mglib.study.study import Study
 
 
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
     for remark in other_numbers(study.profile.release):
         state.print(remark)
-    _, trained = train_streamed(study, accumulate=given.accumulate)
+    trained = train_streamed(study, join_parts(study), accumulate=given.accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")
     state.wait_for_everyone()
     state.destroy_process_group()  # else a process that ends after the main one may abort

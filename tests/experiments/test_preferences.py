@@ -51,7 +51,7 @@ def test_each_so_many_th_picture_is_held_out():
 
 
 def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
-    monkeypatch.setattr(preferences, "critic", lambda study, base: judge)
+    monkeypatch.setattr(preferences, "critic", lambda study: judge)
     texts = (("a dog", "another"), ("a cat", "another"), ("nothing", "a bus"))
     val = Split(name="val", hashes=("",) * 3, captions=("",) * 3, images=lambda: iter(()), references=texts)
     base = SimpleNamespace(splits={"val": val}, tokens={"val": ["dog", "cat", "bus"]})
@@ -61,9 +61,9 @@ def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
 
 def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
     monkeypatch.setattr(preferences, "pool_truths", lambda study, base: [DOG] * 4)
-    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
+    study = SimpleNamespace(nameable=lambda: WORDS)
     pairs = [Preference(3, "A dog.", "A cat, a bus.", 0.1), Preference(1, "A dog, a dog.", "A dog.", 0.1)]
-    found = preferences.of_sides(None, None, replace(feedback(None, []), pairs=pairs))
+    found = preferences.of_sides(study, None, replace(feedback(None, []), pairs=pairs))
     assert found["chosen"].value == 0
     assert found["rejected"].value == 0.5  # the bus is cut off, since its partner says one thing
     assert found["chosen_less_rejected"].value == -0.5
@@ -127,9 +127,8 @@ def test_the_pool_shows_what_its_scenes_hold(monkeypatch, tmp_path):
     items = [SimpleNamespace(name="dog"), SimpleNamespace(name="cats")]
     scene = SimpleNamespace(objects=items, props=(), writing=(), setting="park")
     monkeypatch.setattr(preferences, "read_scenes", lambda path: [scene])
-    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
     pool = Split(name="pool", hashes=("",), captions=("a bus",), images=lambda: iter(()))
-    study = SimpleNamespace(scenes=lambda name: tmp_path)
+    study = SimpleNamespace(scenes=lambda name: tmp_path, nameable=lambda: WORDS)
     (truth,) = preferences.pool_truths(study, SimpleNamespace(splits={"pool": pool}))
     assert {"dog", "cat"} <= truth.sayable and "bus" not in truth.sayable
     assert len(truth.objects) == 2

@@ -74,7 +74,7 @@ def test_the_mirrors_table_has_a_row_for_each_model_and_relation():
 
 
 def test_where_nothing_can_be_asked_nothing_is_answered():
-    study = SimpleNamespace(profile=SimpleNamespace(world=None), tests=("test_coco",))
+    study = SimpleNamespace(scenes=lambda name: None, tests=("test_coco",))
     base = SimpleNamespace(queries={"test_coco": []})
     assert spatial_tests.probes(study) == []
     assert len(spatial_tests.examples([])) == 0
@@ -86,8 +86,8 @@ def test_where_nothing_can_be_asked_nothing_is_answered():
 
 
 def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, random):
-    profile = SimpleNamespace(world=SMALL, evaluation=EvalConfig(batch_size=32))
-    study = SimpleNamespace(profile=profile, tests=("train",), world=world)
+    profile = SimpleNamespace(evaluation=EvalConfig(batch_size=32))
+    study = SimpleNamespace(profile=profile, tests=("train",), world=world, scenes=lambda name: world)
     probes = spatial_tests.probes(study)
     assert spatial_tests.unasked(probes) == ()
     shown = spatial_tests.examples(probes)
