@@ -1,8 +1,8 @@
-"""What is measured: objects named, hallucinated and missed; retrieval; variety; intervals for all of it."""
+"""Ratios and means with their intervals over pictures, and the small measures of texts."""
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +10,6 @@ from typing import NamedTuple
 import numpy
 import torch
 from torch import Tensor
-
-from mglib.paths import ROOT
-
-COMPOUNDS = ROOT / "data" / "evaluation" / "compounds.csv"
 
 
 @dataclass(frozen=True)
@@ -115,72 +111,6 @@ def _resampled(counts: Counts, seed: int, resamples: int) -> numpy.ndarray:
     return numpy.divide(found[draws].sum(1), totals, out=numpy.full(resamples, numpy.nan), where=totals > 0)
 
 
-class Vocabulary:
-    """The names by which objects can be mentioned: names, plurals and synonyms, double words before single
-    ones.
-    """
-
-    def __init__(self, names: dict[str, Iterable[str]], compounds: dict[str, str] | None = None) -> None:
-        """`names` maps an object to all its surface forms.
-
-        `compounds` are phrases that hold an object's name and mean another object, or ("") none.
-        """
-        self.forms: dict[tuple[str, ...], str] = {}
-        for phrase, meant in (compounds or {}).items():
-            for form in (phrase, plural(phrase)):
-                self.forms[tuple(words(form))] = meant if meant in names else ""
-        self.forms |= {tuple(words(form)): name for name, forms in names.items() for form in forms}
-        self.longest = max(map(len, self.forms))
-
-    @classmethod
-    def read(cls, *paths: Path) -> "Vocabulary":
-        """Read CSVs with the columns name and plural, and perhaps coco and synonyms (split by "|", each also
-        with its plural).
-
-        An object goes by its COCO category where it has one, else by its name. Rows of one name add up.
-        """
-        names: dict[str, list[str]] = {}
-        for row in (row for path in paths for row in read_rows(path)):
-            synonyms = [synonym for synonym in row.get("synonyms", "").split("|") if synonym]
-            forms = [row["name"], row["plural"], *synonyms, *map(plural, synonyms)]
-            names.setdefault(row.get("coco") or row["name"], []).extend(forms)
-        return cls(names, {row["phrase"]: row["means"] for row in read_rows(COMPOUNDS)})
-
-    @property
-    def names(self) -> frozenset[str]:
-        """All objects that can be mentioned."""
-        return frozenset(self.forms.values()) - {""}
-
-    def only(self, names: Iterable[str]) -> "Vocabulary":
-        """Return a vocabulary of these objects alone; the forms of the others still hide what they hold."""
-        kept = frozenset(names)
-        smaller = Vocabulary.__new__(Vocabulary)
-        smaller.forms = {form: name if name in kept else "" for form, name in self.forms.items()}
-        smaller.longest = self.longest
-        return smaller
-
-    def spans(self, tokens: Sequence[str]) -> list[tuple[int, int, str]]:
-        """Return (start, end, object) of each mention among words."""
-        found, place = [], 0
-        while place < len(tokens):
-            for length in range(self.longest, 0, -1):
-                form = tuple(tokens[place : place + length])
-                if len(form) == length and form in self.forms:
-                    found.append((place, place + length, self.forms[form]))
-                    place += length
-                    break
-            else:
-                place += 1
-        return [span for span in found if span[2]]
-
-    def mentions(self, text: str) -> list[str]:
-        """Return the objects mentioned in a text, in order, each time they are mentioned.
-
-        The longest name wins ("teddy bear" is no bear), and what it has used is not read again.
-        """
-        return [name for _, _, name in self.spans(words(text))]
-
-
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Read a CSV file with a head line; raises FileNotFoundError for a missing one."""
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -188,44 +118,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def plural(word: str) -> str:
-    """Spell the regular English plural; and that of man and woman. A plural ("scissors") stays as it is."""
+    """Spell the regular English plural; and that of man and woman."""
     if word.endswith("man"):
         return word[:-2] + "en"
-    if re.search(r"(us|ss|x|z|ch|sh)$", word):
+    if re.search(r"(s|x|z|ch|sh)$", word):
         return word + "es"
-    if word.endswith("s"):
-        return word
     return re.sub(r"(?<=[^aeiou])y$", "ie", word) + "s"
 
 
 def words(text: str) -> list[str]:
     """Split into lower-case words; a hyphen or an apostrophe separates."""
     return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def object_scores(
-    answers: Sequence[str], truths: Sequence[set[str]], vocabulary: Vocabulary
-) -> dict[str, Estimate | None]:
-    """Compare the objects that answers mention with those in the pictures; see `object_counts`."""
-    counts = object_counts([vocabulary.mentions(answer) for answer in answers], truths)
-    return {name: count.estimate() for name, count in counts.items()}
-
-
-def object_counts(mentioned: Sequence[Sequence[str]], truths: Sequence[set[str]]) -> dict[str, Counts]:
-    """Compare the objects that answers mention with those in the pictures.
-
-    `chair_i`: hallucinated mentions / all mentions, pooled as in Rohrbach et al. 2018 (a mention counts each
-    time);
-    `mention_precision`: objects named that are there / objects named, each object once per picture;
-    `mention_recall`: objects there that are named / objects there.
-    """
-    wrong = [sum(name not in truth for name in names) for names, truth in zip(mentioned, truths, strict=True)]
-    right = [len(set(names) & truth) for names, truth in zip(mentioned, truths, strict=True)]
-    return {
-        "chair_i": Counts(wrong, [len(names) for names in mentioned]),
-        "mention_precision": Counts(right, [len(set(names)) for names in mentioned]),
-        "mention_recall": Counts(right, [len(truth) for truth in truths]),
-    }
 
 
 def recall_at(similarity: Tensor, correct: Tensor, k: int) -> list[float]:

@@ -9,6 +9,10 @@ from types import MappingProxyType
 
 PAPER: Mapping[str, float] = MappingProxyType(
     {
+        # Section 3.2: pictures described for stage 2, and kept
+        "curate.generated": 5000,
+        "curate.kept": 3500,
+        "curate.kept_share": 0.7,
         # Table 1: answers that people judged to meet the request, of 25 pictures a task
         "t1.memes.blip2": 0 / 25,
         "t1.recipes.blip2": 4 / 25,

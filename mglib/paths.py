@@ -118,9 +118,3 @@ def hash_json(value: Any) -> str:
     """Return 16 hex digits that name a JSON-like value (dataclasses as dicts, paths as strings)."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def file_name(name: str) -> str:
-    """Return a profile's name as part of a file's: of "mini+PLACE" the last part of the place."""
-    own, plus, place = name.partition("+")
-    return own + plus + place.rstrip("/").split("/")[-1]

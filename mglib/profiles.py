@@ -22,7 +22,6 @@ from mglib.config import (
     WorldConfig,
 )
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
-from mglib.paths import file_name
 
 DINOV2_SMALL = VisionConfig(
     timm_name="vit_small_patch14_dinov2",
@@ -274,45 +273,39 @@ PROFILES: dict[str, Profile] = {
 }
 
 
-def name_parts(name: str) -> tuple[str, str | None, str]:
-    """Return the profile that a name tells, the bits (None: it tells none) and the place of a language model
-    ("": the profile's own): "vicuna-7b@4bit+PLACE" has all three.
-    """
-    first, _, place = name.partition("+")
-    own, fewer, bits = first.partition("@")
-    return own, bits if fewer else None, place
-
-
-def profile(name: str) -> Profile:
-    """Return a profile by name; "mini+PLACE" has the language model at PLACE, a folder or a name on the hub,
-    "vicuna-7b@4bit" and "vicuna-7b@4bit+PLACE" hold it in 4 bits.
+def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
+    """Return a profile by name; with the language model `language`, a folder or a name on the hub, in the
+    place of its own, and with that held in 8 or 4 `bits`.
 
     Raises ValueError naming the known profiles, or as `in_bits`.
     """
-    own, bits, place = name_parts(name)
-    if own not in PROFILES:
-        raise ValueError(f"Unknown profile {own!r}: choose one of {', '.join(PROFILES)}.")
-    found = in_bits(PROFILES[own], bits) if bits is not None else PROFILES[own]
-    if not place:
+    if name not in PROFILES:
+        raise ValueError(
+            f"Unknown profile {name!r}: choose one of {', '.join(PROFILES)}. Another language model is "
+            "LANGUAGE=folder-or-hub-name, fewer bits are BITS=8 or BITS=4."
+        )
+    found = in_bits(PROFILES[name], bits) if bits else PROFILES[name]
+    if not language:
         return found
     return replace(
         found,
-        name=file_name(name),
-        language=LanguageConfig(name=place, width=0, template="chat", place=place),
+        name=f"{found.name}-{language.rstrip('/').split('/')[-1]}",
+        language=LanguageConfig(name=language, width=0, template="chat", place=language),
         # The authors' projection belongs to another model.
         release=found.release and replace(found.release, projection=None),
     )
 
 
-def in_bits(whole: Profile, bits: str) -> Profile:
-    """Return a profile whose language model is held in "8bit" or "4bit"; raises ValueError for other bits,
-    and for a profile without a release.
+def in_bits(whole: Profile, bits: int) -> Profile:
+    """Return a profile whose language model is held in 8 or 4 bits; raises ValueError for other bits, and for
+    a profile without a release.
     """
     if whole.release is None:
         known = ", ".join(name for name, each in PROFILES.items() if each.release is not None)
         raise ValueError(
             f"The profile {whole.name} fits any card whole: leave BITS out, or take one of {known}."
         )
-    if bits not in ("8bit", "4bit"):
-        raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits!r}: BITS=8 or BITS=4.")
-    return replace(whole, name=f"{whole.name}@{bits}", release=replace(whole.release, quantised=bits))
+    if bits not in (8, 4):
+        raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits}: BITS=8 or BITS=4.")
+    held = replace(whole.release, quantised=f"{bits}bit")
+    return replace(whole, name=f"{whole.name}-{bits}bit", release=held)

@@ -13,17 +13,20 @@ from mglib.paths import ROOT
 
 # Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
 LAYERS = (
-    ("config", "paper_profiles", "profiles", "paths", "keys", "locks", "metrics", "frame", "paper"),
-    ("model", "data", "world"),
+    ("config", "paper_profiles", "profiles", "settings", "paths", "errors"),
+    ("keys", "locks", "mentions", "metrics", "frame", "paper"),
+    ("model", "data"),
+    ("world",),
     ("weights",),
     ("training", "curation"),
     ("evals",),
     ("study",),
     ("experiments", "chat"),
     ("repro", "fullscale"),
+    ("__main__",),
 )
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
-BASE = set(LAYERS[0])
+BASE = {*LAYERS[0], *LAYERS[1]}
 
 
 def modules() -> dict[str, Path]:

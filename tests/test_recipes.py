@@ -17,6 +17,7 @@ from mglib.model.minigpt4 import assemble
 from mglib.model.prompts import IMAGE, Template, training_batch
 from mglib.model.vision import Vision
 from mglib.repro import reproduce
+from mglib.settings import Settings
 
 
 def test_an_image_encoder():
@@ -86,5 +87,5 @@ def test_a_notebook(tmp_path, monkeypatch):
     for name in ("PYTHONPATH", "JUPYTER_PREFER_ENV_PATH", "PYDEVD_DISABLE_FILE_VALIDATION"):
         monkeypatch.setenv(name, "")
     write_notebook(tmp_path / "notebooks" / "03_three.ipynb", "print(profile, seed, weights)")
-    assert reproduce.main(["--notebooks", "03"], root=tmp_path, profiles=["mini"]) == 0
+    reproduce.run(Settings(), notebooks="03", root=tmp_path)
     assert "mini 0 wheel" in (tmp_path / "runs" / "mini" / "03_three.ipynb").read_text()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 
 import nbformat
 import pytest
@@ -16,8 +17,9 @@ from packaging.utils import canonicalize_name
 from mglib.paths import ROOT
 from mglib.repro.ledger import code_cells, source_notebooks
 from mglib.repro.publish import faults, readme_with, results_page
-from mglib.repro.report import FIELDS, NUMBER_NAME, Settings
+from mglib.repro.report import FIELDS, NUMBER_NAME
 from mglib.repro.reproduce import check_parameters
+from mglib.settings import Settings
 
 NOTEBOOKS = source_notebooks(ROOT)
 RESULTS = sorted(ROOT.glob("results/*/numbers.json"))
@@ -103,43 +105,44 @@ def test_make_alone_lists_every_target_with_its_help():
     ] == []
 
 
-@pytest.mark.parametrize(
-    ("target", "settings", "asked"),
-    [
-        ("chat", ["IMAGE=it's \"a dog\".png"], ["--image", "it's \"a dog\".png"]),
-        ("chat", ["IMAGE=a.png", "QUESTION=What's this?", "PROFILE=smoke"],
-         ["--profile", "smoke", "--image", "a.png", "--question", "What's this?"]),
-        ("chat", [], []),
-        ("finetune", ["DATA=my pictures", "LORA=1", "PROJECTION=a b.pth"],
-         ["--data", "my pictures", "--projection", "a b.pth", "--lora"]),
-        ("chat", ["LANGUAGE=my models/Qwen", "IMAGE=a.png"],
-         ["--profile", "mini+my models/Qwen", "--image", "a.png"]),
-        ("chat", ["PROFILE=vicuna-7b", "BITS=4", "IMAGE=a.png"],
-         ["--profile", "vicuna-7b@4bit", "--image", "a.png"]),
-        ("finetune", ["BITS=8"], ["--profile", "mini@8bit"]),  # which is told what to do
-        ("plan", [], ["--profile", "vicuna-7b"]),
-        ("plan", ["PROFILE=llama2-7b", "BITS=8"], ["--profile", "llama2-7b@8bit"]),
-        ("train", ["BITS=4", "LANGUAGE=some/Qwen", "GPUS=2"],
-         ["--profile", "vicuna-7b@4bit+some/Qwen", "--gpus", "2"]),
-    ],
-    ids=["quotes", "question", "nothing", "finetune", "language", "bits", "mini", "plan", "few", "both"],
-)  # fmt: skip
-def test_make_hands_its_settings_on(tmp_path, target, settings, asked):
-    told = tmp_path / "bin" / "python"
-    told.parent.mkdir()
-    told.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')  # prints what it is called with, a line each
-    told.chmod(0o755)
-    command = ["make", "--old-file=env", target, f"python={told}", *settings]
+def made(tmp_path, target, *settings, **environment):
+    """Return what `make` starts for a target, and the settings that reach it."""
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    report = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{report}' \"$@\"\n")
+    python.chmod(0o755)
+    command = ["make", "--old-file=env", target, f"python={python}", *settings]
     # `make test` tells a make below it whose child it is, and that one would say where it works.
-    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-    shown = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True).stdout
-    modules = {
-        "chat": "mglib.chat.terminal",
-        "finetune": "mglib.repro.finetune",
-        "plan": "mglib.fullscale.plan",
-        "train": "mglib.fullscale.launch",
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MGLIB_"))}
+    done = subprocess.run(
+        command, cwd=ROOT, env=alone | environment, capture_output=True, text=True, check=True
+    )
+    words, there = json.loads(done.stdout)
+    return words, {
+        name.removeprefix("MGLIB_"): value for name, value in there.items() if name.startswith("MGLIB_")
     }
-    assert shown.splitlines() == ["-m", modules[target], *asked]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        {"IMAGE": 'it\'s "a dog".png', "QUESTION": "What's this?"},
+        {"QUESTION": "Is the price $5 or $10?", "IMAGE": "A$AP.jpg"},
+        {"QUESTION": "$(shell touch made) `touch made` # ${HOME} \\ \n two lines "},
+        {"PROFILE": "vicuna-7b", "BITS": "4", "LANGUAGE": "my models/Qwen"},
+    ],
+    ids=["quotes", "dollars", "programs", "settings"],
+)
+def test_make_passes_every_setting_on_as_it_was_typed(tmp_path, typed):
+    words, given = made(tmp_path, "chat", *(f"{name}={value}" for name, value in typed.items()))
+    assert words == ["-m", "mglib", "chat"] and given == typed
+    assert not (ROOT / "made").exists()
+
+
+def test_make_takes_settings_from_the_environment_but_not_the_readers_language(tmp_path):
+    _, given = made(tmp_path, "reproduce", "FORCE=", SEED="3", LANGUAGE="en_GB:en")
+    assert given == {"SEED": "3"}
 
 
 notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -170,7 +173,7 @@ def test_a_notebook_takes_the_settings_and_has_their_defaults(path):
     check_parameters(path, content)
     given: dict[str, object] = {}
     exec(next(cell.source for cell in content.cells if "parameters" in cell.metadata.get("tags", [])), given)
-    assert Settings(**{name: given[name] for name in ("profile", "seed", "weights")}) == Settings()
+    assert Settings(**{name: given[name] for name in asdict(Settings())}) == Settings()
 
 
 @notebook

@@ -8,7 +8,11 @@ from nbformat import v4
 
 from mglib.paths import ROOT
 
-PARAMETERS = 'profile = "mini"  # which\nseed = 0  # of all\nweights = "wheel"  # from'
+PARAMETERS = """profile = "mini"  # which
+seed = 0  # of all
+weights = "wheel"  # from
+language = ""
+bits = 0"""
 
 
 def write_notebook(path: Path, *cells: str) -> None:
@@ -48,7 +52,8 @@ def make_study(root: Path) -> None:
 
 def use_real_report(root: Path) -> None:
     """Give the study's package the real Report."""
-    own = ("paths", "metrics", "frame", "paper", "study/__init__", "study/display_names")
+    base = ("config", "paper_profiles", "profiles", "settings", "paths", "metrics", "frame", "paper")
+    own = (*base, "study/__init__", "study/display_names")
     for name in (*own, "repro/__init__", "repro/figures", "repro/report"):
         (root / "mglib" / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "mglib" / f"{name}.py", root / "mglib" / f"{name}.py")

@@ -1,12 +1,8 @@
 """`make export`: what was trained, in a format of one's own choice."""
 
-import argparse
-import sys
 from pathlib import Path
 
-from mglib.chat.speaker import Speaker, load
-from mglib.paths import ROOT
-from mglib.profiles import profile
+from mglib.chat.speaker import Speaker
 from mglib.weights.export import export_blip2, export_official
 from mglib.weights.saved import save_pretrained
 
@@ -20,12 +16,21 @@ NO_GGUF = (
 )
 
 
+def require_format(to: str) -> None:
+    """Raise ValueError for a format that is not written."""
+    if to == GGUF:
+        raise ValueError(NO_GGUF)
+    if to not in FORMATS:
+        raise ValueError(f"There is no format {to!r}: TO is one of {', '.join(FORMATS)}.")
+
+
 def export(speaker: Speaker, to: str, folder: Path, *, language: str) -> Path:
     """Write a speaker's trained weights and return where: the projection bound to its frozen parts (mglib),
     the official trainer's file (pth), or the whole model (transformers).
 
     Raises ValueError where the format cannot hold the model, FileExistsError where something is there.
     """
+    require_format(to)
     model, template = speaker.model, speaker.turns.first
     if to == "pth":
         file = folder / "checkpoint.pth"
@@ -40,27 +45,3 @@ def export(speaker: Speaker, to: str, folder: Path, *, language: str) -> Path:
     else:
         save_pretrained(model, folder, language=language, template=template, run=speaker.origin)
     return folder
-
-
-def main() -> int:
-    """Read the command line and export; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.chat.export", description=__doc__)
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--to", choices=(*FORMATS, GGUF), default=FORMATS[0])
-    parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    if given.to == GGUF:
-        print(NO_GGUF, file=sys.stderr)
-        return 1
-    folder = given.out or ROOT / "runs" / f"{given.profile}-{given.to}"
-    try:
-        language = profile(given.profile).language.name
-        print(f"written: {export(load(given.profile), given.to, folder, language=language)}")
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from mglib import profiles
 from mglib.config import Asked, VisionConfig
 from mglib.evals.generate import decoding_configs
 from mglib.model.decoding import Decoding
@@ -17,7 +16,8 @@ from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
-from mglib.paths import CACHE, file_name, sha256, shown
+from mglib.paths import CACHE, sha256, shown
+from mglib.settings import Settings
 from mglib.study.stage1 import join_parts
 from mglib.study.study import Study
 from mglib.training.checkpoint import restore
@@ -113,46 +113,47 @@ def speaker_file(profile: str) -> Path:
     return CACHE / "chat" / f"{profile}.safetensors"
 
 
-def load(profile: str, projection: Path | None = None) -> Speaker:
+def load(settings: Settings, projection: Path | None = None) -> Speaker:
     """Load a profile's model as it was trained and kept, with the seed and the pretrained weights of its run;
     or with another `projection`: a folder of `make finetune` or `make export`, or an official .pth file
     beside the published parts.
 
     Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together, and as
-    `mglib.profiles.profile`.
+    `Settings.found`.
     """
     if projection is not None and projection.is_dir():
-        return load_folder(profile, projection)
+        return load_folder(settings, projection)
     if projection is not None:
-        return load_official(profile, projection)
-    file = speaker_file(profiles.profile(profile).name)
+        return load_official(settings, projection)
+    file = speaker_file(settings.name)
     if not file.exists():
         raise FileNotFoundError(
-            f"No trained projection of the profile {profile} is kept yet: `make reproduce PROFILE={profile}` "
-            f"trains and keeps it. With an official one: `make chat PROFILE={profile} PROJECTION=file.pth`."
+            f"No trained projection of the profile {settings.name} is kept yet: "
+            f"`{settings.command('reproduce')}` trains and keeps it. With an official one: "
+            f"`{settings.command('chat', PROJECTION='file.pth')}`."
         )
     _, about = load_weights(file)
     if not {"seed", "weights"} <= about.keys():
         raise ValueError(
-            f"{file} does not say which run it is of: `make reproduce PROFILE={profile} NOTEBOOKS=04` keeps "
-            "it anew."
+            f"{file} does not say which run it is of: "
+            f"`{settings.command('reproduce', NOTEBOOKS='04')}` keeps it again."
         )
-    study = Study.open(profile, seed=about["seed"], weights=about["weights"])
+    study = Study.open(replace(settings, seed=about["seed"], weights=about["weights"]))
     model = assemble(vision=study.vision(), qformer=study.qformer(), language=study.language())
     speaker = speaker_of(study, model.to(study.device).eval())
     restore_speaker(file, speaker, language=study.profile.language.name)
     return replace(speaker, trained=hashed(file))
 
 
-def load_folder(profile: str, folder: Path) -> Speaker:
+def load_folder(settings: Settings, folder: Path) -> Speaker:
     """Join a profile's frozen parts with what was trained between them and kept in a folder."""
     saved = read_config(folder)
     run = saved.get("run")
     if not run:
         raise ValueError(f"{folder} does not say which run it is of: export or fine-tune it again.")
-    if run["profile"] != file_name(profile):
-        raise ValueError(f"{folder} belongs to the profile {run['profile']}: add PROFILE={run['profile']}.")
-    study = Study.open(profile, seed=run["seed"], weights=run["weights"])
+    if run["profile"] != settings.name:
+        raise ValueError(f"{folder} belongs to the profile {run['profile']} and not to {settings.name}.")
+    study = Study.open(replace(settings, seed=run["seed"], weights=run["weights"]))
     parts = frozen(study)
     speaker = speaker_of(study, assemble(**parts))
     name, template = study.profile.language.name, speaker.turns.first
@@ -166,14 +167,14 @@ def frozen(study: Study) -> dict[str, nn.Module]:
     return {"vision": study.vision(), "qformer": study.frozen_qformer(), "language": study.language()}
 
 
-def load_official(profile: str, projection: Path) -> Speaker:
+def load_official(settings: Settings, projection: Path) -> Speaker:
     """Join the published parts of a profile with a projection of the official code."""
-    study = Study.open(profile, seed=0, weights="wheel")
+    study = Study.open(settings)
     if study.has_blip2:
         raise ValueError(
-            f"{projection} is no folder, and the profile {profile} trains its own projection: PROJECTION is "
-            "a folder of `make finetune` or `make export`, or a file beside a published profile, as in "
-            "`make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
+            f"{projection} is no folder, and the profile {settings.name} trains its own projection: "
+            "PROJECTION is a folder of `make finetune` or `make export`, or the file of a published profile, "
+            "as in `make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
     if study.place is not None:
         raise ValueError(
@@ -185,9 +186,9 @@ def load_official(profile: str, projection: Path) -> Speaker:
     return replace(speaker_of(study, model.eval().requires_grad_(False)), trained=hashed(projection))
 
 
-def examples(profile: str) -> dict[str, Path]:
+def examples(settings: Settings) -> dict[str, Path]:
     """Return a few pictures to begin with, by what they show: the first ones of the small world's `val`."""
-    study = Study.open(profile, seed=0, weights="wheel")
+    study = Study.open(settings)
     if not study.special_tests:
         return {}
     names = {"a scene": "val", **{kind: f"{kind}_val" for kind in SHOWN}}

@@ -1,6 +1,5 @@
 """Talking to the model: conversations about several pictures, batches of questions, and a terminal."""
 
-import argparse
 import os
 import re
 from collections import Counter
@@ -17,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import DynamicCache
 
-from mglib.chat.speaker import Speaker, load
+from mglib.chat.speaker import Speaker
 from mglib.data.journal import append, read_log
 from mglib.data.pictures import ENDINGS, FOREIGN, named_picture, open_picture, to_rgb
 from mglib.data.splits import batched
@@ -411,51 +410,57 @@ def say(talk: Conversation, question: str, decoding: Decoding) -> None:
     print(f"\n({talk.history[-1].pace()})")
 
 
-def main(arguments: Sequence[str] | None, load: Callable[..., Speaker]) -> None:
-    """Answer in the terminal; `load` makes the speaker of a profile, given its name and perhaps an official
-    projection's file.
+def chosen_decoding(
+    speaker: Speaker, *, likeliest: bool, tokens: int | None, beams: int, seed: int
+) -> Decoding:
+    """Return the speaker's own decoding, or the likeliest tokens, with these limits."""
+    tokens = tokens or Decoding.max_new_tokens
+    usual = replace(speaker.decoding, max_new_tokens=tokens, seed=seed)
+    return replace(greedy(tokens) if likeliest else usual, beams=beams)
+
+
+def chat(
+    load: Callable[[], Speaker],
+    image: str | None,
+    question: str | None,
+    decode: Callable[[Speaker], Decoding],
+    *,
+    read: Callable[[str], str] = input,
+) -> None:
+    """Talk about a picture: one question, or without one a conversation. `load` makes the speaker, after the
+    picture has been opened, since its loading takes a while.
     """
-    parser = argparse.ArgumentParser(prog="python -m mglib.chat.terminal", description=__doc__)
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--image", help="a picture to talk about")
-    source.add_argument("--batch", type=Path, help="a folder of pictures, or JSONL with image and question")
-    parser.add_argument("--folder", type=Path, help="where the pictures of such a JSONL file lie")
-    parser.add_argument("--question", help="ask this alone, then end")
-    parser.add_argument("--out", type=Path, default=Path("answers.jsonl"), help="where --batch writes")
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--projection", type=Path, help="an official .pth file, or a folder of one's own")
-    parser.add_argument("--greedy", action="store_true", help="take the likeliest tokens")
-    parser.add_argument("--beams", type=int, default=1, help="answers followed at once; the best is given")
-    parser.add_argument("--tokens", type=int, default=Decoding.max_new_tokens, help="of an answer at most")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    if not given.image and not given.batch:
-        parser.exit(1, f"No picture is named: {USAGE}\n")
+    if not image:
+        raise ValueError(f"No picture is named: {USAGE}")
+    file = typed_path(image)
+    shown, speaker = picture(file), load()
+    print(f"Weights: {speaker.weights()}.")
+    talk, decoding = Conversation(speaker), decode(speaker)
     try:
-        # Before the model, whose loading takes a while.
-        file = typed_path(given.image) if given.image else None
-        shown = picture(file) if file else None
-        speaker = load(given.profile, given.projection) if given.projection else load(given.profile)
-        print(f"Weights: {speaker.weights()}.")
-        usual = replace(speaker.decoding, max_new_tokens=given.tokens, seed=given.seed)
-        decoding = replace(greedy(given.tokens) if given.greedy else usual, beams=given.beams)
-        if shown is None:
-            question = given.question or QUESTION
-            count = answer_all(speaker, given.batch, given.out, question, decoding, folder=given.folder)
-            bad = sum("error" in line for line in read_log(given.out))
-            print(f"{count} answers are in {given.out}" + (f", {bad} of them errors." if bad else "."))
-            return
-        talk = Conversation(speaker)
         show(talk, shown, file.name)
-        if given.question:
-            say(talk, given.question, decoding)
+        if question:
+            say(talk, question, decoding)
         else:
-            terminal(talk, decoding)
-    except (FileNotFoundError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+            terminal(talk, decoding, read=read)
     except (EOFError, KeyboardInterrupt):  # ctrl-d and ctrl-c end a conversation too
         print()
 
 
-if __name__ == "__main__":
-    main(None, load)
+def batch(
+    load: Callable[[], Speaker],
+    images: Path | None,
+    questions: Path | None,
+    out: Path,
+    question: str | None,
+    decode: Callable[[Speaker], Decoding],
+) -> None:
+    """Answer a folder of pictures, or a file of questions about pictures that lie in `images`."""
+    if images is None and questions is None:
+        raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
+    speaker = load()
+    print(f"Weights: {speaker.weights()}.")
+    count = answer_all(
+        speaker, questions or images, out, question or QUESTION, decode(speaker), folder=images
+    )
+    bad = sum("error" in line for line in read_log(out))
+    print(f"{count} answers are in {out}" + (f", {bad} of them errors." if bad else "."))

@@ -1,4 +1,4 @@
-"""The stage-1 model describes pictures for curation (paper, section 3.2); a stopped run goes on."""
+"""The stage-1 model describes pictures for curation (paper, section 3.2); a stopped run resumes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -54,10 +54,10 @@ def describe(
 ) -> list[Description]:
     """Let the stage-1 model describe every picture; `queries` holds the Q-Former's output of each, (Q, D_q).
 
-    Answers of `short` tokens or fewer are asked to go on. The lines go to a file in `folder` that is named by
-    the settings and by what else they depend on (`depends`: the hashes of projection and Q-Former, the
-    precision). A stopped run goes on there and ends in the same file as one that was never stopped: each
-    picture has seeds of its own, and batches are cut at the same places.
+    Answers of `short` tokens or fewer are continued. The lines go to a file in `folder` that is named by the
+    settings and by what else they depend on (`depends`: the hashes of projection and Q-Former, the
+    precision). A stopped run resumes there and ends in the same file as one that was never stopped: each
+    picture has its own seeds, and batches are cut at the same places.
     """
     if len(queries) != len(ids) or len(set(ids)) < len(ids):
         raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")

@@ -105,6 +105,20 @@ class Curation:
     def kept(self) -> list[Curated]:
         return [one for one in self.pictures if one.step == "kept"]
 
+    @property
+    def dropped(self) -> list[Curated]:
+        return [one for one in self.pictures if one.step != "kept"]
+
+    @property
+    def continued(self) -> list[Curated]:
+        """Those whose first answer was short, so that the model was asked to go on."""
+        return [one for one in self.pictures if one.description.continued]
+
+    @property
+    def changed(self) -> list[Curated]:
+        """Those that were kept with a change."""
+        return [one for one in self.kept if one.text != one.description.text]
+
     def funnel(self) -> dict[str, int]:
         """Count the pictures that are left after each step."""
         left = {"generated": len(self.pictures)}
@@ -174,29 +188,17 @@ def write(
     card = {"about": dict(about), "steps": curation.funnel(), "dropped": curation.reasons()}
     root.mkdir(parents=True, exist_ok=True)
     with locked(root), TemporaryDirectory(dir=root, prefix=".curating-") as name:
-        folder = Path(name) / "whole"
-        hashes = write_pictures(pictures, captions, folder / "image")
+        folder, hashes = Path(name) / "whole", {}
+        (folder / "image").mkdir(parents=True)
+        for image_id, content in pictures:
+            if image_id in captions:
+                (folder / "image" / f"{image_id}.jpg").write_bytes(content)
+                hashes[image_id] = sha256(content).hexdigest()
+        if missing := sorted(captions.keys() - hashes):
+            raise ValueError(f"{len(missing)} kept pictures are not among those given, as {missing[0]}.")
         write_json(folder / "filter_cap.json", {"annotations": annotations})
         write_json(folder / "card.json", card)
         target = root / f"cc_sbu_align-{hash_json([annotations, hashes, card])}"
         if not target.exists():
             folder.replace(target)
     return target
-
-
-def write_pictures(
-    pictures: Iterable[tuple[str, bytes]], wanted: Mapping[str, str], folder: Path
-) -> dict[str, str]:
-    """Copy the wanted pictures as ID.jpg; returns the SHA-256 of each."""
-    folder.mkdir(parents=True)
-    hashes = {}
-    for image_id, content in pictures:
-        if image_id in wanted:
-            (folder / f"{image_id}.jpg").write_bytes(content)
-            hashes[image_id] = sha256(content).hexdigest()
-    missing = sorted(set(wanted) - set(hashes))
-    if missing:
-        raise ValueError(
-            f"{len(missing)} kept pictures are not among those given, the first is {missing[0]}."
-        )
-    return hashes

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 from webdataset.filters import shuffle
 
-from mglib.data.quarantine import Fault, Quarantine, strict
+from mglib.data.quarantine import Fault, Quarantine, keep, strict
 from mglib.data.records import fit_json
 from mglib.data.shards import Row, WebPair, decode, present, read_shard
 from mglib.paths import hash_json, write_json
@@ -113,9 +113,9 @@ def batch_edges(total: int, parts: int, part: int, size: int) -> list[int]:
 
     All parts make equally many batches, of at most `size`, and together have each position once.
     """
-    first, behind = total * part // parts, total * (part + 1) // parts
+    first, end = total * part // parts, total * (part + 1) // parts
     batches = batches_an_epoch(total, parts, size)
-    return [first + (behind - first) * number // batches for number in range(batches + 1)] if batches else []
+    return [first + (end - first) * number // batches for number in range(batches + 1)] if batches else []
 
 
 def read_positions(source: Source, seed: int, epoch: int, first: int) -> Iterator[tuple[int, Sample]]:
@@ -133,10 +133,10 @@ def read_positions(source: Source, seed: int, epoch: int, first: int) -> Iterato
         if start + count <= first:
             continue
         rng = Random(f"{seed}/{source.name}/{epoch}/{index}")
-        behind = start
+        end = start
         for item in shuffle(BUFFER, initial=BUFFER, rng=rng)(exactly(count, url)):
-            behind += item.costs
-            position = max(start, behind - 1)
+            end += item.costs
+            position = max(start, end - 1)
             if position >= first:
                 yield position, item
 
@@ -165,10 +165,8 @@ class Portion:
 
 def portion(items: Iterable[Sample], collate: Collate) -> Portion:
     """Decode the pictures of a batch, clean its captions and collate what is good."""
-    rows: list[Row] = []
     faults: list[Fault] = []
-    for row in map(decode, items):
-        (faults if isinstance(row, Fault) else rows).append(row)
+    rows = list(keep(map(decode, items), faults))
     return Portion(collate(rows) if rows else None, len(rows), faults)
 
 
@@ -188,23 +186,23 @@ class RankStream(IterableDataset):
 
     def __iter__(self) -> Iterator[Portion]:
         worker = get_worker_info()
-        # A loader asks its worker 0 first, whichever of the rank's lines the run stopped at.
-        line = ((worker.id if worker else 0) + self.batch) % self.workers
-        done = -(-(self.batch - line) // self.workers)
+        # A loader asks its worker 0 first, whichever of the rank's lanes the run stopped at.
+        lane = ((worker.id if worker else 0) + self.batch) % self.workers
+        done = -(-(self.batch - lane) // self.workers)
         epoch = self.epoch
         while True:
-            yield from self.line(epoch, line, done)
+            yield from self.lane(epoch, lane, done)
             epoch, done = epoch + 1, 0
 
-    def line(self, epoch: int, line: int, done: int) -> Iterator[Portion]:
-        """Yield one worker's batches of an epoch from number `done` on."""
-        part = self.rank * self.workers + line
+    def lane(self, epoch: int, lane: int, done: int) -> Iterator[Portion]:
+        """Yield the batches of an epoch that one worker makes, from its number `done` on."""
+        part = self.rank * self.workers + lane
         edges = batch_edges(self.source.total, self.ranks * self.workers, part, self.batch_size)[done:]
         stream = read_positions(self.source, self.seed, epoch, edges[0]) if edges else iter(())
         held = next(stream, None)
-        for behind in edges[1:]:
+        for end in edges[1:]:
             items = []
-            while held is not None and held[0] < behind:
+            while held is not None and held[0] < end:
                 items.append(held[1])
                 held = next(stream, None)
             yield portion(items, self.collate)

@@ -9,10 +9,10 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from mglib import metrics
 from mglib.data.splits import batched
 from mglib.evals.chair import Truth
-from mglib.metrics import Counts, Vocabulary
+from mglib.mentions import Vocabulary
+from mglib.metrics import Counts
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IGNORE, Template
@@ -94,8 +94,7 @@ def looks(
         shares = visual_shares(model, torch.stack(pictures), template, question, texts)
         for text, share in zip(texts, shares, strict=True):
             tokens = first_tokens(tokenizer, text)
-            spans = words.spans(metrics.words(text))
-            found.append([Look(name, start, share[tokens[start]]) for start, _, name in spans])
+            found.append([Look(name, word, share[tokens[word]]) for word, name in words.named(text)])
     return found
 
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
-from mglib.data.scenes import SceneGraph
 from mglib.data.splits import Split
-from mglib.metrics import Counts, Vocabulary, each, object_counts, read_rows
+from mglib.mentions import Vocabulary, object_counts
+from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
+from mglib.world import catalog
+from mglib.world.scene import Scene
 
-WORLD, EVALUATION = ROOT / "data" / "world", ROOT / "data" / "evaluation"
+EVALUATION = ROOT / "data" / "evaluation"
+COCO = EVALUATION / "coco.csv"
 
 
 class Mentions(Protocol):
@@ -62,28 +65,28 @@ class Reading:
 @lru_cache
 def vocabulary() -> Vocabulary:
     """Return the names of everything that a picture of the small world can show."""
-    return Vocabulary.read(WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv")
+    return catalog.vocabulary(EVALUATION / "nouns.csv", scenery=True)
 
 
 @lru_cache
 def coco_vocabulary() -> Vocabulary:
     """Return the names of COCO's categories alone; the other names still hide what they hold."""
-    return vocabulary().only(row["coco"] for row in read_rows(WORLD / "objects.csv") if row["coco"])
+    return catalog.vocabulary(
+        EVALUATION / "nouns.csv", scenery=True, only=[thing.coco for thing in catalog.load().things]
+    )
 
 
 @lru_cache
 def photo_vocabulary() -> Vocabulary:
     """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
-    paths = [WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv", EVALUATION / "coco.csv"]
-    known = [row["coco"] for path in (paths[0], paths[-1]) for row in read_rows(path) if row["coco"]]
-    return Vocabulary.read(*paths).only(known)
+    known = {thing.coco for thing in catalog.load().things} | {row["coco"] for row in read_rows(COCO)}
+    return catalog.vocabulary(EVALUATION / "nouns.csv", COCO, scenery=True, only=known)
 
 
 @lru_cache
 def new_objects() -> frozenset[str]:
     """Return the names of the small world's objects that no training picture and no training text has."""
-    rows = read_rows(WORLD / "objects.csv")
-    return frozenset(row["coco"] or row["name"] for row in rows if row["split"] == "new")
+    return frozenset(thing.category for thing in catalog.load().things if thing.split == "new")
 
 
 @lru_cache
@@ -107,14 +110,14 @@ def generalised(names: Iterable[str]) -> frozenset[str]:
     return kept.union(*(more_general().get(name, frozenset()) for name in kept))
 
 
-def truths(split: Split, words: Mentions, scenes: Sequence[SceneGraph] | None = None) -> list[Truth]:
+def truths(split: Split, words: Mentions, scenes: Sequence[Scene] | None = None) -> list[Truth]:
     """Say what each picture of an annotated split shows, in the names of `words`.
 
     Objects that the references mention count as there, as in the official code: COCO's annotators left some
     out. `scenes` adds scenery and writing where a data set has scene graphs. Raises ValueError when they are
     not as many as the pictures.
     """
-    graphs: Sequence[SceneGraph | None] = scenes if scenes is not None else [None] * len(split)
+    graphs: Sequence[Scene | None] = scenes if scenes is not None else [None] * len(split)
     found = []
     for objects, texts, scene in zip(split.objects, split.references, graphs, strict=True):
         said = [name for text in texts for name in words.mentions(text)]
@@ -124,7 +127,7 @@ def truths(split: Split, words: Mentions, scenes: Sequence[SceneGraph] | None = 
     return found
 
 
-def _shown(scene: SceneGraph, words: Mentions) -> list[str]:
+def _shown(scene: Scene, words: Mentions) -> list[str]:
     """Return what a scene shows besides its annotated objects: props, painted things, boards, their text."""
     painted = [
         name

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mglib.metrics import read_rows
 from mglib.paths import DOWNLOADS, ROOT, sha256
+from mglib.world.catalog import load
 
 OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SYNONYMS = DOWNLOADS / "chair" / "synonyms.txt"
@@ -84,10 +85,13 @@ class OfficialVocabulary:
 
         What it finds is not the official code's, which takes the authors' synonyms: see `read`.
         """
-        files = ROOT / "data" / "world" / "objects.csv", ROOT / "data" / "evaluation" / "coco.csv"
-        rows = [row for file in files for row in read_rows(file) if row["coco"]]
-        groups = [[row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))] for row in rows]
-        return cls([*groups, ["person", "baby"]])  # elsewhere a baby may be an elephant's
+        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in load().things if thing.coco]
+        absent = [
+            [row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))]
+            for row in read_rows(ROOT / "data" / "evaluation" / "coco.csv")
+            if row["coco"]
+        ]
+        return cls([*drawn, *absent, ["person", "baby"]])  # elsewhere a baby may be an elephant's
 
     @property
     def names(self) -> frozenset[str]:

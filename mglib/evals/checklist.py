@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import pandas
+from mglib.mentions import Vocabulary
+from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, words
+from mglib.world import specials
+from mglib.world.catalog import vocabulary
+from mglib.world.scene import Scene
 
-from mglib.data.scenes import Special
-from mglib.metrics import Counts, Estimate, Vocabulary, derangement, each, mean, paired, plural, words
-from mglib.paths import ROOT
-
-WORLD = ROOT / "data" / "world"
 Answers = Mapping[str, Sequence[str]]  # task -> an answer a picture
 Judged = dict[str, dict[str, dict[str, list[float]]]]  # system -> task -> success, items -> a picture
 
@@ -28,7 +27,7 @@ class Item:
     """One line of a checklist: what is asked, and the predicate on answer and picture that decides it."""
 
     says: str
-    holds: Callable[[str, Special], bool]
+    holds: Callable[[str, Scene], bool]
     of_picture: bool = True  # False: asks for the kind of text alone
     essential: bool = False  # without it a request is not met: the subject, and the kind of text asked for
 
@@ -41,7 +40,7 @@ class Checklist:
     request: str  # the paper's prompt
     items: tuple[Item, ...]
 
-    def __call__(self, text: str, picture: Special) -> dict[str, bool]:
+    def __call__(self, text: str, picture: Scene) -> dict[str, bool]:
         return {item.says: item.holds(text, picture) for item in self.items}
 
     def met(self, held: Mapping[str, bool]) -> bool:
@@ -52,7 +51,7 @@ class Checklist:
         return len(missing) <= 1 and not any(item.essential for item in missing)
 
 
-def scores(checklist: Checklist, texts: Sequence[str], pictures: Sequence[Special]) -> dict[str, list[float]]:
+def scores(checklist: Checklist, texts: Sequence[str], pictures: Sequence[Scene]) -> dict[str, list[float]]:
     """Return for each picture whether its answer succeeds, and the share of items that it fulfils."""
     held = [checklist(text, picture) for text, picture in zip(texts, pictures, strict=True)]
     return {
@@ -61,7 +60,7 @@ def scores(checklist: Checklist, texts: Sequence[str], pictures: Sequence[Specia
     }
 
 
-def judged(systems: Mapping[str, Answers], pictures: Mapping[str, Sequence[Special]]) -> Judged:
+def judged(systems: Mapping[str, Answers], pictures: Mapping[str, Sequence[Scene]]) -> Judged:
     """Score every answer of every system against the pictures of its task."""
     return {
         system: {task: scores(CHECKLISTS[task], texts, pictures[task]) for task, texts in said.items()}
@@ -69,7 +68,7 @@ def judged(systems: Mapping[str, Answers], pictures: Mapping[str, Sequence[Speci
     }
 
 
-def exchanged(pictures: Mapping[str, Sequence[Special]]) -> dict[str, list[Special]]:
+def exchanged(pictures: Mapping[str, Sequence[Scene]]) -> dict[str, list[Scene]]:
     """Give every place another picture of the same task: the control that shows what the text alone earns."""
     return {task: [some[place] for place in derangement(len(some))] for task, some in pictures.items()}
 
@@ -133,66 +132,66 @@ def takes_up(text: str, source: str, *, without: str = "") -> bool:
 @cache
 def objects() -> Vocabulary:
     """Read how the world's objects can be called."""
-    return Vocabulary.read(WORLD / "objects.csv")
+    return vocabulary()
 
 
 @cache
 def ingredients() -> Vocabulary:
     """Read how the world's ingredients can be called."""
-    names = pandas.read_csv(WORLD / "ingredients.csv")["name"]
+    names = [row["name"] for row in specials.ingredients()]
     forms = {name: (name, *INGREDIENTS.get(name, ())) for name in names if name != "canned tomato"}
     return Vocabulary({name: (*own, *map(plural, own)) for name, own in forms.items()})
 
 
-def names_objects(text: str, picture: Special) -> bool:
+def names_objects(text: str, picture: Scene) -> bool:
     there = set(objects().mentions(", ".join(picture.names)))
     return 2 * len(there & set(objects().mentions(text))) > len(there)
 
 
-def writing(picture: Special) -> str:
+def writing(picture: Scene) -> str:
     return f"{picture.truth['top']} {picture.truth['bottom']}"
 
 
-def ingredients_of(picture: Special) -> set[str]:
+def ingredients_of(picture: Scene) -> set[str]:
     return set(ingredients().mentions(", ".join(picture.truth["ingredients"])))
 
 
-def names_dish(text: str, picture: Special) -> bool:
+def names_dish(text: str, picture: Scene) -> bool:
     dish = picture.truth["dish"]
     return has(text, (dish, *DISHES.get(dish, ())))
 
 
-def names_ingredients(text: str, picture: Special) -> bool:
+def names_ingredients(text: str, picture: Scene) -> bool:
     shown = ingredients_of(picture)
     return 2 * len(shown & set(ingredients().mentions(text))) >= len(shown)
 
 
-def invents_few_ingredients(text: str, picture: Special) -> bool:
+def invents_few_ingredients(text: str, picture: Scene) -> bool:
     named = set(ingredients().mentions(text))
     return 0 < len(named) <= 2 * len(named & ingredients_of(picture))
 
 
-def names_product(text: str, picture: Special) -> bool:
+def names_product(text: str, picture: Scene) -> bool:
     return set(objects().mentions(picture.truth["product"])) <= set(objects().mentions(text))
 
 
-def names_only(text: str, picture: Special, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
+def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
     """Tell that no wrong entry of `forms` is named; a "snowy mountain" that stands there is no snow."""
     for prop in picture.truth["props"]:
         text = re.sub(rf"\b{prop}", "", text, flags=re.I)
     return not any(has(text, words) for name, words in forms.items() if name != right)
 
 
-def names_place(text: str, picture: Special) -> bool:
+def names_place(text: str, picture: Scene) -> bool:
     place = picture.setting
     return has(text, PLACES[place]) and names_only(text, picture, PLACES, place)
 
 
-def names_no_other_weather(text: str, picture: Special) -> bool:
+def names_no_other_weather(text: str, picture: Scene) -> bool:
     return names_only(text, picture, WEATHER, picture.truth["effect"])
 
 
-def names_mood_or_scenery(text: str, picture: Special) -> bool:
+def names_mood_or_scenery(text: str, picture: Scene) -> bool:
     return has(text, [picture.truth["mood"], *picture.truth["props"]])
 
 
@@ -202,11 +201,11 @@ def is_verse(text: str) -> bool:
     return len(lines) >= 4 and max(map(len, lines)) <= 14
 
 
-def in_order(text: str, _: Special) -> bool:
+def in_order(text: str, _: Scene) -> bool:
     return count(text, ORDER) >= 2 or len(re.findall(r"(?:^|\s)\d[.)]", text)) >= 2
 
 
-def says_nothing_twice(text: str, _: Special) -> bool:
+def says_nothing_twice(text: str, _: Scene) -> bool:
     said, every = [words(part) for part in re.split(r"[.!?\n]+", text)], words(text)
     sentences = Counter(tuple(part) for part in said if part)
     runs = Counter(tuple(every[start : start + 4]) for start in range(len(every) - 3))

@@ -14,10 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from mglib.data import coco, records
-from mglib.evals.chair import EVALUATION, WORLD, generalised, vocabulary
+from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
-from mglib.metrics import Counts, Vocabulary, each, read_rows
+from mglib.mentions import Span, Vocabulary, denied
+from mglib.metrics import Counts, each, read_rows
 from mglib.paths import ROOT
+from mglib.world.catalog import load
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
@@ -58,7 +60,6 @@ VERBS = frozenset(
     ("is", "are", "was", "were", "there", "you", "we", "stands", "sits", "lies", "flies", "comes")
 )
 BREAKS = frozenset((",", ";", "and", "with", "in", "on", "at", "that", "which", "while", "but", "where"))
-Span = tuple[int, int, str]
 
 
 @lru_cache
@@ -67,13 +68,8 @@ def settings() -> Vocabulary:
     more = {row["setting"]: row["synonyms"].split("|") for row in read_rows(EVALUATION / "settings.csv")}
     return Vocabulary(
         {
-            row["name"]: [
-                row["name"],
-                row["noun"],
-                *row["phrases"].split("|"),
-                *filter(None, more[row["name"]]),
-            ]
-            for row in read_rows(WORLD / "settings.csv")
+            one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
+            for one in load().settings
         }
     )
 
@@ -111,10 +107,9 @@ def parse(text: str) -> frozenset[Fact]:
         tokens = re.findall(r"[a-z0-9]+|[,;]", sentence)
         places = settings().spans(tokens)
         named = vocabulary().spans(tokens)
+        absent = denied(tokens, named)
         spans = [
-            span
-            for span in named
-            if not _denied(tokens, span) and not any(_within(span, place) for place in places)
+            span for span in named if span not in absent and not any(_within(span, place) for place in places)
         ]
         here: Counter[str] = Counter()
         for span in spans:
@@ -135,12 +130,6 @@ def _within(part: Span, whole: Span) -> bool:
     building".
     """
     return whole[0] <= part[0] and part[1] <= whole[1] and part[:2] != whole[:2]
-
-
-def _denied(tokens: Sequence[str], span: Span) -> bool:
-    """Say whether an object is said to be absent: "no dog", "without any dog"."""
-    near = _just_before(tokens, span[0])
-    return bool({"no", "without"} & set(near)) or near[:2] in (["a", "not"], ["any", "not"], ["an", "not"])
 
 
 def _just_before(tokens: Sequence[str], start: int) -> list[str]:
@@ -304,7 +293,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [row["coco"] or row["name"] for row in read_rows(WORLD / "objects.csv")]
+    names = [thing.category for thing in load().things]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

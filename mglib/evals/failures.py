@@ -16,9 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from mglib.data.splits import Split
 from mglib.evals.checklist import is_verse
-from mglib.metrics import Estimate, Vocabulary, distinct, read_rows, words
+from mglib.mentions import Vocabulary
+from mglib.metrics import Estimate, distinct, read_rows, words
 from mglib.model.prompts import tokenize
-from mglib.paths import ROOT, read_jsonl
+from mglib.paths import ROOT
+from mglib.world.scene import read_scenes
 
 FOLDER = ROOT / "data" / "failures"
 # Where an answer has several, the first names it.
@@ -58,8 +60,8 @@ def truths(split: Split, scenes: Path | None) -> list[Truth]:
         return [Truth(objects, None) for objects in split.objects]
     forms = {row["name"]: row["forms"].split("|") for row in read_rows(FOLDER / "scenery.csv")}
     found = []
-    for objects, scene in zip(split.objects, read_jsonl(scenes), strict=True):
-        names = [scene["setting"], *(prop["name"] for prop in scene["props"])]
+    for objects, scene in zip(split.objects, read_scenes(scenes), strict=True):
+        names = [scene.setting, *(prop.name for prop in scene.props)]
         found.append(Truth(objects, frozenset(form for name in names for form in forms[name])))
     return found
 

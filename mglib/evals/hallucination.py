@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 
-from mglib import metrics
 from mglib.evals.chair import Mentions, Reading, Truth
-from mglib.metrics import Counts, Vocabulary
+from mglib.mentions import Vocabulary, object_counts
+from mglib.metrics import Counts
 
 LONG = "Please describe this image as detailed as possible."  # the paper's prompts for Table 5
 SHORT = "Please describe the image shortly and precisely, in less than 20 words."
@@ -143,7 +143,7 @@ def by_sentence(
 
 def _chair(texts: Sequence[str], truths: Sequence[Truth], words: Mentions) -> Counts:
     named = [words.mentions(text) for text in texts]
-    return metrics.object_counts(named, [set(truth.sayable) for truth in truths])["chair_i"]
+    return object_counts(named, [set(truth.sayable) for truth in truths])["chair_i"]
 
 
 def by_word(
@@ -153,10 +153,10 @@ def by_word(
 
     A mention stands where its first word does; words count from 0.
     """
-    spans = [words.spans(metrics.words(answer)) for answer in answers]
+    named = [words.named(answer) for answer in answers]
     found = {}
     for low, high in pairwise(edges):
-        here = [[name for start, _, name in row if low <= start < high] for row in spans]
+        here = [[name for word, name in row if low <= word < high] for row in named]
         wrong = [
             sum(name not in truth.sayable for name in names)
             for names, truth in zip(here, truths, strict=True)

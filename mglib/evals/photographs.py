@@ -5,9 +5,11 @@ from pathlib import Path
 
 from mglib.data.pictures import open_picture
 from mglib.data.splits import Split
-from mglib.evals.chair import EVALUATION, WORLD, Truth, generalised
-from mglib.metrics import Vocabulary, read_rows
+from mglib.evals.chair import EVALUATION, Truth, generalised
+from mglib.mentions import Vocabulary
+from mglib.metrics import read_rows
 from mglib.paths import ROOT, sha256
+from mglib.world.catalog import vocabulary
 
 LABELS = ROOT / "data" / "photographs.csv"
 
@@ -46,7 +48,7 @@ def photographs(folder: Path, labels: Path = LABELS) -> Photographs:
 
 def words(labels: Path = LABELS) -> Vocabulary:
     """Return the names of all objects of the small world and of the photographs."""
-    return Vocabulary.read(WORLD / "objects.csv", WORLD / "props.csv", EVALUATION / "nouns.csv", labels)
+    return vocabulary(EVALUATION / "nouns.csv", labels, scenery=True)
 
 
 def truths(shown: Photographs) -> list[Truth]:

@@ -12,9 +12,10 @@ from functools import lru_cache
 from itertools import permutations
 from random import Random
 
-from mglib.evals.chair import WORLD, Truth
+from mglib.evals.chair import Truth
 from mglib.evals.cleaning import LABEL
-from mglib.metrics import Counts, read_rows, words
+from mglib.metrics import Counts, words
+from mglib.world.catalog import load
 
 WAYS = ("random", "popular", "adversarial")
 PAIRS = 3  # questions of each answer a picture, at most, as in the paper
@@ -54,10 +55,7 @@ class Question:
 @lru_cache
 def phrases() -> dict[str, str]:
     """Return how to ask for each object of the small world: "a pair of scissors"."""
-    return {
-        row["coco"] or row["name"]: f"{row['article']} {row['name']}"
-        for row in read_rows(WORLD / "objects.csv")
-    }
+    return {thing.category: thing.phrase for thing in load().things}
 
 
 def phrase(name: str) -> str:

@@ -1,4 +1,4 @@
-"""People's verdicts on the answers of Table 1: one CSV a profile (data/README.md, "People's verdicts")."""
+"""People's verdicts on the answers of Table 1: one CSV a run (data/README.md, "People's verdicts")."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 import krippendorff
 import pandas
 
-from mglib.data.scenes import Special
 from mglib.metrics import Estimate, mean
 from mglib.paths import ROOT
+from mglib.world.scene import Scene
 
 FOLDER = ROOT / "data" / "ratings"
 COLUMNS = ["picture", "system", "task", "rater", "met"]
 
 
 def read_ratings(
-    file: Path, systems: Sequence[str], shown: Mapping[str, Sequence[Special]]
+    file: Path, systems: Sequence[str], shown: Mapping[str, Sequence[Scene]]
 ) -> pandas.DataFrame | None:
     """Read which answers each rater found to meet the request; None where nobody has rated.
 

@@ -18,7 +18,6 @@ from mglib.data.answers import PictureNames, read_answers
 from mglib.data.coco import CocoPicture
 from mglib.data.quarantine import Fault, keep
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, YesNoQuestion
-from mglib.data.scenes import read_scenes
 from mglib.data.splits import Split
 from mglib.evals import chair, chair_official, coverage, pope, vqa
 from mglib.evals.chair import Mentions
@@ -26,6 +25,7 @@ from mglib.evals.chair_official import OFFICIAL, SYNONYMS
 from mglib.evals.cleaning import clean, spoken
 from mglib.metrics import Counts, columns
 from mglib.paths import write_text
+from mglib.world.scene import read_scenes
 
 Record = CocoPicture | ChoiceQuestion | GraphQuestion | YesNoQuestion
 Known = Mapping[Path, Sequence[Any]]  # the records of each file of the truth
@@ -64,6 +64,8 @@ def score(task: str, answers: Path, data: Path) -> Scored:
 
     Raises ValueError, or OSError for a missing file, with a sentence for the user.
     """
+    if task not in TASKS:
+        raise ValueError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
     if not data.exists():
         raise FileNotFoundError(f"There is no {data}: name with --data where the truth is.")
     scored = TASKS[task](answers, data)

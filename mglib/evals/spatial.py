@@ -19,7 +19,7 @@ from mglib.data.regions import Area, BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
-from mglib.metrics import read_rows
+from mglib.world.catalog import load
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -104,12 +104,12 @@ def read_pictures(folder: Path) -> list[Picture]:
     return [Picture(number, tuple(objects[number]), tuple(links[number])) for number in sorted(objects)]
 
 
-def plurals(path: Path) -> dict[str, str]:
-    """Read the plural of each category's name from the list of objects."""
-    return {row["coco"] or row["name"]: row["plural"] for row in read_rows(path)}
+def plurals() -> dict[str, str]:
+    """Return the plural of each category's name."""
+    return {thing.category: thing.plural for thing in load().things}
 
 
-def probes(folder: Path, many: Mapping[str, str], *, seed: int = 0) -> list[Probe]:
+def probes(folder: Path, *, seed: int = 0) -> list[Probe]:
     """Ask about every picture of a split: one pair of objects a relation, in both directions; and counts.
 
     Whoever never looks is right in half of them: both directions of a pair have opposite answers (of
@@ -120,7 +120,7 @@ def probes(folder: Path, many: Mapping[str, str], *, seed: int = 0) -> list[Prob
     found = []
     for picture in pictures:
         found += between(picture, places[picture.id], seed)
-    return found + counting(pictures, places, many, seed)
+    return found + counting(pictures, places, plurals(), seed)
 
 
 def between(picture: Picture, place: int, seed: int) -> list[Probe]:

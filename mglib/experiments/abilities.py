@@ -13,7 +13,6 @@ from PIL import Image
 
 from mglib import metrics
 from mglib.config import Asked, EvalConfig
-from mglib.data.scenes import Special, read_specials
 from mglib.evals import checklist, generate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.metrics import Estimate, paired
@@ -23,6 +22,7 @@ from mglib.study import display_names
 from mglib.study.models import PromptedModel, side_by_side
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.world.scene import Scene, read_scenes
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
 TOLD = "The image shows: {facts} {request}"  # what a language model is told instead of seeing a picture
@@ -129,9 +129,9 @@ def tasks(study: Study) -> Mapping[str, Checklist]:
     return CHECKLISTS if study.special_tests else {}
 
 
-def shown(study: Study) -> dict[str, list[Special]]:
+def shown(study: Study) -> dict[str, list[Scene]]:
     """Return the test pictures of each task."""
-    return {task: read_specials(study.world / f"{one.kind}_test") for task, one in tasks(study).items()}
+    return {task: read_scenes(study.scenes(f"{one.kind}_test")) for task, one in tasks(study).items()}
 
 
 def decodings(study: Study) -> dict[str, Decoding]:
@@ -157,7 +157,7 @@ def items_on_val(
     for sheet in tasks(study).values():
         split = f"{sheet.kind}_val"
         texts = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
-        items += checklist.scores(sheet, texts, read_specials(study.world / split))["items"]
+        items += checklist.scores(sheet, texts, read_scenes(study.scenes(split)))["items"]
     return metrics.mean(items)
 
 
@@ -196,7 +196,7 @@ def answers(study: Study, base: Stage1, participants: Mapping[str, Participant])
 
 
 def told(
-    study: Study, one: Participant, shown: Mapping[str, Sequence[Special]]
+    study: Study, one: Participant, shown: Mapping[str, Sequence[Scene]]
 ) -> dict[str, dict[str, list[str]]]:
     """Tell a model's language model the truth in words instead of showing it the pictures: the ceiling.
 
@@ -217,7 +217,7 @@ def told(
     return {"told": answers} if answers else {}
 
 
-def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Special]]) -> Verdicts:
+def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> Verdicts:
     """Judge every answer against its own picture and against another one of its task.
 
     *facts* joins the systems: a list of what the picture shows, as its truth has it.

@@ -13,7 +13,7 @@ from mglib.data.splits import Split
 from mglib.evals import chair, hallucination, photographs
 from mglib.evals.chair import Reading
 from mglib.experiments.descriptions import truths
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import display_names
 from mglib.study.models import PromptedModel

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.config import EvalConfig
-from mglib.data.scenes import read_scenes
 from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
@@ -24,6 +23,7 @@ from mglib.study import display_names
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.world.scene import read_scenes
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
 ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they are not called by their model

@@ -15,6 +15,7 @@ from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.evals.retrieval import retrieval_recall
+from mglib.mentions import object_scores
 from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
@@ -158,7 +159,7 @@ def named(
 ) -> dict[str, dict[str, Estimate | None]]:
     """Compare the objects that captions name with those that are there, split by split."""
     words = study.vocabulary()
-    return {name: metrics.object_scores(said[name], split.objects, words) for name, split in splits.items()}
+    return {name: object_scores(said[name], split.objects, words) for name, split in splits.items()}
 
 
 def twice(study: Study, said: list[str]) -> Estimate | None:

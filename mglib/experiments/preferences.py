@@ -4,22 +4,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import pandas
 from torch import Tensor
 
-from mglib import metrics
+from mglib import frame, metrics
 from mglib.config import TrainConfig
 from mglib.curation.critic import Critic, answer_scores
-from mglib.data.scenes import read_scenes
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
 from mglib.experiments.ablations import trial
 from mglib.experiments.descriptions import truths
 from mglib.experiments.dpo import Preference
-from mglib.metrics import Counts, Estimate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.curation import critic
 from mglib.study.models import PromptedModel
@@ -27,27 +24,13 @@ from mglib.study.stage1 import Stage1
 from mglib.study.stage2 import Stage2Data, train_stage2
 from mglib.study.study import Study
 from mglib.study.train import Trained
+from mglib.world.scene import read_scenes
 
-Rows = dict[str, dict[str, Estimate | None]]  # model -> measure -> estimate
-Value = TypeVar("Value")
-NAMES = {  # of the models
+NAMES = {  # what readers see of the models
     "start": "MiniGPT-4",
     "dpo": "DPO, critic",
     "dpo_random": "DPO, coin",
     "chosen": "preferred answers learnt",
-}
-MEASURES = {
-    "critic": "the critic's score of sampled answers about held-out pictures of the pool",
-    "drift": "nats an answer: how much likelier than to the start, own sampled answers",
-    "pair_loss": "on held-out pairs; ln 2 at the start",
-}
-READ = {
-    "chair_i": "at matched mentions",
-    "chair_i_whole": "whole answers",
-    "object_recall": "whole answers",
-    "mentions": "mean",
-    "length": "mean",
-    "chair_i_change": "at matched mentions, less the start's, paired by picture",
 }
 
 
@@ -76,14 +59,18 @@ class Feedback:
 # --- The critic ---
 
 
-def critic_right(study: Study, base: Stage1) -> Estimate | None:
+def critic_right(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return for how many of val's pictures the critic prefers their own first reference to another's."""
     judge, val = critic(study), base.splits["val"]
     texts = [references[0] for references in val.references]
     order = metrics.derangement(len(val), seed=study.seed)
     own = answer_scores(judge(base.tokens["val"], texts))
-    other = answer_scores(judge(base.tokens["val"], [texts[place] for place in order]))
-    return metrics.mean([mine > theirs for mine, theirs in zip(own, other, strict=True)])
+    other = answer_scores(judge(base.tokens["val"], [texts[index] for index in order]))
+    right = metrics.each([mine > theirs for mine, theirs in zip(own, other, strict=True)])
+    note = (
+        "share of val's pictures whose own first reference scores higher than another picture's; chance 0.5"
+    )
+    return frame.rows("conjecture", {"critic": {"right": right}}, note=note)
 
 
 def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
@@ -114,7 +101,7 @@ def pool_truths(study: Study, base: Stage1) -> list[Truth]:
     return chair.truths(replace(pool, objects=names, references=((),) * len(pool)), words, scenes)
 
 
-def of_sides(study: Study, base: Stage1, feedback: Feedback) -> dict[str, Estimate | None]:
+def of_sides(study: Study, base: Stage1, feedback: Feedback) -> pandas.DataFrame:
     """Return CHAIR_i of the *chosen* and of the *rejected* answers, cut to equally many mentions, and the
     paired difference.
     """
@@ -122,17 +109,14 @@ def of_sides(study: Study, base: Stage1, feedback: Feedback) -> dict[str, Estima
     there = [known[pair.place] for pair in feedback.pairs]
     texts = {side: [getattr(pair, side) for pair in feedback.pairs] for side in ("chosen", "rejected")}
     read = {side: chair.read(said, there, study.nameable()) for side, said in texts.items()}
-    counted = {side: chair.counts(some)["chair_i"] for side, some in chair.matched(read).items()}
-    less = metrics.paired(counted["chosen"], counted["rejected"])
-    return {**{side: one.estimate() for side, one in counted.items()}, "chosen_less_rejected": less}
+    found = {side: chair.counts(some)["chair_i"] for side, some in chair.matched(read).items()}
+    less = metrics.paired(found["chosen"], found["rejected"])
+    note = "answers about the pool, at equally many mentions; the critic does not know this measure"
+    rows = {side: {"chair_i": one} for side, one in {**found, "chosen_less_rejected": less}.items()}
+    return frame.rows("conjecture", rows, note=note, split="critic")
 
 
 # --- The trainings ---
-
-
-def named(models: Mapping[str, Value]) -> dict[str, Value]:
-    """Call the models as readers see them."""
-    return {NAMES[name]: one for name, one in models.items()}
 
 
 def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
@@ -183,11 +167,13 @@ def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Prom
 # --- What came of it ---
 
 
-def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedModel]) -> Rows:
-    """Let each model answer anew about held-out pictures, and measure MEASURES."""
+def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
+    """Let each model answer again about held-out pictures: what the critic thinks of the answers, how far
+    they have moved from the start, and whether held-out pairs are in the critic's order.
+    """
     config, start = study.profile.preference, feedback.start
-    rest = [place for place in range(len(feedback.shown)) if place % feedback.hold_out == 0]
-    shown, seen = ([rows[place] for place in rest] for rows in (feedback.shown, feedback.seen))
+    rest = [index for index in range(len(feedback.shown)) if index % feedback.hold_out == 0]
+    shown, seen = ([rows[index] for index in rest] for rows in (feedback.shown, feedback.seen))
     found = {}
     for name, prompted in models.items():
         texts = prompted.answers(
@@ -202,69 +188,51 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedMode
             "drift": dpo.drifts(study, start, prompted, shown, texts),
             "pair_loss": dpo.held_out_losses(study, start, prompted, feedback.shown, feedback.held),
         }
-        found[name] = {what: metrics.mean(some) for what, some in values.items()}
-    return found
+        found[name] = {what: metrics.each(some) for what, some in values.items()}
+    notes = {
+        "critic": "the critic's score of sampled answers about held-out pictures of the pool",
+        "drift": "nats an answer: how much likelier than to the start, own sampled answers",
+        "pair_loss": "on held-out pairs; ln 2 at the start",
+    }
+    return frame.rows("conjecture", found, note=notes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What each model says of the first pictures of a test split, and what is counted of it."""
+def hallucination(
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], name: str
+) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
+    """Ask every model about the first pictures of a split, greedily: what it invents, and what it says.
 
-    about: str  # which pictures, and how they are asked about
-    said: dict[str, list[str]]
-    counted: dict[str, dict[str, Counts]]  # whole answers
-    matched: dict[str, Counts]  # CHAIR_i at equally many mentions
-
-    def mentions(self) -> dict[str, float]:
-        """Return how many mentions are compared."""
-        return {name: sum(counts.among) for name, counts in self.matched.items()}
-
-    def estimates(self) -> Rows:
-        """Return what is reported of each model; of all but the start its change too."""
-        found: Rows = {}
-        for name, counts in self.counted.items():
-            found[name] = {
-                "chair_i": self.matched[name].estimate(),
-                "chair_i_whole": counts["chair_i"].estimate(),
-                **{what: counts[what].estimate() for what in ("object_recall", "mentions", "length")},
-            }
-            if name != "start":
-                found[name]["chair_i_change"] = metrics.paired(self.matched[name], self.matched["start"])
-        return found
-
-    def notes(self) -> dict[str, str]:
-        """Say of each measure what it is about and how it is counted."""
-        return {what: f"{self.about}; not in the paper; {how}" for what, how in READ.items()}
-
-    def groups(self) -> Rows:
-        """Return what is drawn, by its measure and the model as readers see it."""
-        whole = {"CHAIR_i, whole answers": "chair_i", "object recall": "object_recall"}
-        matched, counted = named(self.matched), named(self.counted)
-        return {"CHAIR_i, matched mentions": {name: one.estimate() for name, one in matched.items()}} | {
-            title: {name: counts[what].estimate() for name, counts in counted.items()}
-            for title, what in whole.items()
-        }
-
-
-def answers(study: Study, base: Stage1, models: Mapping[str, PromptedModel], name: str) -> Answers:
-    """Ask every model about the first pictures of a split, greedily."""
+    `chair_i` counts at matched mentions: each answer is cut to as many as the most silent model makes.
+    """
     config = study.profile.preference
     count = min(len(base.splits[name]), config.tested)
-    shown, there = [base.queries[name][place] for place in range(count)], truths(study, base, name)[:count]
+    queries = [base.queries[name][index] for index in range(count)]
+    there, size = truths(study, base, name)[:count], study.profile.evaluation.batch_size
     said = {
         model: prompted.answers(
-            shown,
-            dpo.QUESTION,
-            greedy(config.max_new_tokens),
-            batch_size=study.profile.evaluation.batch_size,
-            what=f"{name}, {model}",
+            queries, dpo.QUESTION, greedy(config.max_new_tokens), batch_size=size, what=f"{name}, {model}"
         )
         for model, prompted in models.items()
     }
     read = {model: chair.read(texts, there, study.nameable()) for model, texts in said.items()}
-    return Answers(
-        about=f"first {count} of {name}, at most {config.max_new_tokens} tokens, greedy",
-        said=said,
-        counted={model: chair.counts(some) for model, some in read.items()},
-        matched={model: chair.counts(some)["chair_i"] for model, some in chair.matched(read).items()},
-    )
+    matched = {model: chair.counts(some)["chair_i"] for model, some in chair.matched(read).items()}
+    rows = {}
+    for model, some in read.items():
+        whole = chair.counts(some)
+        rows[model] = {
+            "chair_i": matched[model],
+            "chair_i_whole": whole["chair_i"],
+            **{what: whole[what] for what in ("object_recall", "length")},
+        }
+        if model != "start":
+            rows[model]["chair_i_change"] = metrics.paired(matched[model], matched["start"])
+    mentions = sum(next(iter(matched.values())).among)
+    about = f"first {count} of {name}, at most {config.max_new_tokens} tokens, greedy"
+    notes = {
+        "chair_i": f"{about}; at matched mentions, {mentions:.0f}",
+        "chair_i_whole": f"{about}; whole answers",
+        "object_recall": f"{about}; whole answers",
+        "length": f"{about}; mean",
+        "chair_i_change": f"{about}; at matched mentions, minus the start's, paired by picture",
+    }
+    return frame.rows("conjecture", rows, note=notes), said

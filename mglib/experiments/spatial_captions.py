@@ -7,26 +7,35 @@ web captions, the treatment with what RefCOCO and Visual Genome say in part of t
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+import pandas
 import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from mglib import frame
 from mglib.config import SpatialConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Pairs, batched
+from mglib.evals import chair, generate, spatial
 from mglib.evals.choices import Losses, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
+from mglib.experiments import space
+from mglib.experiments.composition import Described
+from mglib.experiments.space import Answered
+from mglib.metrics import Counts, paired
 from mglib.model import prompts
+from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.paths import hash_json, sha256
-from mglib.study.stage1 import picture_layout
+from mglib.study.models import PromptedModel, prompted_stage1
+from mglib.study.stage1 import Stage1, picture_layout
 from mglib.study.stage2 import with_own_projection
 from mglib.study.study import Study
 from mglib.study.train import Trained, train
@@ -42,8 +51,8 @@ ORDERS = {
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """The same pictures, by their places in the split, with the texts of each arm."""
+class ArmsData:
+    """The same pictures, by their index in the split, with the texts of each arm."""
 
     rows: tuple[int, ...]
     texts: dict[str, tuple[str, ...]]  # control, treatment
@@ -68,14 +77,14 @@ def spatial_phrases(folder: Path) -> dict[int, list[str]]:
     return {place: said for place, said in kept.items() if said}
 
 
-def lesson(
+def arm_texts(
     captions: Sequence[str],
     phrases: Mapping[int, Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
     config: SpatialConfig,
     *,
     seed: int,
-) -> Lesson:
+) -> ArmsData:
     """Draw pictures for one pass and write both arms' texts.
 
     In the treatment a share of the pictures has, instead of its caption, as many of its spatial phrases as
@@ -101,7 +110,7 @@ def lesson(
         for arm, chosen in (("control", captions[row]), ("treatment", text)):
             texts[arm].append(chosen)
             tokens[arm] += length(chosen)
-    return Lesson(tuple(rows), {arm: tuple(said) for arm, said in texts.items()}, tokens)
+    return ArmsData(tuple(rows), {arm: tuple(said) for arm, said in texts.items()}, tokens)
 
 
 def arm(
@@ -171,3 +180,109 @@ def caption_losses(
         options = [probe.options for probe in part]
         found += batch_losses(model, pictures, prompts.CAPTION, [prompts.IMAGE] * len(part), options)
     return found
+
+
+# --- The study's arms ---
+
+RELATIONS = ("left_right", "above_below", "in_front")  # that captions of ORDERS can teach
+
+
+def arms_data(study: Study, base: Stage1) -> ArmsData:
+    """Draw the arms' pictures from those of stage 1, and write both arms' texts."""
+    return arm_texts(
+        base.splits["train"].captions,
+        spatial_phrases(study.world / "train"),
+        base.language.tokenizer,
+        study.profile.spatial,
+        seed=study.seed,
+    )
+
+
+def changed(data: ArmsData) -> pandas.DataFrame:
+    """Return a line for each picture whose texts differ, with what either arm reads."""
+    texts = zip(data.rows, *data.texts.values(), strict=True)
+    lines = [
+        {"picture": row, **dict(zip(data.texts, both, strict=True))}
+        for row, *both in texts
+        if len({*both}) > 1
+    ]
+    return pandas.DataFrame(lines)
+
+
+def train_arms(
+    study: Study, base: Stage1, data: ArmsData
+) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
+    """Train both arms, from stage 1 on; they are asked in the conversation."""
+    inputs, asked = [base.queries["train"][row] for row in data.rows], prompted_stage1(study, base)
+    models, runs = {}, {}
+    for name, texts in data.texts.items():
+        model, runs[name] = arm(study, name, base.model, base.trained.state, inputs, texts)
+        models[name] = replace(asked, model=model)
+    return models, runs
+
+
+def tested(
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], known: Answered
+) -> pandas.DataFrame:
+    """Put questions and orders to stage 1 and the arms: accuracies and, paired, treatment minus control.
+
+    What stage 1 has answered is `known`; chance is 1/2.
+    """
+    queries, scores = list(base.queries[known.split]), {"question": {}, "order": {}}
+    orders = statements(study.world / known.split)
+    size = study.profile.evaluation.batch_size // 4
+    for name, one in models.items():
+        asked = known.losses.get(name) or space.losses(study, one, queries, known.probes, what=name)
+        ordered = caption_losses(one.model, queries, orders, batch_size=size)
+        scores["question"][name] = spatial.accuracy(asked, known.probes)
+        scores["order"][name] = spatial.accuracy(ordered, orders)
+    found = []
+    for test, each in scores.items():
+        for relation in [one for one in RELATIONS if one in each["control"]]:
+            rows = {name: {test: some[relation].counts()} for name, some in each.items()}
+            count = len(each["control"][relation].values)
+            note = f"{count} on {known.split}, phrasings absent from training, chance 0.5"
+            found.append(frame.rows("conjecture.spatial", rows, note=note, split=relation))
+            less = each["treatment"][relation].minus(each["control"][relation])
+            note = "treatment minus control, paired"
+            rows = {"difference": {test: less}}
+            found.append(frame.rows("conjecture.spatial", rows, note=note, split=relation))
+    return frame.concat(*found)
+
+
+def cost(
+    study: Study, base: Stage1, arms: Mapping[str, PromptedModel], described: Described
+) -> pandas.DataFrame:
+    """Let the arms caption the described pictures, and score val's web captions with them: what the arms
+    invent and name, their loss, and, paired, treatment minus control.
+    """
+    sizes, val, counted = study.profile.evaluation, base.splits["val"].captions, {}
+    truths = [reading.truth for reading in described.readings]
+    for name, one in arms.items():
+        texts = generate.answers(
+            one.model,
+            described.queries,
+            prompts.CAPTION,
+            prompts.IMAGE,
+            greedy(sizes.max_new_tokens),
+            batch_size=sizes.batch_size,
+            what=name,
+        )
+        whole = chair.counts(chair.read(texts, truths, described.words))
+        loss = generate.losses(
+            one.model,
+            base.queries["val"],
+            val,
+            prompts.CAPTION,
+            max_answer=study.profile.spatial.train.max_answer,
+            batch_size=sizes.batch_size,
+        )
+        counted[name] = {what: whole[what] for what in ("chair_i", "object_recall")} | {"loss": Counts(*loss)}
+    less = {what: paired(counted["treatment"][what], counted["control"][what]) for what in counted["control"]}
+    captions = f"captions of {described.split.name}, greedy"
+    notes = {"chair_i": captions, "object_recall": captions, "loss": "web captions of val, per token"}
+    apart = {what: f"treatment minus control, {note}" for what, note in notes.items()}
+    return frame.concat(
+        frame.rows("conjecture.spatial", counted, note=notes),
+        frame.rows("conjecture.spatial", {"difference": less}, note=apart),
+    )

@@ -15,7 +15,8 @@ from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
 from mglib.experiments.ablations import trial
 from mglib.frame import Measured
-from mglib.metrics import Counts, Vocabulary
+from mglib.mentions import Vocabulary, object_counts, object_scores
+from mglib.metrics import Counts
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.minigpt4 import MiniGPT4
@@ -110,14 +111,14 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     All greedily; descriptions are asked for in the language model's conversation, as after stage 1.
     """
     settings, val, shown = study.profile.evaluation, base.splits["val"], list(base.queries["val"])
-    scores = metrics.object_scores(
+    scores = object_scores(
         captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
     )
     few = shown[: settings.fault_pictures]
     told = replace(prompted_stage1(study, base), model=model).answers(
         few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
     )
-    at_length = metrics.object_scores(told, val.objects[: len(few)], study.vocabulary())
+    at_length = object_scores(told, val.objects[: len(few)], study.vocabulary())
     found = {name: scores[name] for name in ("mention_precision", "mention_recall")}
     found["description_chair_i"] = at_length["chair_i"]
     return {
@@ -193,7 +194,7 @@ def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, 
             said.setdefault(name, texts)
             rows[control] = {
                 "loss": caption_loss(study, model, shown, split.captions),
-                **metrics.object_counts([words.mentions(text) for text in texts], split.objects),
+                **object_counts([words.mentions(text) for text in texts], split.objects),
             }
         notes = {control: f"control: {CONTROLS[control]}" if control else about for control in rows}
         found.append(frame.rows("stage1", rows, remarks=notes, split=name))
@@ -205,7 +206,7 @@ def of_captions(split: Split, words: Vocabulary) -> pandas.DataFrame:
     """Return the share of objects that a split's web captions name; no row where it has none."""
     if not any(split.captions):
         return frame.rows("stage1", {})
-    named = metrics.object_counts([words.mentions(text) for text in split.captions], split.objects)
+    named = object_counts([words.mentions(text) for text in split.captions], split.objects)
     note = "what the web captions themselves name: the level at which recall saturates"
     measured = {"of_captions": {"mention_recall": named["mention_recall"]}}
     return frame.rows("stage1", measured, note=note, split=split.name)

@@ -3,14 +3,12 @@ of trained ones, and measures what it reaches here: pictures, both stages, answe
 usual way, by transformers' BLIP-2 in the same shapes.
 
 No file and no network are needed, and of packages torch, transformers, timm, safetensors and accelerate
-alone: this folder copied to a rented card runs `python -m mglib.fullscale.bench --profile vicuna-7b`.
+alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
 """
 
-import argparse
 import gc
 import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
@@ -44,9 +42,9 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paper_profiles import GPUS
 from mglib.paths import RUNS, write_json
-from mglib.profiles import PROFILES, profile
+from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
-from mglib.training.loop import make_optimizers, train_step
+from mglib.training.loop import Run, make_optimizers, train_step
 from mglib.weights.vicuna import Precision, options
 
 CAPTION = "a dog and a bicycle in front of a house on the street"
@@ -233,8 +231,9 @@ def step(of: Subject, layout: Layout, batch: dict[str, Tensor]) -> Work:
     """Return one step of the training loop."""
     accelerator = Accelerator(cpu=of.device.type == "cpu", mixed_precision="no")
     optimizers = make_optimizers(of.model, layout.config, torch.bfloat16 if of.bf16 else torch.float32)
-    run, *optimizers = accelerator.prepare(of.model, *optimizers)
-    return lambda: train_step(run, optimizers, [batch], layout.config, 0, accelerator, bf16=of.bf16)
+    model, *optimizers = accelerator.prepare(of.model, *optimizers)
+    run = Run(config=layout.config, folder=RUNS, seed=0, device=of.device, bf16=of.bf16)
+    return partial(train_step, model, optimizers, [batch], run, 0, accelerator)
 
 
 def training(of: Subject, stage: str, size: int) -> Row:
@@ -440,20 +439,12 @@ def line(found: Row) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and measure; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.bench", description=__doc__)
-    parser.add_argument("--profile", choices=PROFILES, default="mini")
-    chosen = profile(parser.parse_args(arguments).profile)
+def run(settings: Settings) -> int:
+    """Measure as `bench`; raises ValueError for a full-size profile where there is no card."""
+    chosen = settings.found()
     if chosen.release is not None and devices.pick().type != "cuda":
-        print(
+        raise ValueError(
             f"{chosen.name} is measured on an NVIDIA card, and there is none here: copy this folder to a "
-            "machine that has one, and bring its runs/gpu.json back.",
-            file=sys.stderr,
+            "machine that has one, and bring its runs/gpu.json back."
         )
-        return 1
     return bench(chosen)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

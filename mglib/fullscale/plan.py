@@ -5,7 +5,6 @@ weights or memory. Hours follow from them by the share of an A100's peak that th
 they are estimates, unmeasured.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
-from mglib.profiles import name_parts, profile
+from mglib.settings import Settings
 from mglib.weights.chosen import configuration
 
 PROMPT = 32  # tokens around the picture in stage 2, about
@@ -438,38 +437,16 @@ def fitting_lines(chosen: Profile) -> Iterator[str]:
     yield FEWER_BITS
 
 
-def check(name: str) -> int:
-    """Print a profile's plan and what is missing on disk; returns 1 where something is."""
-    from mglib.fullscale.preflight import (
-        missing,
-        remarks,
-    )  # here, since the bench's bare machine lacks webdataset
+def check(settings: Settings) -> bool:
+    """Print a profile's plan and what is missing on disk; returns whether nothing is."""
+    from mglib.fullscale import preflight  # here, since the bench's bare machine lacks webdataset
 
-    chosen = profile(name)
-    try:
-        print(plan(chosen))
-    except RuntimeError as error:  # another language model that cannot be read
-        print(error, file=sys.stderr)
-        return 1
-    faults = missing(chosen)
-    for sentence in (*faults, *remarks(chosen)):
+    preflight.require_full_size(settings)
+    chosen = settings.found()
+    print(plan(chosen))
+    faults = preflight.missing(chosen)
+    for sentence in (*faults, *preflight.remarks(chosen)):
         print(sentence, file=sys.stderr)
     if not faults:
-        own, _, place = name_parts(name)
-        bits = named_bits(chosen)
-        settings = (f" BITS={bits}" if bits else "") + (f" LANGUAGE={place}" if place else "")
-        print(f"Everything is there: make train STAGE=1 PROFILE={own}{settings} GPUS=4")
-    return 1 if faults else 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and plan; returns the exit status."""
-    from mglib.fullscale.preflight import full_size
-
-    parser = argparse.ArgumentParser(prog="python -m mglib.fullscale.plan", description=__doc__)
-    parser.add_argument("--profile", type=full_size, default=VICUNA_7B.name, help="name[@4bit][+model]")
-    return check(parser.parse_args(arguments).profile)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(f"Everything is there: {settings.command('train', GPUS=4)}")
+    return not faults

@@ -1,6 +1,5 @@
 """The published files that a profile needs: which are missing, and which are something else."""
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,8 @@ from webdataset.shardlists import expand_urls
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
 from mglib.paths import DOWNLOADS, shown
-from mglib.profiles import PROFILES, name_parts, profile
+from mglib.profiles import PROFILES
+from mglib.settings import Settings
 from mglib.weights.chosen import answer_end, tokenizer_of
 from mglib.weights.files import not_weights
 from mglib.weights.vicuna import require
@@ -21,17 +21,13 @@ def released() -> list[str]:
     return [name for name, each in PROFILES.items() if each.release is not None]
 
 
-def full_size(name: str) -> str:
-    """Return the name of a profile; raises ArgumentTypeError for one without published files, and as
-    `profile`.
-    """
-    if name_parts(name)[0] not in released():
-        raise argparse.ArgumentTypeError(f"{name!r} (choose from {', '.join(released())})")
-    try:
-        profile(name)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return name
+def require_full_size(settings: Settings) -> None:
+    """Raise ValueError for a profile without published files."""
+    if settings.profile not in released():
+        raise ValueError(
+            f"The profile {settings.profile} is made from no published files: take one of "
+            f"{', '.join(released())}."
+        )
 
 
 def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
@@ -48,31 +44,39 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
         faults += unusable_language(chosen.language.place)
     if release.quantised:
         faults += missing_package(release.quantised)
-    told_of: set[str] = set()
+    named: set[str] = set()  # the pool's shards are among those of stage 1
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
         if source != "the pool" and any(Path(shard).is_file() for shard in present(str(folder / pattern))[0]):
-            continue  # shards are what is there; `gaps` tells of those between them
-        absent = [shard for shard in shards if not Path(shard).is_file() and shard not in told_of]
-        told_of.update(absent)
+            continue  # shards are what is there; `gaps` names those between them
+        absent = [shard for shard in shards if not Path(shard).is_file() and shard not in named]
+        named.update(absent)
         if absent:
             faults.append(
                 f"{len(absent):,} of the {len(shards):,} shards of {source} are not there, the first is "
                 f"{shown(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
             )
-    alignment = folder / release.alignment
-    for path in (alignment / "filter_cap.json", alignment / "image"):
-        if not path.exists():
-            faults.append(f"{shown(path)} is not there: stage 2 needs the official cc_sbu_align.zip.")
-    coco = release.coco
-    for name in (coco.images, coco.captions, coco.instances):
-        if not (folder / name).exists():
-            faults.append(
-                f"{shown(folder / name)} is not there: the notebooks evaluate on COCO's val2017 and its "
-                "annotations (cocodataset.org)."
-            )
-    faults += missing_questions(release, folder)
-    return faults
+    return faults + [
+        f"{shown(folder / name)} is not there: {why}."
+        for name, why in evaluation_files(release).items()
+        if not (folder / name).exists()
+    ]
+
+
+def evaluation_files(release: ReleaseConfig) -> dict[str, str]:
+    """Return the files of stage 2 and of the evaluation, and what each is for."""
+    stage2 = "stage 2 needs the official cc_sbu_align.zip"
+    coco = "the notebooks evaluate on COCO's val2017 and its annotations (cocodataset.org)"
+    aokvqa = "notebook 05 asks the questions of A-OKVQA (github.com/allenai/aokvqa)"
+    gqa = "notebook 05 asks the questions of GQA (cs.stanford.edu/people/dorarad/gqa)"
+    asked = release.questions
+    return {
+        f"{release.alignment}/filter_cap.json": stage2,
+        f"{release.alignment}/image": stage2,
+        **dict.fromkeys((release.coco.images, release.coco.captions, release.coco.instances), coco),
+        asked.aokvqa: aokvqa,
+        **dict.fromkeys((asked.gqa_images, asked.gqa_val, asked.gqa_test), gqa),
+    }
 
 
 def missing_package(bits: str) -> list[str]:
@@ -89,7 +93,7 @@ def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     found = {web.name: present(str(folder / web.shards))[1] for web in chosen.release.web}
     return [
         f"{len(absent):,} shards between others of {name} are not there, the first is "
-        f"{shown(Path(absent[0]))}: download them, or go on without them, the same command with GAPS=1."
+        f"{shown(Path(absent[0]))}: download them, or go on without them with ALLOW_MISSING=1."
         for name, absent in found.items()
         if absent
     ]
@@ -119,24 +123,6 @@ def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]
                 f"names {len(named):,}."
             )
     return found
-
-
-def missing_questions(release: ReleaseConfig, folder: Path) -> list[str]:
-    """Say which files of A-OKVQA and GQA are not there."""
-    sources = {
-        "A-OKVQA (github.com/allenai/aokvqa)": (release.questions.aokvqa,),
-        "GQA (cs.stanford.edu/people/dorarad/gqa)": (
-            release.questions.gqa_images,
-            release.questions.gqa_val,
-            release.questions.gqa_test,
-        ),
-    }
-    return [
-        f"{shown(folder / name)} is not there: notebook 05 asks the questions of {source}."
-        for source, names in sources.items()
-        for name in names
-        if not (folder / name).exists()
-    ]
 
 
 def missing_weights(path: Path) -> list[str]:

@@ -4,9 +4,9 @@ the tables and the plot of docs/scaling.md, from `mglib.fullscale.plan` and from
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas
 from matplotlib.figure import Figure
@@ -111,36 +111,43 @@ def plot() -> Figure:
     return figure
 
 
-def measured(record: dict) -> Iterator[dict[str, str]]:
-    """Yield a line for each speed and each step's memory on a card, compared with the plan's on a card of the
-    measured ceilings. Fewer bits and the first token have no prediction.
+def measured(record: dict[str, Any]) -> pandas.DataFrame:
+    """Return what a card reached, a row a measurement, compared with what the plan says of a card with the
+    measured ceilings, in bold where they differ by more than a fifth. Fewer bits and the first token have no
+    prediction.
     """
+    rows = []
     for name, entry in record.items():
-        chosen = profile(name)
-        card = replace(A100, flops=entry["ceiling"], bandwidth=entry["bandwidth"])
-        found, bytes_held = counted(chosen), memory(chosen, 16)
-        work = {"pictures": found.first.look, "stage 1": found.first.flops, "stage 2": found.second.flops}
-        samples = {"stage 1": bytes_held.first, "stage 2": bytes_held.second}
+        chosen, card = profile(name), replace(A100, flops=entry["ceiling"], bandwidth=entry["bandwidth"])
+        found, held = counted(chosen), memory(chosen, 16)
+        flops = {"pictures": found.first.look, "stage 1": found.first.flops, "stage 2": found.second.flops}
+        samples = {"stage 1": held.first, "stage 2": held.second}
         for row in entry["measured"]:
-            what, at_once, rate, peak = row["what"], row["at_once"], None, None
-            if row["model"] == name and what in work:
-                rate = 1 / (3600 * hours(work[what], machine=card))
-            elif row["model"] == name and what.startswith("answers"):
+            what, at_once = row["what"] if row["model"] == name else "", row["at_once"]
+            rate = 1 / (3600 * hours(flops[what], machine=card)) if what in flops else None
+            if what.startswith("answers"):
                 rate = tokens_a_second(chosen, at_once, card)
-            if row["model"] == name and what in samples:
-                peak = bytes_held.training(samples[what], at_once) / 1e9
-            about = {"on": entry["processor"], "model": row["model"], "what": f"{what}, {at_once} at once"}
-            yield {**about, "in": f"{row['unit']} a second", **compared(row["rate"], rate)}
-            yield {**about, "in": "GB at most", **compared(row["peak"] / 1e9, peak)}
+            peak = held.training(samples[what], at_once) / 1e9 if what in samples else None
+            rows.append(
+                {
+                    "on": entry["processor"],
+                    "model": row["model"],
+                    "what": f"{row['what']}, {at_once} at once",
+                    "a second": f"{row['rate']:,.3g} {row['unit']}",
+                    "measured / predicted": compared(row["rate"], rate),
+                    "GB at most": f"{row['peak'] / 1e9:,.3g}",
+                    "GB, measured / predicted": compared(row["peak"] / 1e9, peak),
+                }
+            )
+    return pandas.DataFrame(rows)
 
 
-def compared(found: float, planned: float | None) -> dict[str, str]:
-    """Return a measured and a predicted value and their ratio, in bold where it is not within 0.2 of 1."""
-    if planned is None:
-        return {"measured": f"{found:,.3g}", "predicted": "-", "measured / predicted": "-"}
-    ratio = f"{found / planned:.2f}"
-    marked = f"**{ratio}**" if abs(found / planned - 1) > 0.2 else ratio
-    return {"measured": f"{found:,.3g}", "predicted": f"{planned:,.3g}", "measured / predicted": marked}
+def compared(found: float, predicted: float | None) -> str:
+    """Return the ratio of a measured and a predicted value."""
+    if predicted is None:
+        return "-"
+    ratio = f"{found / predicted:.2f}"
+    return f"**{ratio}**" if abs(found / predicted - 1) > 0.2 else ratio
 
 
 def table(frame: pandas.DataFrame) -> str:
@@ -162,7 +169,7 @@ def contents(file: Path = MEASURED) -> dict[str, str]:
         ]
     found = "Nothing of this size has been measured yet: there is no `results/gpu.json`."
     if file.exists():
-        found = table(pandas.DataFrame(measured(json.loads(file.read_text(encoding="utf-8")))))
+        found = table(measured(json.loads(file.read_text(encoding="utf-8"))))
     basis = (
         f"Share of an A100's peak that the paper's ten hours on four imply: {utilisation():.0%}. "
         f"Assumed: {A100.dollars:g} dollars an A100 hour, {PICTURE / 1e3:.0f} kB a pair."

@@ -246,7 +246,8 @@ def similarities(
     device = representation.positions.weight.device
     images, found = [], []
     for start in range(0, len(tokens), batch_size):
-        rows = torch.stack(list(tokens[start : start + batch_size])).to(device)
+        indices = range(start, min(start + batch_size, len(tokens)))  # features on disk know no slices
+        rows = torch.stack([tokens[index] for index in indices]).to(device)
         images.append(representation.encode_image(representation.qformer(rows)).cpu())  # (B, Q, E)
     for start in range(0, len(texts), batch_size):
         batch = text_batch(tokenizer, texts[start : start + batch_size], max_text)

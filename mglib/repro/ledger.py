@@ -14,13 +14,13 @@ from nbformat import NotebookNode
 from mglib.keys import closure, units_named
 from mglib.locks import locked
 from mglib.paths import hash_json, sha256, write_json
-from mglib.repro.report import Settings
+from mglib.settings import Settings
 
 INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
 MINUTES = "minutes.json"  # of a published run, in its folder of results/: each notebook's time, and on what
 
 
-class CannotRun(Exception):
+class CannotRun(ValueError):
     """A sentence for the user: what is wrong and what to do."""
 
 
@@ -78,7 +78,7 @@ def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
     Prose does not count: it is written after the results have been read. A notebook depends on those before
     it. Raises CannotRun for code that cannot be parsed.
     """
-    common = {**inputs(root, settings.profile), "parameters": hash_json(asdict(settings))}
+    common = {**inputs(root, settings.name), "parameters": hash_json(asdict(settings))}
     result: dict[str, dict[str, str]] = {}
     for path in source_notebooks(root):
         cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]

@@ -1,9 +1,9 @@
 """Fine-tuning shown: a kind of object that the profile has never seen is drawn, learnt from a few pictures
-and then named in others. `python -m mglib.repro.new_kind`; nothing is published by it.
+and then named in others. `python -m mglib new-kind`; nothing is published by it.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mglib.chat.speaker import Speaker, load
@@ -16,6 +16,7 @@ from mglib.model.decoding import greedy
 from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
 from mglib.repro.finetune import finetune
+from mglib.settings import Settings
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
 from mglib.weights import sources
@@ -79,7 +80,7 @@ def val_losses(study: Study, speaker: Speaker) -> dict[str, Counts]:
     }
 
 
-def shown(profile: str, kind: str, *, lora: bool, alone: bool) -> dict[str, Estimate | None]:
+def shown(settings: Settings, kind: str, *, lora: bool, replay: bool) -> dict[str, Estimate | None]:
     """Fine-tune on pictures of a kind and measure, on others, how often it is named before and after, and
     what the loss of val has grown by.
     """
@@ -88,12 +89,13 @@ def shown(profile: str, kind: str, *, lora: bool, alone: bool) -> dict[str, Esti
     learnt, tested = ([next(stream) for _ in range(count)] for count in (LEARNT, TESTED))
     write(folder / "learnt", learnt, kind)
     files = write(folder / "tested", tested, kind)
-    out = RUNS / f"{profile}-new-{kind.replace(' ', '-')}{'-lora' if lora else ''}{'-alone' if alone else ''}"
-    first = load(profile)
-    study = Study.open(profile, seed=first.origin["seed"], weights=first.origin["weights"])
+    name = f"{settings.name}-new-{kind.replace(' ', '-')}"
+    out = RUNS / f"{name}{'-lora' if lora else ''}{'' if replay else '-alone'}"
+    first = load(settings)
+    study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
     before, loss = named(first, files, kind), val_losses(study, first)
-    finetune(profile, folder / "learnt", out, lora=lora, alone=alone)
-    last = load(profile, out)
+    finetune(settings, folder / "learnt", out, lora=lora, replay=replay)
+    last = load(settings, out)
     after, other = named(last, files, kind), val_losses(study, last)
     found = {"named before": share(before), "named after": share(after)}
     for form, counts in loss.items():
@@ -102,22 +104,3 @@ def shown(profile: str, kind: str, *, lora: bool, alone: bool) -> dict[str, Esti
             f"loss on val {form}, difference": paired(other[form], counts),
         }
     return found
-
-
-def main() -> None:
-    """Show it for one kind."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.repro.new_kind", description=__doc__)
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--kind", default="guitar", help="of data/world/objects.csv, split `new`")
-    parser.add_argument("--lora", action="store_true")
-    parser.add_argument(
-        "--alone", action="store_true", help="the control: no pairs of stage 1 are read again"
-    )
-    given = parser.parse_args()
-    for name, estimate in shown(given.profile, given.kind, lora=given.lora, alone=given.alone).items():
-        if estimate:
-            print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
-
-
-if __name__ == "__main__":
-    main()

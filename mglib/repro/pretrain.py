@@ -1,8 +1,5 @@
 """`make pretrain`: BLIP-2 mini again, with what the published one took said before it starts."""
 
-import argparse
-import sys
-
 from mglib.data.records import read_json
 from mglib.paths import ROOT
 from mglib.repro.ledger import CannotRun
@@ -28,25 +25,3 @@ def remake(study: Study) -> None:
     print(f"this machine: {here()}\n{known}", flush=True)
     pretrain(study, folder, {"machine": str(here())})
     print(f"BLIP-2 mini lies in {folder.relative_to(ROOT)}.")
-
-
-def main() -> int:
-    """Read the command line and pretrain; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.repro.pretrain", description=__doc__)
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", default="wheel")
-    given = parser.parse_args()
-    try:
-        remake(Study.open(given.profile, seed=given.seed, weights=given.weights))
-    except (CannotRun, ValueError) as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

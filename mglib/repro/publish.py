@@ -1,12 +1,10 @@
 """Copy a finished, clean run into notebooks/, results/ and the README: the only way in which they change."""
 
-import argparse
 import base64
 import fnmatch
 import io
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,10 +18,11 @@ from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from PIL import Image
 
-from mglib.paths import ROOT, write_json, write_text
+from mglib.paths import write_json, write_text
 from mglib.repro import claims
-from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, only_one, with_outputs
-from mglib.repro.report import FIELDS, Number, Settings, markdown, numbers, readable, rounded, spread
+from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
+from mglib.repro.report import FIELDS, Number, markdown, numbers, readable, rounded, spread
+from mglib.settings import Settings
 
 LARGEST = 1_000_000  # bytes of a published notebook
 QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
@@ -233,7 +232,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
         made = Path(folder) / "made"
         write_json(made / "numbers.json", entries)
         write_json(made / MINUTES, minutes(run, ready))
-        write_text(made / "README.md", results_page(entries, settings.profile))
+        write_text(made / "README.md", results_page(entries, settings.name))
         for kind in ("figures", "tables"):
             for name in ready:
                 if (run / kind / name).is_dir():
@@ -255,22 +254,3 @@ def publish(root: Path, settings: Settings) -> list[Path]:
             write_text(readme, readme_with(readme.read_text(encoding="utf-8"), entries))
             written.append(readme)
     return written
-
-
-def main(arguments: list[str] | None = None, *, root: Path = ROOT) -> int:
-    """Read the command line and publish; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.repro.publish", description=__doc__)
-    parser.add_argument("--profile", default=Settings.profile)
-    settings = Settings(profile=parser.parse_args(arguments).profile)
-    try:
-        with only_one(root / "runs" / settings.folder_name):
-            for path in publish(root, settings):
-                print(f"published {path.relative_to(root)}")
-    except CannotRun as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

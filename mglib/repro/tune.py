@@ -4,9 +4,7 @@ No other run repeats them. Each grid is made on `val` or on a hold-out, with the
 that comes before it, so a changed choice asks for those behind it anew: ONLY="stage2 decoding".
 """
 
-import argparse
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -147,27 +145,3 @@ def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
         print(tuning.marked(profile, name, table).to_string(index=False))
         for fault in tuning.faults(profile, name, table):
             print(f"to be changed in mglib/profiles.py: {fault}", flush=True)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Read the command line and tune; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mglib.repro.tune", description=__doc__)
-    parser.add_argument("--profile", default="mini")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", default="wheel")
-    parser.add_argument("--only", default="", help='such as "stage1 decoding"; all grids without it')
-    given = parser.parse_args(arguments)
-    try:
-        study = Study.open(given.profile, seed=given.seed, weights=given.weights)
-        tune(study, chosen(study, given.only))
-    except (CannotRun, ValueError) as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from what it has trained.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,10 +15,8 @@ from mglib.curation.critic import Critic, fitting_sentences, limit_of, sentence_
 from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
 from mglib.curation.repair import repair, sentences
 from mglib.curation.select import Curation, curate, write
-from mglib.metrics import Estimate, ratio
 from mglib.model.decoding import Decoding
 from mglib.model.dialogue import turns
-from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import template
 from mglib.paths import CACHE, sha256
 from mglib.study.stage1 import Stage1
@@ -27,28 +25,22 @@ from mglib.study.study import Study
 FOLDER = CACHE / "curated"
 
 
-def curated(
-    study: Study,
-    model: MiniGPT4,
-    state: Path,
-    queries: Sequence[Tensor],
-    rewriter: Callable[[str], str] = repair,
-    *,
-    critic: Callable[[Sequence[str]], list[list[float]]] | None = None,
+def curation_of(
+    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, critical: bool = True
 ) -> tuple[Curation, Path]:
     """Curate the pool with the stage-1 model and return what became of each picture, and the folder.
 
-    `state` is the file of the stage-1 weights, `queries` the Q-Former's output for each picture of the pool,
-    (Q, D_q); `rewriter` returns an empty text where it can make nothing of one. A `critic` scores the
-    sentences of a text for each picture of the pool, and the profile's share of them is kept. The folder is
-    one of `cc_sbu_align`; its name changes with its content. Raises ValueError when nothing is kept.
+    `rewriter` returns an empty text where it can make nothing of one. Of all sentences the share that fit
+    their pictures best is kept, where the profile has one (`fitting`) and unless not `critical`. The folder
+    is one of `cc_sbu_align`; its name changes with its content. Raises ValueError when nothing is kept.
     """
     config = study.profile.curation
-    described = descriptions(study, model, state, queries)
+    described = descriptions(study, base)
     texts = [rewriter(one.text) for one in described]
-    fitting, judged = texts, "nothing compared texts with pictures"
-    if critic is not None and config.fitting is not None:
-        scores = critic(texts)
+    fitting = texts
+    judged: str | dict[str, float] = "nothing compared texts with pictures"
+    if critical and config.fitting is not None:
+        scores = critic(study)(base.tokens["pool"], texts)
         limit = limit_of(scores, config.fitting)
         fitting = fitting_sentences(texts, scores, limit)
         count = {"sentences": sum(map(len, scores)), "fitting": sum(len(sentences(text)) for text in fitting)}
@@ -58,7 +50,7 @@ def curated(
         "profile": study.profile.name,
         "seed": study.seed,
         "language model": study.profile.language.name,
-        "stage 1": sha256(state),
+        "stage 1": sha256(base.trained.state),
         "questions": [QUESTION, CONTINUE],
         "answers": f"at most {config.max_new_tokens} tokens each; continued after {config.short} or fewer",
         "temperature": config.temperature,
@@ -74,75 +66,32 @@ def pool(study: Study) -> Iterator[tuple[str, bytes]]:
     return ((pair.key.removeprefix("./").replace("/", "_"), pair.picture) for pair in study.pool())
 
 
-def descriptions(study: Study, model: MiniGPT4, state: Path, queries: Sequence[Tensor]) -> list[Description]:
+def descriptions(study: Study, base: Stage1) -> list[Description]:
     """Let the stage-1 model describe the pool, with the official sampling at the study's seed."""
     ids = [image_id for image_id, _ in pool(study)]
-    return sampled(study, model, state, queries, ids, "pool", study.profile.curation.temperature)
+    return sampled(study, base, base.queries["pool"], ids, "pool", study.profile.curation.temperature)
 
 
 def sampled(
     study: Study,
-    model: MiniGPT4,
-    state: Path,
+    base: Stage1,
     queries: Sequence[Tensor],
     ids: Sequence[str],
     split: str,
     temperature: float,
 ) -> list[Description]:
-    """Let the stage-1 model describe pictures of a split at a temperature."""
-    config, tokenizer = study.profile.curation, model.language.tokenizer
+    """Let the stage-1 model describe pictures of a split, (Q, D_q) each, at a temperature."""
+    config, tokenizer = study.profile.curation, base.model.language.tokenizer
     return describe(
-        model,
+        base.model,
         queries,
         ids,
         turns(template(study.profile.language.template, tokenizer), tokenizer),
         Decoding(max_new_tokens=config.max_new_tokens, temperature=temperature, seed=study.seed),
         short=config.short,
         folder=FOLDER,
-        depends=[sha256(state), study.split(split).key(), study.weights, study.dtype],
+        depends=[sha256(base.trained.state), study.split(split).key(), study.weights, study.dtype],
         batch_size=config.batch_size,
-    )
-
-
-def temperatures(
-    study: Study,
-    model: MiniGPT4,
-    state: Path,
-    queries: Sequence[Tensor],
-    tokens: Sequence[Tensor],
-    critic: Critic,
-) -> dict[float, Estimate | None]:
-    """Describe pictures of val at each candidate temperature: the mean score of a sentence by the critic.
-
-    `queries` (Q, D_q) and `tokens` (N, D_v) of each picture. The critic is no metric of the evaluation.
-    """
-    count = min(len(queries), study.profile.curation.val_pictures)
-    ids = [str(index) for index in range(count)]
-    # By index: features are read from disk one at a time.
-    queries, tokens = ([features[index] for index in range(count)] for features in (queries, tokens))
-    found = {}
-    for temperature in study.profile.curation.temperatures:
-        made = sampled(study, model, state, queries, ids, "val", temperature)
-        scores = critic(tokens, [repair(one.text) for one in made])
-        found[temperature] = ratio([sum(each) for each in scores], [len(each) for each in scores])
-    return found
-
-
-def curation_of(
-    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, critical: bool = True
-) -> tuple[Curation, Path]:
-    """Curate the pool with the stage-1 model and, where the profile asks for one, a critic (`critical`).
-
-    What was curated before with the same settings is found again.
-    """
-    judges = critical and study.profile.curation.fitting is not None
-    return curated(
-        study,
-        base.model,
-        base.trained.state,
-        base.queries["pool"],
-        rewriter,
-        critic=partial(critic(study), base.tokens["pool"]) if judges else None,
     )
 
 

@@ -22,14 +22,14 @@ from mglib.evals import chair
 from mglib.evals.coverage import Judge, fact_judge, read_facts
 from mglib.evals.vqa import Exam
 from mglib.keys import hash_source
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, ROOT, hash_json, sha256
-from mglib.profiles import profile
+from mglib.settings import Settings
 from mglib.study.blip2 import Blip2
 from mglib.study.blip2 import load as load_blip2
 from mglib.training import feature_cache
@@ -38,6 +38,7 @@ from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.tensors import hash_tensors
 from mglib.weights.vicuna import Precision, load_language
 from mglib.world.build import build
+from mglib.world.catalog import vocabulary
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS
 
 
@@ -54,9 +55,9 @@ class Study(ABC):
     weights: str
 
     @classmethod
-    def open(cls, name: str, *, seed: int, weights: str) -> "Study":
-        """Look a profile up by name; raises ValueError for an unknown one."""
-        return cls.of(profile(name), seed=seed, weights=weights)
+    def open(cls, settings: Settings) -> "Study":
+        """Return the study that settings ask for; raises ValueError for what there is not."""
+        return cls.of(settings.found(), seed=settings.seed, weights=settings.weights)
 
     @staticmethod
     def of(profile: Profile, *, seed: int, weights: str) -> "Study":
@@ -304,7 +305,7 @@ class DrawnStudy(Study):
         return Exam.read(self.world / name)
 
     def vocabulary(self) -> Vocabulary:
-        return Vocabulary.read(ROOT / "data" / "world" / "objects.csv")
+        return vocabulary()
 
     def nameable(self) -> Vocabulary:
         return chair.vocabulary()

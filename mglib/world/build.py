@@ -256,7 +256,7 @@ def _write_images(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
     (folder / "images").mkdir()
     kept = []
     for one in samples:
-        (folder / "images" / f"{one.scene.image_id:012d}.jpg").write_bytes(one.jpeg)
+        one.scene.file(folder).write_bytes(one.jpeg)
         kept.append(replace(one, jpeg=b""))
     return kept
 

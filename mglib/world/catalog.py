@@ -1,6 +1,7 @@
 """What the small world is made of: the lists of data/world, read here alone."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
+from mglib.mentions import Vocabulary
 from mglib.metrics import plural
 from mglib.paths import ROOT
 
@@ -216,6 +218,12 @@ def load(folder: Path = FOLDER) -> Catalog:
         read(folder / "props.csv", Prop),
         read(folder / "settings.csv", Setting),
     )
+
+
+def vocabulary(*more: Path, scenery: bool = False, only: Iterable[str] | None = None) -> Vocabulary:
+    """Return the names of all objects, of scenery if wanted, and of more such lists; or `only` of some."""
+    props = [FOLDER / "props.csv"] if scenery else []
+    return Vocabulary.read(FOLDER / "objects.csv", *props, *more, only=only)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,17 @@ it is the same on every machine. Nothing here needs the font: the objects' propo
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import combinations
+from pathlib import Path
 from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
+from mglib.data.quarantine import strict
+from mglib.data.records import fit_all, read_lines
 from mglib.world.catalog import Catalog, Prop, Setting, Thing
 
 SPLITS = ("train", "pool", "val", "test_seen", "test_new_pairs", "test_new_objects")
@@ -89,9 +93,23 @@ class Scene:
     truth: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
-    def names(self) -> list[str]:
+    def names(self) -> tuple[str, ...]:
         """The names of the objects, each once, from far to near."""
-        return list(dict.fromkeys(item.name for item in self.objects))
+        return tuple(dict.fromkeys(item.name for item in self.objects))
+
+    @property
+    def in_words(self) -> str:
+        """What it shows, for a reader who cannot see it: its place, its things and the truth of its kind."""
+        things = [*self.names, *dict.fromkeys(prop.name for prop in self.props)]
+        shows = {"place": self.setting, "things": ", ".join(things), **self.truth}
+        plain = {
+            name: ", ".join(value) if isinstance(value, list) else value for name, value in shows.items()
+        }
+        return "; ".join(f"{name}: {value}" for name, value in plain.items() if value)
+
+    def file(self, folder: Path) -> Path:
+        """Where its picture is in the folder of its split, unless that keeps its pictures in shards."""
+        return folder / "images" / f"{self.image_id:012d}.jpg"
 
     def count(self, name: str) -> int:
         """Return how many objects of that name there are."""
@@ -100,6 +118,11 @@ class Scene:
     def as_dict(self) -> dict[str, Any]:
         """Return the scene as JSON-like lists and dictionaries."""
         return asdict(self)
+
+
+def read_scenes(path: Path) -> list[Scene]:
+    """Read a split's scenes.jsonl in the order of its image ids; raises ValueError at the first fault."""
+    return sorted(strict(fit_all(Scene, read_lines(path), path)), key=lambda scene: scene.image_id)
 
 
 def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
@@ -163,7 +186,7 @@ def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str
     return frozenset(chosen)
 
 
-def held_out(names: list[str], config: WorldConfig, catalog: Catalog) -> list[tuple[str, str]]:
+def held_out(names: Sequence[str], config: WorldConfig, catalog: Catalog) -> list[tuple[str, str]]:
     """Return those pairs among `names` that only test_new_pairs may show."""
     pairs = new_pairs(config, catalog)
     return [(a, b) for a, b in combinations(names, 2) if (a, b) in pairs or (b, a) in pairs]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mglib.chat import export as command
+from mglib.__main__ import main
+from mglib.chat import speaker as speakers
 from mglib.chat.export import export
 from mglib.chat.speaker import Speaker
 from mglib.model.dialogue import Turns
@@ -46,8 +47,7 @@ def test_what_transformers_cannot_hold_is_told(speaker, tmp_path):
 
 
 def test_a_format_that_cannot_hold_a_q_former_is_answered_before_anything_is_loaded(monkeypatch, capsys):
-    monkeypatch.setattr(command, "load", lambda profile: pytest.fail("the model was loaded"))
-    monkeypatch.setattr("sys.argv", ["export", "--profile", "vicuna-7b", "--to", "gguf-mmproj"])
-    assert command.main() == 1
+    monkeypatch.setattr(speakers, "load", lambda *_: pytest.fail("the model was loaded"))
+    assert main(["export", "--profile", "vicuna-7b", "--to", "gguf-mmproj"]) == 1
     shown = capsys.readouterr()
     assert "Q-Former" in shown.err and "TO=transformers" in shown.err and not shown.out

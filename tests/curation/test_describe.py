@@ -66,7 +66,7 @@ def test_only_short_answers_are_continued_in_the_papers_words(run, monkeypatch):
     def reply(model, images, turns, prompts, decoding, seeds):
         asked.append((list(prompts), list(seeds), len(images["queries"])))
         if len(asked) == 1:
-            return ["a " * 81, "short", ""]
+            return ["a " * 81, "a " * 80, ""]  # exactly eighty tokens are short
         return ["and on", "and on too"]
 
     monkeypatch.setattr(module, "reply", reply)
@@ -74,11 +74,11 @@ def test_only_short_answers_are_continued_in_the_papers_words(run, monkeypatch):
     made = run("a", rows=3)
     first = f"q {with_image(QUESTION)} a "
     assert asked[0] == ([first] * 3, [row_seed(0, one) for one in IDS[:3]], 3)
-    assert asked[1][0] == [f"{first}shortzz\nq {CONTINUE} a ", f"{first}zz\nq {CONTINUE} a "]
+    assert asked[1][0] == [f"{first}{'a ' * 80}zz\nq {CONTINUE} a ", f"{first}zz\nq {CONTINUE} a "]
     assert asked[1][1] == [row_seed(0, one) + 1 for one in IDS[1:3]] and asked[1][2] == 2
     assert [one.continued for one in made] == [False, True, True]
-    assert made[1].text == "short and on" and made[2].text == "and on too"
-    assert made[0].tokens == (81,) and made[1].tokens == (1, 2)
+    assert made[1].text == "a " * 80 + " and on" and made[2].text == "and on too"
+    assert made[0].tokens == (81,) and made[1].tokens == (80, 2)
 
 
 def test_llama_2_is_asked_to_go_on_in_its_own_second_turn(model, queries, tmp_path, monkeypatch):
@@ -90,13 +90,6 @@ def test_llama_2_is_asked_to_go_on_in_its_own_second_turn(model, queries, tmp_pa
     first = f"[INST] {with_image(QUESTION)} [/INST] "
     assert asked == [[first], [f"{first}short</s><s>[INST] Continue [/INST] "]]
     assert made.answers == ("short", "short")
-
-
-def test_exactly_eighty_tokens_are_short(run, monkeypatch):
-    answers = iter([["a " * 80, "a " * 81], ["more"]])
-    monkeypatch.setattr(module, "reply", lambda *_: next(answers))
-    monkeypatch.setattr(module, "tokenize", lambda _, text: text.split())
-    assert [one.continued for one in run("a", rows=2)] == [True, False]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3, 4, 6, 7])
@@ -156,34 +149,17 @@ def test_damage_is_told(run, tmp_path):
         run("a", tokens=2)
 
 
-def test_ids_must_be_different(model, queries, tmp_path):
-    with pytest.raises(ValueError, match="7 pictures have 1 different ids"):
-        describe(
-            model(),
-            queries,
-            ["a"] * 7,
-            TURNS,
-            Decoding(),
-            short=80,
-            folder=tmp_path,
-            depends=(),
-            batch_size=2,
-        )
-
-
-def test_the_pool_is_described_without_beams(model, queries, tmp_path):
-    with pytest.raises(ValueError, match="leave `beams` at 1"):
-        describe(
-            model(),
-            queries,
-            [str(number) for number in range(len(queries))],
-            TURNS,
-            Decoding(beams=2),
-            short=80,
-            folder=tmp_path,
-            depends=(),
-            batch_size=2,
-        )
+@pytest.mark.parametrize(
+    ("ids", "decoding", "message"),
+    [
+        (["a"] * 7, Decoding(), "7 pictures have 1 different ids"),
+        (IDS, Decoding(beams=2), "leave `beams` at 1"),
+    ],
+)
+def test_what_cannot_be_described_is_refused(model, queries, tmp_path, ids, decoding, message):
+    settings = {"short": 80, "folder": tmp_path, "depends": (), "batch_size": 2}
+    with pytest.raises(ValueError, match=message):
+        describe(model(), queries, ids, TURNS, decoding, **settings)
 
 
 def test_no_file_means_no_descriptions(tmp_path):

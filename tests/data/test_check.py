@@ -19,7 +19,7 @@ from official_records import (
 )
 from PIL import Image
 
-from mglib.data.__main__ import main
+from mglib.__main__ import main
 from mglib.data.check import FORMATS, check
 
 

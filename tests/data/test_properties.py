@@ -77,12 +77,12 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
     seen = []
     for rank in range(ranks):
         stream = RankStream(source, list, size, seed, rank, ranks, workers)
-        lines = [list(stream.line(0, line, 0)) for line in range(workers)]
-        assert {len(line) for line in lines} == {stream.batches() // workers}
+        lanes = [list(stream.lane(0, lane, 0)) for lane in range(workers)]
+        assert {len(lane) for lane in lanes} == {stream.batches() // workers}
         # Going on from any batch of an epoch gives what would have come.
-        stop = data.draw(some.integers(0, len(lines[0])))
-        assert [portion.good for portion in stream.line(0, 0, stop)] == [p.good for p in lines[0][stop:]]
-        seen += [row[1] for line in lines for portion in line for row in portion.batch or []]
+        stop = data.draw(some.integers(0, len(lanes[0])))
+        assert [portion.good for portion in stream.lane(0, 0, stop)] == [p.good for p in lanes[0][stop:]]
+        seen += [row[1] for lane in lanes for portion in lane for row in portion.batch or []]
     assert sorted(seen) == sorted(names)
 
 
@@ -91,7 +91,7 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
 def test_the_plan_of_an_epoch_has_no_gap_and_no_overlap(total, parts, size):
     edges = [batch_edges(total, parts, part, size) for part in range(parts)]
     assert len(set(map(len, edges))) == 1  # equally many batches each
-    assert all(0 <= behind - first <= size for part in edges for first, behind in pairwise(part))
+    assert all(0 <= end - first <= size for part in edges for first, end in pairwise(part))
     if total:
         assert all(one[-1] == other[0] for one, other in pairwise(edges))
         assert (edges[0][0], edges[-1][-1]) == (0, total)

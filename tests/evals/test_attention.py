@@ -7,7 +7,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from mglib.evals import attention
 from mglib.evals.attention import Look
 from mglib.evals.chair import Truth
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.model import prompts
 from mglib.model.prompts import VICUNA
 

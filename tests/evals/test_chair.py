@@ -2,18 +2,21 @@
 
 import pytest
 
-from mglib.data.scenes import Named, SceneGraph, Writing
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth, by_rank, counts, matched, read
 from mglib.evals.chair_official import OfficialVocabulary, singular
 from mglib.metrics import paired
+from mglib.world.catalog import FOLDER
+from mglib.world.scene import Item, Scene, Writing
 
 WORDS = chair.vocabulary()
 
 
 def scene(setting="park", props=(), writing=()):
-    return SceneGraph(1, setting, (), tuple(map(Named, props)), tuple(map(Writing, writing)))
+    box = (0, 0, 9, 9)
+    items = tuple(Item(name, box, 0.5) for name in props)
+    return Scene(1, 200, setting, props=items, writing=tuple(Writing(text, box, "sign") for text in writing))
 
 
 def truth(*objects, references=(), **graph):
@@ -73,7 +76,7 @@ def test_mentions_are_found_as_a_reader_finds_them(text, expected):
 
 
 def test_every_object_and_prop_is_found_by_its_name_and_plural():
-    for row in [*chair.read_rows(chair.WORLD / "objects.csv"), *chair.read_rows(chair.WORLD / "props.csv")]:
+    for row in [*chair.read_rows(FOLDER / "objects.csv"), *chair.read_rows(FOLDER / "props.csv")]:
         name = row.get("coco") or row["name"]
         for form in (row["name"], row["plural"]):
             assert WORDS.mentions(f"the {form} there") == [name]
@@ -81,7 +84,7 @@ def test_every_object_and_prop_is_found_by_its_name_and_plural():
 
 def test_no_form_of_the_lists_means_two_objects():
     owners = {}
-    for file in (chair.WORLD / "objects.csv", chair.WORLD / "props.csv", chair.EVALUATION / "nouns.csv"):
+    for file in (FOLDER / "objects.csv", FOLDER / "props.csv", chair.EVALUATION / "nouns.csv"):
         for row in chair.read_rows(file):
             for form in (row["name"], row["plural"], *filter(None, row.get("synonyms", "").split("|"))):
                 owners.setdefault(form, set()).add(row.get("coco") or row["name"])
@@ -96,7 +99,7 @@ def test_the_lists_point_only_to_names_that_exist():
     }
     means = {row["means"] for row in rows(chair.EVALUATION / "compounds.csv") if row["means"]}
     assert also | shows | means <= WORDS.names
-    settings = {row["name"] for row in rows(chair.WORLD / "settings.csv")}
+    settings = {row["name"] for row in rows(FOLDER / "settings.csv")}
     assert {row["setting"] for row in rows(chair.EVALUATION / "settings.csv")} <= settings
 
 

@@ -1,16 +1,18 @@
 """The checklists of table 1: answers written from each picture's truth, generic ones, and swapped ones."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from mglib.data.records import adapter
-from mglib.data.scenes import Special, read_specials
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
 from mglib.metrics import derangement
 from mglib.profiles import MINI
 from mglib.world import catalog
+from mglib.world.scene import Item as Thing
+from mglib.world.scene import Scene, read_scenes
 from mglib.world.specials import glyphs, rows, sample_special
 
 TASKS = tuple(CHECKLISTS)
@@ -26,7 +28,7 @@ def pictures():
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
-        world[task] = [adapter(Special).validate_python(scene) for scene in sampled]
+        world[task] = [adapter(Scene).validate_python(scene) for scene in sampled]
     return world
 
 
@@ -191,13 +193,12 @@ def test_every_place_is_given_another_picture(pictures):
 
 
 def test_specials_are_read_in_order_with_their_files(tmp_path):
-    line = (
-        '{"image_id": 70000001, "size": 256, "setting": "lake", "objects": [{"name": "boat", "box": []},'
-        ' {"name": "boat"}, {"name": "dog"}], "props": [], "kind": "memes", "truth": {"top": "A"}}\n'
-    )
+    items = tuple(Thing(name, (0, 0, 9, 9), 0.5) for name in ("boat", "boat", "dog"))
+    scene = Scene(70000001, 256, "lake", items, kind="memes", truth={"top": "A"})
+    line = json.dumps(scene.as_dict()) + "\n"
     (tmp_path / "scenes.jsonl").write_text(line + line.replace("70000001", "70000002"))
-    first, second = read_specials(tmp_path)
-    assert (first.image_id, second.image_id) == (70000001, 70000002)
+    first, second = read_scenes(tmp_path / "scenes.jsonl")
+    assert (first, second.image_id) == (scene, 70000002)
     assert first.names == ("boat", "dog") and first.truth == {"top": "A"}
     assert first.file(tmp_path) == tmp_path / "images" / "000070000001.jpg"
 
@@ -205,6 +206,6 @@ def test_specials_are_read_in_order_with_their_files(tmp_path):
 def test_a_line_that_is_no_special_is_named(tmp_path):
     (tmp_path / "scenes.jsonl").write_text('{"image_id": "x"}\n')
     with pytest.raises(ValueError, match=r"scenes\.jsonl: line 1: .*image_id"):
-        read_specials(tmp_path)
+        read_scenes(tmp_path / "scenes.jsonl")
     with pytest.raises(FileNotFoundError, match="build the small world"):
-        read_specials(tmp_path / "none")
+        read_scenes(tmp_path / "none")

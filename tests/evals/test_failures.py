@@ -9,8 +9,9 @@ import pytest
 from mglib.data.splits import Split
 from mglib.evals import failures
 from mglib.evals.failures import Detector, Thresholds, Truth, agreement, kappa, kind
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 from mglib.paths import ROOT
+from mglib.world.scene import Item, Scene
 
 OBJECTS = {"dog": ["dog", "dogs"], "cat": ["cat", "cats"], "bus": ["bus", "buses"], "cake": ["cake", "cakes"]}
 TRUTH = Truth(frozenset({"dog", "cat"}), frozenset({"park", "grass", "sky"}))
@@ -80,8 +81,8 @@ def test_the_first_kind_names_an_answer():
 
 
 def test_truths_hold_objects_setting_and_props(tmp_path):
-    scene = {"setting": "park", "props": [{"name": "cloud"}]}
-    (tmp_path / "scenes.jsonl").write_text(json.dumps(scene) + "\n")
+    scene = Scene(1, 200, "park", props=(Item("cloud", (0, 0, 9, 9), 1.0),))
+    (tmp_path / "scenes.jsonl").write_text(json.dumps(scene.as_dict()) + "\n")
     split = Split(
         name="val", hashes=("a",), captions=("x",), images=lambda: iter(()), objects=(frozenset({"dog"}),)
     )

@@ -14,7 +14,7 @@ from mglib.evals.hallucination import (
     sentences,
     unknown,
 )
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
 # bus 3 of 6, dog 3, cat 2, boat 1; the cat is always beside a dog.

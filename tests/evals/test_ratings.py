@@ -4,11 +4,11 @@ import numpy
 import pandas
 import pytest
 
-from mglib.data.scenes import Special
 from mglib.evals.ratings import COLUMNS, agreement, met, read_ratings
+from mglib.world.scene import Scene
 
 SYSTEMS = ("blip2", "minigpt4")
-SHOWN = {"memes": [Special(number, "memes", "lake", (), (), {}) for number in (7, 8)]}
+SHOWN = {"memes": [Scene(number, 256, "lake", kind="memes") for number in (7, 8)]}
 LINES = ["7,minigpt4,memes,ann,1", "000000000007,minigpt4,memes,bob,0", "8,minigpt4,memes,ann,1"]
 
 

@@ -6,9 +6,9 @@ import pytest
 from data_files import write_coco
 from official_records import CHOICE, GRAPH
 
+from mglib.__main__ import main
 from mglib.chat.terminal import what_to_ask
 from mglib.evals import chair
-from mglib.evals.__main__ import main
 from mglib.evals.score import (
     OTHER_WORDS,
     SECOND,
@@ -119,7 +119,7 @@ def test_nothing_to_score_is_told_with_the_first_reason(tmp_path, coco):
 def test_scenery_of_the_small_world_may_be_said(tmp_path, coco):
     prop = {"name": "tree", "box": [0, 0, 1, 1], "depth": 1}
     scenes = [
-        {"image_id": number, "setting": "park", "objects": [], "props": [prop], "relations": []}
+        {"image_id": number, "size": 200, "setting": "park", "objects": [], "props": [prop]}
         for number in (3, 7)
     ]
     file = whole(tmp_path / "results.json", [{"image_id": 3, "caption": "A dog and a tree."}])
@@ -447,7 +447,7 @@ def test_questions_whose_answers_are_kept_back_are_refused(tmp_path, asked):
 
 def test_the_command_prints_the_table_and_lists_what_is_left_out(tmp_path, coco, capsys):
     file = lines(tmp_path / "answers.jsonl", [*RESULTS[:1], {"image": "3.jpg", "error": "broken"}])
-    assert main(["chair", str(file), "--data", str(coco)]) == 0
+    assert main(["score", "chair", str(file), "--data", str(coco)]) == 0
     said = capsys.readouterr().out
     row = next(line.split() for line in said.splitlines() if line.split()[:2] == ["chair_i", "study"])
     assert float(row[2]) == pytest.approx(1 / 3, abs=1e-4) and float(row[3]) <= float(row[2]) <= float(row[4])
@@ -455,12 +455,12 @@ def test_the_command_prints_the_table_and_lists_what_is_left_out(tmp_path, coco,
     listed = [json.loads(line) for line in (tmp_path / "answers-left-out.jsonl").read_text().splitlines()]
     assert [one["what"] for one in listed] == ["that cannot be read", "without an answer"]
     lines(file, [{"image": "3.jpg", "answer": "A dog."}, {"image": "7.jpg", "answer": "A bus."}])
-    assert main(["chair", str(file), "--data", str(coco)]) == 0
+    assert main(["score", "chair", str(file), "--data", str(coco)]) == 0
     assert not (tmp_path / "answers-left-out.jsonl").exists()
 
 
 def test_the_command_says_what_is_wrong(tmp_path, coco, capsys):
-    assert main(["pope", str(tmp_path / "none.jsonl"), "--data", str(coco)]) == 1
+    assert main(["score", "pope", str(tmp_path / "none.jsonl"), "--data", str(coco)]) == 1
     assert "pope" in capsys.readouterr().err
-    assert main(["chair", str(tmp_path / "none.jsonl"), "--data", str(coco)]) == 1
+    assert main(["score", "chair", str(tmp_path / "none.jsonl"), "--data", str(coco)]) == 1
     assert "none.jsonl" in capsys.readouterr().err

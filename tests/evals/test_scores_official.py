@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mglib.__main__ import main
 from mglib.evals import chair_official
-from mglib.evals.__main__ import main
 from mglib.evals.score import OTHER_WORDS, UNANSWERED, chair_scores, pope_scores, vqa_scores
 from mglib.paths import sha256
 
@@ -206,7 +206,7 @@ def test_empty_answers_are_told_and_scored(tmp_path, authors):
     ],
 )
 def test_what_does_not_fit_is_said_with_the_place_of_the_formats(capsys, task, answers, data, reason):
-    assert main([task, str(OFFICIAL / answers), "--data", str(OFFICIAL / data)]) == 1
+    assert main(["score", task, str(OFFICIAL / answers), "--data", str(OFFICIAL / data)]) == 1
     error = capsys.readouterr().err
     assert reason in error and "data/README.md" in error and "Traceback" not in error
     assert sorted(OFFICIAL.glob("*left-out*")) == []

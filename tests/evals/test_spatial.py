@@ -15,13 +15,13 @@ from mglib.evals.choices import Losses
 from mglib.evals.spatial import Category, Picture, Probe
 from mglib.evals.vqa import Exam, picture_places
 from mglib.model.prompts import VICUNA
-from mglib.paths import ROOT, hash_json, read_jsonl
+from mglib.paths import hash_json, read_jsonl
 from mglib.world import catalog as catalogs
 
 
 @pytest.fixture(scope="module")
 def asked(world):
-    return spatial.probes(world / "train", spatial.plurals(ROOT / "data" / "world" / "objects.csv"))
+    return spatial.probes(world / "train")
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +146,7 @@ def test_a_name_that_means_several_is_not_counted():
 
 
 def test_questions_are_the_same_every_time_and_others_for_another_seed(world, asked):
-    many = spatial.plurals(ROOT / "data" / "world" / "objects.csv")
-    assert spatial.probes(world / "train", many) == asked != spatial.probes(world / "train", many, seed=1)
+    assert spatial.probes(world / "train") == asked != spatial.probes(world / "train", seed=1)
 
 
 def test_no_training_question_is_put_in_these_words(world, asked):

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 
 from mglib.config import Asked
-from mglib.data.scenes import Named, Special
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities
 from mglib.model import prompts
@@ -16,6 +15,7 @@ from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI, PROFILES
 from mglib.study.models import PromptedModel
 from mglib.study.study import Study
+from mglib.world.scene import Item, Scene
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
 MODELS = ("blip2", "blip2_ft", "stage1", "minigpt4", "locna", "oracle")
@@ -34,8 +34,8 @@ class Speaking:
 @pytest.fixture
 def study(monkeypatch):
     """The mini study, two pictures a split; the answer "well" fulfils every item."""
-    pictures = [Special(number, "memes", "lake", (), (), {}) for number in range(2)]
-    monkeypatch.setattr(abilities, "read_specials", lambda folder: pictures)
+    pictures = [Scene(number, 256, "lake", kind="memes") for number in range(2)]
+    monkeypatch.setattr(abilities, "read_scenes", lambda folder: pictures)
     monkeypatch.setattr(
         abilities.checklist,
         "scores",
@@ -130,7 +130,7 @@ def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
 
 def picture(task, number):
     things = {"number": f"{task} {number}"}
-    return Special(number, CHECKLISTS[task].kind, "lake", (), (), things)
+    return Scene(number, 256, "lake", kind=CHECKLISTS[task].kind, truth=things)
 
 
 def test_the_overview_has_all_systems_in_reading_order(study):
@@ -177,6 +177,8 @@ def test_a_study_of_photographs_has_no_tasks():
 
 
 def test_the_truth_in_words_tells_all_that_is_known():
-    things = (Named("boat"), Named("boat"))
-    picture = Special(1, "memes", "lake", things, (Named("sun"),), {"top": "A", "lines": ["b", "c"]})
+    things = (Item("boat", (0, 0, 9, 9), 0.5),) * 2
+    picture = Scene(
+        1, 256, "lake", things, (Item("sun", (0, 0, 9, 9), 1.0),), truth={"top": "A", "lines": ["b", "c"]}
+    )
     assert picture.in_words == "place: lake; things: boat, sun; top: A; lines: b, c"

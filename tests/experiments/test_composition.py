@@ -11,7 +11,7 @@ from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import composition
 from mglib.experiments.composition import Described
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat")})
 DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))

@@ -7,7 +7,8 @@ import pytest
 from mglib.config import EvalConfig
 from mglib.evals.retrieval import chance
 from mglib.experiments import encoder
-from mglib.metrics import Estimate, Vocabulary
+from mglib.mentions import Vocabulary
+from mglib.metrics import Estimate
 
 
 @pytest.fixture

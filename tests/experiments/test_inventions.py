@@ -14,7 +14,7 @@ from mglib.evals.attention import Look
 from mglib.evals.chair import Truth
 from mglib.experiments import inventions
 from mglib.experiments.composition import Described
-from mglib.metrics import Vocabulary
+from mglib.mentions import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
 DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))

@@ -7,14 +7,14 @@ import pytest
 import torch
 from tiny_parts import tiny_study
 
+from mglib import frame
 from mglib.config import EvalConfig, PreferenceConfig
 from mglib.data.splits import Split
-from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import preferences
 from mglib.experiments.dpo import Preference
-from mglib.experiments.preferences import Answers, Feedback
-from mglib.metrics import Vocabulary
+from mglib.experiments.preferences import Feedback
+from mglib.mentions import Vocabulary
 from mglib.model.prompts import VICUNA
 from mglib.study.models import PromptedModel
 
@@ -56,41 +56,48 @@ def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
     val = Split(name="val", hashes=("",) * 3, captions=("",) * 3, images=lambda: iter(()), references=texts)
     base = SimpleNamespace(splits={"val": val}, tokens={"val": ["dog", "cat", "bus"]})
     found = preferences.critic_right(SimpleNamespace(seed=0), base)
-    assert found.value == pytest.approx(2 / 3) and found.n == 3
+    assert frame.names(found) == ["conjecture.right.critic"]
+    assert found["value"][0] == pytest.approx(2 / 3) and found["n"][0] == 3
 
 
 def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
     monkeypatch.setattr(preferences, "pool_truths", lambda study, base: [DOG] * 4)
-    study = SimpleNamespace(nameable=lambda: WORDS)
     pairs = [Preference(3, "A dog.", "A cat, a bus.", 0.1), Preference(1, "A dog, a dog.", "A dog.", 0.1)]
-    found = preferences.of_sides(study, None, replace(feedback(None, []), pairs=pairs))
-    assert found["chosen"].value == 0
-    assert found["rejected"].value == 0.5  # the bus is cut off, since its partner says one thing
-    assert found["chosen_less_rejected"].value == -0.5
+    found = preferences.of_sides(
+        SimpleNamespace(nameable=lambda: WORDS), None, replace(feedback(None, []), pairs=pairs)
+    )
+    # The bus is cut off, since its partner says one thing.
+    assert dict(zip(found["system"], found["value"], strict=True)) == {
+        "chosen": 0,
+        "rejected": 0.5,
+        "chosen_less_rejected": -0.5,
+    }
 
 
-@pytest.fixture
-def answers():
-    said = {"start": ["a cat and a bus", "a dog"], "dpo": ["a dog", "a dog"]}
-    read = {name: chair.read(texts, [DOG, DOG], WORDS) for name, texts in said.items()}
-    matched = {name: chair.counts(some)["chair_i"] for name, some in chair.matched(read).items()}
-    counted = {name: chair.counts(some) for name, some in read.items()}
-    return Answers(about="first 2 of test_seen", said=said, counted=counted, matched=matched)
+class Says:
+    """Stands for a model that says the same of both pictures, or what it is given."""
+
+    def __init__(self, *texts):
+        self.texts = list(texts)
+
+    def answers(self, queries, text, decoding, *, batch_size, what):
+        return self.texts
 
 
-def test_models_are_compared_at_matched_mentions(answers):
-    found = answers.estimates()
-    assert answers.mentions() == {"start": 2, "dpo": 2}
-    assert found["start"]["chair_i"].value == 0.5
-    assert found["start"]["chair_i_whole"].value == pytest.approx(2 / 3)
-    assert found["dpo"]["chair_i_change"].value == -0.5 and "chair_i_change" not in found["start"]
-    assert {what for some in found.values() for what in some} == set(answers.notes())
-    assert answers.notes()["length"] == "first 2 of test_seen; not in the paper; mean"
-
-
-def test_the_figure_has_a_row_for_each_model_under_its_name(answers):
-    assert all(list(rows) == ["MiniGPT-4", "DPO, critic"] for rows in answers.groups().values())
-    assert answers.groups()["object recall"]["MiniGPT-4"].value == 0.5
+def test_models_are_compared_at_matched_mentions(monkeypatch):
+    monkeypatch.setattr(preferences, "truths", lambda study, base, name: [DOG] * 3)
+    profile = SimpleNamespace(preference=PreferenceConfig(train=None, tested=2), evaluation=EvalConfig())
+    study = SimpleNamespace(profile=profile, nameable=lambda: WORDS)
+    base = SimpleNamespace(splits={"test_seen": range(3)}, queries={"test_seen": [1, 2, 3]})
+    models = {"start": Says("a cat and a bus", "a dog"), "dpo": Says("a dog", "a dog")}
+    found, said = preferences.hallucination(study, base, models, "test_seen")
+    assert said["dpo"] == ["a dog", "a dog"]
+    values = dict(zip(frame.names(found), found["value"], strict=True))
+    assert values["conjecture.chair_i.start"] == 0.5
+    assert values["conjecture.chair_i_whole.start"] == pytest.approx(2 / 3)
+    assert values["conjecture.chair_i_change.dpo"] == -0.5
+    assert "conjecture.chair_i_change.start" not in values
+    assert found["note"][0].startswith("first 2 of test_seen") and found["note"][0].endswith("mentions, 2")
 
 
 @pytest.fixture
@@ -113,14 +120,14 @@ def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study,
     assert tried["steps"].tolist() == [2, 2] and tried["loss"].notna().all()
     models, runs = preferences.train(study, known)
     assert list(models) == ["start", "dpo", "dpo_random", "chosen"]
-    assert list(preferences.named(models)) == list(preferences.NAMES.values())
+    assert list(models) == list(preferences.NAMES)
     assert list(runs) == ["dpo", "dpo_random", "chosen"] and models["start"] is start
     weights = [one.model.projection.weight for one in models.values()]
     assert not any(torch.equal(weights[0], other) for other in weights[1:])
     found = preferences.held_out(study, known, models)
-    assert all(set(measured) == set(preferences.MEASURES) for measured in found.values())
-    assert found["start"]["drift"].value == 0
-    assert found["start"]["pair_loss"].value == pytest.approx(0.6931, abs=1e-3)
+    values = dict(zip(frame.names(found), found["value"], strict=True))
+    assert len(values) == 3 * len(models) and values["conjecture.drift.start"] == 0
+    assert values["conjecture.pair_loss.start"] == pytest.approx(0.6931, abs=1e-3)
 
 
 def test_the_pool_shows_what_its_scenes_hold(monkeypatch, tmp_path):

@@ -2,17 +2,25 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_parts import tiny_study
 from tiny_world import SMALL
 
-from mglib.config import SpatialConfig
+from mglib import frame
+from mglib.config import EvalConfig, SpatialConfig
 from mglib.data.splits import web_split
-from mglib.evals import spatial
+from mglib.evals import chair, spatial
+from mglib.evals.chair import Truth
+from mglib.evals.choices import Losses
 from mglib.evals.vqa import picture_places
-from mglib.experiments import spatial_captions
+from mglib.experiments import space, spatial_captions
+from mglib.experiments.space import Answered
+from mglib.experiments.spatial_captions import ArmsData
+from mglib.mentions import Vocabulary
 from mglib.model import prompts
 from mglib.paths import read_jsonl
 from mglib.weights.tensors import hash_tensors, save_weights
@@ -30,7 +38,7 @@ def config(train_config):
 
 @pytest.fixture
 def taught(world, phrases, tokenizer, config):
-    return spatial_captions.lesson(web_split(world / "train").captions, phrases, tokenizer, config, seed=0)
+    return spatial_captions.arm_texts(web_split(world / "train").captions, phrases, tokenizer, config, seed=0)
 
 
 def test_every_phrase_says_where_something_is_and_belongs_to_its_picture(world, phrases):
@@ -79,8 +87,8 @@ def test_half_of_the_pictures_say_where_things_are_instead(phrases, taught):
 
 def test_another_seed_draws_other_pictures(world, phrases, tokenizer, config, taught):
     captions = web_split(world / "train").captions
-    assert spatial_captions.lesson(captions, phrases, tokenizer, config, seed=0) == taught
-    assert spatial_captions.lesson(captions, phrases, tokenizer, config, seed=1).rows != taught.rows
+    assert spatial_captions.arm_texts(captions, phrases, tokenizer, config, seed=0) == taught
+    assert spatial_captions.arm_texts(captions, phrases, tokenizer, config, seed=1).rows != taught.rows
 
 
 def test_an_arm_learns_leaves_stage_1_as_it_was_and_is_loaded_again(
@@ -131,3 +139,76 @@ def test_statements_are_scored_as_captions(model, stated, random):
     losses = spatial_captions.caption_losses(model(), queries, some, batch_size=2)
     assert len(losses) == 5 and all(len(loss.sums) == 2 for loss in losses)
     assert sum(len(scores.values) for scores in spatial.accuracy(losses, some).values()) == 5
+
+
+# --- The study's arms ---
+
+
+def values(found):
+    """Return the values of a frame by the names of its numbers."""
+    return dict(zip(frame.names(found), found["value"], strict=True))
+
+
+def test_only_pictures_with_another_text_are_listed():
+    texts = {"control": ("a dog", "a cat"), "treatment": ("a dog", "the cat on the left")}
+    table = spatial_captions.changed(ArmsData(rows=(7, 3), texts=texts, tokens={}))
+    assert table.to_dict("records") == [
+        {"picture": 3, "control": "a cat", "treatment": "the cat on the left"}
+    ]
+
+
+def test_the_arms_are_compared_question_by_question(monkeypatch):
+    def probe(right):
+        return spatial.Probe(picture=right, text="?", options=("a", "b"), right=right, relation="in_front")
+
+    def said(*chosen):
+        return [Losses((float(one != 0), float(one != 1)), (1, 1)) for one in chosen]
+
+    probes = [probe(0), probe(1)]
+    chosen = {"control": said(1, 0), "treatment": said(0, 0)}
+    monkeypatch.setattr(space, "losses", lambda study, one, queries, asked, what: chosen[what])
+    monkeypatch.setattr(spatial_captions, "statements", lambda folder: probes)
+    monkeypatch.setattr(spatial_captions, "caption_losses", lambda model, *rest, **how: said(0, 1))
+    study = SimpleNamespace(profile=SimpleNamespace(evaluation=EvalConfig()), world=Path("world"))
+    models = dict.fromkeys(("stage1", "control", "treatment"), SimpleNamespace(model=None))
+    known = Answered(split="test_seen", probes=probes, losses={"stage1": said(0, 1)})
+    found = spatial_captions.tested(study, SimpleNamespace(queries={"test_seen": []}), models, known)
+    assert values(found) == {
+        "conjecture.spatial.question.in_front.stage1": 1,
+        "conjecture.spatial.question.in_front.control": 0,
+        "conjecture.spatial.question.in_front.treatment": 0.5,
+        "conjecture.spatial.question.in_front.difference": 0.5,
+        "conjecture.spatial.order.in_front.stage1": 1,
+        "conjecture.spatial.order.in_front.control": 1,
+        "conjecture.spatial.order.in_front.treatment": 1,
+        "conjecture.spatial.order.in_front.difference": 0,
+    }
+    assert found["note"][0].startswith("2 on test_seen, phrasings absent from training")
+    assert found["note"][3] == "treatment minus control, paired"
+
+
+def test_the_cost_is_the_treatments_minus_the_controls(monkeypatch):
+    said = {"control": "a dog", "treatment": "a dog and a cat"}
+    monkeypatch.setattr("mglib.evals.generate.answers", lambda *given, what, **rest: [said[what]])
+    monkeypatch.setattr("mglib.evals.generate.losses", lambda *given, **rest: ([3.0], [rest["max_answer"]]))
+    trained = SimpleNamespace(train=SimpleNamespace(max_answer=6))
+    study = SimpleNamespace(profile=SimpleNamespace(evaluation=EvalConfig(), spatial=trained))
+    base = SimpleNamespace(splits={"val": SimpleNamespace(captions=("a bus",))}, queries={"val": [None]})
+    dog, words = (
+        Truth((frozenset({"dog"}),), frozenset({"dog"})),
+        Vocabulary({"dog": ["dog"], "cat": ["cat"]}),
+    )
+    split = SimpleNamespace(name="test_seen")
+    readings = chair.read([""], [dog], words)
+    described = SimpleNamespace(split=split, queries=[None], readings=readings, words=words)
+    arms = {name: SimpleNamespace(model=None) for name in said}
+    found = spatial_captions.cost(study, base, arms, described)
+    by = values(found)
+    assert (
+        by["conjecture.spatial.chair_i.control"] == 0 and by["conjecture.spatial.chair_i.difference"] == 0.5
+    )
+    assert by["conjecture.spatial.loss.treatment"] == 0.5 and by["conjecture.spatial.loss.difference"] == 0
+    notes = dict(zip(frame.names(found), found["note"], strict=True))
+    assert notes["conjecture.spatial.loss.control"] == "web captions of val, per token"
+    difference = notes["conjecture.spatial.chair_i.difference"]
+    assert difference == "treatment minus control, captions of test_seen, greedy"

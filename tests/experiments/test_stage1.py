@@ -12,7 +12,8 @@ from mglib.config import EvalConfig, Stage1Trial
 from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.experiments import stage1
-from mglib.metrics import Estimate, Vocabulary
+from mglib.mentions import Vocabulary
+from mglib.metrics import Estimate
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize

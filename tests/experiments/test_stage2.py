@@ -1,81 +1,84 @@
 """Table 3 is put together from the failures of single answers."""
 
 from dataclasses import replace
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mglib.evals.failures import KINDS
-from mglib.experiments.stage2 import TASKS, Table3, label, reading_order, ways
+from mglib.experiments import stage2
+from mglib.experiments.stage2 import Answers, Variant, decoding_configs, failure_kinds, failures
+from mglib.frame import names
 from mglib.profiles import MINI
 from mglib.study.study import Study
 
-ANSWERS = {"describe.before": ["a a a a", "a dog"], "describe.after": ["a dog sits", "a cat"]}
-FAILURES = {"describe.before": [{"repetition", "off-topic"}, set()], "describe.after": [set(), set()]}
+FAULTY, WHOLE = [{"repetition", "off-topic"}, set()], [set(), set()]
 
 
-def test_an_answer_with_any_fault_has_failed():
-    failed = Table3(ANSWERS, FAILURES, Path("scenes")).failed()
-    assert failed["describe.before"].value == 1 / 2 and failed["describe.after"].value == 0
+@pytest.fixture
+def study():
+    """Return a study with scene graphs; None as `known` makes it one of photographs."""
+    found = SimpleNamespace(tests=["test_seen"], profile=MINI, known="scenes")
+    found.scenes = lambda name: found.known
+    return found
 
 
-def test_what_stage_2_cuts_is_paired_and_stands_by_task_and_decoding():
-    greedy = {f"{name}.greedy": found[::-1] for name, found in FAILURES.items()}
-    cuts = Table3({}, FAILURES | greedy, None).cuts()
-    assert list(cuts) == ["describe", "describe.greedy"]
-    assert cuts["describe"].value == cuts["describe.greedy"].value == 1 / 2
-    same = {"poem.before": [{"empty"}, set()], "poem.after": [{"fragment"}, set()]}
-    assert Table3({}, same, None).cuts()["poem"].high == 0  # pictures are drawn together
+def answered(task, decoding, before, after):
+    texts = {"before": ["a a a a", "a dog"], "after": ["a dog sits", "a cat"]}
+    found = {"before": before, "after": after}
+    return [Answers(task, decoding, when, texts[when], found[when]) for when in texts]
 
 
-def test_drift_is_judged_only_where_it_is_known_what_is_there():
-    rows = Table3(ANSWERS, FAILURES, Path("scenes")).kinds().set_index("answers")
-    before = rows.loc["descriptions, sampled, before"]
-    assert before["off-topic"] == before["repetition"] == before["failed"] == 1 / 2
-    assert list(rows.columns) == ["failed", *KINDS]
-    assert "off-topic" not in Table3(ANSWERS, FAILURES, None).kinds().columns
+def test_shares_and_cuts_carry_the_names_of_the_paper(study):
+    sampled = answered("describe", "", FAULTY, WHOLE)
+    found = failures(study, [*sampled, *answered("poem", "greedy", FAULTY, FAULTY[::-1])])
+    assert dict(zip(names(found), found["value"], strict=True)) == {
+        "t3.failure.describe.before": 0.5,
+        "t3.failure.describe.after": 0,
+        "t3.cut.describe": 0.5,
+        "t3.failure.poem.before.greedy": 0.5,
+        "t3.failure.poem.after.greedy": 0.5,
+        "t3.cut.poem.greedy": 0,
+    }
+    assert list(found["asked"].unique()) == ["descriptions, sampled", "poems, greedy"]
+
+
+def test_the_cut_is_paired_over_pictures(study):
+    found = failures(study, answered("poem", "", [{"empty"}, set()], [{"fragment"}, set()]))
+    (cut,) = found[found.measure == "cut"].itertuples()
+    assert cut.low == cut.high == 0  # pictures are drawn together
+
+
+def test_off_topic_is_judged_only_where_it_is_known_what_is_there(study):
+    answers = answered("describe", "", FAULTY, WHOLE)
+    before = failure_kinds(study, answers).set_index("answers").loc["descriptions, sampled, before"]
+    assert before["off-topic"] == before["repetition"] == 0.5 and before["words"] == 3
+    assert [*before.index] == [*KINDS, "words"]
+    study.known = None
+    assert "off-topic" not in failure_kinds(study, answers)
+    assert "not judged" in failures(study, answers)["note"][0]
+
+
+def test_verse_is_asked_of_poems_alone(study):
+    answers = [*answered("describe", "", WHOLE, WHOLE), *answered("poem", "", [{"no-verse"}, set()], WHOLE)]
+    verse = failure_kinds(study, answers)["no-verse"]
+    assert verse.isna().tolist() == [True, True, False, False] and verse[2] == 0.5
 
 
 def test_both_models_answer_in_the_same_three_ways():
-    official, greedy, penalty = ways(Study.of(MINI, seed=0, weights="wheel")).values()
+    official, greedy, penalty = decoding_configs(Study.of(MINI, seed=0, weights="wheel")).values()
     assert official.sample and not greedy.sample and greedy.repetition_penalty == 1.0
     assert penalty == replace(greedy, repetition_penalty=1.2)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("describe.before", "descriptions, sampled, before"),
-        ("poem.after.greedy", "poems, greedy, after"),
-        ("poem.after.penalty", "poems, greedy with penalty 1.2, after"),
-    ],
-)
-def test_readers_see_words_for_answers(name, words):
-    assert label(name) == words
-
-
-def test_verse_is_asked_of_poems_alone():
-    poems = {"poem.before": [{"no-verse"}, set()], "describe.before": [{"empty"}, set()]}
-    rows = Table3({}, poems, None).kinds().set_index("answers")["no-verse"]
-    assert rows.isna().tolist() == [True, False] and rows.iloc[1] == 1 / 2
-
-
-def test_before_and_after_stand_below_each_other():
-    names = ["poem.before", "describe.after.greedy", "describe.after", "describe.before.greedy"]
-    assert sorted([*names, "describe.before"], key=reading_order) == [
-        "describe.before",
-        "describe.after",
-        "describe.before.greedy",
-        "describe.after.greedy",
-        "poem.before",
+def test_losses_are_named_by_the_variant_and_before_what_stage_2_changes(monkeypatch, study):
+    monkeypatch.setattr(stage2, "held_out_loss", lambda study, model, lesson: float(model + lesson))
+    found = {"minigpt4": Variant(3, 2, "curated"), "oracle": Variant(3, 1, "oracle")}
+    table = stage2.losses(study, found, {"curated": 0, "oracle": 10})
+    values = dict(zip(names(table), table["value"], strict=True))
+    assert [values[f"stage2.loss{end}"] for end in (".before", "", ".oracle.before", ".oracle")] == [
+        *(3, 2),
+        *(13, 11),
     ]
-
-
-def test_style_is_the_mean_over_answers():
-    style = Table3(ANSWERS, FAILURES, None).style()
-    assert style["words.describe.before"].value == 3
-    assert style["distinct1.describe.before"].value == pytest.approx((1 / 4 + 1) / 2)
-
-
-def test_both_tasks_of_the_paper_are_asked():
-    assert set(TASKS) == {"describe", "poem"} and "poem" in TASKS["poem"]
+    assert table.set_index("system").loc["locna", "note"].startswith("not applicable")
+    assert table["note"].str.endswith("evaluation only").tolist()[:4] == [False, False, True, True]

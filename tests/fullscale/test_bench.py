@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_release import CONCAT, tiny_profile
 
+from mglib.__main__ import main
 from mglib.fullscale import bench
 from mglib.fullscale.bench import Subject, layouts, memory_tokenizer, random_model, sample_batch
 from mglib.fullscale.plan import build, cost
@@ -153,7 +154,7 @@ def test_full_size_is_measured_on_a_card_alone(monkeypatch, capsys):
     begun = []
     monkeypatch.setattr(bench, "bench", lambda chosen: begun.append(chosen.name) or 0)
     monkeypatch.setattr(bench.devices, "pick", lambda: CPU)
-    assert bench.main([]) == 0 and bench.main(["--profile", "vicuna-7b"]) == 1 and begun == ["mini"]
+    assert main(["bench"]) == 0 and main(["bench", "--profile", "vicuna-7b"]) == 1 and begun == ["mini"]
     assert "vicuna-7b is measured on an NVIDIA card, and there is none here" in capsys.readouterr().err
 
 

@@ -1,20 +1,15 @@
 """Each path that is another one on a card: in tiny on the CPU and, where there is a card, on that too."""
 
 import json
-from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import islice
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from data_files import jpeg, write_shard
 from tiny_release import tiny_profile
 from torch import nn
-from two_processes import WHOLE, Watched, collate, from_web, samples
+from two_processes import WHOLE, Watched, collate, samples
 
-from mglib.data.mixture import Mixture, Source
-from mglib.data.quarantine import Quarantine
 from mglib.fullscale import bench
 from mglib.fullscale.bench import memory_tokenizer
 from mglib.model import prompts
@@ -120,30 +115,6 @@ def test_answers_are_those_of_the_cpu(place, decoding, model, batch):
 # --- training ---
 
 
-@on_both("the kernels of AdamW over many tensors at once")
-def test_adamw_steps_as_the_plain_loop_does(place, train_config, random):
-    start, gradients = torch.randn(6, 5, generator=random), torch.randn(3, 6, 5, generator=random)
-
-    def stepped(make: Callable, where: torch.device) -> torch.Tensor:
-        layer = nn.Linear(5, 6, device=where)
-        with torch.no_grad():
-            layer.weight.copy_(start)
-        optimizer = make(layer)
-        for gradient in gradients:
-            layer.weight.grad = gradient.to(where)
-            optimizer.step()
-        return layer.weight.detach().cpu()
-
-    def ours(layer: nn.Linear) -> torch.optim.Optimizer:
-        return make_optimizers(layer, train_config(), torch.float32)[0]
-
-    settings = {"lr": 1e-2, "betas": (0.9, 0.999), "weight_decay": 0.05}
-    plain = stepped(lambda layer: torch.optim.AdamW([layer.weight], **settings, foreach=False), CPU)
-    fused = stepped(lambda layer: torch.optim.AdamW([layer.weight], **settings, fused=True), place)
-    torch.testing.assert_close(stepped(ours, place), plain, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(fused, plain, atol=1e-6, rtol=1e-5)
-
-
 @on_both("Muon's products in bfloat16")
 def test_muon_steps_in_bfloat16_nearly_as_in_float32(place, train_config, random):
     start, gradient = torch.randn(16, 8, generator=random), torch.randn(16, 8, generator=random)
@@ -179,33 +150,6 @@ def test_the_loop_trains_and_goes_on_where_it_is_put(place, tmp_path):
     assert [line["loss"] for line in halves] == pytest.approx([line["loss"] for line in wanted], rel=0.05)
     again, _ = run(place, "there")  # a finished run is found, which restores nothing: its log alone
     assert [line["loss"] for line in again] == [line["loss"] for line in log]
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
-@on_both("a mixture's workers and pinned memory")
-def test_what_workers_read_comes_to_the_card_whole(place, tmp_path):
-    names = [f"sample {number}" for number in range(24)]
-    rows = [(f"{number:09d}", jpeg("red", (8, 8)), name) for number, name in enumerate(names)]
-    write_shard(tmp_path / "00000.tar", rows)
-    source = Source.open("web", str(tmp_path / "00000.tar"), weight=1.0, counts=tmp_path / "counts.json")
-
-    def mixture() -> Mixture:
-        quarantine = Quarantine(tmp_path / "bad.jsonl")
-        return Mixture(
-            sources=[source], collate=from_web, quarantine=quarantine, batch_size=8, seed=0, workers=2
-        )
-
-    seen = []
-    for batch in islice(mixture(), 4):  # two of each worker: an epoch
-        seen += batch.pop("names")
-        pinned = {name: value.pin_memory() if place == CUDA else value for name, value in batch.items()}
-        assert place == CPU or all(value.is_pinned() for value in pinned.values())
-        there = {name: value.to(place, non_blocking=True) for name, value in pinned.items()}
-        assert all(torch.equal(there[name].cpu(), value) for name, value in batch.items())
-    assert sorted(seen) == sorted(names)
-    training = Run(config=WHOLE, folder=tmp_path / "run", seed=0, device=place)
-    log = fit(Watched(), mixture(), None, training)
-    assert len(log) == WHOLE.steps
 
 
 # --- what is loaded and kept ---

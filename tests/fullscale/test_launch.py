@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny_release import tiny_profile, write_release
 
+from mglib import settings
+from mglib.__main__ import main
 from mglib.fullscale import launch, preflight
 from mglib.model import device
 from mglib.paths import ROOT
@@ -18,21 +20,17 @@ from mglib.weights.tensors import load_weights
 
 def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):
     monkeypatch.setattr(launch, "missing", lambda profile: [f"{profile.name} lacks x.pth.", "Fetch it."])
-    monkeypatch.setattr(
-        launch, "train_streamed", lambda study, model, *, accumulate: pytest.fail("it was started")
-    )
-    assert launch.main(["--profile", "vicuna-7b"]) == 1
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: pytest.fail("it was started"))
+    assert main(["train", "--profile", "vicuna-7b"]) == 1
     assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
 
 
 def test_stage_2_is_a_notebooks(monkeypatch, capsys):
-    monkeypatch.setattr(
-        launch, "train_streamed", lambda study, model, *, accumulate: pytest.fail("it was started")
-    )
-    assert launch.main(["--profile", "vicuna-7b", "--stage", "2"]) == 1
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: pytest.fail("it was started"))
+    assert main(["train", "--profile", "vicuna-7b", "--stage", "2"]) == 1
     said = capsys.readouterr().err
-    assert 'make reproduce PROFILE=vicuna-7b NOTEBOOKS="03 04"' in said
-    assert "make finetune PROFILE=vicuna-7b DATA=downloads/cc_sbu_align ALONE=1" in said
+    assert "make reproduce PROFILE=vicuna-7b NOTEBOOKS='03 04'" in said
+    assert "make finetune PROFILE=vicuna-7b DATA=downloads/cc_sbu_align REPLAY=0" in said
 
 
 def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsys, tmp_path):
@@ -49,7 +47,7 @@ def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsy
     monkeypatch.setattr(launch, "join_parts", lambda study: None)
     monkeypatch.setattr(launch, "train_streamed", stage1)
     arguments = ["--stage", "1", "--profile", "vicuna-13b", "--seed", "3", "--accumulate", "2"]
-    assert launch.main(arguments) == 0
+    assert main(["train", *arguments]) == 0
     assert asked == [("vicuna-13b", 3, 2)]
     assert "loss 1.250, weights in " in capsys.readouterr().out
 
@@ -62,23 +60,21 @@ def test_a_gap_between_shards_stops_it_unless_that_is_wanted(monkeypatch, capsys
     monkeypatch.setattr(launch, "gaps", lambda profile: ["A shard is not there."])
     monkeypatch.setattr(launch, "join_parts", lambda study: None)
     monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: Done)
-    assert launch.main(["--profile", "vicuna-7b"]) == 1
+    assert main(["train", "--profile", "vicuna-7b"]) == 1
     assert capsys.readouterr().err == "A shard is not there.\n"
-    assert launch.main(["--profile", "vicuna-7b", "--gaps"]) == 0
+    assert main(["train", "--profile", "vicuna-7b", "--allow-missing"]) == 0
 
 
-def test_other_profiles_train_in_notebooks():
-    with pytest.raises(SystemExit):
-        launch.main(["--profile", "mini"])
+def test_other_profiles_train_in_notebooks(capsys):
+    assert main(["train", "--profile", "mini"]) == 1
+    assert "take one of vicuna-7b" in capsys.readouterr().err
 
 
 def test_several_gpus_are_so_many_processes(monkeypatch):
     asked = []
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(
-        launch, "train_streamed", lambda study, model, *, accumulate: pytest.fail("not in this one")
-    )
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: pytest.fail("not in this one"))
     monkeypatch.setattr(launch, "open_sources", lambda study: asked.append("counted"))
 
     def run(command, check):
@@ -86,16 +82,16 @@ def test_several_gpus_are_so_many_processes(monkeypatch):
         return subprocess.CompletedProcess(command, 7)
 
     monkeypatch.setattr(launch.subprocess, "run", run)
-    assert launch.main(["--profile", "vicuna-7b", "--gpus", "4", "--accumulate", "2"]) == 7
+    assert main(["train", "--profile", "vicuna-7b", "--gpus", "4", "--accumulate", "2"]) == 7
     assert asked[0] == "counted"  # before any other process exists
-    assert "--nproc-per-node=4" in asked[1] and "--gpus" not in " ".join(asked[1])
-    assert asked[1][-3:] == ["--profile=vicuna-7b", "--seed=0", "--accumulate=2"]
+    assert "--nproc-per-node=4" in asked[1] and asked[1][asked[1].index("mglib") + 1] == "train"
+    assert {"--profile=vicuna-7b", "--gpus=1", "--seed=0", "--accumulate=2"} <= set(asked[1])
 
 
 def test_more_gpus_than_there_are_is_met_by_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 2)
-    assert launch.main(["--profile", "vicuna-7b", "--gpus", "4"]) == 1
+    assert main(["train", "--profile", "vicuna-7b", "--gpus", "4"]) == 1
     assert capsys.readouterr().err == "This machine has 2 GPUs: take GPUS=2, or more ACCUMULATE.\n"
 
 
@@ -116,8 +112,8 @@ def run_tiny(monkeypatch, folder, vocabulary):
     monkeypatch.setattr(device, "pick", lambda: torch.device("cpu"))
     monkeypatch.setattr(device, "frozen_dtype", lambda _: torch.float32)
     monkeypatch.setattr(launch, "missing", lambda profile: preflight.missing(profile, folder / "downloads"))
-    monkeypatch.setattr(study, "profile", lambda name: tiny_profile(vocabulary))
-    return launch.main(["--profile", "vicuna-7b"])
+    monkeypatch.setattr(settings, "profile", lambda name, **_: tiny_profile(vocabulary))
+    return main(["train", "--profile", "vicuna-7b"])
 
 
 def test_two_processes_run_the_whole_command_and_one_finds_what_they_did(

@@ -43,9 +43,9 @@ def test_what_was_measured_is_compared_with_the_plan(tmp_path):
         {"model": "vicuna-7b in 4bit", "what": "stage 1", "rate": 500.0, "peak": 2e9, **stage},
     ]
     file.write_text(json.dumps({"vicuna-7b": {**entry, "measured": rows}}))
-    speed, memory, answers, _, few, _ = scaling.measured(json.loads(file.read_text()))
-    assert speed["measured / predicted"] == "**2.00**" and memory["measured / predicted"] == "1.15"
-    assert answers["measured / predicted"] == "1.00"
-    assert few["predicted"] == "-" and few["in"] == "samples a second"
+    stage, answers, few = scaling.measured(json.loads(file.read_text())).to_dict("records")
+    assert stage["measured / predicted"] == "**2.00**" and stage["GB, measured / predicted"] == "1.15"
+    assert answers["measured / predicted"] == "1.00" and answers["GB, measured / predicted"] == "-"
+    assert few["measured / predicted"] == few["GB, measured / predicted"] == "-"
     shown = scaling.contents(file)["measured"]
-    assert "| a card | vicuna-7b in 4bit | stage 1, 16 at once | samples a second | 500 | - | - |" in shown
+    assert "| a card | vicuna-7b in 4bit | stage 1, 16 at once | 500 samples | - | 2 | - |" in shown

@@ -9,6 +9,7 @@ from mglib.repro import claims, tables
 from mglib.repro.claims import CLAIMS, COMPARISONS, judge
 from mglib.repro.publish import over_seeds, readme_with
 from mglib.repro.report import Report, numbers
+from mglib.settings import Settings
 
 NAMES = [
     *("abilities", "coverage", "curation", "weak_lm", "narratives"),
@@ -163,7 +164,7 @@ def test_published_verdicts_follow_from_published_numbers():
 
 
 def test_a_notebook_judges_by_the_numbers_of_all(tmp_path):
-    given = {"profile": "mini", "seed": 0, "weights": "wheel", "runs": tmp_path}
+    given = {"settings": Settings(), "runs": tmp_path}
     earlier = Report(notebook="04_stage2", **given)
     for task in ("describe", "poem"):
         for name, value in (("failure.{}.before", 0.6), ("failure.{}.after", 0.2), ("cut.{}", 0.4)):

@@ -9,6 +9,7 @@ import torch
 from data_files import write_shard
 from tiny_release import noise, tiny_profile, write_release
 
+from mglib.__main__ import main
 from mglib.chat import speaker as speakers
 from mglib.chat.speaker import load, save_speaker
 from mglib.chat.terminal import Conversation, answer
@@ -20,7 +21,8 @@ from mglib.metrics import Counts
 from mglib.model.decoding import greedy
 from mglib.profiles import PROFILES
 from mglib.repro import finetune as command
-from mglib.repro.finetune import beyond, comparison, finetune, forgotten, lessons, main, settings, start
+from mglib.repro.finetune import beyond, comparison, finetune, forgotten, lessons, start
+from mglib.settings import Settings
 from mglib.study import stage1
 from mglib.study import study as studies
 from mglib.study.models import INSTRUCTIONS
@@ -31,6 +33,7 @@ from mglib.weights.lora import lora_weights
 from mglib.weights.saved import LORA
 
 TINY = "tiny-paper"
+SETTINGS = Settings(profile=TINY)
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def data(tmp_path, captions):
 
 def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["--profile", TINY, "--data", str(data), "--out", str(out)]) == 0
+    assert main(["finetune", "--profile", TINY, "--data", str(data), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "11 answers about 11 pictures" in said and "11.jpg: broken picture" in said
     assert "1 bad records are left out" in said
@@ -75,9 +78,9 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     assert "It took 0." in said and "step training loss  held out" in said
     assert said.count("before: ") == said.count("after: ") == 2
     assert f"make chat PROFILE={TINY} PROJECTION={out}" in said
-    speaker = load(TINY, out)
+    speaker = load(SETTINGS, out)
     files = [data / "00.jpg", data / "10.jpg"]
-    table = finetune(TINY, data, out)  # found again
+    table = finetune(SETTINGS, data, out)  # found again
     assert answer(speaker, files, list(table["question"]), greedy(24)) == list(table["after"])
     talk = Conversation(speaker)
     talk.show(open_picture(files[1]))
@@ -85,7 +88,7 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
 
 
 def test_it_learns_and_what_is_best_is_kept(release, data, tmp_path, capsys):
-    table = finetune(TINY, data, tmp_path / "out")
+    table = finetune(SETTINGS, data, tmp_path / "out")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     losses = [float(line[2]) for line in lines if len(line) == 3 and line[0].isdigit()]
     assert min(losses) < 0.95 * losses[0]
@@ -108,7 +111,7 @@ def heights(monkeypatch):
 
 def test_pairs_of_stage_1_are_read_again_in_each_step(release, data, tmp_path, monkeypatch, capsys):
     found = heights(monkeypatch)
-    finetune(TINY, data, tmp_path / "out")
+    finetune(SETTINGS, data, tmp_path / "out")
     assert "as many of 24 pairs of stage 1 are read again beside them" in capsys.readouterr().out
     assert found and set(found) == {8}  # four answers and four pairs
 
@@ -117,14 +120,23 @@ def test_without_pairs_of_stage_1_it_says_so(release, data, tmp_path, monkeypatc
     for name in ("laion", "cc_sbu"):
         shutil.rmtree(release / name)
     found = heights(monkeypatch)
-    finetune(TINY, data, tmp_path / "out")
+    finetune(SETTINGS, data, tmp_path / "out")
     assert "no pairs of stage 1 are on disk: none is read again beside them" in capsys.readouterr().out
     assert found and set(found) == {4}
 
 
-def test_alone_is_the_paper_s_stage_2(release, data, tmp_path, monkeypatch, capsys):
+def test_no_replay_is_the_paper_s_stage_2(release, data, tmp_path, monkeypatch, capsys):
     found = heights(monkeypatch)
-    arguments = ["--profile", TINY, "--data", str(data), "--out", str(tmp_path / "out"), "--alone"]
+    arguments = [
+        "finetune",
+        "--profile",
+        TINY,
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--no-replay",
+    ]
     assert main(arguments) == 0
     assert "nothing of stage 1 is read again beside them" in capsys.readouterr().out
     assert found and set(found) == {4}
@@ -139,38 +151,38 @@ def test_what_is_forgotten_is_measured_on_captions_that_no_step_reads(
     profile = PROFILES[TINY]
     short = replace(profile, stage2=replace(profile.stage2, steps=3, warmup_steps=1))
     monkeypatch.setitem(PROFILES, TINY, short)
-    study = studies.Study.open(TINY, seed=0, weights="wheel")
+    study = studies.Study.open(SETTINGS)
     again, watched = stage1_pairs(study, 12), beyond(study, 12)
     read = set(zip(again.hashes, again.captions, strict=True))
     assert len(watched) and not read & set(zip(watched.hashes, watched.captions, strict=True))
     assert len(list(watched.images())) == len(watched) == len(watched.hashes)
     assert beyond(study, 1_000) is None
-    finetune(TINY, data, tmp_path / "out")
+    finetune(SETTINGS, data, tmp_path / "out")
     assert f"{len(watched)} captions of stage 1 that were not learnt here: loss " in capsys.readouterr().out
 
 
 def test_a_rise_of_that_loss_names_the_remedy():
     before, after = Counts([4.0, 8.0], [2, 2]), Counts([4.1, 8.1], [2, 2])
-    assert "loss 3.000 before, changed by +0.050 [" in forgotten(before, after, alone=True)
-    assert "more than 0.02, so something is forgotten: leave ALONE=1 out" in forgotten(
-        before, after, alone=True
+    assert "loss 3.000 before, changed by +0.050 [" in forgotten(before, after, replay=False)
+    assert "more than 0.02, so something is forgotten: leave REPLAY=0 out" in forgotten(
+        before, after, replay=False
     )
-    assert "compare it with LORA=1" in forgotten(before, after, alone=False)
-    assert "forgotten" not in forgotten(after, before, alone=True)
+    assert "compare it with LORA=1" in forgotten(before, after, replay=True)
+    assert "forgotten" not in forgotten(after, before, replay=False)
 
 
 def test_low_rank_updates_are_learnt_kept_and_learnt_on(release, data, tmp_path):
     out = tmp_path / "out"
-    finetune(TINY, data, out, lora=True)
-    speaker = load(TINY, out)
+    finetune(SETTINGS, data, out, lora=True)
+    speaker = load(SETTINGS, out)
     assert f"{out}/projection.safetensors (SHA-256 " in speaker.weights()
     assert f" and {out}/lora.safetensors (SHA-256 " in speaker.weights()
     updates = lora_weights(speaker.model.language)
     assert len(updates) == 8 and any(weight.any() for name, weight in updates.items() if "lora_B" in name)
     assert trainable(speaker.model) == {}
-    finetune(TINY, data, tmp_path / "more", projection=out, lora=True)
-    finetune(TINY, data, tmp_path / "kept", projection=out)
-    more, kept = (lora_weights(load(TINY, tmp_path / name).model.language) for name in ("more", "kept"))
+    finetune(SETTINGS, data, tmp_path / "more", projection=out, lora=True)
+    finetune(SETTINGS, data, tmp_path / "kept", projection=out)
+    more, kept = (lora_weights(load(SETTINGS, tmp_path / name).model.language) for name in ("more", "kept"))
     assert all(torch.equal(kept[name], value) for name, value in updates.items())
     changed = [not torch.equal(more[name], value) for name, value in updates.items()]
     assert any(changed)
@@ -178,7 +190,7 @@ def test_low_rank_updates_are_learnt_kept_and_learnt_on(release, data, tmp_path)
 
 
 def test_a_kill_resumes_and_a_finished_run_is_found(release, data, tmp_path, monkeypatch):
-    whole = finetune(TINY, data, tmp_path / "whole")
+    whole = finetune(SETTINGS, data, tmp_path / "whole")
     shutil.rmtree(tmp_path / "cache" / "trained")
     save = loop.save_progress
 
@@ -187,66 +199,65 @@ def test_a_kill_resumes_and_a_finished_run_is_found(release, data, tmp_path, mon
         if len(history) == 6:
             raise KeyboardInterrupt
 
-    arguments = ["--profile", TINY, "--data", str(data), "--out", str(tmp_path / "again")]
+    arguments = ["finetune", "--profile", TINY, "--data", str(data), "--out", str(tmp_path / "again")]
     with monkeypatch.context() as patch:
         patch.setattr(loop, "save_progress", killed)
         assert main(arguments) == 130
     assert not (tmp_path / "again").exists()
-    again = finetune(TINY, data, tmp_path / "again")
+    again = finetune(SETTINGS, data, tmp_path / "again")
     assert again.equals(whole)
     weights = [(tmp_path / name / "projection.safetensors").read_bytes() for name in ("whole", "again")]
     assert weights[0] == weights[1]
     monkeypatch.setattr(loop, "train_step", lambda *_, **__: pytest.fail("it was trained again"))
-    assert finetune(TINY, data, tmp_path / "again").equals(whole)
+    assert finetune(SETTINGS, data, tmp_path / "again").equals(whole)
 
 
 def test_another_model_is_not_written_over(release, data, tmp_path, capsys):
     out = tmp_path / "out"
-    finetune(TINY, data, out)
+    finetune(SETTINGS, data, out)
     (data / "00.txt").write_text("something else")
-    arguments = ["--profile", TINY, "--data", str(data), "--out", str(out)]
+    arguments = ["finetune", "--profile", TINY, "--data", str(data), "--out", str(out)]
     assert main(arguments) == 1
     assert "choose another OUT" in capsys.readouterr().err
 
 
 def test_the_authors_pairs_are_read_and_the_kept_model_goes_before_the_published_one(release, tmp_path):
-    first = start(TINY, None)
+    first = start(SETTINGS, None)
     wanted = torch.load(release / "weights/minigpt4_stage1_7b.pth", weights_only=True)["model"]
     assert torch.equal(first.model.projection.weight.float(), wanted["llama_proj.weight"])
     with torch.no_grad():
         first.model.projection.bias.add_(1)
     save_speaker(speakers.speaker_file(TINY), first, language="tiny-vicuna")
-    assert torch.equal(start(TINY, None).model.projection.bias, first.model.projection.bias)
-    table = finetune(TINY, release / "cc_sbu_align", tmp_path / "out")
+    assert torch.equal(start(SETTINGS, None).model.projection.bias, first.model.projection.bias)
+    table = finetune(SETTINGS, release / "cc_sbu_align", tmp_path / "out")
     assert list(table["given"]) == ["There is a red bus on the street."]
 
 
 def test_stage_1_of_one_s_own_is_taken_and_its_absence_names_the_command(release):
-    study = studies.Study.open(TINY, seed=0, weights="wheel")
+    study = studies.Study.open(SETTINGS)
     own = join_parts(study)
     train_streamed(study, own)
-    assert torch.equal(start(TINY, None).model.projection.weight, own.projection.weight)
+    assert torch.equal(start(SETTINGS, None).model.projection.weight, own.projection.weight)
     shutil.rmtree(command.CACHE)
     (release / "weights/minigpt4_stage1_7b.pth").unlink()
     with pytest.raises(FileNotFoundError, match=f"make train PROFILE={TINY}"):
-        start(TINY, None)
+        start(SETTINGS, None)
 
 
 def test_a_drawn_profile_that_was_not_trained_names_its_command(release, data, capsys):
-    assert main(["--profile", "mini", "--data", str(data)]) == 1
-    assert "`make reproduce PROFILE=mini` trains and keeps it" in capsys.readouterr().err
+    assert main(["finetune", "--profile", "mini", "--data", str(data)]) == 1
+    assert "`make reproduce` trains and keeps it" in capsys.readouterr().err
 
 
 def test_without_data_its_three_shapes_are_told(capsys):
-    with pytest.raises(SystemExit, match="1"):
-        main([])
+    assert main(["finetune"]) == 1
     assert "make finetune DATA=folder. DATA is a folder with filter_cap.json" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_profile_is_refused(release, data, tmp_path):
-    finetune(TINY, data, tmp_path / "out")
-    with pytest.raises(ValueError, match=f"add PROFILE={TINY}"):
-        load("mini", tmp_path / "out")
+    finetune(SETTINGS, data, tmp_path / "out")
+    with pytest.raises(ValueError, match=f"belongs to the profile {TINY}"):
+        load(Settings(), tmp_path / "out")
 
 
 def test_pictures_are_held_out_with_all_their_questions(tmp_path):
@@ -269,20 +280,20 @@ def test_pictures_are_held_out_with_all_their_questions(tmp_path):
         lessons(pairs[:2], seed=0)
 
 
-def test_few_pairs_are_read_often_and_many_once(train_config):
+def test_few_pairs_are_read_often_and_many_once(finetune_config):
     mini = PROFILES["mini"]
-    few, many, three = (settings(mini, count, lora=False, alone=False) for count in (45, 5_000, 3))
+    few, many, three = (finetune_config(mini, count, lora=False, replay=True) for count in (45, 5_000, 3))
     assert (few.steps, few.batch_size) == (40, 12) and few.muon
     assert (many.steps, many.batch_size) == (417, 12) and many.warmup_steps == 63
     assert three.batch_size == 3 and len(few.keep) == 10 and few.keep[-1] == 1
-    paper = settings(mini, 45, lora=False, alone=True)
+    paper = finetune_config(mini, 45, lora=False, replay=False)
     assert (paper.lr, paper.min_lr) == (mini.stage2.lr, mini.stage2.min_lr) and few.lr == paper.lr / 2
-    lora = settings(mini, 45, lora=True, alone=False)
+    lora = finetune_config(mini, 45, lora=True, replay=True)
     assert lora.lr == mini.lora.train.lr and not lora.muon and lora.max_answer == few.max_answer
-    own = settings(replace(mini, lora=None), 45, lora=True, alone=False)
+    own = finetune_config(replace(mini, lora=None), 45, lora=True, replay=True)
     assert own.lr == 1e-4 and LoRAConfig(train=own).rank == 8
     with pytest.raises(ValueError, match="has no stage 2"):
-        settings(replace(mini, stage2=None), 45, lora=False, alone=False)
+        finetune_config(replace(mini, stage2=None), 45, lora=False, replay=True)
 
 
 def test_json_lines_are_asked_their_own_questions(release, tmp_path, captions):
@@ -291,5 +302,5 @@ def test_json_lines_are_asked_their_own_questions(release, tmp_path, captions):
         (tmp_path / f"{number}.jpg").write_bytes(noise(number))
         lines.append({"image": f"{number}.jpg", "question": "what is it", "answer": captions[number]})
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    table = finetune(TINY, tmp_path / "own.jsonl", tmp_path / "out")
+    table = finetune(SETTINGS, tmp_path / "own.jsonl", tmp_path / "out")
     assert table["question"].tolist() == ["what is it"] and table["given"].tolist() == captions[:1]

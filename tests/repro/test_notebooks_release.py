@@ -39,7 +39,6 @@ ABSENT = {
     "conjecture.dpo.chair_i",
     "conjecture.dpo_random.chair_i",
     "conjecture.spatial.difference",
-    "curate.sentences_fitting",
     "blip2.pictures",
     "qformer.retrieval",
     *(f"spatial.{relation}" for relation in RELATIONS),

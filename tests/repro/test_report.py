@@ -18,7 +18,6 @@ from mglib.repro.ledger import CannotRun, Ledger, code_cells
 from mglib.repro.report import (
     FIELDS,
     Report,
-    Settings,
     compare,
     markdown,
     numbers,
@@ -28,6 +27,7 @@ from mglib.repro.report import (
     rounded,
     spread,
 )
+from mglib.settings import Settings
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def shown(monkeypatch):
 
 
 def make_report(runs, notebook="02_stage1"):
-    return Report(profile="mini", seed=0, weights="wheel", notebook=notebook, runs=runs)
+    return Report(Settings(), notebook=notebook, runs=runs)
 
 
 def entry(name="stage1.loss", value=1.0, low=0.8, high=1.2, **others):
@@ -200,10 +200,22 @@ def test_the_page_stands_alone(tmp_path, shown):
 
 def test_folder_names_tell_runs_apart():
     names = [
-        Settings(profile=p, seed=s, weights=w).folder_name
-        for p, s, w in (("mini", 0, "wheel"), ("smoke", 2, "wheel"), ("mini", 1, "hub"))
+        settings.folder_name
+        for settings in (
+            Settings(),
+            Settings(profile="smoke", seed=2),
+            Settings(seed=1, weights="hub"),
+            Settings(language="models/Qwen3-0.6B/"),
+            Settings(profile="vicuna-7b", bits=4, language="Qwen/Qwen3-8B", seed=1),
+        )
     ]
-    assert names == ["mini", "smoke-seed2", "mini-seed1-hub"]
+    assert names == [
+        "mini",
+        "smoke-seed2",
+        "mini-seed1-hub",
+        "mini-Qwen3-0.6B",
+        "vicuna-7b-4bit-Qwen3-8B-seed1",
+    ]
 
 
 def test_what_a_run_leaves_is_scrubbed(tmp_path):
@@ -257,15 +269,15 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
         source,
         "# Claims\n<!-- claims:start -->\n<!-- claims:end -->\n<!-- number one.two -->-<!-- -->",
         "import sys\nfrom PIL import Image\nfrom mglib.paths import ROOT\n"
-        "from mglib.repro.report import Report",
-        'report = Report(profile=profile, seed=seed, weights=weights, notebook="01_one")',
+        "from mglib.repro.report import Report\nfrom mglib.settings import Settings",
+        'report = Report(Settings(profile=profile, seed=seed), notebook="01_one")',
         'print(ROOT / "data")\nprint("50%", file=sys.stderr)',
         'report.number("one.two", 0.5, low=0.4, high=0.6, n=7)',
         'report.sheet("sheet", Image.new("RGB", (9, 9)))',
     )
     with pytest.raises(CannotRun, match="no finished run yet"):
         publish.publish(tmp_path, Settings())
-    assert reproduce.main([], root=tmp_path, profiles=["mini"]) == 0
+    reproduce.run(Settings(), root=tmp_path)
     publish.publish(tmp_path, Settings())
 
     published = nbformat.read(source, as_version=4)
@@ -283,7 +295,7 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     )
     assert publish.readme_with(readme, json.loads((results / "numbers.json").read_text())) == readme
     folder = tmp_path / "runs" / "mini"
-    assert reproduce.main([], root=tmp_path, profiles=["mini"]) == 0  # publishing makes nothing stale
+    reproduce.run(Settings(), root=tmp_path)  # publishing makes nothing stale
     assert list(Ledger(folder).entries) == ["01_one"] and not (folder / ".01_one.running.ipynb").exists()
 
     before = source.read_text()
@@ -317,7 +329,8 @@ def test_other_profiles_publish_results_alone(tmp_path):
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
     minutes = json.loads((tmp_path / "results" / "smoke" / "minutes.json").read_text())
     assert minutes["01_one"] == {"seconds": 1.0, "machine": {"gflops": 2.0}} and len(minutes) == 2
-    assert publish.main(["--profile", "mini"], root=tmp_path) == 1
+    with pytest.raises(CannotRun, match="no finished run yet"):
+        publish.publish(tmp_path, Settings())
 
 
 def test_other_seeds_give_the_spread(tmp_path, capsys):

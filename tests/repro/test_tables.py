@@ -7,6 +7,7 @@ from mglib.metrics import Counts, Estimate
 from mglib.paper import PAPER
 from mglib.repro import tables
 from mglib.repro.report import Report, numbers
+from mglib.settings import Settings
 
 HALF = Estimate(0.5, 0.25, 0.75, 8)
 
@@ -14,7 +15,7 @@ HALF = Estimate(0.5, 0.25, 0.75, 8)
 @pytest.fixture
 def report(tmp_path, monkeypatch):
     monkeypatch.setattr("mglib.repro.report.display", lambda shown: None)
-    return Report(profile="mini", seed=0, weights="wheel", notebook="05_eval", runs=tmp_path)
+    return Report(Settings(), notebook="05_eval", runs=tmp_path)
 
 
 def test_estimates_are_those_of_the_named_measures():

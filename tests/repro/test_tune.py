@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import pandas
 import pytest
 
+from mglib.__main__ import main
 from mglib.evals.checklist import CHECKLISTS
 from mglib.profiles import MINI, VICUNA_7B
 from mglib.repro import tune, tuning
 from mglib.repro.ledger import CannotRun
 from mglib.repro.report import Report
 from mglib.repro.tables import tuned
+from mglib.settings import Settings
 from mglib.study.machine import Machine
 from mglib.study.study import Study
 
@@ -76,8 +78,8 @@ def test_a_grid_that_fails_leaves_the_others_as_they_were(monkeypatch, tmp_path)
 
 
 def test_the_command_line_says_what_cannot_be_done(capsys):
-    assert tune.main(["--profile", "vicuna-7b"]) == 1
-    assert tune.main(["--only", "nothing"]) == 1
+    assert main(["tune", "--profile", "vicuna-7b"]) == 1
+    assert main(["tune", "--only", "nothing"]) == 1
     assert "has no grid 'nothing'" in capsys.readouterr().err
 
 
@@ -119,7 +121,7 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
 @pytest.fixture
 def report(tmp_path, monkeypatch):
     monkeypatch.setattr("mglib.repro.report.display", lambda shown: None)
-    return Report(profile="mini", seed=0, weights="wheel", notebook="04_stage2", runs=tmp_path / "runs")
+    return Report(Settings(), notebook="04_stage2", runs=tmp_path / "runs")
 
 
 def test_a_notebook_shows_the_table_or_says_that_there_is_none(report, monkeypatch, tmp_path, capsys):

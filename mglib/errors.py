@@ -1,0 +1,26 @@
+"""What a user reads where something failed: a sentence, and for what nobody expected a file with the rest."""
+
+import traceback
+from pathlib import Path
+
+from mglib.paths import RUNS, shown, write_text
+
+PACKAGE = str(Path(__file__).parent)
+
+
+def sentence(error: Exception, what: str, *, folder: Path = RUNS / "errors") -> str:
+    """Return what to tell a user of an error; `what` failed.
+
+    An error of the machine, and one that this package raises, says itself what is wrong. Any other is a fault
+    of the program: its traceback goes to a file, which the sentence names.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = not frames or frames[-1].filename.startswith(PACKAGE)
+    if isinstance(error, OSError) or (
+        ours and isinstance(error, ValueError | RuntimeError | ArithmeticError)
+    ):
+        return str(error)
+    file = folder / f"{what}.txt"
+    write_text(file, "".join(traceback.format_exception(error)))
+    said = (str(error).strip().splitlines() or ["no more is said"])[0]
+    return f"{what} failed, {type(error).__name__}: {said}\nThe whole error is in {shown(file)}."

@@ -1,0 +1,180 @@
+"""Which objects a text names: by name, plural and synonym, where it says that they are there.
+
+What is denied ("no cat", "without a dog"), verbs that look like a name ("ties his shoes") and set phrases
+("a bird's-eye view") name nothing. data/evaluation/mentions.csv is a labelled list of such sentences.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+from mglib.metrics import Counts, Estimate, plural, read_rows, words
+from mglib.paths import ROOT
+
+COMPOUNDS = ROOT / "data" / "evaluation" / "compounds.csv"
+Span = tuple[int, int, str]  # first token, the token behind the last, object
+TOKEN = re.compile(r"[a-z0-9]+|[.,;:!?]")  # words, which a hyphen or an apostrophe separates, and signs
+
+# Denial, in a text whose objects are written as @ ("isn't" is "isn t").
+ADJECTIVES = (
+    r"(?:(?!(?:one|doubt|longer|only|fewer|less|need|and|but|that|is|are|has|of|in|on|with|to|at|by|for|from"
+    r"|above|below|under|over|behind|beside|near)\b)[a-z]+ ){0,2}"
+)
+THING = rf"(?:(?:an?|any|single|the|its|his|her|their) )*{ADJECTIVES}@"
+THINGS = rf"{THING}(?:(?: , {ADJECTIVES}@)*(?: ,)? (?:or|nor) {THING})?"
+SHOWN = (
+    "see|show|contain|have|include|feature|depict|notice|find|spot|wear|wearing|hold|holding|carry|carrying"
+)
+DENIED = re.compile(
+    rf"\b(?:no|without|neither|nor|lacks|lacking|instead of|rather than) {THINGS}"
+    rf"|\b(?:sign|trace|evidence|lack|absence|free|empty|devoid) of {THINGS}"
+    rf"|\b(?:not|t|never|cannot) (?:(?:{SHOWN}) (?:an? |any )?|an? single |an? |any ){ADJECTIVES}@"
+    rf"(?: (?:or|nor) {THING})?"
+    r"|@ (?:is|are|was|were) (?:absent|missing|nowhere)"
+    r"|@ (?:is|are|was|were|isn|aren|wasn|weren) (?:not|t) (?:visible|present|there|shown|seen|pictured)"
+)
+# Names that are verbs too; what goes before and behind a verb, and before a noun.
+VERBS = words(
+    "bear bench bike book bottle bowl cake chair cup dog fish flower fork groom hound house knife mirror "
+    "nurse phone plant rock sandwich seat shell ship shower sign sink ski table tie train truck"
+)
+THIRD_PERSON = list(map(plural, VERBS))
+HELPERS = words("can could will would may might must shall should cannot t")
+POSSESSIVES = words("his her its their my our your")
+BEHIND_VERB = POSSESSIVES + words(
+    "a an the this that these those him them it himself herself itself down up across two three four five six"
+)
+BEFORE_NOUN = POSSESSIVES + words(
+    "a an the this these those some any no all both many several few two three four five six of with by near "
+    "to on in from s small large big old new red blue green white black toy wooden"
+)
+
+
+class Vocabulary:
+    """The names by which objects can be mentioned: names, plurals and synonyms, double words before single
+    ones.
+    """
+
+    def __init__(
+        self,
+        names: dict[str, Iterable[str]],
+        compounds: dict[str, str] | None = None,
+        only: Iterable[str] | None = None,
+    ) -> None:
+        """`names` maps an object to all its surface forms.
+
+        `compounds` are phrases that hold an object's name and mean another object, or ("") none. Of objects
+        that are not among `only` the forms still hide what they hold.
+        """
+        self.forms: dict[tuple[str, ...], str] = {}
+        for phrase, meant in (compounds or {}).items():
+            for form in (phrase, plural(phrase)):
+                self.forms[tuple(words(form))] = meant if meant in names else ""
+        self.forms |= {tuple(words(form)): name for name, forms in names.items() for form in forms}
+        if only is not None:
+            kept = frozenset(only)
+            self.forms = {form: name if name in kept else "" for form, name in self.forms.items()}
+        self.longest = max(map(len, self.forms))
+
+    @classmethod
+    def read(cls, *paths: Path, only: Iterable[str] | None = None) -> "Vocabulary":
+        """Read CSVs with the columns name and plural, and perhaps coco and synonyms (split by "|", each also
+        with its plural).
+
+        An object goes by its COCO category where it has one, else by its name. Rows of one name add up.
+        """
+        names: dict[str, list[str]] = {}
+        for row in (row for path in paths for row in read_rows(path)):
+            synonyms = [synonym for synonym in row.get("synonyms", "").split("|") if synonym]
+            forms = [row["name"], row["plural"], *synonyms, *map(plural, synonyms)]
+            names.setdefault(row.get("coco") or row["name"], []).extend(forms)
+        return cls(names, {row["phrase"]: row["means"] for row in read_rows(COMPOUNDS)}, only)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All objects that can be mentioned."""
+        return frozenset(self.forms.values()) - {""}
+
+    def spans(self, tokens: Sequence[str]) -> list[Span]:
+        """Return each name among words, whatever is said of it; the longest wins: "teddy bear" is no bear."""
+        found, place = [], 0
+        while place < len(tokens):
+            for length in range(self.longest, 0, -1):
+                form = tuple(tokens[place : place + length])
+                if len(form) == length and form in self.forms:
+                    found.append((place, place + length, self.forms[form]))
+                    place += length
+                    break
+            else:
+                place += 1
+        return [span for span in found if span[2]]
+
+    def named(self, text: str) -> list[tuple[int, str]]:
+        """Return each object that a text says is there, with the word (from 0) at which it is named."""
+        tokens = TOKEN.findall(text.lower())
+        spans = [span for span in self.spans(tokens) if not is_verb(tokens, span)]
+        absent = denied(tokens, spans)
+        place = [0, *accumulate(token.isalnum() for token in tokens)]  # among words, without signs
+        return [(place[start], name) for start, end, name in spans if (start, end, name) not in absent]
+
+    def mentions(self, text: str) -> list[str]:
+        """Return the objects that a text says are there, in order, each time it does."""
+        return [name for _, name in self.named(text)]
+
+
+def denied(tokens: Sequence[str], spans: Sequence[Span]) -> set[Span]:
+    """Return the objects that a text says are not there."""
+    starts = {start: end for start, end, _ in spans}
+    inside = {place for start, end in starts.items() for place in range(start + 1, end)}
+    line = " ".join("@" if at in starts else token for at, token in enumerate(tokens) if at not in inside)
+    found = set()
+    for match in DENIED.finditer(line):
+        first = line.count("@", 0, match.start())
+        found.update(spans[first : first + match[0].count("@")])
+    return found
+
+
+def is_verb(tokens: Sequence[str], span: Span) -> bool:
+    """Tell whether a name is used as a verb: "ties his shoes", "she trains", "to bear the load"."""
+    start, end, _ = span
+    word, before = tokens[start], tokens[start - 1] if start else ""
+    behind = tokens[end] if end < len(tokens) else ""
+    if end - start > 1:
+        return False
+    if word in VERBS:
+        return (
+            before in HELPERS
+            or before in ("i", "you", "we", "they")
+            or (before == "to" and behind in BEHIND_VERB)
+            or (behind in POSSESSIVES and before.isalpha() and before not in BEFORE_NOUN)
+        )
+    if word not in THIRD_PERSON:
+        return False
+    subject = before in ("he", "she", "it", "who")
+    return subject or (behind in BEHIND_VERB and before.isalpha() and before not in BEFORE_NOUN)
+
+
+def object_scores(
+    answers: Sequence[str], truths: Sequence[set[str]], vocabulary: Vocabulary
+) -> dict[str, Estimate | None]:
+    """Compare the objects that answers mention with those in the pictures; see `object_counts`."""
+    counts = object_counts([vocabulary.mentions(answer) for answer in answers], truths)
+    return {name: count.estimate() for name, count in counts.items()}
+
+
+def object_counts(mentioned: Sequence[Sequence[str]], truths: Sequence[set[str]]) -> dict[str, Counts]:
+    """Compare the objects that answers mention with those in the pictures.
+
+    `chair_i`: hallucinated mentions / all mentions, pooled as in Rohrbach et al. 2018 (a mention counts each
+    time);
+    `mention_precision`: objects named that are there / objects named, each object once per picture;
+    `mention_recall`: objects there that are named / objects there.
+    """
+    wrong = [sum(name not in truth for name in names) for names, truth in zip(mentioned, truths, strict=True)]
+    right = [len(set(names) & truth) for names, truth in zip(mentioned, truths, strict=True)]
+    return {
+        "chair_i": Counts(wrong, [len(names) for names in mentioned]),
+        "mention_precision": Counts(right, [len(set(names)) for names in mentioned]),
+        "mention_recall": Counts(right, [len(truth) for truth in truths]),
+    }

@@ -1,0 +1,86 @@
+"""The command line: help worth reading, errors as sentences, and a quiet end where nobody reads on."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from mglib import errors
+from mglib.__main__ import app, main, path
+from mglib.paths import ROOT
+
+PYTHON = [sys.executable, "-m", "mglib"]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+def test_help_lists_every_command_with_one_sentence_and_comes_at_once():
+    done = subprocess.run(
+        [*PYTHON, "--help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20
+    )
+    for name in COMMANDS:
+        assert re.search(rf"│ {name.replace('_', '-')} +[A-Z]", done.stdout), name
+    code = "import sys; from mglib.__main__ import main; main(['--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(capsys, name):
+    assert main([name.replace("_", "-"), "--help"]) == 0
+    assert "Usage: python -m mglib" in capsys.readouterr().out
+
+
+def test_a_tilde_is_home_in_every_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert path("~/models") == tmp_path / "models"
+    (tmp_path / "own").mkdir()
+    assert main(["check", "own", "~/own"]) == 1
+    assert f"own in {tmp_path / 'own'}" in capsys.readouterr().out
+    monkeypatch.setenv("MGLIB_DATA", "~/own")  # as make passes it
+    assert main(["check", "own", "~/own"]) == 1
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
+    for number in range(3_000):
+        (tmp_path / f"{number}.txt").write_text("a text without its picture")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*PYTHON, "check", "own", str(tmp_path)], cwd=ROOT, stdout=write, stderr=-1, text=True
+    )
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_an_error_that_nobody_expected_is_a_sentence_and_a_file(tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        return {}["nothing"]
+
+    monkeypatch.setattr("mglib.repro.reproduce.run", broken)
+    monkeypatch.setattr(errors.sentence, "__kwdefaults__", {"folder": tmp_path})
+    assert main(["reproduce"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("reproduce failed, KeyError: 'nothing'") and "Traceback" not in said
+    assert "Traceback" in (tmp_path / "reproduce.txt").read_text()
+
+
+@pytest.mark.parametrize("error", [OSError("The disk is full."), ValueError("Take another one.")])
+def test_an_error_with_advice_is_said_as_it_is(monkeypatch, capsys, error):
+    def refused(*_, **__):
+        raise error
+
+    monkeypatch.setattr("mglib.repro.reproduce.run", refused)
+    monkeypatch.setattr(errors, "PACKAGE", str(ROOT))
+    assert main(["reproduce"]) == 1
+    assert capsys.readouterr().err == f"{error}\n"
+
+
+def test_a_stopped_command_says_how_to_continue(monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mglib.repro.reproduce.run", stopped)
+    assert main(["reproduce"]) == 130
+    assert "the same command continues" in capsys.readouterr().err
