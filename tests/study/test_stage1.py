@@ -144,7 +144,7 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch, tmp_
 
 
 def test_official_weights_and_a_projection_are_talked_to(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(Study, "open", lambda name, *, seed, weights: study)
+    monkeypatch.setattr(Study, "open", lambda settings: study)
     projection = tmp_path / "downloads" / "weights" / "minigpt4_stage1_7b.pth"
     loaded = speaker.load("tiny-paper", projection)
     assert torch.equal(loaded.model.projection.weight, torch.load(projection)["model"]["llama_proj.weight"])
