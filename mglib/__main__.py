@@ -352,7 +352,7 @@ def plan(
     bits: Bits = DEFAULT.bits,
 ) -> int:
     """Say what a full-size profile needs, what fits which machine, and what it costs."""
-    from mglib.fullscale.plan import check
+    from mglib.fullscale.preflight import check
 
     return 0 if check(settings_of(profile, 0, "wheel", language, bits)) else 1
 
