@@ -340,7 +340,7 @@ def check(
 @app.command(rich_help_panel=DATA)
 def weights(weights: Weights = DEFAULT.weights) -> None:
     """Fetch every pretrained part of the default profile, and list its files."""
-    from mglib.weights.fetch_all import fetch_all
+    from mglib.weights.sources import fetch_all
 
     fetch_all(weights)
 
@@ -352,7 +352,7 @@ def plan(
     bits: Bits = DEFAULT.bits,
 ) -> int:
     """Say what a full-size profile needs, what fits which machine, and what it costs."""
-    from mglib.fullscale.plan import check
+    from mglib.fullscale.preflight import check
 
     return 0 if check(settings_of(profile, 0, "wheel", language, bits)) else 1
 

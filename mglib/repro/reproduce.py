@@ -205,8 +205,8 @@ def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
 
 
 def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, float]:
-    """Return how long each notebook will take: as long as in the published run of the profile, times how
-    much faster that one's processor multiplies. Empty where no run of it is published.
+    """Return each notebook's seconds in the published run of the profile, times how much faster that run's
+    processor multiplies than this one. Empty where no run of it is published.
     """
     published = root / "results" / profile / MINUTES
     runs = json.loads(published.read_text(encoding="utf-8")) if published.exists() else {}
