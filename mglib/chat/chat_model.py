@@ -20,9 +20,8 @@ from mglib.model.vision import preprocess
 from mglib.paths import CACHE, sha256, shown
 from mglib.profiles import own_name
 from mglib.settings import Settings
-from mglib.study import blip2
-from mglib.study.stage1 import load_release
-from mglib.study.study import PublishedStudy, Study
+from mglib.study.stage1 import join_parts
+from mglib.study.study import Study
 from mglib.training.checkpoint import restore
 from mglib.weights import chosen
 from mglib.weights.lora import lora_weights
@@ -185,15 +184,13 @@ def load_folder(settings: Settings, folder: Path) -> ChatModel:
 
 def frozen(study: Study) -> dict[str, nn.Module]:
     """Load what a study never trains from stage 1 on: `vision`, `qformer` and `language`."""
-    released = isinstance(study, PublishedStudy)
-    qformer = study.released_qformer() if released else blip2.load(study).model.qformer
-    return {"vision": study.vision(), "qformer": qformer, "language": study.language()}
+    return {"vision": study.vision(), "qformer": study.frozen_qformer(), "language": study.language()}
 
 
 def load_official(settings: Settings, projection: Path) -> ChatModel:
     """Join the published parts of a profile with a projection of the official code."""
     study = Study.open(settings)
-    if not isinstance(study, PublishedStudy):
+    if study.has_blip2:
         raise ValueError(
             f"{projection} is no folder, and the profile {settings.name} trains its own projection: "
             "PROJECTION is a folder of `make finetune` or `make export`, or the file of a published profile, "
@@ -204,7 +201,7 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
             f"A published projection belongs to its own language model and not to {study.place}: leave "
             "LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
-    name, model = study.profile.language.name, load_release(study)
+    name, model = study.profile.language.name, join_parts(study)
     load_projection(model.projection, projection, trained_with=name, language=name)
     return replace(chat_model_of(study, model.eval().requires_grad_(False)), trained=hashed(projection))
 
@@ -212,7 +209,7 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
 def examples(settings: Settings) -> dict[str, Path]:
     """Return a few pictures to begin with, by what they show: the first ones of the small world's `val`."""
     study = Study.open(settings)
-    if study.profile.world is None:
+    if not study.special_tests:
         return {}
     names = {"a scene": "val", **{kind: f"{kind}_val" for kind in SHOWN}}
     found = {name: sorted((study.world / split / "images").glob("*.jpg")) for name, split in names.items()}

@@ -33,9 +33,9 @@ from mglib.paths import CACHE, RUNS, hash_json, read_jsonl, sha256
 from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.study.models import INSTRUCTIONS
-from mglib.study.stage1 import finished_stage1, load_release, stage1_pairs
+from mglib.study.stage1 import finished_stage1, join_parts, stage1_pairs
 from mglib.study.stage2 import replaying, split_holdout
-from mglib.study.study import PublishedStudy, Study
+from mglib.study.study import Study
 from mglib.study.train import training_run
 from mglib.training.checkpoint import trainable
 from mglib.training.early_stopping import fit_with_early_stopping
@@ -116,9 +116,9 @@ def start(settings: Settings, projection: Path | None) -> ChatModel:
     missing.
     """
     study = Study.open(settings)
-    if projection is not None or kept_file(study).exists() or not isinstance(study, PublishedStudy):
+    if projection is not None or kept_file(study).exists() or study.has_blip2:
         return load(settings, projection)
-    model = load_release(study)
+    model = join_parts(study)
     if finished_stage1(study, model) is None:
         raise FileNotFoundError(
             f"There is no stage 1 of {settings.name} to start from: `{settings.command('train')}` trains it, "

@@ -25,7 +25,7 @@ from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.paths import hash_json, sha256
 from mglib.study.stage1 import attach, first, picture_layout
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.training.feature_cache import Features
 
@@ -135,7 +135,6 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         captions=hash_json(parts.split.captions),
         vision=sha256(study.vision_state),
     )
-    freeze(model, trained.state)
     if isinstance(model.qformer, Slowly):
         model.qformer = model.qformer.merged()
     return model, trained

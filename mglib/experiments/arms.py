@@ -9,7 +9,6 @@ from mglib import metrics
 from mglib.evals import coverage
 from mglib.experiments import ablations, lora, stage1
 from mglib.experiments.ablations import Parts
-from mglib.experiments.descriptions import judge
 from mglib.experiments.exams import Way
 from mglib.metrics import Counts, Estimate
 from mglib.model.minigpt4 import MiniGPT4
@@ -150,7 +149,7 @@ def along(study: Study, base: Stage1) -> Course:
     split = study.tests[0]
     count = min(len(base.splits[split]), study.profile.evaluation.along_pictures)
     shown = [base.queries[split][place] for place in range(count)]
-    references, known = base.splits[split].references[:count], judge(study, split)
+    references, known = base.splits[split].references[:count], study.judge(split)
     model = with_own_projection(base.model)
     found = Course({}, {})
     for state in kept(base.trained.folder) if known else ():

@@ -18,7 +18,7 @@ from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.paths import hash_json, sha256
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.lora import with_lora
 
@@ -94,5 +94,4 @@ def learn(
         questions=hash_json(list(asked)),
         wording=hash_json([asdict(template), prompt]),
     )
-    freeze(model, trained.state)
     return model, trained

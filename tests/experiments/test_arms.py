@@ -15,6 +15,7 @@ from mglib.experiments.exams import Way
 from mglib.metrics import each
 from mglib.model.language import Language
 from mglib.model.prompts import VICUNA
+from mglib.study.study import DrawnStudy
 from mglib.weights.tensors import save_weights
 
 
@@ -91,11 +92,11 @@ def test_each_kept_part_of_stage_1_captions_by_itself(study, base, monkeypatch, 
     for step in (3, 6):
         weights = {f"projection.{n}": step * w.detach() for n, w in model.projection.named_parameters()}
         save_weights(folder / f"step-{step:06d}.safetensors", weights, {"step": step})
-    monkeypatch.setattr(arms, "judge", lambda study, split: lambda answer, text: answer == text)
+    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: lambda answer, text: answer == text)
     base.queries, base.trained = {"test_seen": shown}, SimpleNamespace(folder=folder)
     base.splits["test_seen"] = replace(base.splits["test_seen"], references=tuple((c,) for c in captions))
     course = arms.along(study, base)
     assert list(course.texts) == list(course.covered) == [50, 100]
     assert course.texts[50] != course.texts[100] and len(course.texts[50]) == len(captions)
-    monkeypatch.setattr(arms, "judge", lambda study, split: None)
+    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: None)
     assert arms.along(study, base).texts == {}
