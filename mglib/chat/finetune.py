@@ -17,7 +17,7 @@ from torch import Tensor
 from mglib.chat.answer import answer
 from mglib.chat.chat_model import ChatModel, chat_model_of, kept_file, load
 from mglib.config import LoRAConfig, Profile, TrainConfig
-from mglib.data.own import SHAPES, OwnPair, read_own
+from mglib.data.own import SHAPES, AnsweredPicture, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched
@@ -72,7 +72,7 @@ class Lessons:
         return tuple(sorted(first.values()))[:SHOWN]
 
 
-def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
+def read(data: Path, quarantine: Quarantine) -> list[AnsweredPicture]:
     """Check one's own data, tell of what is left out, and return the rest.
 
     Raises FileNotFoundError or ValueError with advice where that is too little.
@@ -84,7 +84,7 @@ def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
     return pairs
 
 
-def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
+def lessons(pairs: Sequence[AnsweredPicture], *, seed: int) -> Lessons:
     """Hold each tenth picture out with all that is asked about it; a picture without a question gets one of
     stage 2's by the seed. Copies of a picture are one. Raises ValueError for fewer than two pictures.
     """
@@ -95,7 +95,7 @@ def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
         raise ValueError("At least two different pictures are needed: one to learn from, one held out.")
     places = {digest: place for place, digest in enumerate(hashes)}
 
-    def asked(pair: OwnPair) -> Asked:
+    def asked(pair: AnsweredPicture) -> Asked:
         digest = named[pair.file]
         drawn = random.Random(f"{seed}/{digest}").choice(INSTRUCTIONS)
         return places[digest], pair.question or drawn, pair.answer
