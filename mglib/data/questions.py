@@ -44,7 +44,7 @@ class QuestionTypes:
 class GraphQuestion:
     """A question of GQA; the test splits have no answers and no types."""
 
-    question_id: str  # its key in the file
+    question_id: str = ""  # its key in the file
     image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
     answer: ShortAnswer | None = None
