@@ -330,6 +330,10 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     graphs = None
     if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
         scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
+        if missing := [one.id for one in pictures if one.id not in scenes]:
+            raise ValueError(
+                f"{folder / 'scenes.jsonl'} lacks picture {missing[0]}: take a folder as it was made."
+            )
         graphs = [scenes[one.id] for one in pictures]
     words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
     rules = chair_official.at_hand()
