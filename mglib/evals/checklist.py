@@ -14,7 +14,7 @@ from functools import cache
 
 from mglib.mentions import Vocabulary
 from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, read_rows, words
-from mglib.paths import ROOT
+from mglib.paths import DATA
 from mglib.world import specials
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import Scene
@@ -214,7 +214,7 @@ ONCE = Item("says no sentence twice and turns in no circle", says_nothing_twice,
 def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
     """Read the lists of data/evaluation/checklist.csv: list -> name ("" where it is one list) -> words."""
     found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
-    for row in read_rows(ROOT / "data" / "evaluation" / "checklist.csv"):
+    for row in read_rows(DATA / "evaluation" / "checklist.csv"):
         found[row["list"]][row["name"]] = tuple(row["words"].split("|"))
     return found
 
