@@ -166,7 +166,7 @@ def names_product(text: str, picture: Scene) -> bool:
 
 
 def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
-    """Tell that no wrong entry of `forms` is named; a "snowy mountain" that stands there is no snow."""
+    """Tell whether no wrong entry of `forms` is named; a "snowy mountain" among the props is no snow."""
     for prop in picture.truth["props"]:
         text = re.sub(rf"\b{prop}", "", text, flags=re.I)
     return not any(has(text, words) for name, words in forms.items() if name != right)
