@@ -331,6 +331,8 @@ class DrawnStudy(Study):
         """The release that every run starts from; raises ValueError as `blip2.load`."""
         config = self.profile.pretrain
         folder = ROOT / "data" / config.release
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not there: run this in a clone of the repository.")
         return load_blip2(folder, config, self.qformer, weights=self.weights, device=self.device)
 
     def frozen_qformer(self) -> QFormer:

@@ -9,12 +9,13 @@ from PIL import Image
 from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
 from tiny_release import CONCAT, tiny_profile, write_release
 
-from mglib.chat import speaker
-from mglib.chat.terminal import Conversation
+from mglib.chat import chat_model
+from mglib.chat.conversation import Conversation
 from mglib.data import released
 from mglib.evals import generate
 from mglib.model import prompts
 from mglib.model.decoding import greedy
+from mglib.settings import Settings
 from mglib.study import stage1
 from mglib.study import study as studies
 from mglib.study.stage1 import finished_stage1, join_parts, mixture, shared_sources, train_streamed
@@ -146,7 +147,7 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch, tmp_
 def test_official_weights_and_a_projection_are_talked_to(study, tmp_path, monkeypatch):
     monkeypatch.setattr(Study, "open", lambda settings: study)
     projection = tmp_path / "downloads" / "weights" / "minigpt4_stage1_7b.pth"
-    loaded = speaker.load("tiny-paper", projection)
+    loaded = chat_model.load(Settings(), projection)
     assert torch.equal(loaded.model.projection.weight, torch.load(projection)["model"]["llama_proj.weight"])
     talk = Conversation(loaded)
     talk.show(Image.new("RGB", (30, 20), "red"))
