@@ -174,8 +174,8 @@ def captions(study: Study, queries: dict[str, Features]) -> dict[str, list[str]]
 
 
 def named(study: Study, said: dict[str, list[str]], splits: dict[str, Split]) -> pandas.DataFrame:
-    """Compare the objects that captions name with those that are there, split by split, and count the captions
-    that name an object more than once.
+    """Compare the objects that captions name with those that are there, split by split, and count the
+    captions that name an object more than once.
     """
     if not said:
         return frame.absent("blip2", "chair_i", "the release is read without its own language model")
