@@ -196,10 +196,10 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
             "PROJECTION is a folder of `make finetune` or `make export`, or the file of a published profile, "
             "as in `make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
-    if study.place is not None:
+    if study.chosen_language is not None:
         raise ValueError(
-            f"A published projection belongs to its own language model and not to {study.place}: leave "
-            "LANGUAGE or PROJECTION out; `make train` trains one for another language model."
+            f"A published projection belongs to its own language model and not to {study.chosen_language}: "
+            "leave LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
     name, model = study.profile.language.name, join_parts(study)
     load_projection(model.projection, projection, trained_with=name, language=name)

@@ -9,10 +9,6 @@ def test_no_two_keys_of_rows_look_alike():
     assert len(names) == len(set(names))
 
 
-def test_what_is_no_key_is_its_own_name():
-    assert display_names.of("blip2") == "BLIP-2" and display_names.of("precision") == "precision"
-
-
 def test_the_systems_of_table_1_stand_in_reading_order():
     shuffled = dict.fromkeys(
         ("facts", "told", "minigpt4", "a new one", "locna", "stage1", "blip2_ft", "blip2")
