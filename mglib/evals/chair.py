@@ -13,11 +13,11 @@ from typing import Protocol
 from mglib.data.splits import Split
 from mglib.mentions import Vocabulary, object_counts
 from mglib.metrics import Counts, each, read_rows
-from mglib.paths import ROOT
+from mglib.paths import DATA
 from mglib.world import catalog
 from mglib.world.scene import Scene
 
-EVALUATION = ROOT / "data" / "evaluation"
+EVALUATION = DATA / "evaluation"
 COCO = EVALUATION / "coco.csv"
 
 
@@ -45,7 +45,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Reading:
-    """The objects that one answer mentions, in order, beside what its picture shows."""
+    """The objects that one answer mentions, in order, with what its picture shows."""
 
     mentions: tuple[str, ...]
     truth: Truth
