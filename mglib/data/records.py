@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
-from pydantic_core import from_json
 
 from mglib.data.quarantine import Fault
 
@@ -76,10 +75,11 @@ def read_json(path: Path) -> Any:
     """Read a whole JSON file; raises FileNotFoundError with advice, ValueError with the file's name."""
     with naming(path):
         try:
-            return from_json(path.read_bytes().removeprefix(BOM_UTF8))
-        except ValueError as error:
-            hint = ": are these JSON lines?" if "trailing characters" in str(error) else ""
-            raise ValueError(f"{error}{hint}") from error
+            return adapter(Any).validate_json(path.read_bytes().removeprefix(BOM_UTF8))
+        except ValidationError as error:
+            reason = reasons(error).removeprefix("Invalid JSON: ")
+            hint = ": are these JSON lines?" if "trailing characters" in reason else ""
+            raise ValueError(reason + hint) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
