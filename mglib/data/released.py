@@ -100,7 +100,7 @@ def alignment_split(folder: Path) -> Split:
     pairs = list(quarantine(ALIGNMENT).sift(found))
     if not pairs:
         raise ValueError(f"{folder / 'filter_cap.json'} has no pairs: unpack cc_sbu_align.zip again.")
-    return file_split(ALIGNMENT, [pair.file for pair in pairs], [pair.caption for pair in pairs])
+    return file_split(ALIGNMENT, [pair.file for pair in pairs], [pair.answer for pair in pairs])
 
 
 # --- questions ---
