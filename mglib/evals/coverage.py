@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mglib.data import coco, records
+from mglib.data import records
 from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
 from mglib.mentions import Span, Vocabulary, denied
@@ -211,7 +211,9 @@ def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
 
     Raises ValueError where captions.json and facts.json do not belong together.
     """
-    texts = {note["id"]: note["caption"] for note in coco.read_json(folder / "captions.json")["annotations"]}
+    texts = {
+        note["id"]: note["caption"] for note in records.read_json(folder / "captions.json")["annotations"]
+    }
     if not (folder / "facts.json").exists():
         raise FileNotFoundError(
             f"{folder / 'facts.json'} is missing: build the small world again "
