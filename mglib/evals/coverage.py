@@ -19,7 +19,7 @@ from mglib.evals.pope import phrase
 from mglib.mentions import Span, Vocabulary, denied
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import DATA
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
@@ -69,7 +69,7 @@ def settings() -> Vocabulary:
     return Vocabulary(
         {
             one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
-            for one in load().settings
+            for one in catalog.settings()
         }
     )
 
@@ -295,7 +295,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [thing.category for thing in load().things]
+    names = [thing.category for thing in catalog.things()]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

@@ -19,7 +19,7 @@ from mglib.data.regions import Area, BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -106,7 +106,7 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 def plurals() -> dict[str, str]:
     """Return the plural of each category's name."""
-    return {thing.category: thing.plural for thing in load().things}
+    return {thing.category: thing.plural for thing in catalog.things()}
 
 
 def probes(folder: Path, *, seed: int = 0) -> list[Probe]:
