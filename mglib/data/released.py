@@ -5,6 +5,7 @@ authors' own stage-2 pairs, and A-OKVQA's and GQA's questions.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from webdataset.shardlists import expand_urls
@@ -60,7 +61,7 @@ def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
     """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
     files = release.coco
     found = coco.read(folder / files.images, folder / files.captions, folder / files.instances)
-    return list(quarantine("coco").sift(with_pictures(found, lambda picture: picture.file)))
+    return list(quarantine("coco").sift(with_pictures(found, attrgetter("file"))))
 
 
 # --- the pool ---
@@ -140,8 +141,9 @@ def read_questions(folder: Path, release: ReleaseConfig, name: str, val_ids: Ite
     def there(one: ChoiceQuestion | GraphQuestion) -> Path | None:  # missing ones are reported together
         return file(one.image_id) if file(one.image_id).is_file() else None
 
-    opened = with_pictures([*choice, *(one for one in graph if one.image_id in first)], there)
-    asked = list(quarantine(name).sift(chain(faults, opened)))
+    about_first = [one for one in graph if one.image_id in first]
+    opened = with_pictures(choice, there), with_pictures(about_first, there)
+    asked: list[ChoiceQuestion | GraphQuestion] = list(quarantine(name).sift(chain(faults, *opened)))
     pictures = sorted({one.image_id for one in asked}, key=lambda key: (isinstance(key, str), key))
     index = {picture: number for number, picture in enumerate(pictures)}
     return Questions(

@@ -128,11 +128,11 @@ class Exam:
     @classmethod
     def read(cls, folder: Path) -> "Exam":
         """Read `aokvqa.json` and `gqa_balanced_questions.json` next to a split's pictures."""
-        places = picture_places(folder)
+        places: dict[int | str, int] = dict(picture_places(folder).items())
         files = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
         choice, graph = list(strict(read_a_okvqa(files[0]))), list(strict(read_gqa(files[1])))
-        for file, asked in zip(files, (choice, graph), strict=True):
-            odd = [one.image_id for one in asked if coco_id(one) not in places]
+        for file, ids in zip(files, (map(coco_id, choice), map(coco_id, graph)), strict=True):
+            odd = [one for one in ids if one not in places]
             if odd:
                 raise ValueError(
                     f"{file}: {len(odd)} questions are about pictures that {folder} lacks, the first is "
@@ -156,9 +156,7 @@ class Exam:
     def closed(self) -> list[ClosedQuestion]:
         """A-OKVQA's questions with their four choices."""
         return [
-            ClosedQuestion(
-                picture=place, text=one.question, options=one.choices, right=one.correct_choice_idx
-            )
+            ClosedQuestion(picture=place, text=one.question, options=one.choices, right=one.right)
             for place, one in self.choice
         ]
 
@@ -247,7 +245,7 @@ def examine(
 def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
     """Score the heads of the answers to an exam's open questions."""
     people = (question.direct_answers for _, question in exam.direct)
-    truths = (question.answer for _, question in exam.graph)
+    truths = (question.truth for _, question in exam.graph)
     return {
         "aokvqa.direct": Scores(
             tuple(soft_accuracy(head(said), given) for said, given in zip(direct, people, strict=True)),
@@ -266,7 +264,7 @@ def formats(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str
     It says something, in no more words than the longest right answer of the exam has.
     """
     people = [text for _, question in exam.direct for text in question.direct_answers]
-    truths = [question.answer for _, question in exam.graph]
+    truths = [question.truth for _, question in exam.graph]
     return {
         "aokvqa.direct_format": Scores(fits(direct, people), tuple(place for place, _ in exam.direct)),
         "gqa.format": Scores(fits(graph, truths), tuple(place for place, _ in exam.graph)),
@@ -306,9 +304,9 @@ class Prior:
         """Count the answers of a training exam."""
         graph: dict[str, Counter[str]] = defaultdict(Counter)
         for _, question in exam.graph:
-            graph[question.types.detailed][normalise(question.answer)] += 1
+            graph[question.detailed][normalise(question.truth)] += 1
         return cls(
-            Counter(normalise(question.choices[question.correct_choice_idx]) for _, question in exam.choice),
+            Counter(normalise(question.choices[question.right]) for _, question in exam.choice),
             Counter(normalise(said) for _, question in exam.direct for said in question.direct_answers),
             dict(graph),
         )
@@ -325,7 +323,7 @@ def majority(exam: Exam, prior: Prior) -> dict[str, Scores]:
 
     def best(question: ChoiceQuestion) -> float:
         counts = [prior.choice[normalise(choice)] for choice in question.choices]
-        return (counts[question.correct_choice_idx] == max(counts)) / counts.count(max(counts))
+        return (counts[question.right] == max(counts)) / counts.count(max(counts))
 
     direct = [most(prior.direct)] * len(exam.direct)
     graph = [most(prior.graph.get(kind, Counter())) for kind in exam.graph_kinds("detailed")]
@@ -343,9 +341,9 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
         hits = sum(prior.direct[text] * soft_accuracy(text, one.direct_answers) for text in said)
         direct.append(hits / prior.direct.total())
     graph = []
-    for _, one in exam.graph:
-        counts = prior.graph.get(one.types.detailed, Counter())
-        graph.append(counts[normalise(one.answer)] / max(1, counts.total()))
+    for _, question in exam.graph:
+        counts = prior.graph.get(question.detailed, Counter())
+        graph.append(counts[normalise(question.truth)] / max(1, counts.total()))
     return {
         **choice_rows(exam, lambda question: 1 / len(question.choices)),
         "aokvqa.direct": Scores(tuple(direct), tuple(place for place, _ in exam.direct)),

@@ -46,10 +46,8 @@ def referring(config: WorldConfig, scene: Scene, split: str, index: int) -> list
 
 def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
     """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
-    kinds = {
-        **({"name": {}} if item in singles(scene) else {}),
-        **({place: {}} if (place := _own_side(scene, item)) else {}),
-    }
+    side = _own_side(scene, item)
+    kinds = [*(["name"] if item in singles(scene) else []), *([side] if side else [])]
     lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(scene, item):

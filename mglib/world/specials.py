@@ -169,7 +169,7 @@ def special_references(config: WorldConfig, scene: Scene, split: str, index: int
 def _slots(rng: Random, scene: Scene) -> dict[str, str]:
     """Say the truth of a special picture in pieces that the phrases put together."""
     truth = scene.truth
-    slots = {
+    slots: dict[str, str] = {
         name: f'"{truth[name]}"' for name in ("top", "bottom", "brand", "slogan", "title") if name in truth
     }
     slots |= {name: truth[name] for name in ("mood", "weather", "impossible") if name in truth}
@@ -378,7 +378,8 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
 
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:
     """A row of small houses at the giant's feet."""
-    house, items, x = catalog.prop("house"), [], rng.randint(2, 14)
+    items: list[Item] = []
+    house, x = catalog.prop("house"), rng.randint(2, 14)
     while True:
         height = round(size * rng.uniform(0.15, 0.2))
         width = round(height * house.aspect)
