@@ -16,7 +16,7 @@ from pathlib import Path
 from mglib.data import coco, records
 from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
-from mglib.mentions import Span, Vocabulary, denied
+from mglib.mentions import Span, Vocabulary, denied, word_list, word_lists
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import DATA
 from mglib.world.catalog import load
@@ -34,32 +34,8 @@ NUMBERS = {
 ITS = ("its", "his", "her", "their")
 PRONOUNS = (["it"], ["them"], ["him"], ["her"])
 TURNED = {"right of": "left of", "below": "above", "behind": "in front of"}
-RELATIONS = Vocabulary(
-    {
-        "left of": [
-            "left of",
-            "left side of",
-            "left hand side of",
-            "left from",
-            *(f"{it} left" for it in ITS),
-        ],
-        "right of": [
-            "right of",
-            "right side of",
-            "right hand side of",
-            "right from",
-            *(f"{it} right" for it in ITS),
-        ],
-        "above": ["above", "over"],
-        "below": ["below", "beneath", "under", "underneath"],
-        "in front of": ["in front of"],
-        "behind": ["behind", "in back of"],
-    }
-)
-VERBS = frozenset(
-    ("is", "are", "was", "were", "there", "you", "we", "stands", "sits", "lies", "flies", "comes")
-)
-BREAKS = frozenset((",", ";", "and", "with", "in", "on", "at", "that", "which", "while", "but", "where"))
+RELATIONS = Vocabulary(word_lists()["relations"])
+VERBS, BREAKS = frozenset(word_list("verbs of place")), frozenset(word_list("breaks"))
 
 
 @lru_cache

@@ -17,6 +17,7 @@ from mglib.data.quarantine import strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
 from mglib.evals.generate import answers
+from mglib.mentions import word_list
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
@@ -35,8 +36,7 @@ ARTICLES = {"a", "an", "the"}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 LABEL = re.compile(r"^\W*(?:(?:short |final )?answer|a)\s*:\s*", re.IGNORECASE)
 # Words whose full stop waits for a name, and what begins a sentence behind an initial.
-TITLES = {"mr", "mrs", "ms", "dr", "st", "jr", "sr", "mt", "ft"}
-BEGINNINGS = {"the", "it", "a", "an", "this", "that", "there", "he", "she", "they", "in", "on"}
+TITLES, BEGINNINGS = word_list("titles"), word_list("beginnings")
 # Typographic signs as typed ones; markdown's stars go.
 TYPED = str.maketrans(
     {
