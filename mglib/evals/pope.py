@@ -6,7 +6,7 @@ the most frequent of the data set (popular), or those that most often stand with
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
@@ -41,9 +41,9 @@ APOSTROPHES = re.compile(r"\s?['‘’ʼ′`´]\s?(?=t\b)|['‘’ʼ′`´]")
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a picture (its place in the split) and whether yes is right."""
+    """A question about a picture and whether yes is right."""
 
-    picture: int
+    picture: Hashable  # its index in the split, or its file
     object: str
     text: str
     answer: bool
@@ -135,7 +135,7 @@ def counts(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Count
     ]
     table = pandas.DataFrame(rows, columns=["picture", "positive", "yes", "right", "unparsed"])
     table = table.assign(asked=1, hit=table["yes"] & table["positive"])
-    sums = table.groupby("picture").sum().to_dict("list")  # name -> a number for each picture
+    sums = table.groupby("picture", sort=False).sum().to_dict("list")  # name -> a number for each picture
     return {
         "accuracy": Counts(sums["right"], sums["asked"]),
         "precision": Counts(sums["hit"], sums["yes"]),
