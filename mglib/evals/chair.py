@@ -157,17 +157,22 @@ def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
     """
     mentioned = [reading.mentions for reading in readings]
     return {
-        "chair_i": object_counts(mentioned, [set(reading.truth.sayable) for reading in readings])["chair_i"],
+        "chair_i": chair_i(mentioned, [reading.truth for reading in readings]),
         "chair_s": each([float(any(reading.wrong)) for reading in readings]),
-        "object_recall": Counts(
-            [reading.recalled for reading in readings], [len(reading.truth.objects) for reading in readings]
-        ),
+        "object_recall": recall(readings),
         "mentions": each([len(names) for names in mentioned]),
         "length": each([reading.length for reading in readings]),
     }
 
 
-def recall(readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool]) -> Counts:
+def chair_i(mentioned: Sequence[Sequence[str]], truths: Sequence[Truth]) -> Counts:
+    """Return how many mentions of each picture are hallucinated, and how many there are."""
+    return object_counts(mentioned, [set(truth.sayable) for truth in truths])["chair_i"]
+
+
+def recall(
+    readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool] = lambda names: True
+) -> Counts:
     """Return how many of the annotated objects are mentioned, of those alone whose names are `wanted`."""
     asked = [[names for names in reading.truth.objects if wanted(names)] for reading in readings]
     named = [

@@ -11,7 +11,6 @@ from mglib.evals.coverage import (
     agreement,
     everything,
     fact_judge,
-    implied,
     one_covered,
     parse,
     read_facts,
@@ -227,8 +226,3 @@ def relations(text):
 )
 def test_relations_have_one_direction(text, expected):
     assert relations(text) == expected
-
-
-def test_a_runner_implies_a_person_and_not_the_other_way_round():
-    assert ("object", "person") in implied(parse("a runner"))
-    assert ("object", "runner") not in implied(parse("a person"))
