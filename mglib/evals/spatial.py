@@ -12,13 +12,13 @@ from random import Random
 
 from PIL import ImageOps
 
-from mglib.data import coco
 from mglib.data.quarantine import strict
+from mglib.data.records import fit_list, read_json
 from mglib.data.regions import Area, BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -92,10 +92,10 @@ class Picture:
 def read_pictures(folder: Path) -> list[Picture]:
     """Read a split's `instances.json` and `relationships.json`, ordered by id."""
     path = folder / "instances.json"
-    file = coco.read_json(path)
-    kinds = {kind.id: kind for kind in strict(coco.entries(file, "categories", Category, path))}
+    file = read_json(path)
+    kinds = {kind.id: kind for kind in strict(fit_list(Category, file, "categories", path))}
     objects: dict[int, list[tuple[Area, Category]]] = defaultdict(list)
-    for entry in strict(coco.entries(file, "annotations", BoxEntry, path)):
+    for entry in strict(fit_list(BoxEntry, file, "annotations", path)):
         objects[entry.image_id].append((entry.bbox, kinds[entry.category_id]))
     links: dict[int, list[Relationship]] = defaultdict(list)
     for link in strict(read_relationships(folder / "relationships.json")):
@@ -145,7 +145,7 @@ def between(picture: Picture, place: int, seed: int) -> list[Probe]:
 
 def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) -> list[Probe]:
     """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
-    many = {thing.category: thing.plural for thing in load().things}
+    many = {thing.category: thing.plural for thing in catalog.things()}
     by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for picture in pictures:
         for kind, count in picture.counts().items():

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from mglib.model.language import Language
 from mglib.paths import hash_json, sha256
 from mglib.weights.files import hub_errors
-from mglib.weights.vicuna import Precision, read
+from mglib.weights.vicuna import Quantised, read
 
 INSTEAD = "give a folder of transformers"
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -21,7 +21,8 @@ def find(path_or_repo: str) -> Path:
 
     Raises RuntimeError with the next step where it cannot be had.
     """
-    if isinstance(folder := _local(path_or_repo), Path):
+    folder = Path(path_or_repo).expanduser()
+    if folder.is_dir():
         return folder
     with hub_errors(path_or_repo, INSTEAD):
         return Path(snapshot_download(path_or_repo, allow_patterns=list(FILES), etag_timeout=10))
@@ -30,18 +31,13 @@ def find(path_or_repo: str) -> Path:
 def configuration(path_or_repo: str) -> PreTrainedConfig:
     """Return how a model is built, without its weights; raises RuntimeError as `find`."""
     with hub_errors(f"The configuration of {path_or_repo}", INSTEAD):
-        return AutoConfig.from_pretrained(_local(path_or_repo))
+        return AutoConfig.from_pretrained(Path(path_or_repo).expanduser())
 
 
 def tokenizer_of(path_or_repo: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
     with hub_errors(f"The tokenizer of {path_or_repo}", INSTEAD):
-        return AutoTokenizer.from_pretrained(_local(path_or_repo))
-
-
-def _local(path_or_repo: str) -> str | Path:
-    folder = Path(path_or_repo).expanduser()
-    return folder if folder.is_dir() else path_or_repo
+        return AutoTokenizer.from_pretrained(Path(path_or_repo).expanduser())
 
 
 def identity(folder: Path) -> str:
@@ -50,13 +46,13 @@ def identity(folder: Path) -> str:
     return hash_json([(path.name, sha256(path)) for path in files])
 
 
-def load(folder: Path, *, precision: Precision, attention: str) -> Language:
+def load(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, attention: str) -> Language:
     """Load a folder, whose answers end as its own chat template ends them.
 
     Raises ValueError for a model without such a template, for one that changes hidden states or logits on a
-    way that `Language` does not take, and as `mglib.weights.vicuna.options`.
+    way that `Language` does not take, and as `mglib.weights.vicuna.quantisation`.
     """
-    language = read(folder, precision=precision, attention=attention)
+    language = read(folder, dtype=dtype, quantised=quantised, attention=attention)
     language.tokenizer.eos_token = answer_end(language.tokenizer)
     require_plain(folder, language)
     return language

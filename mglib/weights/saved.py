@@ -22,7 +22,7 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
 from mglib.weights.lora import lora_weights, with_lora
-from mglib.weights.official import require_same_language, require_width
+from mglib.weights.official import require_width
 from mglib.weights.tensors import hash_tensors, load_weights, save_weights
 
 CONFIG, WEIGHTS, LORA = "config.json", "projection.safetensors", "lora.safetensors"
@@ -75,7 +75,12 @@ def from_pretrained(
     was trained with other parts.
     """
     saved = read_config(folder)
-    require_same_language(folder, saved["language"]["name"], name)
+    if (trained_with := saved["language"]["name"]) != name:
+        raise ValueError(
+            f"The projection in {folder} was trained with {trained_with}, this model speaks with {name}: "
+            "their word embeddings differ, and the answers would be noise. Load the language model that it "
+            "was trained with, or train stage 1 again."
+        )
     state, _ = load_weights(folder / WEIGHTS)
     require_width(folder, len(state["weight"]), language.width)
     parts = frozen_parts(vision, qformer, language, language_name=name, template=template)
@@ -99,28 +104,22 @@ def lora_config(saved: Mapping[str, Any]) -> LoRAConfig | None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read what a folder says about its weights; raises when a file is missing or they do not match."""
-    require_files(folder, CONFIG, WEIGHTS)
-    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if saved.get("format") != FORMAT:
-        raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: it was written by another version.")
-    digests = {WEIGHTS: saved["sha256"], **({LORA: saved["lora"]["sha256"]} if "lora" in saved else {})}
-    require_files(folder, *digests)
-    for name, wanted in digests.items():
-        if wanted != sha256(folder / name):
-            raise ValueError(
-                f"{folder / name} is not the file that {CONFIG} was written for: it is damaged, or the "
-                "saving was stopped. Save the model again."
-            )
+    try:
+        saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if saved.get("format") != FORMAT:
+            raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: another version wrote it.")
+        digests = {WEIGHTS: saved["sha256"]} | ({LORA: saved["lora"]["sha256"]} if "lora" in saved else {})
+        others = [name for name, digest in digests.items() if sha256(folder / name) != digest]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error.filename} is not there: save the model again, or download the whole folder."
+        ) from error
+    if others:
+        raise ValueError(
+            f"{folder / others[0]} is not the file that {CONFIG} was written for: it is damaged, or the "
+            "saving was stopped. Save the model again."
+        )
     return saved
-
-
-def require_files(folder: Path, *names: str) -> None:
-    """Raise FileNotFoundError with advice unless a folder holds the files."""
-    for name in names:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name} is not there: save the model again, or download the whole folder."
-            )
 
 
 def frozen_parts(

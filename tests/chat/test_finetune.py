@@ -18,7 +18,7 @@ from mglib.chat.conversation import Conversation
 from mglib.chat.finetune import beyond, finetune, finetune_config, forgotten, own_data, start
 from mglib.config import LoRAConfig
 from mglib.data import released
-from mglib.data.own import OwnPair
+from mglib.data.own import AnsweredPicture
 from mglib.data.pictures import open_picture
 from mglib.metrics import Counts
 from mglib.model.decoding import greedy
@@ -266,10 +266,10 @@ def test_pictures_are_held_out_with_all_their_questions(tmp_path):
     for number in range(11):
         file = tmp_path / f"{number:02d}.jpg"
         file.write_bytes(noise(number))
-        pairs += [OwnPair(file, "What?", f"{number}"), OwnPair(file, None, f"{number} again")]
+        pairs += [AnsweredPicture(file, "What?", f"{number}"), AnsweredPicture(file, None, f"{number} again")]
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(noise(0))
-    found = own_data([*pairs, OwnPair(copy, "And?", "the copy")], seed=0)
+    found = own_data([*pairs, AnsweredPicture(copy, "And?", "the copy")], seed=0)
     assert found.files == tuple(pair.file for pair in pairs[::2]) and len(found.hashes) == 11
     assert {place for place, _, _ in found.held} == {0, 10}
     assert [said for place, _, said in found.held if place == 0] == ["0", "0 again", "the copy"]
@@ -293,8 +293,6 @@ def test_few_pairs_are_read_often_and_many_once():
     assert lora.lr == mini.lora.train.lr and not lora.muon and lora.max_answer == few.max_answer
     own = finetune_config(replace(mini, lora=None), 45, lora=True, replay=True)
     assert own.lr == 1e-4 and LoRAConfig(train=own).rank == 8
-    with pytest.raises(ValueError, match="has no stage 2"):
-        finetune_config(replace(mini, stage2=None), 45, lora=False, replay=True)
 
 
 def test_json_lines_are_asked_their_own_questions(release, tmp_path, captions):
