@@ -17,7 +17,7 @@ import pandas
 from mglib.config import Profile
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
-from mglib.experiments import abilities, arms, curated, descriptions, preferences, stage1, stage2
+from mglib.experiments import abilities, ablations, curated, descriptions, preferences, stage1, stage2
 from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
@@ -60,7 +60,7 @@ def of_descriptions(study: Study) -> pandas.DataFrame:
 
 def of_arms(study: Study) -> pandas.DataFrame:
     """Rates of the ablation's arms, on val."""
-    return arms.rates(study, Stage1.of(study, "val"))
+    return ablations.rates(study, Stage1.of(study, "val"))
 
 
 def of_preferences(study: Study) -> pandas.DataFrame:
