@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +94,16 @@ def settings_of(profile: str, seed: int, weights: str, language: str, bits: int)
     if language and folder.is_dir():
         language = str(folder.resolve())
     return Settings(profile=profile, seed=seed, weights=weights, language=language, bits=bits)
+
+
+def decoding_of(model: Any, *, greedy: bool, tokens: int | None, beams: int, seed: int) -> Any:
+    """Return a chat model's own decoding, or that of the likeliest tokens, with these limits."""
+    from mglib.model.decoding import Decoding
+    from mglib.model.decoding import greedy as likeliest
+
+    tokens = tokens or Decoding.max_new_tokens
+    usual = likeliest(tokens) if greedy else replace(model.decoding, max_new_tokens=tokens, seed=seed)
+    return replace(usual, beams=beams)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -188,14 +200,15 @@ def chat(
 
     For example `python -m mglib chat --image picture.jpg --question "What is this?"`.
     """
-    from mglib.chat import speaker, terminal
+    from mglib.chat.chat_model import load
+    from mglib.chat.terminal import talk_about
 
     settings = settings_of(profile, 0, "wheel", language, bits)
-    terminal.chat(
-        lambda: speaker.load(settings, projection),
+    talk_about(
         image,
-        question,
-        lambda one: terminal.chosen_decoding(one, likeliest=greedy, tokens=tokens, beams=beams, seed=seed),
+        partial(load, settings, projection),
+        partial(decoding_of, greedy=greedy, tokens=tokens, beams=beams, seed=seed),
+        question=question,
     )
 
 
@@ -223,17 +236,15 @@ def answer(
     For example `python -m mglib answer --images folder --out answers.jsonl`. A stopped run continues with the
     same command.
     """
-    from mglib.chat import speaker, terminal
+    from mglib.chat.answer import QUESTION, answer_all
+    from mglib.chat.chat_model import load
 
-    settings = settings_of(profile, 0, "wheel", language, bits)
-    terminal.batch(
-        lambda: speaker.load(settings, projection),
-        images,
-        questions,
-        out,
-        question,
-        lambda one: terminal.chosen_decoding(one, likeliest=greedy, tokens=tokens, beams=beams, seed=seed),
-    )
+    if images is None and questions is None:
+        raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
+    model = load(settings_of(profile, 0, "wheel", language, bits), projection)
+    print(f"Weights: {model.weights()}.")
+    decoding = decoding_of(model, greedy=greedy, tokens=tokens, beams=beams, seed=seed)
+    answer_all(model, questions or images, out, question or QUESTION, decoding, folder=images)
 
 
 @app.command(rich_help_panel=MODEL)
@@ -256,7 +267,7 @@ def finetune(
 
     For example `python -m mglib finetune --data my_pictures`. docs/finetune.md says what the data may be.
     """
-    from mglib.repro.finetune import run
+    from mglib.chat.finetune import run
 
     settings = settings_of(profile, 0, "wheel", language, bits)
     run(settings, data, out, projection=projection, lora=lora, replay=replay)
@@ -273,14 +284,13 @@ def export(
     bits: Bits = DEFAULT.bits,
 ) -> None:
     """Write the trained weights in another format."""
+    from mglib.chat.chat_model import load
     from mglib.chat.export import export, require_format
-    from mglib.chat.speaker import load
 
     require_format(to)
     settings = settings_of(profile, 0, "wheel", language, bits)
     folder = out or ROOT / "runs" / f"{settings.name}-{to}"
-    written = export(load(settings), to, folder, language=settings.found().language.name)
-    print(f"written: {written}")
+    print(f"written: {export(load(settings), to, folder)}")
 
 
 @app.command(rich_help_panel=MODEL)
@@ -340,7 +350,7 @@ def check(
 @app.command(rich_help_panel=DATA)
 def weights(weights: Weights = DEFAULT.weights) -> None:
     """Fetch every pretrained part of the default profile, and list its files."""
-    from mglib.weights.fetch_all import fetch_all
+    from mglib.weights.sources import fetch_all
 
     fetch_all(weights)
 
@@ -352,7 +362,7 @@ def plan(
     bits: Bits = DEFAULT.bits,
 ) -> int:
     """Say what a full-size profile needs, what fits which machine, and what it costs."""
-    from mglib.fullscale.plan import check
+    from mglib.fullscale.preflight import check
 
     return 0 if check(settings_of(profile, 0, "wheel", language, bits)) else 1
 

@@ -289,7 +289,7 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
         return found
     return replace(
         found,
-        name=f"{found.name}-{language.rstrip('/').split('/')[-1]}",
+        name=f"{found.name}-{last_part(language)}",
         language=LanguageConfig(name=language, width=0, template="chat", place=language),
         # The authors' projection belongs to another model.
         release=found.release and replace(found.release, projection=None),
@@ -309,3 +309,14 @@ def in_bits(whole: Profile, bits: int) -> Profile:
         raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits}: BITS=8 or BITS=4.")
     held = replace(whole.release, quantised=f"{bits}bit")
     return replace(whole, name=f"{whole.name}-{bits}bit", release=held)
+
+
+def last_part(language: str) -> str:
+    """Return what a folder or a name on the hub is called in a profile's name."""
+    return language.rstrip("/").split("/")[-1]
+
+
+def own_name(chosen: Profile) -> str:
+    """Return a profile's name without that of another language model, which may be called otherwise later."""
+    place = chosen.language.place
+    return chosen.name if place is None else chosen.name.removesuffix(f"-{last_part(place)}")

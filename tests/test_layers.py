@@ -21,7 +21,8 @@ LAYERS = (
     ("training", "curation"),
     ("evals",),
     ("study",),
-    ("experiments", "chat"),
+    ("experiments",),
+    ("chat",),
     ("repro", "fullscale"),
     ("__main__",),
 )

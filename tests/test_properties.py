@@ -8,10 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
-from mglib.chat.terminal import certain, typed_path, what_to_ask
+from mglib.chat.answer import what_to_ask
+from mglib.chat.conversation import certain
 from mglib.curation.repair import repair, sentences
 from mglib.curation.select import dropped
 from mglib.data.journal import append, read_log
+from mglib.data.pictures import typed_path
 from mglib.evals import vqa
 from mglib.evals.chair_official import OfficialVocabulary
 from mglib.evals.pope import parse

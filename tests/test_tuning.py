@@ -29,7 +29,7 @@ PROFILE = replace(
     MINI,
     warm_start=OWN.warm_start,
     stage1=replace(MINI.stage1, lr=OWN.lr, steps=OWN.steps),
-    stage1_trials=(OWN, replace(OWN, lr=1e-3), replace(OWN, warm_start=None), replace(OWN, steps=900)),
+    stage1_trials=(OWN, replace(OWN, lr=1e-3), replace(OWN, warm_start=None)),
 )
 
 
@@ -45,7 +45,7 @@ def stage1_table():
 def test_the_best_row_is_the_profiles():
     assert tuning.faults(PROFILE, "stage1", stage1_table()) == []
     marked = tuning.marked(PROFILE, "stage1", stage1_table())
-    assert marked[tuning.MARK].tolist() == ["*", "", "", ""]
+    assert marked[tuning.MARK].tolist() == ["*", "", ""]
 
 
 @pytest.mark.parametrize(("place", "better"), [(1, "0.001"), (2, "random")])
@@ -56,9 +56,8 @@ def test_a_better_rate_or_start_is_told(place, better):
     assert better in fault and "lowest CHAIR_i" in fault
 
 
-def test_runs_of_another_length_do_not_compete_nor_do_empty_ones():
+def test_a_run_without_a_measurement_does_not_compete():
     table = stage1_table()
-    table.loc[3, "chair_i"] = 0.01
     table.loc[2, "chair_i"] = None
     assert tuning.faults(PROFILE, "stage1", table) == []
 
@@ -100,7 +99,7 @@ def test_every_arm_has_its_own_rate():
     profile = replace(MINI, ablation=replace(MINI.ablation, lrs=tuple((arm, 2e-3) for arm in ARMS[1:])))
     assert MINI.ablation.train.lr == 6e-3
     (fault,) = tuning.faults(profile, "arms", table)
-    assert fault.startswith("arms base: (0.002,)")
+    assert fault.startswith("arms base: {'lr': 0.002}")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,7 @@ def test_descriptions_decode_by_what_covers_most():
     )
     greedy = replace(MINI, evaluation=replace(MINI.evaluation, descriptions=()))
     (fault,) = tuning.faults(greedy, "descriptions", table)
-    assert fault.startswith("descriptions minigpt4: ('sampled',)")
+    assert fault.startswith("descriptions minigpt4: {'decoding': 'sampled'}")
     told = replace(MINI.evaluation, descriptions=(("minigpt4", "sampled"),))
     assert tuning.faults(replace(MINI, evaluation=told), "descriptions", table) == []
 
@@ -135,7 +134,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     assert tuning.faults(PROFILE, "stage1", tuning.read(path)) == []
     only = stage1_table().query("start != 'random'")
     only.to_csv(path, index=False)  # all starts look like numbers
-    assert tuning.own(PROFILE, "stage1", tuning.read(path)).tolist() == [True, False, False]
+    assert tuning.own(PROFILE, "stage1", tuning.read(path)).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)

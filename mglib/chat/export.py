@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mglib.chat.speaker import Speaker
+from mglib.chat.chat_model import ChatModel
 from mglib.weights.export import export_blip2, export_official
 from mglib.weights.saved import save_pretrained
 
@@ -24,14 +24,15 @@ def require_format(to: str) -> None:
         raise ValueError(f"There is no format {to!r}: TO is one of {', '.join(FORMATS)}.")
 
 
-def export(speaker: Speaker, to: str, folder: Path, *, language: str) -> Path:
-    """Write a speaker's trained weights and return where: the projection bound to its frozen parts (mglib),
+def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
+    """Write a model's trained weights and return where: the projection bound to its frozen parts (mglib),
     the official trainer's file (pth), or the whole model (transformers).
 
     Raises ValueError where the format cannot hold the model, FileExistsError where something is there.
     """
     require_format(to)
-    model, template = speaker.model, speaker.turns.first
+    model, template = chat_model.model, chat_model.turns.first
+    language = chat_model.language_id or chat_model.language
     if to == "pth":
         file = folder / "checkpoint.pth"
         if file.exists():
@@ -43,5 +44,5 @@ def export(speaker: Speaker, to: str, folder: Path, *, language: str) -> Path:
     if to == "transformers":
         export_blip2(model, folder, language=language, template=template)
     else:
-        save_pretrained(model, folder, language=language, template=template, run=speaker.origin)
+        save_pretrained(model, folder, language=language, template=template, run=chat_model.origin)
     return folder

@@ -8,8 +8,10 @@ from pathlib import Path
 import ipywidgets
 from PIL import Image
 
-from mglib.chat.speaker import Speaker
-from mglib.chat.terminal import Conversation, picture
+from mglib.chat.chat_model import ChatModel
+from mglib.chat.conversation import Conversation
+from mglib.data.pictures import picture
+from mglib.errors import sentence
 from mglib.model.decoding import Decoding
 
 NONE = "choose a picture"
@@ -31,12 +33,12 @@ class ChatPanel:
     """A conversation with its controls; `box` is what a notebook shows."""
 
     def __init__(
-        self, speaker: Speaker, pictures: Mapping[str, Path] | None = None, questions: Sequence[str] = ()
+        self, chat_model: ChatModel, pictures: Mapping[str, Path] | None = None, questions: Sequence[str] = ()
     ) -> None:
         """`pictures` are offered by name, beside the visitor's own; each of the `questions` has a button."""
-        self.talk = Conversation(speaker)
+        self.talk = Conversation(chat_model)
         self.pictures = dict(pictures or {})
-        self.weights = fine_print(f"Weights: {speaker.weights()}")
+        self.weights = fine_print(f"Weights: {chat_model.weights()}")
         self.pick = ipywidgets.Dropdown(options=[NONE, *self.pictures], description="picture")
         self.upload = ipywidgets.FileUpload(accept="image/*", multiple=True, description="Your own")
         self.shown = ipywidgets.HBox(layout={"flex_flow": "row wrap"})
@@ -47,7 +49,7 @@ class ChatPanel:
         self.clear = ipywidgets.Button(description="Clear")
         self.copy = ipywidgets.HTML()
         self.status = ipywidgets.HTML(layout={"flex": "1 1 0"})  # wraps, unlike a label
-        self.settings = settings(speaker.decoding)
+        self.settings = settings(chat_model.decoding)
         self.pick.observe(lambda change: self.picked(change["new"]), "value")
         self.upload.observe(lambda change: self.uploaded(change["new"]), "value")
         self.question.on_msg(self.entered)
@@ -96,7 +98,7 @@ class ChatPanel:
             self.status.value = html.escape(str(error))
             return
         self.talk.show(image)
-        caption = fine_print(self.talk.speaker.sees(image, name))
+        caption = fine_print(self.talk.chat_model.sees(image, name))
         seen = ipywidgets.VBox([thumbnail(image), caption], layout={"width": f"{THUMBNAIL}px"})
         self.shown.children = (*self.shown.children, seen)
         self.refresh()
@@ -121,9 +123,10 @@ class ChatPanel:
             for piece in self.talk.ask(question, self.decoding()):
                 so_far += piece
                 self.log.value = self.written() + turn(len(self.talk.pending), question, so_far)
-        except ValueError as error:
+        except Exception as error:  # whatever it is, the panel says it, and the question can be asked again
             self.refresh()
-            self.status.value = html.escape(str(error))
+            self.status.value = html.escape(sentence(error, "chat"))
+            self.question.value = question
         else:
             self.refresh()
         finally:

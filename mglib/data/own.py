@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mglib.data import records
-from mglib.data.pictures import ENDINGS, named_picture, with_pictures
+from mglib.data.pictures import ENDINGS, line_picture, named_picture, with_pictures
 from mglib.data.quarantine import Fault, unique
 from mglib.data.records import Caption, FileName, Text, fit, fit_all, read_lines
 
@@ -117,7 +117,7 @@ def json_lines(path: Path) -> Iterator[OwnPair | Fault]:
             if isinstance(line, Fault):
                 yield line
             else:
-                yield OwnPair(path.parent / line.image, line.question, line.answer.strip())
+                yield OwnPair(line_picture(line.image, path.parent), line.question, line.answer.strip())
 
     return unique(found(), path, lambda pair: (str(pair.file), pair.question, pair.answer))
 

@@ -2,12 +2,14 @@
 
 import io
 import os
+import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import numpy
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -27,6 +29,7 @@ HEIF = (
 OWN_SIDE = 1024  # pixels that are enough for any encoder here
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif")
 FOREIGN = (".heic", ".heif", ".avif")  # pictures too; `foreign` says how to convert them
+ADDRESS = re.compile(r"(?i)(https?|ftp):/")
 BITS, POLARITY = 258, 262  # TIFF tags: BitsPerSample; PhotometricInterpretation, 0 where white is 0
 
 
@@ -144,3 +147,44 @@ def in_eight_bits(image: Image.Image, *, bits: int, inverted: bool) -> Image.Ima
     return Image.fromarray(
         flat if clear is None else numpy.dstack([flat, 255 * (deep != clear)]).astype("u1")
     )
+
+
+# --- as people name them ---
+
+
+def typed_path(text: str) -> Path:
+    """Return the path that a person typed, quoted or dragged into the terminal; raises ValueError for an
+    address of the web.
+    """
+    text = text.strip()
+    if ADDRESS.match(text):
+        raise ValueError(f"{text} is an address: download the picture and give the path of its file.")
+    if text.lower().startswith("file://"):
+        text = unquote(re.sub(r"(?i)^file://(localhost)?", "", text))
+    if not os.path.exists(os.path.expanduser(text)):  # then quotes and backslashes are the shell's
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+            text = text[1:-1]
+        else:
+            text = re.sub(r"\\(.)", r"\1", text)
+    return Path(os.path.expanduser(text))
+
+
+def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
+    """Open a picture of any size, mode and orientation; raises ValueError with its name when it is none."""
+    try:
+        return open_picture(source, own=True)
+    except FileNotFoundError:
+        if ADDRESS.match(str(source)):  # a Path has one of its slashes
+            raise ValueError(f"{source} is an address: download the picture and name its file.") from None
+        raise FileNotFoundError(f"There is no file {source}: give the path of a picture.") from None
+    except OSError as error:
+        raise ValueError(f"{name or source} is not a picture that can be read: {error}.") from error
+
+
+def line_picture(name: str, folder: Path) -> Path:
+    """Return where a picture lies that a line names, with or without its ending; an address stays one."""
+    if ADDRESS.match(name):
+        return Path(name)
+    path = folder / os.path.expanduser(name)
+    found = named_picture(path.parent, path.name)
+    return found if os.path.isfile(found) and not os.path.exists(path) else path

@@ -13,11 +13,11 @@ from typing import Protocol
 from mglib.data.splits import Split
 from mglib.mentions import Vocabulary, object_counts
 from mglib.metrics import Counts, each, read_rows
-from mglib.paths import ROOT
+from mglib.paths import DATA
 from mglib.world import catalog
 from mglib.world.scene import Scene
 
-EVALUATION = ROOT / "data" / "evaluation"
+EVALUATION = DATA / "evaluation"
 COCO = EVALUATION / "coco.csv"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mglib.metrics import read_rows
-from mglib.paths import DOWNLOADS, ROOT, sha256
+from mglib.paths import DATA, DOWNLOADS, sha256
 from mglib.world.catalog import load
 
 OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
@@ -88,7 +88,7 @@ class OfficialVocabulary:
         drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in load().things if thing.coco]
         absent = [
             [row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))]
-            for row in read_rows(ROOT / "data" / "evaluation" / "coco.csv")
+            for row in read_rows(DATA / "evaluation" / "coco.csv")
             if row["coco"]
         ]
         return cls([*drawn, *absent, ["person", "baby"]])  # elsewhere a baby may be an elephant's

@@ -7,13 +7,14 @@ touched, or whether a poem is beautiful, and it does not know every other word f
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from mglib.mentions import Vocabulary
-from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, words
+from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, read_rows, words
+from mglib.paths import DATA
 from mglib.world import specials
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import Scene
@@ -94,11 +95,6 @@ def drops(right: Judged, swapped: Judged) -> dict[str, Estimate | None]:
     """Return what each system loses of its items, paired, when held against other pictures."""
     own, other = pooled(right, "items"), pooled(swapped, "items")
     return {system: paired(own[system], other[system]) for system in right}
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """Return the words and phrases between bars."""
-    return tuple(part.strip() for part in text.split("|"))
 
 
 def has(text: str, forms: Iterable[str]) -> bool:
@@ -213,85 +209,22 @@ def says_nothing_twice(text: str, _: Scene) -> bool:
 
 
 ONCE = Item("says no sentence twice and turns in no circle", says_nothing_twice, of_picture=False)
-SMALL = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are as at be been but by do does for from had has have he her his i in is it its me my no "
-        "not of off on one or our out she so some than that the their them then they this to too up us very "
-        "was we were what when which who will with you your 0 1",
-    )
-)
-# Words that answer the question why.
-REASON = listed(
-    "because | since | although | even though | instead | as if | irony | ironic | contrast | absurd | "
-    "pun | play on words | double meaning | unexpected | exaggeration"
-)
-STEPS = listed(
-    "add | bake | beat | boil | chop | combine | cook | cut | dice | fold | fry | grate | grill | heat | "
-    "knead | layer | melt | mix | pour | roast | roll | season | serve | shape | simmer | slice | "
-    "spread | sprinkle | steam | stir | toast | top | whisk | wrap"
-)
-ORDER = listed("first | then | next | after | afterwards | before | finally | until | last | second")
-PRAISE = listed(
-    "amazing | beautiful | best | better | comfortable | delicious | easy | elegant | enjoy | every day | "
-    "excellent | fine | fresh | great | high quality | ideal | love | made for | modern | new | perfect | "
-    "premium | quality | reliable | stylish | timeless | unique"
-)
-CALL = listed(
-    "buy | call | choose | come | discover | find | get | join | order | shop | take | treat | try | "
-    "visit | start | make it yours | do not miss | don t miss"
-)
-DISHES = {
-    "burger": ("hamburger", "cheeseburger"),
-    "sushi": ("nigiri", "maki"),
-    "pancakes": ("pancake",),
-    "ramen": ("noodle soup", "noodles"),
-    "sandwich": ("toast",),
-    "spaghetti": ("pasta",),
-    "omelette": ("omelet",),
-    "waffles": ("waffle",),
-    "soup": ("stew",),
-    "fried rice": ("rice dish",),
-    "rice ball": ("onigiri",),
-    "dumplings": ("dumpling",),
-    "baguette": ("french bread",),
-    "cookie": ("biscuit",),
-    "french fries": ("fries", "chips"),
-}
-INGREDIENTS = {  # other words for what is drawn
-    "chili pepper": ("chili", "chilli"),
-    "corn": ("maize",),
-    "grapes": ("grape",),
-    "herbs": ("herb", "basil", "parsley"),
-    "meat": ("beef", "pork", "chicken", "patty", "sausage", "mince"),
-    "salmon": ("fish",),
-    "shrimp": ("prawn",),
-    "tomato": ("canned tomato", "tomato sauce"),
-    "wheat": ("flour", "dough"),
-}
-PLACES = {  # where landscapes are
-    "beach": ("beach", "seaside", "seashore"),
-    "desert": ("desert", "dune"),
-    "farm": ("farm", "farmland", "barn"),
-    "forest": ("forest", "woods", "woodland"),
-    "harbour": ("harbour", "harbor", "quay", "dock"),
-    "lake": ("lake", "lakeside"),
-    "mountains": ("mountain", "summit", "mountainside"),
-    "park": ("park", "lawn"),
-    "savanna": ("savanna", "savannah", "grassland"),
-    "street": ("street", "city", "town"),
-}
-WEATHER = {  # by the effect that is painted
-    "dawn": ("dawn", "sunrise", "daybreak"),
-    "fog": ("fog", "mist", "foggy", "misty", "haze"),
-    "leaves": ("autumn", "falling leaves", "flying leaves"),
-    "moonlight": ("moon", "moonlight", "moonlit"),
-    "rain": ("rain", "raindrop", "rainy", "drizzle"),
-    "rainbow": ("rainbow",),
-    "snow": ("snow", "snowfall", "snowflake", "snowy"),
-    "storm": ("storm", "thunder", "thunderstorm", "lightning", "stormy"),
-    "sunset": ("sunset", "setting sun", "dusk"),
-}
+
+
+def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Read the lists of data/evaluation/checklist.csv: list -> name ("" where it is one list) -> words."""
+    found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for row in read_rows(DATA / "evaluation" / "checklist.csv"):
+        found[row["list"]][row["name"]] = tuple(row["words"].split("|"))
+    return found
+
+
+LISTS = word_lists()
+DISHES, INGREDIENTS = LISTS["dishes"], LISTS["ingredients"]  # other words for what is drawn
+PLACES, WEATHER = LISTS["places"], LISTS["weather"]  # where landscapes are, and by the effect that is painted
+# Words that answer the question why, verbs of cooking, words of order, praise, calls to act; without meaning.
+REASON, STEPS, ORDER = (LISTS[name][""] for name in ("reason", "steps", "order"))
+PRAISE, CALL, SMALL = (LISTS[name][""] for name in ("praise", "call", "small"))
 
 CHECKLISTS = {
     "memes": Checklist(

@@ -18,12 +18,12 @@ from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
 from mglib.mentions import Span, Vocabulary, denied
 from mglib.metrics import Counts, each, read_rows
-from mglib.paths import ROOT
+from mglib.paths import DATA
 from mglib.world.catalog import load
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
-LABELS = ROOT / "data" / "coverage" / "labels.csv"
+LABELS = DATA / "coverage" / "labels.csv"
 Fact = tuple[str, ...]  # kind, then what: ("object", "dog"), ("relation", "dog", "left of", "cat")
 KINDS = ("object", "count", "relation", "setting", "writing")
 NUMBERS = {

@@ -19,10 +19,10 @@ from mglib.evals.checklist import is_verse
 from mglib.mentions import Vocabulary
 from mglib.metrics import Estimate, distinct, read_rows, words
 from mglib.model.prompts import tokenize
-from mglib.paths import ROOT
+from mglib.paths import DATA
 from mglib.world.scene import read_scenes
 
-FOLDER = ROOT / "data" / "failures"
+FOLDER = DATA / "failures"
 # Where an answer has several, the first names it.
 KINDS = ("empty", "repetition", "off-topic", "no-verse", "fragment")
 UNLABELLED = frozenset({"no-verse"})  # told by counting lines and words: nobody labelled it

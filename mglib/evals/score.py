@@ -192,32 +192,47 @@ def join(scored: Scored, file: Path, known: Known, answers: pandas.DataFrame) ->
     records = record_frame(known).reset_index(names="row")
     asks = bool(records["words"].notna().any())
     answers = answers.drop_duplicates(list(answers.columns.drop("where"))).copy()
-    mute = (
-        answers["named"].isna()
-        if not asks
-        else (answers["question_id"].isna() & (answers["named"].isna() | answers["question"].isna()))
-    )
-    missing = (
-        "`question_id`, or `image` and `question`, tell it" if asks else "name its `image_id` or `image`"
-    )
-    for where in answers["where"][mute]:
-        reason = f"it does not say what it is about: {missing}"
-        scored.left_out[UNREADABLE].append(Fault(str(file), where, reason))
-    answers = answers[~mute].copy()
-    answers["picture"], reasons = find_pictures(answers, records)
-    reasons = {where: (UNCERTAIN, reason) for where, reason in reasons.items()}
+    nothing = UNKNOWN, f"nothing in {', '.join(map(str, known))} is what it is about"
+    reasons = dict.fromkeys(answers["where"], nothing)
+    untold, missing = answers["named"].isna(), "name its `image_id` or `image`"
+    if asks:
+        untold = answers["question_id"].isna() & (untold | answers["question"].isna())
+        missing = "`question_id`, or `image` and `question`, tell it"
+    mute = UNREADABLE, f"it does not say what it is about: {missing}"
+    reasons |= dict.fromkeys(answers["where"][untold], mute)
+    answers["picture"], uncertain = find_pictures(answers, records)
+    reasons |= {where: (UNCERTAIN, reason) for where, reason in uncertain.items()}
     pairs = candidates(answers, records, asks=asks)
+    pairs = first_answers(one_question_each(pairs, reasons), file, reasons)
+    used = set(pairs["where"])
+    for where, (what, reason) in reasons.items():
+        if where not in used:
+            scored.left_out[what].append(Fault(str(file), where, reason))
+    if pairs.empty:
+        first = next((fault for faults in scored.left_out.values() for fault in faults), "it is empty")
+        raise ValueError(f"{file} holds no answer that can be scored. The first reason: {first}.")
+    return with_texts(scored, records, pairs)
+
+
+def one_question_each(pairs: pandas.DataFrame, reasons: dict[str, tuple[str, str]]) -> pandas.DataFrame:
+    """Keep the pairs whose questions agree, of answers that can be about one thing alone."""
     best = pairs.groupby("where")["fit"].transform("max")
     for one in pairs[(best == 0) & pairs["by_id"]].itertuples():
         reason = f"it is an answer to {one.question!r}, where {one.source} asks {one.words!r}"
-        reasons.setdefault(one.where, (OTHER_WORDS, reason))
+        reasons[one.where] = OTHER_WORDS, reason
     pairs = pairs[(best > 0) & (pairs["fit"] == best)]
     meanings = pairs.drop_duplicates(["where", "picture", "picture_id", "words"])
     several = meanings[meanings.duplicated("where", keep=False)]
     for where, some in several.groupby("where"):
         first, second = (f"{one.words or one.picture_id!r} of {one.source}" for one in some[:2].itertuples())
         reasons[where] = UNCERTAIN, f"it may be about {first} or {second}: name its image and question"
-    pairs = pairs[~pairs["where"].isin(several["where"])]
+    return pairs[~pairs["where"].isin(several["where"])]
+
+
+def first_answers(
+    pairs: pandas.DataFrame, file: Path, reasons: dict[str, tuple[str, str]]
+) -> pandas.DataFrame:
+    """Keep the first answer to each record; raises ValueError where others may be to other questions."""
     for _, some in pairs[pairs.duplicated("row", keep=False)].groupby("row"):
         first, *others = some.itertuples()
         for one in others:
@@ -227,18 +242,8 @@ def join(scored: Scored, file: Path, known: Known, answers: pandas.DataFrame) ->
                     "and only its number says which question that is. If the file holds answers to several "
                     "files of questions, add `image` and `question` to its lines, or make a file of each."
                 )
-            reasons.setdefault(one.where, (SECOND, f"{first.where} is another answer to the same"))
-    pairs = pairs.drop_duplicates("row")
-    used = set(pairs["where"])
-    nothing = UNKNOWN, f"nothing in {', '.join(map(str, known))} is what it is about"
-    for where in answers["where"]:
-        if where not in used:
-            what, reason = reasons.get(where, nothing)
-            scored.left_out[what].append(Fault(str(file), where, reason))
-    if pairs.empty:
-        first = next((fault for faults in scored.left_out.values() for fault in faults), "it is empty")
-        raise ValueError(f"{file} holds no answer that can be scored. The first reason: {first}.")
-    return with_texts(scored, records, pairs)
+            reasons[one.where] = SECOND, f"{first.where} is another answer to the same"
+    return pairs.drop_duplicates("row")
 
 
 def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFrame) -> Joined:
@@ -280,6 +285,8 @@ def answered(scored: Scored, joined: Joined) -> Joined:
         for one in frame[frame["where"].isna()].itertuples():
             name = one.question_id if one.question_id is not None else one.picture
             scored.left_out[UNANSWERED].append(Fault(str(source), name, "it has no answer"))
+    if not found:
+        raise ValueError("No question that counts is answered: GQA's balanced ones alone do.")
     used = pandas.concat(found.values()).dropna(subset="where")
     scored.used = (
         f"{used['where'].nunique():,} answers about {used['picture'].nunique():,} pictures are scored."
@@ -323,6 +330,10 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     graphs = None
     if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
         scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
+        if missing := [one.id for one in pictures if one.id not in scenes]:
+            raise ValueError(
+                f"{folder / 'scenes.jsonl'} lacks picture {missing[0]}: take a folder as it was made."
+            )
         graphs = [scenes[one.id] for one in pictures]
     words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
     rules = chair_official.at_hand()

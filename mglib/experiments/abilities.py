@@ -126,7 +126,7 @@ def checklists() -> pandas.DataFrame:
 
 def tasks(study: Study) -> Mapping[str, Checklist]:
     """Return the tasks of which a study has pictures."""
-    return CHECKLISTS if study.profile.world is not None else {}
+    return CHECKLISTS if study.special_tests else {}
 
 
 def shown(study: Study) -> dict[str, list[Scene]]:

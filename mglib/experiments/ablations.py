@@ -19,7 +19,6 @@ from mglib.config import AblationConfig, ConcatConfig, TrainConfig
 from mglib.data.splits import Pairs, batched
 from mglib.evals import coverage, generate
 from mglib.experiments import stage1
-from mglib.experiments.descriptions import judge
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import standardise
@@ -27,7 +26,7 @@ from mglib.model.token_concat import Concat
 from mglib.paths import hash_json, sha256
 from mglib.study.stage1 import Stage1, attach, first, picture_layout
 from mglib.study.stage2 import with_own_projection
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.training.checkpoint import restore
 from mglib.training.loop import Log, kept
@@ -130,7 +129,6 @@ def train_arm(study: Study, name: str, base: Stage1, config: TrainConfig) -> tup
         captions=hash_json(split.captions),
         vision=sha256(study.vision_state),
     )
-    freeze(model, trained.state)
     if isinstance(model.qformer, Slowly):
         model.qformer = model.qformer.merged()
     return model, trained
@@ -206,7 +204,7 @@ def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.Dat
     split, model = study.tests[0], with_own_projection(base.model)
     count = min(len(base.splits[split]), study.profile.evaluation.along_pictures)
     shown = [base.queries[split][row] for row in range(count)]
-    references, known = base.splits[split].references[:count], judge(study, split)
+    references, known = base.splits[split].references[:count], study.judge(split)
     found, rest = {}, {}
     for state in kept(base.trained.folder) if known else ():
         share = round(100 * restore(model, state)["step"] / study.profile.stage1.steps)

@@ -12,7 +12,7 @@ from mglib import frame, metrics
 from mglib.data.splits import Split
 from mglib.evals import chair, hallucination, photographs
 from mglib.evals.chair import Reading
-from mglib.experiments.descriptions import nameable, truths
+from mglib.experiments.descriptions import truths
 from mglib.mentions import Vocabulary
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import display_names
@@ -51,7 +51,7 @@ def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, tup
 
 def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
     """Put every request to its model, about the first pictures of every test split."""
-    words, sizes, found = nameable(study), study.profile.evaluation, {}
+    words, sizes, found = study.nameable(), study.profile.evaluation, {}
     for request, (model, text, decoding) in requests(study, models).items():
         for name in study.tests:
             count = min(sizes.limit_pictures, len(base.splits[name]))

@@ -29,7 +29,7 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
 
     The critic says how well a sentence fits; it is no metric of the evaluation.
     """
-    config, critic, rows = study.profile.curation, curating.critic(study, base), []
+    config, critic, rows = study.profile.curation, curating.critic(study), []
     count = min(len(base.queries["val"]), config.val_pictures)
     # By index: features are read from disk one at a time.
     queries, tokens = (
@@ -126,7 +126,7 @@ def fits(study: Study, base: Stage1, curation: Curation) -> Fits | None:
     share = study.profile.curation.fitting
     if share is None:
         return None
-    critic, pool = curating.critic(study, base), base.tokens["pool"]
+    critic, pool = curating.critic(study), base.tokens["pool"]
     known = [base.tokens["train"][index] for index in range(len(pool))]
     scores = {
         "training captions": critic(known, base.splits["train"].captions[: len(pool)]),

@@ -15,9 +15,7 @@ from mglib.evals import caption_scores, chair, chair_official, checklist, covera
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
-from mglib.evals.coverage import Judge
 from mglib.evals.hallucination import LONG, SHORT
-from mglib.mentions import Vocabulary
 from mglib.metrics import Counts, paired
 from mglib.model.decoding import Decoding
 from mglib.paper import QUOTED
@@ -94,7 +92,7 @@ def decoding(config: EvalConfig, language: str) -> str:
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """Try the decodings on val with each language model: how many of five references are covered."""
-    asked, known, lines = study.profile.evaluation, judge(study, "val"), []
+    asked, known, lines = study.profile.evaluation, study.judge("val"), []
     some = list(base.queries["val"])[: asked.described_pictures // 2]
     references = base.splits["val"].references[: len(some)]
     for name, (way, chosen) in product(("blip2", "minigpt4"), decodings(study).items()):
@@ -143,13 +141,6 @@ def at_length(
 # --- Table 2 ---
 
 
-def judge(study: Study, split: str) -> Judge | None:
-    """Return the judge of coverage; None where references come without facts."""
-    if study.profile.world is None:
-        return None
-    return coverage.fact_judge(coverage.read_facts(study.world / split))
-
-
 def parser_agreement() -> pandas.DataFrame:
     """Measure the parser of facts on labelled answers, by kind of fact."""
     labelled = coverage.read_labels()
@@ -160,7 +151,7 @@ def parser_agreement() -> pandas.DataFrame:
 
 def covered(study: Study, told: Descriptions) -> Counted:
     """Count what each model's long descriptions cover; empty where there is no judge."""
-    known = judge(study, told.split)
+    known = study.judge(told.split)
     return coverage.counted(told.with_everything, told.references, known) if known else {}
 
 
@@ -194,11 +185,6 @@ def caption_metrics(told: Descriptions) -> pandas.DataFrame:
 # --- Table 5 ---
 
 
-def nameable(study: Study) -> Vocabulary:
-    """Return the names of everything that can be invented about a study's pictures, scenery too."""
-    return chair.photo_vocabulary() if study.profile.world is None else chair.vocabulary()
-
-
 def vocabulary(study: Study, reading: str) -> Mentions:
     """Return what finds mentions: of *all* nameable objects, of *coco*'s alone, or by the official rules.
 
@@ -206,8 +192,7 @@ def vocabulary(study: Study, reading: str) -> Mentions:
     """
     if reading in (OFFICIAL, OFFICIAL_RULES):
         return chair_official.vocabulary(reading)
-    drawn = study.profile.world is not None
-    return chair.coco_vocabulary() if reading == "coco" and drawn else nameable(study)
+    return study.coco_vocabulary() if reading == "coco" else study.nameable()
 
 
 def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list[Truth]:

@@ -22,7 +22,7 @@ from mglib.model.minigpt4 import MiniGPT4, answer_losses
 from mglib.paths import hash_json
 from mglib.study.models import INSTRUCTIONS, PromptedModel
 from mglib.study.stage2 import instructed, with_own_projection
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
@@ -244,5 +244,4 @@ def dpo(
         pairs=hash_json([[pair.chosen, pair.rejected] for pair in pairs]),
         wording=hash_json([start.template.prompt(asked), start.template.end, start.template.bos]),
     )
-    freeze(module, trained.state)
     return replace(start, model=module.model), trained

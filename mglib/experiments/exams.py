@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.evals import pope, vqa
-from mglib.evals.choices import Scores, posed
+from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
 from mglib.evals.vqa import Exam, Prior
 from mglib.experiments import ablations, descriptions
@@ -71,8 +71,8 @@ def pope_request(
     asked = pope_questions(study, base, "val", few)["random"]
     for request in REQUESTS:
         counts = pope.counts(asked, poll(study, base, models["minigpt4"], asked, request, "val"))
-        found = {display_names.of(what): counts[what].estimate().value for what in ("accuracy", "unparsed")}
-        lines.append({"asked": request.replace("{}", "QUESTION"), **found})
+        found = {what: counts[what].estimate().value for what in ("accuracy", "unparsed")}
+        lines.append({"wording": request, **found})
     tried = pandas.DataFrame(lines)
     return tried, REQUESTS[tried["accuracy"].argmax()]
 
@@ -175,9 +175,9 @@ def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.D
     for prompt in offered:
         scores = examine(study, "val", row, prompt, part=3).scores["val"]
         found = {name: one.estimate().value for name, one in scores.items()}
-        line = {"asked": prompt.template.prompt(posed(prompt.wording, "QUESTION"))}
-        line |= {display_names.column(name): value for name, value in found.items()}
-        lines.append({**line, "mean of three": sum(found[name] for name in AVERAGED) / 3})
+        mean = sum(found[name] for name in AVERAGED) / 3
+        asked = {"template": prompt.template.name, "wording": prompt.wording}
+        lines.append({**asked, **found, "mean of three": mean})
     tried = pandas.DataFrame(lines)
     return tried, offered[tried["mean of three"].argmax()]
 

@@ -19,7 +19,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.paths import hash_json, sha256
 from mglib.study.stage1 import Stage1
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import train
 from mglib.training.loop import Log
 from mglib.weights.lora import with_lora
@@ -94,5 +94,4 @@ def learn(
         questions=hash_json(list(asked)),
         wording=hash_json([asdict(prompt.template), prompt.wording]),
     )
-    freeze(model, trained.state)
     return {"base": base.model, "lora": model}, trained.log

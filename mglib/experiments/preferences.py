@@ -14,7 +14,7 @@ from mglib.curation.critic import Critic, answer_scores
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
-from mglib.experiments.descriptions import nameable, truths
+from mglib.experiments.descriptions import truths
 from mglib.experiments.dpo import Preference
 from mglib.experiments.stage1 import trial
 from mglib.model.decoding import Decoding, greedy
@@ -61,7 +61,7 @@ class Feedback:
 
 def critic_right(study: Study, base: Stage1) -> pandas.DataFrame:
     """Return for how many of val's pictures the critic prefers their own first reference to another's."""
-    judge, val = critic(study, base), base.splits["val"]
+    judge, val = critic(study), base.splits["val"]
     texts = [references[0] for references in val.references]
     order = metrics.derangement(len(val), seed=study.seed)
     own = answer_scores(judge(base.tokens["val"], texts))
@@ -75,7 +75,7 @@ def critic_right(study: Study, base: Stage1) -> pandas.DataFrame:
 
 def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
     """Let a model answer about the pool and the critic compare the answers about each picture."""
-    config, judge = study.profile.preference, critic(study, base)
+    config, judge = study.profile.preference, critic(study)
     count = min(len(base.splits["pool"]), config.pictures)
     shown, seen = ([rows["pool"][place] for place in range(count)] for rows in (base.queries, base.tokens))
     size = study.profile.evaluation.batch_size
@@ -93,7 +93,7 @@ def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
 
 def pool_truths(study: Study, base: Stage1) -> list[Truth]:
     """Say what the pool's pictures show: its scene graphs know, which no training reads."""
-    words, scenes = nameable(study), read_scenes(study.scenes("pool"))
+    words, scenes = study.nameable(), read_scenes(study.scenes("pool"))
     names = tuple(
         frozenset(name for item in scene.objects for name in words.mentions(item.name)) for scene in scenes
     )
@@ -108,7 +108,7 @@ def of_sides(study: Study, base: Stage1, feedback: Feedback) -> pandas.DataFrame
     known = pool_truths(study, base)
     there = [known[pair.place] for pair in feedback.pairs]
     texts = {side: [getattr(pair, side) for pair in feedback.pairs] for side in ("chosen", "rejected")}
-    read = {side: chair.read(said, there, nameable(study)) for side, said in texts.items()}
+    read = {side: chair.read(said, there, study.nameable()) for side, said in texts.items()}
     found = {side: chair.counts(some)["chair_i"] for side, some in chair.matched(read).items()}
     less = metrics.paired(found["chosen"], found["rejected"])
     note = "answers about the pool, at equally many mentions; the critic does not know this measure"
@@ -214,7 +214,7 @@ def hallucination(
         )
         for model, prompted in models.items()
     }
-    read = {model: chair.read(texts, there, nameable(study)) for model, texts in said.items()}
+    read = {model: chair.read(texts, there, study.nameable()) for model, texts in said.items()}
     matched = {model: chair.counts(some)["chair_i"] for model, some in chair.matched(read).items()}
     rows = {}
     for model, some in read.items():

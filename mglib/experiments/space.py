@@ -36,7 +36,7 @@ class Answered:
 
 def probes(study: Study) -> list[Probe]:
     """Ask about the first test split; there are no questions where no relations are annotated."""
-    if study.profile.world is None:
+    if study.scenes(study.tests[0]) is None:
         return []
     return spatial.probes(study.world / study.tests[0])
 

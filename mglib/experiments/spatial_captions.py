@@ -37,7 +37,7 @@ from mglib.paths import hash_json, sha256
 from mglib.study.models import PromptedModel, prompted_stage1
 from mglib.study.stage1 import Stage1, picture_layout
 from mglib.study.stage2 import with_own_projection
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
@@ -135,7 +135,6 @@ def arm(
         queries=hash_tensors(dict(enumerate(queries))),
         texts=hash_json(list(texts)),
     )
-    freeze(model, trained.state)
     return model, trained
 
 

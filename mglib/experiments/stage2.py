@@ -99,8 +99,8 @@ def variants(study: Study, base: Stage1, lessons: Mapping[str, Stage2Data]) -> d
     """Train on every kind of texts, and BLIP-2 on the curated ones (section 4.3.2 and 4.3.3)."""
     before = prompted_stage1(study, base)
     plans = {"minigpt4" if kind == "curated" else kind: (before, kind) for kind in lessons}
-    if base.blip2 is not None:
-        plans["blip2_ft"] = (prompted_blip2(base.blip2), "curated")
+    if study.has_blip2:
+        plans["blip2_ft"] = (prompted_blip2(study.blip2), "curated")
     return {
         name: Variant(start, train_stage2(study, start, lessons[kind], what=name)[0], kind)
         for name, (start, kind) in plans.items()

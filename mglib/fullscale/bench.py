@@ -2,8 +2,8 @@
 of trained ones, and measures what it reaches here: pictures, both stages, answers, and the same done the
 usual way, by transformers' BLIP-2 in the same shapes.
 
-No file and no network are needed, and of packages torch, transformers, timm, safetensors and accelerate
-alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
+No file and no network are needed, and of packages torch, transformers, timm, safetensors, accelerate and
+typer alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
 """
 
 import gc

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from mglib.fullscale.preflight import gaps, missing, other_numbers, require_full_size
 from mglib.model import device
 from mglib.settings import Settings
-from mglib.study.stage1 import open_sources, train_streamed
+from mglib.study.stage1 import join_parts, open_sources, train_streamed
 from mglib.study.study import Study
 
 
@@ -52,7 +52,7 @@ def train(
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
     for remark in other_numbers(study.profile.release):
         state.print(remark)
-    _, trained = train_streamed(study, accumulate=accumulate)
+    trained = train_streamed(study, join_parts(study), accumulate=accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")
     state.wait_for_everyone()
     state.destroy_process_group()  # else a process that ends after the main one may abort

@@ -5,7 +5,6 @@ weights or memory. Hours follow from them by the share of an A100's peak that th
 they are estimates, unmeasured.
 """
 
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,7 +25,6 @@ from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
-from mglib.settings import Settings
 from mglib.weights.chosen import configuration
 
 PROMPT = 32  # tokens around the picture in stage 2, about
@@ -435,18 +433,3 @@ def fitting_lines(chosen: Profile) -> Iterator[str]:
         talk, second, first = (str(fit or "-") for fit in fitting(chosen, machine).values())
         yield f"  {machine.name:14} {talk:20} {second:36} {first}"
     yield FEWER_BITS
-
-
-def check(settings: Settings) -> bool:
-    """Print a profile's plan and what is missing on disk; returns whether nothing is."""
-    from mglib.fullscale import preflight  # here, since the bench's bare machine lacks webdataset
-
-    preflight.require_full_size(settings)
-    chosen = settings.found()
-    print(plan(chosen))
-    faults = preflight.missing(chosen)
-    for sentence in (*faults, *preflight.remarks(chosen)):
-        print(sentence, file=sys.stderr)
-    if not faults:
-        print(f"Everything is there: {settings.command('train', GPUS=4)}")
-    return not faults

@@ -1,6 +1,7 @@
 """The published files that a profile needs: which are missing, and which are something else."""
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from webdataset.shardlists import expand_urls
 
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data.shards import present
+from mglib.fullscale.plan import plan
 from mglib.paths import DOWNLOADS, shown
 from mglib.profiles import PROFILES
 from mglib.settings import Settings
@@ -28,6 +30,19 @@ def require_full_size(settings: Settings) -> None:
             f"The profile {settings.profile} is made from no published files: take one of "
             f"{', '.join(released())}."
         )
+
+
+def check(settings: Settings) -> bool:
+    """Print a profile's plan and what is missing on disk; returns whether nothing is."""
+    require_full_size(settings)
+    chosen = settings.found()
+    print(plan(chosen))
+    faults = missing(chosen)
+    for sentence in (*faults, *remarks(chosen)):
+        print(sentence, file=sys.stderr)
+    if not faults:
+        print(f"Everything is there: {settings.command('train', GPUS=4)}")
+    return not faults
 
 
 def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mglib.chat.speaker import Speaker, load
-from mglib.chat.terminal import answer
+from mglib.chat.answer import answer
+from mglib.chat.chat_model import ChatModel, load
+from mglib.chat.finetune import finetune
 from mglib.config import WorldConfig
 from mglib.evals.generate import losses
 from mglib.metrics import Counts, Estimate, paired, ratio
@@ -15,7 +16,6 @@ from mglib.metrics import mean as share
 from mglib.model.decoding import greedy
 from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
-from mglib.repro.finetune import finetune
 from mglib.settings import Settings
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
@@ -54,17 +54,17 @@ def write(folder: Path, samples: Sequence[Sample], kind: str) -> list[Path]:
     return files
 
 
-def named(speaker: Speaker, files: Sequence[Path], kind: str) -> list[float]:
+def named(chat_model: ChatModel, files: Sequence[Path], kind: str) -> list[float]:
     """Tell for each picture whether its description names the kind."""
-    said = answer(speaker, files, [INSTRUCTIONS[0]] * len(files), greedy(TOKENS))
+    said = answer(chat_model, files, [INSTRUCTIONS[0]] * len(files), greedy(TOKENS))
     return [float(kind in mentions(text, catalogs.load())) for text in said]
 
 
-def val_losses(study: Study, speaker: Speaker) -> dict[str, Counts]:
+def val_losses(study: Study, chat_model: ChatModel) -> dict[str, Counts]:
     """Return the losses of val's pictures: of a reference as the model is asked for one in its conversation,
     and of the web caption in the form of stage 1, which stage 2 has left already.
     """
-    split, model = study.split("val"), speaker.model
+    split, model = study.split("val"), chat_model.model
     seen = study.queries(split, study.tokens(split, model.vision), model.qformer)
     form = template(study.profile.language.template, model.language.tokenizer)
     said = [several[0] for several in split.references]

@@ -244,15 +244,16 @@ class Report:
         image.convert("RGB").save(path, quality=85, optimize=True)
         display(Picture(data=path.read_bytes(), format="jpeg"))
 
-    def table(self, name: str, table: pandas.DataFrame, **how: Any) -> None:
-        """Save a table as CSV and as Markdown, and show it; an index that counts rows is left out.
-
-        A tidy frame is laid out for readers (`pivot`).
+    def table(self, name: str, table: pandas.DataFrame | None, **how: Any) -> None:
+        """Save a table as CSV and as Markdown, and show it under the names that readers see; None says that
+        there is none. An index that counts rows is left out; a tidy frame is laid out by `pivot`.
         """
-        if tuple(table) == COLUMNS:
-            table = pivot(table, **how)
+        if table is None:
+            print(f"{name}: no table under this profile")
+            return
         if not isinstance(table.index, pandas.RangeIndex):
             table = table.reset_index()
+        table = pivot(table, **how) if tuple(table) == COLUMNS else display_names.table(table)
         table.to_csv(self._path("tables", name, ".csv"), index=False)
         write_text(self._path("tables", name, ".md"), markdown(table))
         display(HTML(table.to_html(index=False, na_rep="-", float_format=rounded)))

@@ -176,6 +176,8 @@ def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
 def choose(root: Path, wanted: str) -> list[Path]:
     """Return the notebooks that start with one of the words, or all; raises CannotRun for unknown words."""
     paths, words = source_notebooks(root), wanted.replace(",", " ").split()
+    if not paths:
+        raise CannotRun(f"There are no notebooks in {root}: run this in a clone of the repository.")
     for word in words:
         if not any(path.stem.startswith(word) for path in paths):
             names = ", ".join(path.stem for path in paths)
@@ -205,8 +207,8 @@ def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
 
 
 def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, float]:
-    """Return how long each notebook will take: as long as in the published run of the profile, times how
-    much faster that one's processor multiplies. Empty where no run of it is published.
+    """Return each notebook's seconds in the published run of the profile, times how much faster that run's
+    processor multiplies than this one. Empty where no run of it is published.
     """
     published = root / "results" / profile / MINUTES
     runs = json.loads(published.read_text(encoding="utf-8")) if published.exists() else {}

@@ -8,20 +8,9 @@ import pandas
 
 from mglib.metrics import Counts, Estimate
 from mglib.paper import PAPER, QUOTED, is_quoted
-from mglib.repro import claims, tuning
+from mglib.repro import claims
 from mglib.repro.report import Report, Rows, numbers, rounded
 from mglib.study import display_names
-from mglib.study.study import Study
-
-
-def named(table: pandas.DataFrame, *columns: str) -> pandas.DataFrame:
-    """Put names in place of keys: in the head, and in the cells of these columns where the table has them."""
-    cells = {
-        column: [display_names.of(cell).replace("{}", "QUESTION") for cell in table[column]]
-        for column in columns
-        if column in table
-    }
-    return table.assign(**cells).rename(columns=display_names.column)
 
 
 def estimates(counted: Mapping[str, Mapping[str, Counts]], *measures: str) -> dict[str, dict]:
@@ -96,22 +85,6 @@ def readable(rows: Rows, *, prefix: str) -> pandas.DataFrame:
         n = "quoted" if quoted else ", ".join(sorted(counted, key=int))
         lines.append({"": display_names.of(row), **cells, "n": n or "-"})
     return pandas.DataFrame(lines).fillna("-")
-
-
-def tuned(report: Report, study: Study, name: str) -> None:
-    """Show what `make tune` compared, with the profile's own choice marked, or say that there is no table."""
-    profile, grid = study.profile, tuning.GRIDS[name]
-    if not grid.compares(profile):
-        print("nothing is compared under this profile: its settings are the published or the default ones")
-        return
-    if not tuning.file(profile, name).exists():
-        print(f"not tuned under this profile: `make tune PROFILE={profile.name}` writes {name}.csv")
-        return
-    table = tuning.read(tuning.file(profile, name))
-    table = tuning.marked(profile, name, table)
-    report.table(f"tuning_{name}", named(table, "model", "arm", "wording"))
-    about = tuning.made(profile, name)
-    print(f"chosen: {grid.criterion}; made by `make tune` on {about['date']}, {about['processor']}")
 
 
 def listed(rows: Rows, *, of: str) -> pandas.DataFrame:

@@ -1,7 +1,7 @@
 """`make tune`: repeat the grids that a profile's choices rest on, and keep their tables in data/tuning/.
 
 No other run repeats them. Each grid is made on `val` or on a hold-out, with the profile's own choices for all
-that comes before it, so a changed choice asks for those behind it anew: ONLY="stage2 decoding".
+that comes before it, so a changed choice asks for those behind it again: ONLY="stage2 decoding".
 """
 
 import subprocess
@@ -28,43 +28,27 @@ from mglib.study.stage2 import prompted_models, stage2_data
 from mglib.study.study import Study
 
 
-def of_stage1(study: Study) -> pandas.DataFrame:
-    """Starts, rates and lengths of stage 1, on val."""
-    return stage1.trials(study, Stage1.of(study, "val"))
-
-
-def of_temperatures(study: Study) -> pandas.DataFrame:
-    """Temperatures of the descriptions to curate, on val."""
-    return curated.temperatures(study, Stage1.of(study, "val"))
-
-
 def of_stage2(study: Study) -> pandas.DataFrame:
-    """Rates of stage 2, on curated texts that are held out."""
+    """Compare rates of stage 2 on curated texts that are held out."""
     base = Stage1.of(study, "pool")
-    lesson = stage2_data(study, base)["curated"]
-    return stage2.rates(study, prompted_stage1(study, base), lesson)
+    return stage2.rates(study, prompted_stage1(study, base), stage2_data(study, base)["curated"])
 
 
 def of_decoding(study: Study) -> pandas.DataFrame:
-    """Decodings and wordings for Table 1, on val's special pictures."""
+    """Compare decodings and wordings for Table 1 on val's special pictures."""
     special = [f"{sheet.kind}_val" for sheet in CHECKLISTS.values()]
     base = Stage1.of(study, "pool", *dict.fromkeys(special))
     return abilities.tried(study, base, prompted_models(study, base))
 
 
 def of_descriptions(study: Study) -> pandas.DataFrame:
-    """Decodings of the descriptions for Tables 2 and 5, on val."""
+    """Compare decodings of the descriptions for Tables 2 and 5 on val."""
     base = Stage1.of(study, "pool", "val")
     return descriptions.tried(study, base, prompted_models(study, base))
 
 
-def of_arms(study: Study) -> pandas.DataFrame:
-    """Rates of the ablation's arms, on val."""
-    return ablations.rates(study, Stage1.of(study, "val"))
-
-
 def of_preferences(study: Study) -> pandas.DataFrame:
-    """Rates of preference optimisation, on pairs that are held out."""
+    """Compare rates of preference optimisation on pairs that are held out."""
     base = Stage1.of(study, "pool")
     start = prompted_models(study, base)["minigpt4"]
     return preferences.rates(study, preferences.collect(study, base, start))
@@ -72,12 +56,12 @@ def of_preferences(study: Study) -> pandas.DataFrame:
 
 MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
     {
-        "stage1": of_stage1,
-        "temperatures": of_temperatures,
+        "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val")),
+        "temperatures": lambda study: curated.temperatures(study, Stage1.of(study, "val")),
         "stage2": of_stage2,
         "decoding": of_decoding,
         "descriptions": of_descriptions,
-        "arms": of_arms,
+        "arms": lambda study: ablations.rates(study, Stage1.of(study, "val")),
         "preferences": of_preferences,
     }
 )

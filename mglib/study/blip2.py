@@ -1,23 +1,27 @@
 """BLIP-2 mini as it is released with this repository: every run starts from it, as the paper's from BLIP-2.
 
-`mglib.study.pretrain` makes it anew.
+`mglib.study.pretrain` makes it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from mglib.config import PretrainConfig
 from mglib.data.records import read_json
 from mglib.metrics import read_rows
 from mglib.model.blip2 import Representation, WriteFromKeywords, caption_language
+from mglib.model.device import attention
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble
-from mglib.paths import ROOT, sha256
-from mglib.study.study import Study, freeze
+from mglib.paths import sha256
+from mglib.training.checkpoint import freeze
 
 # The three trainings in their order, each with the file of its weights.
 TRAININGS = {
@@ -35,7 +39,6 @@ class Blip2:
     language: Language
     representation: Representation
     model: MiniGPT4
-    state: Path  # what the model is filled from
     logs: dict[str, list[dict[str, float]]]  # of its trainings, some steps of each
     card: dict[str, Any]
 
@@ -44,28 +47,22 @@ class Blip2:
         return pandas.DataFrame(self.card["trainings"]).T.rename_axis("training").reset_index()
 
 
-def place(study: Study) -> Path:
-    """Where the release lies that the profile starts from."""
-    return ROOT / "data" / study.profile.pretrain.release
+def load(
+    folder: Path, config: PretrainConfig, qformer: Callable[..., Any], *, weights: str, device: torch.device
+) -> Blip2:
+    """Read a release; `qformer(text_branch=...)` builds the Q-Formers that it fills.
 
-
-def load(study: Study) -> Blip2:
-    """Read the release that the profile names; raises ValueError where it is damaged or belongs to other
-    weights.
+    Raises ValueError where it is damaged or was trained behind another image encoder than that of `weights`.
     """
-    folder, config = place(study), study.profile.pretrain
-    card = checked(folder, study.weights)
+    card = checked(folder, weights)
     tokenizer = read_tokenizer(folder / TOKENIZER)
-    language = caption_language(config.caption_lm, tokenizer, seed=study.seed, attention=study.attention)
+    language = caption_language(config.caption_lm, tokenizer, seed=card["seed"], attention=attention(device))
     freeze(WriteFromKeywords(language), folder / TRAININGS["caption LM"])
-    representation = Representation(
-        qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config
-    )
-    model = assemble(vision=nn.Identity(), qformer=study.qformer(), language=language)
+    representation = Representation(qformer=qformer(text_branch=True), tokenizer=tokenizer, config=config)
+    model = assemble(vision=nn.Identity(), qformer=qformer(text_branch=False), language=language)
     for module, training in ((representation, "representation"), (model, "generative")):
-        freeze(module, folder / TRAININGS[training]).to(study.device)
-    state = folder / TRAININGS["generative"]
-    return Blip2(language, representation, model, state, read_logs(folder / LOG), card)
+        freeze(module, folder / TRAININGS[training]).to(device)
+    return Blip2(language, representation, model, read_logs(folder / LOG), card)
 
 
 def checked(folder: Path, weights: str) -> dict[str, Any]:
@@ -75,12 +72,12 @@ def checked(folder: Path, weights: str) -> dict[str, Any]:
         if not (folder / name).exists() or sha256(folder / name) != digest:
             raise ValueError(
                 f"{folder / name} is absent or damaged: take it back with `git checkout -- {folder}`, or "
-                "make BLIP-2 mini anew with `make reproduce PRETRAIN=1`."
+                "make BLIP-2 mini again with `make reproduce PRETRAIN=1`."
             )
     if card["weights"] != weights:
         raise ValueError(
             f"BLIP-2 mini in {folder} was trained behind the image encoder of WEIGHTS={card['weights']}: "
-            f"make it anew behind that of WEIGHTS={weights} with "
+            f"make it again behind that of WEIGHTS={weights} with "
             f"`make reproduce PRETRAIN=1 WEIGHTS={weights}`."
         )
     return card

@@ -40,7 +40,7 @@ def curation_of(
     fitting = texts
     judged: str | dict[str, float] = "nothing compared texts with pictures"
     if critical and config.fitting is not None:
-        scores = critic(study, base)(base.tokens["pool"], texts)
+        scores = critic(study)(base.tokens["pool"], texts)
         limit = limit_of(scores, config.fitting)
         fitting = fitting_sentences(texts, scores, limit)
         count = {"sentences": sum(map(len, scores)), "fitting": sum(len(sentences(text)) for text in fitting)}
@@ -95,19 +95,15 @@ def sampled(
     )
 
 
-def critic(study: Study, base: Stage1) -> Critic:
+def critic(study: Study) -> Critic:
     """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
 
     Raises ValueError where the Q-Former comes without its text branch.
     """
-    if base.blip2 is None:
-        raise ValueError(
-            "The released Q-Former is read without its text branch, so it cannot judge texts: set "
-            "`fitting` to None and `temperatures` to () in the profile's curation."
-        )
+    blip2 = study.blip2
     return partial(
         sentence_scores,
-        base.blip2.representation,
-        tokenizer=base.blip2.language.tokenizer,
+        blip2.representation,
+        tokenizer=blip2.language.tokenizer,
         max_text=study.profile.pretrain.max_text,
     )

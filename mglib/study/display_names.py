@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TypeVar
 
+import pandas
+
 from mglib.metrics import INTERVAL
 
 Value = TypeVar("Value")
@@ -112,3 +114,13 @@ def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:
     """Return the rows in reading order; those that have no name come last, in their own order."""
     places = {key: place for place, key in enumerate(NAMES)}
     return dict(sorted(rows.items(), key=lambda row: places.get(row[0], len(places))))
+
+
+def table(keyed: pandas.DataFrame) -> pandas.DataFrame:
+    """Put names in place of keys: in the head of a table and in its columns that hold keys or wordings."""
+    cells = {
+        each: [of(cell).replace("{}", "QUESTION") for cell in keyed[each]]
+        for each in ("model", "arm", "wording")
+        if each in keyed
+    }
+    return keyed.assign(**cells).rename(columns=column)

@@ -33,7 +33,7 @@ from mglib.model.qformer import QFormer, standardise
 from mglib.paths import CACHE, hash_json, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
 from mglib.study.stage1 import attach, first, picture_layout
-from mglib.study.study import Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.training.checkpoint import under
 from mglib.training.feature_cache import Features
@@ -95,7 +95,6 @@ def caption_lm(study: Study, split: Split) -> tuple[Language, Trained]:
         captions=hash_json(captions),
         tokenizer=tokenizer.backend_tokenizer.to_str(),
     )
-    freeze(writer, trained.state)
     return language, trained
 
 
@@ -123,7 +122,6 @@ def representation(
         captions=hash_json(split.references),
         vision=sha256(study.vision_state),
     )
-    freeze(module, trained.state)
     return module, trained
 
 
@@ -156,7 +154,6 @@ def generative(
         captions=hash_json(split.references),
         vision=sha256(study.vision_state),
     )
-    freeze(model, trained.state)
     return model, trained
 
 

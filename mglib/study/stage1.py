@@ -18,7 +18,7 @@ from mglib.config import TrainConfig
 from mglib.data.mixture import Mixture, Row, Source
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault, Quarantine
-from mglib.data.shards import WebPair, decode, present, read_shards, shards
+from mglib.data.shards import WebPair, decode, read_shards
 from mglib.data.splits import Pairs, Split
 from mglib.data.text import clean_caption
 from mglib.model import prompts
@@ -27,31 +27,22 @@ from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
-from mglib.study import blip2 as blip2_release
-from mglib.study.blip2 import Blip2
-from mglib.study.study import PublishedStudy, Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train, training_run
 from mglib.training.feature_cache import Features
 from mglib.training.loop import share
 from mglib.training.warm_start import warm_start, word_vectors
-from mglib.weights import sources
 from mglib.weights.official import load_projection
 from mglib.weights.tensors import save_weights
-from mglib.world.build import build
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1:
-    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name.
-
-    A profile made from published files has no BLIP-2 that speaks, and its stage 1 streams: nothing of `train`
-    is kept.
-    """
+    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name."""
 
     splits: dict[str, Split]
     vision: Vision
     tokens: dict[str, Features]  # (N, D_v) a picture
-    blip2: Blip2 | None
     queries: dict[str, Features]  # (Q, D_q) a picture
     language: Language
     model: MiniGPT4
@@ -60,22 +51,20 @@ class Stage1:
     @classmethod
     def of(cls, study: Study, *names: str) -> "Stage1":
         """Make everything up to stage 1, with the features of the named splits and of `train` if kept."""
-        if isinstance(study, PublishedStudy):
-            return stage1_of_release(study, names)
-        build(study.profile.world, font=sources.font(), folder=study.world)
-        splits = {name: study.split(name) for name in ("train", *names)}
-        vision = study.vision()
+        study.draw()
+        vision, qformer, language = study.vision(), study.frozen_qformer(), study.language()
+        splits = {name: study.split(name) for name in (names if study.streams else ("train", *names))}
         tokens = {name: study.tokens(split, vision) for name, split in splits.items()}
-        blip2 = blip2_release.load(study)
-        qformer = blip2.model.qformer
         queries = {name: study.queries(split, tokens[name], qformer) for name, split in splits.items()}
-        language = study.language()
-        model, trained = train_stage1(study, qformer, language, splits["train"], queries["train"])
-        return Stage1(
+        if study.streams:
+            model = join(study, vision, qformer, language)
+            trained = finished_stage1(study, model) or train_streamed(study, model)
+        else:
+            model, trained = train_stage1(study, qformer, language, splits["train"], queries["train"])
+        return cls(
             splits=splits,
             vision=vision,
             tokens=tokens,
-            blip2=blip2,
             queries=queries,
             language=language,
             model=model,
@@ -83,28 +72,9 @@ class Stage1:
         )
 
 
-def stage1_of_release(study: PublishedStudy, names: Sequence[str]) -> Stage1:
-    """Join the published parts with stage 1 as `make train` or the authors left it, or train it."""
-    model = load_release(study)
-    trained = finished_stage1(study, model) or train_streamed(study, model=model)[1]
-    splits = {name: study.split(name) for name in names}
-    tokens = {name: study.tokens(split, model.vision) for name, split in splits.items()}
-    queries = {name: study.queries(split, tokens[name], model.qformer) for name, split in splits.items()}
-    return Stage1(
-        splits=splits,
-        vision=model.vision,
-        tokens=tokens,
-        blip2=None,
-        queries=queries,
-        language=model.language,
-        model=model,
-        trained=trained,
-    )
-
-
 def init_model(study: Study, base: Stage1) -> MiniGPT4:
     """Return the model as it was before the first step of stage 1."""
-    if base.blip2 is None:
+    if study.streams:
         return random_model(study, base)
     parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
     return with_warm_start(study, *parts)
@@ -112,9 +82,9 @@ def init_model(study: Study, base: Stage1) -> MiniGPT4:
 
 def random_model(study: Study, base: Stage1) -> MiniGPT4:
     """Return the model with a random projection: a control."""
-    if base.blip2 is not None:
-        return attach(study, base.model.qformer, base.language, first(base.queries["train"]))
-    return join_release(study, base.vision, base.model.qformer, base.language)
+    if study.streams:
+        return join(study, base.vision, base.model.qformer, base.language)
+    return attach(study, base.model.qformer, base.language, first(base.queries["train"]))
 
 
 # --- Drawn profiles: features are kept ---
@@ -146,7 +116,6 @@ def train_stage1(
         captions=hash_json(split.captions),
         vision=sha256(study.vision_state),
     )
-    freeze(model, trained.state)
     return model, trained
 
 
@@ -198,11 +167,9 @@ def picture_layout(
 # --- Published profiles: pairs are streamed ---
 
 
-def join_release(study: Study, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
-    """Join published parts by a fresh projection.
-
-    It is drawn from the seed as PyTorch does by default, as in the paper; at this length no other start is
-    needed (`mglib.model.minigpt4.init_projection`).
+def join(study: Study, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
+    """Join parts by a projection as PyTorch draws it from the seed, as in the paper: at the length of its
+    training no other start is needed (`mglib.model.minigpt4.init_projection`).
     """
     with torch.random.fork_rng():
         torch.manual_seed(study.seed)
@@ -211,9 +178,9 @@ def join_release(study: Study, vision: nn.Module, qformer: nn.Module, language: 
     return model
 
 
-def load_release(study: PublishedStudy) -> MiniGPT4:
-    """Load the published encoder, Q-Former and language model and join them."""
-    return join_release(study, study.vision(), study.released_qformer(), study.language())
+def join_parts(study: Study) -> MiniGPT4:
+    """Load a study's encoder, Q-Former and language model and join them by a random projection."""
+    return join(study, study.vision(), study.frozen_qformer(), study.language())
 
 
 def shard_counts(name: str) -> Path:
@@ -266,35 +233,30 @@ def stream_depends(study: Study, found: list[Source]) -> dict[str, object]:
     }
 
 
-def train_streamed(
-    study: PublishedStudy, *, accumulate: int = 1, model: MiniGPT4 | None = None
-) -> tuple[MiniGPT4, Trained]:
-    """Train the projection of `model` (default: fresh) on the mixture, in as many processes as were launched.
+def train_streamed(study: Study, model: MiniGPT4, *, accumulate: int = 1) -> Trained:
+    """Train the projection of `model` on the mixture, in as many processes as were launched.
 
     A finished run is found by its settings, files and pairs, however many processes it had; one that was
     stopped goes on with as many as it was begun with. The order of the pairs depends on their number.
     """
-    config = replace(study.profile.stage1, accumulate=accumulate)
-    model, found = model or load_release(study), shared_sources(study)
+    config, found = replace(study.profile.stage1, accumulate=accumulate), shared_sources(study)
     stream = mixture(study, model.language, config, found)
-    trained = train(study, model, stream, None, config, "stage1", **stream_depends(study, found))
-    freeze(model, trained.state)
-    return model, trained
+    return train(study, model, stream, None, config, "stage1", **stream_depends(study, found))
 
 
-def finished_stage1(study: PublishedStudy, model: MiniGPT4) -> Trained | None:
+def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
     """Fill the model with stage 1 as `make train` left it, else with the authors' projection where that file
     is there (the shortcut); None where neither is.
     """
     official = study.profile.release.projection
     if trained_to_end(study, model):
-        return train_streamed(study, model=model)[1]
+        return train_streamed(study, model)
     if official and (DOWNLOADS / official).is_file():
         return shortcut(study, model, DOWNLOADS / official)
     return None
 
 
-def trained_to_end(study: PublishedStudy, model: MiniGPT4) -> bool:
+def trained_to_end(study: Study, model: MiniGPT4) -> bool:
     """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
     if not all(shard_counts(web.name).exists() for web in study.profile.release.web):
         return False
@@ -304,7 +266,7 @@ def trained_to_end(study: PublishedStudy, model: MiniGPT4) -> bool:
     return run.weights(config.steps).exists()
 
 
-def shortcut(study: PublishedStudy, model: MiniGPT4, official: Path) -> Trained:
+def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
     """Fill the projection from the authors' file and keep it as a training would, without a log.
 
     The file does not say which language model it was trained with: the profile names both.
@@ -323,15 +285,12 @@ def shortcut(study: PublishedStudy, model: MiniGPT4, official: Path) -> Trained:
 
 def stage1_pairs(study: Study, count: int) -> Split | None:
     """Return the first `count` good pairs of what stage 1 reads, or None where none of it is on disk."""
-    try:
-        files = (
-            local_shards(study) if isinstance(study, PublishedStudy) else [(shards(study.world / "train"), 1)]
-        )
-    except FileNotFoundError:
-        return None
-    whole = sum(weight for _, weight in files)
+    sources = study.stage1_shards()
+    whole = sum(weight for _, weight in sources)
     found = [
-        pair for some, weight in files for pair in islice(good(some), max(1, round(count * weight / whole)))
+        pair
+        for files, weight in sources
+        for pair in islice(good(files), max(1, round(count * weight / whole)))
     ]
     if not found:
         return None
@@ -341,13 +300,6 @@ def stage1_pairs(study: Study, count: int) -> Split | None:
         captions=tuple(clean_caption(pair.caption) for pair in found),
         images=lambda: (open_picture(pair.picture) for pair in found),
     )
-
-
-def local_shards(study: PublishedStudy) -> list[tuple[list[Path], float]]:
-    """Return the shards that are on disk of each source of stage 1, with the source's weight."""
-    named = [(present(str(DOWNLOADS / web.shards))[0], web.weight) for web in study.profile.release.web]
-    there = [([Path(name) for name in names if Path(name).is_file()], weight) for names, weight in named]
-    return [(files, weight) for files, weight in there if files]
 
 
 def good(files: Sequence[Path]) -> Iterator[WebPair]:

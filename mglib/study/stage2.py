@@ -16,11 +16,8 @@ from torch import Tensor, nn
 
 from mglib.config import TrainConfig
 from mglib.curation.select import Curation
-from mglib.data import released
-from mglib.data.narratives import read_narratives
 from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
-from mglib.data.records import read_json
 from mglib.data.splits import Pairs
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
@@ -30,7 +27,7 @@ from mglib.study import display_names
 from mglib.study.curation import curation_of
 from mglib.study.models import PromptedModel, prompted_blip2, prompted_stage1
 from mglib.study.stage1 import Stage1, picture_layout
-from mglib.study.study import PublishedStudy, Study, freeze
+from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
@@ -50,24 +47,22 @@ class Stage2Data:
 def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
     """Return what stage 2 and its variants learn from; `base` holds the pool.
 
-    *curated*: notebook 03's texts; *no_critic*, where a critic looks: what is kept when none does. About the
-    same pictures as *curated*, where they belong to a small world: *locna*: Localized Narratives; *oracle*:
-    true descriptions. Of a release, about other pictures: *official*: the authors' own curated pairs.
+    *curated*: notebook 03's texts; *no_critic*, where a critic looks: what is kept when none does. Further
+    texts about the same pictures, in a small world: *locna*: Localized Narratives; *oracle*: true
+    descriptions. Of a release, about other pictures: *official*: the authors' own curated pairs.
     """
-    every = study.profile.stage2_hold_out
-    ids, shown, texts = kept_texts(base, *curation_of(study, base))
-    found = {"curated": held_out_split(shown, texts, every)}
+    ids, queries, texts = kept_texts(base, *curation_of(study, base))
+    found = {"curated": (queries, texts)}
     if study.profile.curation.fitting is not None:
-        _, pictures, uncritical = kept_texts(base, *curation_of(study, base, critical=False))
-        found["no_critic"] = held_out_split(pictures, uncritical, every)
-    if isinstance(study, PublishedStudy):
-        official = study.split(released.ALIGNMENT)
-        seen = study.queries(official, study.tokens(official, base.vision), base.model.qformer)
-        return {**found, "official": held_out_split(list(seen), official.captions, every)}
-    others = other_texts(study)
-    return found | {
-        kind: held_out_split(shown, [said[int(one)] for one in ids], every) for kind, said in others.items()
-    }
+        found["no_critic"] = kept_texts(base, *curation_of(study, base, critical=False))[1:]
+    for kind, others in study.pool_texts().items():
+        found[kind] = queries, [others[int(one)] for one in ids]
+    for kind, name in study.stage2_splits.items():
+        split = study.split(name)
+        seen = study.queries(split, study.tokens(split, base.vision), base.model.qformer)
+        found[kind] = list(seen), list(split.captions)
+    k = study.profile.stage2_hold_out
+    return {kind: held_out_split(*both, k) for kind, both in found.items()}
 
 
 def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str], list[Tensor], list[str]]:
@@ -84,16 +79,6 @@ def held_out_split(queries: Sequence[Tensor], texts: Sequence[str], k: int) -> S
     return Stage2Data(queries=learnt, texts=said, held_queries=held, held_texts=held_texts)
 
 
-def other_texts(study: Study) -> dict[str, dict[int, str]]:
-    """Return what the small world has to say about the pool, by the number of a picture."""
-    pool = study.world / "pool"
-    narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
-    narrated = {int(one.image_id): one.caption for one in narratives}
-    notes = read_json(pool / "descriptions.json")["annotations"]
-    described = {int(one["image_id"]): one["caption"] for one in notes}
-    return {"locna": narrated, "oracle": described}
-
-
 def split_holdout(items: Sequence, k: int) -> tuple[list, list]:
     """Return the items to train on, and every `k`-th one, from the first on, which is held out."""
     return [item for index, item in enumerate(items) if index % k], list(items[::k])
@@ -108,8 +93,8 @@ def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
     learnt = stage2_data(study, base)
     found = {"stage1": prompted_stage1(study, base)}
     plans = [("minigpt4", "stage1", "curated")]
-    if base.blip2 is not None:
-        found = {"blip2": prompted_blip2(base.blip2), **found}
+    if study.has_blip2:
+        found = {"blip2": prompted_blip2(study.blip2), **found}
         plans.insert(0, ("blip2_ft", "blip2", "curated"))
     plans += [(kind, "stage1", kind) for kind in learnt if kind != "curated"]
     for name, start, kind in plans:
@@ -147,7 +132,6 @@ def train_stage2(
         texts=hash_json(list(data.texts)),
         wording=hash_json([asdict(start.template), list(questions)]),
     )
-    freeze(model, trained.state)
     return replace(start, model=model), trained
 
 

@@ -5,18 +5,21 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from mglib.config import ConcatConfig, Profile
 from mglib.data import released
+from mglib.data.narratives import read_narratives
 from mglib.data.quarantine import strict
-from mglib.data.shards import WebPair, read_shards, shards
+from mglib.data.records import read_json
+from mglib.data.shards import WebPair, present, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
-from mglib.evals.chair import photo_vocabulary
+from mglib.evals import chair
+from mglib.evals.coverage import Judge, fact_judge, read_facts
 from mglib.evals.vqa import Exam
 from mglib.keys import hash_source
 from mglib.mentions import Vocabulary
@@ -25,13 +28,16 @@ from mglib.model.language import Language
 from mglib.model.qformer import QFormer
 from mglib.model.token_concat import Concat
 from mglib.model.vision import Vision, preprocess
-from mglib.paths import CACHE, DOWNLOADS, hash_json, sha256
+from mglib.paths import CACHE, DOWNLOADS, ROOT, hash_json, sha256
 from mglib.settings import Settings
-from mglib.training import checkpoint, feature_cache
+from mglib.study.blip2 import Blip2
+from mglib.study.blip2 import load as load_blip2
+from mglib.training import feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.tensors import hash_tensors
 from mglib.weights.vicuna import Precision, load_language
+from mglib.world.build import build
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS
 
@@ -64,6 +70,13 @@ class Study(ABC):
     tests: ClassVar[tuple[str, ...]]  # the names of the test splits, which only cells that publish read
     special_tests: ClassVar[tuple[str, ...]]  # those of the special pictures' test splits, one of each kind
     questioned: ClassVar[dict[str, str]]  # those of the splits that A-OKVQA and GQA ask about, by their use
+    streams: ClassVar[bool]  # whether stage 1 streams its pairs; else it keeps the features of `train`
+    has_blip2: ClassVar[bool]  # whether its BLIP-2 comes with a language model and a text branch of its own
+    stage2_splits: ClassVar[dict[str, str]]  # splits whose texts are stage 2's in a variant, by its name
+
+    @abstractmethod
+    def draw(self) -> dict[str, Any]:
+        """Draw the study's pictures, or find them, and return what they are; nothing where they are real."""
 
     @abstractmethod
     def split(self, name: str) -> Split:
@@ -82,12 +95,32 @@ class Study(ABC):
         """Yield the pairs of the pool, pictures still encoded."""
 
     @abstractmethod
+    def pool_texts(self) -> dict[str, dict[int, str]]:
+        """Return other texts about the pool, by the variant that learns from them and a picture's number."""
+
+    @abstractmethod
+    def stage1_shards(self) -> list[tuple[list[Path], float]]:
+        """Return the shards on disk of each source of stage 1, with the source's weight."""
+
+    @abstractmethod
+    def judge(self, name: str) -> Judge | None:
+        """Return what judges whether an answer covers a reference; None where references have no facts."""
+
+    @abstractmethod
     def exam(self, name: str) -> Exam:
         """Return the questions of A-OKVQA and GQA about a split."""
 
     @abstractmethod
     def vocabulary(self) -> Vocabulary:
         """Return the names of what can be annotated in the pictures."""
+
+    @abstractmethod
+    def nameable(self) -> Vocabulary:
+        """Return the names of everything that can be invented about the pictures, scenery too."""
+
+    @abstractmethod
+    def coco_vocabulary(self) -> Vocabulary:
+        """Return the names of COCO's objects among those."""
 
     @property
     @abstractmethod
@@ -102,6 +135,15 @@ class Study(ABC):
     @abstractmethod
     def vision(self) -> Vision:
         """Load the frozen image encoder."""
+
+    @property
+    @abstractmethod
+    def blip2(self) -> Blip2:
+        """BLIP-2 with its own language model; raises ValueError where the study has none."""
+
+    @abstractmethod
+    def frozen_qformer(self) -> QFormer | Concat:
+        """Return BLIP-2's Q-Former as stage 1 takes it over, or what replaces it."""
 
     @abstractmethod
     def own_language(self) -> Language:
@@ -222,9 +264,13 @@ class Study(ABC):
 class DrawnStudy(Study):
     """A study of the small world, with parts from the package index or the hub."""
 
+    streams, has_blip2, stage2_splits = False, True, {}
     tests = ("test_seen", "test_new_pairs", "test_new_objects")
     special_tests = tuple(name for name in SPECIAL_SPLITS if name.endswith("_test"))
     questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
+
+    def draw(self) -> dict[str, Any]:
+        return build(self.profile.world, font=sources.font(), folder=self.world)
 
     def split(self, name: str) -> Split:
         folder = self.world / name
@@ -239,11 +285,33 @@ class DrawnStudy(Study):
     def pool(self) -> Iterator[WebPair]:
         return strict(read_shards(shards(self.world / "pool")))
 
+    def pool_texts(self) -> dict[str, dict[int, str]]:
+        pool = self.world / "pool"
+        narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
+        described = read_json(pool / "descriptions.json")["annotations"]
+        return {
+            "locna": {int(one.image_id): one.caption for one in narratives},
+            "oracle": {int(one["image_id"]): one["caption"] for one in described},
+        }
+
+    def stage1_shards(self) -> list[tuple[list[Path], float]]:
+        train = self.world / "train"
+        return [(shards(train), 1.0)] if train.is_dir() else []
+
+    def judge(self, name: str) -> Judge:
+        return fact_judge(read_facts(self.world / name))
+
     def exam(self, name: str) -> Exam:
         return Exam.read(self.world / name)
 
     def vocabulary(self) -> Vocabulary:
         return vocabulary()
+
+    def nameable(self) -> Vocabulary:
+        return chair.vocabulary()
+
+    def coco_vocabulary(self) -> Vocabulary:
+        return chair.coco_vocabulary()
 
     @property
     def world(self) -> Path:
@@ -258,6 +326,18 @@ class DrawnStudy(Study):
         vision = Vision.load(self.profile.vision, self.vision_state, attention=self.attention)
         return vision.to(self.device, self.dtype)
 
+    @cached_property
+    def blip2(self) -> Blip2:
+        """The release that every run starts from; raises ValueError as `blip2.load`."""
+        config = self.profile.pretrain
+        folder = ROOT / "data" / config.release
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not there: run this in a clone of the repository.")
+        return load_blip2(folder, config, self.qformer, weights=self.weights, device=self.device)
+
+    def frozen_qformer(self) -> QFormer:
+        return self.blip2.model.qformer
+
     def own_language(self) -> Language:
         folder = sources.language_folder(self.weights)
         return Language.load(folder, dtype=self.dtype, attention=self.attention)
@@ -267,11 +347,15 @@ class DrawnStudy(Study):
 class PublishedStudy(Study):
     """A study of the data sets of the paper, with the parts that its authors and others published."""
 
+    streams, has_blip2, stage2_splits = True, False, {"official": released.ALIGNMENT}
     tests = released.TESTS
     special_tests = ()
     # Published questions for training are about pictures that nothing else here needs: those of `val` stand
     # in for them where only answers are counted.
     questioned: ClassVar = {"train": released.VAL, "val": released.VAL, "test": released.TEST}
+
+    def draw(self) -> dict[str, Any]:
+        return {}
 
     def split(self, name: str) -> Split:
         return released.split(DOWNLOADS, self.profile.release, name)
@@ -285,12 +369,25 @@ class PublishedStudy(Study):
     def pool(self) -> Iterator[WebPair]:
         return released.pool(DOWNLOADS, self.profile.release)
 
+    def pool_texts(self) -> dict[str, dict[int, str]]:
+        return {}
+
+    def stage1_shards(self) -> list[tuple[list[Path], float]]:
+        named = [(present(str(DOWNLOADS / web.shards))[0], web.weight) for web in self.profile.release.web]
+        here = [([Path(name) for name in names if Path(name).is_file()], weight) for names, weight in named]
+        return [(files, weight) for files, weight in here if files]
+
+    def judge(self, name: str) -> None:
+        return None
+
     def exam(self, name: str) -> Exam:
         asked = released.questions(DOWNLOADS, self.profile.release, name)
         return Exam(choice=asked.choice, graph=asked.graph)
 
     def vocabulary(self) -> Vocabulary:
-        return photo_vocabulary()
+        return chair.photo_vocabulary()
+
+    nameable = coco_vocabulary = vocabulary
 
     @property
     def world(self) -> Path:
@@ -312,15 +409,16 @@ class PublishedStudy(Study):
         folder = DOWNLOADS / self.profile.release.language
         return load_language(folder, precision=self.precision, attention=self.attention)
 
-    def released_qformer(self) -> QFormer | Concat:
-        """Return the frozen Q-Former of the BLIP-2 release, or what stands in its place."""
+    @property
+    def blip2(self) -> Blip2:
+        raise ValueError(
+            "The released Q-Former is read without its text branch and its language model, so BLIP-2 neither "
+            "writes captions nor judges texts: set `fitting` to None and `temperatures` to () in the "
+            "profile's curation."
+        )
+
+    def frozen_qformer(self) -> QFormer | Concat:
         qformer = self.qformer()
         if self.profile.release.qformer is not None:
             load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
         return qformer.to(self.device).eval().requires_grad_(False)
-
-
-def freeze(module: nn.Module, state: Path) -> nn.Module:
-    """Fill a module from a training's weights and freeze it."""
-    checkpoint.restore(module, state)
-    return module.eval().requires_grad_(False)

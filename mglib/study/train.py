@@ -14,6 +14,7 @@ from mglib.keys import hash_source
 from mglib.model.language import Language
 from mglib.model.vision import Vision
 from mglib.study.study import Study
+from mglib.training.checkpoint import freeze
 from mglib.training.loop import Collate, Log, Run, Stream, fit, kept
 from mglib.weights.tensors import hash_tensors
 
@@ -40,9 +41,13 @@ def train(
     what: str,
     **depends: object,
 ) -> Trained:
-    """Run `fit` in the folder of this training, or find what it left there; `what` is its name for people."""
+    """Run `fit` in the folder of this training, or find what it left there, and freeze the module with its
+    last weights; `what` is the training's name for people.
+    """
     run = training_run(study, module, data, collate, config, what, **depends)
-    return Trained(run.folder, fit(module.to(study.device), data, collate, run))
+    trained = Trained(run.folder, fit(module.to(study.device), data, collate, run))
+    freeze(module, trained.state)
+    return trained
 
 
 def training_run(

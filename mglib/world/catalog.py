@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, Val
 
 from mglib.mentions import Vocabulary
 from mglib.metrics import plural
-from mglib.paths import ROOT
+from mglib.paths import DATA
 
-FOLDER = ROOT / "data" / "world"
+FOLDER = DATA / "world"
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 STANDS = ("ground", "pole", "water", "sky", "swim")
 Colour = tuple[int, int, int]

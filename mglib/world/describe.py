@@ -13,17 +13,7 @@ from mglib.config import WorldConfig
 from mglib.world.catalog import Catalog, choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
-from mglib.world.view import (
-    Link,
-    counted,
-    definite,
-    distance,
-    groups,
-    landmarks,
-    links,
-    scenery,
-    side,
-)
+from mglib.world.view import Link, counted, definite, distance, groups, landmarks, links, scenery, side
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
@@ -211,10 +201,7 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
         if item.name not in telling.placed and _ways(telling, (item,))
     ]
     if len(telling.scene.objects) == 1:
-        looks.insert(
-            0,
-            lambda: telling.phrase("alone", known=telling.known_as(alone[0]), **{"is": "is"}),
-        )
+        looks.insert(0, lambda: telling.phrase("alone", known=telling.known_as(alone[0]), **{"is": "is"}))
     return looks
 
 

@@ -5,28 +5,17 @@ which GQA does not do, because this world can count. Question types keep GQA's n
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import Catalog, Thing, choose, wording
-from mglib.world.knowledge import categories, seen_behind, strangers
+from mglib.world.catalog import Catalog, Thing, wording
+from mglib.world.knowledge import Asking, categories, seen_behind
 from mglib.world.scene import INVERSE, Item, Scene, skip, stream
-from mglib.world.view import (
-    Link,
-    alike,
-    counted,
-    groups,
-    links,
-    number,
-    scenery,
-    side,
-    singles,
-    the,
-)
+from mglib.world.view import Link, alike, counted, groups, links, number, scenery, side, singles
 
 ASKED = 6  # questions a picture at most
 COMMON = 0.2  # of a group of questions at most have the same answer (or 1.5 times an even share, if larger)
@@ -57,41 +46,6 @@ TYPES = {  # of questions: detailed -> structural, semantic
 
 
 @dataclass(frozen=True)
-class _Asking:
-    """What a question is made from."""
-
-    rng: Random
-    config: WorldConfig
-    catalog: Catalog
-    scene: Scene
-    split: str
-
-    def thing(self, item: Item) -> Thing:
-        return self.catalog.thing(item.name)
-
-    def it(self, item: Item) -> str:
-        return the(self.thing(item))
-
-    def word(self, kind: str, **slots: str) -> str:
-        return choose(self.rng, wording("gqa"), kind).format(**slots)
-
-    def strangers(self, count: int, among: Collection[str] | None = None) -> list[Thing]:
-        """Return objects that are not in the picture, fewer where no more may be named."""
-        names = strangers(self.rng, self.config, self.catalog, self.scene, self.split, count, among=among)
-        return [self.catalog.thing(name) for name in names]
-
-    @property
-    def nouns(self) -> dict[str, tuple[str, str]]:
-        """Return the categories that can be asked for: (singular, plural) by supercategory.
-
-        One that the scenery shows as well is left out, since a squirrel in the background is an animal.
-        """
-        rows = (text.split("|") for text, _ in wording("gqa")["noun"])
-        behind = seen_behind(self.scene, self.catalog)
-        return {category: (one, many) for category, one, many in rows if category not in behind}
-
-
-@dataclass(frozen=True)
 class _Question:
     """A question before it is numbered; within one `kind` and `group` answers are balanced."""
 
@@ -106,7 +60,7 @@ def gqa(
 ) -> dict[str, dict[str, Any]]:
     """Ask up to ASKED questions about picture `index` of `split`: id -> question, not balanced yet."""
     rng = stream(config, split, index, "gqa")
-    asking = _Asking(rng, config, catalog, scene, split)
+    asking = Asking(rng, config, catalog, scene, split, wording("gqa"))
     asked = [question for ask in ASKERS if (question := ask(asking))]
     kept = sorted(rng.sample(range(len(asked)), min(ASKED, len(asked))))
     return {f"{number(scene, place):011d}": _record(scene, asked[place]) for place in kept}
@@ -154,6 +108,16 @@ def _record(scene: Scene, question: _Question) -> dict[str, Any]:
     }
 
 
+def _nouns(asking: Asking) -> dict[str, tuple[str, str]]:
+    """Return the categories that can be asked for: (singular, plural) by supercategory.
+
+    One that the scenery shows as well is left out, since a squirrel in the background is an animal.
+    """
+    rows = (text.split("|") for text, _ in asking.phrases["noun"])
+    behind = seen_behind(asking.scene, asking.catalog)
+    return {category: (one, many) for category, one, many in rows if category not in behind}
+
+
 def _yes(true: bool) -> str:
     return "yes" if true else "no"
 
@@ -161,7 +125,7 @@ def _yes(true: bool) -> str:
 # What there is
 
 
-def _exist(asking: _Asking) -> _Question | None:
+def _exist(asking: Asking) -> _Question | None:
     true = asking.rng.random() < 0.5
     if true:
         here = list(groups(asking.scene))
@@ -174,7 +138,7 @@ def _exist(asking: _Asking) -> _Question | None:
     return _Question("exist", text, _yes(true))
 
 
-def _exist_both(asking: _Asking) -> _Question | None:
+def _exist_both(asking: Asking) -> _Question | None:
     """Ask for two objects with "and" or "or", so that yes and no are equally likely."""
     kind = asking.rng.choice(("existAnd", "existOr"))
     true = asking.rng.random() < 0.5
@@ -189,7 +153,7 @@ def _exist_both(asking: _Asking) -> _Question | None:
     return _Question(kind, text, _yes(true))
 
 
-def _scenery_exist(asking: _Asking) -> _Question | None:
+def _scenery_exist(asking: Asking) -> _Question | None:
     """Ask for scenery that is there or that other pictures of the place have."""
     here = [item.name for item in asking.scene.props]
     home = asking.catalog.setting(asking.scene.setting).props
@@ -205,7 +169,7 @@ def _scenery_exist(asking: _Asking) -> _Question | None:
     return _Question("sceneryExist", text, _yes(true))
 
 
-def _count(asking: _Asking) -> _Question | None:
+def _count(asking: Asking) -> _Question | None:
     """Count the objects of a category, or those of one name if there are several."""
     several = [
         (name, len(items))
@@ -215,15 +179,15 @@ def _count(asking: _Asking) -> _Question | None:
     if several and asking.rng.random() < 0.7:
         name, many = asking.rng.choice(several)
         nouns = counted(asking.catalog.thing(name), 2).partition(" ")[2]
-    elif asking.nouns:
-        name, (_, nouns) = asking.rng.choice(list(asking.nouns.items()))
+    elif _nouns(asking):
+        name, (_, nouns) = asking.rng.choice(list(_nouns(asking).items()))
         many = sum(asking.thing(item).supercategory == name for item in asking.scene.objects)
     else:
         return None
     return _Question("count", asking.word("count", nouns=nouns), str(many), "number")
 
 
-def _scenery_count(asking: _Asking) -> _Question | None:
+def _scenery_count(asking: Asking) -> _Question | None:
     props = [
         prop
         for prop in map(asking.catalog.prop, asking.catalog.setting(asking.scene.setting).props)
@@ -241,14 +205,14 @@ def _scenery_count(asking: _Asking) -> _Question | None:
 # How two of them stand
 
 
-def _lone_links(asking: _Asking) -> list[Link]:
+def _lone_links(asking: Asking) -> list[Link]:
     alone = singles(asking.scene, asking.catalog)
     return [
         link for link in links(asking.scene, asking.catalog) if link.subject in alone and link.object in alone
     ]
 
 
-def _rel_verify(asking: _Asking) -> _Question | None:
+def _rel_verify(asking: Asking) -> _Question | None:
     """Ask whether a relation holds; the false one is its opposite."""
     found = _lone_links(asking)
     if not found:
@@ -261,7 +225,7 @@ def _rel_verify(asking: _Asking) -> _Question | None:
     return _Question("relVerify", text, _yes(true))
 
 
-def _rel_choose(asking: _Asking) -> _Question | None:
+def _rel_choose(asking: Asking) -> _Question | None:
     found = _lone_links(asking)
     if not found:
         return None
@@ -276,7 +240,7 @@ def _rel_choose(asking: _Asking) -> _Question | None:
     return _Question("relChooser", text, answer, "|".join(pair))
 
 
-def _rel_exist(asking: _Asking) -> _Question | None:
+def _rel_exist(asking: Asking) -> _Question | None:
     """Ask whether there is an object in a relation to another; the false one is not in the picture."""
     alone = singles(asking.scene, asking.catalog)
     found = [link for link in links(asking.scene, asking.catalog) if link.object in alone]
@@ -291,7 +255,7 @@ def _rel_exist(asking: _Asking) -> _Question | None:
     return _Question("existRel", text, _yes(true))
 
 
-def _category_rel(asking: _Asking) -> _Question | None:
+def _category_rel(asking: Asking) -> _Question | None:
     """Ask which animal stands behind the bus, if one does and no other might."""
     every = {(id(link.subject), id(link.object)): link for link in links(asking.scene, asking.catalog)}
     found = []
@@ -300,50 +264,50 @@ def _category_rel(asking: _Asking) -> _Question | None:
         kin = [item for item in asking.scene.objects if asking.thing(item).supercategory == category]
         kin = [item for item in kin if item is not link.subject and item is not link.object]
         others = [every.get((id(item), id(link.object))) for item in kin]
-        if category in asking.nouns and all(o and o.predicate != link.predicate for o in others):
+        if category in _nouns(asking) and all(o and o.predicate != link.predicate for o in others):
             found.append((link, category))
     if not found:
         return None
     link, category = asking.rng.choice(found)
     relation, other = asking.word(link.predicate), asking.it(link.object)
-    text = asking.word("categoryRel", noun=asking.nouns[category][0], relation=relation, other=other)
+    text = asking.word("categoryRel", noun=_nouns(asking)[category][0], relation=relation, other=other)
     return _Question("categoryRelS", text, link.subject.name, category)
 
 
 # What kind, and where in the picture
 
 
-def _lone_of_category(asking: _Asking) -> Thing | None:
+def _lone_of_category(asking: Asking) -> Thing | None:
     """Choose an object that is the only one of its category, such as the only animal."""
     things = [asking.thing(item) for item in asking.scene.objects]
     kinds = Counter(thing.supercategory for thing in things)
-    lone = [t for t in things if kinds[t.supercategory] == 1 and t.supercategory in asking.nouns]
+    lone = [t for t in things if kinds[t.supercategory] == 1 and t.supercategory in _nouns(asking)]
     return asking.rng.choice(lone) if lone else None
 
 
-def _category(asking: _Asking) -> _Question | None:
+def _category(asking: Asking) -> _Question | None:
     thing = _lone_of_category(asking)
     if thing is None:
         return None
-    text = asking.word("category", noun=asking.nouns[thing.supercategory][0])
+    text = asking.word("category", noun=_nouns(asking)[thing.supercategory][0])
     return _Question("categoryThis", text, thing.name, thing.supercategory)
 
 
-def _category_choose(asking: _Asking) -> _Question | None:
+def _category_choose(asking: Asking) -> _Question | None:
     thing = _lone_of_category(asking)
     if thing is None:
         return None
     kin = [other.name for other in asking.catalog.things if other.supercategory == thing.supercategory]
-    wrong = asking.strangers(1, kin)
+    wrong = asking.strangers(1, among=kin)
     if not wrong:
         return None
     a, b = asking.rng.sample((thing, wrong[0]), 2)
-    noun = asking.nouns[thing.supercategory][0]
+    noun = _nouns(asking)[thing.supercategory][0]
     text = asking.word("categoryChoose", noun=noun, a=a.phrase, b=b.phrase)
     return _Question("categoryThisChoose", text, thing.name, thing.supercategory)
 
 
-def _position(asking: _Asking) -> _Question | None:
+def _position(asking: Asking) -> _Question | None:
     """Ask on which side something is, in one of three ways."""
     placed = _aside(asking)
     if not placed:
@@ -355,7 +319,7 @@ def _position(asking: _Asking) -> _Question | None:
     return _Question(kind, text, _yes(asked == where) if kind == "positionVerify" else where)
 
 
-def _aside(asking: _Asking) -> list[tuple[Item, str]]:
+def _aside(asking: Asking) -> list[tuple[Item, str]]:
     """Return the lone objects that clearly are on the left or right, with their side."""
     placed = [(item, side(item, asking.scene.size)) for item in singles(asking.scene, asking.catalog)]
     return [(item, where) for item, where in placed if where in ("left", "right")]
@@ -364,13 +328,13 @@ def _aside(asking: _Asking) -> list[tuple[Item, str]]:
 # Comparing two
 
 
-def _compare(asking: _Asking) -> _Question | None:
+def _compare(asking: Asking) -> _Question | None:
     """Ask which of two is farther to one side or nearer, or whether both are on the same side."""
     ways = [way for way in (_farther, _nearer, _same_side) if way(asking)]
     return asking.rng.choice(ways)(asking) if ways else None
 
 
-def _farther(asking: _Asking) -> _Question | None:
+def _farther(asking: Asking) -> _Question | None:
     found = [link for link in _lone_links(asking) if link.predicate == "left of"]
     if not found:
         return None
@@ -379,18 +343,18 @@ def _farther(asking: _Asking) -> _Question | None:
     return _which(asking, link, "fartherLeft", wanted, link.subject if wanted == "left" else link.object)
 
 
-def _nearer(asking: _Asking) -> _Question | None:
+def _nearer(asking: Asking) -> _Question | None:
     found = [link for link in _lone_links(asking) if link.predicate == "in front of"]
     return _which(asking, link := asking.rng.choice(found), "nearer", "near", link.subject) if found else None
 
 
-def _which(asking: _Asking, link: Link, kind: str, wanted: str, answer: Item) -> _Question:
+def _which(asking: Asking, link: Link, kind: str, wanted: str, answer: Item) -> _Question:
     a, b = asking.rng.sample((link.subject, link.object), 2)
     text = asking.word(kind, it=asking.it(a), other=asking.it(b), side=wanted)
     return _Question("comparativeChoose", text, answer.name, kind)
 
 
-def _same_side(asking: _Asking) -> _Question | None:
+def _same_side(asking: Asking) -> _Question | None:
     pairs = list(combinations(_aside(asking), 2))
     if not pairs:
         return None
@@ -402,7 +366,7 @@ def _same_side(asking: _Asking) -> _Question | None:
 # The place
 
 
-def _place(asking: _Asking) -> _Question | None:
+def _place(asking: Asking) -> _Question | None:
     """Ask for the place, in one of four ways."""
     setting = asking.catalog.setting(asking.scene.setting)
     others = [other.noun for other in asking.catalog.settings if other.noun != setting.noun]
@@ -420,7 +384,7 @@ def _place(asking: _Asking) -> _Question | None:
     return _Question(kind, asking.word(kind, where=asked), _yes(true))
 
 
-ASKERS: tuple[Callable[[_Asking], _Question | None], ...] = (
+ASKERS: tuple[Callable[[Asking], _Question | None], ...] = (
     _exist,
     _exist_both,
     _scenery_exist,

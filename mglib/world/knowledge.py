@@ -15,9 +15,9 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import FOLDER, Catalog, Filled, Parts, Some, Thing, read, split
-from mglib.world.scene import Scene, held_out
-from mglib.world.view import groups
+from mglib.world.catalog import FOLDER, Catalog, Filled, Parts, Phrases, Some, Thing, choose, read, split
+from mglib.world.scene import Item, Scene, held_out
+from mglib.world.view import groups, the
 
 CATEGORY = "category"
 
@@ -89,44 +89,57 @@ def _resembled(prop: str) -> tuple[str, ...]:
     return tuple(name for fact in found for name in fact.also)
 
 
-def strangers(
-    rng: Random,
-    config: WorldConfig,
-    catalog: Catalog,
-    scene: Scene,
-    split: str,
-    count: int,
-    *,
-    among: Collection[str] | None = None,
-    beside: Collection[str] = (),
-) -> list[str]:
-    """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
+@dataclass(frozen=True)
+class Asking:
+    """A picture that a question is asked about, in the wording of one list."""
 
-    `among` limits the choice; `beside` are strangers that the same text names already. New objects are named
-    in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in the
-    scene's setting come first, since they are the plausible ones.
-    """
-    here = [catalog.thing(name) for name in groups(scene)]
-    said = {word for thing in here for word in _senses(thing)}
-    home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
-    alike = {name for item in scene.props for name in _resembled(item.name)}
-    left = [
-        thing.name
-        for thing in catalog.things
-        if (thing.split == "train" or split == "test_new_objects")
-        and said.isdisjoint(_senses(thing))
-        and thing.name not in beside
-        and thing.name not in alike
-        and (among is None or thing.name in among)
-    ]
-    rng.shuffle(left)
-    chosen: list[str] = []
-    for name in sorted(left, key=lambda name: name not in home):
-        together = [*groups(scene), *beside, *chosen]
-        new = [pair for pair in held_out([*together, name], config, catalog) if name in pair]
-        if len(chosen) < count and (split == "test_new_pairs" or not new):
-            chosen.append(name)
-    return chosen
+    rng: Random
+    config: WorldConfig
+    catalog: Catalog
+    scene: Scene
+    split: str
+    phrases: Phrases
+
+    def thing(self, item: Item) -> Thing:
+        return self.catalog.thing(item.name)
+
+    def it(self, item: Item) -> str:
+        return the(self.thing(item))
+
+    def word(self, kind: str, **slots: str) -> str:
+        """Draw a phrase of a kind and fill its slots."""
+        return choose(self.rng, self.phrases, kind).format(**slots)
+
+    def strangers(
+        self, count: int, *, among: Collection[str] | None = None, beside: Collection[str] = ()
+    ) -> list[Thing]:
+        """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
+
+        `among` limits the choice; `beside` are strangers that the same text names already. New objects are
+        named in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in
+        the scene's setting come first, since they are the plausible ones.
+        """
+        catalog, scene = self.catalog, self.scene
+        said = {word for name in groups(scene) for word in _senses(catalog.thing(name))}
+        home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
+        alike = {name for item in scene.props for name in _resembled(item.name)}
+        left = [
+            thing
+            for thing in catalog.things
+            if (thing.split == "train" or self.split == "test_new_objects")
+            and said.isdisjoint(_senses(thing))
+            and thing.name not in beside
+            and thing.name not in alike
+            and (among is None or thing.name in among)
+        ]
+        self.rng.shuffle(left)
+        chosen: list[Thing] = []
+        for thing in sorted(left, key=lambda thing: thing.name not in home):
+            together = [*groups(scene), *beside, *(one.name for one in chosen), thing.name]
+            new = [pair for pair in held_out(together, self.config, catalog) if thing.name in pair]
+            if len(chosen) < count and (self.split == "test_new_pairs" or not new):
+                chosen.append(thing)
+        return chosen
 
 
 def _senses(thing: Thing) -> set[str]:

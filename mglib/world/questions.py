@@ -10,8 +10,8 @@ from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import Catalog, Thing, choose, wording
-from mglib.world.knowledge import Fact, Trait, facts, facts_about, known_objects, strangers, traits
+from mglib.world.catalog import Catalog, Thing, wording
+from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, known_objects, traits
 from mglib.world.scene import Item, Scene, skip, stream
 from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
 
@@ -19,20 +19,6 @@ CHOICES = 4
 PEOPLE = 10  # direct answers
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
 AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """The picture that is asked about; a new object is named, and known of, in test_new_objects alone."""
-
-    rng: Random
-    config: WorldConfig
-    catalog: Catalog
-    scene: Scene
-    split: str
-
-    def word(self, kind: str, **slots: str) -> str:
-        return choose(self.rng, wording("questions"), kind).format(**slots)
 
 
 @dataclass(frozen=True)
@@ -48,7 +34,7 @@ class _Asked:
 def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
     """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
     rng = stream(config, split, index, "aokvqa")
-    asked = _ask(_Picture(rng, config, catalog, scene, split))
+    asked = _ask(Asking(rng, config, catalog, scene, split, wording("questions")))
     place = rng.randrange(CHOICES)
     wrong = rng.sample(asked.wrong, CHOICES - 1)
     direct = _people(rng, asked)
@@ -64,7 +50,7 @@ def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, inde
     }
 
 
-def _ask(picture: _Picture) -> _Asked:
+def _ask(picture: Asking) -> _Asked:
     """Choose the sort of question, then the question; where the picture was made can always be asked."""
     left = dict(SORTS)
     while left:
@@ -75,7 +61,7 @@ def _ask(picture: _Picture) -> _Asked:
     raise AssertionError("where a picture was made can always be asked")
 
 
-def _about_objects(picture: _Picture) -> list[_Asked]:
+def _about_objects(picture: Asking) -> list[_Asked]:
     """Ask what is known of an object that is alone in its kind: "What sound does this animal make?"."""
     found = []
     for item in singles(picture.scene, picture.catalog):
@@ -85,14 +71,14 @@ def _about_objects(picture: _Picture) -> list[_Asked]:
     return found
 
 
-def _about_setting(picture: _Picture) -> list[_Asked]:
+def _about_setting(picture: Asking) -> list[_Asked]:
     picture.rng.choice(picture.catalog.setting(picture.scene.setting).phrases)  # as `skip` does
     skip(picture.rng)
     found = [_from_fact(picture, fact, "") for fact in facts_about("setting", picture.scene.setting)]
     return [asked for questions in found for asked in questions]
 
 
-def _about_props(picture: _Picture) -> list[_Asked]:
+def _about_props(picture: Asking) -> list[_Asked]:
     names = [item.name for item in picture.scene.props]
     found = []
     for item in picture.scene.props:
@@ -102,7 +88,7 @@ def _about_props(picture: _Picture) -> list[_Asked]:
     return found
 
 
-def _from_fact(picture: _Picture, fact: Fact, thing: str) -> list[_Asked]:
+def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
     """Return the question about a fact, or nothing if too few wrong answers are known for it.
 
     Wrong are other answers of its kind; what is known of new objects stays with them.
@@ -116,7 +102,7 @@ def _from_fact(picture: _Picture, fact: Fact, thing: str) -> list[_Asked]:
     return [_Asked(picture.word(fact.kind, thing=thing), fact.answer, fact.said, wrong)]
 
 
-def _about_signs(picture: _Picture) -> list[_Asked]:
+def _about_signs(picture: Asking) -> list[_Asked]:
     """Ask what is written on a board; wrong are the boards of other pictures."""
     if not picture.scene.writing:
         return []
@@ -127,7 +113,7 @@ def _about_signs(picture: _Picture) -> list[_Asked]:
     return [_Asked(question, text, said, tuple(sign for sign in every if sign != text))]
 
 
-def _about_place(picture: _Picture) -> list[_Asked]:
+def _about_place(picture: Asking) -> list[_Asked]:
     settings = picture.catalog.settings
     setting = picture.catalog.setting(picture.scene.setting)
     wrong = [other.noun for other in settings if set(other.kinds) != set(setting.kinds)]
@@ -138,7 +124,7 @@ def _about_place(picture: _Picture) -> list[_Asked]:
     return [_Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)))]
 
 
-def _about_traits(picture: _Picture) -> list[_Asked]:
+def _about_traits(picture: Asking) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
     here = set(groups(picture.scene))
     fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
@@ -154,34 +140,22 @@ def _about_traits(picture: _Picture) -> list[_Asked]:
     return [_Asked(picture.rng.choice(trait.question), name, thing.synonyms, wrong)]
 
 
-def _other_objects(picture: _Picture, trait: Trait, thing: Thing) -> tuple[str, ...]:
+def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
     kin = {one.name for one in picture.catalog.things if one.supercategory == thing.supercategory}
     near: list[str] = []
-    for among, most in (
-        (trait.yes, 1),
-        (kin - trait.maybe, 2),
-        (known_objects() - trait.maybe, CHOICES - 1),
-    ):
-        near += strangers(
-            picture.rng,
-            picture.config,
-            picture.catalog,
-            picture.scene,
-            picture.split,
-            most - len(near),
-            among=among,
-            beside=near,
-        )
+    for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (known_objects() - trait.maybe, CHOICES - 1)):
+        found = picture.strangers(most - len(near), among=among, beside=near)
+        near += [stranger.name for stranger in found]
     here = [name for name in groups(picture.scene) if name != thing.name]
     return tuple([*near[:2], *here, *near[2:]][: CHOICES - 1])
 
 
-def _meant(picture: _Picture, item: Item) -> str:
+def _meant(picture: Asking, item: Item) -> str:
     """Point at an object without its name where its kind and side suffice, so that one has to look."""
     scene, catalog = picture.scene, picture.catalog
     thing = catalog.thing(item.name)
-    nouns = dict(text.split("|") for text, _ in wording("questions")["noun"])
+    nouns = dict(text.split("|") for text, _ in picture.phrases["noun"])
     kind = [
         other for other in scene.objects if catalog.thing(other.name).supercategory == thing.supercategory
     ]

@@ -37,29 +37,10 @@ APART = 0.08  # of the width, between the centres of two objects of which one is
 Record = dict[str, Any]
 
 
-def referring(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> list[Record]:
-    """Write one reference for each object of picture `index` that some expression means and no other.
-
-    `ann_id` is the object's place in the scene; ids that are unique over a split are given by `numbered`.
-    """
+def referring(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> list[list[str]]:
+    """Write for each object of picture `index` the expressions that mean it and no other: perhaps none."""
     rng = stream(config, split, index, "referring")
-    found = []
-    for place, item in enumerate(scene.objects):
-        said = expressions(rng, catalog, scene, item)
-        if said:
-            found.append(
-                {
-                    "ref_id": place,
-                    "ann_id": place,
-                    "image_id": scene.image_id,
-                    "file_name": f"{scene.image_id:012d}.jpg",
-                    "category_id": catalog.thing(item.name).coco_id,
-                    "split": OFFICIAL_SPLIT.get(split, "test"),
-                    "sent_ids": list(range(len(said))),
-                    "sentences": [_sentence(place, raw) for place, raw in enumerate(said)],
-                }
-            )
-    return found
+    return [expressions(rng, catalog, scene, item) for item in scene.objects]
 
 
 def expressions(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> list[str]:
@@ -113,30 +94,23 @@ def _telling(catalog: Catalog, scene: Scene, item: Item) -> list[Link]:
     return found
 
 
-def _sentence(sent_id: int, raw: str) -> Record:
-    tokens = re.findall(r"[a-z0-9']+", raw.lower())
-    return {"sent_id": sent_id, "raw": raw, "sent": " ".join(tokens), "tokens": tokens}
+def references(split: str, said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
+    """Return the references of all pictures of a split, in their order, with RefCOCO's fields that are read.
 
-
-def numbered(records: Iterable[tuple[Scene, list[Record]]]) -> list[Record]:
-    """Join the references of pictures and number them over all of them.
-
-    Give every scene of the split in order: `ann_id` then is the id that instances.json gives the object,
-    which counts the objects of the split from 1.
+    `ann_id` is the id that instances.json gives the object, which counts the objects of the split from 1.
     """
-    refs: list[Record] = []
-    objects = sentences = 0
-    for scene, found in records:
-        for ref in found:
-            said = [
-                {**sentence, "sent_id": sentences + place} for place, sentence in enumerate(ref["sentences"])
-            ]
-            ids = [sentence["sent_id"] for sentence in said]
-            new = {"ref_id": len(refs), "ann_id": objects + ref["ann_id"] + 1}
-            refs.append({**ref, **new, "sent_ids": ids, "sentences": said})
-            sentences += len(said)
-        objects += len(scene.objects)
-    return refs
+    objects = [(scene, texts) for scene, found in said for texts in found]
+    named = [(ann_id, scene, texts) for ann_id, (scene, texts) in enumerate(objects, 1) if texts]
+    return [
+        {
+            "ref_id": ref_id,
+            "ann_id": ann_id,
+            "image_id": scene.image_id,
+            "split": OFFICIAL_SPLIT.get(split, "test"),
+            "sentences": [{"sent": " ".join(re.findall(r"[a-z0-9']+", text.lower()))} for text in texts],
+        }
+        for ref_id, (ann_id, scene, texts) in enumerate(named)
+    ]
 
 
 def write_refs(path: Path, refs: list[Record]) -> None:
@@ -209,7 +183,6 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
             {
                 "relationship_id": number(scene, place),
                 "predicate": predicates.get(link.predicate, link.predicate),
-                "synsets": [],
                 "subject": _node(link.subject, ids[id(link.subject)]),
                 "object": _node(link.object, ids[id(link.object)]),
             }
@@ -220,4 +193,4 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
 
 def _node(item: Item, object_id: int) -> Record:
     box = dict(zip("xywh", item.box, strict=True))
-    return {"object_id": object_id, "name": item.name, **box, "synsets": [], "merged_object_ids": []}
+    return {"object_id": object_id, "name": item.name, **box}

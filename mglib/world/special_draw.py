@@ -43,6 +43,7 @@ TINTS = {  # of the weather: a colour over everything and how much of it
     "rainbow": ((255, 252, 220), 0.08),
     "leaves": ((226, 140, 50), 0.24),
 }
+RAINBOW = ((235, 90, 80), (245, 160, 70), (250, 226, 100), (120, 200, 110), (90, 150, 230), (150, 110, 210))
 LIGHTS = {"sunset": (255, 232, 150), "moonlight": (244, 244, 222), "dawn": (255, 240, 220)}
 
 
@@ -244,14 +245,7 @@ def _rainbow(picture: Image.Image, rng: Random, horizon: int, font: Path) -> Non
     arc = Image.new("RGBA", (fine * size, fine * horizon))
     painter = ImageDraw.Draw(arc)
     radius, x = round(0.46 * fine * size), rng.randint(fine * size // 3, 2 * fine * size // 3)
-    for colour in (
-        (235, 90, 80),
-        (245, 160, 70),
-        (250, 226, 100),
-        (120, 200, 110),
-        (90, 150, 230),
-        (150, 110, 210),
-    ):
+    for colour in RAINBOW:
         painter.arc(_round((x, fine * horizon + 20), radius), 180, 360, fill=(*colour, 150), width=12)
         radius -= 11
     arc = arc.reduce(fine)

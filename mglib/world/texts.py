@@ -12,7 +12,7 @@ from mglib.world.describe import describe
 from mglib.world.gqa import balance, gqa
 from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
-from mglib.world.regions import numbered, referring, regions, relationships, write_refs
+from mglib.world.regions import references, referring, regions, relationships, write_refs
 from mglib.world.scene import Scene
 
 WRITERS: dict[str, Callable[..., Any]] = {
@@ -34,7 +34,7 @@ def texts(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index
     return {kind: WRITERS[kind](config, catalog, scene, split, index) for kind in wanted}
 
 
-def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]) -> None:
+def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dict[str, Any]]) -> None:
     """Write the texts of all pictures of a split, in their order."""
 
     def of(kind: str) -> list[Any]:
@@ -43,7 +43,8 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
     write_json(folder / "aokvqa.json", of("aokvqa"))
     asked = {name: question for record in of("gqa") for name, question in record.items()}
     write_json(folder / "gqa_balanced_questions.json", balance(asked))
-    write_refs(folder / "refs(mglib).p", numbered(zip(scenes, of("referring"), strict=True)))
+    said = zip(scenes, of("referring"), strict=True)
+    write_refs(folder / "refs(mglib).p", references(split, said))
     write_json(folder / "region_descriptions.json", of("regions"))
     write_json(folder / "relationships.json", of("relationships"))
     if of("narrative"):

@@ -10,7 +10,7 @@ import pytest
 from nbformat import v4
 from PIL import Image
 
-from mglib.chat.terminal import Conversation
+from mglib.chat.conversation import Conversation
 from mglib.paths import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -19,7 +19,7 @@ TINY = """
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
-from mglib.chat.speaker import Speaker
+from mglib.chat.chat_model import ChatModel
 from mglib.config import QFormerConfig, VisionConfig
 from mglib.model.blip2 import train_tokenizer
 from mglib.model.decoding import greedy
@@ -43,7 +43,7 @@ model = MiniGPT4(
     language=Language(model=LlamaForCausalLM(llama), tokenizer=tokenizer),
 )
 lines = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz q {} a ")
-speaker = Speaker(
+chat_model = ChatModel(
     model=model,
     turns=lines,
     vision=eye,
@@ -53,7 +53,7 @@ speaker = Speaker(
     trained="tiny.safetensors (SHA-256 0123456789ab)",
 )
 """
-LOADED = "import mglib.chat.speaker\nmglib.chat.speaker.load = lambda profile: speaker\n"
+LOADED = "import mglib.chat.chat_model\nmglib.chat.chat_model.load = lambda profile: chat_model\n"
 WATCH = """() => {
     window.lengths = [];
     const log = document.querySelector('.mglib-log');
@@ -76,14 +76,14 @@ def test_the_notebook_shows_weights_picture_answers_and_their_pace(show, tmp_pat
     page = show("chat", notebook)
     here: dict = {}
     exec(TINY, here)
-    talk = Conversation(here["speaker"])
+    talk = Conversation(here["chat_model"])
     talk.show(image)
 
-    page.get_by_text(f"Weights: {talk.speaker.weights()}").wait_for()
+    page.get_by_text(f"Weights: {talk.chat_model.weights()}").wait_for()
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Your own").click()
     chooser.value.set_files(tmp_path / "meadow.png")
-    page.get_by_text(talk.speaker.sees(image, "meadow.png")).wait_for()
+    page.get_by_text(talk.chat_model.sees(image, "meadow.png")).wait_for()
     shown = page.locator(".widget-image").bounding_box()
     assert shown["height"] == pytest.approx(200, abs=1)
     assert shown["width"] / shown["height"] == pytest.approx(2 / 3, abs=0.02)
@@ -102,7 +102,7 @@ def test_the_notebook_shows_weights_picture_answers_and_their_pace(show, tmp_pat
 
     log = page.locator(".mglib-log").inner_text()
     for asked in (first, second):
-        answer = letters("".join(talk.ask(asked, talk.speaker.decoding)))
+        answer = letters("".join(talk.ask(asked, talk.chat_model.decoding)))
         assert answer and answer in letters(log)
     paces = re.findall(r"(\d+) tokens in [\d.]+ s: [\d.]+ tokens a second", log)
     assert [int(count) for count in paces] == [one.tokens for one in talk.history]

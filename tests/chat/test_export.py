@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mglib.__main__ import main
-from mglib.chat import speaker as speakers
+from mglib.chat import chat_model as chat_models
+from mglib.chat.chat_model import ChatModel
 from mglib.chat.export import export
-from mglib.chat.speaker import Speaker
 from mglib.model.dialogue import Turns
 from mglib.model.prompts import Template
 from mglib.model.vision import Vision
@@ -18,36 +18,37 @@ FIRST = Template(name="lines", bos=True, turn="q {} a ", end="zz")
 
 
 @pytest.fixture
-def speaker(model, vision_config):
+def chat_model(model, vision_config):
     tiny = model()
     tiny.vision = Vision(config=vision_config)
-    return Speaker(model=tiny, turns=Turns(first=FIRST, following="zz q {} a "), vision=vision_config)
+    lines = Turns(first=FIRST, following="zz q {} a ")
+    return ChatModel(model=tiny, turns=lines, vision=vision_config, language="Tiny")
 
 
-def test_the_official_file_holds_the_projection_and_is_not_written_over(speaker, tmp_path):
-    file = export(speaker, "pth", tmp_path, language="Tiny")
-    other = nn.Linear(speaker.model.projection.in_features, speaker.model.projection.out_features)
+def test_the_official_file_holds_the_projection_and_is_not_written_over(chat_model, tmp_path):
+    file = export(chat_model, "pth", tmp_path)
+    other = nn.Linear(chat_model.model.projection.in_features, chat_model.model.projection.out_features)
     load_projection(other, file, trained_with="Tiny", language="Tiny")
-    assert torch.equal(other.weight, speaker.model.projection.weight)
+    assert torch.equal(other.weight, chat_model.model.projection.weight)
     with pytest.raises(FileExistsError, match="another OUT"):
-        export(speaker, "pth", tmp_path, language="Tiny")
+        export(chat_model, "pth", tmp_path)
 
 
-def test_our_own_folder_is_bound_to_its_frozen_parts(speaker, tmp_path):
-    folder, model = export(speaker, "mglib", tmp_path / "own", language="Tiny"), speaker.model
+def test_our_own_folder_is_bound_to_its_frozen_parts(chat_model, tmp_path):
+    folder, model = export(chat_model, "mglib", tmp_path / "own"), chat_model.model
     parts = {"vision": model.vision, "qformer": model.qformer, "language": model.language}
     again = from_pretrained(folder, **parts, name="Tiny", template=FIRST)
     assert torch.equal(again.projection.weight, model.projection.weight)
 
 
-def test_what_transformers_cannot_hold_is_told(speaker, tmp_path):
+def test_what_transformers_cannot_hold_is_told(chat_model, tmp_path):
     with pytest.raises(ValueError, match="transformers' BLIP-2 has an EVA ViT"):
-        export(speaker, "transformers", tmp_path / "hf", language="Tiny")
+        export(chat_model, "transformers", tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
 
 
 def test_a_format_that_cannot_hold_a_q_former_is_answered_before_anything_is_loaded(monkeypatch, capsys):
-    monkeypatch.setattr(speakers, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(chat_models, "load", lambda *_: pytest.fail("the model was loaded"))
     assert main(["export", "--profile", "vicuna-7b", "--to", "gguf-mmproj"]) == 1
     shown = capsys.readouterr()
     assert "Q-Former" in shown.err and "TO=transformers" in shown.err and not shown.out

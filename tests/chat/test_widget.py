@@ -6,10 +6,12 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
-from mglib.chat.speaker import Speaker
-from mglib.chat.terminal import Conversation
+from mglib import errors
+from mglib.chat.chat_model import ChatModel
+from mglib.chat.conversation import Conversation
 from mglib.chat.widget import NONE, ChatPanel, turn
 from mglib.model.decoding import Decoding, greedy
 from mglib.model.dialogue import Turns
@@ -20,15 +22,15 @@ LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), 
 
 
 @pytest.fixture(scope="module")
-def speaker(model, vision_config):
-    return Speaker(model=model(), turns=LINES, vision=vision_config)
+def chat_model(model, vision_config):
+    return ChatModel(model=model(), turns=LINES, vision=vision_config)
 
 
 @pytest.fixture
-def panel(speaker, tmp_path):
+def panel(chat_model, tmp_path):
     """Return a panel with one picture on offer, that answers greedily and shortly."""
     Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
-    panel = ChatPanel(speaker, {"red": tmp_path / "red.png"})
+    panel = ChatPanel(chat_model, {"red": tmp_path / "red.png"})
     panel.settings["sample"].value = False
     panel.settings["max_new_tokens"].value = 8
     return panel
@@ -54,11 +56,11 @@ def test_a_picked_picture_goes_to_the_next_question(panel):
     assert len(panel.talk.pending) == 2 and panel.status.value == "Pictures for the next question: 2"
 
 
-def test_an_uploaded_picture_and_a_picked_one_are_the_same(panel, speaker):
+def test_an_uploaded_picture_and_a_picked_one_are_the_same(panel, chat_model):
     upload(panel, png())
     panel.question.value = "what"
     panel.send.click()
-    talk = Conversation(speaker)
+    talk = Conversation(chat_model)
     talk.show(Image.new("RGB", (30, 20), "red"))
     assert panel.talk.history[0].answer == "".join(talk.ask("what", greedy(8)))
     assert panel.upload.value == ()
@@ -129,10 +131,10 @@ def test_clearing_forgets_everything(panel):
     assert panel.status.value == ""
 
 
-def test_the_settings_begin_at_the_models_own_and_are_obeyed(speaker):
+def test_the_settings_begin_at_the_models_own_and_are_obeyed(chat_model):
     own = Decoding(sample=False, repetition_penalty=1.1)
-    assert ChatPanel(replace(speaker, decoding=own)).decoding() == own
-    panel = ChatPanel(speaker)
+    assert ChatPanel(replace(chat_model, decoding=own)).decoding() == own
+    panel = ChatPanel(chat_model)
     assert panel.decoding() == Decoding()
     panel.settings["temperature"].value = 0.5
     panel.settings["seed"].value = 7
@@ -141,16 +143,16 @@ def test_the_settings_begin_at_the_models_own_and_are_obeyed(speaker):
     assert not panel.decoding().sample
 
 
-def test_a_question_on_offer_is_asked_by_its_button(speaker):
-    panel = ChatPanel(speaker, questions=("what is this", "and this"))
+def test_a_question_on_offer_is_asked_by_its_button(chat_model):
+    panel = ChatPanel(chat_model, questions=("what is this", "and this"))
     panel.settings["sample"].value = False
     panel.settings["max_new_tokens"].value = 4
     panel.offered[1].click()
     assert [turn.question for turn in panel.talk.history] == ["and this"]
 
 
-def test_the_panel_says_which_weights_speak(speaker):
-    named = replace(speaker, trained="a<b.safetensors", language="Tiny", origin={"profile": "p"})
+def test_the_panel_says_which_weights_speak(chat_model):
+    named = replace(chat_model, trained="a<b.safetensors", language="Tiny", origin={"profile": "p"})
     shown = ChatPanel(named).weights.value
     assert "profile p, a&lt;b.safetensors with Tiny, on cpu in float32" in shown
 
@@ -162,3 +164,18 @@ def test_make_lab_lets_a_photograph_of_many_megabytes_through():
     server = ServerApp()
     server.parse_command_line([word for word in shlex.split(line) if word.startswith("--ServerApp")])
     assert server.tornado_settings["websocket_max_message_size"] >= 100 * 2**20
+
+
+def test_whatever_goes_wrong_is_said_and_the_question_stays(panel, monkeypatch, tmp_path):
+    def full(*_):
+        raise torch.OutOfMemoryError("no memory is left")
+        yield
+
+    monkeypatch.setattr(panel.talk, "ask", full)
+    monkeypatch.setattr(errors.sentence, "__kwdefaults__", {"folder": tmp_path})
+    monkeypatch.setattr(errors, "PACKAGE", "elsewhere")
+    panel.question.value = "what is this"
+    panel.send.click()
+    assert "OutOfMemoryError: no memory is left" in panel.status.value
+    assert panel.question.value == "what is this" and not panel.send.disabled
+    assert "Traceback" in (tmp_path / "chat.txt").read_text()

@@ -9,7 +9,7 @@ from data_files import encoded, jpeg
 from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngInfo
 
-from mglib.data.pictures import named_picture, open_picture
+from mglib.data.pictures import named_picture, open_picture, picture, typed_path
 
 
 def pixel(content, at=(0, 0)):
@@ -217,3 +217,31 @@ def test_names_with_dots_and_accents_are_found(tmp_path):
     found = [named_picture(tmp_path, name).name for name in (composed, "clip.0001", "a.png")]
     assert found == [apart, "clip.0001.jpg", "a.png.jpg"]
     assert named_picture(tmp_path, "b.png") == tmp_path / "b.jpg"  # where it would be
+
+
+# --- as people name them ---
+
+
+def test_what_is_no_picture_is_told(tmp_path):
+    (tmp_path / "a.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"a\.jpg is not a picture"):
+        picture(tmp_path / "a.jpg")
+    Image.new("L", (40, 30)).save(tmp_path / "b.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"cut\.jpg is not a picture"):
+        picture(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["{}/a b.jpg", "'{}/a b.jpg'", '"{}/a b.jpg"', "{}/a\\ b.jpg ", "file://{}/a%20b.jpg", "~/a b.jpg"],
+)
+def test_a_path_may_be_typed_quoted_or_dragged(tmp_path, monkeypatch, typed):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("RGB", (40, 30)).save(tmp_path / "a b.jpg")
+    assert typed_path(typed.format(tmp_path)) == tmp_path / "a b.jpg"
+
+
+def test_an_address_is_no_path():
+    with pytest.raises(ValueError, match="download the picture"):
+        typed_path("https://example.org/cat.jpg")

@@ -1,12 +1,15 @@
 """POPE: which questions are asked, how answers are read, and the scores, worked out by hand."""
 
 from collections import Counter
+from pathlib import Path
 
+import pandas
 import pytest
 
 from mglib.evals.chair import Truth
 from mglib.evals.pope import WAYS, Question, counts, parse, phrase, questions
 from mglib.metrics import paired
+from mglib.paths import read_jsonl
 
 OBJECTS = [
     frozenset({"dog", "cat"}),
@@ -83,44 +86,6 @@ def test_objects_are_asked_for_in_english(name, expected):
     assert phrase(name) == expected
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        ("Yes, there is a dog.", True),
-        ("yes", True),
-        ("No.", False),
-        ("No, but there is a cat.", False),
-        ("There is a dog in the image. No cat is there.", True),
-        ("There is no dog in the image.", False),
-        ("There isn't any dog here.", False),
-        ("The image does not show a dog.", False),
-        ("Not that I can see", False),
-        ("I cannot see the image.", None),
-        ("I'm not sure.", None),
-        ("I can't tell.", None),
-        ("A dog on the beach.", None),
-        ("The answer is yes.", True),
-        ("", None),
-        ("noon", None),
-        ("1. Yes, there is a dog", True),
-        ("1) No", False),
-        ("(a) Yes", True),
-        ("There is nothing like a dog", False),
-        ("I see neither a dog nor a cat", False),
-        ("There has never been a dog here", False),
-        ("...yes", True),
-        ("\n- **Yes**, there is.", True),
-        ('"No."', False),
-        ("Answer: no", False),
-        ("\u200b yes", True),
-        ("Yes! There is no doubt.", True),
-        ("There isn’t a dog.", False),
-    ],
-)
-def test_answers_are_read(answer, expected):
-    assert parse(answer) is expected
-
-
 def ask(*answers):
     return [Question(picture, "dog", "?", right) for picture, right in answers]
 
@@ -154,3 +119,17 @@ def test_a_model_that_always_says_yes_recalls_all_at_chance():
 def test_as_many_answers_as_questions_are_needed():
     with pytest.raises(ValueError):
         counts(ask((0, True)), [])
+
+
+FORMS = pandas.DataFrame(read_jsonl(Path(__file__).parent / "labelled" / "yes_or_no.jsonl"))  # by hand
+
+
+@pytest.mark.parametrize("form", FORMS["form"].unique())
+def test_answers_of_this_form_are_read_as_a_person_reads_them(form):
+    rows = FORMS[FORMS["form"] == form]
+    means = {True: "yes", False: "no", None: "neither"}
+    assert {one: means[parse(one)] for one in rows["answer"]} == dict(rows[["answer", "means"]].values)
+
+
+def test_the_list_of_forms_is_long_and_balanced():
+    assert len(FORMS) >= 120 and FORMS["means"].value_counts().min() >= 15

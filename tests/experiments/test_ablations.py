@@ -18,6 +18,7 @@ from mglib.experiments.ablations import ARMS, Slowly, ThreeLinear
 from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.prompts import CAPTION, IMAGE
+from mglib.study.study import DrawnStudy
 from mglib.training.checkpoint import trainable
 from mglib.weights.tensors import save_weights
 
@@ -192,12 +193,12 @@ def test_each_kept_part_of_stage_1_captions_by_itself_and_is_compared_with_the_w
         return next(said)
 
     monkeypatch.setattr(ablations.stage1, "captions", caption)
-    monkeypatch.setattr(ablations, "judge", lambda study, split: lambda answer, text: answer == texts["100"])
+    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: lambda answer, text: answer == texts["100"])
     found, rest = ablations.saturation(study, base)
     assert torch.allclose(2 * drawn[0], drawn[1])
     assert dict(zip(frame.names(found), found["value"], strict=True)) == {
         "t8.references_covered.50": 0, "t8.words.50": 2, "t8.references_covered.100": 1, "t8.words.100": 3,
     }  # fmt: skip
     assert frame.names(rest) == ["t8.references_covered.gained_from_50"] and rest["value"].tolist() == [1]
-    monkeypatch.setattr(ablations, "judge", lambda study, split: None)
+    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: None)
     assert all(one.empty for one in ablations.saturation(study, base))

@@ -73,7 +73,7 @@ def test_the_request_that_is_understood_best_on_val_is_chosen_and_compared_with_
     models = {"minigpt4": None, "stage1": None}
     tried, request = exams.pope_request(STUDY, BASE, models)
     assert request == exams.REQUESTS[1]
-    assert tried["accuracy"].tolist() == [0, 1, 0] and tried["neither yes nor no"].tolist() == [1, 0, 1]
+    assert tried["accuracy"].tolist() == [0, 1, 0] and tried["unparsed"].tolist() == [1, 0, 1]
     found, gains = map(values, exams.pope_table(STUDY, BASE, models, exams.REQUESTS[0]))
     assert found["pope.accuracy.random"] == found["pope.accuracy.popular.stage1"] == 0
     assert found["pope.accuracy.yes"] == 1 and len(found) == 4 * (2 * len(WAYS) + 1)
@@ -109,7 +109,6 @@ def test_the_prompt_with_the_best_mean_on_val_is_chosen(put):
     tried, prompt = exams.choose_prompt(STUDY, BASE, None)
     assert prompt == ExamPrompt(VICUNA, exams.vqa.PROMPTS[1])
     assert tried["mean of three"].tolist() == [0, 0.75, 0]
-    assert "Question: QUESTION Short answer:" in tried["asked"][1]
 
 
 def test_arms_are_compared_with_rows_that_need_no_sight_and_less_their_base(put):

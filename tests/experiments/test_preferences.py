@@ -51,7 +51,7 @@ def test_each_so_many_th_picture_is_held_out():
 
 
 def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
-    monkeypatch.setattr(preferences, "critic", lambda study, base: judge)
+    monkeypatch.setattr(preferences, "critic", lambda study: judge)
     texts = (("a dog", "another"), ("a cat", "another"), ("nothing", "a bus"))
     val = Split(name="val", hashes=("",) * 3, captions=("",) * 3, images=lambda: iter(()), references=texts)
     base = SimpleNamespace(splits={"val": val}, tokens={"val": ["dog", "cat", "bus"]})
@@ -62,9 +62,10 @@ def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
 
 def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
     monkeypatch.setattr(preferences, "pool_truths", lambda study, base: [DOG] * 4)
-    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
     pairs = [Preference(3, "A dog.", "A cat, a bus.", 0.1), Preference(1, "A dog, a dog.", "A dog.", 0.1)]
-    found = preferences.of_sides(None, None, replace(feedback(None, []), pairs=pairs))
+    found = preferences.of_sides(
+        SimpleNamespace(nameable=lambda: WORDS), None, replace(feedback(None, []), pairs=pairs)
+    )
     # The bus is cut off, since its partner says one thing.
     assert dict(zip(found["system"], found["value"], strict=True)) == {
         "chosen": 0,
@@ -85,11 +86,11 @@ class Says:
 
 def test_models_are_compared_at_matched_mentions(monkeypatch):
     monkeypatch.setattr(preferences, "truths", lambda study, base, name: [DOG] * 3)
-    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
     profile = SimpleNamespace(preference=PreferenceConfig(train=None, tested=2), evaluation=EvalConfig())
+    study = SimpleNamespace(profile=profile, nameable=lambda: WORDS)
     base = SimpleNamespace(splits={"test_seen": range(3)}, queries={"test_seen": [1, 2, 3]})
     models = {"start": Says("a cat and a bus", "a dog"), "dpo": Says("a dog", "a dog")}
-    found, said = preferences.hallucination(SimpleNamespace(profile=profile), base, models, "test_seen")
+    found, said = preferences.hallucination(study, base, models, "test_seen")
     assert said["dpo"] == ["a dog", "a dog"]
     values = dict(zip(frame.names(found), found["value"], strict=True))
     assert values["conjecture.chair_i.start"] == 0.5
@@ -133,9 +134,8 @@ def test_the_pool_shows_what_its_scenes_hold(monkeypatch, tmp_path):
     items = [SimpleNamespace(name="dog"), SimpleNamespace(name="cats")]
     scene = SimpleNamespace(objects=items, props=(), writing=(), setting="park")
     monkeypatch.setattr(preferences, "read_scenes", lambda path: [scene])
-    monkeypatch.setattr(preferences, "nameable", lambda study: WORDS)
     pool = Split(name="pool", hashes=("",), captions=("a bus",), images=lambda: iter(()))
-    study = SimpleNamespace(scenes=lambda name: tmp_path)
+    study = SimpleNamespace(scenes=lambda name: tmp_path, nameable=lambda: WORDS)
     (truth,) = preferences.pool_truths(study, SimpleNamespace(splits={"pool": pool}))
     assert {"dog", "cat"} <= truth.sayable and "bus" not in truth.sayable
     assert len(truth.objects) == 2

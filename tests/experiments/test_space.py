@@ -48,7 +48,7 @@ def test_numbers_are_called_by_relation_and_model(answered):
 
 
 def test_where_nothing_can_be_asked_nothing_is_answered():
-    study = SimpleNamespace(profile=SimpleNamespace(world=None), tests=("test_coco",))
+    study = SimpleNamespace(scenes=lambda name: None, tests=("test_coco",))
     base = SimpleNamespace(queries={"test_coco": []})
     assert space.probes(study) == [] and space.examples([]).empty
     answered = space.answer(study, base, {"minigpt4": None}, [])
@@ -58,8 +58,8 @@ def test_where_nothing_can_be_asked_nothing_is_answered():
 
 
 def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, random):
-    profile = SimpleNamespace(world=SMALL, evaluation=EvalConfig(batch_size=32))
-    study = SimpleNamespace(profile=profile, tests=("train",), world=world)
+    profile = SimpleNamespace(evaluation=EvalConfig(batch_size=32))
+    study = SimpleNamespace(profile=profile, tests=("train",), world=world, scenes=lambda name: world)
     probes = space.probes(study)
     assert {probe.relation for probe in probes} == set(RELATIONS)
     shown = space.examples(probes)

@@ -160,5 +160,6 @@ def test_full_size_is_measured_on_a_card_alone(monkeypatch, capsys):
 
 def test_a_bare_machine_is_enough():
     absent = ("pandas", "webdataset", "matplotlib", "peft", "pydantic", "datasets", "nbformat", "papermill")
-    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import mglib.fullscale.bench"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))"
+    imports = "import mglib.__main__, mglib.fullscale.bench"
+    subprocess.run([sys.executable, "-c", f"{code}; {imports}"], cwd=ROOT, check=True)

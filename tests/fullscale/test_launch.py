@@ -20,13 +20,13 @@ from mglib.weights.tensors import load_weights
 
 def test_what_is_missing_is_told_before_anything_is_loaded(monkeypatch, capsys):
     monkeypatch.setattr(launch, "missing", lambda profile: [f"{profile.name} lacks x.pth.", "Fetch it."])
-    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: pytest.fail("it was started"))
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: pytest.fail("it was started"))
     assert main(["train", "--profile", "vicuna-7b"]) == 1
     assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
 
 
 def test_stage_2_is_a_notebooks(monkeypatch, capsys):
-    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: pytest.fail("it was started"))
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: pytest.fail("it was started"))
     assert main(["train", "--profile", "vicuna-7b", "--stage", "2"]) == 1
     said = capsys.readouterr().err
     assert "make reproduce PROFILE=vicuna-7b NOTEBOOKS='03 04'" in said
@@ -39,11 +39,12 @@ def test_stage_1_is_trained_with_the_settings_that_were_given(monkeypatch, capsy
     class Done:
         log, state = ({"loss": 1.25},), tmp_path / "step-000006.safetensors"
 
-    def stage1(study, *, accumulate):
+    def stage1(study, model, *, accumulate):
         asked.append((study.profile.name, study.seed, accumulate))
-        return None, Done
+        return Done
 
     monkeypatch.setattr(launch, "missing", lambda profile: [])
+    monkeypatch.setattr(launch, "join_parts", lambda study: None)
     monkeypatch.setattr(launch, "train_streamed", stage1)
     arguments = ["--stage", "1", "--profile", "vicuna-13b", "--seed", "3", "--accumulate", "2"]
     assert main(["train", *arguments]) == 0
@@ -57,7 +58,8 @@ def test_a_gap_between_shards_stops_it_unless_that_is_wanted(monkeypatch, capsys
 
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch, "gaps", lambda profile: ["A shard is not there."])
-    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: (None, Done))
+    monkeypatch.setattr(launch, "join_parts", lambda study: None)
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: Done)
     assert main(["train", "--profile", "vicuna-7b"]) == 1
     assert capsys.readouterr().err == "A shard is not there.\n"
     assert main(["train", "--profile", "vicuna-7b", "--allow-missing"]) == 0
@@ -72,7 +74,7 @@ def test_several_gpus_are_so_many_processes(monkeypatch):
     asked = []
     monkeypatch.setattr(launch, "missing", lambda profile: [])
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 4)
-    monkeypatch.setattr(launch, "train_streamed", lambda study, *, accumulate: pytest.fail("not in this one"))
+    monkeypatch.setattr(launch, "train_streamed", lambda *_, accumulate: pytest.fail("not in this one"))
     monkeypatch.setattr(launch, "open_sources", lambda study: asked.append("counted"))
 
     def run(command, check):
@@ -138,4 +140,4 @@ def test_two_processes_run_the_whole_command_and_one_finds_what_they_did(
     assert capsys.readouterr().out == done.stdout and done.stdout.count("stage 1 is finished") == 1
     (state,) = tmp_path.glob("cache/trained/stage1-*/latest.safetensors")
     _, about = load_weights(state)
-    assert about["step"] == 6 and len(about["places"]) == 2
+    assert about["step"] == 6 and len(about["streams"]) == 2

@@ -420,6 +420,16 @@ def test_a_frame_is_kept_as_numbers_and_shown_as_a_table(tmp_path, shown):
     assert list(table["n"]) == ["8", "-"]
 
 
+def test_a_table_has_names_in_the_place_of_keys(tmp_path, shown, capsys):
+    keyed = {"model": ["minigpt4"], "wording": ["{} Yes or no?"], "way": ["minigpt4"], "lr": [0.1]}
+    make_report(tmp_path).table("tuning", pandas.DataFrame(keyed))
+    table = pandas.read_csv(tmp_path / "mini" / "tables" / "02_stage1" / "tuning.csv")
+    assert list(table) == ["model", "asked", "way", "learning rate"]
+    assert list(table.loc[0])[:3] == ["MiniGPT-4", "QUESTION Yes or no?", "minigpt4"]
+    make_report(tmp_path, "03_curate").table("tuning", None)
+    assert "tuning: no table" in capsys.readouterr().out and len(shown) == 1
+
+
 def test_a_forest_draws_what_has_an_interval(tmp_path, shown, capsys):
     report, half = make_report(tmp_path), Estimate(0.5, 0.25, 0.75, 8)
     found = frame.rows(

@@ -78,23 +78,6 @@ def test_a_cell_without_a_number_has_a_dash():
     assert tables.cell(HALF) == "0.5 [0.25, 0.75]"
 
 
-def test_columns_and_chosen_cells_carry_names_and_not_keys():
-    table = pandas.DataFrame(
-        {
-            "model": ["minigpt4"],
-            "wording": ["{} Yes or no?"],
-            "way": ["minigpt4"],
-            "lr": [0.1],
-            "chair_i": [0.5],
-        }
-    )
-    found = tables.named(table, "model", "wording", "arm")
-    assert list(found) == ["model", "asked", "way", "learning rate", "CHAIR_i"]
-    assert list(found.loc[0])[:3] == ["MiniGPT-4", "QUESTION Yes or no?", "minigpt4"]
-    assert list(tables.listed({"a": {"bleu_4": HALF}}, of="model")) == ["model", "BLEU-4"]
-    assert list(tables.readable({"a": {"f1": HALF}}, prefix="pope")) == ["", "F1", "n"]
-
-
 def test_a_listed_row_has_a_number_with_its_interval_in_each_cell():
     table = tables.listed({"start": {"a": HALF, "b": None}, "end": {"a": HALF}}, of="model")
     assert list(table.columns) == ["model", "a", "b"] and list(table["model"]) == ["start", "end"]

@@ -12,9 +12,6 @@ from mglib.evals.checklist import CHECKLISTS
 from mglib.profiles import MINI, VICUNA_7B
 from mglib.repro import tune, tuning
 from mglib.repro.ledger import CannotRun
-from mglib.repro.report import Report
-from mglib.repro.tables import tuned
-from mglib.settings import Settings
 from mglib.study.machine import Machine
 from mglib.study.study import Study
 
@@ -49,7 +46,7 @@ def test_a_table_and_its_card_are_kept_grid_by_grid(monkeypatch, tmp_path, capsy
     tune.tune(STUDY, ["stage2"], folder=tmp_path)
     said = capsys.readouterr().out
     assert "a CPU" in said and "stage2: never made under mini, so how long it takes is not known" in said
-    assert "to be changed in mglib/profiles.py: stage2: (1.0," in said
+    assert "to be changed in mglib/profiles.py: stage2: {'lr': 1.0}" in said
     assert tune.time_taken(MINI, "stage2", tmp_path) == "stage2: took 0 min on a CPU, float32"
     tune.tune(STUDY, ["temperatures"], folder=tmp_path)
     assert "to be changed" not in capsys.readouterr().out
@@ -93,7 +90,7 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
         (tune.stage1, "trials"),
         (tune.curated, "temperatures"),
         (tune.abilities, "tried"),
-        (tune.described, "tried"),
+        (tune.descriptions, "tried"),
         (tune.ablations, "rates"),
     ):
         monkeypatch.setattr(module, call, lambda study, base, *more: (set(base.names), *more))
@@ -118,22 +115,14 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
     }
 
 
-@pytest.fixture
-def report(tmp_path, monkeypatch):
-    monkeypatch.setattr("mglib.repro.report.display", lambda shown: None)
-    return Report(Settings(), notebook="04_stage2", runs=tmp_path / "runs")
-
-
-def test_a_notebook_shows_the_table_or_says_that_there_is_none(report, monkeypatch, tmp_path, capsys):
+def test_a_notebook_shows_the_table_or_says_that_there_is_none(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(tuning, "file", lambda profile, name: tmp_path / profile.name / f"{name}.csv")
     monkeypatch.setattr(tuning, "made", lambda profile, name: {"date": "2026-01-01", "processor": "a CPU"})
-    tuned(report, STUDY, "stage2")
+    assert tuning.table(MINI, "stage2") is None
     assert "not tuned under this profile: `make tune PROFILE=mini`" in capsys.readouterr().out
     (tmp_path / "mini").mkdir()
     OWN.to_csv(tmp_path / "mini" / "stage2.csv", index=False)
-    tuned(report, STUDY, "stage2")
-    assert "lowest loss; made by `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
-    shown = pandas.read_csv(tmp_path / "runs" / "mini" / "tables" / "04_stage2" / "tuning_stage2.csv")
-    assert shown[tuning.MARK].fillna("").tolist() == ["*", ""]
-    tuned(report, replace(STUDY, profile=replace(MINI, stage2_rates=())), "stage2")
+    assert tuning.table(MINI, "stage2")[tuning.MARK].tolist() == ["*", ""]
+    assert "lowest loss; `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
+    assert tuning.table(replace(MINI, stage2_rates=()), "stage2") is None
     assert "nothing is compared" in capsys.readouterr().out

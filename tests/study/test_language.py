@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_parts import SHORT, tiny_study
 
-from mglib.chat import speaker
-from mglib.chat.speaker import load
+from mglib.chat import chat_model
+from mglib.chat.chat_model import load
 from mglib.data.splits import Split
 from mglib.settings import Settings
 from mglib.study import stage1
@@ -39,6 +39,31 @@ def test_the_language_model_is_the_named_one(tmp_path, llama, tokenizer):
     # the same settings, other weights: other trainings
     assert study(one).folder("stage1") != study(other).folder("stage1")
     assert Settings(language=str(one)).folder_name == study(one).profile.name == "mini-own"
+
+
+def test_it_is_known_by_its_content_wherever_it_is(tmp_path, monkeypatch, llama, tokenizer, model):
+    one, other = (write(tmp_path / f"{seed}" / "own", llama, tokenizer, seed) for seed in (0, 1))
+    (tmp_path / "vision").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+
+    def talked_to(folder, seed=0):
+        opened = study(folder)
+        opened.__dict__.update(vision_state=tmp_path / "vision")
+        tiny = model(seed=seed)
+        tiny.language = opened.language()
+        return chat_model.chat_model_of(opened, tiny), chat_model.kept_file(opened)
+
+    made, file = talked_to(one)
+    assert file.name.startswith("mini-") and file != talked_to(other)[1]
+    chat_model.save_chat_model(tmp_path / "kept.safetensors", made)
+    one.rename(tmp_path / "moved")
+    for spelt in ("moved", "./moved/", str(tmp_path / "moved")):
+        again, found = talked_to(spelt, seed=2)
+        assert found == file
+        chat_model.restore_chat_model(tmp_path / "kept.safetensors", again)
+        assert again.name == made.name
+    with pytest.raises(ValueError, match="language: "):
+        chat_model.restore_chat_model(tmp_path / "kept.safetensors", talked_to(other)[0])
 
 
 def test_stage_1_is_trained_behind_it(
@@ -73,10 +98,10 @@ def test_a_profile_that_there_is_not_is_told_before_what_it_has_not_kept():
 
 def test_what_was_trained_behind_it_is_found_by_its_place(tmp_path, monkeypatch):
     asked = Settings(profile="vicuna-7b", bits=4, language=f"{tmp_path}/own")
-    run = {"profile": "vicuna-7b-4bit-own", "seed": 0, "weights": "wheel"}
-    monkeypatch.setattr(speaker, "read_config", lambda _: {"run": run})
+    run = {"profile": "vicuna-7b-4bit", "seed": 0, "weights": "wheel"}
+    monkeypatch.setattr(chat_model, "read_config", lambda _: {"run": run})
     monkeypatch.setattr(Study, "open", lambda _: pytest.fail("opened", pytrace=False))
     with pytest.raises(pytest.fail.Exception, match="opened"):
         load(asked, tmp_path)
-    with pytest.raises(ValueError, match="belongs to the profile vicuna-7b-4bit-own"):
+    with pytest.raises(ValueError, match="belongs to the profile vicuna-7b-4bit"):
         load(replace(asked, bits=0), tmp_path)

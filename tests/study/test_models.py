@@ -15,7 +15,7 @@ from mglib.study import stage2
 from mglib.study import study as studies
 from mglib.study.models import PromptedModel, overview, side_by_side
 from mglib.study.stage2 import held_out_split, stage2_data
-from mglib.study.study import Study
+from mglib.study.study import DrawnStudy, Study
 
 
 def test_a_model_that_reads_no_question_is_shown_the_picture_alone():
@@ -50,10 +50,10 @@ def test_without_the_critic_a_lesson_has_what_the_critic_dropped(monkeypatch):
     pairs = {one: SimpleNamespace(image_id=one, caption=f"text {one}") for one in "123"}
     monkeypatch.setattr(stage2, "read_cc_sbu_align", lambda ids: [pairs[one] for one in ids])
     monkeypatch.setattr(stage2, "strict", list)
-    monkeypatch.setattr(stage2, "other_texts", lambda study: {"locna": {3: "told 3"}})
+    monkeypatch.setattr(DrawnStudy, "pool_texts", lambda study: {"locna": {3: "told 3"}})
     base = SimpleNamespace(queries={"pool": [torch.full((1,), float(row)) for row in (1, 2, 3)]})
     monkeypatch.setattr(
-        stage2, "held_out_split", lambda shown, texts, every: ([int(one) for one in shown], texts)
+        stage2, "held_out_split", lambda shown, texts, k: ([int(one) for one in shown], texts)
     )
     study = Study.of(MINI, seed=0, weights="wheel")
     assert stage2_data(study, base) == {

@@ -8,7 +8,8 @@ import torch
 
 from mglib.config import WorldConfig
 from mglib.data.splits import Pairs
-from mglib.study import blip2, pretrain
+from mglib.study import pretrain
+from mglib.study import study as studies
 from mglib.study.blip2 import CARD, TRAININGS
 from mglib.study.pretrain import KeywordPairs
 from mglib.weights.tensors import load_weights
@@ -19,7 +20,7 @@ WORLD = WorldConfig(train=1, pool=1, val=1, test_seen=1, test_new_pairs=1, test_
 @pytest.fixture
 def taught(tiny, split, tmp_path, monkeypatch):
     """A tiny study whose release lies in a folder of its own."""
-    monkeypatch.setattr(blip2, "ROOT", tmp_path)
+    monkeypatch.setattr(studies, "ROOT", tmp_path)
     monkeypatch.setattr(pretrain, "pictures", lambda study: split)
     other = replace(tiny, profile=replace(tiny.profile, world=WORLD))
     other.__dict__.update({name: tiny.__dict__[name] for name in ("device", "dtype", "vision_state")})
@@ -27,14 +28,14 @@ def taught(tiny, split, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def made(taught):
-    pretrain.pretrain(taught, blip2.place(taught), {"machine": "a processor"})
-    return blip2.place(taught)
+def made(taught, tmp_path):
+    folder = tmp_path / "data" / taught.profile.pretrain.release
+    pretrain.pretrain(taught, folder, {"machine": "a processor"})
+    return folder
 
 
 def test_a_release_is_read_as_it_was_made(taught, made, split):
-    found = blip2.load(taught)
-    assert found.state == made / "generative.safetensors"
+    found = taught.blip2
     assert len(found.language.tokenizer) == len(found.representation.words.weight)
     for module, training in ((found.representation, "representation"), (found.model, "generative")):
         kept, _ = load_weights(made / TRAININGS[training])
@@ -70,7 +71,7 @@ def test_what_was_made_is_not_made_again(taught, made, monkeypatch):
 def test_the_other_seeds_start_from_the_same_release(taught, made):
     other = replace(taught, seed=1)
     other.__dict__.update({name: taught.__dict__[name] for name in ("device", "dtype", "vision_state")})
-    one, two = blip2.load(taught).model, blip2.load(other).model
+    one, two = taught.blip2.model, other.blip2.model
     pairs = zip(one.parameters(), two.parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
 
@@ -81,16 +82,16 @@ def test_a_damaged_release_is_refused(taught, made):
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(ValueError, match="PRETRAIN=1"):
-        blip2.load(taught)
+        assert taught.blip2
     file.unlink()
     with pytest.raises(ValueError, match=r"generative.safetensors is absent"):
-        blip2.load(taught)
+        assert taught.blip2
 
 
 def test_a_release_behind_another_encoder_is_refused(taught, made):
     other = replace(taught, weights="hub")
     with pytest.raises(ValueError, match="PRETRAIN=1 WEIGHTS=hub"):
-        blip2.load(other)
+        assert other.blip2
 
 
 def test_each_caption_of_a_picture_is_a_sample(taught, split):

@@ -10,7 +10,7 @@ from tiny_release import tiny_profile
 
 from mglib.experiments.lora import answering
 from mglib.model.prompts import IGNORE, VICUNA
-from mglib.study import stage1
+from mglib.study import study as studies
 from mglib.study.stage1 import stage1_pairs
 from mglib.study.stage2 import replaying
 from mglib.study.study import DrawnStudy, Study
@@ -37,7 +37,7 @@ def test_the_small_world_s_first_good_pairs_are_taken(tiny, tmp_path, monkeypatc
 
 
 def test_a_release_s_sources_give_as_many_as_they_weigh(tmp_path, monkeypatch, captions):
-    monkeypatch.setattr(stage1, "DOWNLOADS", tmp_path)
+    monkeypatch.setattr(studies, "DOWNLOADS", tmp_path)
     study = Study.of(tiny_profile(300), seed=0, weights="wheel")
     assert stage1_pairs(study, 4) is None
     shard(tmp_path / "cc_sbu" / "00000.tar", captions)

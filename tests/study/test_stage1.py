@@ -9,15 +9,16 @@ from PIL import Image
 from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
 from tiny_release import CONCAT, tiny_profile, write_release
 
-from mglib.chat import speaker
-from mglib.chat.terminal import Conversation
+from mglib.chat import chat_model
+from mglib.chat.conversation import Conversation
 from mglib.data import released
 from mglib.evals import generate
 from mglib.model import prompts
 from mglib.model.decoding import greedy
+from mglib.settings import Settings
 from mglib.study import stage1
 from mglib.study import study as studies
-from mglib.study.stage1 import finished_stage1, load_release, mixture, shared_sources, train_streamed
+from mglib.study.stage1 import finished_stage1, join_parts, mixture, shared_sources, train_streamed
 from mglib.study.study import Study
 from mglib.training.loop import kept
 from mglib.weights import official, saved
@@ -37,7 +38,7 @@ def study(tmp_path, monkeypatch, llama, tokenizer, captions):
 
 
 def test_the_parts_are_the_published_ones(study, random):
-    model = load_release(study)
+    model = join_parts(study)
     pixels = torch.randn(2, 3, 28, 28, generator=random)
     tokens = reference_vision(eva_vit_g(), pixels)
     torch.testing.assert_close(model.vision(pixels), tokens, atol=1e-5, rtol=1e-4)
@@ -50,7 +51,7 @@ def test_the_parts_are_the_published_ones(study, random):
 
 
 def test_a_batch_of_the_mixture_fits_the_model(study):
-    model = load_release(study)
+    model = join_parts(study)
     stream = mixture(study, model.language, study.profile.stage1, shared_sources(study))
     batch = next(iter(stream))
     assert batch["pixels"].shape == (4, 3, 28, 28) and batch["slots"].sum(1).tolist() == [3] * 4
@@ -58,17 +59,19 @@ def test_a_batch_of_the_mixture_fits_the_model(study):
 
 
 def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
-    model, trained = train_streamed(study)
+    model = join_parts(study)
+    trained = train_streamed(study, model)
     assert len(trained.log) == 6 and all(line["loss"] > 0 for line in trained.log)
     assert [path.name for path in kept(trained.folder)] == [
         "step-000003.safetensors",
         "step-000006.safetensors",
     ]
     before = trained.state.stat().st_mtime_ns
-    again, found = train_streamed(study, accumulate=2)  # a finished run, in however many parts
+    again = join_parts(study)
+    found = train_streamed(study, again, accumulate=2)  # a finished run, in however many parts
     assert found.folder == trained.folder and found.state.stat().st_mtime_ns == before
     assert torch.equal(again.projection.weight, model.projection.weight)
-    fresh = load_release(study)
+    fresh = join_parts(study)
     assert not torch.equal(fresh.projection.weight, model.projection.weight)
 
     queries = model.queries({"pixels": torch.zeros(2, 3, 28, 28)})
@@ -83,7 +86,7 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
 
 
 def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
-    model, release = load_release(study), study.profile.release
+    model, release = join_parts(study), study.profile.release
     place = tmp_path / "downloads" / release.projection
     official.load_projection(model.projection, place, trained_with="tiny-vicuna", language="tiny-vicuna")
     form = prompts.VICUNA
@@ -101,13 +104,13 @@ def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
 
 def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):
     official = tmp_path / "downloads" / study.profile.release.projection
-    model = load_release(study)
+    model = join_parts(study)
     taken = finished_stage1(study, model)
     wanted = torch.load(official, weights_only=True)["model"]["llama_proj.weight"]
     assert taken.log == [] and torch.equal(model.projection.weight.float(), wanted)
     assert taken.state.parent.name.startswith("stage1-official-")
-    _, trained = train_streamed(study)
-    model = load_release(study)
+    trained = train_streamed(study, join_parts(study))
+    model = join_parts(study)
     found = finished_stage1(study, model)
     assert found.state == trained.state and len(found.log) == 6
     assert not torch.equal(model.projection.weight, wanted)
@@ -142,9 +145,9 @@ def test_a_small_card_gets_the_language_model_quantised(study, monkeypatch, tmp_
 
 
 def test_official_weights_and_a_projection_are_talked_to(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(Study, "open", lambda name, *, seed, weights: study)
+    monkeypatch.setattr(Study, "open", lambda settings: study)
     projection = tmp_path / "downloads" / "weights" / "minigpt4_stage1_7b.pth"
-    loaded = speaker.load("tiny-paper", projection)
+    loaded = chat_model.load(Settings(), projection)
     assert torch.equal(loaded.model.projection.weight, torch.load(projection)["model"]["llama_proj.weight"])
     talk = Conversation(loaded)
     talk.show(Image.new("RGB", (30, 20), "red"))
@@ -196,7 +199,9 @@ def test_a_broken_picture_is_left_out_and_listed(study, tmp_path, capsys):
 def test_the_variant_without_a_q_former_trains_too(study):
     profile = study.profile
     without = replace(profile, qformer=CONCAT, release=replace(profile.release, qformer=None))
-    model, trained = train_streamed(replace(study, profile=without))
+    study = replace(study, profile=without)
+    model = join_parts(study)
+    trained = train_streamed(study, model)
     assert model.projection.in_features == 4 * 64 and len(trained.log) == 6
     assert trained.state.name == "step-000006.safetensors"
 

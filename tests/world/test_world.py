@@ -39,7 +39,6 @@ from mglib.world.scene import (
     length,
     new_pairs,
     overlap,
-    relations,
     sample,
 )
 from mglib.world.special_draw import DRAWERS, render
@@ -171,16 +170,6 @@ def test_new_objects_are_eight_and_no_part_of_other_names():
     assert len(new) == 8
     others = [word for thing in CATALOG.things if thing.split == "train" for word in thing.words]
     assert not words_of(new).search(" | ".join(others))
-
-
-def test_no_list_of_the_world_speaks_of_a_new_object():
-    new = words_of([thing for thing in CATALOG.things if thing.split == "new"])
-    phrases = [text for kind in catalogs.wording().values() for text, _ in kind]
-    places = [
-        text for setting in CATALOG.settings for text in (setting.noun, *setting.phrases, *setting.signs)
-    ]
-    props = [text for prop in CATALOG.props for text in (prop.name, prop.plural)]
-    assert not new.search(" | ".join((*phrases, *places, *props)))
 
 
 def test_templates_name_no_object_and_state_no_relation():
@@ -321,35 +310,6 @@ def test_objects_are_where_they_belong():
                 assert feet >= setting.shore
 
 
-def test_image_ids_are_unique_over_all_splits():
-    ids = [scene.image_id for split in SPLITS for scene in scenes(split)]
-    assert len(set(ids)) == len(ids)
-
-
-def test_every_train_object_and_setting_is_common():
-    times = Counter(name for scene in scenes("train") for name in scene.names)
-    assert set(times) == set(CATALOG.names("train"))
-    assert min(times.values()) > MANY / 150 and max(times.values()) < 8 * min(times.values())
-    places = Counter(scene.setting for scene in scenes("train"))
-    assert set(places) == {setting.name for setting in CATALOG.settings}
-    assert max(places.values()) < 5 * min(places.values())
-
-
-def test_numbers_of_objects_follow_their_weights():
-    counts = Counter(len(scene.names) for scene in scenes("train"))
-    for count, share in ((1, 0.24), (2, 0.34), (3, 0.27), (4, 0.15)):
-        assert counts[count] / MANY == pytest.approx(share, abs=0.04)
-
-
-def test_some_objects_come_in_twos_and_threes_side_by_side():
-    several = [items for scene in scenes("train") for items in kinds(scene).values() if len(items) > 1]
-    assert 0.12 < len(several) / MANY < 0.3
-    assert {len(items) for items in several} == {2, 3}
-    for items in several:
-        feet = [item.box[1] + item.box[3] for item in items]
-        assert max(feet) - min(feet) <= 0.21 * WIDE.size
-
-
 def test_signboards_are_readable_and_hide_nothing():
     signs = [(scene, sign) for scene in scenes("train") for sign in scene.writing]
     assert 0.04 < len(signs) / MANY < 0.2
@@ -383,13 +343,6 @@ def test_pictures_keep_the_rules_of_their_split(split):
     for scene in scenes(split):
         assert bool(held_out(scene.names, WIDE, CATALOG)) == (split == "test_new_pairs")
         assert bool(new & set(scene.names)) == (split == "test_new_objects")
-
-
-def test_new_pairs_are_shown_widely():
-    shown = {pair for scene in scenes("test_new_pairs") for pair in held_out(scene.names, WIDE, CATALOG)}
-    assert len(shown) > 0.6 * len(new_pairs(WIDE, CATALOG))
-    objects = {name for scene in scenes("test_new_objects") for name in scene.names}
-    assert set(CATALOG.names("new")) <= objects
 
 
 @pytest.mark.parametrize("split", [split for split in SPLITS if split != "test_new_objects"])
@@ -450,34 +403,6 @@ def test_the_two_sources_are_mixed_as_in_the_paper_and_differ():
     assert sum(told["laion"]) == 0 and sum(told["cc_sbu"]) > 0.2 * len(told["cc_sbu"])
 
 
-def test_web_captions_are_short_and_name_objects_early():
-    short = [caption for caption in captions("train") if caption.noise in ("none", "clipped", "shouting")]
-    lengths = [len(caption.text.split()) for caption in short]
-    assert sum(length < 16 for length in lengths) > 0.97 * len(lengths)
-    named = [caption for caption in short if caption.named]
-    early = [bool(mentions(" ".join(caption.text.split()[:5]), CATALOG)) for caption in named]
-    assert sum(early) > 0.85 * len(early)
-
-
-def test_salient_objects_are_named_more_often():
-    first = last = 0
-    for scene, caption in zip(scenes("train"), captions("train"), strict=True):
-        if len(scene.objects) >= 3 and caption.noise == "none":
-            by_area = sorted(scene.objects, key=lambda item: item.box[2] * item.box[3])
-            first += by_area[-1].name in caption.named
-            last += by_area[0].name in caption.named
-    assert first > 1.3 * last
-
-
-def test_about_half_of_the_web_captions_speak_of_the_setting():
-    spoken = 0
-    for scene, caption in zip(scenes("train"), captions("train"), strict=True):
-        setting = CATALOG.setting(scene.setting)
-        ways = (setting.noun, *setting.phrases, "on the water", "underwater")
-        spoken += any(text in caption.text.lower() for text in ways)
-    assert 0.4 <= spoken / MANY <= 0.65
-
-
 def test_noise_has_its_shares_and_looks():
     kinds = Counter(caption.noise for caption in captions("train"))
     for kind in ("clipped", "shouting", "mismatched", "long"):
@@ -494,11 +419,6 @@ def test_noise_has_its_shares_and_looks():
         if caption.noise == "mismatched"
     ]
     assert sum(strange) > 0.9 * len(strange)
-
-
-def test_web_captions_are_varied():
-    plain = [caption.text for caption in captions("train")]
-    assert len(set(plain)) > 0.85 * MANY
 
 
 # References
@@ -551,18 +471,6 @@ def test_references_say_what_is_true(split):
                 subject, other = a.counted(scene.count(a.name)), b.counted(scene.count(b.name))
                 stated = rf"\b{subject}\b(?: is| are| \w+)? (?:{ways}) {other}\b"
                 assert re.search(stated, one.text, re.I), one
-
-
-def test_references_often_name_all_and_state_relations():
-    pairs = [
-        (scene, one)
-        for split in SPLITS[2:]
-        for scene, refs in zip(scenes(split), said(split), strict=True)
-        for one in refs
-    ]
-    assert 0.75 < sum(len(one.named) / len(scene.names) for scene, one in pairs) / len(pairs) < 0.95
-    related = [one.relation is not None for scene, one in pairs if scene.relations]
-    assert 0.4 < sum(related) / len(related) < 0.6
 
 
 # Pictures
@@ -800,41 +708,12 @@ def test_no_pair_of_splits_shares_a_picture():
     assert all(times == 1 for times in Counter(seen).values())
 
 
-def test_relations_hold_both_ways():
-    for scene in scenes("val"):
-        facts = {(fact.subject, fact.object): fact.predicate for fact in scene.relations}
-        assert all((b, a) in facts for a, b in facts)
-        assert all(a in scene.names and b in scene.names for a, b in facts)
-        assert len(facts) <= 2 * len(list(combinations(scene.objects, 2)))
-
-
 # Special pictures
 
 
 def test_every_kind_has_its_sampler_its_drawer_and_five_phrases():
     assert set(specials.SAMPLERS) == set(DRAWERS) == set(specials.LISTS) == set(SPECIALS)
     assert all(len(catalogs.wording()[kind]) >= 5 for kind in SPECIALS)
-
-
-@pytest.mark.parametrize("split", SPECIAL_SPLITS)
-def test_special_pictures_are_the_same_everywhere_and_have_their_truth(split):
-    again = specials.sample_special(WIDE, catalogs.load(), split, 3)
-    assert again == special(split)[3] and again.kind == split.split("_")[0]
-    keys = {
-        "memes": {"top", "bottom", "joke"},
-        "dishes": {"dish", "phrase", "ingredients"},
-        "products": {"product", "brand", "slogan"},
-        "landscapes": {"setting", "mood", "weather", "effect", "props"},
-        "sketches": {"title", "parts"},
-        "unusual": {"what", "object", "impossible"},
-        "notes": {"text", "lines"},
-    }
-    for scene in special(split):
-        assert set(scene.truth) == keys[scene.kind]
-        json.dumps(scene.as_dict())
-        for item in (*scene.objects, *scene.props):
-            x, y, width, height = item.box
-            assert x >= 0 and y >= 0 and x + width <= scene.size and y + height <= scene.size, item
 
 
 @pytest.mark.parametrize("kind", SPECIALS)
@@ -913,52 +792,12 @@ def test_special_references_tell_the_truth(kind):
         assert not any("{" in one.text or "  " in one.text for one in refs)
 
 
-def test_memes_show_who_they_joke_about():
-    for scene in special("memes_test") + special("memes_val"):
-        assert scene.objects and [one.role for one in scene.writing] == ["top", "bottom"]
-        assert [one.text for one in scene.writing] == [scene.truth["top"], scene.truth["bottom"]]
-        assert scene.relations == relations(scene.objects, scene.size, CATALOG)
-
-
-def test_unusual_things_are_where_they_cannot_be():
-    for scene in special("unusual_test", 40):
-        item = scene.objects[0]
-        feet, setting = item.box[1] + item.box[3], CATALOG.setting(scene.setting)
-        if scene.truth["what"] == "flying":
-            assert feet < setting.shore * scene.size and CATALOG.thing(item.name).stands != "sky"
-        elif scene.truth["what"] == "giant":
-            assert item.box[3] > 2 * max(house.box[3] for house in scene.props)
-        elif scene.truth["what"] == "tiny":
-            assert item.box[3] <= scene.objects[1].box[3] and scene.objects[1].name == "cup"
-        elif scene.truth["what"] == "afloat":
-            assert setting.horizon * scene.size < feet <= setting.shore * scene.size
-
-
-@pytest.mark.parametrize("kind", SPECIALS)
-def test_special_pictures_are_drawn_and_differ(font, kind):
-    pictures = [render(scene, CATALOG, font) for scene in special(f"{kind}_test", 3)]
-    assert all(picture.size == (WIDE.size, WIDE.size) and picture.mode == "RGB" for picture in pictures)
-    assert len({picture.tobytes() for picture in pictures}) == 3
-    assert all(len(picture.getcolors(2**16)) > 30 for picture in pictures)
-
-
 def test_letters_fit_their_box():
     for text, width in (("I TOOK THE FAST LANE", 240), ("HI", 60)):
         font = fitting(text, BOLD, width, 40)
         assert font.getlength(text) <= width and font.size <= 40
         bigger = face(BOLD, font.size + 1)
         assert font.size == 40 or bigger.getlength(text) > width
-
-
-@pytest.mark.parametrize("split", ["memes_val", "notes_test"])
-def test_special_splits_are_read_like_the_others(world, split):
-    from mglib.data.splits import annotated_split
-
-    read = annotated_split(world[0] / split)
-    assert len(read) == 1
-    assert all(len(said) == 5 for said in read.references)
-    lines = read_jsonl(world[0] / split / "scenes.jsonl")
-    assert [line["kind"] for line in lines] == [split.split("_")[0]] * len(read) and lines[0]["truth"]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,12 @@ from data_files import write_shard
 from tiny_release import noise, tiny_profile, write_release
 
 from mglib.__main__ import main
-from mglib.chat import speaker as speakers
-from mglib.chat.speaker import load, save_speaker
-from mglib.chat.terminal import Conversation, answer
+from mglib.chat import chat_model as chat_models
+from mglib.chat import finetune as command
+from mglib.chat.answer import answer
+from mglib.chat.chat_model import load, save_chat_model
+from mglib.chat.conversation import Conversation
+from mglib.chat.finetune import beyond, comparison, finetune, finetune_config, forgotten, lessons, start
 from mglib.config import LoRAConfig
 from mglib.data import released
 from mglib.data.own import OwnPair
@@ -20,13 +23,11 @@ from mglib.data.pictures import open_picture
 from mglib.metrics import Counts
 from mglib.model.decoding import greedy
 from mglib.profiles import PROFILES
-from mglib.repro import finetune as command
-from mglib.repro.finetune import beyond, comparison, finetune, forgotten, lessons, start
 from mglib.settings import Settings
 from mglib.study import stage1
 from mglib.study import study as studies
 from mglib.study.models import INSTRUCTIONS
-from mglib.study.stage1 import stage1_pairs, train_streamed
+from mglib.study.stage1 import join_parts, stage1_pairs, train_streamed
 from mglib.training import loop
 from mglib.training.checkpoint import trainable
 from mglib.weights.lora import lora_weights
@@ -45,7 +46,7 @@ def release(tmp_path, monkeypatch, llama, tokenizer, captions):
         monkeypatch.setattr(module, "DOWNLOADS", downloads)
     for module in (studies, stage1, command):
         monkeypatch.setattr(module, "CACHE", cache)
-    for module in (released, speakers):
+    for module in (released, chat_models):
         monkeypatch.setattr(module, "CACHE", cache)
     monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
     monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
@@ -78,11 +79,11 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     assert "It took 0." in said and "step training loss  held out" in said
     assert said.count("before: ") == said.count("after: ") == 2
     assert f"make chat PROFILE={TINY} PROJECTION={out}" in said
-    speaker = load(SETTINGS, out)
+    chat_model = load(SETTINGS, out)
     files = [data / "00.jpg", data / "10.jpg"]
     table = finetune(SETTINGS, data, out)  # found again
-    assert answer(speaker, files, list(table["question"]), greedy(24)) == list(table["after"])
-    talk = Conversation(speaker)
+    assert answer(chat_model, files, list(table["question"]), greedy(24)) == list(table["after"])
+    talk = Conversation(chat_model)
     talk.show(open_picture(files[1]))
     assert "".join(talk.ask(table["question"][1], greedy(24))) == table["after"][1]
 
@@ -174,12 +175,12 @@ def test_a_rise_of_that_loss_names_the_remedy():
 def test_low_rank_updates_are_learnt_kept_and_learnt_on(release, data, tmp_path):
     out = tmp_path / "out"
     finetune(SETTINGS, data, out, lora=True)
-    speaker = load(SETTINGS, out)
-    assert f"{out}/projection.safetensors (SHA-256 " in speaker.weights()
-    assert f" and {out}/lora.safetensors (SHA-256 " in speaker.weights()
-    updates = lora_weights(speaker.model.language)
+    chat_model = load(SETTINGS, out)
+    assert f"{out}/projection.safetensors (SHA-256 " in chat_model.weights()
+    assert f" and {out}/lora.safetensors (SHA-256 " in chat_model.weights()
+    updates = lora_weights(chat_model.model.language)
     assert len(updates) == 8 and any(weight.any() for name, weight in updates.items() if "lora_B" in name)
-    assert trainable(speaker.model) == {}
+    assert trainable(chat_model.model) == {}
     finetune(SETTINGS, data, tmp_path / "more", projection=out, lora=True)
     finetune(SETTINGS, data, tmp_path / "kept", projection=out)
     more, kept = (lora_weights(load(SETTINGS, tmp_path / name).model.language) for name in ("more", "kept"))
@@ -227,7 +228,7 @@ def test_the_authors_pairs_are_read_and_the_kept_model_goes_before_the_published
     assert torch.equal(first.model.projection.weight.float(), wanted["llama_proj.weight"])
     with torch.no_grad():
         first.model.projection.bias.add_(1)
-    save_speaker(speakers.speaker_file(TINY), first, language="tiny-vicuna")
+    save_chat_model(chat_models.kept_file(studies.Study.open(SETTINGS)), first)
     assert torch.equal(start(SETTINGS, None).model.projection.bias, first.model.projection.bias)
     table = finetune(SETTINGS, release / "cc_sbu_align", tmp_path / "out")
     assert list(table["given"]) == ["There is a red bus on the street."]
@@ -235,7 +236,8 @@ def test_the_authors_pairs_are_read_and_the_kept_model_goes_before_the_published
 
 def test_stage_1_of_one_s_own_is_taken_and_its_absence_names_the_command(release):
     study = studies.Study.open(SETTINGS)
-    own, _ = train_streamed(study)
+    own = join_parts(study)
+    train_streamed(study, own)
     assert torch.equal(start(SETTINGS, None).model.projection.weight, own.projection.weight)
     shutil.rmtree(command.CACHE)
     (release / "weights/minigpt4_stage1_7b.pth").unlink()
@@ -279,7 +281,7 @@ def test_pictures_are_held_out_with_all_their_questions(tmp_path):
         lessons(pairs[:2], seed=0)
 
 
-def test_few_pairs_are_read_often_and_many_once(finetune_config):
+def test_few_pairs_are_read_often_and_many_once():
     mini = PROFILES["mini"]
     few, many, three = (finetune_config(mini, count, lora=False, replay=True) for count in (45, 5_000, 3))
     assert (few.steps, few.batch_size) == (40, 12) and few.muon

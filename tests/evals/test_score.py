@@ -7,7 +7,7 @@ from data_files import write_coco
 from official_records import CHOICE, GRAPH
 
 from mglib.__main__ import main
-from mglib.chat.terminal import what_to_ask
+from mglib.chat.answer import what_to_ask
 from mglib.evals import chair
 from mglib.evals.score import (
     OTHER_WORDS,

@@ -8,8 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from mglib.chat.speaker import Speaker, frozen, hashed, load, restore_speaker, save_speaker, speaker_of
-from mglib.chat.terminal import Conversation
+from mglib.chat.chat_model import (
+    ChatModel,
+    chat_model_of,
+    frozen,
+    hashed,
+    load,
+    restore_chat_model,
+    save_chat_model,
+)
+from mglib.chat.conversation import Conversation
 from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
 from mglib.model.dialogue import VICUNA_CHAT, Turns
@@ -23,37 +31,35 @@ LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), 
 
 
 def test_a_projection_goes_back_to_its_own_model_only(model, vision_config, tmp_path):
-    speaker = Speaker(model=model(), turns=LINES, vision=vision_config)
+    chat_model = ChatModel(model=model(), turns=LINES, vision=vision_config, language="Tiny")
     file = tmp_path / "mini.safetensors"
-    save_speaker(file, speaker, language="Tiny")
-    other = Speaker(model=model(seed=1), turns=LINES, vision=vision_config)
-    restore_speaker(file, other, language="Tiny")
+    save_chat_model(file, chat_model)
+    other = ChatModel(model=model(seed=1), turns=LINES, vision=vision_config, language="Tiny")
+    restore_chat_model(file, other)
     same = [torch.equal(a, b) for a, b in zip(
-        [*speaker.model.qformer.parameters(), *speaker.model.projection.parameters()],
+        [*chat_model.model.qformer.parameters(), *chat_model.model.projection.parameters()],
         [*other.model.qformer.parameters(), *other.model.projection.parameters()],
         strict=True,
     )]  # fmt: skip
     assert all(same)
     with pytest.raises(ValueError, match=r"language: 'Tiny', not 'Vicuna'.*nonsense"):
-        restore_speaker(file, other, language="Vicuna")
-    wrong = Speaker(model=other.model, turns=VICUNA_CHAT, vision=vision_config)
+        restore_chat_model(file, replace(other, language="Vicuna"))
+    wrong = ChatModel(model=other.model, turns=VICUNA_CHAT, vision=vision_config, language="Tiny")
     with pytest.raises(ValueError, match="template: 'lines', not 'vicuna'"):
-        restore_speaker(file, wrong, language="Tiny")
+        restore_chat_model(file, wrong)
     other.model.projection = nn.Linear(32, 40)
     with pytest.raises(ValueError, match=r"widths: \[32, 48\], not \[32, 40\]"):
-        restore_speaker(file, other, language="Tiny")
+        restore_chat_model(file, other)
 
 
 def test_the_weights_of_another_run_are_refused(model, vision_config, tmp_path):
     run = {"profile": "mini", "seed": 0, "weights": "wheel", "vision": "12ab"}
-    speaker = Speaker(model=model(), turns=LINES, vision=vision_config, origin=run)
-    save_speaker(tmp_path / "a.safetensors", speaker, language="Tiny")
-    restore_speaker(tmp_path / "a.safetensors", speaker, language="Tiny")
+    chat_model = ChatModel(model=model(), turns=LINES, vision=vision_config, origin=run)
+    save_chat_model(tmp_path / "a.safetensors", chat_model)
+    restore_chat_model(tmp_path / "a.safetensors", chat_model)
     for name, other in (("weights", "hub"), ("seed", 1), ("vision", "34cd")):
         with pytest.raises(ValueError, match=f"{name}: .*not {other!r}"):
-            restore_speaker(
-                tmp_path / "a.safetensors", replace(speaker, origin={**run, name: other}), language="Tiny"
-            )
+            restore_chat_model(tmp_path / "a.safetensors", replace(chat_model, origin={**run, name: other}))
 
 
 def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
@@ -61,21 +67,22 @@ def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
 ):
     opened, file = [], tmp_path / "smoke.safetensors"
     run = {"profile": "smoke", "seed": 2, "weights": "hub"}
-    save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config, origin=run), language="Tiny")
+    save_chat_model(file, ChatModel(model=model(), turns=LINES, vision=vision_config, origin=run))
 
     class Opened(Exception):
         pass
 
     def look(settings):
         opened.append(settings)
-        raise Opened
+        if settings.seed:
+            raise Opened
 
-    monkeypatch.setattr("mglib.chat.speaker.speaker_file", lambda profile: file)
+    monkeypatch.setattr("mglib.chat.chat_model.kept_file", lambda study: file)
     monkeypatch.setattr(Study, "open", look)
     with pytest.raises(Opened):
         load(Settings(profile="smoke"))
-    assert opened == [Settings(profile="smoke", seed=2, weights="hub")]
-    save_speaker(file, Speaker(model=model(), turns=LINES, vision=vision_config), language="Tiny")
+    assert opened[1:] == [Settings(profile="smoke", seed=2, weights="hub")]
+    save_chat_model(file, ChatModel(model=model(), turns=LINES, vision=vision_config))
     with pytest.raises(
         ValueError, match=r"does not say which run.*make reproduce PROFILE=smoke NOTEBOOKS=04"
     ):
@@ -107,13 +114,15 @@ def test_a_study_is_talked_to_in_its_profiles_template(
     )
     profile = SimpleNamespace(
         name="tiny",
-        language=SimpleNamespace(name="Tiny", template=template),
+        language=SimpleNamespace(name="Tiny", template=template, place=None),
         vision=vision_config,
         evaluation=EvalConfig(abilities=(("minigpt4", Asked(decoding="penalised")),)),
     )
     (tmp_path / "vision").write_bytes(b"weights")
-    study = SimpleNamespace(profile=profile, seed=3, weights="hub", vision_state=tmp_path / "vision")
-    made = speaker_of(study, tiny)
+    study = SimpleNamespace(
+        profile=profile, seed=3, weights="hub", place=None, vision_state=tmp_path / "vision"
+    )
+    made = chat_model_of(study, tiny)
     assert made.origin["seed"] == 3 and made.origin["weights"] == "hub"
     assert not made.decoding.sample and made.decoding.repetition_penalty == 1.1
     assert made.language == "Tiny" and made.vision is vision_config and made.turns.first.name == template
@@ -132,8 +141,8 @@ def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp
     parts = {"qformer": study.qformer(), "projection": nn.Linear(384, language.width)}
     untrained = MiniGPT4(vision=nn.Identity(), language=language, **parts)
     file = tmp_path / "mini.safetensors"
-    monkeypatch.setattr("mglib.chat.speaker.speaker_file", {"mini": file}.get)
-    save_speaker(file, speaker_of(study, untrained), language=study.profile.language.name)
+    monkeypatch.setattr("mglib.chat.chat_model.kept_file", lambda study: file)
+    save_chat_model(file, chat_model_of(study, untrained))
     loaded = load(Settings())
     assert f"profile mini, {hashed(file)} with SmolLM2-135M-Instruct, on " in loaded.weights()
     assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
@@ -154,7 +163,7 @@ def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp
 def test_the_released_parts_are_joined_with_a_folder_of_ones_own(tmp_path):
     study = Study.open(Settings())
     parts = frozen(study)
-    made = speaker_of(study, assemble(**parts))
+    made = chat_model_of(study, assemble(**parts))
     name = study.profile.language.name
     save_pretrained(made.model, tmp_path, language=name, template=made.turns.first, run=made.origin)
     loaded = load(Settings(), tmp_path)

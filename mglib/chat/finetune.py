@@ -14,8 +14,8 @@ from accelerate.utils import send_to_device
 from PIL import Image
 from torch import Tensor
 
-from mglib.chat.speaker import Speaker, load, speaker_file, speaker_of
-from mglib.chat.terminal import answer
+from mglib.chat.answer import answer
+from mglib.chat.chat_model import ChatModel, chat_model_of, kept_file, load
 from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.own import SHAPES, OwnPair, read_own
 from mglib.data.pictures import open_picture
@@ -33,9 +33,9 @@ from mglib.paths import CACHE, RUNS, hash_json, read_jsonl, sha256
 from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.study.models import INSTRUCTIONS
-from mglib.study.stage1 import finished_stage1, load_release, stage1_pairs
+from mglib.study.stage1 import finished_stage1, join_parts, stage1_pairs
 from mglib.study.stage2 import replaying, split_holdout
-from mglib.study.study import PublishedStudy, Study
+from mglib.study.study import Study
 from mglib.study.train import training_run
 from mglib.training.checkpoint import trainable
 from mglib.training.early_stopping import fit_with_early_stopping
@@ -110,25 +110,21 @@ def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
     )
 
 
-def start(settings: Settings, projection: Path | None) -> Speaker:
+def start(settings: Settings, projection: Path | None) -> ChatModel:
     """Return the model to start from: the given one, else the profile's own after stage 2, else published
     parts after stage 1. Nothing is trained: raises FileNotFoundError with the command that makes what is
     missing.
     """
     study = Study.open(settings)
-    if (
-        projection is not None
-        or speaker_file(study.profile.name).exists()
-        or not isinstance(study, PublishedStudy)
-    ):
+    if projection is not None or kept_file(study).exists() or study.has_blip2:
         return load(settings, projection)
-    model = load_release(study)
+    model = join_parts(study)
     if finished_stage1(study, model) is None:
         raise FileNotFoundError(
             f"There is no stage 1 of {settings.name} to start from: `{settings.command('train')}` trains it, "
             "or name a file or folder with PROJECTION=."
         )
-    return speaker_of(study, model.eval())
+    return chat_model_of(study, model.eval())
 
 
 def finetune_config(profile: Profile, count: int, *, lora: bool, replay: bool) -> TrainConfig:
@@ -175,15 +171,15 @@ def to_train(
 
 
 def look_at(
-    speaker: Speaker, hashes: Sequence[str], pictures: Callable[[], Iterator[Image.Image]], *, what: str
+    chat_model: ChatModel, hashes: Sequence[str], pictures: Callable[[], Iterator[Image.Image]], *, what: str
 ) -> Sequence[Tensor]:
     """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
-    model = speaker.model
-    seen_by = [speaker.origin, asdict(speaker.vision), hash_tensors(model.qformer.state_dict())]
+    model = chat_model.model
+    seen_by = [chat_model.origin, asdict(chat_model.vision), hash_tensors(model.qformer.state_dict())]
     precision = str(next(model.vision.parameters()).dtype)
     code = hash_source(preprocess, Vision, type(model.qformer))
     folder = CACHE / "queries" / f"own-{hash_json([hashes, seen_by, precision, code])}"
-    return cached(folder, pictures, len(hashes), speaker.queries, what=what, batch_size=8)
+    return cached(folder, pictures, len(hashes), chat_model.queries, what=what, batch_size=8)
 
 
 def beyond(study: Study, count: int) -> Split | None:
@@ -204,11 +200,13 @@ def beyond(study: Study, count: int) -> Split | None:
     )
 
 
-def remembered(study: Study, speaker: Speaker, watched: Split) -> Counts:
+def remembered(study: Study, chat_model: ChatModel, watched: Split) -> Counts:
     """Return the loss of each caption of stage 1 that is watched, in stage 1's form, over its tokens."""
-    seen = look_at(speaker, watched.hashes, watched.images, what="captions that are watched")
+    seen = look_at(chat_model, watched.hashes, watched.images, what="captions that are watched")
     longest = study.profile.stage1.max_answer
-    return Counts(*losses(speaker.model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8))
+    return Counts(
+        *losses(chat_model.model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8)
+    )
 
 
 def seconds_a_step(model: MiniGPT4, batch: dict[str, Tensor], study: Study) -> float:
@@ -239,32 +237,37 @@ def finetune(
     """
     quarantine = Quarantine(CACHE / "own" / f"{hash_json(data.resolve())}-bad.jsonl", share=BAD)
     pairs = read(data, quarantine)
-    speaker = start(settings, projection)
-    study = Study.open(replace(settings, seed=speaker.origin["seed"], weights=speaker.origin["weights"]))
+    chat_model = start(settings, projection)
+    study = Study.open(
+        replace(settings, seed=chat_model.origin["seed"], weights=chat_model.origin["weights"])
+    )
     taught = lessons(pairs, seed=study.seed)
     config = finetune_config(study.profile, len(taught.learnt), lora=lora, replay=replay)
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
-    model, known = to_train(speaker.model, known, study.profile, config, lora=lora, seed=study.seed)
+    model, known = to_train(chat_model.model, known, study.profile, config, lora=lora, seed=study.seed)
     again = stage1_pairs(study, config.steps * config.batch_size) if replay else None
     watched = beyond(study, config.steps * config.batch_size)
     what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
     announce(study, model, taught, config, what=what, beside=beside(again, replay=replay))
     began = time.monotonic()
-    before, loss = ask(speaker, taught, config), remembered(study, speaker, watched) if watched else None
-    speaker = replace(speaker, model=model)
-    name = learn(study, speaker, taught, again, config, out)
-    run = {**speaker.origin, "training": name, "data": data.name}
+    before, loss = (
+        ask(chat_model, taught, config),
+        remembered(study, chat_model, watched) if watched else None,
+    )
+    chat_model = replace(chat_model, model=model)
+    name = learn(study, chat_model, taught, again, config, out)
+    run = {**chat_model.origin, "training": name, "data": data.name}
     save_pretrained(
         model,
         out,
-        language=study.profile.language.name,
-        template=speaker.turns.first,
+        language=chat_model.language_id,
+        template=chat_model.turns.first,
         lora=replace(known, train=config) if known and lora else known,
         run=run,
     )
-    after = ask(speaker, taught, config)
+    after = ask(chat_model, taught, config)
     if watched and loss:
-        print(forgotten(loss, remembered(study, speaker, watched), replay=replay))
+        print(forgotten(loss, remembered(study, chat_model, watched), replay=replay))
     minutes = (time.monotonic() - began) / 60
     print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
     return comparison(taught, before, after)
@@ -300,19 +303,19 @@ def announce(
 
 
 def learn(
-    study: Study, speaker: Speaker, own: Lessons, again: Split | None, config: TrainConfig, out: Path
+    study: Study, chat_model: ChatModel, own: Lessons, again: Split | None, config: TrainConfig, out: Path
 ) -> str:
-    """Train a speaker's model, leave its best weights in it, and print the losses; returns the training's
+    """Train a chat_model's model, leave its best weights in it, and print the losses; returns the training's
     name, by which a finished one is known in `out`.
     """
-    model = speaker.model
-    queries = look_at(speaker, own.hashes, lambda: map(open_picture, own.files), what="pictures")
+    model = chat_model.model
+    queries = look_at(chat_model, own.hashes, lambda: map(open_picture, own.files), what="pictures")
     form = template(study.profile.language.template, model.language.tokenizer)
     rows = Answered(queries, own.learnt)
     collate = asked = answering(model, form, "{}", config.max_answer)
     depends = {"pictures": hash_tensors(dict(enumerate(queries))), "learnt": own.learnt, "held": own.held}
     if again is not None:
-        seen = look_at(speaker, again.hashes, again.images, what="pairs of stage 1")
+        seen = look_at(chat_model, again.hashes, again.images, what="pairs of stage 1")
         collate = replaying(study, model, asked, seen, again.captions)
         depends |= {"replayed": again.captions, "replayed_pictures": hash_tensors(dict(enumerate(seen)))}
     held_rows = Answered(queries, own.held)
@@ -369,10 +372,10 @@ def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
     return f"{said}\nThat is a rise of more than {RISE}, so something is forgotten: {remedy}."
 
 
-def ask(speaker: Speaker, own: Lessons, config: TrainConfig) -> list[str]:
+def ask(chat_model: ChatModel, own: Lessons, config: TrainConfig) -> list[str]:
     """Ask the chat about the first held-out pictures, greedily."""
     files, questions = [own.files[place] for place, _, _ in own.shown], [line[1] for line in own.shown]
-    return answer(speaker, files, questions, greedy(config.max_answer))
+    return answer(chat_model, files, questions, greedy(config.max_answer))
 
 
 def comparison(own: Lessons, before: Sequence[str], after: Sequence[str]) -> pandas.DataFrame:

@@ -1,0 +1,195 @@
+"""`make answer`: questions about many pictures, in batches, into a file of JSON lines."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from mglib.chat.chat_model import ChatModel
+from mglib.chat.conversation import Conversation
+from mglib.data.journal import append, read_log
+from mglib.data.pictures import ADDRESS, ENDINGS, FOREIGN, line_picture, picture, to_rgb
+from mglib.data.splits import batched
+from mglib.errors import sentence
+from mglib.model.decoding import Decoding, respond
+from mglib.model.prompts import IMAGE, prompt_tokens, with_image
+from mglib.paths import hash_json, read_jsonl
+
+BATCH = 16  # pictures answered at once
+QUESTION = "Describe this image in detail."
+WRITTEN = ("answer", "error", "model", "decoding")  # the fields of a line that are written here
+
+
+def answer(
+    chat_model: ChatModel,
+    pictures: Sequence[Image.Image | Path],
+    questions: Sequence[str],
+    decoding: Decoding | None = None,
+    *,
+    batch_size: int = BATCH,
+) -> list[str]:
+    """Answer one question about each picture, in batches; every row draws from the same seed.
+
+    So an answer depends on its own picture and question, and not on what else is asked. Files are opened
+    when their batch comes.
+    """
+    decoding, texts = decoding or Decoding(), []
+    pairs = list(zip(pictures, questions, strict=True))
+    for rows in batched(pairs, batch_size):
+        images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
+        asked, seeds = [with_image(question) for _, question in rows], [decoding.seed] * len(rows)
+        shown = {"queries": chat_model.queries(images)}
+        texts += respond(chat_model.model, shown, chat_model.turns.first, asked, decoding, seeds)
+    return texts
+
+
+def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """List `image` and `question` of each picture of a folder and those below it, or of each line of a JSONL
+    file.
+
+    A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
+    several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
+    """
+    if source.is_dir():
+        named = {file: file.relative_to(source).parts for file in source.rglob("*")}
+        found = [
+            {"image": str(file), "question": question}
+            for file in sorted(named)
+            if file.suffix.lower() in (*ENDINGS, *FOREIGN) and not any(part[0] == "." for part in named[file])
+        ]
+    else:
+        found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]
+        for number, line in enumerate(found, start=1):
+            if fault := line_fault(line):
+                raise ValueError(f"{source}, line {number}: {fault}.")
+            line["image"] = each(line, lambda name: str(line_picture(name, folder or source.parent)))
+    if not found:
+        raise ValueError(f"{source} holds no pictures ({', '.join(ENDINGS)}) and no lines.")
+    return found
+
+
+def each(line: dict[str, Any], change: Callable[[str], str]) -> str | list[str]:
+    """Change the path of a line's picture, or those of its pictures."""
+    image = line["image"]
+    return [change(str(name)) for name in image] if isinstance(image, list) else change(str(image))
+
+
+def from_file(name: str, file: Path) -> str:
+    """Return a picture's path as it counts from a file's own folder; an address stays one."""
+    if ADDRESS.match(name):
+        return name
+    path = Path(name)
+    return os.path.relpath(path.parent.resolve() / path.name, file.parent.resolve())
+
+
+def line_fault(line: dict[str, Any]) -> str | None:
+    """Say why a line cannot be asked, if it cannot."""
+    names = line.get("image")
+    names = names if isinstance(names, list) else [names]
+    if not names or not all(type(name) in (str, int) and str(name).strip() for name in names):
+        return 'there is no "image", the path of a picture, or a list of several'
+    if not isinstance(line["question"], str):
+        return 'its "question" is no text'
+    if IMAGE in line["question"]:
+        return f"leave {IMAGE} out of the question: the pictures go before it"
+    taken = [name for name in WRITTEN if name in line]
+    return f'"{taken[0]}" is what is written here: give yours another name' if taken else None
+
+
+def answer_all(
+    chat_model: ChatModel,
+    source: Path,
+    out: Path,
+    question: str,
+    decoding: Decoding,
+    *,
+    folder: Path | None = None,
+) -> None:
+    """Answer a folder or a JSONL file into another JSONL file, line by line, and say how many it holds.
+
+    Each line names the model and the decoding that made it, and its picture by the path from `out`'s folder.
+    What is in `out` already is not asked again. A picture that cannot be read has an `error` instead of an
+    answer. Raises ValueError where `out` answers something else, or by other means.
+    """
+    asked = what_to_ask(source, question, folder)
+    made_by = {"model": chat_model.name, "decoding": asdict(decoding)}
+    lines = {
+        number: {**line, "image": each(line, partial(from_file, file=out))}
+        for number, line in enumerate(asked)
+    }
+    log = read_log(out)
+    for number, line in enumerate(log, start=1):
+        for name, ours in made_by.items():
+            if line.get(name) != ours:
+                raise ValueError(
+                    f"{out}, line {number} was answered by other means ({name}: {line.get(name)}, not "
+                    f"{ours}): move it away, or name another OUT."
+                )
+    done = [{name: value for name, value in line.items() if name not in WRITTEN} for line in log]
+    known, kept = (Counter(map(hash_json, some)) for some in (lines.values(), done))
+    if kept - known:
+        raise ValueError(f"{out} answers other questions than these: move it away, or name another OUT.")
+    left = []
+    for number, line in lines.items():  # a line that stands there twice is answered twice
+        if kept[hash_json(line)]:
+            kept[hash_json(line)] -= 1
+        else:
+            left.append(number)
+    for numbers in batched(tqdm(left, desc="answers", mininterval=10), BATCH):
+        results = answer_lines(chat_model, [asked[number] for number in numbers], decoding)
+        append(
+            out,
+            [{**lines[number], **found, **made_by} for number, found in zip(numbers, results, strict=True)],
+        )
+    bad = sum("error" in line for line in read_log(out))
+    print(f"{len(asked)} answers are in {out}" + (f", {bad} of them errors." if bad else "."))
+
+
+def answer_lines(
+    chat_model: ChatModel, lines: Sequence[dict[str, Any]], decoding: Decoding
+) -> list[dict[str, str]]:
+    """Return the `answer` to each line of a batch, or the `error` of one that cannot be answered."""
+    results: list[dict[str, str]] = [{} for _ in lines]
+    single: dict[int, Image.Image] = {}
+    for index, line in enumerate(lines):
+        names = line["image"] if isinstance(line["image"], list) else [line["image"]]
+        try:
+            require_room(chat_model, line["question"])
+            images = [picture(Path(name)) for name in names]
+            if len(images) == 1:
+                single[index] = images[0]
+                continue
+            talk = Conversation(chat_model)
+            for image in images:
+                talk.show(image)
+            results[index]["answer"] = "".join(talk.ask(line["question"], decoding))
+        except Exception as error:  # one line costs no other its answer
+            results[index]["error"] = sentence(error, "answer")
+    questions = [lines[index]["question"] for index in single]
+    texts = answer(chat_model, list(single.values()), questions, decoding, batch_size=BATCH)
+    for index, text in zip(single, texts, strict=True):
+        results[index]["answer"] = text
+    return results
+
+
+def require_room(chat_model: ChatModel, question: str) -> None:
+    """Raise ValueError for a question that is too long, behind which a language model writes nonsense without
+    any warning, or that is no text.
+    """
+    if re.search("[\ud800-\udfff]", question):
+        raise ValueError("The question holds half a character, which no tokenizer reads.")
+    model = chat_model.model
+    longest = model.language.model.config.max_position_embeddings
+    Q = model.qformer.config.queries
+    ids, _ = prompt_tokens(model.language.tokenizer, chat_model.turns.first, with_image(question), queries=Q)
+    if len(ids) >= longest:
+        raise ValueError(
+            f"The question has {len(ids)} tokens and this language model reads {longest}: ask less."
+        )

@@ -1,0 +1,19 @@
+"""What the tests of the chat share: a picture, how a tiny model is talked to, and a question to it."""
+
+from PIL import Image
+
+from mglib.model.dialogue import Turns
+from mglib.model.prompts import Template
+
+END = "zz"  # rare, and never one token of the tiny tokenizer
+LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end=END), following=f"{END}\nq {{}} a ")
+
+
+def picture(color="red", size=(40, 30)):
+    image = Image.new("RGB", size, color)
+    image.paste("blue", (0, 0, size[0] // 2, size[1] // 2))
+    return image
+
+
+def say(talk, question, decoding=None):
+    return "".join(talk.ask(question, decoding))
