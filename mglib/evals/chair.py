@@ -45,7 +45,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Reading:
-    """The objects that one answer mentions, in order, beside what its picture shows."""
+    """The objects that one answer mentions, in order, with what its picture shows."""
 
     mentions: tuple[str, ...]
     truth: Truth

@@ -96,7 +96,7 @@ def implied(found: Iterable[Fact]) -> frozenset[Fact]:
 
 
 def parse(text: str) -> frozenset[Fact]:
-    """Read the facts that a text states; what stands in quotation marks is writing and nothing else."""
+    """Read the facts that a text states; what is in quotation marks is writing and nothing else."""
     quoted = r"[\"“]([^\"”]+)[\"”]"
     found: set[Fact] = {
         ("writing", " ".join(written.lower().split())) for written in re.findall(quoted, text)
@@ -177,7 +177,7 @@ def _subject_behind(tokens: Sequence[str], right: Sequence[Span], target: Span) 
 
 
 def _subjects(tokens: Sequence[str], left: Sequence[Span], start: int) -> list[Span]:
-    """Return what stands in the relation: the object before it, and with "are" all that are joined to it."""
+    """Return the subjects of a relation: the object before it, and with "are" all that are joined to it."""
     if not left:
         return []
     subjects = [left[-1]]

@@ -25,7 +25,7 @@ from mglib.world.scene import read_scenes
 FOLDER = DATA / "failures"
 # Where an answer has several, the first names it.
 KINDS = ("empty", "repetition", "off-topic", "no-verse", "fragment")
-UNLABELLED = frozenset({"no-verse"})  # told by counting lines and words: nobody labelled it
+UNLABELLED = frozenset({"no-verse"})  # decided by counting lines and words: nobody labelled it
 # The two questions of Table 3.
 DESCRIBE = "Describe the image in detail."
 POEM = "Can you write a beautiful poem about this image?"

@@ -123,7 +123,7 @@ def parse(answer: str) -> bool | None:
 
 
 def official(answer: str) -> bool:
-    """Read an answer as the official code (`evaluate.py`) does: yes, unless "No", "no" or "not" stands in its
+    """Read an answer as the official code (`evaluate.py`) does: yes, unless "No", "no" or "not" is in its
     first sentence, between spaces.
     """
     return not {"No", "no", "not"} & set(answer.split(".")[0].replace(",", "").split(" "))

@@ -69,7 +69,7 @@ def normalise(text: str) -> str:
 
 
 def head(said: str) -> str:
-    """Return what stands before the first comma, full stop or line break of an answer, and behind a label
+    """Return what comes before the first comma, full stop or line break of an answer, and behind a label
     such as "Answer:".
 
     The full stop of an abbreviation or an initial is none. Deviation, the same for all models: a chat model
@@ -126,7 +126,7 @@ class Exam:
 
     @classmethod
     def read(cls, folder: Path) -> "Exam":
-        """Read `aokvqa.json` and `gqa_balanced_questions.json` beside a split's pictures."""
+        """Read `aokvqa.json` and `gqa_balanced_questions.json` next to a split's pictures."""
         places = picture_places(folder)
         files = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
         choice, graph = list(strict(read_a_okvqa(files[0]))), list(strict(read_gqa(files[1])))
@@ -180,9 +180,9 @@ def coco_id(question: ChoiceQuestion | GraphQuestion) -> int | str:
 
 
 def picture_places(folder: Path) -> dict[int, int]:
-    """Return where in its split each picture stands, by its COCO id.
+    """Return each picture's index in its split, by its COCO id.
 
-    Sharded pictures stand in the order of their `instances.json`, loose ones in that of their ids.
+    Sharded pictures are in the order of their `instances.json`, loose ones in that of their ids.
     """
     path = folder / "instances.json"
     ids = [entry.id for entry in strict(coco.entries(coco.read_json(path), "images", coco.ImageEntry, path))]
