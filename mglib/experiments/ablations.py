@@ -17,7 +17,7 @@ from torch.func import functional_call
 from mglib import frame, metrics
 from mglib.config import AblationConfig, ConcatConfig, TrainConfig
 from mglib.data.splits import Pairs, batched
-from mglib.evals import coverage, generate
+from mglib.evals import coverage
 from mglib.experiments import stage1
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
@@ -158,16 +158,8 @@ def rates(study: Study, base: Stage1) -> pandas.DataFrame:
     for name in ARMS:
         for rate in config.rates:
             model, _ = train_arm(study, name, base, stage1.trial(config.train, rate, config.rate_steps))
-            loss = metrics.ratio(
-                *generate.losses(
-                    model,
-                    queries(model, base.tokens["val"]),
-                    base.splits["val"].captions,
-                    prompts.CAPTION,
-                    max_answer=config.train.max_answer,
-                    batch_size=study.profile.evaluation.batch_size,
-                )
-            )
+            val = queries(model, base.tokens["val"])
+            loss = stage1.caption_loss(study, model, val, base.splits["val"].captions).estimate()
             tried = {"arm": name, "lr": rate, "steps": config.rate_steps}
             lines.append({**tried, **metrics.columns("loss", loss)})
     return pandas.DataFrame(lines)
