@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mglib.config import Asked, VisionConfig
 from mglib.evals.generate import decoding_configs
 from mglib.model.decoding import Decoding
+from mglib.model.decoding import greedy as likeliest
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
@@ -66,6 +67,12 @@ class ChatModel:
         return (
             f"{self.origin.get('profile', 'no profile')}, weights {key}, {self.language_id or self.language}"
         )
+
+    def decoding_with(self, *, greedy: bool, tokens: int | None, beams: int, seed: int) -> Decoding:
+        """Return the model's own decoding, or that of the likeliest tokens, with these limits."""
+        tokens = tokens or Decoding.max_new_tokens
+        own = likeliest(tokens) if greedy else replace(self.decoding, max_new_tokens=tokens, seed=seed)
+        return replace(own, beams=beams)
 
     def sees(self, image: Image.Image, name: str) -> str:
         """Say of a picture what was read, and what `preprocess` makes of it."""
@@ -124,12 +131,13 @@ def hashed(*files: Path) -> str:
 
 def language_id(study: Study) -> str:
     """Name a study's language model: another than its profile's own by its content, wherever it is."""
-    return study.profile.language.name if study.place is None else chosen.identity(study.place)
+    own = study.profile.language.name
+    return own if study.chosen_language is None else chosen.identity(study.chosen_language)
 
 
 def kept_file(study: Study) -> Path:
     """Where a study's trained model is kept for the terminal."""
-    other = "" if study.place is None else f"-{language_id(study)}"
+    other = "" if study.chosen_language is None else f"-{language_id(study)}"
     return CACHE / "chat" / f"{own_name(study.profile)}{other}.safetensors"
 
 
@@ -196,10 +204,10 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
             "PROJECTION is a folder of `make finetune` or `make export`, or the file of a published profile, "
             "as in `make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
-    if study.place is not None:
+    if study.chosen_language is not None:
         raise ValueError(
-            f"A published projection belongs to its own language model and not to {study.place}: leave "
-            "LANGUAGE or PROJECTION out; `make train` trains one for another language model."
+            f"A published projection belongs to its own language model and not to {study.chosen_language}: "
+            "leave LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
     name, model = study.profile.language.name, join_parts(study)
     load_projection(model.projection, projection, trained_with=name, language=name)
