@@ -24,7 +24,7 @@ def trainings(profile):
     if profile.lora is not None:
         stages["lora"] = profile.lora.train
     if profile.spatial is not None:
-        stages["spatial"] = profile.spatial.train
+        stages["spatial"] = profile.spatial
     return stages
 
 

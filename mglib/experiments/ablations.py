@@ -29,6 +29,7 @@ from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.training.feature_cache import Features
 
+SLOW = 0.1  # of the learning rate, for a Q-Former that is trained with the projection
 ARMS = ("base", "no_qformer", "three_layers", "qformer_tuned")
 
 
@@ -108,7 +109,7 @@ def untrained(study: Study, name: str, parts: Parts) -> MiniGPT4:
         some = parts.tokens.batch(range(0, len(parts.tokens), max(1, len(parts.tokens) // 256)))
         QFormer.standardise(between, some)
     if name == "qformer_tuned":
-        between = Slowly(deepcopy(parts.qformer), share=study.profile.ablation.slow)
+        between = Slowly(deepcopy(parts.qformer), share=SLOW)
     with torch.no_grad():
         queries = between(first(parts.tokens))
     model = attach(study, between, parts.language, queries)
@@ -130,7 +131,7 @@ def arm(study: Study, name: str, parts: Parts, config: TrainConfig) -> tuple[Min
         pairs.collate(layout),
         config,
         f"ablation-{name}",
-        slow=study.profile.ablation.slow,
+        slow=SLOW,
         pictures=parts.split.key(),
         captions=hash_json(parts.split.captions),
         vision=sha256(study.vision_state),
