@@ -10,9 +10,9 @@ from itertools import accumulate
 from pathlib import Path
 
 from mglib.metrics import Counts, Estimate, plural, read_rows, words
-from mglib.paths import ROOT
+from mglib.paths import DATA
 
-COMPOUNDS = ROOT / "data" / "evaluation" / "compounds.csv"
+COMPOUNDS = DATA / "evaluation" / "compounds.csv"
 Span = tuple[int, int, str]  # first token, the token behind the last, object
 TOKEN = re.compile(r"[a-z0-9]+|[.,;:!?]")  # words, which a hyphen or an apostrophe separates, and signs
 

@@ -13,6 +13,11 @@ PAPER: Mapping[str, float] = MappingProxyType(
         "curate.generated": 5000,
         "curate.kept": 3500,
         "curate.kept_share": 0.7,
+        # Section 3 and BLIP-2: what was trained on what; speed is derived, per A100
+        "world.pictures": 5_000_000,
+        "blip2.pictures": 129_000_000,
+        "model.trained_parameters": 3_149_824,
+        "stage1.samples_per_second": 36,
         # Table 1: answers that people judged to meet the request, of 25 pictures a task
         "t1.memes.blip2": 0 / 25,
         "t1.recipes.blip2": 4 / 25,

@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+IN_CLONE = (PACKAGE.parent / "requirements.lock").is_file()  # or the package is installed, as a wheel
+ROOT = PACKAGE.parent if IN_CLONE else Path.cwd()  # what is made goes below it
+DATA = ROOT / "data" if IN_CLONE else PACKAGE / "_data"  # tracked lists that code reads (pyproject.toml)
 CACHE = ROOT / "data" / "cache"
 DOWNLOADS = ROOT / "downloads"  # the paper's weights and data; may be a link to a larger disk
 RUNS = ROOT / "runs"

@@ -2,10 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from data_files import write_coco
 
 from mglib import errors
 from mglib.__main__ import app, main, path
@@ -84,3 +87,31 @@ def test_a_stopped_command_says_how_to_continue(monkeypatch, capsys):
     monkeypatch.setattr("mglib.repro.reproduce.run", stopped)
     assert main(["reproduce"]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_what_is_installed_runs_outside_a_clone(tmp_path):
+    """What `pip install .` puts down, by pyproject.toml: the package and the lists that it reads."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in wheel["packages"]:
+        shutil.copytree(ROOT / name, installed / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for source, target in wheel["force-include"].items():
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, installed / target)
+
+    def started(*words):
+        environment = {**os.environ, "PYTHONPATH": str(installed)}
+        given = {"cwd": elsewhere, "env": environment, "capture_output": True, "text": True}
+        return subprocess.run([*PYTHON, *words], **given, check=False)
+
+    assert started("--help").returncode == 0
+    write_coco(elsewhere / "coco")
+    (elsewhere / "a.jsonl").write_text('{"image": "7.jpg", "answer": "A dog."}\n')
+    assert "chair_i" in started("score", "chair", "a.jsonl", "--data", "coco").stdout
+    assert "run this in a clone of the repository" in started("reproduce").stderr
+    code = "from mglib.world import catalog; catalog.things(); from mglib import paths; print(paths.RUNS)"
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    said = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{elsewhere / 'runs'}\n"

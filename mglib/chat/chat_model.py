@@ -124,12 +124,13 @@ def hashed(*files: Path) -> str:
 
 def language_id(study: Study) -> str:
     """Name a study's language model: another than its profile's own by its content, wherever it is."""
-    return study.profile.language.name if study.place is None else chosen.identity(study.place)
+    own = study.profile.language.name
+    return own if study.chosen_language is None else chosen.identity(study.chosen_language)
 
 
 def kept_file(study: Study) -> Path:
     """Where a study's trained model is kept for the terminal."""
-    other = "" if study.place is None else f"-{language_id(study)}"
+    other = "" if study.chosen_language is None else f"-{language_id(study)}"
     return CACHE / "chat" / f"{own_name(study.profile)}{other}.safetensors"
 
 
@@ -196,10 +197,10 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
             "PROJECTION is a folder of `make finetune` or `make export`, or the file of a published profile, "
             "as in `make chat PROFILE=vicuna-7b PROJECTION=file.pth IMAGE=picture.jpg`."
         )
-    if study.place is not None:
+    if study.chosen_language is not None:
         raise ValueError(
-            f"A published projection belongs to its own language model and not to {study.place}: leave "
-            "LANGUAGE or PROJECTION out; `make train` trains one for another language model."
+            f"A published projection belongs to its own language model and not to {study.chosen_language}: "
+            "leave LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
     name, model = study.profile.language.name, join_parts(study)
     load_projection(model.projection, projection, trained_with=name, language=name)

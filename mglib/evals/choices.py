@@ -174,7 +174,7 @@ def batch_losses(
 
 
 def grouped(sums: Sequence[float], counts: Sequence[int], sizes: Sequence[int]) -> list[Losses]:
-    """Cut rows into questions of so many options each."""
+    """Group the rows by question; `sizes` holds the number of options of each."""
     found, start = [], 0
     for size in sizes:
         found.append(Losses(tuple(sums[start : start + size]), tuple(counts[start : start + size])))

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mglib.data import coco, records
+from mglib.data import records
 from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
 from mglib.mentions import Span, Vocabulary, denied
 from mglib.metrics import Counts, each, read_rows
-from mglib.paths import ROOT
-from mglib.world.catalog import load
+from mglib.paths import DATA
+from mglib.world import catalog
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
-LABELS = ROOT / "data" / "coverage" / "labels.csv"
+LABELS = DATA / "coverage" / "labels.csv"
 Fact = tuple[str, ...]  # kind, then what: ("object", "dog"), ("relation", "dog", "left of", "cat")
 KINDS = ("object", "count", "relation", "setting", "writing")
 NUMBERS = {
@@ -69,7 +69,7 @@ def settings() -> Vocabulary:
     return Vocabulary(
         {
             one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
-            for one in load().settings
+            for one in catalog.settings()
         }
     )
 
@@ -96,7 +96,7 @@ def implied(found: Iterable[Fact]) -> frozenset[Fact]:
 
 
 def parse(text: str) -> frozenset[Fact]:
-    """Read the facts that a text states; what stands in quotation marks is writing and nothing else."""
+    """Read the facts that a text states; what is in quotation marks is writing and nothing else."""
     quoted = r"[\"“]([^\"”]+)[\"”]"
     found: set[Fact] = {
         ("writing", " ".join(written.lower().split())) for written in re.findall(quoted, text)
@@ -177,7 +177,7 @@ def _subject_behind(tokens: Sequence[str], right: Sequence[Span], target: Span) 
 
 
 def _subjects(tokens: Sequence[str], left: Sequence[Span], start: int) -> list[Span]:
-    """Return what stands in the relation: the object before it, and with "are" all that are joined to it."""
+    """Return the subjects of a relation: the object before it, and with "are" all that are joined to it."""
     if not left:
         return []
     subjects = [left[-1]]
@@ -211,7 +211,9 @@ def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
 
     Raises ValueError where captions.json and facts.json do not belong together.
     """
-    texts = {note["id"]: note["caption"] for note in coco.read_json(folder / "captions.json")["annotations"]}
+    texts = {
+        note["id"]: note["caption"] for note in records.read_json(folder / "captions.json")["annotations"]
+    }
     if not (folder / "facts.json").exists():
         raise FileNotFoundError(
             f"{folder / 'facts.json'} is missing: build the small world again "
@@ -293,7 +295,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [thing.category for thing in load().things]
+    names = [thing.category for thing in catalog.things()]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

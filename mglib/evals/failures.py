@@ -19,13 +19,13 @@ from mglib.evals.checklist import is_verse
 from mglib.mentions import Vocabulary
 from mglib.metrics import Estimate, distinct, read_rows, words
 from mglib.model.prompts import tokenize
-from mglib.paths import ROOT
+from mglib.paths import DATA
 from mglib.world.scene import read_scenes
 
-FOLDER = ROOT / "data" / "failures"
+FOLDER = DATA / "failures"
 # Where an answer has several, the first names it.
 KINDS = ("empty", "repetition", "off-topic", "no-verse", "fragment")
-UNLABELLED = frozenset({"no-verse"})  # told by counting lines and words: nobody labelled it
+UNLABELLED = frozenset({"no-verse"})  # decided by counting lines and words: nobody labelled it
 # The two questions of Table 3.
 DESCRIBE = "Describe the image in detail."
 POEM = "Can you write a beautiful poem about this image?"

@@ -45,7 +45,7 @@ class Seen:
         return max(shares, default=0.0)
 
     def lift(self, name: str, there: Iterable[str]) -> float:
-        """Return how many times as often as anywhere `name` stands beside one of the objects `there`."""
+        """Return how much likelier captions with one of the objects `there` name `name` than any caption."""
         return self.together(name, there) / self.frequency(name) if self.alone[name] else 0.0
 
 
@@ -151,7 +151,7 @@ def by_word(
 ) -> dict[tuple[int, int], Counts]:
     """Return CHAIR_i of what is named from word a to before word b, for each two neighbours a, b of `edges`.
 
-    A mention stands where its first word does; words count from 0.
+    A mention counts at its first word; words count from 0.
     """
     named = [words.named(answer) for answer in answers]
     found = {}

@@ -8,10 +8,10 @@ from mglib.data.splits import Split
 from mglib.evals.chair import EVALUATION, Truth, generalised
 from mglib.mentions import Vocabulary
 from mglib.metrics import read_rows
-from mglib.paths import ROOT, sha256
+from mglib.paths import DATA, sha256
 from mglib.world.catalog import vocabulary
 
-LABELS = ROOT / "data" / "photographs.csv"
+LABELS = DATA / "photographs.csv"
 
 
 @dataclass(frozen=True)

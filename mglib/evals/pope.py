@@ -12,10 +12,12 @@ from functools import lru_cache
 from itertools import permutations
 from random import Random
 
+import pandas
+
 from mglib.evals.chair import Truth
 from mglib.evals.cleaning import LABEL
 from mglib.metrics import Counts, words
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 WAYS = ("random", "popular", "adversarial")
 PAIRS = 3  # questions of each answer a picture, at most, as in the paper
@@ -55,7 +57,7 @@ class Question:
 @lru_cache
 def phrases() -> dict[str, str]:
     """Return how to ask for each object of the small world: "a pair of scissors"."""
-    return {thing.category: thing.phrase for thing in load().things}
+    return {thing.category: thing.phrase for thing in catalog.things()}
 
 
 def phrase(name: str) -> str:
@@ -121,7 +123,7 @@ def parse(answer: str) -> bool | None:
 
 
 def official(answer: str) -> bool:
-    """Read an answer as the official code (`evaluate.py`) does: yes, unless "No", "no" or "not" stands in its
+    """Read an answer as the official code (`evaluate.py`) does: yes, unless "No", "no" or "not" is in its
     first sentence, between spaces.
     """
     return not {"No", "no", "not"} & set(answer.split(".")[0].replace(",", "").split(" "))
@@ -132,27 +134,21 @@ def counts(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Count
 
     `accuracy`; `precision`, `recall` and `f1` of yes; `yes_ratio` and `unparsed`, of all answers.
     """
-    pictures = sorted({question.picture for question in asked})
-    place = {picture: index for index, picture in enumerate(pictures)}
-    tally = {
-        name: [0] * len(pictures) for name in ("asked", "right", "yes", "true_yes", "positive", "unparsed")
-    }
-    for question, answer in zip(asked, answers, strict=True):
-        said, index = parse(answer), place[question.picture]
-        tally["asked"][index] += 1
-        tally["right"][index] += said is question.answer
-        tally["yes"][index] += said is True
-        tally["true_yes"][index] += said is True and question.answer
-        tally["positive"][index] += question.answer
-        tally["unparsed"][index] += said is None
+    rows = [
+        (question.picture, question.answer, said is True, said is question.answer, said is None)
+        for question, said in zip(asked, map(parse, answers), strict=True)
+    ]
+    table = pandas.DataFrame(rows, columns=["picture", "positive", "yes", "right", "unparsed"])
+    table = table.assign(asked=1, hit=table["yes"] & table["positive"])
+    sums = table.groupby("picture").sum().to_dict("list")  # name -> a number for each picture
     return {
-        "accuracy": Counts(tally["right"], tally["asked"]),
-        "precision": Counts(tally["true_yes"], tally["yes"]),
-        "recall": Counts(tally["true_yes"], tally["positive"]),
+        "accuracy": Counts(sums["right"], sums["asked"]),
+        "precision": Counts(sums["hit"], sums["yes"]),
+        "recall": Counts(sums["hit"], sums["positive"]),
         "f1": Counts(
-            [2 * hit for hit in tally["true_yes"]],
-            [yes + positive for yes, positive in zip(tally["yes"], tally["positive"], strict=True)],
+            [2 * hit for hit in sums["hit"]],
+            [yes + positive for yes, positive in zip(sums["yes"], sums["positive"], strict=True)],
         ),
-        "yes_ratio": Counts(tally["yes"], tally["asked"]),
-        "unparsed": Counts(tally["unparsed"], tally["asked"]),
+        "yes_ratio": Counts(sums["yes"], sums["asked"]),
+        "unparsed": Counts(sums["unparsed"], sums["asked"]),
     }

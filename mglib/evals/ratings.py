@@ -6,7 +6,8 @@ from pathlib import Path
 import krippendorff
 import pandas
 
-from mglib.metrics import Estimate, mean
+from mglib import frame
+from mglib.metrics import each
 from mglib.paths import ROOT
 from mglib.world.scene import Scene
 
@@ -47,16 +48,17 @@ def read_ratings(
     return ratings.astype({"met": int})
 
 
-def met(ratings: pandas.DataFrame) -> dict[str, dict[str, Estimate | None]]:
+def met(ratings: pandas.DataFrame) -> pandas.DataFrame:
     """Return the share of raters who found a request met: by system, for each task and in `total`."""
     shares = ratings.groupby(["system", "task", "picture"], sort=False)["met"].mean()
-    return {
+    rows = {
         system: {
-            **{task: mean(one.tolist()) for task, one in some.groupby("task", sort=False)},
-            "total": mean(some.tolist()),
+            **{task: each(one.tolist()) for task, one in some.groupby("task", sort=False)},
+            "total": each(some.tolist()),
         }
         for system, some in shares.groupby("system", sort=False)
     }
+    return frame.rows("t1.people", rows, note="people's verdicts")
 
 
 def agreement(ratings: pandas.DataFrame) -> float | None:

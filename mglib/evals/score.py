@@ -127,13 +127,13 @@ def plain(text: str) -> str:
 
 
 def fit(answer: Any) -> int:
-    """Rate a joined row: 2 where the answer tells just the record's question, 1 where it tells none or has
-    instructions around it, 0 where it tells another one.
+    """Rate a joined row: 2 where the answer holds just the record's question, 1 where it holds none or has
+    instructions around it, 0 where it holds another one.
     """
     if answer.question is None or answer.words is None:
         return 1
-    asked, told = plain(answer.words), plain(answer.question)
-    return 2 if asked in (told, plain(answer.question.strip().split("\n")[0])) else int(asked in told)
+    asked, given = plain(answer.words), plain(answer.question)
+    return 2 if asked in (given, plain(answer.question.strip().split("\n")[0])) else int(asked in given)
 
 
 def find_pictures(answers: pandas.DataFrame, records: pandas.DataFrame) -> tuple[list[Any], dict[str, str]]:
@@ -167,7 +167,7 @@ def find_pictures(answers: pandas.DataFrame, records: pandas.DataFrame) -> tuple
 def candidates(answers: pandas.DataFrame, records: pandas.DataFrame, *, asks: bool) -> pandas.DataFrame:
     """Return every pair of an answer and a record that share the picture, or else the question's number.
 
-    Where an answer tells both its picture and its question, its number counts for nothing: each of POPE's
+    Where an answer names both its picture and its question, its number counts for nothing: each of POPE's
     official files counts from 1 again.
     """
     whole = answers["picture"].notna() & (answers["question"].notna() | (not asks))
@@ -330,6 +330,10 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     graphs = None
     if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
         scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
+        if missing := [one.id for one in pictures if one.id not in scenes]:
+            raise ValueError(
+                f"{folder / 'scenes.jsonl'} lacks picture {missing[0]}: take a folder as it was made."
+            )
         graphs = [scenes[one.id] for one in pictures]
     words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
     rules = chair_official.at_hand()
@@ -377,8 +381,8 @@ def pope_scores(file: Path, data: Path) -> Scored:
     files = question_files(data, "*pope*.json")
     known = {path: keep_from(scored, questions.read_pope(path)) for path in files}
     answers = answer_frame(scored, file)
-    told = answers[["named", "question_id"]].notna().any(axis=None)
-    if len(files) == 1 and len(answers) and not told:  # as in POPE's own example
+    identified = answers[["named", "question_id"]].notna().any(axis=None)
+    if len(files) == 1 and len(answers) and not identified:  # as in POPE's own example
         answers["question_id"] = in_order(scored, file, answers, files[0], known[files[0]])
     for source, frame in answered(scored, join(scored, file, known, answers)).items():
         rows = frame.dropna(subset="text")

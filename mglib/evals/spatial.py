@@ -13,13 +13,13 @@ from random import Random
 
 from PIL import ImageOps
 
-from mglib.data import coco
 from mglib.data.quarantine import strict
+from mglib.data.records import fit_list, read_json
 from mglib.data.regions import Area, BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -34,7 +34,7 @@ class Probe(ClosedQuestion):
 
 @dataclass(frozen=True)
 class Way:
-    """How a relation between two objects is asked for: the options, and which predicate each stands for."""
+    """How a relation between two objects is asked for: the options, and the predicate that each means."""
 
     question: str
     options: tuple[str, str]
@@ -69,7 +69,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of one picture: its objects' kinds by their boxes, and how they stand."""
+    """What is known of one picture: its objects' kinds by their boxes, and their relations."""
 
     id: int
     objects: tuple[tuple[Area, Category], ...]
@@ -93,10 +93,10 @@ class Picture:
 def read_pictures(folder: Path) -> list[Picture]:
     """Read a split's `instances.json` and `relationships.json`, ordered by id."""
     path = folder / "instances.json"
-    file = coco.read_json(path)
-    kinds = {kind.id: kind for kind in strict(coco.entries(file, "categories", Category, path))}
+    file = read_json(path)
+    kinds = {kind.id: kind for kind in strict(fit_list(Category, file, "categories", path))}
     objects: dict[int, list[tuple[Area, Category]]] = defaultdict(list)
-    for entry in strict(coco.entries(file, "annotations", BoxEntry, path)):
+    for entry in strict(fit_list(BoxEntry, file, "annotations", path)):
         objects[entry.image_id].append((entry.bbox, kinds[entry.category_id]))
     links: dict[int, list[Relationship]] = defaultdict(list)
     for link in strict(read_relationships(folder / "relationships.json")):
@@ -106,13 +106,13 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 def plurals() -> dict[str, str]:
     """Return the plural of each category's name."""
-    return {thing.category: thing.plural for thing in load().things}
+    return {thing.category: thing.plural for thing in catalog.things()}
 
 
 def probes(folder: Path, *, seed: int = 0) -> list[Probe]:
     """Ask about every picture of a split: one pair of objects a relation, in both directions; and counts.
 
-    Whoever never looks is right in half of them: both directions of a pair have opposite answers (of
+    A blind model scores 50 %: both directions of a pair have opposite answers (of
     `nearest`, opposite orders), and each count is as often right as it is offered and wrong. `many` holds
     the categories' plurals.
     """
@@ -124,7 +124,7 @@ def probes(folder: Path, *, seed: int = 0) -> list[Probe]:
 
 
 def between(picture: Picture, place: int, seed: int) -> list[Probe]:
-    """Ask how a pair of objects stands, for each relation that some pair has; the pair is drawn."""
+    """Ask about one pair of objects, drawn at random, for each relation that some pair has."""
     found = []
     for relation, way in WAYS.items():
         links = [link for link in picture.certain() if link.predicate in way.predicates]
@@ -195,7 +195,7 @@ def without_bias(losses: Sequence[Losses], asked: Sequence[Probe]) -> dict[str, 
     """Return for each pair whether its two directions differ the right way, by relation; chance is 1/2.
 
     A model that likes one option whatever it is asked is right in one direction of each pair; here what it
-    likes cancels, and only what tells the two directions apart is left.
+    likes cancels, and only what distinguishes the two directions is left.
     """
     found: dict[str, list[tuple[float, int]]] = defaultdict(list)
     rows = [row for row in zip(losses, asked, strict=True) if row[1].relation in WAYS]

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mglib.data import coco
+from mglib.data.coco import ImageEntry
 from mglib.data.quarantine import strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
+from mglib.data.records import fit_list, read_json
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
 from mglib.evals.generate import answers
 from mglib.model.decoding import greedy
@@ -69,7 +70,7 @@ def normalise(text: str) -> str:
 
 
 def head(said: str) -> str:
-    """Return what stands before the first comma, full stop or line break of an answer, and behind a label
+    """Return what comes before the first comma, full stop or line break of an answer, and behind a label
     such as "Answer:".
 
     The full stop of an abbreviation or an initial is none. Deviation, the same for all models: a chat model
@@ -126,7 +127,7 @@ class Exam:
 
     @classmethod
     def read(cls, folder: Path) -> "Exam":
-        """Read `aokvqa.json` and `gqa_balanced_questions.json` beside a split's pictures."""
+        """Read `aokvqa.json` and `gqa_balanced_questions.json` next to a split's pictures."""
         places = picture_places(folder)
         files = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
         choice, graph = list(strict(read_a_okvqa(files[0]))), list(strict(read_gqa(files[1])))
@@ -180,12 +181,12 @@ def coco_id(question: ChoiceQuestion | GraphQuestion) -> int | str:
 
 
 def picture_places(folder: Path) -> dict[int, int]:
-    """Return where in its split each picture stands, by its COCO id.
+    """Return each picture's index in its split, by its COCO id.
 
-    Sharded pictures stand in the order of their `instances.json`, loose ones in that of their ids.
+    Sharded pictures are in the order of their `instances.json`, loose ones in that of their ids.
     """
     path = folder / "instances.json"
-    ids = [entry.id for entry in strict(coco.entries(coco.read_json(path), "images", coco.ImageEntry, path))]
+    ids = [entry.id for entry in strict(fit_list(ImageEntry, read_json(path), "images", path))]
     order = ids if any(folder.glob("*.tar")) else sorted(ids)
     return {image_id: place for place, image_id in enumerate(order)}
 

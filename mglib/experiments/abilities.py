@@ -11,11 +11,11 @@ from itertools import product
 import pandas
 from PIL import Image
 
-from mglib import metrics
+from mglib import frame, metrics
 from mglib.config import Asked, EvalConfig
 from mglib.evals import checklist, generate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
-from mglib.metrics import Estimate, paired
+from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
 from mglib.study import display_names
@@ -25,7 +25,7 @@ from mglib.study.study import Study
 from mglib.world.scene import Scene, read_scenes
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
-TOLD = "The image shows: {facts} {request}"  # what a language model is told instead of seeing a picture
+TRUTH = "The image shows: {facts} {request}"  # what a language model reads instead of seeing a picture
 # The models that have a way of their own, with the wordings that are compared: the first is as trained.
 # A caption model is tried in three, so that it is asked in the way that suits it.
 CAPTION_WORDINGS = (prompts.IMAGE, f"{prompts.IMAGE} {{}}", f"{{}} {prompts.IMAGE}")
@@ -41,8 +41,11 @@ STORIES = {  # what the paper shows without a table; the words are ours
     "notes": "What is written in this image?",
     "story": "Can you write a short story about this image?",
 }
-Rates = dict[str, dict[str, Estimate | None]]  # system -> task and "total", or a measure
 Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
+REMARKS = {
+    "text_oracle": "no picture: the truth in words, decoded as MiniGPT-4",
+    "facts": "no model: the picture's truth",
+}
 
 
 @dataclass(frozen=True)
@@ -52,50 +55,6 @@ class Participant:
     prompted: PromptedModel
     way: str
     decoding: Decoding
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdicts:
-    """What the checklists say of every answer beside its own picture, and beside another of its task."""
-
-    right: Judged
-    swapped: Judged
-
-    def success(self) -> Rates:
-        """Return the share of requests that each system meets, by task and in all."""
-        return checklist.rates(self.right, "success")
-
-    def items(self) -> Rates:
-        """Return the share of items that its answers fulfil."""
-        return checklist.rates(self.right, "items")
-
-    def items_swapped(self) -> Rates:
-        """Return the share of items that is left beside another picture."""
-        return checklist.rates(self.swapped, "items")
-
-    def overview(self) -> Rates:
-        """Return what each system meets in all: requests, items, and items of another picture."""
-        shares = {
-            "requests met": self.success(),
-            "items met": self.items(),
-            "items, another picture": self.items_swapped(),
-        }
-        systems = display_names.ordered(self.right)
-        return {name: {what: rates[name]["total"] for what, rates in shares.items()} for name in systems}
-
-    def drops(self) -> dict[str, Estimate | None]:
-        """Return the difference of both shares, paired."""
-        return checklist.drops(self.right, self.swapped)
-
-    def gains(self) -> dict[str, dict[str, Estimate | None]]:
-        """Return by how much MiniGPT-4 meets more requests and items than others, paired."""
-        scored = {"requests": "success", "items": "items"}
-        pooled = {what: checklist.pooled(self.right, score) for what, score in scored.items()}
-        return {
-            name: {f"gain.{what}": paired(one["minigpt4"], one[name]) for what, one in pooled.items()}
-            for name in ("blip2", "locna")
-            if name in self.right
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,30 +154,30 @@ def answers(study: Study, base: Stage1, participants: Mapping[str, Participant])
     return said
 
 
-def told(
+def text_oracle(
     study: Study, one: Participant, shown: Mapping[str, Sequence[Scene]]
 ) -> dict[str, dict[str, list[str]]]:
-    """Tell a model's language model the truth in words instead of showing it the pictures: the ceiling.
+    """Give a model's language model the truth in words instead of the pictures: the ceiling.
 
-    It is the system *told*, and decodes as the model does; empty where there are no pictures.
+    It is the system *text_oracle*, and decodes as the model does; empty where there are no pictures.
     """
     size, answers = study.profile.evaluation.batch_size, {}
     for task, pictures in shown.items():
         request = CHECKLISTS[task].request
-        questions = [TOLD.format(facts=each.in_words, request=request) for each in pictures]
+        questions = [TRUTH.format(facts=each.in_words, request=request) for each in pictures]
         answers[task] = generate.blind_answers(
             one.prompted.model,
             one.prompted.template,
             questions,
             one.decoding,
             batch_size=size,
-            what=f"told, {task}",
+            what=f"text oracle, {task}",
         )
-    return {"told": answers} if answers else {}
+    return {"text_oracle": answers} if answers else {}
 
 
-def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> Verdicts:
-    """Judge every answer against its own picture and against another one of its task.
+def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tuple[Judged, Judged]:
+    """Judge every answer against its own picture, and against another one of its task.
 
     *facts* joins the systems: a list of what the picture shows, as its truth has it.
     """
@@ -226,8 +185,56 @@ def judged(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> Ver
     if shown:
         systems["facts"] = {task: [one.in_words for one in some] for task, some in shown.items()}
     systems = display_names.ordered(systems)
-    other = checklist.judged(systems, checklist.exchanged(shown))
-    return Verdicts(right=checklist.judged(systems, shown), swapped=other)
+    return checklist.judged(systems, shown), checklist.judged(systems, checklist.exchanged(shown))
+
+
+def table1(
+    study: Study, judged: Judged, participants: Mapping[str, Participant], score: str = "success"
+) -> pandas.DataFrame:
+    """Return the share of requests that each system meets, by task and in all; or of its *items*."""
+    remarks = {name: one.way for name, one in participants.items()} | REMARKS
+    return frame.rows("t1", checklist.counts(judged, score), note=_note(study), remarks=remarks)
+
+
+def table1_items(study: Study, judged: Judged, swapped: Judged) -> pandas.DataFrame:
+    """Return the share of items in all, what is left of it with another picture, and the difference, paired.
+
+    An item that asks for the kind of text alone does not change when pictures are swapped.
+    """
+    own, other = (checklist.pooled(one, "items") for one in (judged, swapped))
+    rows = {
+        name: {
+            "items.total": own[name],
+            "swapped.total": other[name],
+            "drop": metrics.paired(own[name], other[name]),
+        }
+        for name in own
+    }
+    notes = {
+        "items.total": _note(study),
+        "swapped.total": f"share of items against another picture's truth; {_note(study)}",
+        "drop": "share of items against the right picture minus that against another, paired",
+    }
+    return frame.rows("t1", rows, note=notes)
+
+
+def table1_gains(study: Study, judged: Judged) -> pandas.DataFrame:
+    """Return by how much MiniGPT-4 meets more requests and items than others, paired."""
+    requests, items = (checklist.pooled(judged, score) for score in ("success", "items"))
+    rows = {
+        f"over_{name}": {
+            "gain.requests": metrics.paired(requests["minigpt4"], requests[name]),
+            "gain.items": metrics.paired(items["minigpt4"], items[name]),
+        }
+        for name in ("blip2", "locna")
+        if name in judged
+    }
+    return frame.rows("t1", rows, note=f"MiniGPT-4 minus the other, paired; {_note(study)}")
+
+
+def _note(study: Study) -> str:
+    most = study.profile.evaluation.task_tokens
+    return f"checklist judge, drawn pictures, at most {most} tokens; in the paper people judge"
 
 
 def pages(study: Study, base: Stage1, said: Said) -> list[Page]:

@@ -6,7 +6,7 @@ import pandas
 import torch
 from torch import Tensor
 
-from mglib import metrics
+from mglib import frame, metrics
 from mglib.data.narratives import read_narratives
 from mglib.data.quarantine import strict
 from mglib.data.questions import read_a_okvqa, read_gqa
@@ -14,12 +14,12 @@ from mglib.data.records import read_json
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Split
 from mglib.evals import generate
-from mglib.evals.retrieval import retrieval_recall
-from mglib.mentions import object_scores
-from mglib.metrics import Estimate
+from mglib.evals.retrieval import chance, retrieval_recall
+from mglib.mentions import object_counts
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import greedy
+from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.study.blip2 import Blip2
 from mglib.study.study import Study
@@ -37,21 +37,33 @@ SHARES = {
     "shouting": "in capitals, share",
     "long": "long-winded, share",
 }  # what the world's card says of a split -> what readers see
-TASKS = {
-    "retrieval_i2t_r1": "picture to text, R@1",
-    "retrieval_t2i_r1": "text to picture, R@1",
-    "retrieval_i2t_r5": "picture to text, R@5",
-    "retrieval_t2i_r5": "text to picture, R@5",
-}
+MEASURES = {"retrieval_i2t_r1": "picture to text, R@1", "retrieval_t2i_r1": "text to picture, R@1"}
 TRAININGS = {"batch_size": "captions a step", "last_loss": "loss of the last step, nats"}
 
 
-def shares(card: dict[str, Any]) -> pandas.DataFrame:
+def shares(card: dict[str, Any]) -> pandas.DataFrame | None:
     """Return what the captions of each split are like, those of train by their source too."""
+    if not card:
+        return None
     rows = [{"split": name, **entry, **entry["noise"]} for name, entry in card["splits"].items()]
     sources = card["splits"]["train"]["sources"].items()
     rows += [{"split": f"train, {name}", **entry, **entry["noise"]} for name, entry in sources]
     return pandas.DataFrame(rows)[list(SHARES)].rename(columns=SHARES).round(3)
+
+
+def world_size(study: Study, card: dict[str, Any]) -> pandas.DataFrame:
+    """Return how many pictures the small world has and how much of them a caption names; exact."""
+    if not card:
+        reason = "the pictures are real, and what is in them is not known exactly"
+        return frame.concat(*(frame.absent("world", what, reason) for what in ("pictures", "named")))
+    notes = {
+        "pictures": "drawn scenes, all splits; the paper's figure is its stage-1 web pairs, approximate",
+        "named": "share of a training picture's objects that its caption names; exact over the split",
+    }
+    pictures = sum(entry["pictures"] for entry in card["splits"].values())
+    return frame.rows(
+        "world", {"": {"pictures": pictures, "named": card["splits"]["train"]["named"]}}, note=notes
+    )
 
 
 def texts(study: Study, count: int) -> pandas.DataFrame:
@@ -92,17 +104,36 @@ def texts(study: Study, count: int) -> pandas.DataFrame:
     return pandas.DataFrame(rows).T.rename(columns="picture {}".format).rename_axis("text")
 
 
+def blip2_size(study: Study) -> pandas.DataFrame:
+    """Return how many pictures BLIP-2 was pretrained on."""
+    if not study.has_blip2:
+        return frame.absent("blip2", "pictures", "the Q-Former is BLIP-2's own")
+    note = "pictures that BLIP-2 mini was pretrained on; the paper's Q-Former saw 129 million"
+    return frame.rows("blip2", {"": {"pictures": study.blip2.card["pictures"]}}, note=note)
+
+
+def trained_parameters(model: MiniGPT4) -> pandas.DataFrame:
+    """Return how many parameters stage 1 trains."""
+    count = sum(parameter.numel() for parameter in model.projection.parameters())
+    note = "the projection; the paper's is 768 -> 4096 for Vicuna-7B"
+    return frame.rows("model", {"": {"trained_parameters": count}}, note=note)
+
+
 def trainings(blip2: Blip2) -> pandas.DataFrame:
     """Return how long each of BLIP-2 mini's trainings was and where its loss ended."""
     return blip2.trainings().rename(columns=TRAININGS)
 
 
-def retrieval(
-    study: Study, blip2: Blip2, tokens: dict[str, Features], splits: dict[str, Split]
-) -> dict[str, dict[str, Estimate]]:
-    """Find texts by picture and pictures by text in each split, by contrastive similarity alone."""
-    return {
-        name: retrieval_recall(
+def retrieval(study: Study, tokens: dict[str, Features], splits: dict[str, Split]) -> pandas.DataFrame:
+    """Find texts by picture and pictures by text in each split, by contrastive similarity alone, with what
+    random ranking finds.
+    """
+    if not study.has_blip2:
+        return frame.absent("qformer", "retrieval", "the release is read without its text branch")
+    blip2, found = study.blip2, []
+    note = "contrastive similarity only; drawn scenes; 5 references a picture"
+    for name, split in splits.items():
+        recall = retrieval_recall(
             blip2.representation,
             tokens[name],
             split.references,
@@ -110,23 +141,10 @@ def retrieval(
             max_text=study.profile.pretrain.max_text,
             batch_size=study.profile.evaluation.batch_size,
         )
-        for name, split in splits.items()
-    }
-
-
-def retrieval_table(scores: dict[str, dict[str, Estimate]], chance: dict[str, float]) -> pandas.DataFrame:
-    """Return the scores of each split beside what random ranking finds."""
-    table = pandas.DataFrame(
-        {
-            "split": name,
-            "task": TASKS[metric],
-            **metrics.columns("share found", estimate),
-            "share found by chance": chance[metric],
-        }
-        for name, found in scores.items()
-        for metric, estimate in found.items()
-    )
-    return table.rename(columns=metrics.INTERVAL).round(4)
+        rows = {"": recall, "chance": chance(split.references)}
+        rows = {system: {what: some[what] for what in MEASURES} for system, some in rows.items()}
+        found.append(frame.rows("qformer", rows, note=note, remarks={"chance": "random ranking"}, split=name))
+    return frame.concat(*found)
 
 
 @torch.inference_mode()
@@ -136,17 +154,18 @@ def looks(study: Study, qformer: QFormer, tokens: Features, count: int) -> Tenso
     return attention[-1].float().mean(1).cpu()
 
 
-def captions(study: Study, blip2: Blip2, queries: dict[str, Features]) -> dict[str, list[str]]:
-    """Let BLIP-2 mini caption every split."""
+def captions(study: Study, queries: dict[str, Features]) -> dict[str, list[str]]:
+    """Let BLIP-2 mini caption every split; nothing where it has no language model of its own."""
+    if not study.has_blip2:
+        return {}
     settings = study.profile.evaluation
-    decoding = greedy(settings.max_new_tokens)
     return {
         name: generate.answers(
-            blip2.model,
+            study.blip2.model,
             shown,
             KEYWORDS,
             prompts.IMAGE,
-            decoding,
+            greedy(settings.max_new_tokens),
             what=f"captions of {name}",
             batch_size=settings.batch_size,
         )
@@ -154,16 +173,17 @@ def captions(study: Study, blip2: Blip2, queries: dict[str, Features]) -> dict[s
     }
 
 
-def named(
-    study: Study, said: dict[str, list[str]], splits: dict[str, Split]
-) -> dict[str, dict[str, Estimate | None]]:
-    """Compare the objects that captions name with those that are there, split by split."""
-    words = study.vocabulary()
-    return {name: object_scores(said[name], split.objects, words) for name, split in splits.items()}
-
-
-def twice(study: Study, said: list[str]) -> Estimate | None:
-    """Return the share of captions that name an object more than once."""
-    words = study.vocabulary()
-    mentions = [words.mentions(text) for text in said]
-    return metrics.mean([float(len(set(names)) < len(names)) for names in mentions])
+def named(study: Study, said: dict[str, list[str]], splits: dict[str, Split]) -> pandas.DataFrame:
+    """Compare the objects that captions name with those that are there, split by split, and count the
+    captions that name an object more than once.
+    """
+    if not said:
+        return frame.absent("blip2", "chair_i", "the release is read without its own language model")
+    words, found = study.vocabulary(), []
+    note = "BLIP-2 mini on drawn scenes, greedy; the paper's is BLIP-2 FlanT5-XXL on COCO"
+    for name, split in splits.items():
+        mentions = [words.mentions(text) for text in said[name]]
+        counted = object_counts(mentions, split.objects)
+        counted["twice"] = metrics.each([float(len(set(names)) < len(names)) for names in mentions])
+        found.append(frame.rows("blip2", {"": counted}, note=note, split=name))
+    return frame.concat(*found)

@@ -176,6 +176,8 @@ def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
 def choose(root: Path, wanted: str) -> list[Path]:
     """Return the notebooks that start with one of the words, or all; raises CannotRun for unknown words."""
     paths, words = source_notebooks(root), wanted.replace(",", " ").split()
+    if not paths:
+        raise CannotRun(f"There are no notebooks in {root}: run this in a clone of the repository.")
     for word in words:
         if not any(path.stem.startswith(word) for path in paths):
             names = ", ".join(path.stem for path in paths)

@@ -19,7 +19,7 @@ NAMES = {
     "minigpt4": "MiniGPT-4",
     "oracle": "MiniGPT-4 (oracle)",
     "official": "MiniGPT-4 (official texts)",
-    "told": "told in words",
+    "text_oracle": "text oracle",
     "facts": "list of facts",
     # Table 5: a system and the request.
     "short.stage1": "stage 1, short",

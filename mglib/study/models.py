@@ -38,7 +38,7 @@ class PromptedModel:
 
     @property
     def reads(self) -> bool:
-        """Whether it is told the question at all."""
+        """Whether it reads the question at all."""
         return "{}" in self.wording
 
     @property
@@ -90,5 +90,5 @@ def overview(models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
 
 
 def side_by_side(models: Container[str]) -> tuple[str, str]:
-    """Name the two whose answers figures show beside each other: BLIP-2, or else stage 1, and MiniGPT-4."""
+    """Name the two whose answers figures compare: BLIP-2, or without it stage 1, and MiniGPT-4."""
     return "blip2" if "blip2" in models else "stage1", "minigpt4"

@@ -1,4 +1,4 @@
-"""BLIP-2 mini made anew (`make pretrain`): its language model, then its Q-Former in two steps.
+"""BLIP-2 mini trained again (`make pretrain`): its language model, then its Q-Former in two steps.
 
 It learns from a world of its own, which stage 1 never sees. Everything goes on where it was stopped. The
 result is a release, as BLIP-2's is to the paper: a folder that every run starts from.
@@ -247,7 +247,7 @@ of a test split:
 On: {machine}.
 
 The pictures are made of OpenMoji's emojis (CC BY-SA 4.0), the encoder is of DINOv2's architecture
-(Apache-2.0). How good it is stands in [notebook 01](../../notebooks/01_encoder.ipynb).
+(Apache-2.0). [Notebook 01](../../notebooks/01_encoder.ipynb) measures it.
 """
 
 

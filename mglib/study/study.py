@@ -177,10 +177,10 @@ class Study(ABC):
         return device.attention(self.device)
 
     @cached_property
-    def place(self) -> Path | None:
-        """The folder of the language model that takes the place of the profile's own; None: none does."""
-        place = self.profile.language.place
-        return None if place is None else chosen.find(place)
+    def chosen_language(self) -> Path | None:
+        """The folder of the language model that replaces the profile's own; None where none does."""
+        path_or_repo = self.profile.language.place
+        return None if path_or_repo is None else chosen.find(path_or_repo)
 
     @property
     def quantised(self) -> Precision | None:
@@ -195,10 +195,10 @@ class Study(ABC):
 
     def language(self) -> Language:
         """Load the frozen language model."""
-        if self.place is None:
+        if self.chosen_language is None:
             language = self.own_language()
         else:
-            language = chosen.load(self.place, precision=self.precision, attention=self.attention)
+            language = chosen.load(self.chosen_language, precision=self.precision, attention=self.attention)
         return language if self.quantised else language.to(self.device)  # quantised weights are there already
 
     def folder(self, what: str, **depends: object) -> Path:
@@ -210,14 +210,14 @@ class Study(ABC):
             "weights": self.weights,
             "dtype": self.dtype,
             "quantised": self.quantised,
-            "chosen language": self.place and chosen.identity(self.place),
+            "chosen language": self.chosen_language and chosen.identity(self.chosen_language),
         }
         key = hash_json({name: str(value) for name, value in {**own, **depends}.items()})
         known = sorted((CACHE / "trained").glob(f"*-{key}"))
         return known[0] if known else CACHE / "trained" / f"{what}-{key}"
 
     def qformer(self, *, text_branch: bool = False) -> QFormer | Concat:
-        """Build a Q-Former with weights drawn from the seed, or what stands in its place; only BLIP-2's
+        """Build a Q-Former with weights drawn from the seed, or what replaces it; only BLIP-2's
         pretraining needs its text branch.
         """
         if isinstance(self.profile.qformer, ConcatConfig):
@@ -331,6 +331,8 @@ class DrawnStudy(Study):
         """The release that every run starts from; raises ValueError as `blip2.load`."""
         config = self.profile.pretrain
         folder = ROOT / "data" / config.release
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not there: run this in a clone of the repository.")
         return load_blip2(folder, config, self.qformer, weights=self.weights, device=self.device)
 
     def frozen_qformer(self) -> QFormer:

@@ -150,9 +150,8 @@ def fit(
 
     with held(run.folder, accelerator), torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        done, streams = 0, []
-        if run.latest.exists():
-            done, streams = checkpoint.load_state(run.latest, module, optimizers)
+        latest = run.latest.exists()
+        done, streams = checkpoint.load_state(run.latest, module, optimizers) if latest else (0, [])
         history = read_jsonl(run.log)[:done] if done else []
         if done >= config.steps:
             return history

@@ -52,12 +52,12 @@ def warm_start(
     mean word. `ridge` is the penalty as a share of the queries' mean variance. Raises ValueError where no
     caption says anything.
     """
-    words, told = caption_vectors(language, captions)
-    if not told.any():
+    words, known = caption_vectors(language, captions)
+    if not known.any():
         raise ValueError(
             "No caption has a word that tells it from the others: there is nothing to start from."
         )
-    x, y = queries.cpu()[told].double(), words.cpu()[told].double()  # Apple's GPU has no float64
+    x, y = queries.cpu()[known].double(), words.cpu()[known].double()  # Apple's GPU has no float64
     x_mean, y_mean = x.mean(0), y.mean(0)
     x, y = x - x_mean, y - y_mean
     covariance = x.T @ x / len(x)  # (D_q, D_q)

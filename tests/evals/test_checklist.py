@@ -8,7 +8,7 @@ import pytest
 from mglib.data.records import adapter
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
-from mglib.metrics import derangement
+from mglib.metrics import derangement, paired
 from mglib.profiles import MINI
 from mglib.world import catalog
 from mglib.world.scene import Item as Thing
@@ -24,7 +24,7 @@ def pictures():
     world = {}
     for task, checklist in CHECKLISTS.items():
         sampled = [
-            sample_special(MINI.world, catalog.load(), f"{checklist.kind}_{part}", index).as_dict()
+            sample_special(MINI.world, f"{checklist.kind}_{part}", index).as_dict()
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
@@ -114,7 +114,7 @@ def test_an_empty_answer_fulfils_nothing_that_asks_for_text(pictures, task, text
 def test_naming_everything_there_is_does_not_succeed(pictures, task):
     everything = ", ".join(
         [
-            *catalog.load().names(),
+            *catalog.names(),
             *glyphs(),
             *PLACES,
             *(word for forms in WEATHER.values() for word in forms),
@@ -175,14 +175,15 @@ def test_systems_are_told_apart_by_their_own_pictures_alone(pictures):
     systems = {"ideal": every, "silent": {task: [""] * len(texts) for task, texts in every.items()}}
     right = judge.judged(systems, pictures)
     swapped = judge.judged(systems, judge.exchanged(pictures))
-    rates = judge.rates(right, "success")
-    assert list(rates["ideal"]) == [*TASKS, "total"]
-    assert rates["ideal"]["total"].value == 1 and rates["silent"]["total"].value == 0
-    assert rates["ideal"]["total"].n == sum(map(len, pictures.values()))
-    drops = judge.drops(right, swapped)
-    assert drops["ideal"].low > 0
-    lost = judge.rates(swapped, "items")["ideal"]["total"].value
-    assert drops["ideal"].value == pytest.approx(1 - lost)
+    success = judge.counts(right, "success")
+    assert list(success["ideal"]) == [*TASKS, "total"]
+    assert (
+        success["ideal"]["total"].estimate().value == 1 and success["silent"]["total"].estimate().value == 0
+    )
+    assert success["ideal"]["total"].estimate().n == sum(map(len, pictures.values()))
+    drop = paired(judge.pooled(right, "items")["ideal"], judge.pooled(swapped, "items")["ideal"])
+    lost = judge.counts(swapped, "items")["ideal"]["total"].estimate().value
+    assert drop.low > 0 and drop.value == pytest.approx(1 - lost)
 
 
 def test_every_place_is_given_another_picture(pictures):

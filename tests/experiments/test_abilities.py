@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mglib import frame
 from mglib.config import Asked
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities
@@ -92,12 +93,20 @@ def test_models_are_asked_as_the_profile_says_or_officially(study, base):
     assert said["minigpt4"]["poems"] == ["badly", "badly"]
 
 
-def test_facts_are_judged_beside_the_models(study):
+def values(found):
+    """Return the values of a frame by the names of its numbers."""
+    return dict(zip(frame.names(found), found["value"], strict=True))
+
+
+def test_facts_are_judged_with_the_models(study):
     shown = abilities.shown(study)
-    judged = abilities.judged({"blip2": {task: ["well", "badly"] for task in shown}}, shown)
-    assert list(judged.right) == list(judged.swapped) == ["blip2", "facts"]
-    assert judged.items()["blip2"]["total"].value == 0.5 and judged.success()["facts"]["poems"].value == 0
-    assert judged.items_swapped()["blip2"]["memes"].n == 2 and judged.drops()["blip2"].value == 0
+    judged, swapped = abilities.judge({"blip2": {task: ["well", "badly"] for task in shown}}, shown)
+    assert list(judged) == list(swapped) == ["blip2", "facts"]
+    found = values(abilities.table1(study, judged, {}))
+    assert found["t1.total.blip2"] == 0.5 and found["t1.poems.facts"] == 0
+    items = values(abilities.table1_items(study, judged, swapped))
+    assert items["t1.items.total.blip2"] == items["t1.swapped.total.blip2"] == 0.5
+    assert items["t1.drop.blip2"] == 0
 
 
 def test_the_three_decodings_differ_in_one_thing_each(study):
@@ -119,13 +128,13 @@ def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
     monkeypatch.setattr(abilities.generate, "answer", write)
     shown = {task: [picture(task, 0), picture(task, 1)] for task in CHECKLISTS}
     one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), "greedy", greedy(7))
-    found = abilities.told(study, one, shown)
-    assert list(found) == ["told"] and list(found["told"]) == list(CHECKLISTS)
+    found = abilities.text_oracle(study, one, shown)
+    assert list(found) == ["text_oracle"] and list(found["text_oracle"]) == list(CHECKLISTS)
     for task, sheet in CHECKLISTS.items():
         for place, each in enumerate(shown[task]):
             text = f"The image shows: {each.in_words} {sheet.request}"
             assert asked[text] == [(place, greedy(7))] and prompts.IMAGE not in text
-    assert abilities.told(study, one, {}) == {}
+    assert abilities.text_oracle(study, one, {}) == {}
 
 
 def picture(task, number):
@@ -133,26 +142,31 @@ def picture(task, number):
     return Scene(number, 256, "lake", kind=CHECKLISTS[task].kind, truth=things)
 
 
-def test_the_overview_has_all_systems_in_reading_order(study):
+def test_all_systems_are_in_reading_order_with_what_is_to_know_of_them(study):
     shown = abilities.shown(study)
-    names = ("told", "minigpt4", "blip2_ft", "locna", "stage1", "blip2")
-    said = {name: {task: ["well" if name == "told" else "badly"] * 2 for task in shown} for name in names}
-    rows = abilities.judged(said, shown).overview()
-    assert list(rows) == ["blip2", "blip2_ft", "stage1", "locna", "minigpt4", "told", "facts"]
-    assert list(rows["told"]) == ["requests met", "items met", "items, another picture"]
-    assert rows["told"]["items met"].value == 1 and rows["blip2"]["items met"].value == 0
-    assert rows["told"]["requests met"].n == 2 * len(shown)
+    names = ("text_oracle", "minigpt4", "blip2_ft", "locna", "stage1", "blip2")
+    said = {
+        name: {task: ["well" if name == "text_oracle" else "badly"] * 2 for task in shown} for name in names
+    }
+    judged, _ = abilities.judge(said, shown)
+    participant = abilities.Participant(None, "greedy", None)
+    found = abilities.table1(study, judged, {"minigpt4": participant})
+    assert list(dict.fromkeys(found["system"])) == [
+        "blip2", "blip2_ft", "stage1", "locna", "minigpt4", "text_oracle", "facts",
+    ]  # fmt: skip
+    notes = dict(zip(frame.names(found), found["note"], strict=True))
+    assert notes["t1.total.minigpt4"].endswith("; greedy")
+    assert notes["t1.total.text_oracle"].endswith("decoded as MiniGPT-4")
+    assert values(found)["t1.total.text_oracle"] == 1 and set(found["n"]) == {2, 2 * len(shown)}
 
 
 def test_minigpt4_gains_what_it_meets_more(study):
     shown = abilities.shown(study)
     said = {"blip2": ["well", "badly"], "minigpt4": ["well", "well"], "stage1": ["badly", "badly"]}
-    gains = abilities.judged(
-        {name: dict.fromkeys(shown, texts) for name, texts in said.items()}, shown
-    ).gains()
-    assert list(gains) == ["blip2"] and list(gains["blip2"]) == ["gain.requests", "gain.items"]
-    assert gains["blip2"]["gain.requests"].value == gains["blip2"]["gain.items"].value == 0.5
-    assert gains["blip2"]["gain.items"].n == 2 * len(shown) and abilities.judged({}, {}).gains() == {}
+    judged, _ = abilities.judge({name: dict.fromkeys(shown, texts) for name, texts in said.items()}, shown)
+    gains = abilities.table1_gains(study, judged)
+    assert values(gains) == {"t1.gain.requests.over_blip2": 0.5, "t1.gain.items.over_blip2": 0.5}
+    assert set(gains["n"]) == {2 * len(shown)} and abilities.table1_gains(study, {}).empty
 
 
 def test_pages_show_two_models_and_stories_skip_pictures_that_are_not_there(study, base):
@@ -173,7 +187,7 @@ def test_a_study_of_photographs_has_no_tasks():
     participants = abilities.participants(study, {"minigpt4": Speaking()})
     assert participants["minigpt4"].decoding.sample and abilities.shown(study) == {}
     assert abilities.answers(study, None, participants) == {}
-    assert abilities.judged({}, {}).success() == {}
+    assert abilities.table1(study, {}, participants).empty
 
 
 def test_the_truth_in_words_tells_all_that_is_known():

@@ -13,7 +13,7 @@ from mglib.model.prompts import CAPTION, VICUNA
 from mglib.profiles import MINI
 from mglib.study import stage2
 from mglib.study import study as studies
-from mglib.study.models import PromptedModel, overview, side_by_side
+from mglib.study.models import PromptedModel, overview
 from mglib.study.stage2 import held_out_split, stage2_data
 from mglib.study.study import DrawnStudy, Study
 
@@ -85,11 +85,6 @@ def test_an_evaluation_reads_special_pictures_where_there_are_some(release):
     assert release.evaluated == ("val", "pool", *release.tests, VAL, TEST)
     drawn = Study.of(MINI, seed=0, weights="wheel").evaluated
     assert {"test_seen", "train", "notes_test"} < set(drawn) and "memes_val" not in drawn
-
-
-def test_stage_1_stands_beside_minigpt4_where_blip2_does_not_speak():
-    assert side_by_side(["blip2", "stage1", "minigpt4"]) == ("blip2", "minigpt4")
-    assert side_by_side(["stage1", "minigpt4"]) == ("stage1", "minigpt4")
 
 
 def test_the_overview_shows_how_a_question_reaches_a_model(model):

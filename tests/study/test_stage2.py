@@ -1,7 +1,5 @@
 """Stage 2 on a tiny model: what is trained, what is asked, where it is kept, and its limits."""
 
-import shutil
-
 import pytest
 import torch
 
@@ -14,8 +12,6 @@ from mglib.study import train as study_train
 from mglib.study.models import INSTRUCTIONS, PromptedModel
 from mglib.study.stage2 import Stage2Data, instructed, split_holdout, train_stage2
 from mglib.study.study import Study
-from mglib.training import loop as train
-from mglib.weights.tensors import hash_tensors
 
 TEXTS = ["A dog sits in the park. It is brown.", "Two birds fly over the sea!", "A cat.", "A red bus waits."]
 ASKED = tuple(map(prompts.with_image, INSTRUCTIONS))
@@ -58,12 +54,6 @@ def test_only_a_copy_of_the_projection_learns(tiny, model, queries):
     assert len(run.log) == 6 and not any(p.requires_grad for p in trained.parameters())
 
 
-def test_it_learns_the_texts(tiny, model, queries, train_config):
-    config = train_config(steps=40, batch_size=4, max_answer=40, lr=3e-2)
-    _, run = learn(tiny, model(), queries, config=config)
-    assert run.log[-1]["loss"] < 0.9 * run.log[0]["loss"]
-
-
 def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_config):
     start = model()
 
@@ -87,24 +77,6 @@ def test_the_folder_depends_on_the_code(tiny, model, queries, monkeypatch):
     first = learn(tiny, model(), queries)[1].folder
     monkeypatch.setattr(study_train, "hash_source", lambda *roots: "changed")
     assert learn(tiny, model(), queries)[1].folder != first
-
-
-def test_a_stopped_training_goes_on_exactly(tiny, model, queries, monkeypatch):
-    whole, run = learn(tiny, model(), queries)
-    shutil.rmtree(run.folder)
-    save = train.save_progress
-
-    def stop(module, optimizers, history, *rest):
-        save(module, optimizers, history, *rest)
-        if len(history) == 5:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "save_progress", stop)
-        with pytest.raises(KeyboardInterrupt):
-            learn(tiny, model(), queries)
-    resumed, _ = learn(tiny, model(), queries)
-    assert torch.equal(resumed.projection.weight, whole.projection.weight)
 
 
 def test_a_batch_is_asked_one_of_the_official_instructions(model, tokenizer):
@@ -140,12 +112,6 @@ def test_what_the_language_model_cannot_read_is_refused(model):
     layout = instructed(model(), VICUNA, ASKED, 300, seed=0)
     with pytest.raises(ValueError, match="reads 256: lower `max_answer`"):
         layout(["a very long text " * 100])
-
-
-def test_digest_names_tensors_by_content(random):
-    some = torch.randn(2, 3, generator=random)
-    assert hash_tensors({0: some}) == hash_tensors({0: some.clone()}) != hash_tensors({0: some + 1})
-    assert hash_tensors({0: some.bfloat16()}) == hash_tensors({0: some.bfloat16()})
 
 
 def test_hold_out_parts_without_loss():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mglib.training import feature_cache as features
-from mglib.training.feature_cache import Features, cached
+from mglib.training.feature_cache import cached
 
 COUNT = 10  # in files of four: two whole ones and a half
 
@@ -108,25 +108,6 @@ def test_an_interrupted_computation_goes_on_at_its_last_finished_file(tmp_path):
     found = get(tmp_path, compute)
     assert compute.asked == [8, 9]
     assert torch.equal(stacked(found), rows(list(range(COUNT))).bfloat16())
-
-
-def test_rows_beyond_the_end_do_not_exist(tmp_path):
-    found = get(tmp_path, Compute())
-    with pytest.raises(IndexError):
-        found[COUNT]
-
-
-def test_rows_can_be_pictures_of_any_shape(tmp_path, random):
-    values = torch.randn(5, 2, 3, generator=random)
-    found = cached(tmp_path, lambda: iter(values), 5, torch.stack, what="matrices")
-    assert found.shape == (5, 2, 3) and torch.equal(stacked(found), values.bfloat16())
-
-
-def test_a_row_can_be_changed_without_changing_the_file(tmp_path):
-    found = get(tmp_path, Compute())
-    found[3].zero_()
-    assert torch.equal(found[3], rows([3])[0].bfloat16())
-    assert torch.equal(Features(sorted(tmp_path.glob("*.npy")))[3], found[3])
 
 
 def test_two_at_once_compute_every_item_once(tmp_path):

@@ -60,9 +60,3 @@ def test_products_are_in_the_named_precision(random):
 def test_only_matrices_are_stepped():
     with pytest.raises(ValueError, match="matrices alone"):
         Muon([nn.Parameter(torch.zeros(3))], lr=0.1, weight_decay=0.0, dtype=torch.float32)
-
-
-def test_a_parameter_without_gradient_stays():
-    parameter = nn.Parameter(torch.ones(4, 4))
-    Muon([parameter], lr=0.1, weight_decay=0.5, dtype=torch.float32).step()
-    assert torch.equal(parameter, torch.ones(4, 4))

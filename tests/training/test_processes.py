@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from data_files import jpeg, write_shard
-from two_processes import PARTS, WHOLE, Watched, from_web, mixture, run, samples
+from two_processes import PARTS, WHOLE, mixture, run, samples
 
 from mglib.config import TrainConfig
 from mglib.paths import ROOT
-from mglib.training.loop import Run, Stream, fit, kept, own_stream, share
-from mglib.weights.tensors import load_weights
+from mglib.training.loop import kept, own_stream, share
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
@@ -158,13 +157,6 @@ def test_two_stopped_processes_go_on_exactly(two):
 # --- the stream ---
 
 
-def test_a_mixture_is_a_stream(tmp_path):
-    write_web(tmp_path / "web")
-    state = type("One", (), {"process_index": 0, "num_processes": 1})()
-    assert isinstance(mixture(tmp_path / "web", state, WHOLE), Stream)
-    assert not isinstance(samples(), Stream)
-
-
 def test_two_processes_stream_each_sample_once(two):
     runs = [process["stream"] for process in two[1]]
     seen = [list(chain.from_iterable(each["seen"])) for each in runs]
@@ -182,11 +174,6 @@ def test_a_stopped_stream_goes_on_exactly_in_each_process(two):
             == process["stream"]["seen"]
         )
         assert process["stream_resumed"]["weight"] == process["stream"]["weight"]
-
-
-def test_the_streams_of_all_processes_are_kept_with_the_step(two):
-    _, about = load_weights(two[0] / "stream" / "latest.safetensors")
-    assert about["step"] == 5 and [place["step"] for place in about["streams"]] == [10, 10]
 
 
 def test_a_stream_goes_on_with_as_many_processes_alone(tmp_path):
@@ -212,12 +199,3 @@ def test_a_batch_that_cannot_be_cut_is_named():
     with pytest.raises(ValueError, match="A batch of 8 cannot be cut evenly for 1 processes with 3 parts"):
         share(config, 1)
     assert share(PARTS, 2) == 2 and share(WHOLE, 1) == 8
-
-
-def test_a_streams_batches_need_no_collate(tmp_path):
-    write_web(tmp_path / "web")
-    one = type("One", (), {"process_index": 0, "num_processes": 1})()
-    stream = mixture(tmp_path / "web", one, WHOLE)
-    assert stream.collate is from_web
-    log = fit(Watched(), stream, None, Run(config=WHOLE, folder=tmp_path, seed=0, device=torch.device("cpu")))
-    assert len(log) == 5
