@@ -220,38 +220,31 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
     """Return a profile by name; with the language model `language`, a folder or a name on the hub, in the
     place of its own, and with that held in 8 or 4 `bits`.
 
-    Raises ValueError naming the known profiles, or as `in_bits`.
+    Raises ValueError naming the known profiles, for other bits, and for bits of a profile without a release.
     """
     if name not in PROFILES:
         raise ValueError(
             f"Unknown profile {name!r}: choose one of {', '.join(PROFILES)}. Another language model is "
             "LANGUAGE=folder-or-hub-name, fewer bits are BITS=8 or BITS=4."
         )
-    found = in_bits(PROFILES[name], bits) if bits else PROFILES[name]
-    if not language:
-        return found
-    return replace(
-        found,
-        name=f"{found.name}-{last_part(language)}",
-        language=LanguageConfig(name=language, width=0, template="chat", place=language),
-        # The authors' projection belongs to another model.
-        release=found.release and replace(found.release, projection=None),
-    )
-
-
-def in_bits(whole: Profile, bits: int) -> Profile:
-    """Return a profile whose language model is held in 8 or 4 bits; raises ValueError for other bits, and for
-    a profile without a release.
-    """
-    if whole.release is None:
-        known = ", ".join(name for name, each in PROFILES.items() if each.release is not None)
-        raise ValueError(
-            f"The profile {whole.name} fits any card whole: leave BITS out, or take one of {known}."
-        )
-    if bits not in (8, 4):
+    found = PROFILES[name]
+    if bits and found.release is None:
+        known = ", ".join(each.name for each in PROFILES.values() if each.release is not None)
+        raise ValueError(f"The profile {name} fits any card whole: leave BITS out, or take one of {known}.")
+    if bits not in (0, 8, 4):
         raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits}: BITS=8 or BITS=4.")
-    held = replace(whole.release, quantised=f"{bits}bit")
-    return replace(whole, name=f"{whole.name}-{bits}bit", release=held)
+    if bits:
+        held = replace(found.release, quantised=f"{bits}bit")
+        found = replace(found, name=f"{name}-{bits}bit", release=held)
+    if language:
+        found = replace(
+            found,
+            name=f"{found.name}-{last_part(language)}",
+            language=LanguageConfig(name=language, width=0, template="chat", place=language),
+            # The authors' projection belongs to another model.
+            release=found.release and replace(found.release, projection=None),
+        )
+    return found
 
 
 def last_part(language: str) -> str:
