@@ -24,7 +24,7 @@ BASE = SimpleNamespace(
 
 def graph(question, kind, answer="dog"):
     types = QuestionTypes(structural=kind, semantic="obj", detailed="d")
-    return GraphQuestion(image_id="1", question=question, answer=answer, balanced=True, types=types)
+    return GraphQuestion(image_id="1", question=question, answer=answer, types=types)
 
 
 def choice(place):

@@ -119,7 +119,7 @@ def test_lessons_are_as_many_of_each_set_with_their_right_answers():
     graph = tuple(
         (
             place,
-            GraphQuestion(image_id="1", question=f"g{place}", answer=f"a{place}", balanced=True, types=TYPES),
+            GraphQuestion(image_id="1", question=f"g{place}", answer=f"a{place}", types=TYPES),
         )
         for place in range(9)
     )
