@@ -120,17 +120,17 @@ def make(config: WorldConfig, font: Path, split: str, index: int) -> Sample:
     more = {}
     if split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain):
         scene = sample_special(config, split, index)
-        said = special_references(config, scene, split, index)
+        said = special_references(config, scene)
         caption = said[0]
     elif split == PRETRAIN:
         scene = sample(config, split, index)
-        said = pretraining_captions(config, scene, index)
+        said = pretraining_captions(config, scene)
         caption = said[0]
     else:
         scene = sample(config, split, index)
-        said = [] if split in SHARDED else references(config, scene, split, index)
-        caption = web_caption(config, scene, split, index)
-        more = texts(config, scene, split, index)
+        said = [] if split in SHARDED else references(config, scene)
+        caption = web_caption(config, scene)
+        more = texts(config, scene)
     buffer = io.BytesIO()
     render(scene, font).save(buffer, "JPEG", quality=QUALITY)
     return Sample(scene, buffer.getvalue(), caption, tuple(said), more)
@@ -204,7 +204,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
     write_text(temporary / "scenes.jsonl", "".join(lines))
     _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
     if split in SPLITS:
-        write_texts(temporary, split, scenes, [one.texts for one in kept])
+        write_texts(temporary, scenes, [one.texts for one in kept])
         if split not in SHARDED:
             said = [(one.scene, reference) for one in kept for reference in one.references]
             write_facts(temporary / "facts.json", said)

@@ -16,7 +16,7 @@ from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, categories, seen_behind
 from mglib.world.scene import INVERSE, Item, Scene, skip, stream
-from mglib.world.view import Link, alike, counted, groups, links, number, scenery, side, singles
+from mglib.world.view import Link, alike, groups, links, number, scenery, side, singles
 
 ASKED = 6  # questions a picture at most
 COMMON = 0.2  # of a group of questions at most have the same answer (or 1.5 times an even share, if larger)
@@ -56,10 +56,10 @@ class _Question:
     group: str | None = None
 
 
-def gqa(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, dict[str, Any]]:
-    """Ask up to ASKED questions about picture `index` of `split`: id -> question, not balanced yet."""
-    rng = stream(config, split, index, "gqa")
-    asking = Asking(rng, config, scene, split, wording("gqa"))
+def gqa(config: WorldConfig, scene: Scene) -> dict[str, dict[str, Any]]:
+    """Ask up to ASKED questions about a picture: id -> question, not balanced yet."""
+    rng = stream(config, scene.image_id, "gqa")
+    asking = Asking(rng, config, scene, wording("gqa"))
     asked = [question for ask in ASKERS if (question := ask(asking))]
     kept = sorted(rng.sample(range(len(asked)), min(ASKED, len(asked))))
     return {f"{number(scene, place):011d}": _record(scene, asked[place]) for place in kept}
@@ -177,7 +177,7 @@ def _count(asking: Asking) -> _Question | None:
     ]
     if several and asking.rng.random() < 0.7:
         name, many = asking.rng.choice(several)
-        nouns = counted(catalog.thing(name), 2).partition(" ")[2]
+        nouns = catalog.thing(name).counted(2).partition(" ")[2]
     elif _nouns(asking):
         name, (_, nouns) = asking.rng.choice(list(_nouns(asking).items()))
         many = sum(asking.thing(item).supercategory == name for item in asking.scene.objects)

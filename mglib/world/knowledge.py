@@ -97,7 +97,6 @@ class Asking:
     rng: Random
     config: WorldConfig
     scene: Scene
-    split: str
     phrases: Phrases
 
     def thing(self, item: Item) -> Thing:
@@ -113,7 +112,7 @@ class Asking:
     def strangers(
         self, count: int, *, among: Collection[str] | None = None, beside: Collection[str] = ()
     ) -> list[Thing]:
-        """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
+        """Choose up to `count` objects that are not in the picture and that a text of its split may name.
 
         `among` limits the choice; `beside` are strangers that the same text names already. New objects are
         named in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in
@@ -126,7 +125,7 @@ class Asking:
         left = [
             thing
             for thing in catalog.things()
-            if (thing.split == "train" or self.split == "test_new_objects")
+            if (thing.split == "train" or scene.split == "test_new_objects")
             and said.isdisjoint(_senses(thing))
             and thing.name not in beside
             and thing.name not in alike
@@ -137,7 +136,7 @@ class Asking:
         for thing in sorted(left, key=lambda thing: thing.name not in home):
             together = [*groups(scene), *beside, *(one.name for one in chosen), thing.name]
             new = [pair for pair in held_out(together, self.config) if thing.name in pair]
-            if len(chosen) < count and (self.split == "test_new_pairs" or not new):
+            if len(chosen) < count and (scene.split == "test_new_pairs" or not new):
                 chosen.append(thing)
         return chosen
 

@@ -90,9 +90,9 @@ def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
     if split not in SPECIAL_SPLITS:
         raise ValueError(f"{split!r} is no special split; choose one of {', '.join(SPECIAL_SPLITS)}.")
     kind, part = split.split("_")
-    rng = stream(config, split, index, "scene")
+    number = image_id(split, index)
     cases = _cases(kind, part, config.seed)
-    return _of_kind(rng, config, kind, cases[index % len(cases)], image_id(split, index))
+    return _of_kind(stream(config, number, "scene"), config, kind, cases[index % len(cases)], number)
 
 
 def sample_for_pretraining(config: WorldConfig, index: int) -> Scene:
@@ -100,13 +100,14 @@ def sample_for_pretraining(config: WorldConfig, index: int) -> Scene:
 
     It shows no new object and no pair of objects that are kept for the tests.
     """
-    rng = stream(config, PRETRAIN, index, "scene")
-    turn, number = divmod(index - config.pretrain, len(SPECIALS))
-    kind = SPECIALS[number]
+    number = image_id(PRETRAIN, index)
+    rng = stream(config, number, "scene")
+    turn, place = divmod(index - config.pretrain, len(SPECIALS))
+    kind = SPECIALS[place]
     cases = _cases(kind, PRETRAIN, config.seed)
     new = set(catalog.names("new"))
     while True:
-        scene = _of_kind(rng, config, kind, cases[turn % len(cases)], image_id(PRETRAIN, index))
+        scene = _of_kind(rng, config, kind, cases[turn % len(cases)], number)
         names = scene.names
         if not new & set(names) and not held_out(names, config):
             return scene
@@ -156,9 +157,9 @@ def _spread(kind: str) -> list[Row]:
     return list(every)
 
 
-def special_references(config: WorldConfig, scene: Scene, split: str, index: int) -> list[Caption]:
+def special_references(config: WorldConfig, scene: Scene) -> list[Caption]:
     """Write up to five different references of a special picture."""
-    rng = stream(config, split, index, "references")
+    rng = stream(config, scene.image_id, "references")
     slots = _slots(rng, scene)
     texts = [text for text, _ in wording()[scene.kind]]
     rng.shuffle(texts)
