@@ -261,7 +261,7 @@ def test_each_expression_means_one_object_only(split):
 
 
 def test_references_are_numbered_like_the_annotations():
-    refs = references("val", every(referring, "val"))
+    refs = references(every(referring, "val"))
     boxes = [(scene, item) for scene in scenes("val") for item in scene.objects]
     assert [ref["ref_id"] for ref in refs] == list(range(len(refs)))
     assert len(refs) > 0.9 * len([1 for scene, item in boxes if item in singles(scene)])
