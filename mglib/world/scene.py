@@ -7,7 +7,7 @@ it is the same on every machine. Nothing here needs the font: the objects' propo
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -164,7 +164,7 @@ def length(config: WorldConfig, split: str) -> int:
     return getattr(config, split)
 
 
-@lru_cache
+@cache
 def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     """Choose the pairs of train objects that only test_new_pairs shows together.
 
@@ -279,7 +279,7 @@ def _cast(
     return setting, things
 
 
-@lru_cache
+@cache
 def _likely(split: str) -> tuple[list[str], list[float]]:
     """Return the objects of a split, with weights that lift those at home in few settings."""
     names = catalog.names(split)

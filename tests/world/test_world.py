@@ -714,7 +714,7 @@ def test_val_and_test_of_a_kind_share_no_case(kind):
 def test_pretraining_shows_every_kind_and_nothing_that_is_kept_for_the_tests():
     config = replace(WIDE, pretrain=3, special_pretrain=40)
     places = range(3, length(config, PRETRAIN))
-    found = [specials.sample_for_pretraining(config, place) for place in places]
+    found = [specials.sample_special(config, PRETRAIN, place) for place in places]
     assert [scene.kind for scene in found] == [*SPECIALS] * 40
     assert len({scene.image_id for scene in found}) == len(found) == 280
     new = set(catalog.names("new"))
@@ -726,10 +726,10 @@ def test_pretraining_shows_every_kind_and_nothing_that_is_kept_for_the_tests():
 
 def test_what_pretraining_draws_instead_is_the_next_case(monkeypatch):
     config = replace(WIDE, pretrain=0, special_pretrain=1)
-    first = specials.sample_for_pretraining(config, 0)
+    first = specials.sample_special(config, PRETRAIN, 0)
     refused = set(first.names)
     monkeypatch.setattr(specials, "held_out", lambda names, config: [*refused & set(names)])
-    other = specials.sample_for_pretraining(config, 0)
+    other = specials.sample_special(config, PRETRAIN, 0)
     assert other.kind == first.kind and not refused & set(other.names)
 
 
