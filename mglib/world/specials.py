@@ -296,7 +296,7 @@ def _sketch(rng: Random, case: Row, size: int) -> Row:
 
 
 def _unusual(rng: Random, case: Row, size: int) -> Row:
-    """Put one thing where or how it cannot be: as high, at most as wide, and with its foot where the row says."""
+    """Put one thing where or how it cannot be, with the height, width and foot of its row."""
     thing, setting, what = catalog.thing(case["thing"]), catalog.setting(case["setting"]), case["what"]
     width = round(min(float(case["widest"]) * size, round(float(case["height"]) * size) * thing.aspect))
     height = round(width / thing.aspect)
