@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_release import tiny_profile, write_coco_val, write_questions
 
-from mglib.data.own import AnsweredPicture
 from mglib.data.released import TEST, VAL
 from mglib.model import prompts
 from mglib.model.prompts import CAPTION, VICUNA
@@ -49,7 +48,7 @@ def test_without_the_critic_a_lesson_has_what_the_critic_dropped(monkeypatch):
     described = [SimpleNamespace(description=SimpleNamespace(image_id=one)) for one in "123"]
     curation = SimpleNamespace(pictures=described)
     monkeypatch.setattr(stage2, "curation_of", lambda *_, critical=True: (curation, kept[critical]))
-    pairs = {one: AnsweredPicture(Path(f"{one}.jpg"), None, f"text {one}") for one in "123"}
+    pairs = {one: SimpleNamespace(file=Path(one), answer=f"text {one}") for one in "123"}
     monkeypatch.setattr(stage2, "read_cc_sbu_align", lambda ids: [pairs[one] for one in ids])
     monkeypatch.setattr(stage2, "strict", list)
     monkeypatch.setattr(DrawnStudy, "pool_texts", lambda study: {"locna": {3: "told 3"}})
