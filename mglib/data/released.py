@@ -22,7 +22,16 @@ from mglib.paths import CACHE
 
 TESTS = ("test_coco",)
 ALIGNMENT = "alignment"
+POOL_PICTURES = 5_000  # the paper's number
+# Where the data sets lie below `mglib.paths.DOWNLOADS`.
+CC_SBU_ALIGN = "cc_sbu_align"
+COCO_IMAGES = "coco/val2017"
+COCO_CAPTIONS = "coco/annotations/captions_val2017.json"
+COCO_INSTANCES = "coco/annotations/instances_val2017.json"
+AOKVQA = "aokvqa/aokvqa_v1p0_val.json"
+GQA_IMAGES = "gqa/images"
 VAL, TEST = "val_questions", "test_questions"
+GQA = {VAL: "gqa/val_balanced_questions.json", TEST: "gqa/testdev_balanced_questions.json"}
 
 
 def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
@@ -33,7 +42,7 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
     if name == "pool":
         return pool_split(folder, release)
     if name == ALIGNMENT:
-        return alignment_split(folder / release.alignment)
+        return alignment_split(folder / CC_SBU_ALIGN)
     if name in (VAL, TEST):
         asked = questions(folder, release, name)
         return file_split(name, asked.files, ("",) * len(asked.files))  # they have no captions here
@@ -42,11 +51,11 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
             f"There is no split {name!r} of real data: val, pool, {ALIGNMENT}, {VAL}, {TEST} and "
             f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.stage1)."
         )
-    every, first = coco_pictures(folder, release), release.coco.val
+    every, first = coco_pictures(folder, release), release.coco_val
     if len(every) <= first:
         raise ValueError(
-            f"{folder / release.coco.captions} describes {len(every)} pictures that can be used, and {first} "
-            "are for choices: none is left to test on. Take the whole of COCO's val2017, or set `coco.val`."
+            f"{folder / COCO_CAPTIONS} describes {len(every)} pictures that can be used, and {first} "
+            "are for choices: none is left to test on. Take the whole of COCO's val2017, or set `coco_val`."
         )
     pictures = every[:first] if name == "val" else every[first:]
     return coco_split(name, pictures, [picture.captions[0] for picture in pictures])
@@ -59,8 +68,7 @@ def quarantine(name: str) -> Quarantine:
 
 def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
     """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
-    files = release.coco
-    found = coco.read(folder / files.images, folder / files.captions, folder / files.instances)
+    found = coco.read(folder / COCO_IMAGES, folder / COCO_CAPTIONS, folder / COCO_INSTANCES)
     return list(quarantine("coco").sift(with_pictures(found, lambda picture: picture.file)))
 
 
@@ -76,7 +84,7 @@ def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
     for pair in decodable(map(Path, expand_urls(str(folder / release.pool)))):
         yield pair
         good += not isinstance(pair, Fault)
-        if good == release.pool_pictures:
+        if good == POOL_PICTURES:
             return
 
 
@@ -118,17 +126,14 @@ def questions(folder: Path, release: ReleaseConfig, name: str) -> Questions:
     testdev's and VAL those of the first pictures of its val file, which shares none with testdev. (Some of
     GQA's pictures are COCO's under another name, so a few that serve choices may be in val2017's tests.)
     """
-    paths = release.questions
-    kept = {picture.id for picture in coco_pictures(folder, release)[: release.coco.val]}
-    images, gqa = folder / release.coco.images, folder / paths.gqa_images
+    kept = {picture.id for picture in coco_pictures(folder, release)[: release.coco_val]}
+    images, gqa = folder / COCO_IMAGES, folder / GQA_IMAGES
     faults: list[Fault] = []
     choice = [
-        one
-        for one in keep(read_a_okvqa(folder / paths.aokvqa), faults)
-        if (one.image_id in kept) == (name == VAL)
+        one for one in keep(read_a_okvqa(folder / AOKVQA), faults) if (one.image_id in kept) == (name == VAL)
     ]
-    graph = list(keep(read_gqa(folder / (paths.gqa_val if name == VAL else paths.gqa_test)), faults))
-    first = set(sorted({one.image_id for one in graph})[: paths.gqa_val_pictures if name == VAL else None])
+    graph = list(keep(read_gqa(folder / GQA[name]), faults))
+    first = set(sorted({one.image_id for one in graph})[: release.gqa_val if name == VAL else None])
 
     def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
         return named_picture(images, f"{key:012d}") if isinstance(key, int) else named_picture(gqa, key)

@@ -64,7 +64,6 @@ NAMES = {
     "aokvqa": "A-OKVQA, by loss",
     "aokvqa_per_token": "A-OKVQA, by loss per token",
     "aokvqa_direct": "A-OKVQA, exact match",
-    "aokvqa_direct_format": "A-OKVQA, right format",
     "gqa": "GQA, exact match",
     "gqa_format": "GQA, right format",
     "gain.accuracy": "accuracy gained",

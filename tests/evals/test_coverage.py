@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     said = []
     for index in range(CONFIG.val):
         picture = scene.sample(CONFIG, "val", index)
-        said += [(picture, one) for one in text.references(CONFIG, picture, "val", index)]
+        said += [(picture, one) for one in text.references(CONFIG, picture)]
     notes = [
         {"id": number, "image_id": one.image_id, "caption": reference.text}
         for number, (one, reference) in enumerate(said, 1)

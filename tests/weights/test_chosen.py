@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_languages import FAMILIES, write
 
-from mglib.fullscale.plan import matrices
+from mglib.fullscale.counts import matrices
 from mglib.model.decoding import answer, greedy
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import assemble
