@@ -191,7 +191,7 @@ def test_another_language_model_is_counted_from_its_configuration_alone(tmp_path
 def test_a_language_model_that_cannot_be_had_or_talked_to_is_named(tmp_path, tiny, tokenizer, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["plan", "--language", str(tmp_path / "empty")]) == 1
-    assert f"The configuration of {tmp_path / 'empty'} could not be had" in capsys.readouterr().err
+    assert f"The configuration of {tmp_path / 'empty'} could not be fetched" in capsys.readouterr().err
     tokenizer.save_pretrained(tmp_path / "base")
     faults = preflight.missing(with_language(tiny, tmp_path / "base"))
     assert any("no chat template" in fault for fault in faults)

@@ -92,5 +92,7 @@ def test_a_model_that_is_nowhere_is_told(monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr(chosen, "snapshot_download", unreachable)
-    with pytest.raises(RuntimeError, match=r"nobody/nothing could not be had .*\(OSError: no connection\)"):
+    with pytest.raises(
+        RuntimeError, match=r"nobody/nothing could not be fetched .*\(OSError: no connection\)"
+    ):
         chosen.find("nobody/nothing")
