@@ -79,7 +79,7 @@ class QFormerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConcatConfig:
-    """What stands in the Q-Former's place in the LLaMA-2 variant: neighbouring vision tokens, joined."""
+    """The LLaMA-2 variant's replacement of the Q-Former: neighbouring vision tokens, joined."""
 
     tokens: int  # N of the encoder, CLS among them
     vision_width: int  # D_v
@@ -199,7 +199,7 @@ class CurationConfig:
     """How the pool is described and what is kept of it (paper, section 3.2); the defaults are the paper's."""
 
     max_new_tokens: int = 300  # of an answer
-    short: int = 80  # tokens; an answer of so many or fewer is asked to go on
+    short: int = 80  # tokens; an answer that is not longer is asked to go on
     batch_size: int = 32
     well_formed: WellFormed = field(default_factory=WellFormed)
     temperature: float = 1.0  # of the sampling; the official chat's

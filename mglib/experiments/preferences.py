@@ -26,7 +26,7 @@ from mglib.study.study import Study
 from mglib.study.train import Trained
 from mglib.world.scene import read_scenes
 
-HELD_OUT = 5  # every so many-th picture is held out: choices and the critic's last word
+HELD_OUT = 5  # every fifth picture is held out: choices and the critic's last word
 CLEAREST = 0.75  # share of the pictures whose two answers the critic tells apart best
 NAMES = {  # what readers see of the models
     "start": "MiniGPT-4",

@@ -108,7 +108,7 @@ def stages(chosen: Profile) -> dict[str, tuple[TrainConfig, int, int]]:
 
 
 def pictures(of: Subject, size: int) -> Tensor:
-    """Return so many random pictures as the encoder takes them, (B, 3, S, S)."""
+    """Return `size` random pictures as the encoder takes them, (B, 3, S, S)."""
     side = of.profile.vision.image_size
     return torch.randn(size, 3, side, side, device=of.device)
 
@@ -142,7 +142,7 @@ def samples(of: Subject, stage: str, size: int) -> Batch:
 
 
 def seconds(work: Work, at_least: float) -> float:
-    """Return the median time of a call, which is repeated for so many seconds after one that warms up."""
+    """Return the median seconds of a call, repeated for `at_least` seconds after one that warms up."""
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=at_least).median
 
@@ -216,7 +216,7 @@ def training(of: Subject, stage: str, size: int) -> Row:
 
 
 def writing(of: Subject, rows: int, tokens: int) -> Work:
-    """Return what looks at pictures and greedily writes an answer of so many tokens about each."""
+    """Return what looks at pictures and greedily writes an answer of `tokens` tokens about each."""
     batch = {"pixels": pictures(of, rows), **texts(of, rows, PROMPT)}
 
     @torch.inference_mode()
@@ -355,8 +355,8 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
 def bench(
     chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, file: Path = RUNS / "bench.json"
 ) -> int:
-    """Measure a profile, each thing for so many seconds, and write each result when it is there, to `file`,
-    which has an entry for each profile. Returns 1 where something failed, which is named there.
+    """Measure a profile, each thing for `at_least` seconds, and write each result at once to `file`, which
+    has an entry for each profile. Returns 1 where something failed, which is named there.
     """
     device, machine = devices.pick(), here()
     dtype = devices.frozen_dtype(device)

@@ -179,7 +179,7 @@ class Memory:
         return self.weights + self.cache + self.working
 
     def training(self, sample: float, samples: int) -> float:
-        """A step on so many pairs at once: the projection has a gradient and AdamW's two moments."""
+        """A step on `samples` pairs at once: the projection has a gradient and AdamW's two moments."""
         return self.weights + 3 * self.projection + self.working + sample * samples
 
 
@@ -203,7 +203,7 @@ def memory(chosen: Profile, bits: int, width: int = 2) -> Memory:
 
 
 def language_bytes(language: Language, bits: int, width: int) -> float:
-    """Return the bytes of a language model's weights in so many bits.
+    """Return the bytes of a language model's weights in `bits` bits.
 
     With 8 or 4 of them the matrices of its blocks are quantised, with their scales; embeddings, head, norms
     and biases keep `width` bytes, as transformers has it.

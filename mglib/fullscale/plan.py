@@ -125,12 +125,12 @@ def utilisation() -> float:
 
 
 def hours(flops: float, *, gpus: int = 1, machine: Machine = A100) -> float:
-    """Return the hours that so many FLOPs take at the paper's share of the peak; linear in the GPUs."""
+    """Return the hours that `flops` FLOPs take at the paper's share of the peak; linear in the GPUs."""
     return flops / (machine.flops * utilisation() * gpus) / 3600
 
 
 def tokens_a_second(chosen: Profile, answers: int, machine: Machine = A100) -> float:
-    """Return how fast so many answers at once are written, where each token reads all weights from memory."""
+    """Return the tokens a second of `answers` answers at once: each token reads all weights from memory."""
     bits = named_bits(chosen) or 16
     return answers * machine.bandwidth / memory(chosen, bits).language
 

@@ -31,7 +31,7 @@ from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
-HELD_OUT = 10  # every so many-th curated text is held out, for choices
+HELD_OUT = 10  # every tenth curated text is held out, for choices
 FILL = {"ids": 0, "mask": 0, "slots": False, "labels": IGNORE}  # behind a row, as in `training_batch`
 
 
