@@ -4,9 +4,8 @@ A drawn profile keeps the features of its pictures on disk; one made from publis
 from web shards, since five million pictures' vision tokens would be terabytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256 as sha256_of
 from itertools import islice
 from pathlib import Path
 
@@ -16,11 +15,9 @@ from torch import Tensor, nn
 
 from mglib.config import TrainConfig
 from mglib.data.mixture import Mixture, Row, Source
-from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, Quarantine
-from mglib.data.shards import WebPair, decode, read_shards
-from mglib.data.splits import Pairs, Split
-from mglib.data.text import clean_caption
+from mglib.data.quarantine import Quarantine, keep
+from mglib.data.shards import decodable
+from mglib.data.splits import Pairs, Split, pair_split
 from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
@@ -185,14 +182,14 @@ def join_parts(study: Study) -> MiniGPT4:
 
 def shard_counts(name: str) -> Path:
     """Where it is kept how many samples each shard of a source holds."""
-    return CACHE / "web" / f"{name}.json"
+    return CACHE / "web" / f"{name}.jsonl"
 
 
 def open_sources(study: Study) -> list[Source]:
     """Open the profile's shards, which counts them where that was not done."""
     return [
         Source.open(web.name, str(DOWNLOADS / web.shards), weight=web.weight, counts=shard_counts(web.name))
-        for web in study.profile.release.web
+        for web in study.release.web
     ]
 
 
@@ -220,7 +217,7 @@ def mixture(study: Study, language: Language, config: TrainConfig, found: list[S
         seed=study.seed,
         rank=state.process_index,
         ranks=state.num_processes,
-        workers=study.profile.release.readers,
+        workers=study.release.readers,
     )
 
 
@@ -248,7 +245,7 @@ def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
     """Fill the model with stage 1 as `make train` left it, else with the authors' projection where that file
     is there (the shortcut); None where neither is.
     """
-    official = study.profile.release.projection
+    official = study.release.projection
     if trained_to_end(study, model):
         return train_streamed(study, model)
     if official and (DOWNLOADS / official).is_file():
@@ -258,7 +255,7 @@ def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
 
 def trained_to_end(study: Study, model: MiniGPT4) -> bool:
     """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
-    if not all(shard_counts(web.name).exists() for web in study.profile.release.web):
+    if not all(shard_counts(web.name).exists() for web in study.release.web):
         return False
     config, found = study.profile.stage1, shared_sources(study)
     stream = mixture(study, model.language, config, found)
@@ -267,12 +264,9 @@ def trained_to_end(study: Study, model: MiniGPT4) -> bool:
 
 
 def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
-    """Fill the projection from the authors' file and keep it as a training would, without a log.
-
-    The file does not say which language model it was trained with: the profile names both.
-    """
-    name, steps = study.profile.language.name, study.profile.stage1.steps
-    load_projection(model.projection, official, trained_with=name, language=name)
+    """Fill the projection from the authors' file and keep it as a training would, without a log."""
+    steps = study.profile.stage1.steps
+    load_projection(model.projection, official)
     folder = CACHE / "trained" / f"stage1-official-{sha256(official)[:16]}"
     weights = {f"projection.{part}": value for part, value in model.projection.named_parameters()}
     save_weights(folder / f"step-{steps:06d}.safetensors", weights, {"step": steps, "from": official.name})
@@ -290,20 +284,6 @@ def stage1_pairs(study: Study, count: int) -> Split | None:
     found = [
         pair
         for files, weight in sources
-        for pair in islice(good(files), max(1, round(count * weight / whole)))
+        for pair in islice(keep(decodable(files), []), max(1, round(count * weight / whole)))
     ]
-    if not found:
-        return None
-    return Split(
-        name="stage1",
-        hashes=tuple(sha256_of(pair.picture).hexdigest() for pair in found),
-        captions=tuple(clean_caption(pair.caption) for pair in found),
-        images=lambda: (open_picture(pair.picture) for pair in found),
-    )
-
-
-def good(files: Sequence[Path]) -> Iterator[WebPair]:
-    """Yield the pairs of some shards whose picture can be opened and whose caption says something."""
-    for pair in read_shards(files):
-        if not isinstance(decode(pair), Fault):
-            yield pair
+    return pair_split("stage1", found, lambda: found) if found else None
