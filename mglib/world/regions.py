@@ -67,13 +67,9 @@ def _own_side(scene: Scene, item: Item) -> str | None:
         apart = all(side(other, scene.size) in ("left", "right") for other in like)
         return where if apart else None
     outward = -1 if where == "left" else 1
-    lead = [outward * (_centre(item) - _centre(other)) / scene.size for other in like]
+    lead = [outward * (item.middle[0] - other.middle[0]) / scene.size for other in like]
     apart = all(side(other, scene.size) != where for other in like)
     return where if apart and all(gap >= APART for gap in lead) else None
-
-
-def _centre(item: Item) -> float:
-    return item.box[0] + item.box[2] / 2
 
 
 def _telling(scene: Scene, item: Item) -> list[Link]:
@@ -164,8 +160,8 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
 def _around(items: list[Item]) -> Record:
     """Return the box around all items as x, y, width, height."""
     x, y = min(item.box[0] for item in items), min(item.box[1] for item in items)
-    right = max(item.box[0] + item.box[2] for item in items)
-    low = max(item.box[1] + item.box[3] for item in items)
+    right = max(item.right for item in items)
+    low = max(item.foot for item in items)
     return {"x": x, "y": y, "width": right - x, "height": low - y}
 
 

@@ -197,10 +197,7 @@ def _put(
     """Place a fixed cast; of many tries the one is taken in which the writing hides least."""
 
     def hidden(objects: tuple[Item, ...]) -> float:
-        return max(
-            sum(overlap(item.box, text.box) for text in writing) / (item.box[2] * item.box[3])
-            for item in objects
-        )
+        return max(sum(overlap(item.box, text.box) for text in writing) / item.area for item in objects)
 
     tries = [place_all(rng, things, setting, size) for _ in range(60)]
     found = [objects for objects in tries if objects is not None]
@@ -321,10 +318,9 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
     cup = catalog.thing("cup")
     height = round(0.26 * size)
     width = round(height * cup.aspect)
-    x, base = tiny.box[0], tiny.box[1] + tiny.box[3]
-    right = x + tiny.box[2] + 12
-    left = right if right + width < size - 4 else x - width - 12
-    return (Item("cup", (left, base - height, width, height), 0.1),)
+    right = tiny.right + 12
+    left = right if right + width < size - 4 else tiny.box[0] - width - 12
+    return (Item("cup", (left, tiny.foot - height, width, height), 0.1),)
 
 
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:

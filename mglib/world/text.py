@@ -131,8 +131,7 @@ def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidd
     salience: dict[str, float] = {}
     for item in scene.objects:
         if item.name not in hidden:
-            area = item.box[2] * item.box[3] * (1.5 - item.depth)
-            salience[item.name] = salience.get(item.name, 0.0) + area
+            salience[item.name] = salience.get(item.name, 0.0) + item.salience
     if not salience:
         return []
     names = []

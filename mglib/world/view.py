@@ -28,7 +28,7 @@ class Link:
 
 def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
     """Return the objects by name, the most striking (large and near) first."""
-    ordered = sorted(scene.objects, key=lambda item: -item.box[2] * item.box[3] * (1.5 - item.depth))
+    ordered = sorted(scene.objects, key=lambda item: -item.salience)
     return {
         name: tuple(item for item in ordered if item.name == name)
         for name in dict.fromkeys(item.name for item in ordered)
@@ -56,7 +56,7 @@ def number(scene: Scene, place: int) -> int:
 
 def side(item: Item, size: int) -> str | None:
     """Return "left", "right" or "middle" if the object stands there clearly, else None."""
-    start, end = item.box[0] / size, (item.box[0] + item.box[2]) / size
+    start, end = item.box[0] / size, item.right / size
     centre = (start + end) / 2
     if centre <= SIDE and end <= 1 - SIDE:
         return "left"
@@ -70,7 +70,7 @@ def distance(item: Item, scene: Scene) -> str | None:
     if catalog.thing(item.name).stands not in ("ground", "pole"):
         return None
     first = catalog.setting(scene.setting).shore
-    nearness = ((item.box[1] + item.box[3]) / scene.size - first) / (1 - first)
+    nearness = (item.foot / scene.size - first) / (1 - first)
     return "foreground" if nearness >= NEAR else "background" if nearness <= FAR else None
 
 
