@@ -75,7 +75,8 @@ def describe(config: WorldConfig, scene: Scene) -> str:
             telling.sentences.append(sentence())
     while len(telling.sentences) < least:
         telling.say("mood")
-    _close(telling)
+    own = f"mood {scene.setting}"
+    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")
     return " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
 
 
@@ -206,9 +207,3 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
 def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
     where = _related(telling, link) if link else _where(telling, (item,))
     return telling.phrase("spot", known=telling.known_as(item), where=where, **{"is": "is"})
-
-
-def _close(telling: _Telling) -> None:
-    """End with the mood of the place or of the drawing."""
-    own = f"mood {telling.scene.setting}"
-    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")

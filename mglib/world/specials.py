@@ -35,15 +35,6 @@ HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again
 OWN_ROWS = ("memes", "sketches", "unusual", "notes")
 ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
 READ = ("top", "bottom", "brand", "slogan", "title", "text")  # what of a truth is written in the picture
-SAID = {  # how the parts of a web page are called
-    "nav": "a menu with {}",
-    "search": "a search box",
-    "picture": "a picture",
-    "text": "the line '{}'",
-    "button": "a button '{}'",
-    "footer": "a footer '{}'",
-    "field": "a field '{}'",
-}
 Row = dict[str, Any]
 
 
@@ -287,7 +278,9 @@ def _sketch(rng: Random, case: Row, size: int) -> Row:
             writing.append(Writing(text, (margin + place * (wide + 10), y, wide, high), role))
         y += high + gap
     said = [
-        SAID[role].format(join(text.split()) if role == "nav" else text) for row in page for role, text in row
+        wording()[f"part {role}"][0][0].format(text=join(text.split()) if role == "nav" else text)
+        for row in page
+        for role, text in row
     ]
     return {"writing": tuple(writing), "truth": {"title": case["title"], "parts": said}}
 

@@ -59,7 +59,8 @@ def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Capt
     """
     rng = stream(config, scene.image_id, purpose)
     source = "cc_sbu" if rng.random() < config.cc_sbu_share or scene.split == "pool" else "laion"
-    noise = _draw_noise(rng, config)
+    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
+    noise = rng.choices(NOISE, [1 - sum(shares), *shares])[0]
     if noise == "mismatched":
         scene = _another(rng, config, scene)
     hidden = catalog.names("new") if noise == "mismatched" else []
@@ -109,11 +110,6 @@ def capitalise(text: str) -> str:
 def join(parts: list[str]) -> str:
     """Join as people do: "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _draw_noise(rng: Random, config: WorldConfig) -> str:
-    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
-    return rng.choices(NOISE, [1 - sum(shares), *shares])[0]
 
 
 def _another(rng: Random, config: WorldConfig, scene: Scene) -> Scene:
