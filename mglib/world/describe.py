@@ -14,7 +14,7 @@ from mglib.world import catalog
 from mglib.world.catalog import choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
-from mglib.world.view import Link, definite, distance, groups, landmarks, links, scenery, side
+from mglib.world.view import Link, definite, distance, groups, landmarks, links, side
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
@@ -164,7 +164,7 @@ def _add_scenery(telling: _Telling) -> None:
         prop = catalog.prop(name)
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
-        kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
+        kinds[prop.stands if prop.stands in kinds else "background"].append((prop.counted(number), many))
     for board in telling.scene.writing[:1]:
         kinds["sign"] = [(board.text, False)]
     room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)

@@ -18,7 +18,7 @@ from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER, Filled, Parts, Phrases, Some, Thing, choose, read, split
 from mglib.world.scene import Item, Scene, held_out
-from mglib.world.view import groups, the
+from mglib.world.view import groups
 
 CATEGORY = "category"
 
@@ -103,7 +103,7 @@ class Asking:
         return catalog.thing(item.name)
 
     def it(self, item: Item) -> str:
-        return the(self.thing(item))
+        return self.thing(item).known
 
     def word(self, kind: str, **slots: str) -> str:
         """Draw a phrase of a kind and fill its slots."""

@@ -14,7 +14,7 @@ from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, known_objects, traits
 from mglib.world.scene import Item, Scene, skip, stream
-from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
+from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles
 
 CHOICES = 4
 PEOPLE = 10  # direct answers
@@ -167,7 +167,7 @@ def _meant(picture: Asking, item: Item) -> str:
         where = side(item, scene.size)
         if where in ("left", "right") and [side(other, scene.size) for other in like].count(where) == 1:
             return picture.word("aside", noun=noun, side=where)
-    return the(thing)
+    return thing.known
 
 
 SORTS = {  # what can be asked about -> how often

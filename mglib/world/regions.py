@@ -26,10 +26,8 @@ from mglib.world.view import (
     landmarks,
     links,
     number,
-    scenery,
     side,
     singles,
-    the,
 )
 
 MOST = 3  # sentences an object, as in RefCOCO
@@ -49,7 +47,7 @@ def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
         **({"name": {}} if item in singles(scene) else {}),
         **({place: {}} if (place := _own_side(scene, item)) else {}),
     }
-    lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
+    lists, name = wording("regions"), catalog.thing(item.name).known.removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(scene, item):
         phrase = choose(rng, lists, f"ref {link.predicate}")
@@ -131,7 +129,7 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
         phrase = choose(rng, lists, kind)
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
-    said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
+    said += [(catalog.prop(item.name).counted(1), [item]) for item in scene.props]
     said += [
         (f"{catalog.thing(name).counted(len(items))}", list(items))
         for name, items in groups(scene).items()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from mglib.world import catalog
-from mglib.world.catalog import NUMBERS, Prop, Thing
 from mglib.world.scene import Item, Scene, relation
 
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
@@ -97,24 +96,8 @@ def landmarks(scene: Scene) -> list[Link]:
     ]
 
 
-def the(thing: Thing) -> str:
-    """Say it as known: "the dog", "the pair of scissors"."""
-    return f"the {thing.phrase.partition(' ')[2]}"
-
-
-def scenery(prop: Prop, number: int = 1) -> str:
-    """Say scenery: "a palm tree", "two clouds", "the sun", "some wheat"."""
-    if prop.name in ("sun", "moon"):
-        return f"the {prop.name}"
-    if prop.name == prop.plural:
-        return f"some {prop.name}"
-    if number > 1:
-        return f"{NUMBERS[number]} {prop.plural}"
-    return f"{'an' if prop.name[0] in 'aeiou' else 'a'} {prop.name}"
-
-
 def definite(item: Item, scene: Scene) -> str:
     """Say an object or a piece of scenery as known: "the dog", "the palm tree"."""
     if item in scene.objects:
-        return the(catalog.thing(item.name))
-    return f"the {scenery(catalog.prop(item.name)).partition(' ')[2]}"
+        return catalog.thing(item.name).known
+    return f"the {catalog.prop(item.name).counted(1).partition(' ')[2]}"

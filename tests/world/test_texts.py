@@ -27,7 +27,7 @@ from mglib.world.regions import (
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, image_id, relations, sample, stream
 from mglib.world.text import mentions
 from mglib.world.texts import texts
-from mglib.world.view import scenery, singles, the
+from mglib.world.view import singles
 
 MANY = 60
 CONFIG = WorldConfig(
@@ -109,14 +109,14 @@ def test_things_are_counted_and_named_as_known():
     dog, sheep, scissors, broccoli = map(catalog.thing, ("dog", "sheep", "scissors", "broccoli"))
     assert sheep.counted(3) == "three sheep"
     assert [dog.counted(number) for number in (1, 3)] == ["a dog", "three dogs"]
-    assert scissors.counted(2) == "two pairs of scissors" and the(scissors) == "the pair of scissors"
-    assert broccoli.counted(2) == "two pieces of broccoli" and the(dog) == "the dog"
-    assert [scenery(catalog.prop(name)) for name in ("evergreen", "sun", "wheat")] == [
+    assert scissors.counted(2) == "two pairs of scissors" and scissors.known == "the pair of scissors"
+    assert broccoli.counted(2) == "two pieces of broccoli" and dog.known == "the dog"
+    assert [catalog.prop(name).counted(1) for name in ("evergreen", "sun", "wheat")] == [
         "an evergreen",
         "the sun",
         "some wheat",
     ]
-    assert scenery(catalog.prop("cloud"), 3) == "three clouds"
+    assert catalog.prop("cloud").counted(3) == "three clouds"
 
 
 def test_strangers_are_absent_known_to_training_and_no_new_pair():
@@ -260,7 +260,7 @@ def test_references_are_numbered_like_the_annotations():
     for ref in refs:
         scene, item = boxes[ref["ann_id"] - 1]
         assert ref["image_id"] == scene.image_id and ref["split"] == "val"
-        assert all(the(catalog.thing(item.name))[4:] in one["sent"] for one in ref["sentences"])
+        assert all(catalog.thing(item.name).known[4:] in one["sent"] for one in ref["sentences"])
 
 
 @pytest.mark.parametrize("split", ["pool", "test_new_objects"])
