@@ -64,12 +64,6 @@ def facts_about(of: str, name: str) -> tuple[Fact, ...]:
 
 
 @cache
-def known_objects() -> frozenset[str]:
-    """Return the objects of which facts.csv tells something."""
-    return frozenset(fact.name for fact in facts() if fact.of == "object")
-
-
-@cache
 def categories(of: str, name: str) -> frozenset[str]:
     """Return what a piece of scenery ("prop") or a painted backdrop shows: "tree", "animal", "furniture"."""
     return frozenset(
