@@ -14,9 +14,9 @@ from mglib.curation.critic import Critic, answer_scores
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
-from mglib.experiments.ablations import trial
 from mglib.experiments.descriptions import truths
 from mglib.experiments.dpo import Preference
+from mglib.experiments.stage1 import trial
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.curation import critic
 from mglib.study.models import PromptedModel

@@ -9,11 +9,10 @@ import pandas
 from torch import Tensor
 
 from mglib import frame, metrics
-from mglib.config import Stage1Trial
+from mglib.config import Stage1Trial, TrainConfig
 from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
-from mglib.experiments.ablations import trial
 from mglib.frame import Measured
 from mglib.mentions import Vocabulary, object_counts, object_scores
 from mglib.metrics import Counts
@@ -89,6 +88,12 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
         tried = {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
         rows.append({**tried, **seen_on_val(study, base, model)})
     return pandas.DataFrame(rows)
+
+
+def trial(config: TrainConfig, rate: float, steps: int) -> TrainConfig:
+    """Return a short run at one rate, the whole schedule in small."""
+    warmup = config.warmup_steps * steps // config.steps
+    return replace(config, steps=steps, warmup_steps=warmup, lr=rate, min_lr=rate / 10)
 
 
 def of_trial(study: Study, one: Stage1Trial) -> Study:
