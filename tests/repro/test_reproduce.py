@@ -107,7 +107,7 @@ def test_a_change_of_code_or_of_a_parameter_reaches_the_later_notebooks(study):
     assert all(before[name] != after[name] for name in before)
 
 
-def test_relative_imports_and_packages_are_followed(study):
+def test_packages_are_followed(study):
     assert set(code_used("%matplotlib inline\nimport mglib.deep\nmglib.deep.VALUE", study)) == {
         "mglib.deep.inner.VALUE"
     }
