@@ -57,19 +57,18 @@ class Screen:
         self.number, self.out, self.pause = name[:2], out or sys.stdout, pause
         self.total = sum(bool(cell.source.strip()) for cell in code_cells(notebook))
         self.count, self.title = 0, ""
-        self._heading, self._open = "", False  # open: the cursor stands behind a cell's title
+        self._open = False  # whether the cursor is behind a cell's title
 
     def start(self, cell: NotebookNode, cell_index: int) -> None:
-        """Announce a cell by the heading before it or by its first line."""
+        """Announce a cell by the heading that it is under."""
         self._began = self._spoke = time.monotonic()
         self._open = False
         if cell.cell_type == "markdown":
             headings = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
-            self._heading = headings[-1] if headings else self._heading
+            self.title = headings[-1][:70] if headings else self.title
         elif cell.source.strip() and INJECTED not in cell.metadata.get("tags", []):
             self.count += 1
-            self.title = (self._heading or cell.source.strip().splitlines()[0])[:70]
-            self._heading, self._open = "", True
+            self._open = True
             self._say(f"[{self.number} {self.count}/{self.total}] {self.title} ... ", end="")
 
     def end(self, cell: NotebookNode, cell_index: int, execute_reply: Any) -> None:
