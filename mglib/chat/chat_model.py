@@ -124,12 +124,13 @@ def hashed(*files: Path) -> str:
 
 def language_id(study: Study) -> str:
     """Name a study's language model: another than its profile's own by its content, wherever it is."""
-    return study.profile.language.name if study.place is None else chosen.identity(study.place)
+    own = study.profile.language.name
+    return own if study.chosen_language is None else chosen.identity(study.chosen_language)
 
 
 def kept_file(study: Study) -> Path:
     """Where a study's trained model is kept for the terminal."""
-    other = "" if study.place is None else f"-{language_id(study)}"
+    other = "" if study.chosen_language is None else f"-{language_id(study)}"
     return CACHE / "chat" / f"{own_name(study.profile)}{other}.safetensors"
 
 

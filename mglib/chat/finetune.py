@@ -18,7 +18,7 @@ from torch import Tensor
 from mglib.chat.answer import answer
 from mglib.chat.chat_model import ChatModel, chat_model_of, kept_file, load
 from mglib.config import LoRAConfig, Profile, TrainConfig
-from mglib.data.own import SHAPES, OwnPair, read_own
+from mglib.data.own import SHAPES, AnsweredPicture, read_own
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched
@@ -78,7 +78,7 @@ class OwnData:
         return answer(chat_model, files, [question for _, question, _ in self.shown], greedy(tokens))
 
 
-def own_data(pairs: Sequence[OwnPair], *, seed: int) -> OwnData:
+def own_data(pairs: Sequence[AnsweredPicture], *, seed: int) -> OwnData:
     """Hold every tenth picture out with all that is asked about it; a picture without a question gets one of
     stage 2's by the seed. Copies of a picture are one. Raises ValueError for fewer than two pictures.
     """

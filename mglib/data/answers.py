@@ -16,7 +16,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 
 from mglib.data.pictures import ENDINGS
 from mglib.data.quarantine import Fault
-from mglib.data.records import as_text, fit_json, read_items, read_lines
+from mglib.data.records import as_text, fit, read_items, read_lines
 
 ANSWER_KEYS = ("answer", "caption", "prediction", "direct_answer")  # what the formats call the answer
 KEYS = {*ANSWER_KEYS, "multiple_choice", "error", "prompt"}
@@ -69,12 +69,9 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
         yield from (with_place(text, path, place) for place, text in read_lines(path))
         return
     array = first_character(path) == b"["
-    for key, text in read_items(path):
-        if array:
-            yield with_place(text, path, key)
-            continue
-        for where, entry in under(key, json.loads(text)):
-            yield with_place(json.dumps(entry), path, where)
+    for key, value in read_items(path):
+        for where, entry in [(key, value)] if array else under(key, value):
+            yield with_place(entry, path, where)
 
 
 def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -88,9 +85,9 @@ def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield key, {**(value if isinstance(value, dict) else {"direct_answer": value}), "question_id": key}
 
 
-def with_place(text: str | bytes, path: Path, where: str) -> Answer | Fault:
+def with_place(value: Any, path: Path, where: str) -> Answer | Fault:
     """Return one answer with its place in the file, or the fault."""
-    found = fit_json(AnswerLine, text, path, where)
+    found = fit(AnswerLine, value, path, where)
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator
 
-from mglib.data import records
 from mglib.data.quarantine import Fault, keep, unique
-from mglib.data.records import Caption, FilePath, Text, fit
+from mglib.data.records import Caption, FilePath, Text, fit_list, read_json
 
 T = TypeVar("T")
 
@@ -62,25 +61,9 @@ class CategoryEntry:
     name: Annotated[Text, AfterValidator(spelt)]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an annotation file; raises ValueError with the reason when it is not COCO's."""
-    value = records.read_json(path)
-    if not isinstance(value, dict) or not {"images", "annotations"} <= value.keys():
-        raise ValueError(f"{path} is not a COCO file: it needs the keys `images` and `annotations`.")
-    return value
-
-
-def entries(file: dict[str, Any], key: str, shape: type[T], path: Path) -> Iterator[T | Fault]:
-    """Yield one of the lists of a COCO file; raises ValueError when it is no list."""
-    if not isinstance(file.get(key), list):
-        raise ValueError(f"{path} is not a COCO file of this kind: it needs the key `{key}` with a list.")
-    for number, entry in enumerate(file[key]):
-        yield fit(shape, entry, path, f"{key}[{number}]")
-
-
 def by_id(file: dict[str, Any], key: str, shape: type[T], path: Path, faults: list[Fault]) -> dict[int, T]:
     """Return one of the lists of a COCO file by id; what does not fit goes to `faults`."""
-    found = unique(entries(file, key, shape, path), path, lambda entry: entry.id)
+    found = unique(fit_list(shape, file, key, path), path, lambda entry: entry.id)
     return {entry.id: entry for entry in keep(found, faults)}
 
 
@@ -95,14 +78,14 @@ def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture 
     faults: list[Fault] = []
     pictures = by_id(described, "images", ImageEntry, captions, faults)
     texts: dict[int, list[str]] = defaultdict(list)
-    for entry in keep(entries(described, "annotations", CaptionEntry, captions), faults):
+    for entry in keep(fit_list(CaptionEntry, described, "annotations", captions), faults):
         if entry.image_id in pictures:
             texts[entry.image_id].append(entry.caption)
         else:
             faults.append(Fault(str(captions), str(entry.image_id), "a caption of a picture not listed"))
     categories = by_id(annotated, "categories", CategoryEntry, instances, faults)
     objects: dict[int, set[str]] = defaultdict(set)
-    for entry in keep(entries(annotated, "annotations", ObjectEntry, instances), faults):
+    for entry in keep(fit_list(ObjectEntry, annotated, "annotations", instances), faults):
         if entry.category_id in categories:
             objects[entry.image_id].add(categories[entry.category_id].name)
         else:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from webdataset.filters import shuffle
 
 from mglib.data.quarantine import Fault, Quarantine, keep, strict
-from mglib.data.records import fit_json
+from mglib.data.records import fit
 from mglib.data.shards import Row, WebPair, decode, present, read_shard
 from mglib.paths import hash_json, write_json
 
@@ -68,7 +68,7 @@ def count_shards(shards: Iterable[str], file: Path) -> tuple[int, ...]:
 
     A shard that is broken is counted as far as it can be read, and again at each call.
     """
-    (known,) = strict([fit_json(dict[str, int], file.read_bytes(), file, "")]) if file.exists() else ({},)
+    (known,) = strict([fit(dict[str, int], file.read_bytes(), file, "")]) if file.exists() else ({},)
     counts, fresh = [], 0
     for url in tqdm(list(shards), desc="counting samples", mininterval=10, delay=5):
         count, whole = (known[url], True) if url in known else count_shard(url)
@@ -89,7 +89,7 @@ def count_shard(url: str) -> tuple[int, bool]:
     """
     path = url.removesuffix(".tar") + "_stats.json"
     if os.path.exists(path):
-        (stats,) = strict([fit_json(Stats, Path(path).read_bytes(), path, "")])
+        (stats,) = strict([fit(Stats, Path(path).read_bytes(), path, "")])
         return stats.successes, True
     count, whole = 0, True
     for item in read_shard(url):

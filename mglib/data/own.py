@@ -1,13 +1,12 @@
 """Pictures with texts for stage 2: the official release, cc_sbu_align, and one's own in three shapes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mglib.data import records
 from mglib.data.pictures import ENDINGS, line_picture, named_picture, with_pictures
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import Caption, FileName, Text, fit, fit_all, read_lines
+from mglib.data.records import Caption, FileName, Text, fit_all, fit_list, read_json, read_lines
 
 SHAPES = (
     "a folder with filter_cap.json and image/ (cc_sbu_align), a folder of pictures with a .txt of the same "
@@ -16,16 +15,21 @@ SHAPES = (
 )
 
 
-# --- cc_sbu_align ---
-
-
 @dataclass(frozen=True)
-class AlignedPair:
-    """One picture and its description, as it is (stage 2 cleans no captions)."""
+class AnsweredPicture:
+    """A picture, perhaps a question about it, and the answer that is to be learnt."""
 
-    image_id: str
     file: Path
-    caption: str
+    question: str | None
+    answer: str
+
+
+def distinct(pairs: Iterable[AnsweredPicture | Fault], path: Path) -> Iterator[AnsweredPicture | Fault]:
+    """Turn each pair that came before into a fault."""
+    return unique(pairs, path, lambda pair: (str(pair.file), pair.question, pair.answer))
+
+
+# --- cc_sbu_align ---
 
 
 @dataclass(frozen=True)
@@ -36,42 +40,26 @@ class Entry:
     caption: Caption
 
 
-def read_cc_sbu_align(folder: Path) -> Iterator[AlignedPair | Fault]:
+def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
     """Yield the pairs of a folder with `filter_cap.json` and `image/<image_id>.jpg`, or another ending.
 
-    Several texts about a picture are several pairs. Raises ValueError when filter_cap.json is of another
-    shape.
+    Several texts about a picture are several pairs, each as it is (stage 2 cleans no captions). Raises
+    ValueError when filter_cap.json is of another shape.
     """
     path = folder / "filter_cap.json"
-    value = records.read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("annotations"), list):
-        raise ValueError(f"{path} is not cc_sbu_align's: it needs the key `annotations` with a list.")
-    seen: set[tuple[Path, str]] = set()
-    for number, given in enumerate(value["annotations"]):
-        entry = fit(Entry, given, path, f"annotations[{number}]")
+
+    def pair(entry: Entry | Fault) -> AnsweredPicture | Fault:
         if isinstance(entry, Fault):
-            yield entry
-            continue
+            return entry
         file = named_picture(folder / "image", entry.image_id)
         if not file.is_file():
-            yield Fault(str(path), entry.image_id, f"its picture {file} is missing")
-        elif (file, entry.caption) in seen:
-            yield Fault(str(path), entry.image_id, "this text of its picture came before")
-        else:
-            seen.add((file, entry.caption))
-            yield AlignedPair(file.stem, file, entry.caption)
+            return Fault(str(path), entry.image_id, f"its picture {file} is missing")
+        return AnsweredPicture(file, None, entry.caption)
+
+    return distinct(map(pair, fit_list(Entry, read_json(path), "annotations", path)), path)
 
 
 # --- one's own ---
-
-
-@dataclass(frozen=True)
-class OwnPair:
-    """A picture, perhaps a question about it, and the answer that is to be learnt."""
-
-    file: Path
-    question: str | None
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ class Line:
     question: Text | None = None
 
 
-def read_own(data: Path) -> Iterator[OwnPair | Fault]:
+def read_own(data: Path) -> Iterator[AnsweredPicture | Fault]:
     """Yield the pairs of a folder or a JSONL file; a picture that cannot be opened is a fault.
 
     Raises FileNotFoundError for what is not there and ValueError for what has none of the three shapes.
@@ -93,7 +81,7 @@ def read_own(data: Path) -> Iterator[OwnPair | Fault]:
     if data.is_file():
         found = json_lines(data)
     elif (data / "filter_cap.json").is_file():
-        found = aligned(data)
+        found = read_cc_sbu_align(data)
     elif any(visible(data, ".txt")):
         found = text_files(data)
     else:
@@ -103,23 +91,15 @@ def read_own(data: Path) -> Iterator[OwnPair | Fault]:
     return with_pictures(found, lambda pair: pair.file)
 
 
-def aligned(folder: Path) -> Iterator[OwnPair | Fault]:
-    """Read a folder in cc_sbu_align's layout."""
-    for pair in read_cc_sbu_align(folder):
-        yield pair if isinstance(pair, Fault) else OwnPair(pair.file, None, pair.caption)
-
-
-def json_lines(path: Path) -> Iterator[OwnPair | Fault]:
+def json_lines(path: Path) -> Iterator[AnsweredPicture | Fault]:
     """Read lines of `image`, `answer` and, if one likes, `question`."""
 
-    def found() -> Iterator[OwnPair | Fault]:
-        for line in fit_all(Line, read_lines(path), path):
-            if isinstance(line, Fault):
-                yield line
-            else:
-                yield OwnPair(line_picture(line.image, path.parent), line.question, line.answer.strip())
+    def pair(line: Line | Fault) -> AnsweredPicture | Fault:
+        if isinstance(line, Fault):
+            return line
+        return AnsweredPicture(line_picture(line.image, path.parent), line.question, line.answer.strip())
 
-    return unique(found(), path, lambda pair: (str(pair.file), pair.question, pair.answer))
+    return distinct(map(pair, fit_all(Line, read_lines(path), path)), path)
 
 
 def visible(folder: Path, *endings: str) -> Iterator[Path]:
@@ -129,7 +109,7 @@ def visible(folder: Path, *endings: str) -> Iterator[Path]:
             yield file
 
 
-def text_files(folder: Path) -> Iterator[OwnPair | Fault]:
+def text_files(folder: Path) -> Iterator[AnsweredPicture | Fault]:
     """Read pictures with texts of the same name; a text without its picture is listed, but is no sample."""
     texts = {file.stem: file for file in visible(folder, ".txt")}
     pictures = list(visible(folder, *ENDINGS))
@@ -141,7 +121,7 @@ def text_files(folder: Path) -> Iterator[OwnPair | Fault]:
             yield Fault(str(text), "", f"it is not UTF-8: {error}")
             continue
         if answer:
-            yield OwnPair(file, None, answer)
+            yield AnsweredPicture(file, None, answer)
         else:
             reason = f"{text.name} is empty" if text else f"there is no {file.stem}.txt beside it"
             yield Fault(str(file), "", reason)

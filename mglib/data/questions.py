@@ -1,14 +1,14 @@
 """The questions of A-OKVQA, GQA and POPE."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import FileName, Name, Text, as_text, fit_all, fit_json, read_items, read_lines
+from mglib.data.records import FileName, Name, Text, as_text, fit_all, read_items, read_lines
 
 ShortAnswer = Annotated[str, BeforeValidator(as_text)]  # 2 as "2"
 
@@ -70,13 +70,10 @@ def read_a_okvqa(path: Path) -> Iterator[ChoiceQuestion | Fault]:
 
 def read_gqa(path: Path) -> Iterator[GraphQuestion | Fault]:
     """Yield the questions of a file such as `testdev_balanced_questions.json`, an object by question id."""
-
-    def found() -> Iterator[GraphQuestion | Fault]:
-        for key, text in read_items(path):
-            question = fit_json(GraphQuestion, text, path, key)
-            yield question if isinstance(question, Fault) else replace(question, question_id=key)
-
-    return unique(found(), path, lambda question: question.question_id)
+    rows = (
+        (key, row | {"question_id": key} if isinstance(row, dict) else row) for key, row in read_items(path)
+    )
+    return fit_all(GraphQuestion, rows, path)
 
 
 def read_pope(path: Path) -> Iterator[YesNoQuestion | Fault]:

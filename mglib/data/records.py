@@ -1,10 +1,8 @@
-"""The one way to read JSON: whole, line by line, or item by item.
+"""The one way to read JSON: whole or line by line.
 
 Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with its place and its reason.
 """
 
-import json
-import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +18,6 @@ T = TypeVar("T")
 VISIBLE = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a character that is no white space and has a width
 Text = Annotated[str, Field(pattern=VISIBLE)]  # not blank
 EMPTY_CELLS = frozenset(("nan", "none", "null", "<na>"))
-LONGEST = 240  # bytes of a name: file systems hold 255 with the ending
 
 
 def as_text(value: Any) -> Any:
@@ -39,7 +36,7 @@ def not_an_empty_cell(caption: str) -> str:
 
 def bare_name(name: str) -> str:
     """Return a file's name without a folder and no way out; raises ValueError for any other."""
-    if "/" in name or "\\" in name or "\0" in name or not name.strip(".") or len(name.encode()) > LONGEST:
+    if "/" in name or "\\" in name or "\0" in name or not name.strip("."):
         raise ValueError("a file's name alone is expected, without a folder")
     return name
 
@@ -56,9 +53,6 @@ Caption = Annotated[Text, AfterValidator(not_an_empty_cell)]
 FileName = Annotated[str, BeforeValidator(as_text), AfterValidator(bare_name)]
 FilePath = Annotated[str, AfterValidator(relative_path)]
 
-SPACE = re.compile(r"[ \t\n\r]*")
-DECODER = json.JSONDecoder()
-
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -70,17 +64,11 @@ def naming(path: Path) -> Iterator[None]:
             f"{path} is missing: build the small world (`make reproduce NOTEBOOKS=01`), or put the data set "
             "there as data/README.md says."
         ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}{utf16_hint(path)}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}{utf16_hint(path)}") from error
-
-
-def utf16_hint(path: Path) -> str:
-    """Say what to do with a file in UTF-16, as Windows' shell writes it; nothing of any other."""
-    with path.open("rb") as file:
-        marked = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
-    return "; it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)" if marked else ""
+    except ValueError as error:
+        with path.open("rb") as file:
+            utf16 = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)  # as Windows' shell writes
+        hint = "; it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)" if utf16 else ""
+        raise ValueError(f"{path} is not JSON: {error}{hint}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -89,7 +77,9 @@ def read_json(path: Path) -> Any:
         try:
             return adapter(Any).validate_json(path.read_bytes().removeprefix(BOM_UTF8))
         except ValidationError as error:
-            raise ValueError(reasons(error).removeprefix("Invalid JSON: ")) from error
+            reason = reasons(error).removeprefix("Invalid JSON: ")
+            hint = ": are these JSON lines?" if "trailing characters" in reason else ""
+            raise ValueError(reason + hint) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -107,60 +97,14 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield f"line {number}", line
 
 
-def read_items(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield the items of a JSON array or object with their place ("item 0") or key, unparsed, so that a bad
-    item is one fault.
-
-    Raises ValueError with the file's name where it stops being JSON.
-    """
-    with naming(path):
-        scanner = Scanner(path.read_bytes().decode("utf-8-sig"))
-        opening = scanner.sign()
-        if opening not in ("[", "{"):
-            begins = f"it begins with {opening!r} where an array or object is expected"
-            raise ValueError(begins if opening else "it is empty")
-        closing = {"[": "]", "{": "}"}[opening]
-        scanner.expect(opening)
-        number = 0
-        while scanner.sign() != closing:
-            if number:
-                scanner.expect(",")
-            key = f"item {number}"
-            if opening == "{":
-                key = json.loads(scanner.value())
-                if not isinstance(key, str):
-                    raise ValueError(f"the key of item {number} is no text")
-                scanner.expect(":")
-            yield key, scanner.value()
-            number += 1
-        scanner.expect(closing)
-        if scanner.sign():
-            raise ValueError(f"something follows its closing {closing!r}: are these JSON lines?")
-
-
-class Scanner:
-    """A position in a JSON text."""
-
-    def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
-
-    def sign(self) -> str:
-        """Return the next character that is no space, or "" at the end."""
-        self.at = SPACE.match(self.text, self.at).end()
-        return self.text[self.at : self.at + 1]
-
-    def expect(self, sign: str) -> None:
-        """Step over one character."""
-        if self.sign() != sign:
-            raise ValueError(f"{self.sign()!r} is found where {sign!r} is expected")
-        self.at += 1
-
-    def value(self) -> str:
-        """Step over the next value and return its text."""
-        self.sign()
-        start = self.at
-        _, self.at = DECODER.raw_decode(self.text, start)
-        return self.text[start : self.at]
+def read_items(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the items of a JSON array or object with their place ("item 0") or key."""
+    value = read_json(path)
+    if not isinstance(value, list | dict):
+        raise ValueError(f"{path} is not JSON: an array or object is expected")
+    if isinstance(value, list):
+        value = {f"item {number}": item for number, item in enumerate(value)}
+    yield from value.items()
 
 
 @cache
@@ -170,25 +114,26 @@ def adapter(shape: Any) -> TypeAdapter:
 
 
 def fit(shape: type[T], value: Any, where: object, sample: object) -> T | Fault:
-    """Return a parsed value as its shape, or the fault that says why it does not fit."""
+    """Return a parsed value, or JSON in bytes, as its shape, or the fault that says why it does not fit."""
     try:
+        if isinstance(value, bytes):
+            return adapter(shape).validate_json(value.removeprefix(BOM_UTF8))
         return adapter(shape).validate_python(value)
     except ValidationError as error:
         return Fault(str(where), str(sample), reasons(error))
 
 
-def fit_json(shape: type[T], text: str | bytes, where: object, sample: object) -> T | Fault:
-    """Return a JSON text as its shape, or the fault that says why it does not fit."""
-    mark = "\ufeff" if isinstance(text, str) else BOM_UTF8
-    try:
-        return adapter(shape).validate_json(text.removeprefix(mark))
-    except ValidationError as error:
-        return Fault(str(where), str(sample), reasons(error))
+def fit_all(shape: type[T], rows: Iterable[tuple[str, Any]], where: object) -> Iterator[T | Fault]:
+    """Fit every row of `read_lines` or `read_items`."""
+    return (fit(shape, value, where, sample) for sample, value in rows)
 
 
-def fit_all(shape: type[T], texts: Iterable[tuple[str, str | bytes]], where: object) -> Iterator[T | Fault]:
-    """Fit every text of `read_lines` or `read_items`."""
-    return (fit_json(shape, text, where, sample) for sample, text in texts)
+def fit_list(shape: type[T], file: Any, key: str, path: Path) -> Iterator[T | Fault]:
+    """Fit the entries of one of the lists of a JSON object; raises ValueError when it has no such list."""
+    entries = file.get(key) if isinstance(file, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} is not of this format: it needs the key `{key}` with a list.")
+    return fit_all(shape, ((f"{key}[{number}]", entry) for number, entry in enumerate(entries)), path)
 
 
 def reasons(error: ValidationError) -> str:

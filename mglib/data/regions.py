@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AliasPath, Field
 
 from mglib.data import coco
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import Text, fit, fit_all, naming, read_items
+from mglib.data.records import Text, fit, fit_all, naming, read_items, read_json
 
 T = TypeVar("T")
 Area = tuple[float, float, float, float]  # x, y, width, height in pixels, from the upper left corner
@@ -89,11 +89,11 @@ def read_refcoco(refs: Path, instances: Path) -> Iterator[Referred | Fault]:
     value = read_plain_pickle(refs)
     if not isinstance(value, list):
         raise ValueError(f"{refs} is not RefCOCO's: it holds no list.")
-    known, faults = coco.read_json(instances), []
+    known, faults = read_json(instances), []
     pictures = coco.by_id(known, "images", coco.ImageEntry, instances, faults)
     objects = coco.by_id(known, "annotations", BoxEntry, instances, faults)
     yield from faults
-    found = (fit(RefEntry, entry, refs, f"item {number}") for number, entry in enumerate(value))
+    found = fit_all(RefEntry, ((f"item {number}", entry) for number, entry in enumerate(value)), refs)
     for ref in unique(found, refs, lambda ref: ref.ref_id):
         if isinstance(ref, Fault):
             yield ref

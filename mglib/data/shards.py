@@ -15,7 +15,7 @@ from webdataset.tariterators import group_by_keys
 
 from mglib.data.pictures import ENDINGS, open_picture
 from mglib.data.quarantine import Fault
-from mglib.data.records import Caption, fit_json
+from mglib.data.records import Caption, fit
 from mglib.data.text import clean_caption
 
 PICTURES = tuple(ending[1:] for ending in ENDINGS)
@@ -177,7 +177,7 @@ def to_pair(sample: dict[str, Any]) -> WebPair | Fault:
         return Fault(url, key, f"no picture (.{', .'.join(PICTURES)}); {APART}")
     if "json" not in sample:
         return Fault(url, key, f"no caption: its .json is missing; {APART}")
-    about = fit_json(About, sample["json"], url, key)
+    about = fit(About, sample["json"], url, key)
     return about if isinstance(about, Fault) else WebPair(url, key, picture, about.caption)
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mglib.data import coco
-from mglib.data.coco import CocoPicture
+from mglib.data.coco import CaptionEntry, CocoPicture, ImageEntry
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import strict
+from mglib.data.records import fit_list, read_json
 from mglib.data.shards import WebPair, read_shards, shards
 from mglib.data.text import clean_caption
 from mglib.paths import hash_json
@@ -105,12 +106,13 @@ def several_captions(file: Path, count: int) -> tuple[tuple[str, ...], ...]:
     """
     if not file.exists():
         return ()
-    content = coco.read_json(file)
-    said: dict[int, list[str]] = {picture["id"]: [] for picture in content["images"]}
+    content = read_json(file)
+    pictures = strict(fit_list(ImageEntry, content, "images", file))
+    said: dict[int, list[str]] = {picture.id: [] for picture in pictures}
     if len(said) != count:
         raise ValueError(f"{file} is about {len(said)} pictures, the shards in its folder hold {count}.")
-    for entry in content["annotations"]:
-        said[entry["image_id"]].append(clean_caption(entry["caption"]))
+    for entry in strict(fit_list(CaptionEntry, content, "annotations", file)):
+        said[entry.image_id].append(clean_caption(entry.caption))
     return tuple(tuple(dict.fromkeys(captions)) for captions in said.values())
 
 
@@ -118,7 +120,8 @@ def annotated_split(folder: Path) -> Split:
     """Read a folder with `images/` and COCO's `captions.json`, `instances.json` and `web_captions.json`."""
     pictures = list(strict(coco.read(folder / "images", folder / "captions.json", folder / "instances.json")))
     file = folder / "web_captions.json"
-    web = {entry["image_id"]: entry["caption"] for entry in coco.read_json(file)["annotations"]}
+    entries = strict(fit_list(CaptionEntry, read_json(file), "annotations", file))
+    web = {entry.image_id: entry.caption for entry in entries}
     bare = [picture.id for picture in pictures if picture.id not in web]
     if bare:
         raise ValueError(f"{file}: {len(bare)} pictures have no caption, the first is {bare[0]}.")

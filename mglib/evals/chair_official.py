@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mglib.metrics import read_rows
 from mglib.paths import DATA, DOWNLOADS, sha256
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SYNONYMS = DOWNLOADS / "chair" / "synonyms.txt"
@@ -85,7 +85,7 @@ class OfficialVocabulary:
 
         What it finds is not the official code's, which takes the authors' synonyms: see `read`.
         """
-        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in load().things if thing.coco]
+        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in catalog.things() if thing.coco]
         absent = [
             [row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))]
             for row in read_rows(DATA / "evaluation" / "coco.csv")

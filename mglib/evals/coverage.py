@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from mglib.data import coco, records
+from mglib.data import records
 from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
 from mglib.mentions import Span, Vocabulary, denied
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import DATA
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 Judge = Callable[[str, str], bool]
 REQUIRED = ("object", "relation")  # what the paper asks its judge for
@@ -69,7 +69,7 @@ def settings() -> Vocabulary:
     return Vocabulary(
         {
             one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
-            for one in load().settings
+            for one in catalog.settings()
         }
     )
 
@@ -211,7 +211,9 @@ def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
 
     Raises ValueError where captions.json and facts.json do not belong together.
     """
-    texts = {note["id"]: note["caption"] for note in coco.read_json(folder / "captions.json")["annotations"]}
+    texts = {
+        note["id"]: note["caption"] for note in records.read_json(folder / "captions.json")["annotations"]
+    }
     if not (folder / "facts.json").exists():
         raise FileNotFoundError(
             f"{folder / 'facts.json'} is missing: build the small world again "
@@ -293,7 +295,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [thing.category for thing in load().things]
+    names = [thing.category for thing in catalog.things()]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

@@ -17,7 +17,7 @@ import pandas
 from mglib.evals.chair import Truth
 from mglib.evals.cleaning import LABEL
 from mglib.metrics import Counts, words
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 WAYS = ("random", "popular", "adversarial")
 PAIRS = 3  # questions of each answer a picture, at most, as in the paper
@@ -57,7 +57,7 @@ class Question:
 @lru_cache
 def phrases() -> dict[str, str]:
     """Return how to ask for each object of the small world: "a pair of scissors"."""
-    return {thing.category: thing.phrase for thing in load().things}
+    return {thing.category: thing.phrase for thing in catalog.things()}
 
 
 def phrase(name: str) -> str:

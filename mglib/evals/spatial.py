@@ -13,13 +13,13 @@ from random import Random
 
 from PIL import ImageOps
 
-from mglib.data import coco
 from mglib.data.quarantine import strict
+from mglib.data.records import fit_list, read_json
 from mglib.data.regions import Area, BoxEntry, Relationship, read_relationships
 from mglib.data.splits import Split
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, right
 from mglib.evals.vqa import picture_places
-from mglib.world.catalog import load
+from mglib.world import catalog
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -93,10 +93,10 @@ class Picture:
 def read_pictures(folder: Path) -> list[Picture]:
     """Read a split's `instances.json` and `relationships.json`, ordered by id."""
     path = folder / "instances.json"
-    file = coco.read_json(path)
-    kinds = {kind.id: kind for kind in strict(coco.entries(file, "categories", Category, path))}
+    file = read_json(path)
+    kinds = {kind.id: kind for kind in strict(fit_list(Category, file, "categories", path))}
     objects: dict[int, list[tuple[Area, Category]]] = defaultdict(list)
-    for entry in strict(coco.entries(file, "annotations", BoxEntry, path)):
+    for entry in strict(fit_list(BoxEntry, file, "annotations", path)):
         objects[entry.image_id].append((entry.bbox, kinds[entry.category_id]))
     links: dict[int, list[Relationship]] = defaultdict(list)
     for link in strict(read_relationships(folder / "relationships.json")):
@@ -106,7 +106,7 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 def plurals() -> dict[str, str]:
     """Return the plural of each category's name."""
-    return {thing.category: thing.plural for thing in load().things}
+    return {thing.category: thing.plural for thing in catalog.things()}
 
 
 def probes(folder: Path, *, seed: int = 0) -> list[Probe]:

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mglib.data import coco
+from mglib.data.coco import ImageEntry
 from mglib.data.quarantine import strict
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
+from mglib.data.records import fit_list, read_json
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
 from mglib.evals.generate import answers
 from mglib.model.decoding import greedy
@@ -185,7 +186,7 @@ def picture_places(folder: Path) -> dict[int, int]:
     Sharded pictures are in the order of their `instances.json`, loose ones in that of their ids.
     """
     path = folder / "instances.json"
-    ids = [entry.id for entry in strict(coco.entries(coco.read_json(path), "images", coco.ImageEntry, path))]
+    ids = [entry.id for entry in strict(fit_list(ImageEntry, read_json(path), "images", path))]
     order = ids if any(folder.glob("*.tar")) else sorted(ids)
     return {image_id: place for place, image_id in enumerate(order)}
 

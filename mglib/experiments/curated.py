@@ -139,4 +139,4 @@ def fits(study: Study, base: Stage1, curation: Curation) -> Fits | None:
 def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:
     """Return the first pairs of a curated folder as its reader gives them."""
     pairs = list(strict(read_cc_sbu_align(folder)))[:count]
-    return [open_picture(pair.file) for pair in pairs], [pair.caption for pair in pairs]
+    return [open_picture(pair.file) for pair in pairs], [pair.answer for pair in pairs]

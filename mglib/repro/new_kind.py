@@ -20,7 +20,6 @@ from mglib.settings import Settings
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
 from mglib.weights import sources
-from mglib.world import catalog as catalogs
 from mglib.world.build import Sample, make
 from mglib.world.scene import sample
 from mglib.world.text import mentions
@@ -34,9 +33,9 @@ TOKENS = 40  # of an answer
 
 def drawn(kind: str) -> Iterator[Sample]:
     """Draw scenes with a kind of object, each with texts that name it among what else is there."""
-    catalog, font, index = catalogs.load(), sources.font(), 0
+    font, index = sources.font(), 0
     while True:
-        if kind in sample(WORLD, catalog, SPLIT, index).names:
+        if kind in sample(WORLD, SPLIT, index).names:
             yield make(WORLD, font, SPLIT, index)
         index += 1
 
@@ -57,7 +56,7 @@ def write(folder: Path, samples: Sequence[Sample], kind: str) -> list[Path]:
 def named(chat_model: ChatModel, files: Sequence[Path], kind: str) -> list[float]:
     """Tell for each picture whether its description names the kind."""
     said = answer(chat_model, files, [INSTRUCTIONS[0]] * len(files), greedy(TOKENS))
-    return [float(kind in mentions(text, catalogs.load())) for text in said]
+    return [float(kind in mentions(text)) for text in said]
 
 
 def val_losses(study: Study, chat_model: ChatModel) -> dict[str, Counts]:

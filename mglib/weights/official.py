@@ -3,8 +3,8 @@
 | part | file | published at |
 | ViT-g/14 | eva_vit_g.pth | storage.googleapis.com/sfr-vision-language-research/LAVIS/models/BLIP2/ |
 | Q-Former | blip2_pretrained_flant5xxl.pth | the same folder |
-| projection, 7B | prerained_minigpt4_7b.pth | hub:spaces/Vision-CAIR/minigpt4/ |
-| projection, 13B | pretrained_minigpt4.pth | hub:Vision-CAIR/MiniGPT-4/ |
+| projection, 7B | prerained_minigpt4_7b.pth | huggingface.co/spaces/Vision-CAIR/minigpt4 |
+| projection, 13B | pretrained_minigpt4.pth | huggingface.co/Vision-CAIR/MiniGPT-4 |
 
 Every name in a file is either used or dropped by name here; anything else stops the loading.
 """
@@ -85,17 +85,16 @@ MINIGPT4_DROPS = (
 SIZES = {4096: "7B", 5120: "13B"}  # widths of LLaMA and Vicuna
 
 
-def load_vision(vision: Vision, file: str | Path) -> None:
+def load_vision(vision: Vision, file: Path) -> None:
     """Fill an encoder that is cut to `depth` blocks from `eva_vit_g.pth`; the block behind them is dropped.
 
-    `file` is a path or "hub:owner/name/file". Raises ValueError naming what is missing, left over or of
-    another shape, and as `files.locate`.
+    Raises ValueError naming what is missing, left over or of another shape, and as `files.read_state`.
     """
     drops = (*EVA_DROPS, f"blocks.{vision.config.depth}.*")
     fill(vision, "vision.", read_state(file), names="official", drops=drops, origin=file)
 
 
-def load_qformer(qformer: QFormer, file: str | Path) -> None:
+def load_qformer(qformer: QFormer, file: Path) -> None:
     """Fill a Q-Former, its queries and `ln_vision` from `blip2_pretrained_flant5xxl.pth`.
 
     Raises as `load_vision`.
@@ -103,7 +102,7 @@ def load_qformer(qformer: QFormer, file: str | Path) -> None:
     fill(qformer, "qformer.", read_state(file), names="official", drops=BLIP2_DROPS, origin=file)
 
 
-def load_projection(projection: nn.Linear, file: str | Path, *, trained_with: str, language: str) -> None:
+def load_projection(projection: nn.Linear, file: Path, *, trained_with: str, language: str) -> None:
     """Fill the projection from `prerained_minigpt4_7b.pth`, `pretrained_minigpt4.pth` or an own export.
 
     The file does not say which language model it was trained with: `trained_with` has to, and it must be
@@ -116,7 +115,7 @@ def load_projection(projection: nn.Linear, file: str | Path, *, trained_with: st
     fill(projection, "projection.", state, names="official", drops=MINIGPT4_DROPS, origin=file)
 
 
-def require_same_language(file: str | Path, trained_with: str, language: str) -> None:
+def require_same_language(file: Path, trained_with: str, language: str) -> None:
     """Raise ValueError when a projection was trained with another language model than the one in use."""
     if trained_with != language:
         raise ValueError(
@@ -126,7 +125,7 @@ def require_same_language(file: str | Path, trained_with: str, language: str) ->
         )
 
 
-def require_width(file: str | Path, width: int, wanted: int) -> None:
+def require_width(file: Path, width: int, wanted: int) -> None:
     """Raise ValueError when a projection's output is not as wide as the language model."""
     if width != wanted:
         size, other = (f"{n} numbers ({SIZES[n]})" if n in SIZES else f"{n} numbers" for n in (width, wanted))
@@ -143,7 +142,7 @@ def fill(
     *,
     names: Names,
     drops: Sequence[str],
-    origin: str | Path,
+    origin: Path,
 ) -> None:
     """Copy a state dict under foreign `names` into `module`, whose own names begin with `prefix` in TABLES.
 

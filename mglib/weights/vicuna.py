@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from mglib.model.device import frozen_dtype
 from mglib.model.language import Language
-from mglib.paths import new_folder, write_json
-from mglib.weights.files import Shards, locate
+from mglib.paths import new_folder
+from mglib.weights.files import read_folder
 from mglib.weights.official import dropped, listed
 
 Precision = Literal["fp32", "fp16", "bf16", "8bit", "4bit"]
@@ -25,50 +25,29 @@ BUFFERS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)
 LAST_NORM = "model.norm.weight"
 # The two matrices with a row for each token: Vicuna v0 added a row for its padding token.
 BY_TOKEN = ("model.embed_tokens.weight", "lm_head.weight")
-SETTINGS = ("config.json", "generation_config.json")
-TOKENIZER = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 
-def merge_delta(base: str | Path, delta: str | Path, merged: Path) -> None:
-    """Write LLaMA (`base`) plus Vicuna's `delta` as a transformers folder `merged` in the delta's dtype.
+def merge_delta(base: Path, delta: Path, merged: Path) -> None:
+    """Write LLaMA (`base`) plus Vicuna's `delta`, both transformers folders, as a third one in the delta's
+    dtype.
 
-    Both are folders or "hub:owner/name". Tensors are read one at a time and written by the delta's files, so
-    that memory holds one of those; a kill leaves no half folder. Raises ValueError when the two do not belong
-    together, and as `Shards`.
+    Memory holds the merged model alone; a kill leaves no half folder. Raises ValueError when the two do not
+    belong together, and as `files.read_folder`.
     """
-    ours, theirs = Shards(base), Shards(delta)
-    names = [name for name in theirs.files if not dropped(name, BUFFERS)]
-    wanted = {name for name in ours.files if not dropped(name, BUFFERS)}
-    if odd := sorted(wanted ^ set(names)):
+    ours, theirs = (
+        {name: value for name, value in read_folder(folder).items() if not dropped(name, BUFFERS)}
+        for folder in (base, delta)
+    )
+    if odd := sorted(ours.keys() ^ theirs.keys()):
         raise ValueError(f"{delta} is no delta for {base}: only one of them has {listed(odd)}.")
-    require_delta(ours, theirs)
-    files = list(dict.fromkeys(theirs.files[name] for name in names))
-    index: dict[str, str] = {}
+    if LAST_NORM in ours and (is_delta(ours[LAST_NORM]) or not is_delta(theirs[LAST_NORM])):
+        raise ValueError(
+            f"{delta} is no delta, or {base} is no whole model: a delta's {LAST_NORM} is near 0, a whole "
+            "model's is not. Take LLaMA itself as base and Vicuna's delta, not Vicuna."
+        )
     with new_folder(merged) as built:
         copy_settings(delta, built)
-        for number, file in enumerate(files, start=1):
-            shard = f"model-{number:05}-of-{len(files):05}.safetensors"
-            part = {name: add(ours, theirs, name) for name in names if theirs.files[name] == file}
-            save_file(part, built / shard, metadata={"format": "pt"})
-            index |= dict.fromkeys(part, shard)
-        write_json(built / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
-
-
-def require_delta(base: Shards, delta: Shards) -> None:
-    """Raise ValueError where a whole model was given as the delta or a delta as LLaMA."""
-    if LAST_NORM not in delta.files or LAST_NORM not in base.files:
-        return
-    if is_delta(base.get(LAST_NORM)) or not is_delta(delta.get(LAST_NORM)):
-        raise ValueError(
-            f"{delta.folder} is no delta, or {base.folder} is no whole model: a delta's {LAST_NORM} is near "
-            "0, a whole model's is not. Take LLaMA itself as base and Vicuna's delta, not Vicuna."
-        )
+        save_torch_state_dict({name: add(name, ours[name], theirs[name]) for name in theirs}, built)
 
 
 def is_delta(last_norm: Tensor) -> bool:
@@ -76,34 +55,30 @@ def is_delta(last_norm: Tensor) -> bool:
     return bool(last_norm.float().abs().mean() < 0.1)
 
 
-def add(base: Shards, delta: Shards, name: str) -> Tensor:
+def add(name: str, old: Tensor, change: Tensor) -> Tensor:
     """Return one merged weight; raises ValueError when the shapes differ by more than added tokens."""
-    old, change = base.get(name), delta.get(name)
     if name in BY_TOKEN and old.shape[1] == change.shape[1] and len(old) < len(change):
         # Vicuna v0 has 32001 tokens, LLaMA 32000: the delta holds the whole of the added row.
         old = torch.cat([old, old.new_zeros(len(change) - len(old), old.shape[1])])
     if old.shape != change.shape:
         raise ValueError(
-            f"{name} is {tuple(old.shape)} in {base.folder} and {tuple(change.shape)} in {delta.folder}: "
-            "take base and delta of the same size (7B or 13B) and version."
+            f"{name} is {tuple(old.shape)} in the base and {tuple(change.shape)} in the delta: take base and "
+            "delta of the same size (7B or 13B) and version."
         )
-    return (old.float() + change.float()).to(change.dtype).contiguous()
+    return (old.float() + change.float()).to(change.dtype)
 
 
-def copy_settings(delta: str | Path, built: Path) -> None:
+def copy_settings(delta: Path, built: Path) -> None:
     """Copy a delta's configuration and tokenizer; raises FileNotFoundError when it has none."""
-    copied = set()
-    for name in (*SETTINGS, *TOKENIZER):
-        try:
-            shutil.copyfile(locate(f"{delta}/{name}"), built / name)
-            copied.add(name)
-        except FileNotFoundError:
-            continue
-    if "config.json" not in copied or not copied & {"tokenizer.model", "tokenizer.json"}:
+    files = {file.name: file for ending in ("json", "model") for file in delta.glob(f"*.{ending}")}
+    if "config.json" not in files or not files.keys() & {"tokenizer.model", "tokenizer.json"}:
         raise FileNotFoundError(
             f"{delta} has no config.json or no tokenizer: download all of its files. LLaMA's own tokenizer "
             "will not do for Vicuna v0, which knows one token more."
         )
+    for name, file in files.items():
+        if not name.endswith(".index.json"):
+            shutil.copyfile(file, built / name)
 
 
 def load_language(folder: Path, *, precision: Precision, attention: str = "sdpa") -> Language:
@@ -116,9 +91,19 @@ def load_language(folder: Path, *, precision: Precision, attention: str = "sdpa"
     if not (folder / "tokenizer.json").exists():
         require("sentencepiece", f"the tokenizer in {folder}, a tokenizer.model,")
     language = read(folder, precision=precision, attention=attention)
-    require_whole(folder, language.model)
-    rows = language.model.get_input_embeddings().weight.shape[0]
-    require_vocabulary(folder, rows, len(language.tokenizer))
+    norm = dict(language.model.named_parameters()).get(LAST_NORM)
+    if norm is not None and is_delta(norm):
+        raise ValueError(
+            f"{folder} holds a delta and no whole model (the weights of {LAST_NORM} are near 0): merge it "
+            "with LLaMA first (mglib.weights.vicuna.merge_delta)."
+        )
+    rows, tokens = len(language.model.get_input_embeddings().weight), len(language.tokenizer)
+    if tokens > rows or rows == tokens + 1:  # more rows are padding, except for the one of Vicuna v0
+        raise ValueError(
+            f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take "
+            "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta "
+            "again, or copy the delta's tokenizer files into the folder."
+        )
     return language
 
 
@@ -126,16 +111,6 @@ def read(folder: Path, *, precision: Precision, attention: str) -> Language:
     """Read a transformers folder as `precision` says, unchecked; raises as `options`."""
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options(precision))
     return Language(model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
-
-
-def require_whole(folder: Path, model: nn.Module) -> None:
-    """Raise ValueError where a delta was loaded as a model."""
-    norm = dict(model.named_parameters()).get(LAST_NORM)
-    if norm is not None and is_delta(norm):
-        raise ValueError(
-            f"{folder} holds a delta and no whole model (the weights of {LAST_NORM} are near 0): merge it "
-            "with LLaMA first (mglib.weights.vicuna.merge_delta)."
-        )
 
 
 def options(precision: Precision) -> dict[str, Any]:
@@ -170,17 +145,4 @@ def require(package: str, what: str) -> None:
         raise ValueError(
             f"{what[0].upper()}{what[1:]} needs the package {package}, which is not installed: run "
             f"`pip install {package}` in this environment and the same command again."
-        )
-
-
-def require_vocabulary(folder: Path, rows: int, tokens: int) -> None:
-    """Raise ValueError unless the embedding's `rows` fit the tokenizer's `tokens`.
-
-    More rows than tokens are harmless padding, except for the one of Vicuna v0.
-    """
-    if tokens > rows or rows == tokens + 1:
-        raise ValueError(
-            f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take "
-            "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta "
-            "again, or copy the delta's tokenizer files into the folder."
         )

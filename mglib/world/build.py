@@ -25,7 +25,8 @@ from mglib.config import WorldConfig
 from mglib.keys import hash_source
 from mglib.locks import locked
 from mglib.paths import hash_json, sha256, write_json, write_text
-from mglib.world.catalog import FOLDER, load
+from mglib.world import catalog
+from mglib.world.catalog import FOLDER
 from mglib.world.facts import write_facts
 from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
 from mglib.world.special_draw import render
@@ -116,22 +117,22 @@ def make(config: WorldConfig, font: Path, split: str, index: int) -> Sample:
 
     A special picture has no web caption of its own: its first reference stands in for it.
     """
-    catalog, more = load(), {}
+    more = {}
     if split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain):
-        scene = sample_special(config, catalog, split, index)
-        said = special_references(config, catalog, scene, split, index)
+        scene = sample_special(config, split, index)
+        said = special_references(config, scene, split, index)
         caption = said[0]
     elif split == PRETRAIN:
-        scene = sample(config, catalog, split, index)
-        said = pretraining_captions(config, catalog, scene, index)
+        scene = sample(config, split, index)
+        said = pretraining_captions(config, scene, index)
         caption = said[0]
     else:
-        scene = sample(config, catalog, split, index)
-        said = [] if split in SHARDED else references(config, catalog, scene, split, index)
-        caption = web_caption(config, catalog, scene, split, index)
-        more = texts(config, catalog, scene, split, index)
+        scene = sample(config, split, index)
+        said = [] if split in SHARDED else references(config, scene, split, index)
+        caption = web_caption(config, scene, split, index)
+        more = texts(config, scene, split, index)
     buffer = io.BytesIO()
-    render(scene, catalog, font).save(buffer, "JPEG", quality=QUALITY)
+    render(scene, font).save(buffer, "JPEG", quality=QUALITY)
     return Sample(scene, buffer.getvalue(), caption, tuple(said), more)
 
 
@@ -206,7 +207,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
         write_texts(temporary, split, scenes, [one.texts for one in kept])
         if split not in SHARDED:
             said = [(one.scene, reference) for one in kept for reference in one.references]
-            write_facts(temporary / "facts.json", said, load())
+            write_facts(temporary / "facts.json", said)
     files = sorted(path for path in temporary.rglob("*") if path.is_file())
     digests = {path.relative_to(temporary).as_posix(): sha256(path) for path in files}
     write_json(temporary / "stats.json", {"key": key, "shares": _shares(kept), "sha256": digests})
@@ -281,7 +282,6 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
         }
         for one in samples
     ]
-    catalog = load()
     boxes = [
         (
             one.scene,
@@ -298,7 +298,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
     ]
     categories = [
         {"id": thing.coco_id, "name": thing.category, "supercategory": thing.supercategory}
-        for thing in sorted(catalog.things, key=lambda thing: thing.coco_id)
+        for thing in sorted(catalog.things(), key=lambda thing: thing.coco_id)
     ]
     write("instances.json", boxes, categories=categories)
     if any(one.references for one in samples):

@@ -1,9 +1,12 @@
-"""What the small world is made of: the lists of data/world, read here alone."""
+"""What the small world is made of: the lists of data/world, read here alone.
+
+The functions are meant to be called by the module's name: `catalog.thing("dog")`.
+"""
 
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, Literal
@@ -131,62 +134,6 @@ class Setting:
         return not self.indoors and self.backdrop != "deep"
 
 
-@dataclass(frozen=True, eq=False)  # hashed by identity, since it is a key of many small caches
-class Catalog:
-    """All objects, props and settings of the world; raises ValueError where a name is asked that it lacks."""
-
-    things: tuple[Thing, ...]
-    props: tuple[Prop, ...]
-    settings: tuple[Setting, ...]
-
-    def names(self, split: str | None = None) -> list[str]:
-        """Return the names of the objects of `split` ("train" or "new"), or of all."""
-        return [thing.name for thing in self.things if split in (None, thing.split)]
-
-    def thing(self, name: str) -> Thing:
-        """Return the object called `name`."""
-        return self._row("objects", name)
-
-    def prop(self, name: str) -> Prop:
-        """Return the prop called `name`."""
-        return self._row("props", name)
-
-    def setting(self, name: str) -> Setting:
-        """Return the setting called `name`."""
-        return self._row("settings", name)
-
-    def flies(self, name: str) -> bool:
-        """Tell whether an object or a prop flies or swims, so that it may be above another."""
-        row = self.thing(name) if ("objects", name) in self._rows else self.prop(name)
-        return row.stands in ("sky", "swim")
-
-    def at_home(self, setting: Setting) -> tuple[Thing, ...]:
-        """Return the objects that may be in `setting`."""
-        return self._at_home[setting.name]
-
-    def _row(self, kind: str, name: str) -> Any:
-        if (kind, name) not in self._rows:
-            raise ValueError(f"data/world/{kind}.csv has no row {name!r}.")
-        return self._rows[kind, name]
-
-    @cached_property
-    def _rows(self) -> dict[tuple[str, str], Any]:
-        lists = {"objects": self.things, "props": self.props, "settings": self.settings}
-        return {(kind, row.name): row for kind, rows in lists.items() for row in rows}
-
-    @cached_property
-    def _at_home(self) -> dict[str, tuple[Thing, ...]]:
-        return {
-            setting.name: tuple(thing for thing in self.things if _may_be(thing, setting))
-            for setting in self.settings
-        }
-
-
-def _may_be(thing: Thing, setting: Setting) -> bool:
-    dry = thing.stands == "water" and setting.water is None
-    return not dry and bool(set(thing.places) & set(setting.kinds))
-
-
 def read(path: Path, shape: Any) -> tuple[Any, ...]:
     """Read a CSV as rows of a shape; raises ValueError that names the file, the line and what is wrong."""
     found, fit = [], TypeAdapter(shape)
@@ -210,13 +157,67 @@ def _why(error: ValueError) -> str:
     return f"column {fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
 
 
-@lru_cache
-def load(folder: Path = FOLDER) -> Catalog:
-    """Read the lists of objects, props and settings."""
-    return Catalog(
-        read(folder / "objects.csv", Thing),
-        read(folder / "props.csv", Prop),
-        read(folder / "settings.csv", Setting),
+@cache
+def _rows(kind: str) -> dict[str, Any]:
+    """Read the list of "objects", "props" or "settings": name -> row."""
+    shape = {"objects": Thing, "props": Prop, "settings": Setting}[kind]
+    return {row.name: row for row in read(FOLDER / f"{kind}.csv", shape)}
+
+
+def _row(kind: str, name: str) -> Any:
+    if name not in _rows(kind):
+        raise ValueError(f"data/world/{kind}.csv has no row {name!r}.")
+    return _rows(kind)[name]
+
+
+def things() -> tuple[Thing, ...]:
+    """Return all objects."""
+    return tuple(_rows("objects").values())
+
+
+def props() -> tuple[Prop, ...]:
+    """Return all kinds of scenery."""
+    return tuple(_rows("props").values())
+
+
+def settings() -> tuple[Setting, ...]:
+    """Return all places."""
+    return tuple(_rows("settings").values())
+
+
+def thing(name: str) -> Thing:
+    """Return the object called `name`; raises ValueError if there is none, as `prop` and `setting` do."""
+    return _row("objects", name)
+
+
+def prop(name: str) -> Prop:
+    """Return the prop called `name`."""
+    return _row("props", name)
+
+
+def setting(name: str) -> Setting:
+    """Return the setting called `name`."""
+    return _row("settings", name)
+
+
+def names(split: str | None = None) -> list[str]:
+    """Return the names of the objects of `split` ("train" or "new"), or of all."""
+    return [thing.name for thing in things() if split in (None, thing.split)]
+
+
+def flies(name: str) -> bool:
+    """Tell whether an object or a prop flies or swims, so that it may be above another."""
+    row = _rows("objects").get(name) or prop(name)
+    return row.stands in ("sky", "swim")
+
+
+@cache
+def at_home(setting: Setting) -> tuple[Thing, ...]:
+    """Return the objects that may be in `setting`; what floats needs water."""
+    return tuple(
+        thing
+        for thing in things()
+        if set(thing.places) & set(setting.kinds) and (thing.stands != "water" or setting.water)
     )
 
 
@@ -233,7 +234,7 @@ class _Phrase:
     weight: Annotated[int, Field(ge=1, le=100)]
 
 
-@lru_cache
+@cache
 def wording(name: str = "") -> Phrases:
     """Read data/world/phrases_<name>.csv, or phrases.csv."""
     phrases: dict[str, list[tuple[str, int]]] = {}

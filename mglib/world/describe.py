@@ -10,7 +10,8 @@ from functools import partial
 from random import Random
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import Catalog, choose, wording
+from mglib.world import catalog
+from mglib.world.catalog import choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
 from mglib.world.view import Link, counted, definite, distance, groups, landmarks, links, scenery, side
@@ -26,7 +27,6 @@ class _Telling:
 
     rng: Random
     scene: Scene
-    catalog: Catalog
     sentences: list[str] = field(default_factory=list)
     known: list[Group] = field(default_factory=list)
     it: Group | None = None
@@ -43,7 +43,7 @@ class _Telling:
         return text.format(**slots)
 
     def known_as(self, item: Item) -> str:
-        return definite(item, self.scene, self.catalog)
+        return definite(item, self.scene)
 
     def say(self, kind: str, **slots: str) -> None:
         self.sentences.append(self.phrase(kind, **slots))
@@ -51,7 +51,7 @@ class _Telling:
 
     def name(self, kind: str, group: Group, **slots: str) -> None:
         """Say a sentence that names a group for the first time, and how its two members stand, if clear."""
-        thing = self.catalog.thing(group[0].name)
+        thing = catalog.thing(group[0].name)
         many = len(group) > 1
         verbs = {"is": "are" if many else "is", "has": "have" if many else "has"}
         slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": counted(thing, len(group))}
@@ -61,9 +61,9 @@ class _Telling:
         self.it = None if many or thing.supercategory == "person" else group  # a runner is no "it"
 
 
-def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> str:
+def describe(config: WorldConfig, scene: Scene, split: str, index: int) -> str:
     """Describe picture `index` of `split` in 4 to 7 sentences."""
-    telling = _Telling(stream(config, split, index, "description"), scene, catalog)
+    telling = _Telling(stream(config, split, index, "description"), scene)
     _open(telling)
     scenery_first = telling.rng.random() < 0.25
     for tell in (_add_scenery, _go_round) if scenery_first else (_go_round, _add_scenery):
@@ -81,14 +81,14 @@ def describe(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, in
 
 def _open(telling: _Telling) -> None:
     """Say where we are and what is most striking, in one sentence or in two."""
-    setting = telling.catalog.setting(telling.scene.setting)
+    setting = catalog.setting(telling.scene.setting)
     place = telling.rng.choice(setting.phrases)
     every = list(groups(telling.scene).values())
     apart = not every or telling.rng.random() < 0.4
     if apart:
         telling.say("open scene", place=place, noun=setting.noun)
     if every:
-        stands = telling.catalog.thing(every[0][0].name).stands
+        stands = catalog.thing(every[0][0].name).stands
         place = {"sky": f"over the {setting.noun}", "water": "on the water"}.get(stands, place)
         where = _where(telling, every[0]) if apart else ""
         telling.name("main" if apart else "open", every[0], where=where, place=place)
@@ -102,14 +102,14 @@ def _go_round(telling: _Telling) -> None:
         left.remove(group)
         telling.name("other", group, where=_related(telling, link) if link else _where(telling, group))
     if left:
-        named = [counted(telling.catalog.thing(group[0].name), len(group)) for group in left]
+        named = [counted(catalog.thing(group[0].name), len(group)) for group in left]
         telling.say("rest", others=join(named), **{"is": "are" if len(left[0]) > 1 else "is"})
         telling.known += left
 
 
 def _next(telling: _Telling, left: list[Group]) -> tuple[Group, Link | None]:
     """Choose the next group: one that stands in a relation to what was named last, else to anything named."""
-    every = {(id(link.subject), id(link.object)): link for link in links(telling.scene, telling.catalog)}
+    every = {(id(link.subject), id(link.object)): link for link in links(telling.scene)}
     for known in reversed(telling.known):
         for group in left:
             found = [every.get((id(item), id(known[0]))) for item in group]
@@ -135,9 +135,9 @@ def _where(telling: _Telling, group: Group) -> str:
 
 
 def _ways(telling: _Telling, group: Group) -> list[str]:
-    scene, catalog = telling.scene, telling.catalog
+    scene = telling.scene
     sides = {side(item, scene.size) for item in group}
-    depths = {distance(item, scene, catalog) for item in group}
+    depths = {distance(item, scene) for item in group}
     stands = catalog.thing(group[0].name).stands
     afar = {stands} if stands in ("sky", "water") else set()
     return [way for found in (sides, depths, afar) if len(found) == 1 for way in found if way]
@@ -149,9 +149,7 @@ def _arranged(telling: _Telling, group: Group) -> str:
         return ""
     if {side(item, telling.scene.size) for item in group} == {"left", "right"}:
         return telling.phrase("pair sides")
-    found = [
-        link for link in links(telling.scene, telling.catalog) if {link.subject, link.object} == {*group}
-    ]
+    found = [link for link in links(telling.scene) if {link.subject, link.object} == {*group}]
     if not any(link.predicate == "behind" for link in found):
         return ""
     telling.links += [link for link in found if link.predicate == "behind"]
@@ -162,7 +160,7 @@ def _add_scenery(telling: _Telling) -> None:
     """Say what stands behind, what hangs on the wall and what is in the sky."""
     kinds: dict[str, list[tuple[str, bool]]] = {"background": [], "wall": [], "sky": []}
     for name in dict.fromkeys(item.name for item in telling.scene.props):
-        prop = telling.catalog.prop(name)
+        prop = catalog.prop(name)
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
         kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
@@ -184,7 +182,7 @@ def _still_due(telling: _Telling) -> int:
 
 def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
     """Return what could still be said about lone objects, as functions that write the sentence."""
-    every = links(telling.scene, telling.catalog) + landmarks(telling.scene, telling.catalog)
+    every = links(telling.scene) + landmarks(telling.scene)
     told = {frozenset((id(link.subject), id(link.object))) for link in telling.links}
     alone = [group[0] for group in telling.known if len(group) == 1]
     looks: list[Callable[[], str]] = []

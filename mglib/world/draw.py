@@ -7,7 +7,8 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from mglib.world.catalog import Catalog, Colour, Setting
+from mglib.world import catalog
+from mglib.world.catalog import Colour, Setting
 from mglib.world.lettering import signboard
 from mglib.world.scene import Item, Scene
 
@@ -18,7 +19,7 @@ AFLOAT = 0.86  # of a boat's glyph is kept; the rest of it is water
 POLE = (84, 88, 96)
 
 
-def draw(scene: Scene, catalog: Catalog, font: Path) -> Image.Image:
+def draw(scene: Scene, font: Path) -> Image.Image:
     """Draw `scene` as an RGB picture; raises OSError with advice if the font cannot be read."""
     setting = catalog.setting(scene.setting)
     picture = paint_setting(Random(scene.paint), setting, scene.size)
@@ -31,11 +32,11 @@ def draw(scene: Scene, catalog: Catalog, font: Path) -> Image.Image:
     for writing in scene.writing:
         if writing.role in ("sign", "signpost"):
             signboard(picture, writing)
-    draw_objects(picture, scene.objects, catalog, font)
+    draw_objects(picture, scene.objects, font)
     return picture
 
 
-def draw_objects(picture: Image.Image, objects: tuple[Item, ...], catalog: Catalog, font: Path) -> None:
+def draw_objects(picture: Image.Image, objects: tuple[Item, ...], font: Path) -> None:
     """Draw objects into a picture, in their order, with the shadows of those that stand on something."""
     for item in objects:
         thing = catalog.thing(item.name)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mglib.paths import write_json
-from mglib.world.catalog import Catalog
+from mglib.world import catalog
 from mglib.world.scene import Scene
 from mglib.world.text import Caption
 
 
-def facts(scene: Scene, reference: Caption, catalog: Catalog) -> dict[str, Any]:
+def facts(scene: Scene, reference: Caption) -> dict[str, Any]:
     """Return the objects of a reference with their counts, its relations, setting and writing.
 
     Objects go by their category in instances.json; `setting` and `writing` are null where they are not said.
@@ -36,10 +36,7 @@ def facts(scene: Scene, reference: Caption, catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def write_facts(path: Path, said: Iterable[tuple[Scene, Caption]], catalog: Catalog) -> None:
+def write_facts(path: Path, said: Iterable[tuple[Scene, Caption]]) -> None:
     """Write the facts of all references of a split, numbered as captions.json numbers them."""
-    notes = [
-        {"id": number, **facts(scene, reference, catalog)}
-        for number, (scene, reference) in enumerate(said, 1)
-    ]
+    notes = [{"id": number, **facts(scene, reference)} for number, (scene, reference) in enumerate(said, 1)]
     write_json(path, {"annotations": notes})

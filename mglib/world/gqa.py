@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import Catalog, Thing, wording
+from mglib.world import catalog
+from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, categories, seen_behind
 from mglib.world.scene import INVERSE, Item, Scene, skip, stream
 from mglib.world.view import Link, alike, counted, groups, links, number, scenery, side, singles
@@ -55,12 +56,10 @@ class _Question:
     group: str | None = None
 
 
-def gqa(
-    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
-) -> dict[str, dict[str, Any]]:
+def gqa(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, dict[str, Any]]:
     """Ask up to ASKED questions about picture `index` of `split`: id -> question, not balanced yet."""
     rng = stream(config, split, index, "gqa")
-    asking = Asking(rng, config, catalog, scene, split, wording("gqa"))
+    asking = Asking(rng, config, scene, split, wording("gqa"))
     asked = [question for ask in ASKERS if (question := ask(asking))]
     kept = sorted(rng.sample(range(len(asked)), min(ASKED, len(asked))))
     return {f"{number(scene, place):011d}": _record(scene, asked[place]) for place in kept}
@@ -114,7 +113,7 @@ def _nouns(asking: Asking) -> dict[str, tuple[str, str]]:
     One that the scenery shows as well is left out, since a squirrel in the background is an animal.
     """
     rows = (text.split("|") for text, _ in asking.phrases["noun"])
-    behind = seen_behind(asking.scene, asking.catalog)
+    behind = seen_behind(asking.scene)
     return {category: (one, many) for category, one, many in rows if category not in behind}
 
 
@@ -129,7 +128,7 @@ def _exist(asking: Asking) -> _Question | None:
     true = asking.rng.random() < 0.5
     if true:
         here = list(groups(asking.scene))
-        things = [asking.catalog.thing(asking.rng.choice(here))] if here else []
+        things = [catalog.thing(asking.rng.choice(here))] if here else []
     else:
         things = asking.strangers(1)
     if not things:
@@ -145,7 +144,7 @@ def _exist_both(asking: Asking) -> _Question | None:
     # "and" is false with one absent object, "or" only with two; true is the other way round.
     wanted = 2 if (kind, true) == ("existAnd", True) else 0 if (kind, true) == ("existOr", False) else 1
     here = asking.rng.sample(list(groups(asking.scene)), min(wanted, len(groups(asking.scene))))
-    things = [*map(asking.catalog.thing, here), *asking.strangers(2 - wanted)]
+    things = [*map(catalog.thing, here), *asking.strangers(2 - wanted)]
     if len(things) < 2 or len(here) < wanted:
         return None
     asking.rng.shuffle(things)
@@ -156,14 +155,14 @@ def _exist_both(asking: Asking) -> _Question | None:
 def _scenery_exist(asking: Asking) -> _Question | None:
     """Ask for scenery that is there or that other pictures of the place have."""
     here = [item.name for item in asking.scene.props]
-    home = asking.catalog.setting(asking.scene.setting).props
+    home = catalog.setting(asking.scene.setting).props
     true = asking.rng.random() < 0.5
-    behind = seen_behind(asking.scene, asking.catalog)
+    behind = seen_behind(asking.scene)
     gone = [name for name in home if name not in here and categories("prop", name).isdisjoint(behind)]
     options = list(dict.fromkeys(here)) if true else gone
     if not options:
         return None
-    prop = asking.catalog.prop(asking.rng.choice(options))
+    prop = catalog.prop(asking.rng.choice(options))
     a = scenery(prop)
     text = asking.word("sceneryExist", a=a) if prop.stands != "sky" else f"Do you see {a} in the sky?"
     return _Question("sceneryExist", text, _yes(true))
@@ -174,11 +173,11 @@ def _count(asking: Asking) -> _Question | None:
     several = [
         (name, len(items))
         for name, items in groups(asking.scene).items()
-        if len(items) > 1 and len(alike(asking.scene, asking.catalog, items[0])) == len(items) - 1
+        if len(items) > 1 and len(alike(asking.scene, items[0])) == len(items) - 1
     ]
     if several and asking.rng.random() < 0.7:
         name, many = asking.rng.choice(several)
-        nouns = counted(asking.catalog.thing(name), 2).partition(" ")[2]
+        nouns = counted(catalog.thing(name), 2).partition(" ")[2]
     elif _nouns(asking):
         name, (_, nouns) = asking.rng.choice(list(_nouns(asking).items()))
         many = sum(asking.thing(item).supercategory == name for item in asking.scene.objects)
@@ -190,10 +189,10 @@ def _count(asking: Asking) -> _Question | None:
 def _scenery_count(asking: Asking) -> _Question | None:
     props = [
         prop
-        for prop in map(asking.catalog.prop, asking.catalog.setting(asking.scene.setting).props)
+        for prop in map(catalog.prop, catalog.setting(asking.scene.setting).props)
         if prop.name != prop.plural
         and prop.most > 1
-        and categories("prop", prop.name).isdisjoint(seen_behind(asking.scene, asking.catalog, prop.name))
+        and categories("prop", prop.name).isdisjoint(seen_behind(asking.scene, prop.name))
     ]
     if not props:
         return None
@@ -206,10 +205,8 @@ def _scenery_count(asking: Asking) -> _Question | None:
 
 
 def _lone_links(asking: Asking) -> list[Link]:
-    alone = singles(asking.scene, asking.catalog)
-    return [
-        link for link in links(asking.scene, asking.catalog) if link.subject in alone and link.object in alone
-    ]
+    alone = singles(asking.scene)
+    return [link for link in links(asking.scene) if link.subject in alone and link.object in alone]
 
 
 def _rel_verify(asking: Asking) -> _Question | None:
@@ -242,8 +239,8 @@ def _rel_choose(asking: Asking) -> _Question | None:
 
 def _rel_exist(asking: Asking) -> _Question | None:
     """Ask whether there is an object in a relation to another; the false one is not in the picture."""
-    alone = singles(asking.scene, asking.catalog)
-    found = [link for link in links(asking.scene, asking.catalog) if link.object in alone]
+    alone = singles(asking.scene)
+    found = [link for link in links(asking.scene) if link.object in alone]
     true = asking.rng.random() < 0.5
     gone = [] if true else asking.strangers(1)
     if not found or (not true and not gone):
@@ -257,7 +254,7 @@ def _rel_exist(asking: Asking) -> _Question | None:
 
 def _category_rel(asking: Asking) -> _Question | None:
     """Ask which animal stands behind the bus, if one does and no other might."""
-    every = {(id(link.subject), id(link.object)): link for link in links(asking.scene, asking.catalog)}
+    every = {(id(link.subject), id(link.object)): link for link in links(asking.scene)}
     found = []
     for link in _lone_links(asking):
         category = asking.thing(link.subject).supercategory
@@ -297,7 +294,7 @@ def _category_choose(asking: Asking) -> _Question | None:
     thing = _lone_of_category(asking)
     if thing is None:
         return None
-    kin = [other.name for other in asking.catalog.things if other.supercategory == thing.supercategory]
+    kin = [other.name for other in catalog.things() if other.supercategory == thing.supercategory]
     wrong = asking.strangers(1, among=kin)
     if not wrong:
         return None
@@ -321,7 +318,7 @@ def _position(asking: Asking) -> _Question | None:
 
 def _aside(asking: Asking) -> list[tuple[Item, str]]:
     """Return the lone objects that clearly are on the left or right, with their side."""
-    placed = [(item, side(item, asking.scene.size)) for item in singles(asking.scene, asking.catalog)]
+    placed = [(item, side(item, asking.scene.size)) for item in singles(asking.scene)]
     return [(item, where) for item, where in placed if where in ("left", "right")]
 
 
@@ -368,8 +365,8 @@ def _same_side(asking: Asking) -> _Question | None:
 
 def _place(asking: Asking) -> _Question | None:
     """Ask for the place, in one of four ways."""
-    setting = asking.catalog.setting(asking.scene.setting)
-    others = [other.noun for other in asking.catalog.settings if other.noun != setting.noun]
+    setting = catalog.setting(asking.scene.setting)
+    others = [other.noun for other in catalog.settings() if other.noun != setting.noun]
     other, true = asking.rng.choice(others), asking.rng.random() < 0.5
     kinds = ("place", "placeVerify", "placeChoose", "indoorVerify")
     kind = asking.rng.choice(kinds if setting.indoors or setting.outdoors else kinds[:-1])

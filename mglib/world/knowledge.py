@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import FOLDER, Catalog, Filled, Parts, Phrases, Some, Thing, choose, read, split
+from mglib.world import catalog
+from mglib.world.catalog import FOLDER, Filled, Parts, Phrases, Some, Thing, choose, read, split
 from mglib.world.scene import Item, Scene, held_out
 from mglib.world.view import groups, the
 
@@ -76,7 +77,7 @@ def categories(of: str, name: str) -> frozenset[str]:
     )
 
 
-def seen_behind(scene: Scene, catalog: Catalog, but: str | None = None) -> frozenset[str]:
+def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
     """Return the categories of all scenery (other than `but`) and of the painted backdrop of a scene."""
     painted = categories("backdrop", catalog.setting(scene.setting).backdrop)
     return painted.union(*(categories("prop", item.name) for item in scene.props if item.name != but))
@@ -95,13 +96,12 @@ class Asking:
 
     rng: Random
     config: WorldConfig
-    catalog: Catalog
     scene: Scene
     split: str
     phrases: Phrases
 
     def thing(self, item: Item) -> Thing:
-        return self.catalog.thing(item.name)
+        return catalog.thing(item.name)
 
     def it(self, item: Item) -> str:
         return the(self.thing(item))
@@ -119,13 +119,13 @@ class Asking:
         named in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in
         the scene's setting come first, since they are the plausible ones.
         """
-        catalog, scene = self.catalog, self.scene
+        scene = self.scene
         said = {word for name in groups(scene) for word in _senses(catalog.thing(name))}
         home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
         alike = {name for item in scene.props for name in _resembled(item.name)}
         left = [
             thing
-            for thing in catalog.things
+            for thing in catalog.things()
             if (thing.split == "train" or self.split == "test_new_objects")
             and said.isdisjoint(_senses(thing))
             and thing.name not in beside
@@ -136,7 +136,7 @@ class Asking:
         chosen: list[Thing] = []
         for thing in sorted(left, key=lambda thing: thing.name not in home):
             together = [*groups(scene), *beside, *(one.name for one in chosen), thing.name]
-            new = [pair for pair in held_out(together, self.config, catalog) if thing.name in pair]
+            new = [pair for pair in held_out(together, self.config) if thing.name in pair]
             if len(chosen) < count and (self.split == "test_new_pairs" or not new):
                 chosen.append(thing)
         return chosen

@@ -8,7 +8,8 @@ the text is true, long and monotonous, as the paper found the real one (4.3.3).
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import Catalog, wording
+from mglib.world import catalog
+from mglib.world.catalog import wording
 from mglib.world.scene import Scene, stream
 from mglib.world.text import join
 from mglib.world.view import counted, groups, scenery, side, the
@@ -31,13 +32,13 @@ KINDS = (
 _Named = tuple[str, int]  # words, how many
 
 
-def narrative(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
+def narrative(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
     """Write the narrative of picture `index`: striking objects, the rest by side, scenery, place."""
     rng = stream(config, split, index, "narrative")
     narrator = rng.randrange(NARRATORS)
     mine = {kind: texts[narrator % len(texts)][0] for kind, texts in wording("narratives").items()}
     place = rng.choice(catalog.setting(scene.setting).phrases)
-    sorts = _sorted(catalog, scene)
+    sorts = _sorted(scene)
     first = sorts.pop("opening")
     said = [_sentence(mine["opening" if first else "opening empty"].replace("{place}", place), first)]
     for name, items in list(groups(scene).items())[: len(first)]:
@@ -55,7 +56,7 @@ def narrative(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, i
     }
 
 
-def _sorted(catalog: Catalog, scene: Scene) -> dict[str, list[_Named]]:
+def _sorted(scene: Scene) -> dict[str, list[_Named]]:
     """Return for each kind of sentence what it names, in the order of speaking."""
     sorts: dict[str, list[_Named]] = {kind: [] for kind in KINDS}
     for place, (name, items) in enumerate(groups(scene).items()):

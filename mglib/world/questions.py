@@ -10,7 +10,8 @@ from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import Catalog, Thing, wording
+from mglib.world import catalog
+from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, known_objects, traits
 from mglib.world.scene import Item, Scene, skip, stream
 from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
@@ -31,10 +32,10 @@ class _Asked:
     wrong: tuple[str, ...]
 
 
-def aokvqa(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
+def aokvqa(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
     """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
     rng = stream(config, split, index, "aokvqa")
-    asked = _ask(Asking(rng, config, catalog, scene, split, wording("questions")))
+    asked = _ask(Asking(rng, config, scene, split, wording("questions")))
     place = rng.randrange(CHOICES)
     wrong = rng.sample(asked.wrong, CHOICES - 1)
     direct = _people(rng, asked)
@@ -64,7 +65,7 @@ def _ask(picture: Asking) -> _Asked:
 def _about_objects(picture: Asking) -> list[_Asked]:
     """Ask what is known of an object that is alone in its kind: "What sound does this animal make?"."""
     found = []
-    for item in singles(picture.scene, picture.catalog):
+    for item in singles(picture.scene):
         for fact in facts_about("object", item.name):
             skip(picture.rng)
             found += _from_fact(picture, fact, _meant(picture, item))
@@ -72,7 +73,7 @@ def _about_objects(picture: Asking) -> list[_Asked]:
 
 
 def _about_setting(picture: Asking) -> list[_Asked]:
-    picture.rng.choice(picture.catalog.setting(picture.scene.setting).phrases)  # as `skip` does
+    picture.rng.choice(catalog.setting(picture.scene.setting).phrases)  # as `skip` does
     skip(picture.rng)
     found = [_from_fact(picture, fact, "") for fact in facts_about("setting", picture.scene.setting)]
     return [asked for questions in found for asked in questions]
@@ -84,7 +85,7 @@ def _about_props(picture: Asking) -> list[_Asked]:
     for item in picture.scene.props:
         for fact in facts_about("prop", item.name) if names.count(item.name) == 1 else ():
             skip(picture.rng)
-            found += _from_fact(picture, fact, definite(item, picture.scene, picture.catalog))
+            found += _from_fact(picture, fact, definite(item, picture.scene))
     return found
 
 
@@ -93,7 +94,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
 
     Wrong are other answers of its kind; what is known of new objects stays with them.
     """
-    secret = () if picture.split == "test_new_objects" else picture.catalog.names("new")
+    secret = () if picture.split == "test_new_objects" else catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
     every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
     wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))
@@ -106,7 +107,7 @@ def _about_signs(picture: Asking) -> list[_Asked]:
     """Ask what is written on a board; wrong are the boards of other pictures."""
     if not picture.scene.writing:
         return []
-    every = dict.fromkeys(sign for setting in picture.catalog.settings for sign in setting.signs)
+    every = dict.fromkeys(sign for setting in catalog.settings() for sign in setting.signs)
     text, question = picture.scene.writing[0].text, picture.word("sign")
     skip(picture.rng)
     said = (text.lower(), text.capitalize())
@@ -114,8 +115,8 @@ def _about_signs(picture: Asking) -> list[_Asked]:
 
 
 def _about_place(picture: Asking) -> list[_Asked]:
-    settings = picture.catalog.settings
-    setting = picture.catalog.setting(picture.scene.setting)
+    settings = catalog.settings()
+    setting = catalog.setting(picture.scene.setting)
     wrong = [other.noun for other in settings if set(other.kinds) != set(setting.kinds)]
     wrong = wrong or [other.noun for other in settings if other is not setting]
     said = (setting.noun.removeprefix("a "), picture.rng.choice(setting.phrases))
@@ -132,7 +133,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
         return []
     trait = picture.rng.choice(fit)
     (name,) = here & trait.yes
-    thing = picture.catalog.thing(name)
+    thing = catalog.thing(name)
     wrong = _other_objects(picture, trait, thing)
     if len(wrong) < CHOICES - 1:
         return []
@@ -142,7 +143,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
 
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
-    kin = {one.name for one in picture.catalog.things if one.supercategory == thing.supercategory}
+    kin = {one.name for one in catalog.things() if one.supercategory == thing.supercategory}
     near: list[str] = []
     for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (known_objects() - trait.maybe, CHOICES - 1)):
         found = picture.strangers(most - len(near), among=among, beside=near)
@@ -153,7 +154,7 @@ def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ..
 
 def _meant(picture: Asking, item: Item) -> str:
     """Point at an object without its name where its kind and side suffice, so that one has to look."""
-    scene, catalog = picture.scene, picture.catalog
+    scene = picture.scene
     thing = catalog.thing(item.name)
     nouns = dict(text.split("|") for text, _ in picture.phrases["noun"])
     kind = [

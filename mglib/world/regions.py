@@ -14,7 +14,8 @@ from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import atomic_write
-from mglib.world.catalog import Catalog, choose, wording
+from mglib.world import catalog
+from mglib.world.catalog import choose, wording
 from mglib.world.scene import INVERSE, Item, Scene, stream
 from mglib.world.view import (
     OFFICIAL_SPLIT,
@@ -37,32 +38,32 @@ APART = 0.08  # of the width, between the centres of two objects of which one is
 Record = dict[str, Any]
 
 
-def referring(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> list[list[str]]:
+def referring(config: WorldConfig, scene: Scene, split: str, index: int) -> list[list[str]]:
     """Write for each object of picture `index` the expressions that mean it and no other: perhaps none."""
     rng = stream(config, split, index, "referring")
-    return [expressions(rng, catalog, scene, item) for item in scene.objects]
+    return [expressions(rng, scene, item) for item in scene.objects]
 
 
-def expressions(rng: Random, catalog: Catalog, scene: Scene, item: Item) -> list[str]:
+def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
     """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
     kinds = {
-        **({"name": {}} if item in singles(scene, catalog) else {}),
-        **({place: {}} if (place := _own_side(catalog, scene, item)) else {}),
+        **({"name": {}} if item in singles(scene) else {}),
+        **({place: {}} if (place := _own_side(scene, item)) else {}),
     }
     lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
-    for link in _telling(catalog, scene, item):
+    for link in _telling(scene, item):
         phrase = choose(rng, lists, f"ref {link.predicate}")
-        said.append(phrase.format(name=name, other=definite(link.object, scene, catalog)))
+        said.append(phrase.format(name=name, other=definite(link.object, scene)))
     said = list(dict.fromkeys(said))
     kept = set(rng.sample(range(len(said)), min(MOST, len(said))))
     return [text for place, text in enumerate(said) if place in kept]
 
 
-def _own_side(catalog: Catalog, scene: Scene, item: Item) -> str | None:
+def _own_side(scene: Scene, item: Item) -> str | None:
     """Return the side on which `item` clearly is and none of its like is, too."""
     where = side(item, scene.size)
-    like = alike(scene, catalog, item)
+    like = alike(scene, item)
     if where == "middle":
         apart = all(side(other, scene.size) in ("left", "right") for other in like)
         return where if apart else None
@@ -76,17 +77,17 @@ def _centre(item: Item) -> float:
     return item.box[0] + item.box[2] / 2
 
 
-def _telling(catalog: Catalog, scene: Scene, item: Item) -> list[Link]:
+def _telling(scene: Scene, item: Item) -> list[Link]:
     """Return the relations to lone things that tell `item` from its like, which clearly stand otherwise.
 
     Only one dog is behind the bus if the other is in front of it; one beside it may be farther back, too.
     """
-    alone = singles(scene, catalog)
-    every = [link for link in links(scene, catalog) if link.object in alone] + landmarks(scene, catalog)
+    alone = singles(scene)
+    every = [link for link in links(scene) if link.object in alone] + landmarks(scene)
     stands = {(id(link.subject), id(link.object)): link.predicate for link in every}
     found = []
     for link in every:
-        ways = {stands.get((id(other), id(link.object))) for other in alike(scene, catalog, item)}
+        ways = {stands.get((id(other), id(link.object))) for other in alike(scene, item)}
         across = link.predicate in ("left of", "right of")
         apart = not ways & {link.predicate, None} if across else ways <= {INVERSE[link.predicate]}
         if link.subject is item and apart:
@@ -120,7 +121,7 @@ def write_refs(path: Path, refs: list[Record]) -> None:
         temporary.write_bytes(pickle.dumps(plain, protocol=2))
 
 
-def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Record:
+def regions(config: WorldConfig, scene: Scene, split: str, index: int) -> Record:
     """Describe regions of picture `index` as Visual Genome's region_descriptions.json does.
 
     There is one for each object, piece of scenery, sign, and pair of objects that stand in a clear relation.
@@ -141,7 +142,7 @@ def regions(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, ind
         for name, items in groups(scene).items()
         if len(items) > 1
     ]
-    for link in links(scene, catalog):
+    for link in links(scene):
         if rng.random() < 0.5:  # each relation from one of its ends, more or less
             a, b = (catalog.thing(item.name).phrase for item in (link.subject, link.object))
             phrase = choose(rng, lists, f"ref {link.predicate}")
@@ -169,7 +170,7 @@ def _around(items: list[Item]) -> Record:
     return {"x": x, "y": y, "width": right - x, "height": low - y}
 
 
-def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> Record:
+def relationships(config: WorldConfig, scene: Scene, split: str, index: int) -> Record:
     """List every clear relation of picture `index` as Visual Genome's relationships.json does.
 
     It needs no random numbers; the arguments are those of the other texts.
@@ -186,7 +187,7 @@ def relationships(config: WorldConfig, catalog: Catalog, scene: Scene, split: st
                 "subject": _node(link.subject, ids[id(link.subject)]),
                 "object": _node(link.object, ids[id(link.object)]),
             }
-            for place, link in enumerate([*links(scene, catalog), *landmarks(scene, catalog)])
+            for place, link in enumerate([*links(scene), *landmarks(scene)])
         ],
     }
 

@@ -16,7 +16,8 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.data.quarantine import strict
 from mglib.data.records import fit_all, read_lines
-from mglib.world.catalog import Catalog, Prop, Setting, Thing
+from mglib.world import catalog
+from mglib.world.catalog import Prop, Setting, Thing
 
 SPLITS = ("train", "pool", "val", "test_seen", "test_new_pairs", "test_new_objects")
 PRETRAIN = "pretrain"  # BLIP-2's pictures, plain and special, in a world of their own
@@ -153,7 +154,7 @@ def length(config: WorldConfig, split: str) -> int:
 
 
 @lru_cache
-def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str]]:
+def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     """Choose the pairs of train objects that only test_new_pairs shows together.
 
     Of the partners that an object can meet anywhere, about the same share is taken for each object. Each pair
@@ -162,7 +163,7 @@ def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str
     order = {name: place for place, name in enumerate(catalog.names("train"))}
     meet = {
         pair
-        for setting in catalog.settings
+        for setting in catalog.settings()
         for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)
     }
     left = sorted(meet, key=lambda pair: (order[pair[0]], order[pair[1]]))
@@ -186,32 +187,30 @@ def new_pairs(config: WorldConfig, catalog: Catalog) -> frozenset[tuple[str, str
     return frozenset(chosen)
 
 
-def held_out(names: Sequence[str], config: WorldConfig, catalog: Catalog) -> list[tuple[str, str]]:
+def held_out(names: Sequence[str], config: WorldConfig) -> list[tuple[str, str]]:
     """Return those pairs among `names` that only test_new_pairs may show."""
-    pairs = new_pairs(config, catalog)
+    pairs = new_pairs(config)
     return [(a, b) for a, b in combinations(names, 2) if (a, b) in pairs or (b, a) in pairs]
 
 
-def sample(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
+def sample(config: WorldConfig, split: str, index: int) -> Scene:
     """Sample picture number `index` of `split`, one of SPLITS."""
     rng = stream(config, split, index, "scene")
-    setting, objects = _fitting(rng, config, catalog, split)
-    props = scenery(rng, catalog, setting, objects, config.size)
+    setting, objects = _fitting(rng, config, split)
+    props = scenery(rng, setting, objects, config.size)
     return Scene(
         image_id(split, index),
         config.size,
         setting.name,
         objects,
         props,
-        relations(objects, config.size, catalog),
+        relations(objects, config.size),
         rng.randrange(2**32),
         _signs(rng, setting, (*objects, *props), config.size),
     )
 
 
-def _fitting(
-    rng: Random, config: WorldConfig, catalog: Catalog, split: str
-) -> tuple[Setting, tuple[Item, ...]]:
+def _fitting(rng: Random, config: WorldConfig, split: str) -> tuple[Setting, tuple[Item, ...]]:
     """Draw objects and a setting until all find room.
 
     How many kinds there are is drawn once, and the first object is given up only after many tries: else big
@@ -219,19 +218,19 @@ def _fitting(
     """
     count = rng.choices(COUNTS, COUNT_WEIGHTS)[0]
     while True:
-        names = _first(rng, config, catalog, split)
+        names = _first(rng, config, split)
         for _ in range(20):
-            setting, things = _cast(rng, config, catalog, split, names, count)
+            setting, things = _cast(rng, config, split, names, count)
             objects = place_all(rng, _several(rng, things), setting, config.size)
             if objects is not None:
                 return setting, objects
 
 
-def _first(rng: Random, config: WorldConfig, catalog: Catalog, split: str) -> list[str]:
+def _first(rng: Random, config: WorldConfig, split: str) -> list[str]:
     """Choose the object or pair of objects that the picture is about."""
     if split == "test_new_pairs":
-        return list(rng.choice(sorted(new_pairs(config, catalog))))
-    return rng.choices(*_likely(catalog, "new" if split == "test_new_objects" else "train"))
+        return list(rng.choice(sorted(new_pairs(config))))
+    return rng.choices(*_likely("new" if split == "test_new_objects" else "train"))
 
 
 def _several(rng: Random, things: list[Thing]) -> list[Thing]:
@@ -245,11 +244,13 @@ def _several(rng: Random, things: list[Thing]) -> list[Thing]:
 
 
 def _cast(
-    rng: Random, config: WorldConfig, catalog: Catalog, split: str, names: list[str], count: int
+    rng: Random, config: WorldConfig, split: str, names: list[str], count: int
 ) -> tuple[Setting, list[Thing]]:
     """Choose a setting where all of `names` may be, and more objects under the split's rules."""
     first = [catalog.thing(name) for name in names]
-    places = [place for place in catalog.settings if all(thing in catalog.at_home(place) for thing in first)]
+    places = [
+        place for place in catalog.settings() if all(thing in catalog.at_home(place) for thing in first)
+    ]
     setting = rng.choices(places, [1 / len(catalog.at_home(place)) for place in places])[0]
     others = [
         thing
@@ -261,16 +262,16 @@ def _cast(
     for thing in others:
         if len(things) >= count:
             break
-        if split == "test_new_pairs" or not held_out([*names, thing.name], config, catalog):
+        if split == "test_new_pairs" or not held_out([*names, thing.name], config):
             things, names = [*things, thing], [*names, thing.name]
     return setting, things
 
 
 @lru_cache
-def _likely(catalog: Catalog, split: str) -> tuple[list[str], list[float]]:
+def _likely(split: str) -> tuple[list[str], list[float]]:
     """Return the objects of a split, with weights that lift those at home in few settings."""
     names = catalog.names(split)
-    homes = [thing.name for setting in catalog.settings for thing in catalog.at_home(setting)]
+    homes = [thing.name for setting in catalog.settings() for thing in catalog.at_home(setting)]
     return names, [1 + 1 / homes.count(name) for name in names]
 
 
@@ -351,9 +352,7 @@ def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
     return max(0, width) * max(0, height)
 
 
-def scenery(
-    rng: Random, catalog: Catalog, setting: Setting, objects: tuple[Item, ...], size: int
-) -> tuple[Item, ...]:
+def scenery(rng: Random, setting: Setting, objects: tuple[Item, ...], size: int) -> tuple[Item, ...]:
     """Choose the props behind the objects, as many of each as find a place where they can be seen."""
     afloat = [item for item in objects if catalog.thing(item.name).stands == "water"]
     items: list[Item] = []
@@ -403,7 +402,7 @@ def _signs(rng: Random, setting: Setting, items: tuple[Item, ...], size: int) ->
     return ()
 
 
-def relations(objects: tuple[Item, ...], size: int, catalog: Catalog) -> tuple[Relation, ...]:
+def relations(objects: tuple[Item, ...], size: int) -> tuple[Relation, ...]:
     """Return every relation that holds with a clear margin, each together with its inverse.
 
     Where there are several of a kind it holds for each of them.
@@ -413,14 +412,14 @@ def relations(objects: tuple[Item, ...], size: int, catalog: Catalog) -> tuple[R
         kinds.setdefault(item.name, []).append(item)
     found = []
     for a, b in combinations(kinds, 2):
-        ways = {relation(one, other, size, catalog) for one in kinds[a] for other in kinds[b]}
+        ways = {relation(one, other, size) for one in kinds[a] for other in kinds[b]}
         predicate = ways.pop()
         if predicate and not ways:
             found += [Relation(a, predicate, b), Relation(b, INVERSE[predicate], a)]
     return tuple(found)
 
 
-def relation(a: Item, b: Item, size: int, catalog: Catalog) -> str | None:
+def relation(a: Item, b: Item, size: int) -> str | None:
     """Return how `a` stands to `b` if a person would not hesitate, else None.
 
     Left and right need a gap and more distance across than up. Above and below need a gap, a common column

@@ -6,7 +6,8 @@ from random import Random
 
 from PIL import Image, ImageChops, ImageDraw
 
-from mglib.world.catalog import Catalog, Colour
+from mglib.world import catalog
+from mglib.world.catalog import Colour
 from mglib.world.draw import draw, draw_objects, glyph, gradient, mix, paint_setting, paste, shadow
 from mglib.world.lettering import (
     BOLD,
@@ -47,21 +48,21 @@ RAINBOW = ((235, 90, 80), (245, 160, 70), (250, 226, 100), (120, 200, 110), (90,
 LIGHTS = {"sunset": (255, 232, 150), "moonlight": (244, 244, 222), "dawn": (255, 240, 220)}
 
 
-def render(scene: Scene, catalog: Catalog, font: Path) -> Image.Image:
+def render(scene: Scene, font: Path) -> Image.Image:
     """Draw any scene, plain or special, as an RGB picture; raises OSError if the font cannot be read."""
     if scene.kind == "scene":
-        return draw(scene, catalog, font)
-    return DRAWERS[scene.kind](scene, catalog, font, Random(scene.paint))
+        return draw(scene, font)
+    return DRAWERS[scene.kind](scene, font, Random(scene.paint))
 
 
-def _meme(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
-    picture = draw(scene, catalog, font)
+def _meme(scene: Scene, font: Path, rng: Random) -> Image.Image:
+    picture = draw(scene, font)
     for writing in scene.writing:
         outlined(picture, writing)
     return picture
 
 
-def _dish(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
+def _dish(scene: Scene, font: Path, rng: Random) -> Image.Image:
     """Seen from the top: a plate on a wooden board, the ingredients around it."""
     size, fine = scene.size, 2
     wood = rng.choice(((196, 148, 100), (156, 112, 78), (120, 140, 150), (206, 184, 150)))
@@ -98,7 +99,7 @@ def _whole(item: Item, stamp: Image.Image) -> Item:
     return replace(item, box=(x + (width - wide) // 2, y + (height - high) // 2, wide, high))
 
 
-def _product(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
+def _product(scene: Scene, font: Path, rng: Random) -> Image.Image:
     """A studio: the product on a podium in a soft light, its brand over it."""
     size, fine = scene.size, 2
     top, bottom, podium = rng.choice(STUDIOS)
@@ -116,7 +117,7 @@ def _product(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.I
     painter.ellipse((middle - wide, base + high - flat, middle + wide, base + high + flat), fill=side)
     painter.ellipse((middle - wide, base - flat, middle + wide, base + flat), fill=podium)
     picture = canvas.reduce(fine)
-    draw_objects(picture, scene.objects, catalog, font)
+    draw_objects(picture, scene.objects, font)
     ink = (250, 246, 236) if sum(top) < 300 else (48, 40, 60)
     style = rng.choice((BOLD, SERIF))
     for writing, name in zip(scene.writing, (style, OBLIQUE), strict=True):
@@ -132,7 +133,7 @@ def _centre(picture: Image.Image, writing: Writing, name: str, ink: Colour) -> N
     )
 
 
-def _landscape(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
+def _landscape(scene: Scene, font: Path, rng: Random) -> Image.Image:
     effect = scene.truth["effect"]
     setting = catalog.setting(scene.setting)
     colour, strength = TINTS[effect]
@@ -260,7 +261,7 @@ def _leaves(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None
         picture.paste(leaf, (rng.randrange(picture.width), rng.randrange(picture.height)), leaf)
 
 
-def _sketch(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
+def _sketch(scene: Scene, font: Path, rng: Random) -> Image.Image:
     """A web page drawn with a pen on paper."""
     size = scene.size
     picture = Image.new("RGB", (size, size))
@@ -343,17 +344,17 @@ def _field(picture, painter, rng, writing, ink) -> None:
     wobbly_box(painter, rng, (x + width * 2 // 5, y, width * 3 // 5, height), ink)
 
 
-def _unusual(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
+def _unusual(scene: Scene, font: Path, rng: Random) -> Image.Image:
     if scene.truth["what"] == "upside down":
-        return _turned_over(scene, catalog, font)
+        return _turned_over(scene, font)
     if scene.truth["what"] == "giant":
-        back = draw(replace(scene, props=(), objects=scene.objects), catalog, font)
+        back = draw(replace(scene, props=(), objects=scene.objects), font)
         for item in scene.props:
             shadow(back, item.box, 0.3)
             paste(back, glyph(font, catalog.prop(item.name).glyph), item)
         return back
     if scene.truth["what"] in ("flying", "afloat"):
-        picture = draw(replace(scene, objects=()), catalog, font)
+        picture = draw(replace(scene, objects=()), font)
         x, _, width, _ = scene.objects[0].box
         if scene.truth["what"] == "flying":  # its shadow falls far below it
             shadow(picture, (x + width // 8, scene.size * 3 // 4, width * 3 // 4, 30), 0.5)
@@ -362,11 +363,11 @@ def _unusual(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.I
         if scene.truth["what"] == "afloat":
             _wash(picture, rng, scene.objects[0].box)
         return picture
-    return draw(scene, catalog, font)
+    return draw(scene, font)
 
 
-def _turned_over(scene: Scene, catalog: Catalog, font: Path) -> Image.Image:
-    picture = draw(replace(scene, objects=()), catalog, font)
+def _turned_over(scene: Scene, font: Path) -> Image.Image:
+    picture = draw(replace(scene, objects=()), font)
     item = scene.objects[0]
     shadow(picture, item.box, 0.34)
     stamp = glyph(font, catalog.thing(item.name).glyph).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
@@ -385,7 +386,7 @@ def _wash(picture: Image.Image, rng: Random, box: tuple[int, int, int, int]) -> 
             painter.arc((at, row - 4, at + 26, row + 6), 0, 180, fill=(206, 234, 244), width=2)
 
 
-def _note(scene: Scene, catalog: Catalog, font: Path, rng: Random) -> Image.Image:
+def _note(scene: Scene, font: Path, rng: Random) -> Image.Image:
     """A sheet of paper on a wooden or cork board."""
     size = scene.size
     board = rng.choice(((190, 150, 104), (150, 160, 172), (206, 184, 150)))

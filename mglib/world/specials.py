@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.world.catalog import FOLDER, Catalog, Filled, Setting, Thing, read, split, symbol, wording
+from mglib.world import catalog
+from mglib.world.catalog import FOLDER, Filled, Setting, Thing, read, split, symbol, wording
 from mglib.world.lettering import LINE
 from mglib.world.scene import (
     PRETRAIN,
@@ -80,21 +81,21 @@ def ingredients() -> tuple[dict[str, str], ...]:
     return read(FOLDER / "ingredients.csv", dict[str, Filled])
 
 
-def sample_special(config: WorldConfig, catalog: Catalog, split: str, index: int) -> Scene:
+def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
     """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of PRETRAIN; raises ValueError
     for another split.
     """
     if split == PRETRAIN:
-        return sample_for_pretraining(config, catalog, index)
+        return sample_for_pretraining(config, index)
     if split not in SPECIAL_SPLITS:
         raise ValueError(f"{split!r} is no special split; choose one of {', '.join(SPECIAL_SPLITS)}.")
     kind, part = split.split("_")
     rng = stream(config, split, index, "scene")
     cases = _cases(kind, part, config.seed)
-    return _of_kind(rng, config, catalog, kind, cases[index % len(cases)], image_id(split, index))
+    return _of_kind(rng, config, kind, cases[index % len(cases)], image_id(split, index))
 
 
-def sample_for_pretraining(config: WorldConfig, catalog: Catalog, index: int) -> Scene:
+def sample_for_pretraining(config: WorldConfig, index: int) -> Scene:
     """Sample special picture number `index` of PRETRAIN, the kinds in turn.
 
     It shows no new object and no pair of objects that are kept for the tests.
@@ -105,20 +106,20 @@ def sample_for_pretraining(config: WorldConfig, catalog: Catalog, index: int) ->
     cases = _cases(kind, PRETRAIN, config.seed)
     new = set(catalog.names("new"))
     while True:
-        scene = _of_kind(rng, config, catalog, kind, cases[turn % len(cases)], image_id(PRETRAIN, index))
+        scene = _of_kind(rng, config, kind, cases[turn % len(cases)], image_id(PRETRAIN, index))
         names = scene.names
-        if not new & set(names) and not held_out(names, config, catalog):
+        if not new & set(names) and not held_out(names, config):
             return scene
         turn += 1
 
 
-def _of_kind(rng: Random, config: WorldConfig, catalog: Catalog, kind: str, case: Row, number: int) -> Scene:
+def _of_kind(rng: Random, config: WorldConfig, kind: str, case: Row, number: int) -> Scene:
     """Draw a case of a kind as the scene with that image id."""
-    drawn = SAMPLERS[kind](rng, catalog, case, config.size)
+    drawn = SAMPLERS[kind](rng, case, config.size)
     return Scene(
         image_id=number,
         size=config.size,
-        relations=relations(drawn["objects"], config.size, catalog) if kind == "memes" else (),
+        relations=relations(drawn["objects"], config.size) if kind == "memes" else (),
         paint=rng.randrange(2**32),
         kind=kind,
         **drawn,
@@ -155,19 +156,17 @@ def _spread(kind: str) -> list[Row]:
     return list(every)
 
 
-def special_references(
-    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
-) -> list[Caption]:
+def special_references(config: WorldConfig, scene: Scene, split: str, index: int) -> list[Caption]:
     """Write up to five different references of a special picture."""
     rng = stream(config, split, index, "references")
-    slots = _slots(rng, scene, catalog)
+    slots = _slots(rng, scene)
     texts = [text for text, _ in wording()[scene.kind]]
     rng.shuffle(texts)
     said = [capitalise(text.format(**slots)) + "." for text in texts[:REFERENCES]]
-    return [Caption(text, tuple(mentions(text, catalog))) for text in said]
+    return [Caption(text, tuple(mentions(text))) for text in said]
 
 
-def _slots(rng: Random, scene: Scene, catalog: Catalog) -> dict[str, str]:
+def _slots(rng: Random, scene: Scene) -> dict[str, str]:
     """Say the truth of a special picture in pieces that the phrases put together."""
     truth = scene.truth
     slots = {
@@ -192,7 +191,7 @@ def _slots(rng: Random, scene: Scene, catalog: Catalog) -> dict[str, str]:
 # One sampler for each kind returns the fields of its scene.
 
 
-def _meme(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _meme(rng: Random, case: Row, size: int) -> Row:
     chosen = [rng.choice(part.split("/")) for part in case["objects"]]
     wanted = [(name, int(times or 1)) for name, _, times in (part.partition("*") for part in chosen)]
     names = [name for name, _ in wanted]
@@ -208,7 +207,7 @@ def _meme(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     return {
         "setting": setting.name,
         "objects": objects,
-        "props": scenery(rng, catalog, setting, objects, size),
+        "props": scenery(rng, setting, objects, size),
         "writing": writing,
         "truth": {"top": top.upper(), "bottom": bottom.upper(), "joke": joke},
     }
@@ -235,7 +234,7 @@ def _put(
     return min(found, key=hidden)
 
 
-def _dish(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _dish(rng: Random, case: Row, size: int) -> Row:
     """A plate in the middle and the ingredients in a ring around it."""
     ingredients = list(case["ingredients"])
     rng.shuffle(ingredients)
@@ -261,7 +260,7 @@ def _centred(
     return Item(name, (x - width // 2, y - height // 2, width, height), 0.5)
 
 
-def _product(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _product(rng: Random, case: Row, size: int) -> Row:
     thing = catalog.thing(case["product"])
     side = round(min(0.56, 0.46 * max(1.0, thing.aspect**0.5)) * size)
     item = _centred(rng, thing.name, (0.5, 0.5), side, size, 0, thing.aspect)
@@ -277,11 +276,11 @@ def _product(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     }
 
 
-def _landscape(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _landscape(rng: Random, case: Row, size: int) -> Row:
     setting = catalog.setting(case["setting"])
     kept: tuple[Item, ...] = ()
     while len(kept) < 2:  # an empty plain makes no landscape
-        props = scenery(rng, catalog, setting, (), size)
+        props = scenery(rng, setting, (), size)
         kept = tuple(item for item in props if item.name not in ABOVE)
     return {
         "setting": setting.name,
@@ -291,7 +290,7 @@ def _landscape(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     }
 
 
-def _sketch(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _sketch(rng: Random, case: Row, size: int) -> Row:
     """Stack the parts of a web page from the top; pictures that follow each other stand side by side."""
     margin, y = round(0.07 * size), round(0.2 * size)
     heights = {"nav": 22, "search": 24, "picture": 62, "text": 22, "button": 28, "footer": 18, "field": 26}
@@ -331,7 +330,7 @@ def _say_part(role: str, text: str) -> str:
     return SAID[role].format(named)
 
 
-def _unusual(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _unusual(rng: Random, case: Row, size: int) -> Row:
     """Put one thing where or how it cannot be."""
     thing, setting = catalog.thing(case["thing"]), catalog.setting(case["setting"])
     what = case["what"]
@@ -354,21 +353,19 @@ def _unusual(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
     odd = Item(
         thing.name, (x, max(4, base - height), width, height), 0.1, thing.mirror and rng.random() < 0.5
     )
-    objects = (odd, *_measure(rng, catalog, odd, size)) if what == "tiny" else (odd,)
+    objects = (odd, *_measure(rng, odd, size)) if what == "tiny" else (odd,)
     text = case["text"].format(
         thing=thing.phrase, name=thing.name, noun=setting.noun, place=rng.choice(setting.phrases)
     )
     return {
         "setting": setting.name,
         "objects": objects,
-        "props": _houses(rng, catalog, size)
-        if what == "giant"
-        else scenery(rng, catalog, setting, objects, size),
+        "props": _houses(rng, size) if what == "giant" else scenery(rng, setting, objects, size),
         "truth": {"what": what, "object": thing.name, "impossible": text},
     }
 
 
-def _measure(rng: Random, catalog: Catalog, tiny: Item, size: int) -> tuple[Item, ...]:
+def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
     """Put a cup beside something tiny, so that its size can be told."""
     cup = catalog.thing("cup")
     height = round(0.26 * size)
@@ -379,7 +376,7 @@ def _measure(rng: Random, catalog: Catalog, tiny: Item, size: int) -> tuple[Item
     return (Item("cup", (left, base - height, width, height), 0.1),)
 
 
-def _houses(rng: Random, catalog: Catalog, size: int) -> tuple[Item, ...]:
+def _houses(rng: Random, size: int) -> tuple[Item, ...]:
     """A row of small houses at the giant's feet."""
     house, items, x = catalog.prop("house"), [], rng.randint(2, 14)
     while True:
@@ -392,7 +389,7 @@ def _houses(rng: Random, catalog: Catalog, size: int) -> tuple[Item, ...]:
         x += width + rng.randint(2, 26)
 
 
-def _note(rng: Random, catalog: Catalog, case: Row, size: int) -> Row:
+def _note(rng: Random, case: Row, size: int) -> Row:
     lines, step = case["text"], round(0.13 * size)
     left, top = round(0.19 * size), round(0.5 * size - step * len(case["text"]) / 2)
     writing = tuple(

@@ -10,7 +10,8 @@ from functools import lru_cache
 from random import Random
 
 from mglib.config import NoiseConfig, WorldConfig
-from mglib.world.catalog import STANDS, Catalog, Thing, choose, wording
+from mglib.world import catalog
+from mglib.world.catalog import STANDS, Thing, choose, wording
 from mglib.world.scene import PRETRAIN, Relation, Scene, sample, stream
 
 SOURCES = ("cc_sbu", "laion")  # in the order in which their shards are read
@@ -41,26 +42,24 @@ class Caption:
     source: str = "laion"
 
 
-def mentions(text: str, catalog: Catalog) -> list[str]:
+def mentions(text: str) -> list[str]:
     """Return the objects that `text` says by name, plural or synonym, each once, in their order.
 
     The longest word wins: a "hot dog" is no "dog".
     """
-    owner, pattern = _lexicon(catalog)
+    owner, pattern = _lexicon()
     return list(dict.fromkeys(owner[found.lower()] for found in pattern.findall(text)))
 
 
 @lru_cache
-def _lexicon(catalog: Catalog) -> tuple[dict[str, str], re.Pattern[str]]:
-    owner = {word.lower(): thing.name for thing in catalog.things for word in reversed(thing.words)}
-    owner |= {word.lower(): thing.name for thing in catalog.things for word in (thing.name, thing.plural)}
+def _lexicon() -> tuple[dict[str, str], re.Pattern[str]]:
+    owner = {word.lower(): thing.name for thing in catalog.things() for word in reversed(thing.words)}
+    owner |= {word.lower(): thing.name for thing in catalog.things() for word in (thing.name, thing.plural)}
     longest_first = "|".join(re.escape(word) for word in sorted(owner, key=lambda word: (-len(word), word)))
     return owner, re.compile(rf"\b(?:{longest_first})\b", re.IGNORECASE)
 
 
-def web_caption(
-    config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int, purpose: str = "web"
-) -> Caption:
+def web_caption(config: WorldConfig, scene: Scene, split: str, index: int, purpose: str = "web") -> Caption:
     """Write the caption that the web would have for picture `index` of `split`; one for each `purpose`.
 
     The pool is taken from CC and SBU alone, as the paper's curated pictures are.
@@ -69,34 +68,34 @@ def web_caption(
     source = "cc_sbu" if rng.random() < config.cc_sbu_share or split == "pool" else "laion"
     noise = _draw_noise(rng, config)
     if noise == "mismatched":
-        scene = _another(rng, config, catalog, scene, split, index)
+        scene = _another(rng, config, scene, split, index)
     hidden = catalog.names("new") if noise == "mismatched" else []
     names = _notice(rng, scene, NAMED_WEIGHTS, hidden)
-    text, relation = _say_plainly(rng, scene, catalog, names, source)
+    text, relation = _say_plainly(rng, scene, names, source)
     if noise == "long":
-        text = _lengthen(rng, text, scene, catalog, names)
+        text = _lengthen(rng, text, scene, names)
     elif rng.random() < CAPITAL_SHARE:
         text = capitalise(text)
     if noise == "clipped":
         text = _clip(rng, text)
     elif noise == "shouting":
         text = text.upper() + "!" * rng.randint(1, 4)
-    named = tuple(mentions(text, catalog))
+    named = tuple(mentions(text))
     whole = relation and relation.subject in named and relation.object in named
     return Caption(text, named, relation if whole else None, noise, source)
 
 
-def references(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> list[Caption]:
+def references(config: WorldConfig, scene: Scene, split: str, index: int) -> list[Caption]:
     """Write five different references of picture `index` of `split`."""
     rng = stream(config, split, index, "references")
     written: dict[str, Caption] = {}
     while len(written) < REFERENCES:
-        reference = _refer(rng, scene, catalog)
+        reference = _refer(rng, scene)
         written.setdefault(reference.text, reference)
     return list(written.values())
 
 
-def pretraining_captions(config: WorldConfig, catalog: Catalog, scene: Scene, index: int) -> list[Caption]:
+def pretraining_captions(config: WorldConfig, scene: Scene, index: int) -> list[Caption]:
     """Write the different captions that BLIP-2 learns picture `index` by, the first from the web's manner.
 
     They have none of the web's faults, since BLIP-2 learns from web captions that a captioner wrote anew and
@@ -104,11 +103,10 @@ def pretraining_captions(config: WorldConfig, catalog: Catalog, scene: Scene, in
     """
     faultless = replace(config, noise=NoiseConfig(clipped=0.0, shouting=0.0, mismatched=0.0, long=0.0))
     said: list[Caption] = [
-        web_caption(faultless, catalog, scene, PRETRAIN, index, f"web {number}")
-        for number in range(WEB_CAPTIONS)
+        web_caption(faultless, scene, PRETRAIN, index, f"web {number}") for number in range(WEB_CAPTIONS)
     ]
     if index % REFERRED_EVERY == 0:
-        said += references(config, catalog, scene, PRETRAIN, index)
+        said += references(config, scene, PRETRAIN, index)
     return list({one.text: one for one in said}.values())
 
 
@@ -127,13 +125,11 @@ def _draw_noise(rng: Random, config: WorldConfig) -> str:
     return rng.choices(NOISE, [1 - sum(shares), *shares])[0]
 
 
-def _another(
-    rng: Random, config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int
-) -> Scene:
+def _another(rng: Random, config: WorldConfig, scene: Scene, split: str, index: int) -> Scene:
     """Return another picture of the split, with other objects if a few tries find one."""
     count = getattr(config, split)
     for _ in range(8):
-        other = sample(config, catalog, split, (index + rng.randint(1, max(1, count - 1))) % count)
+        other = sample(config, split, (index + rng.randint(1, max(1, count - 1))) % count)
         if not set(other.names) & set(scene.names):
             break
     return other
@@ -161,13 +157,11 @@ def _phrase(rng: Random, kind: str, few: bool = False) -> str:
     return choose(rng, {kind: fit}, kind)
 
 
-def _fill(
-    rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str], stated: Relation | None = None
-) -> str:
+def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relation | None = None) -> str:
     """Fill the slots of a phrase; `stated` fills {a}, {b} and {relation}."""
     # What is on the ground comes first and tells the place: "on the grass" is not said of a kite alone.
     things = sorted(map(catalog.thing, names), key=lambda thing: STANDS.index(thing.stands))
-    slots = {"place": _place(rng, scene, catalog, things), "noun": catalog.setting(scene.setting).noun}
+    slots = {"place": _place(rng, scene, things), "noun": catalog.setting(scene.setting).noun}
     if things:
         counts = [scene.count(thing.name) for thing in things]
         phrases = [thing.counted(count) for thing, count in zip(things, counts, strict=True)]
@@ -200,7 +194,7 @@ def _fill(
     return text.format(**slots)
 
 
-def _place(rng: Random, scene: Scene, catalog: Catalog, things: list[Thing]) -> str:
+def _place(rng: Random, scene: Scene, things: list[Thing]) -> str:
     """Say where the scene is, in words that are true of the first of `things`."""
     setting = catalog.setting(scene.setting)
     if things and things[0].stands in ("water", "sky", "swim"):
@@ -208,24 +202,22 @@ def _place(rng: Random, scene: Scene, catalog: Catalog, things: list[Thing]) -> 
     return rng.choice(setting.phrases)
 
 
-def _say_plainly(
-    rng: Random, scene: Scene, catalog: Catalog, names: list[str], source: str
-) -> tuple[str, Relation | None]:
+def _say_plainly(rng: Random, scene: Scene, names: list[str], source: str) -> tuple[str, Relation | None]:
     among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
     stated = rng.choice(among) if among and rng.random() < RELATION_SHARE else None
     if stated:
-        return _fill(rng, _phrase(rng, "web relation"), scene, catalog, names, stated), stated
+        return _fill(rng, _phrase(rng, "web relation"), scene, names, stated), stated
     kind = f"{source} empty" if not names else f"{source} place" if rng.random() < PLACE_SHARE else source
-    return _fill(rng, _phrase(rng, kind, len(names) < 2), scene, catalog, names), None
+    return _fill(rng, _phrase(rng, kind, len(names) < 2), scene, names), None
 
 
-def _lengthen(rng: Random, text: str, scene: Scene, catalog: Catalog, names: list[str]) -> str:
+def _lengthen(rng: Random, text: str, scene: Scene, names: list[str]) -> str:
     """Say the same again in other words, seldom add what web pages add: two or three sentences."""
     again = "again" if names else "again empty"
     sentences, wanted = [text], rng.choice((2, 2, 3))
     while len(sentences) < wanted:
         kind = "filler" if rng.random() < FILLER_SHARE else again
-        said = _fill(rng, _phrase(rng, kind), scene, catalog, names)
+        said = _fill(rng, _phrase(rng, kind), scene, names)
         if said not in sentences:
             sentences.append(said)
     return " ".join(f"{capitalise(sentence)}." for sentence in sentences)
@@ -240,7 +232,7 @@ def _clip(rng: Random, text: str) -> str:
     return " ".join(kept).rstrip(",-:|") + rng.choice(("", "...", " ..."))
 
 
-def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Caption:
+def _refer(rng: Random, scene: Scene) -> Caption:
     everyone = scene.names
     names = list(everyone)
     rng.shuffle(names)
@@ -250,10 +242,10 @@ def _refer(rng: Random, scene: Scene, catalog: Catalog) -> Caption:
     stated = rng.choice(among) if among and rng.random() < 0.7 else None
     kind = "reference relation" if stated else "reference"
     kind += " plain" if rng.random() < 0.25 else ""
-    text = _fill(rng, _phrase(rng, kind, len(names) < 2), scene, catalog, names, stated)
+    text = _fill(rng, _phrase(rng, kind, len(names) < 2), scene, names, stated)
     others = [name for name in names if stated and name not in (stated.subject, stated.object)]
     if others:
-        text += ", " + _fill(rng, _phrase(rng, "extra"), scene, catalog, others)
+        text += ", " + _fill(rng, _phrase(rng, "extra"), scene, others)
     if scene.writing and rng.random() < SIGN_SHARE:
         sign = f'"{scene.writing[0].text}"'
         text += ", " + _phrase(rng, "sign").format(text=sign)

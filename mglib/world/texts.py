@@ -7,7 +7,6 @@ from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import write_json, write_text
-from mglib.world.catalog import Catalog
 from mglib.world.describe import describe
 from mglib.world.gqa import balance, gqa
 from mglib.world.narratives import narrative
@@ -28,10 +27,10 @@ WRITERS: dict[str, Callable[..., Any]] = {
 NOT_IN_TRAIN = ("narrative", "description")
 
 
-def texts(config: WorldConfig, catalog: Catalog, scene: Scene, split: str, index: int) -> dict[str, Any]:
+def texts(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
     """Write the further texts of picture `index` of a plain split."""
     wanted = [kind for kind in WRITERS if split != "train" or kind not in NOT_IN_TRAIN]
-    return {kind: WRITERS[kind](config, catalog, scene, split, index) for kind in wanted}
+    return {kind: WRITERS[kind](config, scene, split, index) for kind in wanted}
 
 
 def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dict[str, Any]]) -> None:

@@ -7,7 +7,8 @@ Whatever a person would hesitate over is None here and is stated by no text.
 from dataclasses import dataclass
 from itertools import permutations
 
-from mglib.world.catalog import NUMBERS, Catalog, Prop, Thing
+from mglib.world import catalog
+from mglib.world.catalog import NUMBERS, Prop, Thing
 from mglib.world.scene import Item, Scene, relation
 
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
@@ -34,7 +35,7 @@ def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
     }
 
 
-def alike(scene: Scene, catalog: Catalog, item: Item) -> list[Item]:
+def alike(scene: Scene, item: Item) -> list[Item]:
     """Return the other objects that the name of `item` means as well: a runner is a person, too."""
     return [
         other
@@ -43,13 +44,9 @@ def alike(scene: Scene, catalog: Catalog, item: Item) -> list[Item]:
     ]
 
 
-def singles(scene: Scene, catalog: Catalog) -> list[Item]:
+def singles(scene: Scene) -> list[Item]:
     """Return the objects whose name means no other: "the dog" can only be this one."""
-    return [
-        items[0]
-        for items in groups(scene).values()
-        if len(items) == 1 and not alike(scene, catalog, items[0])
-    ]
+    return [items[0] for items in groups(scene).values() if len(items) == 1 and not alike(scene, items[0])]
 
 
 def number(scene: Scene, place: int) -> int:
@@ -68,7 +65,7 @@ def side(item: Item, size: int) -> str | None:
     return "middle" if 0.45 <= centre <= 0.55 else None
 
 
-def distance(item: Item, scene: Scene, catalog: Catalog) -> str | None:
+def distance(item: Item, scene: Scene) -> str | None:
     """Return "foreground" or "background" for an object that clearly stands there, else None."""
     if catalog.thing(item.name).stands not in ("ground", "pole"):
         return None
@@ -77,16 +74,16 @@ def distance(item: Item, scene: Scene, catalog: Catalog) -> str | None:
     return "foreground" if nearness >= NEAR else "background" if nearness <= FAR else None
 
 
-def links(scene: Scene, catalog: Catalog) -> list[Link]:
+def links(scene: Scene) -> list[Link]:
     """Return every clear relation of two objects, both ways round."""
     return [
         Link(a, predicate, b)
         for a, b in permutations(scene.objects, 2)
-        if (predicate := relation(a, b, scene.size, catalog))
+        if (predicate := relation(a, b, scene.size))
     ]
 
 
-def landmarks(scene: Scene, catalog: Catalog) -> list[Link]:
+def landmarks(scene: Scene) -> list[Link]:
     """Return how objects clearly stand to scenery of which there is one piece: "in front of the tree"."""
     names = [item.name for item in scene.props]
     lone = [item for item in scene.props if names.count(item.name) == 1]
@@ -94,7 +91,7 @@ def landmarks(scene: Scene, catalog: Catalog) -> list[Link]:
         Link(item, predicate, prop)
         for item in scene.objects
         for prop in lone
-        if (predicate := relation(item, prop, scene.size, catalog))
+        if (predicate := relation(item, prop, scene.size))
         and predicate not in ("above", "below")  # the whole sky is above everything
         and not (catalog.prop(prop.name).stands == "sky" and predicate in ("left of", "right of"))
     ]
@@ -126,7 +123,7 @@ def scenery(prop: Prop, number: int = 1) -> str:
     return f"{'an' if prop.name[0] in 'aeiou' else 'a'} {prop.name}"
 
 
-def definite(item: Item, scene: Scene, catalog: Catalog) -> str:
+def definite(item: Item, scene: Scene) -> str:
     """Say an object or a piece of scenery as known: "the dog", "the palm tree"."""
     if item in scene.objects:
         return the(catalog.thing(item.name))

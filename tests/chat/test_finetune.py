@@ -18,7 +18,7 @@ from mglib.chat.conversation import Conversation
 from mglib.chat.finetune import beyond, finetune, finetune_config, forgotten, own_data, start
 from mglib.config import LoRAConfig
 from mglib.data import released
-from mglib.data.own import OwnPair
+from mglib.data.own import AnsweredPicture
 from mglib.data.pictures import open_picture
 from mglib.metrics import Counts
 from mglib.model.decoding import greedy
@@ -266,10 +266,10 @@ def test_pictures_are_held_out_with_all_their_questions(tmp_path):
     for number in range(11):
         file = tmp_path / f"{number:02d}.jpg"
         file.write_bytes(noise(number))
-        pairs += [OwnPair(file, "What?", f"{number}"), OwnPair(file, None, f"{number} again")]
+        pairs += [AnsweredPicture(file, "What?", f"{number}"), AnsweredPicture(file, None, f"{number} again")]
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(noise(0))
-    found = own_data([*pairs, OwnPair(copy, "And?", "the copy")], seed=0)
+    found = own_data([*pairs, AnsweredPicture(copy, "And?", "the copy")], seed=0)
     assert found.files == tuple(pair.file for pair in pairs[::2]) and len(found.hashes) == 11
     assert {place for place, _, _ in found.held} == {0, 10}
     assert [said for place, _, said in found.held if place == 0] == ["0", "0 again", "the copy"]

@@ -5,7 +5,7 @@ import json
 import pytest
 from data_files import jpeg
 
-from mglib.data.own import OwnPair, read_own
+from mglib.data.own import AnsweredPicture, read_own
 from mglib.data.quarantine import Fault, Quarantine
 
 TEXTS = {"a": "a red wall", "b": "a blue wall"}
@@ -35,7 +35,7 @@ def test_each_shape_is_read(tmp_path, shape):
     data, images = write(tmp_path / "own", shape)
     asked = "what?" if shape == "jsonl" else None
     assert list(read_own(data)) == [
-        OwnPair(images / f"{name}.jpg", asked, text) for name, text in TEXTS.items()
+        AnsweredPicture(images / f"{name}.jpg", asked, text) for name, text in TEXTS.items()
     ]
 
 
@@ -71,7 +71,7 @@ def test_a_line_that_does_not_fit_is_a_fault_and_a_question_may_be_left_out(tmp_
     lines = ['{"image": "a.jpg", "answer": "a wall"}', '{"image": "a.jpg"}', "no json"]
     data.write_text("\n".join([*lines, lines[0]]))
     found = list(read_own(data))
-    assert found[0] == OwnPair(images / "a.jpg", None, "a wall")
+    assert found[0] == AnsweredPicture(images / "a.jpg", None, "a wall")
     assert [one.sample.startswith("line") for one in found[1:3]] == [True, True]
     assert "`answer`" in found[1].reason and "came before" in found[3].reason
 

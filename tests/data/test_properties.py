@@ -152,16 +152,6 @@ def test_whatever_stands_in_a_file_is_read_or_named(folder, content):
 
 
 @seldom
-@given(value=some.lists(json_values) | some.dictionaries(some.text(), json_values))
-def test_items_are_those_of_the_whole_file(folder, value):
-    path = folder / "items.json"
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    found = [(key, json.loads(text)) for key, text in records.read_items(path)]
-    keyed = value if isinstance(value, dict) else {f"item {number}": one for number, one in enumerate(value)}
-    assert found == list(keyed.items())
-
-
-@seldom
 @given(json_values)
 def test_a_pickle_of_plain_data_is_read_as_it_was(folder, value):
     path = folder / "plain.p"

@@ -24,7 +24,7 @@ def pictures():
     world = {}
     for task, checklist in CHECKLISTS.items():
         sampled = [
-            sample_special(MINI.world, catalog.load(), f"{checklist.kind}_{part}", index).as_dict()
+            sample_special(MINI.world, f"{checklist.kind}_{part}", index).as_dict()
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
@@ -114,7 +114,7 @@ def test_an_empty_answer_fulfils_nothing_that_asks_for_text(pictures, task, text
 def test_naming_everything_there_is_does_not_succeed(pictures, task):
     everything = ", ".join(
         [
-            *catalog.load().names(),
+            *catalog.names(),
             *glyphs(),
             *PLACES,
             *(word for forms in WEATHER.values() for word in forms),

@@ -18,13 +18,10 @@ from mglib.evals.coverage import (
     references_covered,
 )
 from mglib.metrics import paired
-from mglib.world import catalog, scene, text
+from mglib.world import scene, text
 from mglib.world.facts import write_facts
 
-CATALOG, CONFIG = (
-    catalog.load(),
-    WorldConfig(train=1, pool=1, val=60, test_seen=1, test_new_pairs=1, test_new_objects=1),
-)
+CONFIG = WorldConfig(train=1, pool=1, val=60, test_seen=1, test_new_pairs=1, test_new_objects=1)
 REFERENCES = (
     ("A dog to the left of a cat.", "A dog.", "Two dogs on the beach."),
     ("A runner in the park.", "A person and a bus.", "A bus."),
@@ -38,14 +35,14 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("val")
     said = []
     for index in range(CONFIG.val):
-        picture = scene.sample(CONFIG, CATALOG, "val", index)
-        said += [(picture, one) for one in text.references(CONFIG, CATALOG, picture, "val", index)]
+        picture = scene.sample(CONFIG, "val", index)
+        said += [(picture, one) for one in text.references(CONFIG, picture, "val", index)]
     notes = [
         {"id": number, "image_id": one.image_id, "caption": reference.text}
         for number, (one, reference) in enumerate(said, 1)
     ]
     (folder / "captions.json").write_text(json.dumps({"images": [], "annotations": notes}))
-    write_facts(folder / "facts.json", said, CATALOG)
+    write_facts(folder / "facts.json", said)
     return folder
 
 

@@ -16,7 +16,7 @@ from mglib.evals.spatial import Category, Picture, Probe
 from mglib.evals.vqa import Exam, picture_places
 from mglib.model.prompts import VICUNA
 from mglib.paths import hash_json, read_jsonl
-from mglib.world import catalog as catalogs
+from mglib.world import catalog
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,6 @@ def test_left_is_where_the_box_is_farther_left(asked, scenes):
 
 
 def test_who_is_asked_about_is_alone_of_its_name(asked, scenes):
-    catalog = catalogs.load()
     for probe in asked:
         if probe.relation == "nearest":
             names = [item["name"] for item in scenes[probe.picture]["objects"]]
@@ -101,11 +100,10 @@ def test_the_nearest_is_named_and_stands_in_front(asked, scenes):
 
 
 def test_counts_are_true_and_each_as_often_right_as_wrong(asked, scenes):
-    catalog = catalogs.load()
     by_options = defaultdict(Counter)
     for probe in of(asked, "counting"):
         many = probe.text.removeprefix("What is the number of ").removesuffix(" here?")
-        name = next(thing.name for thing in catalog.things if thing.plural == many)
+        name = next(thing.name for thing in catalog.things() if thing.plural == many)
         there = sum(item["name"] == name for item in scenes[probe.picture]["objects"])
         assert spatial.NUMBERS[there] == probe.options[probe.right]
         by_options[probe.options][probe.right] += 1

@@ -77,7 +77,7 @@ def test_the_pool_becomes_a_folder_that_the_reader_reads(run, study):
     curation, folder = run()
     assert [one.description.image_id for one in curation.pictures] == KEYS
     pairs = list(strict(read_cc_sbu_align(folder)))
-    assert [pair.caption for pair in pairs] == [rewritten(one.description.text) for one in curation.pictures]
+    assert [pair.answer for pair in pairs] == [rewritten(one.description.text) for one in curation.pictures]
     pictures = dict(pool(study))
     assert {file.stem: file.read_bytes() for file in (folder / "image").iterdir()} == pictures
     about = json.loads((folder / "card.json").read_text())["about"]

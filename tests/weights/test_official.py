@@ -8,8 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from safetensors.torch import load_file, save_file
 from tiny_official import (
     VISION,
     WIDTH,
@@ -28,8 +26,8 @@ from transformers import (
 from mglib.config import QFormerConfig, VisionConfig
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.weights import files, official, vicuna
-from mglib.weights.files import Shards, locate, read_state
+from mglib.weights import official, vicuna
+from mglib.weights.files import read_folder, read_state
 from mglib.weights.official import (
     load_projection,
     load_qformer,
@@ -258,67 +256,18 @@ def test_a_file_without_a_state_dict_is_named(tmp_path):
         read_state(write(tmp_path / "a.pth", {"model": {"epoch": 3}}))
 
 
-def test_a_damaged_safetensors_file_is_named(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"\x00" * 100)
-    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
-        Shards(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(LFS)
-    with pytest.raises(ValueError, match="git-LFS pointer"):
-        Shards(tmp_path)
-
-
-def test_a_good_safetensors_file_is_not_taken_for_a_web_page(tmp_path):
-    place = tmp_path / "model.safetensors"
-    for filling in range(15_200, 15_400):  # its first bytes are the length of its header, here " <"
-        save_file({"a": torch.ones(2)}, place, metadata={"about": "x" * filling})
-        if place.read_bytes()[:2] == b" <":
-            break
-    assert place.read_bytes()[:2] == b" <" and Shards(tmp_path).get("a").tolist() == [1, 1]
-
-
-# --- places ---
+@pytest.mark.parametrize(("content", "told"), [(b"\x00" * 100, "is damaged"), (LFS, "git-LFS pointer")])
+def test_a_safetensors_file_that_is_none_is_named(tmp_path, content, told):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        read_folder(tmp_path)
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not there: download it"):
-        locate(tmp_path / "eva_vit_g.pth")
+        read_state(tmp_path / "eva_vit_g.pth")
     with pytest.raises(FileNotFoundError, match="holds no weights"):
-        Shards(tmp_path)
-
-
-def test_the_hub_is_asked_only_for_its_own_places(tmp_path, monkeypatch):
-    asked = []
-
-    def download(repository, name, *, repo_type, etag_timeout):
-        asked.append((repository, name, repo_type))
-        return str(tmp_path / "it")
-
-    monkeypatch.setattr(files, "hf_hub_download", download)
-    write(tmp_path / "local.pth", {})
-    assert locate(tmp_path / "local.pth") == tmp_path / "local.pth" and asked == []
-    assert locate("hub:spaces/Vision-CAIR/minigpt4/prerained_minigpt4_7b.pth") == tmp_path / "it"
-    assert locate("hub:Salesforce/blip2-flan-t5-xxl/config.json") == tmp_path / "it"
-    assert asked == [
-        ("Vision-CAIR/minigpt4", "prerained_minigpt4_7b.pth", "space"),
-        ("Salesforce/blip2-flan-t5-xxl", "config.json", "model"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "told"),
-    [
-        (EntryNotFoundError("404"), FileNotFoundError, "not in that repository"),
-        (LocalEntryNotFoundError("offline"), RuntimeError, "could not be had"),
-        (ConnectionError("no route"), RuntimeError, "ConnectionError.*HF_HUB_OFFLINE"),
-    ],
-)
-def test_a_hub_that_fails_says_what_to_do(monkeypatch, error, kind, told):
-    def download(*_, **__):
-        raise error
-
-    monkeypatch.setattr(files, "hf_hub_download", download)
-    with pytest.raises(kind, match=told):
-        locate("hub:owner/name/file.pth")
+        read_folder(tmp_path)
 
 
 # --- Vicuna: delta merge ---
@@ -377,25 +326,8 @@ def test_a_delta_put_onto_llama_gives_vicuna_back(tmp_path, vicuna_v0):
     assert language.width == 16 and not any(p.requires_grad for p in language.parameters())
 
 
-def test_merging_holds_one_file_of_the_delta_at_a_time(tmp_path, vicuna_v0, monkeypatch):
-    held = []
-
-    def save(part, path, metadata):
-        held.append(sorted(part))
-        save_file(part, path, metadata=metadata)
-
-    monkeypatch.setattr(vicuna, "save_file", save)
-    vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
-    assert len(held) == 3 and max(map(len, held)) <= 8
-    assert sorted(name for part in held for name in part) == sorted(vicuna_v0.state_dict())
-    names = [name for file in sorted((tmp_path / "vicuna").glob("*.safetensors")) for name in load_file(file)]
-    assert len(names) == len(set(names)) == len(vicuna_v0.state_dict())
-
-
-def test_half_precision_deltas_stay_in_half_precision(tmp_path, tokenizer):
-    write_shards(tmp_path / "a", {"model.norm.weight": torch.tensor([1.0, 2.0])}, 1)
-    write_shards(tmp_path / "b", {"model.norm.weight": torch.tensor([0.5, -2.0]).half()}, 1)
-    merged = vicuna.add(Shards(tmp_path / "a"), Shards(tmp_path / "b"), "model.norm.weight")
+def test_half_precision_deltas_stay_in_half_precision():
+    merged = vicuna.add("model.norm.weight", torch.tensor([1.0, 2.0]), torch.tensor([0.5, -2.0]).half())
     assert merged.dtype == torch.float16 and merged.tolist() == [1.5, 0]
 
 
@@ -432,12 +364,16 @@ def test_a_delta_of_another_model_or_without_a_tokenizer_is_refused(tmp_path, vi
 # --- language models: vocabulary, precision ---
 
 
-def test_a_vocabulary_that_does_not_fit_is_named(tmp_path):
-    vicuna.require_vocabulary(tmp_path, 32001, 32001)
-    vicuna.require_vocabulary(tmp_path, 32064, 32000)  # padded for speed
-    for model, words in ((32001, 32000), (32000, 32001)):
-        with pytest.raises(ValueError, match=rf"{model} tokens, its tokenizer knows {words}: .*same release"):
-            vicuna.require_vocabulary(tmp_path, model, words)
+def test_a_vocabulary_that_does_not_fit_is_named(tmp_path, tokenizer):
+    tokens = len(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    for size in (tokens, tokens + 64):  # 64: padded for speed
+        tiny_llama(size, seed=0).save_pretrained(tmp_path)
+        vicuna.load_language(tmp_path, precision="fp32")
+    for size in (tokens - 1, tokens + 1):
+        tiny_llama(size, seed=0).save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=rf"{size} tokens, its tokenizer knows {tokens}: .*same release"):
+            vicuna.load_language(tmp_path, precision="fp32")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

@@ -13,7 +13,7 @@ import pytest
 
 from mglib.config import WorldConfig
 from mglib.paths import ROOT, hash_json
-from mglib.world import catalog as catalogs
+from mglib.world import catalog
 from mglib.world.catalog import wording
 from mglib.world.describe import describe
 from mglib.world.gqa import balance, gqa
@@ -36,9 +36,9 @@ MANY = 60
 CONFIG = WorldConfig(
     train=MANY, pool=MANY, val=MANY, test_seen=MANY, test_new_pairs=MANY, test_new_objects=MANY
 )
-CATALOG = catalogs.load()
 NEW = re.compile(
-    rf"\b(?:{'|'.join(word for t in CATALOG.things if t.split == 'new' for word in t.words if word)})\b", re.I
+    rf"\b(?:{'|'.join(word for t in catalog.things() if t.split == 'new' for word in t.words if word)})\b",
+    re.I,
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
 PINNED = "b4863c6aa3e8213f"
@@ -47,13 +47,13 @@ NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 
 @cache
 def scenes(split):
-    return [(index, sample(CONFIG, CATALOG, split, index)) for index in range(MANY)]
+    return [(index, sample(CONFIG, split, index)) for index in range(MANY)]
 
 
 @cache
 def every(write, split):
     """One record of a kind for each picture of a split."""
-    return [(scene, write(CONFIG, CATALOG, scene, split, index)) for index, scene in scenes(split)]
+    return [(scene, write(CONFIG, scene, split, index)) for index, scene in scenes(split)]
 
 
 def scene_of(*objects, setting="park", props=()):
@@ -61,7 +61,7 @@ def scene_of(*objects, setting="park", props=()):
     items = [Item(name, tuple(box), round(1 - (box[1] + box[3]) / 200, 3)) for name, *box in objects]
     items = tuple(sorted(items, key=lambda item: -item.depth))
     behind = tuple(Item(name, tuple(box), 0.5) for name, *box in props)
-    return Scene(7, 200, setting, items, behind, relations(items, 200, CATALOG), 0)
+    return Scene(7, 200, setting, items, behind, relations(items, 200), 0)
 
 
 DOG, BUS, CAT = ("dog", 10, 130, 40, 40), ("bus", 120, 120, 75, 40), ("cat", 15, 165, 35, 30)
@@ -85,19 +85,19 @@ def box_holds(a, predicate, b):
 
 def named(text):
     """The objects that a text names; a coffee maker in the background is not coffee."""
-    props = sorted((word for p in CATALOG.props for word in (p.name, p.plural)), key=len, reverse=True)
-    return mentions(re.sub(rf"\b(?:{'|'.join(props)})\b", "", text, flags=re.I), CATALOG)
+    props = sorted((word for p in catalog.props() for word in (p.name, p.plural)), key=len, reverse=True)
+    return mentions(re.sub(rf"\b(?:{'|'.join(props)})\b", "", text, flags=re.I))
 
 
 def called(text):
     """The objects that a text names by name or plural; a calf is not called a cow."""
-    words = {word: thing.name for thing in CATALOG.things for word in (thing.name, thing.plural)}
+    words = {word: thing.name for thing in catalog.things() for word in (thing.name, thing.plural)}
     longest = sorted(words, key=len, reverse=True)
     return {words[found.lower()] for found in re.findall(rf"\b(?:{'|'.join(longest)})\b", text, re.I)}
 
 
 def asking(split, index, scene):
-    return Asking(stream(CONFIG, split, index, "test"), CONFIG, CATALOG, scene, split, {})
+    return Asking(stream(CONFIG, split, index, "test"), CONFIG, scene, split, {})
 
 
 def centre(item, size):
@@ -108,16 +108,16 @@ def centre(item, size):
 
 
 def test_things_are_counted_and_named_as_known():
-    dog, scissors, broccoli = (CATALOG.thing(name) for name in ("dog", "scissors", "broccoli"))
+    dog, scissors, broccoli = (catalog.thing(name) for name in ("dog", "scissors", "broccoli"))
     assert [counted(dog, number) for number in (1, 3)] == ["a dog", "three dogs"]
     assert counted(scissors, 2) == "two pairs of scissors" and the(scissors) == "the pair of scissors"
     assert counted(broccoli, 2) == "two pieces of broccoli" and the(dog) == "the dog"
-    assert [scenery(CATALOG.prop(name)) for name in ("evergreen", "sun", "wheat")] == [
+    assert [scenery(catalog.prop(name)) for name in ("evergreen", "sun", "wheat")] == [
         "an evergreen",
         "the sun",
         "some wheat",
     ]
-    assert scenery(CATALOG.prop("cloud"), 3) == "three clouds"
+    assert scenery(catalog.prop("cloud"), 3) == "three clouds"
 
 
 def test_strangers_are_absent_known_to_training_and_no_new_pair():
@@ -126,9 +126,9 @@ def test_strangers_are_absent_known_to_training_and_no_new_pair():
             names = [one.name for one in asking(split, index, scene).strangers(3)]
             assert not set(names) & set(item.name for item in scene.objects)
             if split != "test_new_objects":
-                assert all(CATALOG.thing(name).split == "train" for name in names)
+                assert all(catalog.thing(name).split == "train" for name in names)
             if split not in ("test_new_pairs", "test_new_objects"):
-                assert not held_out(list(dict.fromkeys([*scene.names, *names])), CONFIG, CATALOG)
+                assert not held_out(list(dict.fromkeys([*scene.names, *names])), CONFIG)
 
 
 # Lists
@@ -147,16 +147,16 @@ def test_facts_name_no_other_object():
         said = " | ".join((fact.answer, *fact.said, *fact.also))
         own = {fact.name} if fact.of == "object" else set()
         assert called(said) <= {*own, "person"}, fact
-        new = fact.name in CATALOG.names("new")
+        new = fact.name in catalog.names("new")
         assert new or not NEW.search(said), fact
 
 
 def test_what_is_known_is_known_of_things_that_exist():
-    backdrops = {setting.backdrop for setting in CATALOG.settings}
+    backdrops = {setting.backdrop for setting in catalog.settings()}
     names = {
-        "object": set(CATALOG.names()),
-        "setting": {setting.name for setting in CATALOG.settings},
-        "prop": {prop.name for prop in CATALOG.props},
+        "object": set(catalog.names()),
+        "setting": {setting.name for setting in catalog.settings()},
+        "prop": {prop.name for prop in catalog.props()},
         "backdrop": backdrops,
         "wrong": {""},
     }
@@ -169,7 +169,7 @@ def test_what_is_known_is_known_of_things_that_exist():
 def test_every_kind_of_fact_can_be_asked_and_has_wrong_answers():
     kinds = {fact.kind for fact in facts()} - {CATEGORY}
     assert kinds <= set(wording("questions"))
-    train = [fact for fact in facts() if fact.name not in CATALOG.names("new")]
+    train = [fact for fact in facts() if fact.name not in catalog.names("new")]
     for fact in facts():
         if fact.of in ("object", "setting", "prop") and fact.kind != CATEGORY:
             wrong = {other.answer for other in train if other.kind == fact.kind}
@@ -202,14 +202,14 @@ def test_narratives_have_the_official_fields_and_name_everything(split):
 def test_narratives_say_the_right_side():
     sides = Counter()
     for index in range(30):
-        caption = narrative(CONFIG, CATALOG, PAIR, "train", index)["caption"]
+        caption = narrative(CONFIG, PAIR, "train", index)["caption"]
         for sentence in caption.split(". "):
             for word in ("left", "right"):
                 if re.search(rf"\b{word}\b", sentence, re.I):
                     sides[word] += 1
                     assert named(sentence) == [{"left": "dog", "right": "bus"}[word]]
     assert sides  # the bus comes first, so only the dog's side is told
-    twins = narrative(CONFIG, CATALOG, TWINS, "train", 0)["caption"]
+    twins = narrative(CONFIG, TWINS, "train", 0)["caption"]
     assert "two dogs" in twins
 
 
@@ -222,10 +222,10 @@ def test_expressions_of_twins_differ_and_their_name_alone_means_neither():
     for index in range(20):
         rng = stream(CONFIG, "train", index, "test")
         for item, own, other in ((left, "left", "right"), (right, "right", "left")):
-            said = expressions(rng, CATALOG, TWINS, item)
+            said = expressions(rng, TWINS, item)
             assert said and all(own in text and other not in text for text in said), said
     same = scene_of(("dog", 10, 140, 30, 30), ("dog", 45, 140, 30, 30))
-    assert expressions(stream(CONFIG, "train", 0, "test"), CATALOG, same, same.objects[0]) == []
+    assert expressions(stream(CONFIG, "train", 0, "test"), same, same.objects[0]) == []
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -262,11 +262,11 @@ def test_references_are_numbered_like_the_annotations():
     refs = references("val", every(referring, "val"))
     boxes = [(scene, item) for _, scene in scenes("val") for item in scene.objects]
     assert [ref["ref_id"] for ref in refs] == list(range(len(refs)))
-    assert len(refs) > 0.9 * len([1 for scene, item in boxes if item in singles(scene, CATALOG)])
+    assert len(refs) > 0.9 * len([1 for scene, item in boxes if item in singles(scene)])
     for ref in refs:
         scene, item = boxes[ref["ann_id"] - 1]
         assert ref["image_id"] == scene.image_id and ref["split"] == "val"
-        assert all(the(CATALOG.thing(item.name))[4:] in one["sent"] for one in ref["sentences"])
+        assert all(the(catalog.thing(item.name))[4:] in one["sent"] for one in ref["sentences"])
 
 
 @pytest.mark.parametrize("split", ["pool", "test_new_objects"])
@@ -308,30 +308,28 @@ def test_descriptions_name_everything_and_only_what_is_there(split):
         assert 4 <= len(sentences) <= 7, said
         assert all(sentence[0].isupper() for sentence in sentences) and "{" not in said
         props = Counter(item.name for item in scene.props)
-        plurals = {CATALOG.thing(name).plural: count for name, count in names.items()}
-        plurals |= {CATALOG.prop(name).plural: count for name, count in props.items()}
+        plurals = {catalog.thing(name).plural: count for name, count in names.items()}
+        plurals |= {catalog.prop(name).plural: count for name, count in props.items()}
         for word, count in re.findall(rf"\b({'|'.join(NUMBERS)}) ({'|'.join(plurals)})\b", said, re.I):
             assert NUMBERS[word.lower()] == plurals[count], said
 
 
 def test_a_description_says_the_relation_of_a_hand_made_scene():
-    said = " ".join(describe(CONFIG, CATALOG, PAIR, "val", index) for index in range(20))
+    said = " ".join(describe(CONFIG, PAIR, "val", index) for index in range(20))
     assert re.search(r"dog[^.]*\bleft of|bus[^.]*\bright of", said)
     assert not re.search(r"dog[^.]*\bright of|bus[^.]*\bleft of", said)
 
 
 def test_signs_are_read_in_every_kind_of_text():
     scene = replace(PAIR, writing=(Writing("HOTEL", (80, 20, 40, 16), "sign"),))
-    record = narrative(CONFIG, CATALOG, scene, "train", 0)
+    record = narrative(CONFIG, scene, "train", 0)
     assert 'a board with "HOTEL" written on it' in record["caption"]
-    assert '"HOTEL"' in describe(CONFIG, CATALOG, scene, "train", 0)
+    assert '"HOTEL"' in describe(CONFIG, scene, "train", 0)
     (sign,) = [
-        region
-        for region in regions(CONFIG, CATALOG, scene, "train", 0)["regions"]
-        if "HOTEL" in region["phrase"]
+        region for region in regions(CONFIG, scene, "train", 0)["regions"] if "HOTEL" in region["phrase"]
     ]
     assert [sign[key] for key in ("x", "y", "width", "height")] == [80, 20, 40, 16]
-    asked = [aokvqa(CONFIG, CATALOG, scene, "train", index) for index in range(40)]
+    asked = [aokvqa(CONFIG, scene, "train", index) for index in range(40)]
     read = [one for one in asked if re.search("sign|read", one["question"])]
     assert read and all(one["choices"][one["correct_choice_idx"]] == "HOTEL" for one in read)
 
@@ -372,7 +370,7 @@ def test_a_lone_cow_is_asked_about_rightly():
     known = {"sound": "mooing", "young": "a calf", "baby": "a calf", "group": "a herd"}
     asked = Counter()
     for index in range(150):
-        record = aokvqa(CONFIG, CATALOG, cow, "train", index)
+        record = aokvqa(CONFIG, cow, "train", index)
         answer = record["choices"][record["correct_choice_idx"]]
         assert "cow" not in record["question"]  # it has to be seen
         for word, right in known.items():
@@ -396,7 +394,7 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
             here = {item.name for item in scene.objects}
             answer = record["choices"][record["correct_choice_idx"]]
             assert here & trait.yes == {answer} and not here & trait.maybe, record
-            assert set(record["direct_answers"]) <= set(CATALOG.thing(answer).words), record
+            assert set(record["direct_answers"]) <= set(catalog.thing(answer).words), record
             assert not set(record["choices"]) & trait.maybe, record
     assert asked > 0.1 * MANY
 
@@ -404,8 +402,8 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
 @pytest.mark.parametrize("split", [s for s in SPLITS if not s.startswith("test_new")])
 def test_choices_never_name_a_new_pair(split):
     for scene, record in every(aokvqa, split):
-        names = dict.fromkeys([*scene.names, *(n for n in record["choices"] if n in CATALOG.names())])
-        assert not held_out(list(names), CONFIG, CATALOG), record
+        names = dict.fromkeys([*scene.names, *(n for n in record["choices"] if n in catalog.names())])
+        assert not held_out(list(names), CONFIG), record
 
 
 # GQA
@@ -436,9 +434,9 @@ def right_answer(scene, kind, text):
     elif kind == "categoryThisChoose":
         return next(name for name in names if here[name])
     elif kind in ("place", "placeChoose"):
-        return CATALOG.setting(scene.setting).noun
+        return catalog.setting(scene.setting).noun
     elif kind == "placeVerify":
-        true = bool(re.search(rf"the {CATALOG.setting(scene.setting).noun}\?", text))
+        true = bool(re.search(rf"the {catalog.setting(scene.setting).noun}\?", text))
     else:
         return None
     return "yes" if true else "no"
@@ -460,7 +458,7 @@ def test_gqa_answers_are_true_by_the_boxes(split):
 def test_gqa_of_a_hand_made_scene():
     answers = {}
     for index in range(60):
-        for question in gqa(CONFIG, CATALOG, TRIO, "train", index).values():
+        for question in gqa(CONFIG, TRIO, "train", index).values():
             answers[question["question"]] = question["answer"]
     right = {
         "Is the dog to the left of the bus?": "yes",
@@ -511,7 +509,7 @@ def test_no_text_speaks_of_a_new_object(split):
 def test_texts_are_the_same_in_every_process():
     code = (
         "import hashlib, json, sys; sys.path[:0] = ['.', 'tests/world']; import test_texts as t\n"
-        "texts = [str(write(t.CONFIG, t.CATALOG, scene, 'val', index))"
+        "texts = [str(write(t.CONFIG, scene, 'val', index))"
         " for index, scene in t.scenes('val')[:12] for write in t.WRITERS]\n"
         "print(hashlib.sha256(json.dumps(texts).encode()).hexdigest())"
     )
@@ -530,6 +528,6 @@ def test_texts_are_the_same_in_every_process():
 
 
 def test_all_texts_are_pinned():
-    written = [texts(CONFIG, CATALOG, scene, s, i) for s in SPLITS for i, scene in scenes(s)[:4]]
+    written = [texts(CONFIG, scene, s, i) for s in SPLITS for i, scene in scenes(s)[:4]]
     digest = hash_json(json.loads(json.dumps(written, default=vars)))
     assert digest == PINNED, "pin this digest again if the change is meant"
