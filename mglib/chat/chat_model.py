@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mglib.config import Asked, VisionConfig
 from mglib.evals.generate import decoding_configs
 from mglib.model.decoding import Decoding
+from mglib.model.decoding import greedy as likeliest
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import VICUNA, template
@@ -66,6 +67,12 @@ class ChatModel:
         return (
             f"{self.origin.get('profile', 'no profile')}, weights {key}, {self.language_id or self.language}"
         )
+
+    def decoding_with(self, *, greedy: bool, tokens: int | None, beams: int, seed: int) -> Decoding:
+        """Return the model's own decoding, or that of the likeliest tokens, with these limits."""
+        tokens = tokens or Decoding.max_new_tokens
+        own = likeliest(tokens) if greedy else replace(self.decoding, max_new_tokens=tokens, seed=seed)
+        return replace(own, beams=beams)
 
     def sees(self, image: Image.Image, name: str) -> str:
         """Say of a picture what was read, and what `preprocess` makes of it."""

@@ -1,7 +1,5 @@
 """`make chat`: talking about a picture in a terminal."""
 
-from collections.abc import Callable
-
 from PIL import Image
 
 from mglib.chat.chat_model import ChatModel
@@ -13,50 +11,46 @@ from mglib.model.decoding import Decoding
 USAGE = 'make chat IMAGE=picture.jpg QUESTION="What is this?", or without a question for a conversation.'
 
 
-def talk_about(
-    image: str | None,
-    load: Callable[[], ChatModel],
-    decode: Callable[[ChatModel], Decoding],
-    *,
-    question: str | None = None,
-    read: Callable[[str], str] = input,
-) -> None:
-    """Talk about a picture: one question, or a conversation. It is opened before `load` makes the model,
-    which takes a while.
-    """
+def typed_picture(image: str | None) -> tuple[str, Image.Image]:
+    """Open the picture that a person named; returns its file's name too."""
     if not image:
         raise ValueError(f"No picture is named: {USAGE}")
     file = typed_path(image)
-    shown, chat_model = picture(file), load()
+    return file.name, picture(file)
+
+
+def talk_about(
+    chat_model: ChatModel, name: str, image: Image.Image, decoding: Decoding, *, question: str | None = None
+) -> None:
+    """Talk about a picture: one question, or a conversation."""
     print(f"Weights: {chat_model.weights()}.")
-    talk, decoding = Conversation(chat_model), decode(chat_model)
+    talk = Conversation(chat_model)
     try:
-        show(talk, shown, file.name)
+        show(talk, name, image)
         if question:
             say(talk, question, decoding)
         else:
-            terminal(talk, decoding, read=read)
+            terminal(talk, decoding)
     except (EOFError, KeyboardInterrupt):  # ctrl-d and ctrl-c end a conversation too
         print()
 
 
-def terminal(talk: Conversation, decoding: Decoding, *, read: Callable[[str], str] = input) -> None:
+def terminal(talk: Conversation, decoding: Decoding) -> None:
     """Go on with a conversation until an empty line; `/show FILE` adds a picture, `/clear` forgets all."""
     print("Ask about the picture; /show FILE adds another, /clear forgets all, an empty line ends.")
-    while line := read("You: ").strip():
+    while line := input("You: ").strip():
         try:
             if line == "/clear":
                 talk.clear()
             elif line.startswith("/show "):
-                file = typed_path(line.removeprefix("/show "))
-                show(talk, picture(file), file.name)
+                show(talk, *typed_picture(line.removeprefix("/show ")))
             else:
                 say(talk, line, decoding)
         except Exception as error:  # the conversation goes on
             print(sentence(error, "chat"))
 
 
-def show(talk: Conversation, image: Image.Image, name: str) -> None:
+def show(talk: Conversation, name: str, image: Image.Image) -> None:
     """Give a picture to the next question, and print what was read."""
     talk.show(image)
     print(f"Picture: {talk.chat_model.sees(image, name)}.")

@@ -41,10 +41,7 @@ def read_all(read: Callable[[Path], Iterable[T]], paths: Iterable[Path]) -> Iter
 
 def webdataset(folder: Path) -> Records:
     """`*.tar` as img2dataset writes them."""
-    pairs = shards.read_shards(shards.shards(folder))
-    for pair in unique(pairs, folder, lambda pair: pair.key):
-        row = shards.decode(pair)
-        yield row if isinstance(row, Fault) else pair
+    return unique(shards.decodable(shards.shards(folder)), folder, lambda pair: pair.key)
 
 
 def coco_folder(folder: Path) -> Records:
@@ -88,20 +85,10 @@ def annotated(
     return records
 
 
-def coco_name(number: int | str) -> str:
-    """Return the name of a picture of COCO 2017."""
-    return str(number).zfill(12)
-
-
 def narrated(narrative: narratives.Narrative) -> str:
-    """Return the name of a narrative's picture: COCO's for COCO's."""
+    """Return the name of a narrative's picture: COCO 2017's has twelve digits."""
     is_coco = narrative.dataset_id.startswith("mscoco")
-    return coco_name(narrative.image_id) if is_coco else narrative.image_id
-
-
-def genome(path: Path) -> Records:
-    """Read either of Visual Genome's files."""
-    return (regions.read_regions if path.stem.startswith("region") else regions.read_relationships)(path)
+    return narrative.image_id.zfill(12) if is_coco else narrative.image_id
 
 
 FORMATS: dict[str, Callable[[Path], Records]] = {
@@ -109,7 +96,7 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
     "coco": coco_folder,
     "cc_sbu_align": lambda folder: with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file),
     "localized_narratives": annotated(narratives.read_narratives, narrated, "*localized_narratives*.jsonl"),
-    "a_okvqa": annotated(questions.read_a_okvqa, lambda one: coco_name(one.image_id), "aokvqa*.json"),
+    "a_okvqa": annotated(questions.read_a_okvqa, lambda one: f"{one.image_id:012d}", "aokvqa*.json"),
     "gqa": annotated(questions.read_gqa, lambda one: one.image_id, "*questions*.json", "*questions*/*.json"),
     "pope": annotated(questions.read_pope, lambda one: one.image, "*pope*.json"),
     "refcoco": annotated(
@@ -118,7 +105,7 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
         "refs(*).p",
     ),
     "visual_genome": annotated(
-        genome,
+        lambda path: (regions.read_regions if "region" in path.name else regions.read_relationships)(path),
         lambda one: str(one.image_id),
         "region_descriptions.json",
         "relationships.json",

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,18 +10,13 @@ from mglib.paths import read_jsonl
 
 def append(file: Path, entries: Iterable[dict]) -> None:
     """Add one line an entry and wait until they are on the disk."""
-    lines = list(map(one_line, entries))  # all of them, before the first is written
+    lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]  # before the first is written
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8", newline="\n") as out:
+    # Half a character, as names of files may hold, is written as \udce9, which is JSON's escape too.
+    with file.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as out:
         out.writelines(lines)
         out.flush()
         os.fsync(out.fileno())
-
-
-def one_line(entry: dict) -> str:
-    """Write an entry as it is read; half a character, as names of files may hold, as an escape."""
-    text = json.dumps(entry, ensure_ascii=False)
-    return (json.dumps(entry) if re.search("[\ud800-\udfff]", text) else text) + "\n"
 
 
 def read_log(file: Path) -> list[dict]:

@@ -8,7 +8,7 @@ go to the quarantine, where the official loader prints a warning.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 from webdataset.filters import shuffle
 
+from mglib.data.journal import append, read_log
 from mglib.data.quarantine import Fault, Quarantine, keep, strict
 from mglib.data.records import fit
 from mglib.data.shards import Row, WebPair, decode, present, read_shard
-from mglib.paths import hash_json, write_json
+from mglib.paths import hash_json
 
 BUFFER = 1_000  # encoded samples among which the next one is drawn, as in the official loader
 
@@ -43,7 +44,7 @@ class Source:
     @classmethod
     def open(cls, name: str, urls: str, *, weight: float, counts: Path) -> "Source":
         """Expand `urls` as webdataset does ("laion/{00000..00999}.tar", "https://...", "pipe:..."), on disk
-        to what is there, and count what the shards hold, once: the JSON file `counts` keeps the numbers.
+        to what is there, and count what the shards hold, once: the log `counts` keeps the numbers.
         """
         shards = tuple(present(urls)[0])
         return cls(name=name, shards=shards, counts=count_shards(shards, counts), weight=weight)
@@ -63,24 +64,17 @@ class Stats:
     successes: int
 
 
-def count_shards(shards: Iterable[str], file: Path) -> tuple[int, ...]:
-    """Return how many samples each shard holds, from `file` where it is known there, else counted into it.
+def count_shards(shards: Sequence[str], log: Path) -> tuple[int, ...]:
+    """Return how many samples each shard holds, from `log` where it is known there, else counted into it.
 
     A shard that is broken is counted as far as it can be read, and again at each call.
     """
-    (known,) = strict([fit(dict[str, int], file.read_bytes(), file, "")]) if file.exists() else ({},)
-    counts, fresh = [], 0
-    for url in tqdm(list(shards), desc="counting samples", mininterval=10, delay=5):
-        count, whole = (known[url], True) if url in known else count_shard(url)
-        counts.append(count)
-        if whole and url not in known:
-            known[url] = count
-            fresh += 1
-            if fresh % 100 == 0:
-                write_json(file, known)
-    if fresh:
-        write_json(file, known)
-    return tuple(counts)
+    known = {entry["shard"]: entry["samples"] for entry in read_log(log)}
+    for url in tqdm([url for url in shards if url not in known], desc="counting", mininterval=10, delay=5):
+        known[url], whole = count_shard(url)
+        if whole:
+            append(log, [{"shard": url, "samples": known[url]}])
+    return tuple(known[url] for url in shards)
 
 
 def count_shard(url: str) -> tuple[int, bool]:
@@ -101,21 +95,12 @@ def count_shard(url: str) -> tuple[int, bool]:
 # --- one source, cut into parts ---
 
 
-def batches_an_epoch(total: int, parts: int, size: int) -> int:
-    """Return how many batches of at most `size` each of `parts` makes of its share of `total` samples."""
-    largest = -(-total // parts)
-    return -(-largest // size)
-
-
-def batch_edges(total: int, parts: int, part: int, size: int) -> list[int]:
-    """Return the positions in an epoch's order at which the batches of one part begin; the last one ends at
-    the last.
-
-    All parts make equally many batches, of at most `size`, and together have each position once.
+def batch_edges(total: int, parts: int, part: int, batches: int) -> list[int]:
+    """Return the positions in an epoch's order at which the `batches` of one part begin, and where the last
+    one ends; together the parts have each position once.
     """
     first, end = total * part // parts, total * (part + 1) // parts
-    batches = batches_an_epoch(total, parts, size)
-    return [first + (end - first) * number // batches for number in range(batches + 1)] if batches else []
+    return [first + (end - first) * number // max(batches, 1) for number in range(batches + 1)]
 
 
 def read_positions(source: Source, seed: int, epoch: int, first: int) -> Iterator[tuple[int, Sample]]:
@@ -163,16 +148,9 @@ class Portion:
     faults: list[Fault]
 
 
-def portion(items: Iterable[Sample], collate: Collate) -> Portion:
-    """Decode the pictures of a batch, clean its captions and collate what is good."""
-    faults: list[Fault] = []
-    rows = list(keep(map(decode, items), faults))
-    return Portion(collate(rows) if rows else None, len(rows), faults)
-
-
 @dataclass
 class RankStream(IterableDataset):
-    """One rank's share of one source, endless, from a place in an epoch on; cut again over the workers."""
+    """One rank's share of one source, endless, from a batch on; cut again over the workers."""
 
     source: Source
     collate: Collate
@@ -181,40 +159,36 @@ class RankStream(IterableDataset):
     rank: int
     ranks: int
     workers: int  # at least one: the process itself where there are none
-    epoch: int = 0
-    batch: int = 0  # the next of this rank in this epoch
+    done: int = 0  # batches of this rank so far
+
+    def batches(self) -> int:
+        """Return how many batches each worker makes of an epoch."""
+        return -(-self.source.total // (self.ranks * self.workers * self.batch_size))
 
     def __iter__(self) -> Iterator[Portion]:
         worker = get_worker_info()
         # A loader asks its worker 0 first, whichever of the rank's lanes the run stopped at.
-        lane = ((worker.id if worker else 0) + self.batch) % self.workers
-        done = -(-(self.batch - lane) // self.workers)
-        epoch = self.epoch
+        number = self.done + (worker.id if worker else 0)
+        turn, lane = divmod(number, self.workers)
+        epoch, first = divmod(turn, self.batches())
         while True:
-            yield from self.lane(epoch, lane, done)
-            epoch, done = epoch + 1, 0
+            yield from self.lane(epoch, lane, first)
+            epoch, first = epoch + 1, 0
 
-    def lane(self, epoch: int, lane: int, done: int) -> Iterator[Portion]:
-        """Yield the batches of an epoch that one worker makes, from its number `done` on."""
-        part = self.rank * self.workers + lane
-        edges = batch_edges(self.source.total, self.ranks * self.workers, part, self.batch_size)[done:]
-        stream = read_positions(self.source, self.seed, epoch, edges[0]) if edges else iter(())
+    def lane(self, epoch: int, lane: int, first: int) -> Iterator[Portion]:
+        """Yield the batches of an epoch that one worker makes, from its number `first` on."""
+        parts, part = self.ranks * self.workers, self.rank * self.workers + lane
+        start, *ends = batch_edges(self.source.total, parts, part, self.batches())[first:]
+        stream = read_positions(self.source, self.seed, epoch, start)
         held = next(stream, None)
-        for end in edges[1:]:
+        for end in ends:
             items = []
             while held is not None and held[0] < end:
                 items.append(held[1])
                 held = next(stream, None)
-            yield portion(items, self.collate)
-
-    def batches(self) -> int:
-        """Return how many batches this rank makes of an epoch."""
-        return self.workers * batches_an_epoch(self.source.total, self.ranks * self.workers, self.batch_size)
-
-    def advance(self) -> None:
-        """Step over one batch."""
-        last = self.batch + 1 == self.batches()
-        self.epoch, self.batch = (self.epoch + 1, 0) if last else (self.epoch, self.batch + 1)
+            faults: list[Fault] = []
+            rows = list(keep(map(decode, items), faults))
+            yield Portion(self.collate(rows) if rows else None, len(rows), faults)
 
 
 # --- the mixture ---
@@ -274,7 +248,7 @@ class Mixture:
             loader = DataLoader(stream, batch_size=None, num_workers=self.workers, generator=Generator())
             self.loaders[name] = iter(loader)
         for got in self.loaders[name]:
-            stream.advance()
+            stream.done += 1
             self.quarantine.add(got.faults, good=got.good)
             if got.batch is not None:
                 return got.batch
@@ -289,7 +263,7 @@ class Mixture:
         return {
             "key": self.key(),
             "step": self.step,
-            "places": {name: [stream.epoch, stream.batch] for name, stream in self.streams.items()},
+            "done": {name: stream.done for name, stream in self.streams.items()},
             "quarantine": self.quarantine.state_dict(),
         }
 
@@ -301,7 +275,7 @@ class Mixture:
                 "workers are not those of the run that is to go on: set them as they were, or start again."
             )
         self.step = state["step"]
-        for name, (epoch, batch) in state["places"].items():
-            self.streams[name].epoch, self.streams[name].batch = epoch, batch
+        for name, done in state["done"].items():
+            self.streams[name].done = done
         self.quarantine.load_state_dict(state["quarantine"])
         self.loaders = {}

@@ -14,7 +14,6 @@ class Narrative:
 
     dataset_id: str
     image_id: FileName
-    annotator_id: int
     caption: Caption
 
 

@@ -84,25 +84,17 @@ def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None])
     """Open each record's picture, where it has one; a picture that cannot be opened is a fault instead."""
     for item in stream:
         path = None if isinstance(item, Fault) else file(item)
-        reason = path and picture_fault(path)
+        reason = path and picture_fault(path, os.path.isfile(path) and path.stat().st_mtime_ns)
         yield Fault(str(path), "", reason) if reason else item
 
 
-def picture_fault(path: Path) -> str | None:
-    """Say why a picture cannot be used, if so; a file is decoded once, until it changes."""
-    try:
-        return decoding_fault(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        return "the picture is missing"
-    except (OSError, ValueError) as error:  # a name that no file can have
-        return f"broken picture: {error}"
-
-
-@cache
-def decoding_fault(path: Path, changed: int) -> str | None:
-    """Say why a picture cannot be decoded, if so; `changed` is when the file was written."""
+@cache  # a picture is decoded once, until its file changes
+def picture_fault(path: Path, changed: int) -> str | None:
+    """Say why a picture cannot be used, if so; `changed` is when its file was written."""
     try:
         open_picture(path)
+    except FileNotFoundError:
+        return "the picture is missing"
     except OSError as error:
         return f"broken picture: {error}"
     return None

@@ -48,7 +48,6 @@ class GraphQuestion:
     image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
     answer: ShortAnswer | None = None
-    balanced: Annotated[bool, Field(validation_alias="isBalanced")]
     types: QuestionTypes | None = None
 
 

@@ -16,7 +16,7 @@ from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import named_picture, with_pictures
 from mglib.data.quarantine import Fault, Quarantine, keep
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, read_gqa
-from mglib.data.shards import WebPair, decode, read_shards
+from mglib.data.shards import WebPair, decodable
 from mglib.data.splits import Split, coco_split, file_split, pair_split
 from mglib.paths import CACHE
 
@@ -66,29 +66,23 @@ def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
 # --- the pool ---
 
 
-def checked_pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
+def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
     """Yield the first good pairs of the pool's shards, and what is bad before the last of them.
 
     Deviation: the paper draws its 5,000 pictures at random.
     """
     good = 0
-    for pair in read_shards(map(Path, expand_urls(str(folder / release.pool)))):
-        row = decode(pair)
-        yield row if isinstance(row, Fault) else pair
-        good += not isinstance(row, Fault)
+    for pair in decodable(map(Path, expand_urls(str(folder / release.pool)))):
+        yield pair
+        good += not isinstance(pair, Fault)
         if good == release.pool_pictures:
             return
 
 
-def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair]:
-    """Yield the pairs of the pool; `pool_split` lists those that are left out."""
-    return keep(checked_pool(folder, release), [])
-
-
 def pool_split(folder: Path, release: ReleaseConfig) -> Split:
     """Make a split of the pool and list what is left out; raises ValueError where it has no good pair."""
-    found = quarantine("pool").sift(checked_pool(folder, release))
-    split = pair_split("pool", found, lambda: pool(folder, release))
+    found = quarantine("pool").sift(pool(folder, release))
+    split = pair_split("pool", found, lambda: keep(pool(folder, release), []))
     if not len(split):
         raise ValueError(f"No picture of {release.pool} can be read: {folder} needs these shards.")
     return split
@@ -100,7 +94,7 @@ def alignment_split(folder: Path) -> Split:
     pairs = list(quarantine(ALIGNMENT).sift(found))
     if not pairs:
         raise ValueError(f"{folder / 'filter_cap.json'} has no pairs: unpack cc_sbu_align.zip again.")
-    return file_split(ALIGNMENT, [pair.file for pair in pairs], [pair.caption for pair in pairs])
+    return file_split(ALIGNMENT, [pair.file for pair in pairs], [pair.answer for pair in pairs])
 
 
 # --- questions ---

@@ -198,3 +198,10 @@ def decode(pair: WebPair | Fault) -> Row | Fault:
         return open_picture(pair.picture), caption
     except OSError as error:
         return Fault(pair.shard, pair.key, f"broken picture: {error}")
+
+
+def decodable(files: Iterable[Path]) -> Iterator[WebPair | Fault]:
+    """Yield the pairs of several shards whose picture opens and whose caption says something."""
+    for pair in read_shards(files):
+        row = decode(pair)
+        yield row if isinstance(row, Fault) else pair

@@ -4,9 +4,8 @@ A drawn profile keeps the features of its pictures on disk; one made from publis
 from web shards, since five million pictures' vision tokens would be terabytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256 as sha256_of
 from itertools import islice
 from pathlib import Path
 
@@ -16,11 +15,9 @@ from torch import Tensor, nn
 
 from mglib.config import TrainConfig
 from mglib.data.mixture import Mixture, Row, Source
-from mglib.data.pictures import open_picture
-from mglib.data.quarantine import Fault, Quarantine
-from mglib.data.shards import WebPair, decode, read_shards
-from mglib.data.splits import Pairs, Split
-from mglib.data.text import clean_caption
+from mglib.data.quarantine import Quarantine, keep
+from mglib.data.shards import decodable
+from mglib.data.splits import Pairs, Split, pair_split
 from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
@@ -185,7 +182,7 @@ def join_parts(study: Study) -> MiniGPT4:
 
 def shard_counts(name: str) -> Path:
     """Where it is kept how many samples each shard of a source holds."""
-    return CACHE / "web" / f"{name}.json"
+    return CACHE / "web" / f"{name}.jsonl"
 
 
 def open_sources(study: Study) -> list[Source]:
@@ -290,20 +287,6 @@ def stage1_pairs(study: Study, count: int) -> Split | None:
     found = [
         pair
         for files, weight in sources
-        for pair in islice(good(files), max(1, round(count * weight / whole)))
+        for pair in islice(keep(decodable(files), []), max(1, round(count * weight / whole)))
     ]
-    if not found:
-        return None
-    return Split(
-        name="stage1",
-        hashes=tuple(sha256_of(pair.picture).hexdigest() for pair in found),
-        captions=tuple(clean_caption(pair.caption) for pair in found),
-        images=lambda: (open_picture(pair.picture) for pair in found),
-    )
-
-
-def good(files: Sequence[Path]) -> Iterator[WebPair]:
-    """Yield the pairs of some shards whose picture can be opened and whose caption says something."""
-    for pair in read_shards(files):
-        if not isinstance(decode(pair), Fault):
-            yield pair
+    return pair_split("stage1", found, lambda: found) if found else None

@@ -14,7 +14,7 @@ from torch import Tensor
 from mglib.config import ConcatConfig, Profile
 from mglib.data import released
 from mglib.data.narratives import read_narratives
-from mglib.data.quarantine import strict
+from mglib.data.quarantine import keep, strict
 from mglib.data.records import read_json
 from mglib.data.shards import WebPair, present, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
@@ -367,7 +367,7 @@ class PublishedStudy(Study):
         return None
 
     def pool(self) -> Iterator[WebPair]:
-        return released.pool(DOWNLOADS, self.profile.release)
+        return keep(released.pool(DOWNLOADS, self.profile.release), [])
 
     def pool_texts(self) -> dict[str, dict[int, str]]:
         return {}

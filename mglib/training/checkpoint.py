@@ -1,6 +1,6 @@
 """Training state on disk: one safetensors file with the trained weights, the optimizer and the generator."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,30 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def restore(module: nn.Module, path: Path) -> dict[str, Any]:
-    """Copy stored weights into the module's parameters of the same names; returns their description.
+def copy_weights(weights: Mapping[str, Tensor], module: nn.Module, *, origin: Path | str) -> None:
+    """Copy weights into the module's parameters of the same names.
 
     Raises ValueError when a name is unknown or a shape differs: such weights belong to another model.
     """
-    weights, about = load_weights(path)
     own = dict(module.named_parameters())
     for name, tensor in weights.items():
         if name not in own or own[name].shape != tensor.shape:
             found = tuple(own[name].shape) if name in own else "no such parameter"
             raise ValueError(
-                f"{path.name} holds {name} of shape {tuple(tensor.shape)}, this model has {found}: the "
+                f"{origin} holds {name} of shape {tuple(tensor.shape)}, this model has {found}: the "
                 "weights belong to another model. Train them again with this profile."
             )
     with torch.no_grad():
         for name, tensor in weights.items():
             own[name].copy_(tensor)
+
+
+def restore(module: nn.Module, path: Path) -> dict[str, Any]:
+    """Copy a file's weights into the module's parameters; returns their description. Raises as
+    `copy_weights`.
+    """
+    weights, about = load_weights(path)
+    copy_weights(weights, module, origin=path.name)
     return about
 
 
@@ -75,15 +82,12 @@ def load_state(
 ) -> tuple[int, list[dict[str, Any]]]:
     """Put a stored training state back; returns the number of steps that were done and the `streams`."""
     state, about = load_weights(path)
-    own = trainable(module)
-    stored = {name: state.get(f"model.{name}") for name in own}
-    if any(value is None or value.shape != own[name].shape for name, value in stored.items()):
+    weights = under(state, "model.")
+    if weights.keys() != trainable(module).keys():
         raise ValueError(
             f"{path} holds a training state of another model: delete it and run the same command again."
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(stored[name])
+    copy_weights(weights, module, origin=path)
     for optimizer in optimizers:
         values = {
             index: under(state, f"optimizer.{name}.")

@@ -17,48 +17,6 @@ from mglib.weights.tensors import save_weights
 LOSSES = "held_out.jsonl"
 
 
-class Evaluation:
-    """The held-out loss of all weights that a training keeps, each computed once, in the training's folder.
-
-    It depends on files alone, so a training that was killed ends where an uninterrupted one does.
-    """
-
-    def __init__(self, module: nn.Module, batches: Sequence[Batch], run: Run) -> None:
-        self.module, self.batches, self.run = module, batches, run
-
-    @property
-    def losses(self) -> Log:
-        """The `loss` after each `step` that was kept, from the weights before the first step on."""
-        return read_log(self.run.folder / LOSSES)
-
-    def best(self) -> int:
-        """Return the index of the lowest loss, the first of several."""
-        losses = [line["loss"] for line in self.losses]
-        return losses.index(min(losses))
-
-    def without_gain(self) -> int:
-        """Evaluate what was kept since the last call; returns how many losses follow the lowest one."""
-        new, trained = kept(self.run.folder)[len(self.losses) :], checkpoint.trainable(self.module)
-        own = {name: value.detach().clone() for name, value in trained.items()} if new else {}
-        for file in new:
-            about = checkpoint.restore(self.module, file)
-            append(self.run.folder / LOSSES, [{"step": about["step"], "loss": self.loss()}])
-        with torch.no_grad():
-            for name, value in own.items():
-                trained[name].copy_(value)
-        return len(self.losses) - 1 - self.best()
-
-    @torch.no_grad()
-    def loss(self) -> float:
-        """Return the module's mean loss over all answer tokens of the held-out batches."""
-        total, count = 0.0, 0
-        for batch in self.batches:
-            with torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.bf16):
-                output = self.module(send_to_device(batch, self.run.device))
-            total, count = total + output["loss"].item(), count + int(self.module.count(batch))
-        return total / count
-
-
 def fit_with_early_stopping(
     module: nn.Module,
     data: Dataset,
@@ -75,8 +33,45 @@ def fit_with_early_stopping(
     """
     if not run.weights(0).exists():
         save_weights(run.weights(0), checkpoint.trainable(module), {"step": 0, "seed": run.seed})
-    evaluation = Evaluation(module, held_out, run)
-    fit(module, data, collate, run, finished=lambda: evaluation.without_gain() >= patience)
-    evaluation.without_gain()
-    checkpoint.restore(module, kept(run.folder)[evaluation.best()])
-    return evaluation.losses
+
+    def finished() -> bool:
+        losses = evaluate_kept(module, held_out, run)
+        return len(losses) - 1 - best(losses) >= patience
+
+    fit(module, data, collate, run, finished=finished)
+    losses = evaluate_kept(module, held_out, run)
+    checkpoint.restore(module, kept(run.folder)[best(losses)])
+    return losses
+
+
+def evaluate_kept(module: nn.Module, batches: Sequence[Batch], run: Run) -> Log:
+    """Return the `loss` after each `step` whose weights were kept, each computed once: the training's folder
+    holds them. The module stays as it is.
+
+    They depend on files alone, so a training that was killed ends where an uninterrupted one does.
+    """
+    losses = read_log(run.folder / LOSSES)
+    new, trained = kept(run.folder)[len(losses) :], checkpoint.trainable(module)
+    own = {name: value.detach().clone() for name, value in trained.items()} if new else {}
+    for file in new:
+        about = checkpoint.restore(module, file)
+        losses.append({"step": about["step"], "loss": mean_loss(module, batches, run)})
+        append(run.folder / LOSSES, losses[-1:])
+    module.load_state_dict(own, strict=False)
+    return losses
+
+
+def best(losses: Log) -> int:
+    """Return the index of the lowest loss, the first of several."""
+    return min(range(len(losses)), key=lambda index: losses[index]["loss"])
+
+
+@torch.no_grad()
+def mean_loss(module: nn.Module, batches: Sequence[Batch], run: Run) -> float:
+    """Return the module's mean loss over all answer tokens of some batches."""
+    total, count = 0.0, 0
+    for batch in batches:
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.bf16):
+            output = module(send_to_device(batch, run.device))
+        total, count = total + output["loss"].item(), count + int(module.count(batch))
+    return total / count

@@ -76,12 +76,8 @@ def cached(
 def finished(folder: Path, what: str) -> dict[str, str]:
     """Return the hashes of the files that are as they were written; damage is reported."""
     try:
-        digests = json.loads((folder / INDEX).read_text())
-    except FileNotFoundError:
-        return {}
+        digests = json.loads((folder / INDEX).read_text()) if (folder / INDEX).exists() else {}
     except ValueError:
-        digests = None
-    if not isinstance(digests, dict):
         print(f"{what}: {INDEX} is damaged and everything is computed again.")
         return {}
     sound = {}

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -148,19 +148,25 @@ def fit(
     stream = data if isinstance(data, Stream) else None
     loader = None if stream else make_loader(data, collate, run, share(config, accelerator.num_processes))
 
-    with held(run.folder, accelerator), torch.random.fork_rng():
+    main = accelerator.is_main_process
+    with locked(run.folder) if main else nullcontext(), torch.random.fork_rng():
+        accelerator.wait_for_everyone()  # none looks into the folder before the main process holds it
         torch.manual_seed(run.seed)
-        latest = run.latest.exists()
-        done, streams = checkpoint.load_state(run.latest, module, optimizers) if latest else (0, [])
+        done, streams = 0, list[dict]()
+        if run.latest.exists():
+            done, streams = checkpoint.load_state(run.latest, module, optimizers)
         history = read_jsonl(run.log)[:done] if done else []
         if done >= config.steps:
             return history
         if stream and done:
             stream.load_state_dict(own_stream(streams, accelerator, run.what))
         model, loader, *optimizers = accelerator.prepare(module, loader, *optimizers)
-        batches = moved(stream, accelerator) if stream else from_step(done, loader, config, accelerator)
-        quiet = not accelerator.is_main_process
-        bar = tqdm(total=config.steps, initial=done, desc=run.what, mininterval=10, disable=quiet)
+        batches: Iterator[Batch]
+        if stream:
+            batches = (send_to_device(batch, accelerator.device) for batch in stream)
+        else:
+            batches = from_step(done, loader, config, accelerator)
+        bar = tqdm(total=config.steps, initial=done, desc=run.what, mininterval=10, disable=not main)
         for step in range(done, config.steps):
             if finished():
                 break
@@ -169,19 +175,11 @@ def fit(
             bar.update()
             bar.set_postfix(loss=f"{history[-1]['loss']:.3f}", refresh=False)
             streams = gather_object([stream.state_dict()]) if stream and run.saves(step + 1) else []
-            if accelerator.is_main_process:
+            if main:
                 save_progress(module, optimizers, history, run, streams)
         bar.close()
         accelerator.wait_for_everyone()  # or a process could look for files that are still being written
     return history
-
-
-@contextmanager
-def held(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Let the main process hold a training's folder before any of its processes looks into it."""
-    with locked(folder) if accelerator.is_main_process else nullcontext():
-        accelerator.wait_for_everyone()
-        yield
 
 
 def make_loader(dataset: Dataset, collate: Collate | None, run: Run, size: int) -> DataLoader:
@@ -216,11 +214,6 @@ def from_step(
         epoch, offset = epoch + 1, 0
 
 
-def moved(stream: Stream, accelerator: Accelerator) -> Iterator[Batch]:
-    """Yield a stream's batches on this process's device."""
-    return (send_to_device(batch, accelerator.device) for batch in stream)
-
-
 def own_stream(streams: list[dict[str, Any]], accelerator: Accelerator, what: str) -> dict[str, Any]:
     """Return the state of this process's stream; raises ValueError if there were more or fewer of them."""
     if len(streams) != accelerator.num_processes:
@@ -249,7 +242,8 @@ def train_step(
     outputs = [
         backward(model, part, count, accelerator, bf16=run.bf16, last=part is parts[-1]) for part in parts
     ]
-    loss = (accelerator.reduce(sum(output["loss"] for output in outputs), reduction="sum") / count).item()
+    sums = {name: sum(output[name] for output in outputs) for name in outputs[0] if name != "count"}
+    loss = (accelerator.reduce(sums.pop("loss"), reduction="sum") / count).item()
     if not math.isfinite(loss):
         raise FloatingPointError(
             f"The loss became {loss} at step {step}: lower the learning rate ({rate:g}) or look "
@@ -267,7 +261,11 @@ def train_step(
         "lr": rate,
         "grad_norm": norm,
         "samples_per_second": run.config.batch_size / (time.perf_counter() - start),
-        **averages(outputs, accelerator),
+        # Whatever else the module returns, as a mean over parts and processes.
+        **{
+            name: accelerator.reduce(value / len(parts), reduction="mean").item()
+            for name, value in sums.items()
+        },
     }
 
 
@@ -285,13 +283,6 @@ def backward(
         # DDP averages gradients over processes: scaled so that this is the gradient of the global mean.
         accelerator.backward(output["loss"] * accelerator.num_processes / count)
     return {name: value.detach() for name, value in output.items()}
-
-
-def averages(outputs: Sequence[dict[str, torch.Tensor]], accelerator: Accelerator) -> dict[str, float]:
-    """Return the mean over parts and processes of what else a module returned."""
-    names = [name for name in outputs[0] if name not in ("loss", "count")]
-    own = {name: sum(output[name] for output in outputs) / len(outputs) for name in names}
-    return {name: accelerator.reduce(value, reduction="mean").item() for name, value in own.items()}
 
 
 def save_progress(

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import torch
 from timm.optim.muon import MUON_EPS, zeropower_via_newtonschulz
-from torch import Tensor, nn
+from torch import nn
 
 COEFFICIENTS = [(3.4445, -4.7750, 2.0315)]  # Keller Jordan's
 STEPS = 5  # of Newton-Schulz
+MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
@@ -16,39 +17,25 @@ class Muon(torch.optim.Optimizer):
 
     As `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which multiplies in bfloat16 whatever the
     processor: one that has to emulate that takes forty times as long for a matrix of 1024 x 256. Here `dtype`
-    says it. Its products cost the same whatever the batch: 47 GFLOP a step for mini's
-    Q-Former, as much as encoding four pictures, so large batches hide it.
+    says it. Its products cost the same whatever the batch: 47 GFLOP a step for mini's Q-Former, as much as
+    encoding four pictures, so large batches hide it.
     """
 
     def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        *,
-        lr: float,
-        weight_decay: float,
-        dtype: torch.dtype,
-        momentum: float = 0.95,
+        self, params: Iterable[nn.Parameter], *, lr: float, weight_decay: float, dtype: torch.dtype
     ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self.dtype = dtype
-        shapes = [tuple(p.shape) for group in self.param_groups for p in group["params"] if p.ndim != 2]
-        if shapes:
-            raise ValueError(f"Muon steps matrices alone, not a parameter of shape {shapes[0]}: AdamW does.")
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """Step every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._step(parameter, group["lr"], group["weight_decay"], group["momentum"])
-
-    def _step(self, parameter: nn.Parameter, lr: float, weight_decay: float, momentum: float) -> None:
-        gradient, state = parameter.grad, self.state[parameter]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-        average: Tensor = state["momentum_buffer"].lerp_(gradient, 1 - momentum)
-        ahead = gradient.lerp(average, momentum)
-        update = zeropower_via_newtonschulz(ahead, STEPS, COEFFICIENTS, MUON_EPS, dtype=self.dtype)
-        parameter.mul_(1 - lr * weight_decay)
-        parameter.add_(update, alpha=-lr * 0.2 * max(parameter.shape) ** 0.5)
+            for matrix in (parameter for parameter in group["params"] if parameter.grad is not None):
+                if not self.state[matrix]:
+                    self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix.grad)
+                average = self.state[matrix]["momentum_buffer"].lerp_(matrix.grad, 1 - MOMENTUM)
+                ahead = matrix.grad.lerp(average, MOMENTUM)
+                update = zeropower_via_newtonschulz(ahead, STEPS, COEFFICIENTS, MUON_EPS, dtype=self.dtype)
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)

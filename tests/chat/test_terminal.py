@@ -41,7 +41,7 @@ def test_the_terminal_answers_one_question(chat_model, tmp_path, monkeypatch, ca
     assert rest.startswith(f"{talk.history[0].tokens} tokens in ") and rest.endswith(" tokens a second)\n")
 
 
-def test_the_terminal_talks_until_an_empty_line(chat_model, tmp_path, capsys):
+def test_the_terminal_talks_until_an_empty_line(chat_model, tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
     lines = iter(
         [
@@ -56,7 +56,8 @@ def test_the_terminal_talks_until_an_empty_line(chat_model, tmp_path, capsys):
     )
     talk = Conversation(chat_model)
     talk.show(picture())
-    terminal(talk, greedy(5), read=lambda _: next(lines))
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    terminal(talk, greedy(5))
     out = capsys.readouterr().out
     assert out.count("tokens a second)") == 2 and out.count("Picture: a.png, read as 40 x 30 pixels") == 1
     assert out.count("MiniGPT-4: ") == 3 and "There is no file" in out and "clear it, or ask less" in out

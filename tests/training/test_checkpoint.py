@@ -14,15 +14,6 @@ def network(width=4, seed=0):
         return nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
 
 
-def adam(module):
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        module(torch.ones(2, 3)).sum().backward()
-        optimizer.step()
-    return optimizer
-
-
 def test_weights_and_their_description_come_back(tmp_path):
     module = network()
     tensors.save_weights(tmp_path / "a.safetensors", checkpoint.trainable(module), {"step": 7, "of": "ü"})
@@ -67,45 +58,28 @@ def test_a_file_that_is_no_checkpoint_is_named_with_advice(tmp_path, harm):
         tensors.load_weights(path)
 
 
-def test_weights_of_another_shape_are_refused_and_nothing_is_copied(tmp_path):
-    tensors.save_weights(tmp_path / "a", checkpoint.trainable(network(width=5, seed=1)), {})
-    target, before = network(), network()
-    with pytest.raises(ValueError, match=r"of shape \(5.*\), this model has \(4.*belong to another model"):
-        checkpoint.restore(target, tmp_path / "a")
-    assert all(torch.equal(p, q) for p, q in zip(target.parameters(), before.parameters(), strict=True))
-
-
-def test_an_unknown_name_is_refused_and_nothing_is_copied(tmp_path):
-    weights = {"0.weight": torch.ones(4, 3), "projection.weight": torch.ones(2)}
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (
+            {"2.bias": torch.ones(1), "0.weight": torch.ones(5, 3)},
+            r"of shape \(5, 3\), this model has \(4, 3\)",
+        ),
+        ({"2.bias": torch.ones(1), "projection.weight": torch.ones(2)}, "this model has no such parameter"),
+    ],
+)
+def test_weights_of_another_model_are_refused_and_nothing_is_copied(tmp_path, weights, told):
     tensors.save_weights(tmp_path / "a", weights, {})
-    target, before = network(), network()
-    with pytest.raises(ValueError, match=r"projection\.weight .*no such parameter.*another model"):
+    target = network()
+    with pytest.raises(ValueError, match=rf"{told}.*belong to another model"):
         checkpoint.restore(target, tmp_path / "a")
-    assert torch.equal(target[0].weight, before[0].weight)
+    assert torch.equal(target[2].bias, network()[2].bias)
 
 
-def test_a_training_state_comes_back_whole(tmp_path):
-    module, again = network(), network(seed=1)
-    optimizer = adam(module)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        checkpoint.save_state(tmp_path / "latest", module, [optimizer], step=3)
-        expected = torch.rand(4)
-        torch.manual_seed(6)
-        fresh = torch.optim.AdamW(again.parameters(), lr=0.1)
-        assert checkpoint.load_state(tmp_path / "latest", again, [fresh]) == (3, [])
-        assert torch.equal(torch.rand(4), expected)
-    assert all(torch.equal(p, q) for p, q in zip(module.parameters(), again.parameters(), strict=True))
-    for index, values in optimizer.state_dict()["state"].items():
-        for key, value in values.items():
-            assert torch.equal(fresh.state_dict()["state"][index][key], value)
-
-
-def test_a_training_state_of_another_shape_is_refused(tmp_path):
-    module, other = network(), network(width=5)
-    checkpoint.save_state(tmp_path / "latest", module, [adam(module)], step=3)
+def test_a_training_state_that_lacks_a_weight_is_refused(tmp_path):
+    checkpoint.save_state(tmp_path / "latest", nn.Linear(3, 4), [], step=3)
     with pytest.raises(ValueError, match="another model"):
-        checkpoint.load_state(tmp_path / "latest", other, [torch.optim.AdamW(other.parameters())])
+        checkpoint.load_state(tmp_path / "latest", network(), [])
 
 
 def test_a_failed_saving_leaves_the_old_file_and_no_litter(tmp_path):

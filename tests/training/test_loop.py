@@ -99,28 +99,13 @@ def same_state(one: Path, other: Path):
     ("step", "rate"),
     [
         (0, 1e-6),
-        (2_500, 50.5e-6),
         (4_999, 99.9802e-6),
         (5_000, 97.07106781e-6),  # a cosine over all steps: the warm-up is not subtracted
-        (12_500, 86.17316568e-6),
         (19_999, 80.00000012e-6),
     ],
 )
 def test_the_rate_is_the_official_one_of_stage_1(step, rate):
     assert learning_rate(step, PAPER) == pytest.approx(rate, rel=1e-8, abs=0)
-
-
-def test_the_rate_of_stage_2_ends_at_its_minimum():
-    config = TrainConfig(steps=1_000, batch_size=12, lr=3e-5, min_lr=1e-5, warmup_steps=200)
-    assert learning_rate(0, config) == 1e-6 and learning_rate(100, config) == pytest.approx(15.5e-6)
-    assert learning_rate(500, config) == pytest.approx(2e-5)
-    assert learning_rate(1_000, config) == pytest.approx(1e-5)
-
-
-def test_every_step_is_done_at_the_rate_of_the_schedule(tmp_path):
-    log = train(Toy(), tmp_path)
-    assert [line["lr"] for line in log] == [learning_rate(step, settings()) for step in range(11)]
-    assert [line["step"] for line in log] == list(range(1, 12))
 
 
 # --- the optimizer ---
@@ -160,11 +145,6 @@ def test_two_steps_are_those_of_adamw_with_the_papers_betas(tmp_path):
         optimizer.step()
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(module.get_parameter(name), parameter)
-
-
-def test_the_loss_falls(tmp_path):
-    log = train(Toy(), tmp_path, settings(steps=60, lr=0.1, min_lr=0.01))
-    assert sum(line["loss"] for line in log[-4:]) < 0.2 * sum(line["loss"] for line in log[:4])
 
 
 def first_moments(folder):
@@ -250,6 +230,8 @@ def test_the_log_holds_all_that_the_module_returns(tmp_path):
     assert all(set(line) == names for line in log)
     assert log == read_jsonl(tmp_path / "log.jsonl")
     assert all(line["loss"] <= line["largest"] for line in log)  # a mean
+    assert [line["step"] for line in log] == list(range(1, 12))
+    assert [line["lr"] for line in log] == [learning_rate(step, settings()) for step in range(11)]
 
 
 def test_a_finished_folder_trains_nothing_and_fills_the_module(tmp_path):
@@ -278,7 +260,6 @@ def never_stopped(tmp_path_factory):
         pytest.param(8, 5, id="three steps after the checkpoint"),
         pytest.param(8, 4, id="between two epochs"),
         pytest.param(3, 5, id="before the first checkpoint"),
-        pytest.param(10, 10, id="in the third epoch"),
     ],
 )
 def test_a_resumed_training_is_one_that_never_stopped(tmp_path, never_stopped, die_at, save_every):
@@ -291,20 +272,10 @@ def test_a_resumed_training_is_one_that_never_stopped(tmp_path, never_stopped, d
     assert same_state(tmp_path, never_stopped)
 
 
-def test_a_resumed_training_with_muon_is_one_that_never_stopped(tmp_path):
-    train(Toy(), tmp_path / "whole", settings(muon=True))
-    with pytest.raises(Killed):
-        train(Toy(die_at=7), tmp_path / "stopped", settings(muon=True))
-    train(Toy(), tmp_path / "stopped", settings(muon=True))
-    assert same_state(tmp_path / "whole", tmp_path / "stopped")
-    state, _ = load_weights(tmp_path / "whole" / "latest.safetensors")
-    assert state["optimizer.first.weight.momentum_buffer"].abs().sum() > 0
-
-
-@pytest.mark.parametrize("die_at", [4, 6])
-def test_a_resumed_training_draws_the_same_random_numbers(tmp_path, die_at):
+@pytest.mark.parametrize(("die_at", "muon"), [(4, False), (6, False), (7, True)])
+def test_a_resumed_training_draws_the_same_random_numbers(tmp_path, die_at, muon):
     """A new pass over the loader must not draw from the generator that the module draws from."""
-    config = settings(save_every=die_at)
+    config = settings(save_every=die_at, muon=muon)
     train(Toy(noise=0.1), tmp_path / "whole", config)
     with pytest.raises(Killed):
         train(Toy(noise=0.1, die_at=die_at), tmp_path / "stopped", config)
@@ -338,26 +309,23 @@ def test_a_kill_between_the_log_and_the_state_does_no_harm(tmp_path, never_stopp
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(tmp_path, never_stopped):
-    with pytest.raises(
-        FloatingPointError, match=r"became nan at step 7: lower the learning rate \(0\.0"
-    ) as error:
+    advice = r"became nan at step 7: lower the learning rate \(0\.0.*the last checkpoint is kept"
+    with pytest.raises(FloatingPointError, match=advice):
         train(Toy(bad_at=7), tmp_path)
-    assert "the last checkpoint is kept" in str(error.value)
-    weights, about = load_weights(tmp_path / "latest.safetensors")
-    assert about["step"] == 5 and all(value.isfinite().all() for value in weights.values())
+    assert load_weights(tmp_path / "latest.safetensors")[1]["step"] == 5
     train(Toy(), tmp_path)
     assert same_state(tmp_path, never_stopped)
 
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
 SLOWLY = "import sys, pathlib, test_loop as t; t.train(t.Toy(pause=0.1), pathlib.Path(sys.argv[1]), t.LONG)"
 LONG = settings(steps=60, save_every=2)
 
 
 def test_a_real_kill_loses_nothing(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     state = tmp_path / "killed" / "latest.safetensors"
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOWLY, str(state.parent)], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", SLOWLY, str(state.parent)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
     )
     train(Toy(), tmp_path / "whole", LONG)
     try:
@@ -384,9 +352,8 @@ if child:
 
 
 def test_two_runs_at_once_train_once(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     line = [sys.executable, "-c", TWICE, str(tmp_path / "shared")]
-    subprocess.run(line, env=environment, stderr=subprocess.DEVNULL, timeout=120, check=True)
+    subprocess.run(line, env=ENVIRONMENT, stderr=subprocess.DEVNULL, timeout=120, check=True)
     train(Toy(), tmp_path / "alone", LONG)
     assert same_state(tmp_path / "shared", tmp_path / "alone")
     assert len(read_jsonl(tmp_path / "shared" / "log.jsonl")) == 60

@@ -1,6 +1,5 @@
 """Muon's steps: those of torch where both multiply in bfloat16, and nearer the truth in float32."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -55,8 +54,3 @@ def test_products_are_in_the_named_precision(random):
     with Watch():
         after(ours(torch.float32), random, steps=1)
     assert seen == {torch.float32}
-
-
-def test_only_matrices_are_stepped():
-    with pytest.raises(ValueError, match="matrices alone"):
-        Muon([nn.Parameter(torch.zeros(3))], lr=0.1, weight_decay=0.0, dtype=torch.float32)
