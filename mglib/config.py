@@ -6,6 +6,7 @@ language-model width.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,8 +308,8 @@ class ReleaseConfig:
     qformer: str | None  # None: the variant without a Q-Former
     language: str  # a transformers folder
     llama: LlamaShape
-    # "8bit" or "4bit" where a card cannot hold the language model; None: bf16 where the processor has it.
-    quantised: str | None = None
+    # Where a card cannot hold the language model whole; None: bf16 where the processor has it.
+    quantised: Literal["8bit", "4bit"] | None = None
     projection: str | None  # the authors' result of stage 1 alone, for the shortcut; None: not published
     web: tuple[WebConfig, ...]
     alignment: str = "cc_sbu_align"
@@ -344,7 +345,7 @@ class Profile:
     warm_start: float | None = None
     stage1_trials: tuple[Stage1Trial, ...] = ()  # compared on val by `make tune`
     evaluation: EvalConfig = field(default_factory=EvalConfig)
-    stage2: TrainConfig | None = None  # None: the profile goes no further than stage 1
+    stage2: TrainConfig
     stage2_rates: tuple[float, ...] = ()  # candidates, compared on the hold-out by `make tune`, in short runs
     stage2_rate_steps: int = 20
     stage2_hold_out: int = 10  # each so many-th curated text is kept back for choices

@@ -2,10 +2,19 @@
 
 import traceback
 from pathlib import Path
+from typing import TypeVar
 
 from mglib.paths import RUNS, shown, write_text
 
 PACKAGE = str(Path(__file__).parent)
+T = TypeVar("T")
+
+
+def needed(value: T | None, what: str) -> T:
+    """Return a value that a step cannot do without; raises ValueError naming it where it is None."""
+    if value is None:
+        raise ValueError(f"This step needs {what}, and there is none.")
+    return value
 
 
 def sentence(error: Exception, what: str, *, folder: Path = RUNS / "errors") -> str:

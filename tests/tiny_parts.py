@@ -31,6 +31,7 @@ def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT
         qformer=QFORMER,
         language=LanguageConfig(name="tiny", width=48, template="vicuna"),
         stage1=SHORT,
+        stage2=SHORT,
         ablation=AblationConfig(train=train, rates=(1e-3, 1e-2), rate_steps=3),
         lora=LoRAConfig(rank=2, train=train),
     )

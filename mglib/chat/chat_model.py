@@ -209,8 +209,8 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
             f"A published projection belongs to its own language model and not to {study.chosen_language}: "
             "leave LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
-    name, model = study.profile.language.name, join_parts(study)
-    load_projection(model.projection, projection, trained_with=name, language=name)
+    model = join_parts(study)
+    load_projection(model.projection, projection)
     return replace(chat_model_of(study, model.eval().requires_grad_(False)), trained=hashed(projection))
 
 

@@ -37,9 +37,7 @@ def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
         file = folder / "checkpoint.pth"
         if file.exists():
             raise FileExistsError(f"{file} is there already: choose another OUT, or move it away.")
-        export_official(
-            model.projection, file, config={"language": language, "prompt": template.turn}, epoch=0
-        )
+        export_official(model.projection, file, config={"language": language, "prompt": template.turn})
         return file
     if to == "transformers":
         export_blip2(model, folder, language=language, template=template)

@@ -124,8 +124,6 @@ def finetune_config(profile: Profile, count: int, *, lora: bool, replay: bool) -
     and AdamW.
     """
     base = profile.stage2
-    if base is None:
-        raise ValueError(f"The profile {profile.name} has no stage 2, whose settings are taken.")
     batch = min(base.batch_size, count)
     steps = -(-max(base.steps * base.batch_size, count) // batch)
     part = SLOWER if replay else 1

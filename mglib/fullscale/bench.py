@@ -45,7 +45,7 @@ from mglib.paths import RUNS, write_json
 from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.training.loop import Run, make_optimizers, train_step
-from mglib.weights.vicuna import Precision, options
+from mglib.weights.vicuna import BITS, Quantised, quantisation
 
 CAPTION = "a dog and a bicycle in front of a house on the street"
 LONGEST = " ".join([CAPTION] * 40)  # a token a word: longer than any stage's answers may be
@@ -55,7 +55,6 @@ CHAT = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 NEVER = "\0\1\2"  # an end symbol that random weights do not write, so that all answers are equally long
-PRECISIONS: tuple[Precision, ...] = ("8bit", "4bit")
 
 ROUNDS = 5  # of a comparison, in which both ways take turns
 
@@ -105,13 +104,13 @@ def random_model(chosen: Profile, device: torch.device, dtype: torch.dtype) -> M
     return model.eval()
 
 
-def quantised(model: MiniGPT4, precision: Precision) -> MiniGPT4:
+def quantised(model: MiniGPT4, bits: Quantised) -> MiniGPT4:
     """Return the model with its language model in 8 or 4 bits, loaded as from a folder; raises RuntimeError
     where bitsandbytes is missing.
     """
     whole = model.language.model
     loaded = type(whole).from_pretrained(
-        None, config=whole.config, state_dict=whole.state_dict(), **options(precision)
+        None, config=whole.config, state_dict=whole.state_dict(), **quantisation(bits)
     )
     return model.sharing(language=Language(model=loaded, tokenizer=model.language.tokenizer))
 
@@ -353,10 +352,8 @@ def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
     for rows in (1, 16):
         yield f"the usual answers about {rows}", partial(usual_answering, of, theirs, rows)
     del theirs
-    for precision in PRECISIONS if of.profile.release and find_spec("bitsandbytes") else ():
-        yield from own_tasks(
-            replace(of, name=f"{of.name} in {precision}", model=quantised(of.model, precision))
-        )
+    for bits in BITS if of.profile.release and find_spec("bitsandbytes") else ():
+        yield from own_tasks(replace(of, name=f"{of.name} in {bits}", model=quantised(of.model, bits)))
 
 
 def own_tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:

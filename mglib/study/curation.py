@@ -105,5 +105,5 @@ def critic(study: Study) -> Critic:
         sentence_scores,
         blip2.representation,
         tokenizer=blip2.language.tokenizer,
-        max_text=study.profile.pretrain.max_text,
+        max_text=study.pretraining.max_text,
     )

@@ -53,6 +53,8 @@ NAMES = {
     "majority": "majority answer",
     "lora": "LoRA",
     "lora_shuffled": "LoRA, another picture",
+    "lora_less_base": "LoRA less base",
+    "lora_less_lora_shuffled": "LoRA less itself, another picture",
     # Section 4.3.2: paired differences.
     "chat_model_before": "chat less caption model, before",
     "chat_model_after": "chat less caption model, after",
@@ -62,7 +64,6 @@ NAMES = {
     "aokvqa": "A-OKVQA, by loss",
     "aokvqa_per_token": "A-OKVQA, by loss per token",
     "aokvqa_direct": "A-OKVQA, exact match",
-    "aokvqa_direct_format": "A-OKVQA, right format",
     "gqa": "GQA, exact match",
     "gqa_format": "GQA, right format",
     "gain.accuracy": "accuracy gained",

@@ -48,7 +48,7 @@ LOGGED_EVERY = 10
 
 def pictures(study: Study) -> Split:
     """Draw the pictures that BLIP-2 mini learns from, or find them; each has several captions."""
-    world = study.profile.world
+    world = study.world_config
     folder = CACHE / f"{PRETRAIN}-{hash_json(asdict(world))}"
     build(world, font=sources.font(), folder=folder, splits=(PRETRAIN,))
     return web_split(folder / PRETRAIN)
@@ -79,7 +79,7 @@ def keyword_layout(
 
 def caption_lm(study: Study, split: Split) -> tuple[Language, Trained]:
     """Train BLIP-2 mini's language model to write the captions from shuffled keywords, then freeze it."""
-    config, queries = study.profile.pretrain.caption_lm, study.profile.qformer.queries
+    config, queries = study.pretraining.caption_lm, study.profile.qformer.queries
     captions = [caption for said in split.references for caption in said]
     tokenizer = train_tokenizer(captions, config.vocabulary)
     language = caption_language(config, tokenizer, seed=study.seed, attention=study.attention)
@@ -102,7 +102,7 @@ def representation(
     study: Study, tokenizer: PreTrainedTokenizerFast, split: Split, tokens: Features
 ) -> tuple[Representation, Trained]:
     """Train a Q-Former with BLIP-2's three objectives on pictures and their captions."""
-    config = study.profile.pretrain
+    config = study.pretraining
     with torch.random.fork_rng():
         torch.manual_seed(study.seed)
         module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
@@ -132,7 +132,7 @@ def generative(
 
     The model has the very shape of MiniGPT-4; what differs is its language model and what is trained.
     """
-    config = study.profile.pretrain.generative
+    config = study.pretraining.generative
     qformer = study.qformer()
     take_over(qformer, start)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def pretrain(study: Study, folder: Path, known: dict[str, Any]) -> None:
 
 def about(study: Study, split: Split, trained: dict[str, Trained]) -> dict[str, Any]:
     """Say what BLIP-2 mini was made from and how long that took."""
-    config = study.profile.pretrain
+    config = study.pretraining
     runs = (config.caption_lm.train, config.representation, config.generative)
     each = {
         name: {

@@ -189,7 +189,7 @@ def open_sources(study: Study) -> list[Source]:
     """Open the profile's shards, which counts them where that was not done."""
     return [
         Source.open(web.name, str(DOWNLOADS / web.shards), weight=web.weight, counts=shard_counts(web.name))
-        for web in study.profile.release.web
+        for web in study.release.web
     ]
 
 
@@ -217,7 +217,7 @@ def mixture(study: Study, language: Language, config: TrainConfig, found: list[S
         seed=study.seed,
         rank=state.process_index,
         ranks=state.num_processes,
-        workers=study.profile.release.readers,
+        workers=study.release.readers,
     )
 
 
@@ -245,7 +245,7 @@ def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
     """Fill the model with stage 1 as `make train` left it, else with the authors' projection where that file
     is there (the shortcut); None where neither is.
     """
-    official = study.profile.release.projection
+    official = study.release.projection
     if trained_to_end(study, model):
         return train_streamed(study, model)
     if official and (DOWNLOADS / official).is_file():
@@ -255,7 +255,7 @@ def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
 
 def trained_to_end(study: Study, model: MiniGPT4) -> bool:
     """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
-    if not all(shard_counts(web.name).exists() for web in study.profile.release.web):
+    if not all(shard_counts(web.name).exists() for web in study.release.web):
         return False
     config, found = study.profile.stage1, shared_sources(study)
     stream = mixture(study, model.language, config, found)
@@ -264,12 +264,9 @@ def trained_to_end(study: Study, model: MiniGPT4) -> bool:
 
 
 def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
-    """Fill the projection from the authors' file and keep it as a training would, without a log.
-
-    The file does not say which language model it was trained with: the profile names both.
-    """
-    name, steps = study.profile.language.name, study.profile.stage1.steps
-    load_projection(model.projection, official, trained_with=name, language=name)
+    """Fill the projection from the authors' file and keep it as a training would, without a log."""
+    steps = study.profile.stage1.steps
+    load_projection(model.projection, official)
     folder = CACHE / "trained" / f"stage1-official-{sha256(official)[:16]}"
     weights = {f"projection.{part}": value for part, value in model.projection.named_parameters()}
     save_weights(folder / f"step-{steps:06d}.safetensors", weights, {"step": steps, "from": official.name})

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mglib.config import ConcatConfig, Profile
+from mglib.config import ConcatConfig, PretrainConfig, Profile, ReleaseConfig, WorldConfig
 from mglib.data import released
 from mglib.data.narratives import read_narratives
 from mglib.data.quarantine import keep, strict
 from mglib.data.records import read_json
 from mglib.data.shards import WebPair, present, read_shards, shards
 from mglib.data.splits import Split, annotated_split, web_split
+from mglib.errors import needed
 from mglib.evals import chair
 from mglib.evals.coverage import Judge, fact_judge, read_facts
 from mglib.evals.vqa import Exam
@@ -36,7 +37,7 @@ from mglib.training import feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.tensors import hash_tensors
-from mglib.weights.vicuna import Precision, load_language
+from mglib.weights.vicuna import Quantised, load_language
 from mglib.world.build import build
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS
@@ -152,6 +153,21 @@ class Study(ABC):
     # What all have in common.
 
     @property
+    def world_config(self) -> WorldConfig:
+        """What the small world is drawn from; raises ValueError where the data are real."""
+        return needed(self.profile.world, "a profile with a small world, as `mini`")
+
+    @property
+    def pretraining(self) -> PretrainConfig:
+        """How BLIP-2 mini is made; raises ValueError where the profile's BLIP-2 is published."""
+        return needed(self.profile.pretrain, "a profile whose BLIP-2 is made here, as `mini`")
+
+    @property
+    def release(self) -> ReleaseConfig:
+        """The published files that the study is made from; raises ValueError where there are none."""
+        return needed(self.profile.release, "a profile of published files, as `vicuna-7b`")
+
+    @property
     def evaluated(self) -> tuple[str, ...]:
         """The splits that the evaluation of all models needs."""
         names = ("val", "pool", *self.tests, *self.questioned.values(), *self.special_tests)
@@ -183,22 +199,18 @@ class Study(ABC):
         return None if path_or_repo is None else chosen.find(path_or_repo)
 
     @property
-    def quantised(self) -> Precision | None:
+    def quantised(self) -> Quantised | None:
         """The bits in which the language model is held; None: it is whole."""
-        return self.profile.release and self.profile.release.quantised
-
-    @property
-    def precision(self) -> Precision:
-        """How a language model is loaded that is not of the small world."""
-        whole: dict[torch.dtype, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-        return self.quantised or whole.get(self.dtype, "fp32")
+        return self.profile.release.quantised if self.profile.release else None
 
     def language(self) -> Language:
         """Load the frozen language model."""
         if self.chosen_language is None:
             language = self.own_language()
         else:
-            language = chosen.load(self.chosen_language, precision=self.precision, attention=self.attention)
+            language = chosen.load(
+                self.chosen_language, dtype=self.dtype, quantised=self.quantised, attention=self.attention
+            )
         return language if self.quantised else language.to(self.device)  # quantised weights are there already
 
     def folder(self, what: str, **depends: object) -> Path:
@@ -270,7 +282,7 @@ class DrawnStudy(Study):
     questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
 
     def draw(self) -> dict[str, Any]:
-        return build(self.profile.world, font=sources.font(), folder=self.world)
+        return build(self.world_config, font=sources.font(), folder=self.world)
 
     def split(self, name: str) -> Split:
         folder = self.world / name
@@ -316,7 +328,7 @@ class DrawnStudy(Study):
     @property
     def world(self) -> Path:
         """The folder of the small world, named by its settings."""
-        return CACHE / f"world-{hash_json(asdict(self.profile.world))}"
+        return CACHE / f"world-{hash_json(asdict(self.world_config))}"
 
     @cached_property
     def vision_state(self) -> Path:
@@ -329,7 +341,7 @@ class DrawnStudy(Study):
     @cached_property
     def blip2(self) -> Blip2:
         """The release that every run starts from; raises ValueError as `blip2.load`."""
-        config = self.profile.pretrain
+        config = self.pretraining
         folder = ROOT / "data" / config.release
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is not there: run this in a clone of the repository.")
@@ -358,7 +370,7 @@ class PublishedStudy(Study):
         return {}
 
     def split(self, name: str) -> Split:
-        return released.split(DOWNLOADS, self.profile.release, name)
+        return released.split(DOWNLOADS, self.release, name)
 
     def pictures(self, name: str) -> str:
         return "web pictures" if name == "pool" else "pictures of COCO val2017"
@@ -367,13 +379,13 @@ class PublishedStudy(Study):
         return None
 
     def pool(self) -> Iterator[WebPair]:
-        return keep(released.pool(DOWNLOADS, self.profile.release), [])
+        return keep(released.pool(DOWNLOADS, self.release), [])
 
     def pool_texts(self) -> dict[str, dict[int, str]]:
         return {}
 
     def stage1_shards(self) -> list[tuple[list[Path], float]]:
-        named = [(present(str(DOWNLOADS / web.shards))[0], web.weight) for web in self.profile.release.web]
+        named = [(present(str(DOWNLOADS / web.shards))[0], web.weight) for web in self.release.web]
         here = [([Path(name) for name in names if Path(name).is_file()], weight) for names, weight in named]
         return [(files, weight) for files, weight in here if files]
 
@@ -381,7 +393,7 @@ class PublishedStudy(Study):
         return None
 
     def exam(self, name: str) -> Exam:
-        asked = released.questions(DOWNLOADS, self.profile.release, name)
+        asked = released.questions(DOWNLOADS, self.release, name)
         return Exam(choice=asked.choice, graph=asked.graph)
 
     def vocabulary(self) -> Vocabulary:
@@ -398,7 +410,7 @@ class PublishedStudy(Study):
 
     @cached_property
     def vision_state(self) -> Path:
-        return DOWNLOADS / self.profile.release.vision
+        return DOWNLOADS / self.release.vision
 
     def vision(self) -> Vision:
         vision = Vision(config=self.profile.vision, attention=self.attention)
@@ -406,8 +418,8 @@ class PublishedStudy(Study):
         return vision.to(self.device, self.dtype)
 
     def own_language(self) -> Language:
-        folder = DOWNLOADS / self.profile.release.language
-        return load_language(folder, precision=self.precision, attention=self.attention)
+        folder = DOWNLOADS / self.release.language
+        return load_language(folder, dtype=self.dtype, quantised=self.quantised, attention=self.attention)
 
     @property
     def blip2(self) -> Blip2:
@@ -419,6 +431,6 @@ class PublishedStudy(Study):
 
     def frozen_qformer(self) -> QFormer | Concat:
         qformer = self.qformer()
-        if self.profile.release.qformer is not None:
-            load_qformer(qformer, DOWNLOADS / self.profile.release.qformer)
+        if isinstance(qformer, QFormer) and self.release.qformer is not None:
+            load_qformer(qformer, DOWNLOADS / self.release.qformer)
         return qformer.to(self.device).eval().requires_grad_(False)

@@ -10,7 +10,7 @@ from mglib.model.language import Language
 from mglib.model.prompts import chat_text
 from mglib.paths import hash_json, sha256
 from mglib.weights.files import hub_errors
-from mglib.weights.vicuna import Precision, read
+from mglib.weights.vicuna import Quantised, read
 
 INSTEAD = "give a folder of transformers"
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -47,13 +47,13 @@ def identity(folder: Path) -> str:
     return hash_json([(path.name, sha256(path)) for path in files])
 
 
-def load(folder: Path, *, precision: Precision, attention: str) -> Language:
+def load(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, attention: str) -> Language:
     """Load a folder, whose answers end as its own chat template ends them.
 
     Raises ValueError for a model without such a template, for one that changes hidden states or logits on a
-    way that `Language` does not take, and as `mglib.weights.vicuna.options`.
+    way that `Language` does not take, and as `mglib.weights.vicuna.quantisation`.
     """
-    language = read(folder, precision=precision, attention=attention)
+    language = read(folder, dtype=dtype, quantised=quantised, attention=attention)
     language.tokenizer.eos_token = answer_end(language.tokenizer)
     require_plain(folder, language)
     return language

@@ -31,14 +31,14 @@ IMAGE_TOKEN = "<image>"  # one for each visual token; the slots that transformer
 SHARD = "5GB"
 
 
-def export_official(projection: nn.Linear, path: Path, *, config: dict[str, Any], epoch: int) -> None:
+def export_official(projection: nn.Linear, path: Path, *, config: dict[str, Any]) -> None:
     """Write a projection as the official trainer does, for the official code's `ckpt:` setting.
 
     `config` is plain data that describes the run. Our `load_projection` reads it back.
     """
     model = {f"llama_proj.{name}": value.detach().cpu() for name, value in projection.state_dict().items()}
     with atomic_write(path) as temporary:
-        torch.save({"model": model, "config": config, "epoch": epoch}, temporary)
+        torch.save({"model": model, "config": config, "epoch": 0}, temporary)
 
 
 def export_blip2(model: MiniGPT4, folder: Path, *, language: str, template: Template) -> None:

@@ -22,7 +22,7 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
 from mglib.weights.lora import lora_weights, with_lora
-from mglib.weights.official import require_same_language, require_width
+from mglib.weights.official import require_width
 from mglib.weights.tensors import hash_tensors, load_weights, save_weights
 
 CONFIG, WEIGHTS, LORA = "config.json", "projection.safetensors", "lora.safetensors"
@@ -75,7 +75,12 @@ def from_pretrained(
     was trained with other parts.
     """
     saved = read_config(folder)
-    require_same_language(folder, saved["language"]["name"], name)
+    if (trained_with := saved["language"]["name"]) != name:
+        raise ValueError(
+            f"The projection in {folder} was trained with {trained_with}, this model speaks with {name}: "
+            "their word embeddings differ, and the answers would be noise. Load the language model that it "
+            "was trained with, or train stage 1 again."
+        )
     state, _ = load_weights(folder / WEIGHTS)
     require_width(folder, len(state["weight"]), language.width)
     parts = frozen_parts(vision, qformer, language, language_name=name, template=template)

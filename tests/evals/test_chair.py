@@ -5,7 +5,7 @@ import pytest
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth, by_rank, counts, matched, read
-from mglib.evals.chair_official import OfficialVocabulary, singular
+from mglib.evals.chair_official import OfficialVocabulary
 from mglib.metrics import paired
 from mglib.world.catalog import FOLDER
 from mglib.world.scene import Item, Scene, Writing
@@ -37,42 +37,6 @@ def wrong(text, shown):
 
 
 # --- what is a mention ---
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("A teddy bear on a bed.", ["teddy bear", "bed"]),
-        ("Two teddy bears and a bear", ["teddy bear", "bear"]),
-        ("A toilet seat", ["toilet"]),
-        ("The seat of the toilet", ["toilet"]),
-        ("A seat beside the toilet", ["chair", "toilet"]),
-        ("a hot dog, two hot dogs and a dog", ["hot dog", "hot dog", "dog"]),
-        ("a hot dog stand", []),
-        ("a coffee maker and two coffee machines", ["coffee maker", "coffee maker"]),
-        ("a cup of coffee", ["cup", "cup"]),
-        ("a coffee table in a coffee shop", []),
-        ("baby elephants and a baby cat", ["elephant", "cat"]),
-        ("a man in a bow tie", ["person", "tie"]),
-        ("a school bus at the bus stop", ["bus"]),
-        ("fire trucks", ["truck"]),
-        ("buses and ties", ["bus", "tie"]),
-        ("a stop sign and a street sign", ["stop sign", "sign"]),
-        ("a palm tree, pine trees and trees", ["palm tree", "evergreen", "tree"]),
-        ("a bowl of noodles and a bowl", ["ramen", "bowl"]),
-        ("an armchair and a chair", ["armchair", "chair"]),
-        ("a clock tower behind a house", ["clock", "house"]),
-        ("kittens, ponies and women", ["cat", "horse", "person"]),
-        ("an orange wall", []),
-        ("two oranges and a tangerine", ["orange", "orange"]),
-        ("a wine glass, not a glass", ["wine glass"]),
-        ("rock music and a rock", ["rock"]),
-        ("the sunset, starfish and moonlight", []),
-        ("a well-kept litter-bin", ["litter bin"]),
-    ],
-)
-def test_mentions_are_found_as_a_reader_finds_them(text, expected):
-    assert WORDS.mentions(text) == expected
 
 
 def test_every_object_and_prop_is_found_by_its_name_and_plural():
@@ -196,72 +160,11 @@ def test_hallucination_by_rank():
 # --- the official code's rules ---
 
 
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("dogs", "dog"),
-        ("bus", "bu"),
-        ("buses", "bus"),
-        ("ties", "ty"),
-        ("glass", "glas"),
-        ("women", "woman"),
-        ("people", "person"),
-        ("mice", "mouse"),
-        ("knives", "knife"),
-        ("scissors", "scissors"),
-        ("sandwiches", "sandwich"),
-        ("puppies", "puppy"),
-        ("cat", "cat"),
-    ],
-)
-def test_the_official_code_makes_words_singular_in_its_way(word, expected):
-    assert singular(word) == expected
-
-
 OFFICIAL = OfficialVocabulary.study()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a bus", []),
-        ("two buses", ["bus"]),
-        ("his ties and a tie", ["tie"]),
-        ("a bow tie", ["tie"]),
-        ("wine glasses and a wine glass", ["wine glass", "wine glass"]),
-        ("a teddy bear, a hot dog", ["teddy bear", "hot dog"]),
-        ("a toilet seat", ["toilet"]),
-        ("the seat of a toilet", ["toilet"]),
-        ("a coffee maker", ["cup"]),
-        ("a dining table", []),  # no double word of the official list
-        ("a baby elephant", ["elephant"]),
-        ("a hot-dog", []),
-    ],
-)
-def test_the_official_code_finds_objects_in_its_way(text, expected):
-    assert OFFICIAL.mentions(text) == expected
 
 
 def test_synonyms_with_a_stray_space_never_match():
     assert OfficialVocabulary([["dog", "puppy "]]).mentions("a puppy") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a clock at five o'clock", ["clock"]),
-        ("the clock's hands, it isn't a cat's", ["clock", "cat"]),
-        ("a cat and/or a dog, no dog/cat", ["cat", "dog"]),
-        ("two cats,3 dogs,and a bus:a cat", ["dog", "cat"]),
-        ("a cat.The dog", ["dog"]),
-        ("a cat...a dog--a cat (dog)", ["cat", "dog", "cat", "dog"]),
-        ("cats… dogs", ["dog"]),
-        ("doggies", []),
-    ],
-)
-def test_words_are_split_as_the_official_code_splits_them(text, expected):
-    words = OfficialVocabulary([["clock"], ["cat"], ["dog", "doggy"]])
-    assert words.mentions(text) == expected
 
 
 def test_either_mode_is_scored_by_the_same_code():
@@ -291,26 +194,11 @@ def test_new_objects_are_those_that_training_never_had():
     assert not chair.new_objects() & {"dog", "person"}
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a bench, a sink, two children", ["bench", "sink", "person"]),
-        ("a kid and a surfer with a tennis racket", ["person", "person", "tennis racket"]),
-        ("Train tracks run beside the road.", []),
-        ("A baby, dog and cat.", ["person", "dog", "cat"]),
-        ("It is hot. Dogs sleep.", ["dog"]),
-        ("A hot, dog-tired man.", ["person"]),
-    ],
-)
-def test_the_official_rules_know_all_of_coco_and_signs_as_tokens(text, expected):
-    assert OFFICIAL.mentions(text) == expected
-
-
 def test_the_official_rules_know_the_eighty_categories():
     assert len(OFFICIAL.names) == 80 and OFFICIAL.names >= {"bench", "sink", "hair drier", "person"}
 
 
 def test_a_possessive_names_nothing_of_its_own():
-    assert OfficialVocabulary.study().mentions("A man's dog runs.") == ["person", "dog"]
-    assert "" not in OfficialVocabulary.study().owner
+    assert OFFICIAL.mentions("A man's dog runs.") == ["person", "dog"]
+    assert "" not in OFFICIAL.owner
     assert OfficialVocabulary([["dog", ""]]).mentions("a dog's bed") == ["dog"]

@@ -113,9 +113,7 @@ def test_shares_are_of_the_ceiling_and_of_answers_of_the_memorys_speed(of):
 
 def test_fewer_bits_come_the_way_that_published_weights_do(tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        bench, "options", lambda precision: asked.append(precision) or {"dtype": torch.bfloat16}
-    )
+    monkeypatch.setattr(bench, "quantisation", lambda bits: asked.append(bits) or {"dtype": torch.bfloat16})
     whole = random_model(tiny, CPU, torch.bfloat16)
     few = bench.quantised(whole, "4bit")
     state = few.language.model.state_dict()

@@ -156,14 +156,14 @@ def test_the_loop_trains_and_goes_on_where_it_is_put(place, tmp_path):
 
 
 @on_both("quantised loading")
-@pytest.mark.parametrize(("precision", "alike"), [("8bit", 0.9), ("4bit", 0.3)])
-def test_fewer_bits_learn_nearly_the_same(place, precision, alike, tmp_path, model, batch, tokenizer, llama):
+@pytest.mark.parametrize(("bits", "alike"), [("8bit", 0.9), ("4bit", 0.3)])
+def test_fewer_bits_learn_nearly_the_same(place, bits, alike, tmp_path, model, batch, tokenizer, llama):
     if find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed, by which language models are loaded in 8 and 4 bits")
     llama().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     wanted, gradient = learnt(model(), batch)
-    language = load_language(tmp_path, precision=precision)
+    language = load_language(tmp_path, dtype=torch.float32, quantised=bits)
     few = model().sharing(language=language).to(place)
     assert {p.itemsize for name, p in language.named_parameters() if "proj" in name} == {1}
     assert {p.device.type for p in language.parameters()} == {place.type}

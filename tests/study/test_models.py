@@ -1,6 +1,7 @@
 """What a model is asked, what is kept back, and where its questions come from."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -47,7 +48,7 @@ def test_without_the_critic_a_lesson_has_what_the_critic_dropped(monkeypatch):
     described = [SimpleNamespace(description=SimpleNamespace(image_id=one)) for one in "123"]
     curation = SimpleNamespace(pictures=described)
     monkeypatch.setattr(stage2, "curation_of", lambda *_, critical=True: (curation, kept[critical]))
-    pairs = {one: SimpleNamespace(image_id=one, caption=f"text {one}") for one in "123"}
+    pairs = {one: SimpleNamespace(file=Path(one), answer=f"text {one}") for one in "123"}
     monkeypatch.setattr(stage2, "read_cc_sbu_align", lambda ids: [pairs[one] for one in ids])
     monkeypatch.setattr(stage2, "strict", list)
     monkeypatch.setattr(DrawnStudy, "pool_texts", lambda study: {"locna": {3: "told 3"}})
