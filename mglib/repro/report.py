@@ -69,6 +69,10 @@ class Report:
         self.add(found)
         self.table(name, found, **how)
 
+    def so_far(self) -> pandas.DataFrame:
+        """Return the numbers of all notebooks of this run that have reported."""
+        return numbers(self.folder)
+
     def absent(self, prefix: str, *, reason: str) -> None:
         """List the paper's numbers below a prefix that have not been reported as not applicable."""
         reported = {*self._numbers["name"]}
