@@ -90,7 +90,8 @@ class Report:
             return
         if not isinstance(table.index, pandas.RangeIndex):
             table = table.reset_index()
-        table = pivot(table, **how) if tuple(table) == frame.COLUMNS else display_names.table(table)
+        tidy = set(frame.COLUMNS) <= set(table)
+        table = pivot(table, **how) if tidy else display_names.table(table)
         table.to_csv(self._path("tables", name, ".csv"), index=False)
         write_text(self._path("tables", name, ".md"), markdown(table))
         display(HTML(table.to_html(index=False, na_rep="-", float_format=rounded)))
