@@ -259,9 +259,8 @@ def publish(root: Path, settings: Settings) -> list[Path]:
                     shutil.copytree(run / kind / name, made / kind / name)
         replace_folder(made, results)
     written = [results]
-    for measured in (root / "runs" / "bench.json", root / "runs" / "gpu.json"):
-        if measured.exists():
-            written.append(Path(shutil.copy(measured, results.parent)))
+    if (measured := root / "runs" / "bench.json").exists():
+        written.append(Path(shutil.copy(measured, results.parent)))
     if settings == Settings():  # the notebooks' own parameters: their outputs are this run's
         for name, notebook in ready.items():
             for cell in notebook.cells:

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,14 @@ def build(
             return card
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "card.json").unlink(missing_ok=True)
-        total = sum(length(config, split) for split in due)
-        with _workers(count) as run, tqdm(total=total, desc="small world", unit="picture") as bar:
+        lengths = {split: length(config, split) for split in due}
+        named = [split for split, count in lengths.items() for _ in range(count)]
+        numbers = [index for count in lengths.values() for index in range(count)]
+        with _workers(count) as run:
+            drawn = run(partial(make, config, font), named, numbers)
+            samples = iter(tqdm(drawn, total=len(named), desc="small world", unit="picture"))
             for split in due:
-                samples = run(partial(make, config, font, split), range(length(config, split)))
-                _write_split(folder / split, _counted(samples, bar), key)
+                _write_split(folder / split, islice(samples, lengths[split]), key)
         card = _card(config, folder, splits, key)
         write_json(folder / "card.json", card)
         return card
@@ -117,23 +121,15 @@ def make(config: WorldConfig, font: Path, split: str, index: int) -> Sample:
 
     A special picture has no web caption of its own: its first reference stands in for it.
     """
-    more = {}
-    if split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain):
-        scene = sample_special(config, split, index)
-        said = special_references(config, scene, split, index)
-        caption = said[0]
-    elif split == PRETRAIN:
-        scene = sample(config, split, index)
-        said = pretraining_captions(config, scene, index)
-        caption = said[0]
-    else:
-        scene = sample(config, split, index)
-        said = [] if split in SHARDED else references(config, scene, split, index)
-        caption = web_caption(config, scene, split, index)
-        more = texts(config, scene, split, index)
+    special = split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain)
+    scene = (sample_special if special else sample)(config, split, index)
     buffer = io.BytesIO()
     render(scene, font).save(buffer, "JPEG", quality=QUALITY)
-    return Sample(scene, buffer.getvalue(), caption, tuple(said), more)
+    if special or split == PRETRAIN:
+        said = (special_references if special else pretraining_captions)(config, scene)
+        return Sample(scene, buffer.getvalue(), said[0], tuple(said), {})
+    said = [] if split in SHARDED else references(config, scene)
+    return Sample(scene, buffer.getvalue(), web_caption(config, scene), tuple(said), texts(config, scene))
 
 
 @contextmanager
@@ -157,12 +153,6 @@ def _workers(count: int) -> Iterator[Callable[..., Iterable[Sample]]]:
             "A process that draws the small world died (killed, or short of memory). What is whole is kept: "
             f"run the same command again. {GUARD}"
         ) from error
-
-
-def _counted(samples: Iterable[Sample], bar: tqdm) -> Iterator[Sample]:
-    for one in samples:
-        yield one
-        bar.update()
 
 
 def _key(config: WorldConfig, font: Path) -> str:
@@ -204,7 +194,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
     write_text(temporary / "scenes.jsonl", "".join(lines))
     _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
     if split in SPLITS:
-        write_texts(temporary, split, scenes, [one.texts for one in kept])
+        write_texts(temporary, scenes, [one.texts for one in kept])
         if split not in SHARDED:
             said = [(one.scene, reference) for one in kept for reference in one.references]
             write_facts(temporary / "facts.json", said)

@@ -86,8 +86,12 @@ class Thing:
         return tuple(dict.fromkeys((self.name, self.plural, *more)))
 
     def counted(self, count: int) -> str:
-        """Say how many there are: "a sheep", "three sheep"."""
-        return self.phrase if count == 1 else f"{NUMBERS[count]} {self.plural}"
+        """Say how many there are: "a sheep", "three sheep", "two pairs of scissors"."""
+        if count == 1:
+            return self.phrase
+        measure = self.article.removeprefix("a ").removesuffix(" of")
+        plural = self.plural if measure in ("a", "an") else f"{measure}s of {self.name}"
+        return f"{NUMBERS[count]} {plural}"
 
 
 @dataclass(frozen=True, kw_only=True)

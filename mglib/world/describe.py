@@ -14,7 +14,7 @@ from mglib.world import catalog
 from mglib.world.catalog import choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
-from mglib.world.view import Link, counted, definite, distance, groups, landmarks, links, scenery, side
+from mglib.world.view import Link, definite, distance, groups, landmarks, links, scenery, side
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
@@ -54,16 +54,16 @@ class _Telling:
         thing = catalog.thing(group[0].name)
         many = len(group) > 1
         verbs = {"is": "are" if many else "is", "has": "have" if many else "has"}
-        slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": counted(thing, len(group))}
+        slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": thing.counted(len(group))}
         self.say(kind, **slots)
         self.sentences[-1] += _arranged(self, group)
         self.known.append(group)
         self.it = None if many or thing.supercategory == "person" else group  # a runner is no "it"
 
 
-def describe(config: WorldConfig, scene: Scene, split: str, index: int) -> str:
-    """Describe picture `index` of `split` in 4 to 7 sentences."""
-    telling = _Telling(stream(config, split, index, "description"), scene)
+def describe(config: WorldConfig, scene: Scene) -> str:
+    """Describe a picture in 4 to 7 sentences."""
+    telling = _Telling(stream(config, scene.image_id, "description"), scene)
     _open(telling)
     scenery_first = telling.rng.random() < 0.25
     for tell in (_add_scenery, _go_round) if scenery_first else (_go_round, _add_scenery):
@@ -102,7 +102,7 @@ def _go_round(telling: _Telling) -> None:
         left.remove(group)
         telling.name("other", group, where=_related(telling, link) if link else _where(telling, group))
     if left:
-        named = [counted(catalog.thing(group[0].name), len(group)) for group in left]
+        named = [catalog.thing(group[0].name).counted(len(group)) for group in left]
         telling.say("rest", others=join(named), **{"is": "are" if len(left[0]) > 1 else "is"})
         telling.known += left
 

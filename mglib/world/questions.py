@@ -32,17 +32,17 @@ class _Asked:
     wrong: tuple[str, ...]
 
 
-def aokvqa(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
-    """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
-    rng = stream(config, split, index, "aokvqa")
-    asked = _ask(Asking(rng, config, scene, split, wording("questions")))
+def aokvqa(config: WorldConfig, scene: Scene) -> dict[str, Any]:
+    """Ask one question about a picture, with four choices and the answers of ten people."""
+    rng = stream(config, scene.image_id, "aokvqa")
+    asked = _ask(Asking(rng, config, scene, wording("questions")))
     place = rng.randrange(CHOICES)
     wrong = rng.sample(asked.wrong, CHOICES - 1)
     direct = _people(rng, asked)
     return {
-        "split": OFFICIAL_SPLIT.get(split, "test"),
+        "split": OFFICIAL_SPLIT.get(scene.split, "test"),
         "image_id": scene.image_id,
-        "question_id": _question_id(f"{config.seed}/{split}/{index}"),
+        "question_id": _question_id(f"{config.seed}/{scene.split}/{scene.index}"),
         "question": asked.question,
         "choices": [*wrong[:place], asked.answer, *wrong[place:]],
         "correct_choice_idx": place,
@@ -94,7 +94,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
 
     Wrong are other answers of its kind; what is known of new objects stays with them.
     """
-    secret = () if picture.split == "test_new_objects" else catalog.names("new")
+    secret = () if picture.scene.split == "test_new_objects" else catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
     every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
     wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))

@@ -21,7 +21,6 @@ from mglib.world.view import (
     OFFICIAL_SPLIT,
     Link,
     alike,
-    counted,
     definite,
     groups,
     landmarks,
@@ -38,9 +37,9 @@ APART = 0.08  # of the width, between the centres of two objects of which one is
 Record = dict[str, Any]
 
 
-def referring(config: WorldConfig, scene: Scene, split: str, index: int) -> list[list[str]]:
-    """Write for each object of picture `index` the expressions that mean it and no other: perhaps none."""
-    rng = stream(config, split, index, "referring")
+def referring(config: WorldConfig, scene: Scene) -> list[list[str]]:
+    """Write for each object of a picture the expressions that mean it and no other: perhaps none."""
+    rng = stream(config, scene.image_id, "referring")
     return [expressions(rng, scene, item) for item in scene.objects]
 
 
@@ -95,7 +94,7 @@ def _telling(scene: Scene, item: Item) -> list[Link]:
     return found
 
 
-def references(split: str, said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
+def references(said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
     """Return the references of all pictures of a split, in their order, with RefCOCO's fields that are read.
 
     `ann_id` is the id that instances.json gives the object, which counts the objects of the split from 1.
@@ -107,7 +106,7 @@ def references(split: str, said: Iterable[tuple[Scene, list[list[str]]]]) -> lis
             "ref_id": ref_id,
             "ann_id": ann_id,
             "image_id": scene.image_id,
-            "split": OFFICIAL_SPLIT.get(split, "test"),
+            "split": OFFICIAL_SPLIT.get(scene.split, "test"),
             "sentences": [{"sent": " ".join(re.findall(r"[a-z0-9']+", text.lower()))} for text in texts],
         }
         for ref_id, (ann_id, scene, texts) in enumerate(named)
@@ -121,12 +120,12 @@ def write_refs(path: Path, refs: list[Record]) -> None:
         temporary.write_bytes(pickle.dumps(plain, protocol=2))
 
 
-def regions(config: WorldConfig, scene: Scene, split: str, index: int) -> Record:
-    """Describe regions of picture `index` as Visual Genome's region_descriptions.json does.
+def regions(config: WorldConfig, scene: Scene) -> Record:
+    """Describe regions of a picture as Visual Genome's region_descriptions.json does.
 
     There is one for each object, piece of scenery, sign, and pair of objects that stand in a clear relation.
     """
-    rng = stream(config, split, index, "regions")
+    rng = stream(config, scene.image_id, "regions")
     lists = wording("regions")
     where = rng.choice(catalog.setting(scene.setting).phrases)
     said: list[tuple[str, list[Item]]] = []
@@ -138,7 +137,7 @@ def regions(config: WorldConfig, scene: Scene, split: str, index: int) -> Record
     said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
     said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
     said += [
-        (f"{counted(catalog.thing(name), len(items))}", list(items))
+        (f"{catalog.thing(name).counted(len(items))}", list(items))
         for name, items in groups(scene).items()
         if len(items) > 1
     ]
@@ -170,8 +169,8 @@ def _around(items: list[Item]) -> Record:
     return {"x": x, "y": y, "width": right - x, "height": low - y}
 
 
-def relationships(config: WorldConfig, scene: Scene, split: str, index: int) -> Record:
-    """List every clear relation of picture `index` as Visual Genome's relationships.json does.
+def relationships(config: WorldConfig, scene: Scene) -> Record:
+    """List every clear relation of a picture as Visual Genome's relationships.json does.
 
     It needs no random numbers; the arguments are those of the other texts.
     """

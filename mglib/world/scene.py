@@ -7,7 +7,7 @@ it is the same on every machine. Nothing here needs the font: the objects' propo
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -94,6 +94,16 @@ class Scene:
     truth: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def split(self) -> str:
+        """The split that it belongs to, by its id."""
+        return KNOWN[self.image_id // ID_STEP - 1]
+
+    @property
+    def index(self) -> int:
+        """Its number in its split, by its id."""
+        return self.image_id % ID_STEP
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the objects, each once, from far to near."""
         return tuple(dict.fromkeys(item.name for item in self.objects))
@@ -126,11 +136,10 @@ def read_scenes(path: Path) -> list[Scene]:
     return sorted(strict(fit_all(Scene, read_lines(path), path)), key=lambda scene: scene.image_id)
 
 
-def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
-    """Return the random numbers of one picture for one purpose; raises ValueError for an unknown split."""
-    if split not in KNOWN:
-        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
-    return Random(f"{config.seed}/{split}/{index}/{purpose}")
+def stream(config: WorldConfig, image_id: int, purpose: str) -> Random:
+    """Return the random numbers of one picture for one purpose."""
+    number, index = divmod(image_id, ID_STEP)
+    return Random(f"{config.seed}/{KNOWN[number - 1]}/{index}/{purpose}")
 
 
 def skip(rng: Random, draws: int = 1) -> None:
@@ -140,7 +149,9 @@ def skip(rng: Random, draws: int = 1) -> None:
 
 
 def image_id(split: str, index: int) -> int:
-    """Return an id that is unique over all splits."""
+    """Return an id that is unique over all splits; raises ValueError for an unknown split."""
+    if split not in KNOWN:
+        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
     return (KNOWN.index(split) + 1) * ID_STEP + index
 
 
@@ -153,7 +164,7 @@ def length(config: WorldConfig, split: str) -> int:
     return getattr(config, split)
 
 
-@lru_cache
+@cache
 def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     """Choose the pairs of train objects that only test_new_pairs shows together.
 
@@ -195,11 +206,12 @@ def held_out(names: Sequence[str], config: WorldConfig) -> list[tuple[str, str]]
 
 def sample(config: WorldConfig, split: str, index: int) -> Scene:
     """Sample picture number `index` of `split`, one of SPLITS."""
-    rng = stream(config, split, index, "scene")
+    number = image_id(split, index)
+    rng = stream(config, number, "scene")
     setting, objects = _fitting(rng, config, split)
     props = scenery(rng, setting, objects, config.size)
     return Scene(
-        image_id(split, index),
+        number,
         config.size,
         setting.name,
         objects,
@@ -267,7 +279,7 @@ def _cast(
     return setting, things
 
 
-@lru_cache
+@cache
 def _likely(split: str) -> tuple[list[str], list[float]]:
     """Return the objects of a split, with weights that lift those at home in few settings."""
     names = catalog.names(split)

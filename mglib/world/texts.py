@@ -27,13 +27,13 @@ WRITERS: dict[str, Callable[..., Any]] = {
 NOT_IN_TRAIN = ("narrative", "description")
 
 
-def texts(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
-    """Write the further texts of picture `index` of a plain split."""
-    wanted = [kind for kind in WRITERS if split != "train" or kind not in NOT_IN_TRAIN]
-    return {kind: WRITERS[kind](config, scene, split, index) for kind in wanted}
+def texts(config: WorldConfig, scene: Scene) -> dict[str, Any]:
+    """Write the further texts of a picture of a plain split."""
+    wanted = [kind for kind in WRITERS if scene.split != "train" or kind not in NOT_IN_TRAIN]
+    return {kind: WRITERS[kind](config, scene) for kind in wanted}
 
 
-def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dict[str, Any]]) -> None:
+def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]) -> None:
     """Write the texts of all pictures of a split, in their order."""
 
     def of(kind: str) -> list[Any]:
@@ -43,7 +43,7 @@ def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dic
     asked = {name: question for record in of("gqa") for name, question in record.items()}
     write_json(folder / "gqa_balanced_questions.json", balance(asked))
     said = zip(scenes, of("referring"), strict=True)
-    write_refs(folder / "refs(mglib).p", references(split, said))
+    write_refs(folder / "refs(mglib).p", references(said))
     write_json(folder / "region_descriptions.json", of("regions"))
     write_json(folder / "relationships.json", of("relationships"))
     if of("narrative"):

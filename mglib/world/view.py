@@ -97,16 +97,6 @@ def landmarks(scene: Scene) -> list[Link]:
     ]
 
 
-def counted(thing: Thing, number: int) -> str:
-    """Say how many: "a dog", "two dogs", "three slices of pizza"."""
-    if number == 1:
-        return thing.phrase
-    measure = thing.article.removeprefix("a ").removesuffix(" of")
-    if thing.article.endswith(" of"):
-        return f"{NUMBERS[number]} {measure}s of {thing.name}"
-    return f"{NUMBERS[number]} {thing.plural}"
-
-
 def the(thing: Thing) -> str:
     """Say it as known: "the dog", "the pair of scissors"."""
     return f"the {thing.phrase.partition(' ')[2]}"

@@ -98,12 +98,12 @@ def scenes(split, config=WIDE):
 
 @cache
 def captions(split, config=WIDE):
-    return [web_caption(config, scene, split, index) for index, scene in enumerate(scenes(split, config))]
+    return [web_caption(config, scene) for scene in scenes(split, config)]
 
 
 @cache
 def said(split, config=WIDE):
-    return [references(config, scene, split, index) for index, scene in enumerate(scenes(split, config))]
+    return [references(config, scene) for scene in scenes(split, config)]
 
 
 @cache
@@ -128,7 +128,7 @@ def digest(config):
     for split in SPECIAL_SPLITS:
         for index in range(3):
             scene = specials.sample_special(config, split, index)
-            refs = specials.special_references(config, scene, split, index)
+            refs = specials.special_references(config, scene)
             lines.append(json.dumps([scene.as_dict(), [r.text for r in refs]]))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -714,7 +714,7 @@ def test_val_and_test_of_a_kind_share_no_case(kind):
 def test_pretraining_shows_every_kind_and_nothing_that_is_kept_for_the_tests():
     config = replace(WIDE, pretrain=3, special_pretrain=40)
     places = range(3, length(config, PRETRAIN))
-    found = [specials.sample_for_pretraining(config, place) for place in places]
+    found = [specials.sample_special(config, PRETRAIN, place) for place in places]
     assert [scene.kind for scene in found] == [*SPECIALS] * 40
     assert len({scene.image_id for scene in found}) == len(found) == 280
     new = set(catalog.names("new"))
@@ -726,10 +726,10 @@ def test_pretraining_shows_every_kind_and_nothing_that_is_kept_for_the_tests():
 
 def test_what_pretraining_draws_instead_is_the_next_case(monkeypatch):
     config = replace(WIDE, pretrain=0, special_pretrain=1)
-    first = specials.sample_for_pretraining(config, 0)
+    first = specials.sample_special(config, PRETRAIN, 0)
     refused = set(first.names)
     monkeypatch.setattr(specials, "held_out", lambda names, config: [*refused & set(names)])
-    other = specials.sample_for_pretraining(config, 0)
+    other = specials.sample_special(config, PRETRAIN, 0)
     assert other.kind == first.kind and not refused & set(other.names)
 
 
@@ -767,8 +767,8 @@ def test_every_row_of_the_lists_makes_a_picture(split):
 def test_special_references_tell_the_truth(kind):
     key = {"memes": "top", "dishes": "dish", "products": "brand", "landscapes": "weather"}.get(kind)
     key = key or {"sketches": "title", "unusual": "impossible", "notes": "text"}[kind]
-    for index, scene in enumerate(special(f"{kind}_test")):
-        refs = specials.special_references(WIDE, scene, f"{kind}_test", index)
+    for scene in special(f"{kind}_test"):
+        refs = specials.special_references(WIDE, scene)
         assert len({one.text for one in refs}) == 5
         told = [scene.truth[key].lower() in one.text.lower() for one in refs]
         assert sum(told) >= 2, [one.text for one in refs]
