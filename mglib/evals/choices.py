@@ -79,11 +79,8 @@ class Scores:
     def by(self, kinds: Sequence[str]) -> dict[str, "Scores"]:
         """Return the scores of each kind of question, by name; `kinds` holds that of each question."""
         rows = list(zip(kinds, self.values, self.pictures, strict=True))
-        found = {}
-        for kind in sorted(set(kinds)):
-            values, pictures = zip(*(row[1:] for row in rows if row[0] == kind), strict=True)
-            found[kind] = Scores(values, pictures)
-        return found
+        apart = {kind: [row[1:] for row in rows if row[0] == kind] for kind in sorted(set(kinds))}
+        return {kind: Scores(*zip(*some, strict=True)) for kind, some in apart.items()}
 
 
 class Continued:

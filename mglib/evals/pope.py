@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import permutations
 from random import Random
 
@@ -49,15 +49,11 @@ class Question:
     answer: bool
 
 
-@lru_cache
-def phrases() -> dict[str, str]:
-    """Return how to ask for each object of the small world: "a pair of scissors"."""
-    return {thing.category: thing.phrase for thing in catalog.things()}
-
-
+@cache
 def phrase(name: str) -> str:
-    """Say an object with its article."""
-    return phrases().get(name, f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
+    """Say an object with its article: "a pair of scissors"."""
+    known = {thing.category: thing.phrase for thing in catalog.things()}
+    return known.get(name, f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
 
 
 def questions(

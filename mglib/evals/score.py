@@ -419,7 +419,8 @@ def vqa_scores(file: Path, data: Path) -> Scored:
         known[path] = keep_from(scored, read(path))
     joined, unbalanced = {}, 0
     for source, frame in join(scored, file, known, answer_frame(scored, file)).items():
-        balanced = frame["record"].map(lambda one: getattr(one, "balanced", True)).astype(bool)
+        balanced = frame["record"].map(lambda one: not isinstance(one, GraphQuestion) or one.balanced)
+        balanced = balanced.astype(bool)
         unbalanced += int(frame.loc[~balanced, "where"].notna().sum())
         joined[source] = frame[balanced]
     if unbalanced:

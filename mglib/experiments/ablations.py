@@ -31,6 +31,7 @@ from mglib.study.train import Trained, train
 from mglib.training.checkpoint import restore
 from mglib.training.loop import Log, kept
 
+SLOW = 0.1  # of the learning rate, for a Q-Former that is trained with the projection
 ARMS = ("base", "no_qformer", "three_layers", "qformer_tuned")
 
 
@@ -102,7 +103,7 @@ def init_arm(study: Study, name: str, base: Stage1) -> MiniGPT4:
         some = tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256)))
         standardise(between.ln_vision, some)
     if name == "qformer_tuned":
-        between = Slowly(deepcopy(base.model.qformer), share=study.profile.ablation.slow)
+        between = Slowly(deepcopy(base.model.qformer), share=SLOW)
     with torch.no_grad():
         queries = between(first(tokens))
     model = attach(study, between, base.language, queries)
@@ -124,7 +125,7 @@ def train_arm(study: Study, name: str, base: Stage1, config: TrainConfig) -> tup
         pairs.collate(layout),
         config,
         f"ablation-{name}",
-        slow=study.profile.ablation.slow,
+        slow=SLOW,
         pictures=split.key(),
         captions=hash_json(split.captions),
         vision=sha256(study.vision_state),
@@ -202,7 +203,8 @@ def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.Dat
         share = round(100 * restore(model, state)["step"] / study.profile.stage1.steps)
         texts = stage1.captions(study, model, shown, what=f"{share} % of stage 1")
         covered = coverage.references_covered(texts, references, known)
-        found[str(share)] = {"references_covered": covered, "words": coverage.lengths(texts)}
+        words = metrics.each([len(text.split()) for text in texts])
+        found[str(share)] = {"references_covered": covered, "words": words}
     for share in [one for one in found if one != "100"]:
         both = (found[one]["references_covered"] for one in ("100", share))
         rest[f"gained_from_{share}"] = {"references_covered": metrics.paired(*both)}

@@ -43,8 +43,8 @@ def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, tup
     sizes = study.profile.evaluation
     asked = {
         "blip2": ("blip2", "", greedy(sizes.max_new_tokens)),
-        "short": ("minigpt4", hallucination.SHORT, greedy(sizes.limit_short_tokens)),
-        "long": ("minigpt4", hallucination.LONG, greedy(sizes.limit_tokens)),
+        "short": ("minigpt4", hallucination.SHORT, greedy(sizes.brief_tokens)),
+        "long": ("minigpt4", hallucination.LONG, greedy(sizes.failure_tokens)),
     }
     return {name: one for name, one in asked.items() if one[0] in models}
 

@@ -121,7 +121,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     )
     few = shown[: settings.fault_pictures]
     told = replace(prompted_stage1(study, base), model=model).answers(
-        few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
+        few, DESCRIBE, greedy(settings.long_tokens), batch_size=settings.batch_size, what="descriptions"
     )
     at_length = object_scores(told, val.objects[: len(few)], study.vocabulary())
     found = {name: scores[name] for name in ("mention_precision", "mention_recall")}
@@ -226,7 +226,7 @@ def faults(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list
     """
     settings, val = study.profile.evaluation, base.splits["val"]
     asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, prompted = settings.fault_tokens, prompted_stage1(study, base)
+    longest, prompted = settings.long_tokens, prompted_stage1(study, base)
     decodings = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
     scenes = study.scenes("val")
     detector, truth = Detector(study.vocabulary()), truths(val, scenes)

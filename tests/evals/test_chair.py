@@ -31,11 +31,6 @@ def truth(*objects, references=(), **graph):
     return chair.truths(split, WORDS, [scene(**graph)])[0]
 
 
-def wrong(text, shown):
-    (reading,) = read([text], [shown], WORDS)
-    return [name for name, bad in zip(reading.mentions, reading.wrong, strict=True) if bad]
-
-
 # --- what is a mention ---
 
 
@@ -79,36 +74,33 @@ def test_cocos_row_counts_cocos_objects_alone():
 # --- what is true ---
 
 
-def test_what_is_there_or_written_may_be_said():
-    shown = truth("dog", props=["fountain"], writing=["LAKE HOUSE"])
-    assert wrong('A dog, a fountain and a sign: "LAKE HOUSE".', shown) == []
-    assert wrong("A dog, a hut and a cat.", shown) == ["hut", "cat"]
+@pytest.mark.parametrize(
+    ("text", "shown", "invented"),
+    [
+        ('A dog, a fountain, "LAKE HOUSE".', truth("dog", props=["fountain"], writing=["LAKE HOUSE"]), []),
+        ("a sign, a house and a hut", truth(writing=["LAKE HOUSE"]), ["hut"]),
+        ("A palm tree and a coffee maker", truth("dog"), ["palm tree", "coffee maker"]),
+        ("a man who runs", truth("runner"), []),  # a runner is a person, and not the other way round
+        ("a jogger", truth("person"), ["runner"]),
+        ("a building", truth(props=["hut"]), []),
+        ("a hut", truth(props=["house"]), ["hut"]),
+        ("trees and tables", truth(setting="forest"), ["dining table"]),  # what the setting paints
+        ("trees and tables", truth(setting="kitchen"), ["tree"]),
+        ("a cat", truth("dog", references=["a dog and a kitten"]), []),
+    ],
+)
+def test_what_is_shown_painted_written_or_referred_to_may_be_said(text, shown, invented):
+    (reading,) = read([text], [shown], WORDS)
+    wrong = zip(reading.mentions, reading.wrong, strict=True)
+    assert [name for name, bad in wrong if bad] == invented
 
 
-def test_scenery_that_is_absent_is_hallucinated():
-    assert wrong("A dog under a palm tree with a coffee maker", truth("dog")) == ["palm tree", "coffee maker"]
-
-
-def test_a_runner_is_a_person_and_not_the_other_way_round():
-    assert wrong("a man who runs", truth("runner")) == []
-    assert wrong("a jogger", truth("person")) == ["runner"]
-    assert wrong("a building", truth(props=["hut"])) == []
-    assert wrong("a hut", truth(props=["house"])) == ["hut"]
-
-
-def test_what_the_setting_paints_may_be_said():
-    assert wrong("trees and tables", truth(setting="forest")) == ["dining table"]
-    assert wrong("trees and tables", truth(setting="kitchen")) == ["tree"]
-
-
-def test_objects_of_the_references_count_as_there():
-    assert wrong("a cat", truth("dog", references=["a dog and a kitten"])) == []
-
-
-def test_recall_counts_annotated_objects_each_once():
+def test_recall_counts_annotated_objects_each_once_and_may_be_of_some_alone():
     shown = truth("dog", "runner", "cup", props=["tree"])
-    (reading,) = read(["a dog, another dog, a person and a tree"], [shown], WORDS)
-    assert (reading.recalled, len(shown.objects)) == (2, 3)
+    readings = read(["a dog, another dog, a person and a tree"], [shown], WORDS)
+    assert (readings[0].recalled, len(shown.objects)) == (2, 3)
+    assert chair.recall(readings) == counts(readings)["object_recall"] == ([2], [3])
+    assert chair.recall(readings, lambda names: "cup" not in names) == ([2], [2])
 
 
 def test_as_many_scenes_as_pictures_are_needed():
@@ -178,15 +170,6 @@ def test_only_the_official_list_is_read_as_such(tmp_path):
     (tmp_path / "synonyms.txt").write_text("dog, puppy\n")
     with pytest.raises(ValueError, match="SHA-256"):
         OfficialVocabulary.read(tmp_path / "synonyms.txt")
-
-
-def test_recall_may_be_of_some_objects_alone():
-    shown = truth("dog", "cat", "bus")
-    readings = read(["a dog and a bus", "a bus"], [shown, shown], WORDS)
-    assert chair.recall(readings, lambda names: "bus" not in names) == ([1, 0], [2, 2])
-    assert (
-        chair.recall(readings, lambda names: True).estimate() == counts(readings)["object_recall"].estimate()
-    )
 
 
 def test_new_objects_are_those_that_training_never_had():

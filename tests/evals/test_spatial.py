@@ -5,16 +5,13 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
-import torch
 from PIL import ImageChops
-from tiny_world import SMALL
 
 from mglib.data.splits import annotated_split
-from mglib.evals import choices, spatial
+from mglib.evals import spatial
 from mglib.evals.choices import Losses
 from mglib.evals.spatial import Category, Picture, Probe
 from mglib.evals.vqa import Exam, picture_places
-from mglib.model.prompts import VICUNA
 from mglib.paths import hash_json, read_jsonl
 from mglib.world import catalog
 
@@ -46,10 +43,6 @@ def pairs(asked, relation):
     return list(zip(chosen[::2], chosen[1::2], strict=True))
 
 
-def test_every_relation_is_asked_for(asked):
-    assert set(spatial.RELATIONS) == {probe.relation for probe in asked}
-
-
 @pytest.mark.parametrize(
     ("relation", "predicates"),
     [
@@ -65,10 +58,7 @@ def test_the_right_answer_is_the_scene_graphs(asked, scenes, relation, predicate
             graph = scenes[probe.picture]["relations"]
             wanted = predicates[probe.right]
             links = [(link["subject"], link["object"]) for link in graph if link["predicate"] == wanted]
-            a_b = re.compile(
-                spatial.WAYS[relation].question.replace("?", r"\?").format(a="(?P<a>.+)", b="(?P<b>.+)")
-            )
-            found = a_b.fullmatch(probe.text)
+            found = pattern(spatial.WAYS[relation].question).fullmatch(probe.text)
             assert (found["a"], found["b"]) in links
 
 
@@ -156,13 +146,6 @@ def test_no_training_question_is_put_in_these_words(world, asked):
     ]
     assert all(any(form.fullmatch(probe.text) for form in forms) for probe in asked)
     assert not [text for text in trained if any(form.fullmatch(text) for form in forms)]
-
-
-def test_a_model_answers_every_probe(model, asked, random):
-    queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
-    some = asked[:8]
-    found = choices.option_losses(model(), queries, VICUNA, some, prompt="{}", batch_size=4, what="test")
-    assert sum(len(scores.values) for scores in spatial.accuracy(found, some).values()) == 8
 
 
 def test_mirrored_pictures_are_mirrored_and_have_a_name_of_their_own(world):

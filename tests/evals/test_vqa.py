@@ -47,7 +47,7 @@ def choice(number, *, right=0, answers=("dog",) * 10, difficult=False, choices=(
 
 def graph(number, said, kind="exist", structural="verify"):
     types = QuestionTypes(structural, "obj", kind)
-    return GraphQuestion(image_id=str(number), question="is it old", answer=said, types=types)
+    return GraphQuestion(image_id=str(number), question="is it old", answer=said, balanced=True, types=types)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def values(found):
 
 def graph(question, kind):
     types = QuestionTypes(structural=kind, semantic="obj", detailed="d")
-    return GraphQuestion(image_id="1", question=question, answer="dog", types=types)
+    return GraphQuestion(image_id="1", question=question, answer="dog", balanced=True, types=types)
 
 
 def choice(index):

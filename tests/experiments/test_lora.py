@@ -95,7 +95,7 @@ def choice(index):
 
 
 def graph(index):
-    return GraphQuestion(image_id="1", question=f"g{index}", answer=f"a{index}", types=TYPES)
+    return GraphQuestion(image_id="1", question=f"g{index}", answer=f"a{index}", balanced=True, types=TYPES)
 
 
 def test_lessons_are_as_many_of_each_set_with_their_right_answers():

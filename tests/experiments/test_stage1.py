@@ -76,7 +76,7 @@ def tried(tmp_path, monkeypatch, vision_config, captions):
         Stage1Trial(warm_start=None, lr=SHORT.lr, steps=SHORT.steps),
         Stage1Trial(warm_start=0.1, lr=1e-3, steps=2 * SHORT.steps),
     )
-    few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, fault_tokens=6)
+    few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, long_tokens=6)
     profile = replace(plain.profile, warm_start=0.1, stage1_trials=trials, evaluation=few)
     monkeypatch.setattr(type(plain), "vocabulary", lambda self: Vocabulary({"dog": ["dog", "dogs"]}))
     return replace(plain, profile=profile)

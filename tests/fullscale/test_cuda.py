@@ -11,7 +11,6 @@ from torch import nn
 from two_processes import WHOLE, Watched, collate, samples
 
 from mglib.fullscale import bench
-from mglib.fullscale.bench import memory_tokenizer
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, answer, greedy
 from mglib.model.device import frozen_dtype
@@ -208,7 +207,7 @@ def test_the_warm_start_is_that_of_the_cpu(place, model, captions, random):
 
 @on_card("the bench", proved="fullscale/test_bench.py")
 def test_the_bench_measures_the_cards_memory(place, tmp_path):
-    tiny = tiny_profile(len(memory_tokenizer()))
-    assert bench.bench(tiny, at_least=0.01, tokens=4, runs=tmp_path) == 0
-    entry = json.loads((tmp_path / "gpu.json").read_text())["tiny-paper"]
+    file = tmp_path / "bench.json"
+    assert bench.bench(tiny_profile(300), at_least=0.01, tokens=4, file=file) == 0
+    entry = json.loads(file.read_text())["tiny-paper"]
     assert entry["failed"] == {} and all(row["peak"] > 0 for row in entry["measured"])

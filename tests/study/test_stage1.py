@@ -176,7 +176,7 @@ def test_splits_that_would_be_empty_are_refused(study, tmp_path):
     (tmp_path / "downloads" / "cc_sbu_align" / "filter_cap.json").write_text('{"annotations": []}')
     with pytest.raises(ValueError, match=r"filter_cap\.json has no pairs"):
         study.split("alignment")
-    release = replace(study.profile.release, coco=replace(study.profile.release.coco, val=24))
+    release = replace(study.profile.release, coco_val=24)
     small = replace(study, profile=replace(study.profile, release=release))
     with pytest.raises(ValueError, match=r"describes 24 pictures .* and 24 are for choices"):
         small.split("test_coco")

