@@ -188,7 +188,7 @@ def picture_places(folder: Path) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a model scored in each task, and what it said to the open questions.
+    """What a model scored in each task, and what it said to GQA's questions.
 
     Tasks: `aokvqa.choice` (by the summed loss: the headline), `aokvqa.choice_per_token`, `aokvqa.direct`,
     `gqa`; and of the open ones, whether an answer has the right format at all: `aokvqa.direct_format`,
@@ -196,7 +196,6 @@ class Result:
     """
 
     scores: dict[str, Scores]
-    direct: list[str]
     graph: list[str]
 
 
@@ -236,7 +235,7 @@ def examine(
         **open_scores(exam, said["direct"], said["graph"]),
         **formats(exam, said["direct"], said["graph"]),
     }
-    return Result(scores, said["direct"], said["graph"])
+    return Result(scores, said["graph"])
 
 
 def by_picture(rows: Iterable[tuple[int, Any]], values: Iterable[float]) -> Scores:

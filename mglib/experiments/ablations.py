@@ -203,7 +203,8 @@ def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.Dat
         share = round(100 * restore(model, state)["step"] / study.profile.stage1.steps)
         texts = stage1.captions(study, model, shown, what=f"{share} % of stage 1")
         covered = coverage.references_covered(texts, references, known)
-        found[str(share)] = {"references_covered": covered, "words": coverage.lengths(texts)}
+        words = metrics.each([len(text.split()) for text in texts])
+        found[str(share)] = {"references_covered": covered, "words": words}
     for share in [one for one in found if one != "100"]:
         both = (found[one]["references_covered"] for one in ("100", share))
         rest[f"gained_from_{share}"] = {"references_covered": metrics.paired(*both)}

@@ -110,16 +110,14 @@ def recalls(told: Descriptions, name: str) -> pandas.DataFrame:
 def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, Described]:
     """Put every request to its model about the photographs that scikit-image ships."""
     real, words = photographs.photographs(sources.photographs()), photographs.words()
-    tokens = study.tokens(real.split, base.vision)
-    queries = list(study.queries(real.split, tokens, base.model.qformer))
+    tokens = study.tokens(real, base.vision)
+    queries = list(study.queries(real, tokens, base.model.qformer))
     found = {}
     for request, (model, text, decoding) in requests(study, models).items():
         size = study.profile.evaluation.batch_size
         said = models[model].answers(queries, text, decoding, batch_size=size, what=request)
         readings = chair.read(said, photographs.truths(real), words)
-        found[request] = Described(
-            split=real.split, queries=queries, said=said, readings=readings, words=words
-        )
+        found[request] = Described(split=real, queries=queries, said=said, readings=readings, words=words)
     return found
 
 

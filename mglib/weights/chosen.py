@@ -7,6 +7,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from mglib.model.language import Language
+from mglib.model.prompts import chat_text
 from mglib.paths import hash_json, sha256
 from mglib.weights.files import hub_errors
 from mglib.weights.vicuna import Quantised, read
@@ -68,7 +69,7 @@ def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
             "This language model has no chat template of its own: take one tuned for conversation."
         )
     turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
-    behind = tokenizer.apply_chat_template(turns, tokenize=False).split(ANSWER)[-1].strip()
+    behind = chat_text(tokenizer, turns).split(ANSWER)[-1].strip()
     special = [one for one in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if one]
     found = [one for one in special if behind.startswith(one)]
     if not found:

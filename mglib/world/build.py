@@ -28,12 +28,11 @@ from mglib.locks import locked
 from mglib.paths import hash_json, sha256, write_json, write_text
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER
-from mglib.world.facts import write_facts
 from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
 from mglib.world.special_draw import render
 from mglib.world.specials import sample_special, special_references
 from mglib.world.text import SOURCES, Caption, pretraining_captions, references, web_caption
-from mglib.world.texts import texts, write_texts
+from mglib.world.texts import texts, write_facts, write_texts
 
 ALL = SPLITS + SPECIAL_SPLITS
 SHARD = 1_000  # samples a shard
@@ -278,7 +277,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
             {
                 "category_id": catalog.thing(item.name).coco_id,
                 "bbox": list(item.box),
-                "area": item.box[2] * item.box[3],
+                "area": item.area,
                 "iscrowd": 0,
                 "segmentation": [],
             },

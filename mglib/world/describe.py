@@ -14,7 +14,7 @@ from mglib.world import catalog
 from mglib.world.catalog import choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
-from mglib.world.view import Link, definite, distance, groups, landmarks, links, scenery, side
+from mglib.world.view import Link, definite, distance, groups, landmarks, links, side
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
@@ -75,7 +75,8 @@ def describe(config: WorldConfig, scene: Scene) -> str:
             telling.sentences.append(sentence())
     while len(telling.sentences) < least:
         telling.say("mood")
-    _close(telling)
+    own = f"mood {scene.setting}"
+    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")
     return " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
 
 
@@ -163,7 +164,7 @@ def _add_scenery(telling: _Telling) -> None:
         prop = catalog.prop(name)
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
-        kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
+        kinds[prop.stands if prop.stands in kinds else "background"].append((prop.counted(number), many))
     for board in telling.scene.writing[:1]:
         kinds["sign"] = [(board.text, False)]
     room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)
@@ -206,9 +207,3 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
 def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
     where = _related(telling, link) if link else _where(telling, (item,))
     return telling.phrase("spot", known=telling.known_as(item), where=where, **{"is": "is"})
-
-
-def _close(telling: _Telling) -> None:
-    """End with the mood of the place or of the drawing."""
-    own = f"mood {telling.scene.setting}"
-    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")

@@ -15,7 +15,7 @@ from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, categories, seen_behind
 from mglib.world.scene import INVERSE, Item, Scene, skip, stream
-from mglib.world.view import Link, alike, groups, links, number, scenery, side, singles
+from mglib.world.view import Link, alike, groups, links, number, side, singles
 
 Record = dict[str, Any]
 ASKED = 6  # questions a picture at most
@@ -152,7 +152,7 @@ def _scenery_exist(asking: Asking) -> Record | None:
     if not options:
         return None
     prop = catalog.prop(asking.rng.choice(options))
-    a = scenery(prop)
+    a = prop.counted(1)
     text = asking.word("sceneryExist", a=a) if prop.stands != "sky" else f"Do you see {a} in the sky?"
     return _record(asking, "sceneryExist", text, true)
 

@@ -18,7 +18,7 @@ from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER, Filled, Parts, Phrases, Some, Thing, choose, read, split
 from mglib.world.scene import Item, Scene, held_out
-from mglib.world.view import groups, the
+from mglib.world.view import groups
 
 CATEGORY = "category"
 
@@ -64,12 +64,6 @@ def facts_about(of: str, name: str) -> tuple[Fact, ...]:
 
 
 @cache
-def known_objects() -> frozenset[str]:
-    """Return the objects of which facts.csv tells something."""
-    return frozenset(fact.name for fact in facts() if fact.of == "object")
-
-
-@cache
 def categories(of: str, name: str) -> frozenset[str]:
     """Return what a piece of scenery ("prop") or a painted backdrop shows: "tree", "animal", "furniture"."""
     return frozenset(
@@ -103,7 +97,7 @@ class Asking:
         return catalog.thing(item.name)
 
     def it(self, item: Item) -> str:
-        return the(self.thing(item))
+        return self.thing(item).known
 
     def word(self, kind: str, **slots: str) -> str:
         """Draw a phrase of a kind and fill its slots."""

@@ -12,7 +12,7 @@ from mglib.world import catalog
 from mglib.world.catalog import wording
 from mglib.world.scene import Scene, stream
 from mglib.world.text import join
-from mglib.world.view import groups, scenery, side, the
+from mglib.world.view import groups, side
 
 NARRATORS = 24  # each keeps to its own phrases
 KINDS = (
@@ -44,7 +44,7 @@ def narrative(config: WorldConfig, scene: Scene) -> dict[str, Any]:
     for name, items in list(groups(scene).items())[: len(first)]:
         if len(items) == 1:
             thing = catalog.thing(name)
-            slots = {"name": the(thing).removeprefix("the "), "verb": rng.choice(thing.verbs)}
+            slots = {"name": thing.known.removeprefix("the "), "verb": rng.choice(thing.verbs)}
             said.append(mine["detail"].format(**slots))
     said += [_sentence(mine[kind], named) for kind, named in sorts.items() if named]
     said.append(mine["place"].replace("{place}", place))
@@ -73,7 +73,7 @@ def _sorted(scene: Scene) -> dict[str, list[_Named]]:
     for name in dict.fromkeys(names):
         prop, number = catalog.prop(name), names.count(name)
         kind = prop.stands if prop.stands in ("sky", "wall") else "background"
-        sorts[kind].append((scenery(prop, number), number))
+        sorts[kind].append((prop.counted(number), number))
     sorts["sign"] += [(f'a board with "{board.text}" written on it', 1) for board in scene.writing]
     setting = catalog.setting(scene.setting)
     if not sorts["sky"] and setting.outdoors:

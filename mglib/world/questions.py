@@ -12,9 +12,9 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
-from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, known_objects, traits
+from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, traits
 from mglib.world.scene import Item, Scene, skip, stream
-from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
+from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles
 
 CHOICES = 4
 PEOPLE = 10  # direct answers
@@ -129,7 +129,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
     here = set(groups(picture.scene))
     fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
-    if not fit or not here <= known_objects():
+    if not fit:
         return []
     trait = picture.rng.choice(fit)
     (name,) = here & trait.yes
@@ -143,9 +143,10 @@ def _about_traits(picture: Asking) -> list[_Asked]:
 
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
+    every = set(catalog.names())
     kin = {one.name for one in catalog.things() if one.supercategory == thing.supercategory}
     near: list[str] = []
-    for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (known_objects() - trait.maybe, CHOICES - 1)):
+    for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (every - trait.maybe, CHOICES - 1)):
         found = picture.strangers(most - len(near), among=among, beside=near)
         near += [stranger.name for stranger in found]
     here = [name for name in groups(picture.scene) if name != thing.name]
@@ -167,7 +168,7 @@ def _meant(picture: Asking, item: Item) -> str:
         where = side(item, scene.size)
         if where in ("left", "right") and [side(other, scene.size) for other in like].count(where) == 1:
             return picture.word("aside", noun=noun, side=where)
-    return the(thing)
+    return thing.known
 
 
 SORTS = {  # what can be asked about -> how often

@@ -26,10 +26,8 @@ from mglib.world.view import (
     landmarks,
     links,
     number,
-    scenery,
     side,
     singles,
-    the,
 )
 
 MOST = 3  # sentences an object, as in RefCOCO
@@ -49,7 +47,7 @@ def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
         **({"name": {}} if item in singles(scene) else {}),
         **({place: {}} if (place := _own_side(scene, item)) else {}),
     }
-    lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
+    lists, name = wording("regions"), catalog.thing(item.name).known.removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(scene, item):
         phrase = choose(rng, lists, f"ref {link.predicate}")
@@ -67,13 +65,9 @@ def _own_side(scene: Scene, item: Item) -> str | None:
         apart = all(side(other, scene.size) in ("left", "right") for other in like)
         return where if apart else None
     outward = -1 if where == "left" else 1
-    lead = [outward * (_centre(item) - _centre(other)) / scene.size for other in like]
+    lead = [outward * (item.middle[0] - other.middle[0]) / scene.size for other in like]
     apart = all(side(other, scene.size) != where for other in like)
     return where if apart and all(gap >= APART for gap in lead) else None
-
-
-def _centre(item: Item) -> float:
-    return item.box[0] + item.box[2] / 2
 
 
 def _telling(scene: Scene, item: Item) -> list[Link]:
@@ -135,7 +129,7 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
         phrase = choose(rng, lists, kind)
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
-    said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
+    said += [(catalog.prop(item.name).counted(1), [item]) for item in scene.props]
     said += [
         (f"{catalog.thing(name).counted(len(items))}", list(items))
         for name, items in groups(scene).items()
@@ -164,8 +158,8 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
 def _around(items: list[Item]) -> Record:
     """Return the box around all items as x, y, width, height."""
     x, y = min(item.box[0] for item in items), min(item.box[1] for item in items)
-    right = max(item.box[0] + item.box[2] for item in items)
-    low = max(item.box[1] + item.box[3] for item in items)
+    right = max(item.right for item in items)
+    low = max(item.foot for item in items)
     return {"x": x, "y": y, "width": right - x, "height": low - y}
 
 

@@ -55,6 +55,31 @@ class Item:
     depth: float
     mirrored: bool = False
 
+    @property
+    def right(self) -> int:
+        """The x at which its box ends."""
+        return self.box[0] + self.box[2]
+
+    @property
+    def foot(self) -> int:
+        """The y at which its box ends."""
+        return self.box[1] + self.box[3]
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The middle of its box."""
+        return self.box[0] + self.box[2] / 2, self.box[1] + self.box[3] / 2
+
+    @property
+    def area(self) -> int:
+        """The area of its box in square pixels."""
+        return self.box[2] * self.box[3]
+
+    @property
+    def salience(self) -> float:
+        """How striking it is: large and near."""
+        return self.area * (1.5 - self.depth)
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -354,7 +379,7 @@ def _hidden(item: Item, items: list[Item]) -> float:
     """Return an upper bound of the share of `item`'s box that nearer boxes cover."""
     nearer = [other for other in items if other is not item and other.depth <= item.depth]
     covered = sum(overlap(item.box, other.box) for other in nearer)
-    return covered / (item.box[2] * item.box[3])
+    return covered / item.area
 
 
 def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
@@ -373,8 +398,9 @@ def scenery(rng: Random, setting: Setting, objects: tuple[Item, ...], size: int)
         for _ in range(rng.randint(1, prop.most) if rng.random() < PROP_SHARE else 0):
             for _ in range(4):
                 item = _place_prop(rng, prop, setting, size)
-                area = item.box[2] * item.box[3]
-                if sum(overlap(item.box, other.box) for other in objects) <= MOST_HIDDEN * area and not any(
+                if sum(
+                    overlap(item.box, other.box) for other in objects
+                ) <= MOST_HIDDEN * item.area and not any(
                     overlap(item.box, other.box) for other in (*afloat, *items)
                 ):
                     items.append(item)
@@ -438,17 +464,16 @@ def relation(a: Item, b: Item, size: int) -> str | None:
     and at least one object that flies or swims. In front of and behind need a common column, nothing that
     flies or swims, and feet that differ by 6 % of the picture's height.
     """
-    across = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
-    gap_up = max(a.box[1], b.box[1]) - min(a.box[1] + a.box[3], b.box[1] + b.box[3])
-    right = (b.box[0] + b.box[2] / 2) - (a.box[0] + a.box[2] / 2)
-    down = (b.box[1] + b.box[3] / 2) - (a.box[1] + a.box[3] / 2)
+    across = min(a.right, b.right) - max(a.box[0], b.box[0])
+    gap_up = max(a.box[1], b.box[1]) - min(a.foot, b.foot)
+    right, down = b.middle[0] - a.middle[0], b.middle[1] - a.middle[1]
     if across <= -0.02 * size and abs(right) >= abs(down):
         return "left of" if right > 0 else "right of"
     if across < 0.5 * min(a.box[2], b.box[2]):
         return None
     if catalog.flies(a.name) or catalog.flies(b.name):
         return ("above" if down > 0 else "below") if gap_up >= 0.01 * size else None
-    feet = (b.box[1] + b.box[3]) - (a.box[1] + a.box[3])
+    feet = b.foot - a.foot
     if abs(feet) >= 0.06 * size:
         return "behind" if feet > 0 else "in front of"
     return None

@@ -35,15 +35,6 @@ HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again
 OWN_ROWS = ("memes", "sketches", "unusual", "notes")
 ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
 READ = ("top", "bottom", "brand", "slogan", "title", "text")  # what of a truth is written in the picture
-SAID = {  # how the parts of a web page are called
-    "nav": "a menu with {}",
-    "search": "a search box",
-    "picture": "a picture",
-    "text": "the line '{}'",
-    "button": "a button '{}'",
-    "footer": "a footer '{}'",
-    "field": "a field '{}'",
-}
 Row = dict[str, Any]
 
 
@@ -197,10 +188,7 @@ def _put(
     """Place a fixed cast; of many tries the one is taken in which the writing hides least."""
 
     def hidden(objects: tuple[Item, ...]) -> float:
-        return max(
-            sum(overlap(item.box, text.box) for text in writing) / (item.box[2] * item.box[3])
-            for item in objects
-        )
+        return max(sum(overlap(item.box, text.box) for text in writing) / item.area for item in objects)
 
     tries = [place_all(rng, things, setting, size) for _ in range(60)]
     found = [objects for objects in tries if objects is not None]
@@ -290,7 +278,9 @@ def _sketch(rng: Random, case: Row, size: int) -> Row:
             writing.append(Writing(text, (margin + place * (wide + 10), y, wide, high), role))
         y += high + gap
     said = [
-        SAID[role].format(join(text.split()) if role == "nav" else text) for row in page for role, text in row
+        wording()[f"part {role}"][0][0].format(text=join(text.split()) if role == "nav" else text)
+        for row in page
+        for role, text in row
     ]
     return {"writing": tuple(writing), "truth": {"title": case["title"], "parts": said}}
 
@@ -321,10 +311,9 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
     cup = catalog.thing("cup")
     height = round(0.26 * size)
     width = round(height * cup.aspect)
-    x, base = tiny.box[0], tiny.box[1] + tiny.box[3]
-    right = x + tiny.box[2] + 12
-    left = right if right + width < size - 4 else x - width - 12
-    return (Item("cup", (left, base - height, width, height), 0.1),)
+    right = tiny.right + 12
+    left = right if right + width < size - 4 else tiny.box[0] - width - 12
+    return (Item("cup", (left, tiny.foot - height, width, height), 0.1),)
 
 
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:

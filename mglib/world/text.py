@@ -59,7 +59,8 @@ def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Capt
     """
     rng = stream(config, scene.image_id, purpose)
     source = "cc_sbu" if rng.random() < config.cc_sbu_share or scene.split == "pool" else "laion"
-    noise = _draw_noise(rng, config)
+    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
+    noise = rng.choices(NOISE, [1 - sum(shares), *shares])[0]
     if noise == "mismatched":
         scene = _another(rng, config, scene)
     hidden = catalog.names("new") if noise == "mismatched" else []
@@ -111,11 +112,6 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _draw_noise(rng: Random, config: WorldConfig) -> str:
-    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
-    return rng.choices(NOISE, [1 - sum(shares), *shares])[0]
-
-
 def _another(rng: Random, config: WorldConfig, scene: Scene) -> Scene:
     """Return another picture of the split, with other objects if a few tries find one."""
     count = getattr(config, scene.split)
@@ -131,8 +127,7 @@ def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidd
     salience: dict[str, float] = {}
     for item in scene.objects:
         if item.name not in hidden:
-            area = item.box[2] * item.box[3] * (1.5 - item.depth)
-            salience[item.name] = salience.get(item.name, 0.0) + area
+            salience[item.name] = salience.get(item.name, 0.0) + item.salience
     if not salience:
         return []
     names = []

@@ -1,18 +1,21 @@
 """All further texts of a picture, and the files in which the official formats keep them."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import write_json, write_text
+from mglib.world import catalog
 from mglib.world.describe import describe
 from mglib.world.gqa import balance, gqa
 from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
 from mglib.world.regions import references, referring, regions, relationships, write_refs
 from mglib.world.scene import Scene
+from mglib.world.text import Caption
 
 WRITERS: dict[str, Callable[..., Any]] = {
     "aokvqa": aokvqa,
@@ -52,3 +55,30 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
         said = zip(scenes, of("description"), strict=True)  # as cc_sbu_align's filter_cap.json is written
         notes = [{"image_id": str(scene.image_id), "caption": text} for scene, text in said]
         write_json(folder / "descriptions.json", {"annotations": notes})
+
+
+def facts(scene: Scene, reference: Caption) -> dict[str, Any]:
+    """Return the objects of a reference with their counts, its relations, setting and writing.
+
+    Objects go by their category in instances.json; `setting` and `writing` are null where they are not said.
+    """
+    setting, text = catalog.setting(scene.setting), re.sub('"[^"]*"', "", reference.text).lower()
+    phrases = "|".join(re.escape(phrase.lower()) for phrase in (setting.noun, *setting.phrases))
+    stated = [reference.relation] if reference.relation else []
+    written = [board.text for board in scene.writing if f'"{board.text}"' in reference.text]
+    return {
+        "image_id": scene.image_id,
+        "objects": {catalog.thing(name).category: scene.count(name) for name in reference.named},
+        "relations": [
+            [catalog.thing(one.subject).category, one.predicate, catalog.thing(one.object).category]
+            for one in stated
+        ],
+        "setting": setting.name if re.search(rf"\b(?:{phrases})\b", text) else None,
+        "writing": written[0] if written else None,
+    }
+
+
+def write_facts(path: Path, said: Iterable[tuple[Scene, Caption]]) -> None:
+    """Write the facts of all references of a split, numbered as captions.json numbers them."""
+    notes = [{"id": number, **facts(scene, reference)} for number, (scene, reference) in enumerate(said, 1)]
+    write_json(path, {"annotations": notes})

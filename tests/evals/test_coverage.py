@@ -17,7 +17,7 @@ from mglib.evals.coverage import (
     references_covered,
 )
 from mglib.world import scene, text
-from mglib.world.facts import write_facts
+from mglib.world.texts import write_facts
 
 CONFIG = WorldConfig(train=1, pool=1, val=60, test_seen=1, test_new_pairs=1, test_new_objects=1)
 REFERENCES = (

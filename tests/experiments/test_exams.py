@@ -92,7 +92,7 @@ def put(monkeypatch):
         seen[what] = list(queries)
         score = scores.get(what, 0.75 if prompt.startswith("Question") and template is VICUNA else 0.0)
         tasks = [task for task, _ in exams.MEASURES.values()]
-        return Result({task: Scores((score,) * 3, (0, 0, 1)) for task in tasks}, [], [f"{what} says"] * 3)
+        return Result({task: Scores((score,) * 3, (0, 0, 1)) for task in tasks}, [f"{what} says"] * 3)
 
     monkeypatch.setattr(exams.vqa, "examine", examine)
     monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))

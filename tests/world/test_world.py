@@ -27,7 +27,7 @@ from mglib.world import build as building
 from mglib.world import catalog, specials
 from mglib.world import draw as drawing
 from mglib.world.draw import draw, glyph
-from mglib.world.lettering import BOLD, face, fitting
+from mglib.world.lettering import BOLD, fitting
 from mglib.world.scene import (
     PRETRAIN,
     SHARDED,
@@ -43,8 +43,8 @@ from mglib.world.scene import (
 from mglib.world.special_draw import DRAWERS, render
 from mglib.world.text import mentions, references, web_caption
 
-MANY = 1_200
-WIDE = WorldConfig(train=MANY, pool=300, val=300, test_seen=300, test_new_pairs=300, test_new_objects=300)
+MANY = 600
+WIDE = WorldConfig(train=MANY, pool=150, val=150, test_seen=150, test_new_pairs=150, test_new_objects=150)
 TINY = WorldConfig(
     train=40,
     pool=6,
@@ -207,11 +207,6 @@ def test_no_word_means_two_objects():
     for thing in catalog.things():
         for word in thing.words:
             assert owners.setdefault(word, thing.name) == thing.name, word
-
-
-def test_numbers_are_said_as_people_say_them():
-    said = [catalog.thing(name).counted(count) for name, count in (("sheep", 3), ("cup", 2), ("skis", 1))]
-    assert said == ["three sheep", "two cups", "a pair of skis"]
 
 
 @pytest.mark.parametrize(
@@ -773,14 +768,6 @@ def test_special_references_tell_the_truth(kind):
         told = [scene.truth[key].lower() in one.text.lower() for one in refs]
         assert sum(told) >= 2, [one.text for one in refs]
         assert not any("{" in one.text or "  " in one.text for one in refs)
-
-
-def test_letters_fit_their_box():
-    for text, width in (("I TOOK THE FAST LANE", 240), ("HI", 60)):
-        font = fitting(text, BOLD, width, 40)
-        assert font.getlength(text) <= width and font.size <= 40
-        bigger = face(BOLD, font.size + 1)
-        assert font.size == 40 or bigger.getlength(text) > width
 
 
 @pytest.mark.parametrize(
