@@ -131,12 +131,13 @@ def load(settings: Settings, projection: Path | None = None) -> ChatModel:
     `Settings.found`.
     """
     if projection is None:
-        projection = kept_folder(Study.open(settings))
+        study = Study.open(settings)
+        projection = kept_folder(study)
         if not projection.exists():
+            official = f" With an official one: `{settings.command('chat', PROJECTION='file.pth')}`."
             raise FileNotFoundError(
                 f"No trained projection of the profile {settings.name} is kept yet: "
-                f"`{settings.command('reproduce')}` trains and keeps it. With an official one: "
-                f"`{settings.command('chat', PROJECTION='file.pth')}`."
+                f"`{settings.command('reproduce')}` trains and keeps it.{'' if study.has_blip2 else official}"
             )
     return (load_folder if projection.is_dir() else load_official)(settings, projection)
 
