@@ -247,9 +247,9 @@ def finetune(
 
     For example `python -m mglib finetune --data my_pictures`. docs/finetune.md says what the data may be.
     """
-    from mglib.chat.finetune import run
+    from mglib.chat.finetune import finetune
 
-    run(settings, data, out, projection=projection, lora=lora, replay=replay)
+    finetune(settings, data, out, projection=projection, lora=lora, replay=replay)
 
 
 @command(MODEL, MODEL_ONLY)

@@ -25,9 +25,15 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:
-        real = True
         try:
-            _hold(file.fileno(), folder.name, wait=wait)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            real = True
+        except BlockingIOError:
+            if not wait:
+                raise
+            print(f"{folder.name}: another process is at work on it, waiting for it to end ...", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            real = True
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
@@ -38,13 +44,3 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
             )
             real = False
         yield real
-
-
-def _hold(file: int, name: str, *, wait: bool) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if not wait:
-            raise
-        print(f"{name}: another process is at work on it, waiting for it to end ...", flush=True)
-        fcntl.flock(file, fcntl.LOCK_EX)

@@ -5,8 +5,10 @@ What is denied ("no cat", "without a dog"), verbs that look like a name ("ties h
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,8 +16,24 @@ from mglib.metrics import Counts, Estimate, plural, read_rows, words
 from mglib.paths import DATA
 
 COMPOUNDS = DATA / "evaluation" / "compounds.csv"
+WORDS = DATA / "evaluation" / "words.csv"
 Span = tuple[int, int, str]  # first token, the token behind the last, object
 TOKEN = re.compile(r"[a-z0-9]+|[.,;:!?]")  # words, which a hyphen or an apostrophe separates, and signs
+
+
+@cache
+def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Read the lists of data/evaluation/words.csv: list -> name ("" where it is one list) -> words."""
+    found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for row in read_rows(WORDS):
+        found[row["list"]][row["name"]] = tuple(row["words"].split("|"))
+    return found
+
+
+def word_list(name: str) -> tuple[str, ...]:
+    """Return one of those lists that has no names."""
+    return word_lists()[name][""]
+
 
 # Denial, in a text whose objects are written as @ ("isn't" is "isn t").
 ADJECTIVES = (
@@ -36,20 +54,11 @@ DENIED = re.compile(
     r"|@ (?:is|are|was|were|isn|aren|wasn|weren) (?:not|t) (?:visible|present|there|shown|seen|pictured)"
 )
 # Names that are verbs too; what goes before and behind a verb, and before a noun.
-VERBS = words(
-    "bear bench bike book bottle bowl cake chair cup dog fish flower fork groom hound house knife mirror "
-    "nurse phone plant rock sandwich seat shell ship shower sign sink ski table tie train truck"
-)
+VERBS = word_list("names that are verbs")
 THIRD_PERSON = list(map(plural, VERBS))
-HELPERS = words("can could will would may might must shall should cannot t")
-POSSESSIVES = words("his her its their my our your")
-BEHIND_VERB = POSSESSIVES + words(
-    "a an the this that these those him them it himself herself itself down up across two three four five six"
-)
-BEFORE_NOUN = POSSESSIVES + words(
-    "a an the this these those some any no all both many several few two three four five six of with by near "
-    "to on in from s small large big old new red blue green white black toy wooden"
-)
+HELPERS, POSSESSIVES = word_list("helping verbs"), word_list("possessives")
+BEHIND_VERB = POSSESSIVES + word_list("behind a verb")
+BEFORE_NOUN = POSSESSIVES + word_list("before a noun")
 
 
 class Vocabulary:

@@ -30,10 +30,7 @@ STAGE1 = TrainConfig(
     batch_size=256,
     lr=1e-4,
     min_lr=8e-5,
-    warmup_lr=1e-6,
     warmup_steps=5_000,
-    weight_decay=0.05,
-    max_answer=32,
     save_every=500,
     keep=(0.1, 0.3, 0.5, 1.0),  # where the paper measures coverage along stage 1
 )
@@ -44,9 +41,7 @@ STAGE2_AS_WRITTEN = TrainConfig(
     batch_size=12,
     lr=3e-5,
     min_lr=1e-5,
-    warmup_lr=1e-6,
     warmup_steps=200,
-    weight_decay=0.05,
     max_answer=160,
 )
 STAGE2_AS_PUBLISHED = replace(STAGE2_AS_WRITTEN, steps=1_000)
@@ -56,77 +51,70 @@ WEB = (
     WebConfig(name="cc_sbu", shards="cc_sbu/{00000..01255}.tar", weight=14),
 )
 
-LLAMA_7B = LlamaShape(
-    hidden_size=4096,
-    intermediate_size=11008,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    vocab_size=32000,
-)
-LLAMA_13B = LlamaShape(
-    hidden_size=5120,
-    intermediate_size=13824,
-    num_hidden_layers=40,
-    num_attention_heads=40,
-    vocab_size=32000,
-)
-
-
 # All pictures and questions that the data sets have, as in the paper, and answers of the official length.
 EVALUATION = EvalConfig(
-    fault_tokens=300,
-    failure_tokens=300,
-    described_pictures=4_800,
     long_tokens=300,
     brief_tokens=60,
-    pope_pictures=500,
+    failure_tokens=300,
+    failure_pictures=100,
     choice_pictures=4_800,
     graph_pictures=398,
     limit_pictures=500,
-    limit_tokens=300,
-    limit_short_tokens=60,
+    described_pictures=4_800,
+    pope_pictures=500,
 )
 
-
-def vicuna(name: str, language: str, llama: LlamaShape, projection: str) -> Profile:
-    """Return the paper's model on one size of Vicuna v0, whose vocabulary has one token more than LLaMA's."""
-    return Profile(
-        name=name,
-        vision=EVA_GIANT,
-        qformer=QFormerConfig(),
-        language=LanguageConfig(name=language, width=llama.hidden_size, template="vicuna"),
-        stage1=STAGE1,
-        stage2=STAGE2_AS_WRITTEN,
-        evaluation=EVALUATION,
-        release=ReleaseConfig(
-            vision="weights/eva_vit_g.pth",
-            qformer="weights/blip2_pretrained_flant5xxl.pth",
-            language=f"weights/{language}",
-            llama=replace(llama, vocab_size=32001),
-            projection=f"weights/{projection}",
-            web=WEB,
-        ),
-    )
-
-
-VICUNA_7B = vicuna("vicuna-7b", "vicuna-7b-v0", LLAMA_7B, "minigpt4_stage1_7b.pth")
-VICUNA_13B = vicuna("vicuna-13b", "vicuna-13b-v0", LLAMA_13B, "minigpt4_stage1_13b.pth")
-
-# The official LLaMA-2 variant has no Q-Former.
-LLAMA2_7B = Profile(
-    name="llama2-7b",
+VICUNA_7B = Profile(
+    name="vicuna-7b",
     vision=EVA_GIANT,
-    qformer=ConcatConfig(tokens=EVA_GIANT.tokens, vision_width=EVA_GIANT.width),
-    language=LanguageConfig(name="llama-2-7b-chat", width=LLAMA_7B.hidden_size, template="llama2"),
+    qformer=QFormerConfig(),
+    language=LanguageConfig(name="vicuna-7b-v0", width=4096, template="vicuna"),
     stage1=STAGE1,
     stage2=STAGE2_AS_WRITTEN,
     evaluation=EVALUATION,
     release=ReleaseConfig(
-        vision="weights/eva_vit_g.pth",
+        language="weights/vicuna-7b-v0",
+        llama=LlamaShape(
+            hidden_size=4096,
+            intermediate_size=11008,
+            num_hidden_layers=32,
+            num_attention_heads=32,
+            vocab_size=32001,  # Vicuna v0 has one token more than LLaMA
+        ),
+        projection="weights/minigpt4_stage1_7b.pth",
+        web=WEB,
+    ),
+)
+
+VICUNA_13B = replace(
+    VICUNA_7B,
+    name="vicuna-13b",
+    language=LanguageConfig(name="vicuna-13b-v0", width=5120, template="vicuna"),
+    release=replace(
+        VICUNA_7B.release,
+        language="weights/vicuna-13b-v0",
+        llama=LlamaShape(
+            hidden_size=5120,
+            intermediate_size=13824,
+            num_hidden_layers=40,
+            num_attention_heads=40,
+            vocab_size=32001,
+        ),
+        projection="weights/minigpt4_stage1_13b.pth",
+    ),
+)
+
+# The official LLaMA-2 variant has no Q-Former, and of it only the result of both stages was published.
+LLAMA2_7B = replace(
+    VICUNA_7B,
+    name="llama2-7b",
+    qformer=ConcatConfig(tokens=EVA_GIANT.tokens, vision_width=EVA_GIANT.width),
+    language=LanguageConfig(name="llama-2-7b-chat", width=4096, template="llama2"),
+    release=replace(
+        VICUNA_7B.release,
         qformer=None,
         language="weights/llama-2-7b-chat",
-        llama=LLAMA_7B,
-        projection=None,  # of this variant only the result of both stages was published
-        web=WEB,
+        llama=replace(VICUNA_7B.release.llama, vocab_size=32000),
+        projection=None,
     ),
 )

@@ -14,7 +14,6 @@ from mglib.config import (
     PretrainConfig,
     Profile,
     QFormerConfig,
-    SpatialConfig,
     Stage1Trial,
     TrainConfig,
     VisionConfig,
@@ -31,83 +30,10 @@ DINOV2_SMALL = VisionConfig(
     std=(0.229, 0.224, 0.225),
 )
 
-PRETRAIN = PretrainConfig(
-    max_text=24,
-    caption_lm=CaptionLMConfig(
-        train=TrainConfig(
-            steps=1_500,
-            batch_size=128,
-            lr=3e-3,
-            min_lr=1e-4,
-            warmup_steps=30,
-            clip=1.0,
-            muon=True,
-            max_answer=24,
-            save_every=50,
-        )
-    ),
-    representation=TrainConfig(
-        steps=800, batch_size=128, lr=2e-3, min_lr=1e-4, warmup_steps=30, muon=True, save_every=50
-    ),
-    generative=TrainConfig(
-        steps=1_800,
-        batch_size=128,
-        lr=2e-3,
-        min_lr=1e-4,
-        warmup_steps=30,
-        muon=True,
-        max_answer=24,
-        save_every=50,
-    ),
+BLIP2_MINI = TrainConfig(
+    steps=800, batch_size=128, lr=2e-3, min_lr=1e-4, warmup_steps=30, muon=True, save_every=50
 )
-
-# Four arms of 48 steps of 16: 3,072 samples, six minutes at 8 samples a second.
-ABLATION = AblationConfig(
-    train=TrainConfig(
-        steps=48,
-        batch_size=16,
-        lr=6e-3,
-        min_lr=6e-4,
-        warmup_steps=8,
-        muon=True,
-        max_answer=20,
-    ),
-    lrs=(("base", 1.5e-2), ("three_layers", 1e-1), ("qformer_tuned", 1.5e-2)),
-    rates=(6e-3, 1.5e-2, 4e-2, 1e-1, 2.5e-1),
-    rate_steps=16,
-)
-
-LORA = LoRAConfig(
-    train=TrainConfig(
-        steps=60,
-        batch_size=16,
-        lr=1e-3,
-        min_lr=1e-4,
-        warmup_steps=10,
-        max_answer=10,
-    ),
-)
-
-PREFERENCE = PreferenceConfig(
-    train=TrainConfig(steps=10, batch_size=8, lr=1e-4, min_lr=1e-5, warmup_steps=2, max_answer=64),
-    rates=(1e-4, 3e-4, 1e-3),
-    rate_steps=10,
-    pictures=200,
-    tested=80,
-)
-
-# Two arms of 48 steps of 16 that go on from stage 1: 1,536 samples, 3 minutes at 8 samples a second.
-SPATIAL = SpatialConfig(
-    train=TrainConfig(
-        steps=48,
-        batch_size=16,
-        lr=2e-3,
-        min_lr=2e-4,
-        warmup_steps=8,
-        muon=True,
-        max_answer=20,
-    ),
-)
+ARM = TrainConfig(steps=48, batch_size=16, lr=2e-3, min_lr=2e-4, warmup_steps=8, muon=True, max_answer=20)
 
 MINI = Profile(
     name="mini",
@@ -128,7 +54,13 @@ MINI = Profile(
         pretrain=28_000,
         special_pretrain=700,
     ),
-    pretrain=PRETRAIN,
+    pretrain=PretrainConfig(
+        caption_lm=CaptionLMConfig(
+            train=replace(BLIP2_MINI, steps=1_500, lr=3e-3, clip=1.0, max_answer=24),
+        ),
+        representation=BLIP2_MINI,
+        generative=replace(BLIP2_MINI, steps=1_800, max_answer=24),
+    ),
     # Deviation: a start by regression saves about two thirds of the pairs.
     warm_start=0.1,
     # Deviation: with Muon about half of the pairs bring the same loss on val as with AdamW.
@@ -144,13 +76,6 @@ MINI = Profile(
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
     evaluation=EvalConfig(
-        failure_pictures=60,
-        choice_pictures=150,
-        graph_pictures=50,
-        along_pictures=100,
-        limit_pictures=75,
-        described_pictures=140,
-        pope_pictures=40,
         abilities=(("minigpt4", Asked(decoding="penalised")),),
         descriptions=(("blip2", "penalised"), ("minigpt4", "penalised")),
     ),
@@ -187,10 +112,21 @@ MINI = Profile(
         fitting=0.5,
         well_formed=WellFormed(min_sentences=1),
     ),
-    ablation=ABLATION,
-    lora=LORA,
-    preference=PREFERENCE,
-    spatial=SPATIAL,
+    # Four arms of 48 steps of 16: 3,072 samples, six minutes at 8 samples a second.
+    ablation=AblationConfig(
+        train=replace(ARM, lr=6e-3, min_lr=6e-4),
+        lrs=(("base", 1.5e-2), ("three_layers", 1e-1), ("qformer_tuned", 1.5e-2)),
+        rates=(6e-3, 1.5e-2, 4e-2, 1e-1, 2.5e-1),
+    ),
+    lora=LoRAConfig(
+        train=TrainConfig(steps=60, batch_size=16, lr=1e-3, min_lr=1e-4, warmup_steps=10, max_answer=10)
+    ),
+    preference=PreferenceConfig(
+        train=TrainConfig(steps=10, batch_size=8, lr=1e-4, min_lr=1e-5, warmup_steps=2, max_answer=64),
+        rates=(1e-4, 3e-4, 1e-3),
+    ),
+    # Two arms of 48 steps of 16 that go on from stage 1: 1,536 samples, 3 minutes at 8 samples a second.
+    spatial=ARM,
 )
 
 
@@ -218,10 +154,10 @@ SMOKE = replace(
         special_pretrain=2,
     ),
     pretrain=replace(
-        PRETRAIN,
-        caption_lm=replace(PRETRAIN.caption_lm, train=briefly(PRETRAIN.caption_lm.train, 12)),
-        representation=briefly(PRETRAIN.representation, 4),
-        generative=briefly(PRETRAIN.generative, 4),
+        MINI.pretrain,
+        caption_lm=replace(MINI.pretrain.caption_lm, train=briefly(MINI.pretrain.caption_lm.train, 12)),
+        representation=briefly(MINI.pretrain.representation, 4),
+        generative=briefly(MINI.pretrain.generative, 4),
     ),
     stage1=replace(briefly(MINI.stage1, 8, batch_size=4), keep=(0.5, 1.0)),
     stage1_trials=tuple(
@@ -230,21 +166,18 @@ SMOKE = replace(
     evaluation=EvalConfig(
         batch_size=24,
         max_new_tokens=8,
-        fault_pictures=8,
-        fault_tokens=8,
+        long_tokens=8,
+        brief_tokens=6,
         short_tokens=3,
-        failure_pictures=4,
+        task_tokens=6,
         failure_tokens=10,
+        fault_pictures=8,
+        failure_pictures=4,
         choice_pictures=3,
         graph_pictures=3,
         along_pictures=4,
         limit_pictures=4,
-        limit_tokens=10,
-        limit_short_tokens=6,
-        task_tokens=6,
         described_pictures=4,
-        long_tokens=8,
-        brief_tokens=6,
         pope_pictures=4,
     ),
     stage2=replace(briefly(MINI.stage2, 4, batch_size=2), max_answer=48),
@@ -260,22 +193,22 @@ SMOKE = replace(
         fitting=0.8,
     ),
     ablation=replace(
-        ABLATION,
-        train=briefly(ABLATION.train, 2, batch_size=4),
+        MINI.ablation,
+        train=briefly(MINI.ablation.train, 2, batch_size=4),
         rates=(6e-3,),
         rate_steps=1,
     ),
-    lora=replace(LORA, train=briefly(LORA.train, 2, batch_size=4)),
+    lora=replace(MINI.lora, train=briefly(MINI.lora.train, 2, batch_size=4)),
     preference=replace(
-        PREFERENCE,
-        train=briefly(PREFERENCE.train, 2, batch_size=4),
+        MINI.preference,
+        train=briefly(MINI.preference.train, 2, batch_size=4),
         rates=(1e-4,),
         rate_steps=1,
         pictures=12,
         max_new_tokens=8,
         tested=3,
     ),
-    spatial=replace(SPATIAL, train=briefly(SPATIAL.train, 2, batch_size=4)),
+    spatial=briefly(MINI.spatial, 2, batch_size=4),
 )
 
 PROFILES: dict[str, Profile] = {
@@ -287,38 +220,31 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
     """Return a profile by name; with the language model `language`, a folder or a name on the hub, in the
     place of its own, and with that held in 8 or 4 `bits`.
 
-    Raises ValueError naming the known profiles, or as `in_bits`.
+    Raises ValueError naming the known profiles, for other bits, and for bits of a profile without a release.
     """
     if name not in PROFILES:
         raise ValueError(
             f"Unknown profile {name!r}: choose one of {', '.join(PROFILES)}. Another language model is "
             "LANGUAGE=folder-or-hub-name, fewer bits are BITS=8 or BITS=4."
         )
-    found = in_bits(PROFILES[name], bits) if bits else PROFILES[name]
-    if not language:
-        return found
-    return replace(
-        found,
-        name=f"{found.name}-{last_part(language)}",
-        language=LanguageConfig(name=language, width=0, template="chat", place=language),
-        # The authors' projection belongs to another model.
-        release=found.release and replace(found.release, projection=None),
-    )
-
-
-def in_bits(whole: Profile, bits: int) -> Profile:
-    """Return a profile whose language model is held in 8 or 4 bits; raises ValueError for other bits, and for
-    a profile without a release.
-    """
-    if whole.release is None:
-        known = ", ".join(name for name, each in PROFILES.items() if each.release is not None)
-        raise ValueError(
-            f"The profile {whole.name} fits any card whole: leave BITS out, or take one of {known}."
-        )
-    if bits not in (8, 4):
+    found = PROFILES[name]
+    if bits and found.release is None:
+        known = ", ".join(each.name for each in PROFILES.values() if each.release is not None)
+        raise ValueError(f"The profile {name} fits any card whole: leave BITS out, or take one of {known}.")
+    if bits not in (0, 8, 4):
         raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits}: BITS=8 or BITS=4.")
-    held = replace(whole.release, quantised="8bit" if bits == 8 else "4bit")
-    return replace(whole, name=f"{whole.name}-{bits}bit", release=held)
+    if bits:
+        held = replace(found.release, quantised=f"{bits}bit")
+        found = replace(found, name=f"{name}-{bits}bit", release=held)
+    if language:
+        found = replace(
+            found,
+            name=f"{found.name}-{last_part(language)}",
+            language=LanguageConfig(name=language, width=0, template="chat", place=language),
+            # The authors' projection belongs to another model.
+            release=found.release and replace(found.release, projection=None),
+        )
+    return found
 
 
 def last_part(language: str) -> str:

@@ -80,16 +80,12 @@ def test_how_it_is_written_and_called_changes_nothing(package, old, new):
     assert key(package(files)) == before
 
 
-def test_moving_to_another_module_changes_nothing(package):
+def test_moving_and_splitting_modules_changes_nothing(package):
     before = key(package())
     steps = FILES["mglib/steps.py"].replace("mglib.scales", "mglib.shelf.sizes")
     steps = steps.replace("from mglib import scales", "from mglib.shelf import sizes as scales")
     moved = {"mglib/shelf/sizes.py": FILES["mglib/scales.py"], "mglib/shelf/steps.py": steps}
     assert key(package(moved), ("mglib.shelf.steps", "step")) == before
-
-
-def test_splitting_a_module_changes_nothing(package):
-    before = key(package())
     apart = {
         "mglib/scales.py": "from mglib.shelf.by import by\nFACTOR = 2\n",
         "mglib/shelf/by.py": "import math\n\ndef by(x, y):\n    return math.floor(x * y)\n",

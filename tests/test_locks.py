@@ -52,11 +52,6 @@ def test_who_does_not_wait_is_refused(tmp_path, holder):
         pass
 
 
-def test_other_folders_are_free(tmp_path, holder):
-    with locked(tmp_path / "another") as alone:
-        assert alone
-
-
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_locks_the_work_goes_on_with_a_warning(tmp_path, monkeypatch, number):
     def refuse(*given):

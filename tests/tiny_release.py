@@ -12,7 +12,6 @@ from PIL import Image
 from tiny_official import LAYERS, QUERIES, QUERY_WIDTH, VISION, blip2_flant5, eva_vit_g, minigpt4
 
 from mglib.config import (
-    CocoConfig,
     ConcatConfig,
     CurationConfig,
     EvalConfig,
@@ -20,7 +19,6 @@ from mglib.config import (
     LlamaShape,
     Profile,
     QFormerConfig,
-    QuestionsConfig,
     ReleaseConfig,
     WebConfig,
     WellFormed,
@@ -48,15 +46,13 @@ def tiny_profile(vocabulary: int, template: str = "vicuna", short: int = 8) -> P
         language=LanguageConfig(name="tiny-vicuna", width=48, template=template),
         stage1=replace(STAGE1, steps=6, batch_size=4, warmup_steps=2, lr=1e-2, save_every=2, keep=(0.5, 1.0)),
         release=ReleaseConfig(
-            vision="weights/eva_vit_g.pth",
-            qformer="weights/blip2_pretrained_flant5xxl.pth",
             language="weights/tiny-vicuna",
             llama=replace(LLAMA, vocab_size=vocabulary),
             projection="weights/minigpt4_stage1_7b.pth",
             web=web,
             readers=0,
-            coco=CocoConfig(val=12),
-            questions=QuestionsConfig(gqa_val_pictures=2),
+            coco_val=12,
+            gqa_val=2,
             pool="cc_sbu/00000.tar",
         ),
         evaluation=EvalConfig(
@@ -64,14 +60,11 @@ def tiny_profile(vocabulary: int, template: str = "vicuna", short: int = 8) -> P
             batch_size=12,
             max_new_tokens=8,
             fault_pictures=8,
-            fault_tokens=12,
             failure_pictures=4,
             failure_tokens=12,
             choice_pictures=6,
             graph_pictures=3,
             limit_pictures=6,
-            limit_tokens=12,
-            limit_short_tokens=8,
             described_pictures=6,
             long_tokens=12,
             brief_tokens=8,

@@ -38,7 +38,7 @@ def make_study(root: Path) -> None:
         "mglib/base.py": "STEP = 1\n",
         "mglib/first.py": "from mglib.base import STEP\n",
         "mglib/second.py": "from mglib import base\n\n\ndef twice(x):\n    return base.STEP * x\n",
-        "mglib/deep/__init__.py": "from .inner import VALUE\n",
+        "mglib/deep/__init__.py": "from mglib.deep.inner import VALUE\n",
         "mglib/deep/inner.py": "VALUE = 3\n",
         "mglib/unused.py": "",
     }

@@ -120,10 +120,7 @@ def answer_all(
     """
     asked = what_to_ask(source, question, folder)
     made_by = {"model": chat_model.name, "decoding": asdict(decoding)}
-    lines = {
-        number: {**line, "image": each(line, partial(from_file, file=out))}
-        for number, line in enumerate(asked)
-    }
+    lines = [{**line, "image": each(line, partial(from_file, file=out))} for line in asked]
     log = read_log(out)
     for number, line in enumerate(log, start=1):
         for name, ours in made_by.items():
@@ -132,16 +129,16 @@ def answer_all(
                     f"{out}, line {number} was answered by other means ({name}: {line.get(name)}, not "
                     f"{ours}): move it away, or name another OUT."
                 )
-    done = [{name: value for name, value in line.items() if name not in WRITTEN} for line in log]
-    known, kept = (Counter(map(hash_json, some)) for some in (lines.values(), done))
-    if kept - known:
-        raise ValueError(f"{out} answers other questions than these: move it away, or name another OUT.")
+    done = Counter(hash_json({name: line[name] for name in line.keys() - {*WRITTEN}}) for line in log)
     left = []
-    for number, line in lines.items():  # a line that stands there twice is answered twice
-        if kept[hash_json(line)]:
-            kept[hash_json(line)] -= 1
+    for number, line in enumerate(lines):
+        key = hash_json(line)
+        if done[key]:
+            done[key] -= 1  # a line that is there twice is answered twice
         else:
             left.append(number)
+    if done.total():
+        raise ValueError(f"{out} answers other questions than these: move it away, or name another OUT.")
     for numbers in batched(tqdm(left, desc="answers", mininterval=10), BATCH):
         results = answer_lines(chat_model, [asked[number] for number in numbers], decoding)
         append(

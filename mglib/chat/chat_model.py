@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from mglib.config import Asked, VisionConfig
+from mglib.config import Asked, LoRAConfig, VisionConfig
 from mglib.evals.generate import decoding_configs
 from mglib.model.decoding import Decoding
 from mglib.model.decoding import greedy as likeliest
 from mglib.model.dialogue import VICUNA_CHAT, Turns, turns
-from mglib.model.minigpt4 import MiniGPT4, assemble
+from mglib.model.language import Language
+from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
 from mglib.paths import CACHE, sha256, shown
@@ -23,12 +24,11 @@ from mglib.profiles import own_name
 from mglib.settings import Settings
 from mglib.study.stage1 import join_parts
 from mglib.study.study import Study
-from mglib.training.checkpoint import restore
 from mglib.weights import chosen
 from mglib.weights.lora import lora_weights
 from mglib.weights.official import load_projection
-from mglib.weights.saved import LORA, WEIGHTS, from_pretrained, read_config
-from mglib.weights.tensors import hash_tensors, load_weights, save_weights
+from mglib.weights.saved import LORA, WEIGHTS, from_pretrained, read_config, save_pretrained
+from mglib.weights.tensors import hash_tensors
 
 SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
 
@@ -44,7 +44,7 @@ class ChatModel:
     origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
     language: str = "a language model without a name"
     language_id: str = ""  # the same wherever the language model's files are; "": `language`
-    trained: str = "weights of no file"  # what was trained, as `hashed` names it
+    trained: str = "weights of no file"  # the files of what was trained, as `hashed` names them
 
     @torch.inference_mode()
     def queries(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -62,8 +62,10 @@ class ChatModel:
     @cached_property
     def name(self) -> str:
         """Name the model by its content, wherever its files are and whatever computes it."""
-        parts = trained_weights(self.model) | lora_weights(self.model.language)
-        key = hash_tensors(parts)[:12]
+        model = self.model
+        named = model.named_parameters()
+        trained = {name: value for name, value in named if name.startswith(("qformer.", "projection."))}
+        key = hash_tensors(trained | lora_weights(model.language))[:12]
         return (
             f"{self.origin.get('profile', 'no profile')}, weights {key}, {self.language_id or self.language}"
         )
@@ -83,47 +85,6 @@ class ChatModel:
         )
 
 
-def trained_weights(model: MiniGPT4) -> dict[str, Tensor]:
-    """Return what is trained here: the Q-Former and the projection."""
-    named = model.named_parameters()
-    return {name: value for name, value in named if name.startswith(("qformer.", "projection."))}
-
-
-def belongs_to(chat_model: ChatModel) -> dict[str, Any]:
-    """Describe what a projection is trained for: language model, template, all widths, and its run."""
-    projection = chat_model.model.projection
-    return {
-        "language": chat_model.language_id or chat_model.language,
-        "template": chat_model.turns.first.name,
-        "queries": chat_model.model.qformer.config.queries,
-        "widths": [projection.in_features, projection.out_features],
-        **chat_model.origin,
-    }
-
-
-def save_chat_model(path: Path, chat_model: ChatModel) -> None:
-    """Keep what was trained here in one file, with what it belongs to."""
-    save_weights(path, trained_weights(chat_model.model), belongs_to(chat_model))
-
-
-def restore_chat_model(path: Path, chat_model: ChatModel) -> None:
-    """Fill Q-Former and projection from a file of `save_chat_model`.
-
-    Raises ValueError when they were trained with another language model, another template, or the weights of
-    another run: the model would answer nonsense without any warning.
-    """
-    _, about = load_weights(path)
-    ours = belongs_to(chat_model)
-    wrong = [name for name in ours if about.get(name) != ours[name]]
-    if wrong:
-        differ = "; ".join(f"{name}: {about.get(name)!r}, not {ours[name]!r}" for name in wrong)
-        raise ValueError(
-            f"{path.name} was trained for something else ({differ}). Its answers would be nonsense: take the "
-            "profile that it was trained with, or train the projection again with this one."
-        )
-    restore(chat_model.model, path)
-
-
 def hashed(*files: Path) -> str:
     """Name files by their path and the beginning of their SHA-256."""
     return " and ".join(f"{shown(file)} (SHA-256 {sha256(file)[:12]})" for file in files)
@@ -135,10 +96,30 @@ def language_id(study: Study) -> str:
     return own if study.chosen_language is None else chosen.identity(study.chosen_language)
 
 
-def kept_file(study: Study) -> Path:
-    """Where a study's trained model is kept for the terminal."""
+def kept_folder(study: Study) -> Path:
+    """Where a study's trained model is kept for the chat."""
     other = "" if study.chosen_language is None else f"-{language_id(study)}"
-    return CACHE / "chat" / f"{own_name(study.profile)}{other}.safetensors"
+    return CACHE / "chat" / f"{own_name(study.profile)}{other}"
+
+
+def keep(study: Study, model: MiniGPT4) -> Path:
+    """Keep a study's trained model for the chat; returns its folder."""
+    save(chat_model_of(study, model), folder := kept_folder(study))
+    return folder
+
+
+def save(chat_model: ChatModel, folder: Path, *, lora: LoRAConfig | None = None, **run: Any) -> None:
+    """Write what was trained into a folder that `load` takes, with the run that trained it and whatever
+    else it is to be known by.
+    """
+    save_pretrained(
+        chat_model.model,
+        folder,
+        language=chat_model.language_id or chat_model.language,
+        template=chat_model.turns.first,
+        lora=lora,
+        run={**chat_model.origin, **run},
+    )
 
 
 def load(settings: Settings, projection: Path | None = None) -> ChatModel:
@@ -149,28 +130,16 @@ def load(settings: Settings, projection: Path | None = None) -> ChatModel:
     Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together, and as
     `Settings.found`.
     """
-    if projection is not None and projection.is_dir():
-        return load_folder(settings, projection)
-    if projection is not None:
-        return load_official(settings, projection)
-    file = kept_file(Study.open(settings))
-    if not file.exists():
-        raise FileNotFoundError(
-            f"No trained projection of the profile {settings.name} is kept yet: "
-            f"`{settings.command('reproduce')}` trains and keeps it. With an official one: "
-            f"`{settings.command('chat', PROJECTION='file.pth')}`."
-        )
-    _, about = load_weights(file)
-    if not {"seed", "weights"} <= about.keys():
-        raise ValueError(
-            f"{file} does not say which run it is of: "
-            f"`{settings.command('reproduce', NOTEBOOKS='04')}` keeps it again."
-        )
-    study = Study.open(replace(settings, seed=about["seed"], weights=about["weights"]))
-    model = assemble(vision=study.vision(), qformer=study.qformer(), language=study.language())
-    chat_model = chat_model_of(study, model.to(study.device).eval())
-    restore_chat_model(file, chat_model)
-    return replace(chat_model, trained=hashed(file))
+    if projection is None:
+        study = Study.open(settings)
+        projection = kept_folder(study)
+        if not projection.exists():
+            official = f" With an official one: `{settings.command('chat', PROJECTION='file.pth')}`."
+            raise FileNotFoundError(
+                f"No trained projection of the profile {settings.name} is kept yet: "
+                f"`{settings.command('reproduce')}` trains and keeps it.{'' if study.has_blip2 else official}"
+            )
+    return (load_folder if projection.is_dir() else load_official)(settings, projection)
 
 
 def load_folder(settings: Settings, folder: Path) -> ChatModel:
@@ -182,17 +151,17 @@ def load_folder(settings: Settings, folder: Path) -> ChatModel:
     if run["profile"] != (own := own_name(settings.found())):
         raise ValueError(f"{folder} belongs to the profile {run['profile']} and not to {own}.")
     study = Study.open(replace(settings, seed=run["seed"], weights=run["weights"]))
-    parts = frozen(study)
-    chat_model = chat_model_of(study, assemble(**parts))
-    name, template = chat_model.language_id, chat_model.turns.first
-    model = from_pretrained(folder, **parts, name=name, template=template)
+    language = study.language()
+    model = from_pretrained(
+        folder,
+        vision=study.vision(),
+        qformer=study.frozen_qformer(),
+        language=language,
+        name=language_id(study),
+        template=turns_of(study, language).first,
+    )
     files = [folder / WEIGHTS, *([folder / LORA] if "lora" in saved else [])]
-    return replace(chat_model, model=model.eval().requires_grad_(False), trained=hashed(*files))
-
-
-def frozen(study: Study) -> dict[str, nn.Module]:
-    """Load what a study never trains from stage 1 on: `vision`, `qformer` and `language`."""
-    return {"vision": study.vision(), "qformer": study.frozen_qformer(), "language": study.language()}
+    return replace(chat_model_of(study, model.eval().requires_grad_(False)), trained=hashed(*files))
 
 
 def load_official(settings: Settings, projection: Path) -> ChatModel:
@@ -209,8 +178,8 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
             f"A published projection belongs to its own language model and not to {study.chosen_language}: "
             "leave LANGUAGE or PROJECTION out; `make train` trains one for another language model."
         )
-    name, model = study.profile.language.name, join_parts(study)
-    load_projection(model.projection, projection, trained_with=name, language=name)
+    model = join_parts(study)
+    load_projection(model.projection, projection)
     return replace(chat_model_of(study, model.eval().requires_grad_(False)), trained=hashed(projection))
 
 
@@ -224,24 +193,23 @@ def examples(settings: Settings) -> dict[str, Path]:
     return {name: files[0] for name, files in found.items() if files}
 
 
+def turns_of(study: Study, language: Language) -> Turns:
+    """Return how a study's language model is talked to: in its profile's template; Vicuna as in the official
+    chat.
+    """
+    first = template(study.profile.language.template, language.tokenizer)
+    return VICUNA_CHAT if first == VICUNA else turns(first, language.tokenizer)
+
+
 def chat_model_of(study: Study, model: MiniGPT4) -> ChatModel:
-    """Talk to a study's model in its profile's template; with Vicuna as the official chat does."""
-    tokenizer = model.language.tokenizer
-    first = template(study.profile.language.template, tokenizer)
-    spoken = VICUNA_CHAT if first == VICUNA else turns(first, tokenizer)
-    origin = {
-        "profile": own_name(study.profile),
-        "seed": study.seed,
-        "weights": study.weights,
-        "vision": sha256(study.vision_state),
-    }
+    """Return a study's model to talk to, with the decoding that its profile chose on val."""
     way = dict(study.profile.evaluation.abilities).get("minigpt4", Asked()).decoding
     return ChatModel(
         model=model,
-        turns=spoken,
+        turns=turns_of(study, model.language),
         vision=study.profile.vision,
         decoding=decoding_configs(Decoding.max_new_tokens, seed=study.seed)[way],
-        origin=origin,
+        origin={"profile": own_name(study.profile), "seed": study.seed, "weights": study.weights},
         language=study.profile.language.name,
         language_id=language_id(study),
     )

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from mglib.chat.chat_model import ChatModel
+from mglib.chat.chat_model import ChatModel, save
 from mglib.weights.export import export_blip2, export_official
-from mglib.weights.saved import save_pretrained
 
 FORMATS = ("mglib", "pth", "transformers")
 # clip-impl.h and models/ of ggml-org/llama.cpp, tools/mtmd: each `clip.projector_type` is one fixed graph.
@@ -37,12 +36,10 @@ def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
         file = folder / "checkpoint.pth"
         if file.exists():
             raise FileExistsError(f"{file} is there already: choose another OUT, or move it away.")
-        export_official(
-            model.projection, file, config={"language": language, "prompt": template.turn}, epoch=0
-        )
+        export_official(model.projection, file, config={"language": language, "prompt": template.turn})
         return file
     if to == "transformers":
         export_blip2(model, folder, language=language, template=template)
     else:
-        save_pretrained(model, folder, language=language, template=template, run=chat_model.origin)
+        save(chat_model, folder)
     return folder

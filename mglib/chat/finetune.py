@@ -4,24 +4,22 @@ folder that it talks with. What is learnt, how long it takes and in how much mem
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
 
 import pandas
 import torch
 from accelerate.utils import send_to_device
-from PIL import Image
 from torch import Tensor
 
 from mglib.chat.answer import answer
-from mglib.chat.chat_model import ChatModel, chat_model_of, kept_file, load
+from mglib.chat.chat_model import ChatModel, chat_model_of, kept_folder, load, save
 from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.own import SHAPES, AnsweredPicture, read_own
-from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Quarantine
-from mglib.data.splits import Split, batched
+from mglib.data.splits import Split, batched, file_split
 from mglib.evals.generate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
@@ -42,7 +40,7 @@ from mglib.training.checkpoint import trainable
 from mglib.training.early_stopping import fit_with_early_stopping
 from mglib.training.feature_cache import cached
 from mglib.weights.lora import lora_weights, with_lora
-from mglib.weights.saved import CONFIG, lora_config, read_config, save_pretrained
+from mglib.weights.saved import CONFIG, lora_config, read_config
 from mglib.weights.tensors import hash_tensors
 
 HELD_OUT = 10  # every tenth picture is held out
@@ -62,7 +60,7 @@ class OwnData:
     """One's own pairs as they are learnt: each picture once, and what is asked about which."""
 
     files: tuple[Path, ...]
-    hashes: tuple[str, ...]  # of the files, all different
+    pictures: Split
     learnt: tuple[Asked, ...]  # each the index of a picture, a question, an answer
     held: tuple[Asked, ...]
 
@@ -83,19 +81,19 @@ def own_data(pairs: Sequence[AnsweredPicture], *, seed: int) -> OwnData:
     stage 2's by the seed. Copies of a picture are one. Raises ValueError for fewer than two pictures.
     """
     hash_of = {pair.file: sha256(pair.file) for pair in pairs}
-    files = {digest: file for file, digest in reversed(hash_of.items())}
-    hashes = tuple(sorted(files, key=lambda digest: files[digest]))
-    if len(hashes) < 2:
+    file_of = {digest: file for file, digest in reversed(hash_of.items())}
+    files = tuple(sorted(file_of.values()))
+    if len(files) < 2:
         raise ValueError("At least two different pictures are needed: one to learn from, one held out.")
-    index = {digest: number for number, digest in enumerate(hashes)}
+    index = {hash_of[file]: number for number, file in enumerate(files)}
     rows: list[Asked] = []
     for pair in pairs:
         drawn = random.Random(f"{seed}/{hash_of[pair.file]}").choice(INSTRUCTIONS)
         rows.append((index[hash_of[pair.file]], pair.question or drawn, pair.answer))
-    _, held = split_holdout(range(len(hashes)), HELD_OUT)
+    _, held = split_holdout(range(len(files)), HELD_OUT)
     return OwnData(
-        files=tuple(files[digest] for digest in hashes),
-        hashes=hashes,
+        files=files,
+        pictures=file_split("own", files, [""] * len(files)),
         learnt=tuple(row for row in rows if row[0] not in held),
         held=tuple(row for row in rows if row[0] in held),
     )
@@ -107,7 +105,7 @@ def start(settings: Settings, projection: Path | None) -> ChatModel:
     missing.
     """
     study = Study.open(settings)
-    if projection is not None or kept_file(study).exists() or study.has_blip2:
+    if projection is not None or kept_folder(study).exists() or study.has_blip2:
         return load(settings, projection)
     model = join_parts(study)
     if finished_stage1(study, model) is None:
@@ -151,24 +149,21 @@ def to_train(
     """
     model.requires_grad_(False)
     model.projection.requires_grad_(True)
-    if lora and known is None:
-        known = replace(profile.lora, train=config) if profile.lora else LoRAConfig(train=config)
-        return with_lora(model, known, seed=seed), known
     for weight in lora_weights(model.language).values():
         weight.requires_grad_(lora)
-    return model, known
+    if not lora:
+        return model, known
+    updates = replace(known or profile.lora or LoRAConfig(train=config), train=config)
+    return (model if known else with_lora(model, updates, seed=seed)), updates
 
 
-def kept_queries(
-    chat_model: ChatModel, hashes: Sequence[str], pictures: Callable[[], Iterator[Image.Image]], *, what: str
-) -> Sequence[Tensor]:
+def kept_queries(study: Study, chat_model: ChatModel, split: Split) -> Sequence[Tensor]:
     """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
-    model = chat_model.model
-    seen_by = [chat_model.origin, asdict(chat_model.vision), hash_tensors(model.qformer.state_dict())]
-    precision = str(next(model.vision.parameters()).dtype)
-    code = hash_source(preprocess, Vision, type(model.qformer))
-    folder = CACHE / "queries" / f"own-{hash_json([hashes, seen_by, precision, code])}"
-    return cached(folder, pictures, len(hashes), chat_model.queries, what=what, batch_size=8)
+    qformer = chat_model.model.qformer
+    code, weights = hash_source(preprocess, Vision, type(qformer)), hash_tensors(qformer.state_dict())
+    folder = study.features_folder("queries", split, "from pictures", code, weights)
+    what = f"pictures of {split.name}"
+    return cached(folder, split.images, len(split), chat_model.queries, what=what, batch_size=8)
 
 
 def beyond(study: Study, count: int) -> Split | None:
@@ -190,7 +185,7 @@ def beyond(study: Study, count: int) -> Split | None:
 
 def retention(study: Study, chat_model: ChatModel, watched: Split) -> Counts:
     """Return the loss of each caption of stage 1 that is watched, in stage 1's form, over its tokens."""
-    seen = kept_queries(chat_model, watched.hashes, watched.images, what="captions that are watched")
+    seen = kept_queries(study, chat_model, watched)
     model, longest = chat_model.model, study.profile.stage1.max_answer
     return Counts(*losses(model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8))
 
@@ -209,18 +204,22 @@ def seconds_a_step(model: MiniGPT4, batch: dict[str, Tensor], study: Study) -> f
 
 def finetune(
     settings: Settings,
-    data: Path,
-    out: Path,
+    data: Path | None,
+    out: Path | None = None,
     *,
     projection: Path | None = None,
     lora: bool = False,
     replay: bool = True,
 ) -> pandas.DataFrame:
-    """Fine-tune on one's own pictures into the folder `out`; returns the answers before and after.
+    """Fine-tune on one's own pictures into the folder `out`, and print and return the answers before and
+    after.
 
     A run that was stopped goes on with the same command, one that is finished is found again. Raises
     FileExistsError where `out` holds something else.
     """
+    if data is None:
+        raise ValueError(f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.")
+    out = out or RUNS / f"{settings.name}-{data.stem}{'-lora' if lora else ''}"
     quarantine = Quarantine(CACHE / "own" / f"{hash_json(data.resolve())}-bad.jsonl", share=BAD)
     pairs = list(quarantine.sift(read_own(data)))
     print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
@@ -235,28 +234,23 @@ def finetune(
     watched = beyond(study, config.steps * config.batch_size)
     announce(study, model, own, again, config, lora=lora, replay=replay)
     began = time.monotonic()
-    table = pandas.DataFrame(
-        [
-            {"picture": own.files[index].name, "question": asked, "given": said}
-            for index, asked, said in own.shown
-        ]
-    ).assign(before=own.ask(first, config.max_answer))
+    rows = [
+        {"picture": own.files[index].name, "question": asked, "given": said}
+        for index, asked, said in own.shown
+    ]
+    table = pandas.DataFrame(rows).assign(before=own.ask(first, config.max_answer))
     loss = retention(study, first, watched) if watched else None
     last = replace(first, model=model)
     name = learn(study, last, own, again, config, out)
-    save_pretrained(
-        model,
-        out,
-        language=last.language_id,
-        template=last.turns.first,
-        lora=replace(known, train=config) if known and lora else known,
-        run={**last.origin, "training": name, "data": data.name},
-    )
+    save(last, out, lora=known, training=name, data=data.name)
     table["after"] = own.ask(last, config.max_answer)
     if watched and loss:
         print(forgotten(loss, retention(study, last, watched), replay=replay))
     minutes = (time.monotonic() - began) / 60
     print(f"It took {minutes:.1f} min and at most {peak_bytes(study.device) / 1e9:.1f} GB.")
+    for line in table.to_dict("records"):
+        print("\n" + "\n".join(f"{name:>9}: {text}" for name, text in line.items()))
+    print(f"\nTalk with it: {settings.command('chat', PROJECTION=out, IMAGE='picture.jpg')}")
     return table
 
 
@@ -294,13 +288,13 @@ def learn(
     name, by which a finished one is known in `out`.
     """
     model = chat_model.model
-    queries = kept_queries(chat_model, own.hashes, lambda: map(open_picture, own.files), what="pictures")
+    queries = kept_queries(study, chat_model, own.pictures)
     form = template(study.profile.language.template, model.language.tokenizer)
     rows = Answered(queries, own.learnt)
     collate = asked = answering(model, form, "{}", config.max_answer)
     depends = {"pictures": hash_tensors(dict(enumerate(queries))), "learnt": own.learnt, "held": own.held}
     if again is not None:
-        seen = kept_queries(chat_model, again.hashes, again.images, what="pairs of stage 1")
+        seen = kept_queries(study, chat_model, again)
         collate = replaying(study, model, asked, seen, again.captions)
         depends |= {"replayed": again.captions, "replayed_pictures": hash_tensors(dict(enumerate(seen)))}
     held_rows = Answered(queries, own.held)
@@ -326,13 +320,14 @@ def learn(
 
 
 def show_losses(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> None:
-    """Print the losses at each look, and which weights are taken."""
-    lines = []
-    for last, look in zip([None, *looks], looks, strict=False):
-        since = [line["loss"] for line in log if last and last["step"] < line["step"] <= look["step"]]
-        training = f"{sum(since) / len(since):.3f}" if since else "-"
-        lines.append({"step": int(look["step"]), "training loss": training, "held out": look["loss"]})
-    print(pandas.DataFrame(lines).to_string(index=False, float_format="{:.3f}".format))
+    """Print the losses at each look, the training loss as a mean since the look before, and which weights are
+    taken.
+    """
+    table = pandas.DataFrame(looks).rename(columns={"loss": "held out"})
+    steps = pandas.DataFrame(log)
+    look = pandas.cut(steps["step"], table["step"], labels=table["step"][1:])
+    table.insert(1, "training loss", table["step"].map(steps.groupby(look, observed=True)["loss"].mean()))
+    print(table.to_string(index=False, float_format="{:.3f}".format, na_rep="-"))
     best = min(looks, key=lambda look: look["loss"])
     if best["step"] == 0:
         print("The held-out answers did not become likelier: what is kept is the model as it was.")
@@ -355,22 +350,3 @@ def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
         else "leave REPLAY=0 out: pairs of stage 1 are then read again"
     )
     return f"{said}\nThat is a rise of more than {RISE}, so something is forgotten: {remedy}."
-
-
-def run(
-    settings: Settings,
-    data: Path | None,
-    out: Path | None,
-    *,
-    projection: Path | None = None,
-    lora: bool = False,
-    replay: bool = True,
-) -> None:
-    """Fine-tune, and print the answers before and after with the command that talks with the result."""
-    if data is None:
-        raise ValueError(f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.")
-    out = out or RUNS / f"{settings.name}-{data.stem}{'-lora' if lora else ''}"
-    table = finetune(settings, data, out, projection=projection, lora=lora, replay=replay)
-    for line in table.to_dict("records"):
-        print("\n" + "\n".join(f"{name:>9}: {text}" for name, text in line.items()))
-    print(f"\nTalk with it: {settings.command('chat', PROJECTION=out, IMAGE='picture.jpg')}")

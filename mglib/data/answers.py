@@ -112,11 +112,6 @@ def is_json_lines(path: Path) -> bool:
     return bool(KEYS & line.keys()) or next(lines, None) is not None
 
 
-def as_written(name: str) -> str:
-    """Return a file's name as it is."""
-    return name
-
-
 def without_ending(name: str) -> str:
     """Return a file's name without the ending of a picture, accents composed, in small letters."""
     name = unicodedata.normalize("NFC", name).casefold()
@@ -137,7 +132,7 @@ class PictureNames:
     then is it read as one of COCO's numbers.
     """
 
-    FORMS: tuple[Callable[[str], str | None], ...] = (as_written, without_ending, coco_number)
+    FORMS: tuple[Callable[[str], str | None], ...] = (str, without_ending, coco_number)
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.whole: list[dict[tuple[str, ...], list[str]]] = [{} for _ in self.FORMS]

@@ -54,6 +54,7 @@ class GraphQuestion:
     image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
     answer: ShortAnswer | None = None
+    balanced: Annotated[bool, Field(validation_alias="isBalanced")]  # the official scorer counts no other
     types: QuestionTypes | None = None
 
     @property

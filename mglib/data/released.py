@@ -2,7 +2,7 @@
 authors' own stage-2 pairs, and A-OKVQA's and GQA's questions.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
@@ -23,7 +23,16 @@ from mglib.paths import CACHE
 
 TESTS = ("test_coco",)
 ALIGNMENT = "alignment"
+POOL_PICTURES = 5_000  # the paper's number
+# Where the data sets lie below `mglib.paths.DOWNLOADS`.
+CC_SBU_ALIGN = "cc_sbu_align"
+COCO_IMAGES = "coco/val2017"
+COCO_CAPTIONS = "coco/annotations/captions_val2017.json"
+COCO_INSTANCES = "coco/annotations/instances_val2017.json"
+AOKVQA = "aokvqa/aokvqa_v1p0_val.json"
+GQA_IMAGES = "gqa/images"
 VAL, TEST = "val_questions", "test_questions"
+GQA = {VAL: "gqa/val_balanced_questions.json", TEST: "gqa/testdev_balanced_questions.json"}
 
 
 def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
@@ -34,19 +43,20 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
     if name == "pool":
         return pool_split(folder, release)
     if name == ALIGNMENT:
-        return alignment_split(folder / release.alignment)
+        return alignment_split(folder / CC_SBU_ALIGN)
     if name in (VAL, TEST):
-        return questioned_split(name, questions(folder, release, name))
+        asked = questions(folder, release, name)
+        return file_split(name, asked.files, ("",) * len(asked.files))  # they have no captions here
     if name not in ("val", *TESTS):
         raise ValueError(
             f"There is no split {name!r} of real data: val, pool, {ALIGNMENT}, {VAL}, {TEST} and "
             f"{', '.join(TESTS)} are there, and stage 1 streams its pairs (mglib.study.stage1)."
         )
-    every, first = coco_pictures(folder, release), release.coco.val
+    every, first = coco_pictures(folder, release), release.coco_val
     if len(every) <= first:
         raise ValueError(
-            f"{folder / release.coco.captions} describes {len(every)} pictures that can be used, and {first} "
-            "are for choices: none is left to test on. Take the whole of COCO's val2017, or set `coco.val`."
+            f"{folder / COCO_CAPTIONS} describes {len(every)} pictures that can be used, and {first} "
+            "are for choices: none is left to test on. Take the whole of COCO's val2017, or set `coco_val`."
         )
     pictures = every[:first] if name == "val" else every[first:]
     return coco_split(name, pictures, [picture.captions[0] for picture in pictures])
@@ -59,8 +69,7 @@ def quarantine(name: str) -> Quarantine:
 
 def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
     """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
-    files = release.coco
-    found = coco.read(folder / files.images, folder / files.captions, folder / files.instances)
+    found = coco.read(folder / COCO_IMAGES, folder / COCO_CAPTIONS, folder / COCO_INSTANCES)
     return list(quarantine("coco").sift(with_pictures(found, attrgetter("file"))))
 
 
@@ -76,7 +85,7 @@ def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
     for pair in decodable(map(Path, expand_urls(str(folder / release.pool)))):
         yield pair
         good += not isinstance(pair, Fault)
-        if good == release.pool_pictures:
+        if good == POOL_PICTURES:
             return
 
 
@@ -111,57 +120,38 @@ class Questions:
 
 
 def questions(folder: Path, release: ReleaseConfig, name: str) -> Questions:
-    """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST)."""
-    first = coco_pictures(folder, release)[: release.coco.val]
-    return read_questions(folder, release, name, [picture.id for picture in first])
-
-
-def read_questions(folder: Path, release: ReleaseConfig, name: str, val_ids: Iterable[int]) -> Questions:
-    """Read the questions of VAL or TEST below `folder`; `val_ids` are the pictures of COCO kept for choices.
+    """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST).
 
     What is no question, and questions about a picture that cannot be opened, are left out and listed.
     Pictures with A-OKVQA's questions are in the one split or the other as COCO's are; of GQA, TEST has
     testdev's and VAL those of the first pictures of its val file, which shares none with testdev. (Some of
     GQA's pictures are COCO's under another name, so a few that serve choices may be in val2017's tests.)
     """
-    paths, kept = release.questions, frozenset(val_ids)
-    images, gqa = folder / release.coco.images, folder / paths.gqa_images
+    kept = {picture.id for picture in coco_pictures(folder, release)[: release.coco_val]}
+    images, gqa = folder / COCO_IMAGES, folder / GQA_IMAGES
     faults: list[Fault] = []
     choice = [
-        one
-        for one in keep(read_a_okvqa(folder / paths.aokvqa), faults)
-        if (one.image_id in kept) == (name == VAL)
+        one for one in keep(read_a_okvqa(folder / AOKVQA), faults) if (one.image_id in kept) == (name == VAL)
     ]
-    graph = list(keep(read_gqa(folder / (paths.gqa_val if name == VAL else paths.gqa_test)), faults))
-    first = set(sorted({one.image_id for one in graph})[: paths.gqa_val_pictures if name == VAL else None])
+    graph = list(keep(read_gqa(folder / GQA[name]), faults))
+    first = set(sorted({one.image_id for one in graph})[: release.gqa_val if name == VAL else None])
 
     def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
         return named_picture(images, f"{key:012d}") if isinstance(key, int) else named_picture(gqa, key)
 
-    def there(one: ChoiceQuestion | GraphQuestion) -> Path | None:  # missing ones are reported together
-        return file(one.image_id) if file(one.image_id).is_file() else None
+    def place(one: ChoiceQuestion | GraphQuestion | Fault) -> Path | None:
+        return None if isinstance(one, Fault) else file(one.image_id)
 
-    about_first = [one for one in graph if one.image_id in first]
-    opened = with_pictures(choice, there), with_pictures(about_first, there)
-    asked: list[ChoiceQuestion | GraphQuestion] = list(quarantine(name).sift(chain(faults, *opened)))
-    pictures = sorted({one.image_id for one in asked}, key=lambda key: (isinstance(key, str), key))
+    asked: list[ChoiceQuestion | GraphQuestion | Fault] = [
+        *choice,
+        *(one for one in graph if one.image_id in first),
+    ]
+    opened = with_pictures(asked, place)
+    found: list[ChoiceQuestion | GraphQuestion] = list(quarantine(name).sift(chain(faults, opened)))
+    pictures = sorted({one.image_id for one in found}, key=lambda key: (isinstance(key, str), key))
     index = {picture: number for number, picture in enumerate(pictures)}
     return Questions(
         files=tuple(map(file, pictures)),
-        choice=tuple((index[one.image_id], one) for one in asked if isinstance(one, ChoiceQuestion)),
-        graph=tuple((index[one.image_id], one) for one in asked if isinstance(one, GraphQuestion)),
+        choice=tuple((index[one.image_id], one) for one in found if isinstance(one, ChoiceQuestion)),
+        graph=tuple((index[one.image_id], one) for one in found if isinstance(one, GraphQuestion)),
     )
-
-
-def questioned_split(name: str, asked: Questions) -> Split:
-    """Make a split of the pictures that are asked about; they have no captions here.
-
-    Raises FileNotFoundError where some of them are missing.
-    """
-    missing = [file for file in asked.files if not file.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing):,} of the {len(asked.files):,} pictures that are asked about are not there, the "
-            f"first is {missing[0]}: unpack the data set's pictures again."
-        )
-    return file_split(name, asked.files, ("",) * len(asked.files))

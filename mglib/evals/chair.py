@@ -5,7 +5,7 @@ The sound reading is the default: every nameable object counts, scenery too, and
 may be said. `mglib.evals.chair_official` has the rules of the official code.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
@@ -110,34 +110,34 @@ def generalised(names: Iterable[str]) -> frozenset[str]:
     return kept.union(*(more_general().get(name, frozenset()) for name in kept))
 
 
-def truths(split: Split, words: Mentions, scenes: Sequence[Scene] | None = None) -> list[Truth]:
-    """Say what each picture of an annotated split shows, in the names of `words`.
+def truth(
+    objects: Collection[str], references: Iterable[str], words: Mentions, scene: Scene | None = None
+) -> Truth:
+    """Say what a picture shows, in the names of `words`.
 
     Objects that the references mention count as there, as in the official code: COCO's annotators left some
-    out. `scenes` adds scenery and writing where a data set has scene graphs. Raises ValueError when they are
-    not as many as the pictures.
+    out. A scene graph adds what it shows besides annotated objects: props, painted things, boards and their
+    text.
+    """
+    sayable = {*objects, *(name for text in references for name in words.mentions(text))}
+    if scene is not None:
+        painted = {row["setting"]: row["shows"].split("|") for row in read_rows(EVALUATION / "settings.csv")}
+        sayable.update(item.name for item in scene.props)
+        sayable.update(filter(None, painted.get(scene.setting, ())))
+        for writing in scene.writing:
+            sayable.update(("sign", *words.mentions(writing.text)))
+    kept = tuple(generalised([name]) & words.names for name in sorted(words.names.intersection(objects)))
+    return Truth(kept, generalised(sayable) & words.names)
+
+
+def truths(split: Split, words: Mentions, scenes: Sequence[Scene] | None = None) -> list[Truth]:
+    """Say what each picture of an annotated split shows; `scenes` are its graphs where a data set has them.
+
+    Raises ValueError when they are not as many as the pictures.
     """
     graphs: Sequence[Scene | None] = scenes if scenes is not None else [None] * len(split)
-    found = []
-    for objects, texts, scene in zip(split.objects, split.references, graphs, strict=True):
-        said = [name for text in texts for name in words.mentions(text)]
-        sayable = generalised([*objects, *said, *(_shown(scene, words) if scene else ())])
-        kept = tuple(generalised([name]) & words.names for name in sorted(objects & words.names))
-        found.append(Truth(kept, sayable & words.names))
-    return found
-
-
-def _shown(scene: Scene, words: Mentions) -> list[str]:
-    """Return what a scene shows besides its annotated objects: props, painted things, boards, their text."""
-    painted = [
-        name
-        for row in read_rows(EVALUATION / "settings.csv")
-        if row["setting"] == scene.setting
-        for name in row["shows"].split("|")
-        if name
-    ]
-    written = [name for writing in scene.writing for name in ("sign", *words.mentions(writing.text))]
-    return [*(item.name for item in scene.props), *painted, *written]
+    rows = zip(split.objects, split.references, graphs, strict=True)
+    return [truth(objects, texts, words, scene) for objects, texts, scene in rows]
 
 
 def read(answers: Sequence[str], truths: Sequence[Truth], words: Mentions) -> list[Reading]:
@@ -157,17 +157,22 @@ def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
     """
     mentioned = [reading.mentions for reading in readings]
     return {
-        "chair_i": object_counts(mentioned, [set(reading.truth.sayable) for reading in readings])["chair_i"],
+        "chair_i": chair_i(mentioned, [reading.truth for reading in readings]),
         "chair_s": each([float(any(reading.wrong)) for reading in readings]),
-        "object_recall": Counts(
-            [reading.recalled for reading in readings], [len(reading.truth.objects) for reading in readings]
-        ),
+        "object_recall": recall(readings),
         "mentions": each([len(names) for names in mentioned]),
         "length": each([reading.length for reading in readings]),
     }
 
 
-def recall(readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool]) -> Counts:
+def chair_i(mentioned: Sequence[Sequence[str]], truths: Sequence[Truth]) -> Counts:
+    """Return how many mentions of each picture are hallucinated, and how many there are."""
+    return object_counts(mentioned, [set(truth.sayable) for truth in truths])["chair_i"]
+
+
+def recall(
+    readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool] = lambda names: True
+) -> Counts:
     """Return how many of the annotated objects are mentioned, of those alone whose names are `wanted`."""
     asked = [[names for names in reading.truth.objects if wanted(names)] for reading in readings]
     named = [

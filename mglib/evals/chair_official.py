@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mglib.mentions import word_list
 from mglib.metrics import read_rows
 from mglib.paths import DATA, DOWNLOADS, sha256
 from mglib.world import catalog
@@ -17,19 +18,9 @@ from mglib.world import catalog
 OFFICIAL, OFFICIAL_RULES = "official", "official_rules"  # with the authors' synonyms, with this study's own
 SYNONYMS = DOWNLOADS / "chair" / "synonyms.txt"
 SYNONYMS_SHA256 = "b685537b36fe21b791c87151b96a991ceb582edff19f3da204dcc7a7905502f2"
-DOUBLE_WORDS = (
-    *("motor bike", "motor cycle", "air plane", "traffic light", "street light", "traffic signal"),
-    *("stop light", "fire hydrant", "stop sign", "parking meter", "suit case", "sports ball", "baseball bat"),
-    *("baseball glove", "tennis racket", "wine glass", "hot dog", "cell phone", "mobile phone", "teddy bear"),
-    *("hair drier", "potted plant", "laptop computer", "home plate", "train track"),
-)
-ANIMALS = (
-    *("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"),
-    *("animal", "cub"),
-)
 READ_AS = {
-    **{name: name for name in DOUBLE_WORDS},
-    **{f"{age} {name}": name for age in ("baby", "adult") for name in ANIMALS},
+    **{name: name for name in word_list("official double words")},
+    **{f"{age} {name}": name for age in ("baby", "adult") for name in word_list("official animals")},
     **{f"passenger {name}": name for name in ("jet", "train")},
     "bow tie": "tie",
     "toilet seat": "toilet",

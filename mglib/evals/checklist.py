@@ -7,12 +7,12 @@ touched, or whether a poem is beautiful, and it does not know every other word f
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mglib.mentions import Vocabulary
+from mglib.mentions import Vocabulary, word_list, word_lists
 from mglib.metrics import Counts, derangement, each, plural, read_rows, words
 from mglib.paths import DATA
 from mglib.world import specials
@@ -20,6 +20,7 @@ from mglib.world.catalog import vocabulary
 from mglib.world.scene import Scene
 
 Answers = Mapping[str, Sequence[str]]  # task -> an answer a picture
+Rule = Callable[[str, Scene], bool]  # on an answer and its picture
 Judged = dict[str, dict[str, dict[str, list[float]]]]  # system -> task -> success, items -> a picture
 
 
@@ -28,7 +29,7 @@ class Item:
     """One line of a checklist: what is asked, and the predicate on answer and picture that decides it."""
 
     says: str
-    holds: Callable[[str, Scene], bool]
+    holds: Rule
     of_picture: bool = True  # False: asks for the kind of text alone
     essential: bool = False  # without it a request is not met: the subject, and the kind of text asked for
 
@@ -156,13 +157,9 @@ def names_ingredients(text: str, picture: Scene) -> bool:
     return 2 * len(shown & set(ingredients().mentions(text))) >= len(shown)
 
 
-def invents_few_ingredients(text: str, picture: Scene) -> bool:
+def names_few_other_ingredients(text: str, picture: Scene) -> bool:
     named = set(ingredients().mentions(text))
     return 0 < len(named) <= 2 * len(named & ingredients_of(picture))
-
-
-def names_product(text: str, picture: Scene) -> bool:
-    return set(objects().mentions(picture.truth["product"])) <= set(objects().mentions(text))
 
 
 def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
@@ -173,16 +170,7 @@ def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], 
 
 
 def names_place(text: str, picture: Scene) -> bool:
-    place = picture.setting
-    return has(text, PLACES[place]) and names_only(text, picture, PLACES, place)
-
-
-def names_no_other_weather(text: str, picture: Scene) -> bool:
-    return names_only(text, picture, WEATHER, picture.truth["effect"])
-
-
-def names_mood_or_scenery(text: str, picture: Scene) -> bool:
-    return has(text, [picture.truth["mood"], *picture.truth["props"]])
+    return has(text, PLACES[picture.setting]) and names_only(text, picture, PLACES, picture.setting)
 
 
 def is_verse(text: str) -> bool:
@@ -202,109 +190,53 @@ def says_nothing_twice(text: str, _: Scene) -> bool:
     return bool(every) and max(sentences.values()) == 1 and max(runs.values(), default=0) < 3
 
 
-ONCE = Item("says no sentence twice and turns in no circle", says_nothing_twice, of_picture=False)
-
-
-def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Read the lists of data/evaluation/checklist.csv: list -> name ("" where it is one list) -> words."""
-    found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
-    for row in read_rows(DATA / "evaluation" / "checklist.csv"):
-        found[row["list"]][row["name"]] = tuple(row["words"].split("|"))
-    return found
-
-
 LISTS = word_lists()
 DISHES, INGREDIENTS = LISTS["dishes"], LISTS["ingredients"]  # other words for what is drawn
 PLACES, WEATHER = LISTS["places"], LISTS["weather"]  # where landscapes are, and by the effect that is painted
-# Words that answer the question why, verbs of cooking, words of order, praise, calls to act; without meaning.
-REASON, STEPS, ORDER = (LISTS[name][""] for name in ("reason", "steps", "order"))
-PRAISE, CALL, SMALL = (LISTS[name][""] for name in ("praise", "call", "small"))
+ORDER, SMALL = word_list("order"), word_list("small")  # words of order; words without meaning
+
+# What the items of data/evaluation/checklist.csv ask for, where it is not a number of words of one list.
+RULES: dict[str, Rule] = {
+    "objects": names_objects,
+    "writing": lambda text, it: takes_up(text, writing(it), without=" ".join(it.names)),
+    "joke": lambda text, it: takes_up(text, it.truth["joke"], without=f"{writing(it)} {' '.join(it.names)}"),
+    "dish": names_dish,
+    "ingredients": names_ingredients,
+    "few other ingredients": names_few_other_ingredients,
+    "product": lambda text, it: set(objects().mentions(it.truth["product"])) <= set(objects().mentions(text)),
+    "brand": lambda text, it: has(text, [it.truth["brand"]]),
+    "slogan": lambda text, it: takes_up(text, it.truth["slogan"]),
+    "place": names_place,
+    "weather": lambda text, it: has(text, WEATHER[it.truth["effect"]]),
+    "no other weather": lambda text, it: names_only(text, it, WEATHER, it.truth["effect"]),
+    "mood or scenery": lambda text, it: has(text, [it.truth["mood"], *it.truth["props"]]),
+    "order": in_order,
+    "verse": lambda text, _: is_verse(text),
+    "nothing twice": says_nothing_twice,
+}
+
+
+def read_items(task: str) -> tuple[Item, ...]:
+    """Read the items of one task."""
+
+    def rule(row: Mapping[str, str]) -> Rule:
+        if row["rule"]:
+            return RULES[row["rule"]]
+        return lambda text, _: count(text, word_list(row["words"])) >= int(row["least"])
+
+    return tuple(
+        Item(row["says"], rule(row), row["judged by"] == "picture", row["essential"] == "yes")
+        for row in read_rows(DATA / "evaluation" / "checklist.csv")
+        if row["task"] == task
+    )
+
 
 CHECKLISTS = {
-    "memes": Checklist(
-        "memes",
-        "Explain why this meme is funny.",
-        (
-            Item("names more than half of the kinds of object in it", names_objects, essential=True),
-            Item(
-                "takes up the writing: two of its words that are no object",
-                lambda text, it: takes_up(text, writing(it), without=" ".join(it.names)),
-            ),
-            Item(
-                "tells the joke: two words of its explanation that are neither writing nor object",
-                lambda text, it: takes_up(
-                    text, it.truth["joke"], without=f"{writing(it)} {' '.join(it.names)}"
-                ),
-            ),
-            Item(
-                "gives a reason: because, although, instead, irony and their like",
-                lambda text, _: has(text, REASON),
-                of_picture=False,
-                essential=True,
-            ),
-            ONCE,
-        ),
-    ),
-    "recipes": Checklist(
-        "dishes",
-        "How should I make something like this?",
-        (
-            Item("names the dish", names_dish, essential=True),
-            Item("names at least half of the ingredients shown", names_ingredients),
-            Item("at least half of the ingredients that it names are shown", invents_few_ingredients),
-            Item(
-                "has three different steps: cut, mix, bake and their like",
-                lambda text, _: count(text, STEPS) >= 3,
-                of_picture=False,
-                essential=True,
-            ),
-            Item("puts them in order: first, then, until, or numbers", in_order, of_picture=False),
-            ONCE,
-        ),
-    ),
-    "advertisements": Checklist(
-        "products",
-        "Help me draft a professional advertisement for this.",
-        (
-            Item("names the product", names_product, essential=True),
-            Item("names the brand", lambda text, it: has(text, [it.truth["brand"]])),
-            Item(
-                "takes up the slogan: two of its words", lambda text, it: takes_up(text, it.truth["slogan"])
-            ),
-            Item(
-                "speaks to the reader: you, your",
-                lambda text, _: has(text, ("you", "your", "yours")),
-                of_picture=False,
-            ),
-            Item(
-                "praises with two different words: best, new, quality and their like",
-                lambda text, _: count(text, PRAISE) >= 2,
-                of_picture=False,
-            ),
-            Item(
-                "calls to act: buy, try, visit and their like",
-                lambda text, _: has(text, CALL),
-                of_picture=False,
-                essential=True,
-            ),
-            ONCE,
-        ),
-    ),
-    "poems": Checklist(
-        "landscapes",
-        "Can you craft a beautiful poem about this image?",
-        (
-            Item("names the place, and no other", names_place, essential=True),
-            Item("names the weather or light", lambda text, it: has(text, WEATHER[it.truth["effect"]])),
-            Item("names no other weather or light", names_no_other_weather),
-            Item("names the mood, or something that stands there", names_mood_or_scenery),
-            Item(
-                "has four lines or more, none of over 14 words",
-                lambda text, _: is_verse(text),
-                of_picture=False,
-                essential=True,
-            ),
-            ONCE,
-        ),
-    ),
+    task: Checklist(kind, request, read_items(task))
+    for task, kind, request in (
+        ("memes", "memes", "Explain why this meme is funny."),
+        ("recipes", "dishes", "How should I make something like this?"),
+        ("advertisements", "products", "Help me draft a professional advertisement for this."),
+        ("poems", "landscapes", "Can you craft a beautiful poem about this image?"),
+    )
 }

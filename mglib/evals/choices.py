@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -78,11 +79,8 @@ class Scores:
     def by(self, kinds: Sequence[str]) -> dict[str, "Scores"]:
         """Return the scores of each kind of question, by name; `kinds` holds that of each question."""
         rows = list(zip(kinds, self.values, self.pictures, strict=True))
-        found = {}
-        for kind in sorted(set(kinds)):
-            values, pictures = zip(*(row[1:] for row in rows if row[0] == kind), strict=True)
-            found[kind] = Scores(values, pictures)
-        return found
+        apart = {kind: [row[1:] for row in rows if row[0] == kind] for kind in sorted(set(kinds))}
+        return {kind: Scores(*zip(*some, strict=True)) for kind, some in apart.items()}
 
 
 class Continued:
@@ -170,16 +168,8 @@ def batch_losses(
     reader = Continued(language, words[:, :-1], layout["mask"][:, :-1], owner)
     losses, row = answer_losses(reader, rows, batch)  # type: ignore[arg-type]  # it reads on as a Language does
     sums = torch.zeros(len(answers), device=device).index_add(0, row, losses).tolist()
-    return grouped(sums, list(map(len, answers)), list(map(len, options)))
-
-
-def grouped(sums: Sequence[float], counts: Sequence[int], sizes: Sequence[int]) -> list[Losses]:
-    """Group the rows by question; `sizes` holds the number of options of each."""
-    found, start = [], 0
-    for size in sizes:
-        found.append(Losses(tuple(sums[start : start + size]), tuple(counts[start : start + size])))
-        start += size
-    return found
+    rows = iter(zip(sums, map(len, answers), strict=True))
+    return [Losses(*zip(*islice(rows, len(offered)), strict=True)) for offered in options]
 
 
 def right(

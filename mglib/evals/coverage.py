@@ -9,14 +9,15 @@ answer are read by rules (`parse`), which `agreement` measures.
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 
 from mglib.data import records
 from mglib.evals.chair import EVALUATION, generalised, vocabulary
 from mglib.evals.pope import phrase
-from mglib.mentions import Span, Vocabulary, denied
+from mglib.mentions import Span, Vocabulary, denied, word_list, word_lists
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import DATA
 from mglib.world import catalog
@@ -34,32 +35,8 @@ NUMBERS = {
 ITS = ("its", "his", "her", "their")
 PRONOUNS = (["it"], ["them"], ["him"], ["her"])
 TURNED = {"right of": "left of", "below": "above", "behind": "in front of"}
-RELATIONS = Vocabulary(
-    {
-        "left of": [
-            "left of",
-            "left side of",
-            "left hand side of",
-            "left from",
-            *(f"{it} left" for it in ITS),
-        ],
-        "right of": [
-            "right of",
-            "right side of",
-            "right hand side of",
-            "right from",
-            *(f"{it} right" for it in ITS),
-        ],
-        "above": ["above", "over"],
-        "below": ["below", "beneath", "under", "underneath"],
-        "in front of": ["in front of"],
-        "behind": ["behind", "in back of"],
-    }
-)
-VERBS = frozenset(
-    ("is", "are", "was", "were", "there", "you", "we", "stands", "sits", "lies", "flies", "comes")
-)
-BREAKS = frozenset((",", ";", "and", "with", "in", "on", "at", "that", "which", "while", "but", "where"))
+RELATIONS = Vocabulary(word_lists()["relations"])
+VERBS, BREAKS = frozenset(word_list("verbs of place")), frozenset(word_list("breaks"))
 
 
 @lru_cache
@@ -86,13 +63,6 @@ def count_facts(number: Counter[str]) -> set[Fact]:
     return {("object", name) for name in number} | {
         ("count", name, str(many)) for name, many in number.items() if many > 1
     }
-
-
-def implied(found: Iterable[Fact]) -> frozenset[Fact]:
-    """Add what follows from facts: where a runner is, a person is."""
-    kept = frozenset(found)
-    names = [fact[1] for fact in kept if fact[0] == "object"]
-    return kept | {("object", name) for name in generalised(names)}
 
 
 def parse(text: str) -> frozenset[Fact]:
@@ -132,22 +102,14 @@ def _within(part: Span, whole: Span) -> bool:
     return whole[0] <= part[0] and part[1] <= whole[1] and part[:2] != whole[:2]
 
 
-def _just_before(tokens: Sequence[str], start: int) -> list[str]:
-    """Return up to three words before an object, nearest first, as far as they belong to it."""
-    near = []
-    for token in reversed(tokens[max(0, start - 3) : start]):
-        if token in BREAKS:
-            break
-        near.append(token)
-    return near
-
-
 def _count(tokens: Sequence[str], span: Span, *, known: bool) -> int:
-    """Return how many of an object a mention adds: "the dog" adds none where a dog is known."""
-    for token in _just_before(tokens, span[0]):
-        if token in NUMBERS:
-            return NUMBERS[token]
-    return 0 if known else 1
+    """Return how many of an object a mention adds: "the dog" adds none where a dog is known.
+
+    The number is one of the three words before it, as far as they belong to it.
+    """
+    before = reversed(tokens[max(0, span[0] - 3) : span[0]])
+    near = takewhile(lambda token: token not in BREAKS, before)
+    return next((NUMBERS[token] for token in near if token in NUMBERS), 0 if known else 1)
 
 
 def _relations(tokens: Sequence[str], spans: Sequence[Span], before: Sequence[Span]) -> set[Fact]:
@@ -219,7 +181,11 @@ def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
             f"{folder / 'facts.json'} is missing: build the small world again "
             "(`make reproduce NOTEBOOKS=01`), or pass a judge that reads references as text."
         )
-    notes = _noted(folder / "facts.json")
+    notes = {}
+    for note in records.read_json(folder / "facts.json")["annotations"]:
+        facts = count_facts(Counter(note["objects"])) | {relation(*triple) for triple in note["relations"]}
+        facts |= {(kind, note[kind].lower()) for kind in ("setting", "writing") if note[kind]}
+        notes[note["id"]] = frozenset(facts)
     if notes.keys() != texts.keys():
         raise ValueError(
             f"{folder}: facts.json and captions.json differ; remove the folder and build "
@@ -228,26 +194,17 @@ def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
     return {texts[number]: facts for number, facts in notes.items()}
 
 
-def _noted(path: Path) -> dict[int, frozenset[Fact]]:
-    """Read a facts.json: the facts of each reference by its number."""
-    notes = {}
-    for note in records.read_json(path)["annotations"]:
-        facts = count_facts(Counter(note["objects"])) | {relation(*triple) for triple in note["relations"]}
-        for kind in ("setting", "writing"):
-            if note[kind]:
-                facts.add((kind, note[kind].lower()))
-        notes[note["id"]] = frozenset(facts)
-    return notes
-
-
 def fact_judge(stored: Mapping[str, frozenset[Fact]], required: Sequence[str] = REQUIRED) -> Judge:
-    """Return a judge that wants every stored fact of the required kinds in the answer.
+    """Return a judge that wants every stored fact of the required kinds in the answer, or implied by it:
+    where a runner is, a person is.
 
     Raises KeyError for a reference whose facts are not stored.
     """
 
     def covers(answer: str, reference: str) -> bool:
-        return {fact for fact in stored[reference] if fact[0] in required} <= implied(parse(answer))
+        found = parse(answer)
+        implied = {("object", name) for name in generalised(fact[1] for fact in found if fact[0] == "object")}
+        return {fact for fact in stored[reference] if fact[0] in required} <= found | implied
 
     return covers
 
@@ -266,30 +223,23 @@ def one_covered(
 
 def references_covered(answers: Sequence[str], references: Sequence[Sequence[str]], judge: Judge) -> Counts:
     """Return for each picture how many of its references are covered (ICLR)."""
-    return each(
-        [
-            float(sum(judge(answer, text) for text in texts))
-            for answer, texts in zip(answers, references, strict=True)
-        ]
-    )
-
-
-def lengths(answers: Sequence[str]) -> Counts:
-    """Return the words of each answer: coverage can be bought with length."""
-    return each([len(answer.split()) for answer in answers])
+    rows = zip(answers, references, strict=True)
+    return each([float(sum(judge(answer, text) for text in texts)) for answer, texts in rows])
 
 
 def counted(
     models: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], judge: Judge
 ) -> dict[str, dict[str, Counts]]:
-    """Count for each model's answers both protocols, *covered* and *references_covered*, and their length."""
+    """Count for each model's answers both protocols, *covered* and *references_covered*, and the words, by
+    which coverage can be bought (*length*).
+    """
     return {
         name: {
-            "covered": one_covered(texts, references, judge, seed=0),
-            "references_covered": references_covered(texts, references, judge),
-            "length": lengths(texts),
+            "covered": one_covered(answers, references, judge, seed=0),
+            "references_covered": references_covered(answers, references, judge),
+            "length": each([len(answer.split()) for answer in answers]),
         }
-        for name, texts in models.items()
+        for name, answers in models.items()
     }
 
 

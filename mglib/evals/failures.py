@@ -6,7 +6,7 @@ blind to the model and share nothing with the rules that made the second stage's
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,11 @@ DESCRIBE = "Describe the image in detail."
 POEM = "Can you write a beautiful poem about this image?"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Thresholds:
-    """Where a failure begins; set on the rows of labels.csv with split `thresholds`."""
-
-    run: int = 2  # words
-    said_again: float = 0.25  # share of runs that came before: from here on it is repetition
-    caption: int = 8  # words: a text no longer than this is a caption, which needs no full stop
-    right_share: float = 0.34  # of what a description names, so much must be there
+# Where a failure begins; set on the rows of labels.csv with split `thresholds`.
+RUN = 2  # words
+SAID_AGAIN = 0.25  # share of runs that came before: from here on it is repetition
+CAPTION = 8  # words: a text no longer than this is a caption, which needs no full stop
+RIGHT_SHARE = 0.34  # of what a description names, so much must be there
 
 
 @dataclass(frozen=True)
@@ -71,13 +68,12 @@ class Detector:
     """Finds failures with the names of objects that answers may mention."""
 
     vocabulary: Vocabulary
-    limits: Thresholds = field(default_factory=Thresholds)
 
     def failures(self, text: str, truth: Truth, *, poem: bool, cut: bool = False) -> set[str]:
         """Return the failures of an answer; `cut` says that the limit on tokens ended it, not the model.
 
         empty: no words.
-        repetition: the share of runs of words that came before reaches `said_again`.
+        repetition: the share of runs of words that came before reaches SAID_AGAIN.
         off-topic: nothing named is in the picture; or, of a description, too small a share of it. Not judged
         where the scenery is unknown.
         no-verse: a poem that is no verse (`checklist.is_verse`).
@@ -88,12 +84,11 @@ class Detector:
         right = self.share_right(text, truth) if known else 1.0
         if not count:
             return {"empty"}
-        limits = self.limits
         checks = {
-            "repetition": 1 - distinct(text, limits.run) >= limits.said_again,
-            "off-topic": right == 0 or (not poem and right < limits.right_share),
+            "repetition": 1 - distinct(text, RUN) >= SAID_AGAIN,
+            "off-topic": right == 0 or (not poem and right < RIGHT_SHARE),
             "no-verse": poem and not is_verse(text),
-            "fragment": not poem and count > limits.caption and broken_off(text, cut=cut),
+            "fragment": not poem and count > CAPTION and broken_off(text, cut=cut),
         }
         return {kind for kind, holds in checks.items() if holds}
 

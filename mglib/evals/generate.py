@@ -57,12 +57,9 @@ def blind_answers(
     what: str,
 ) -> list[str]:
     """Ask a model's language model questions of text alone, without a picture and without visual tokens."""
-    blind, width = model.sharing(qformer=Blind()), model.projection.in_features
-    texts: list[str] = []
-    for rows in tqdm(list(batched(questions, batch_size)), desc=what, mininterval=10):
-        nothing = {"queries": torch.zeros(len(rows), 0, width)}
-        texts += answer(blind, nothing, template, rows, decoding, first=len(texts))
-    return texts
+    blind = model.sharing(qformer=Blind())
+    nothing = [torch.zeros(0, model.projection.in_features)] * len(questions)
+    return answers(blind, nothing, template, questions, decoding, batch_size=batch_size, what=what)
 
 
 class Blind(nn.Module):

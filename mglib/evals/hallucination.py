@@ -6,10 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, permutations
 
-from mglib.evals.chair import Mentions, Reading, Truth
-from mglib.mentions import Vocabulary, object_counts
+from mglib.evals.chair import Mentions, Reading, Truth, chair_i
+from mglib.mentions import Vocabulary
 from mglib.metrics import Counts
 
 LONG = "Please describe this image as detailed as possible."  # the paper's prompts for Table 5
@@ -51,7 +52,7 @@ class Seen:
 
 def invented(reading: Reading) -> set[str]:
     """Return the objects that an answer names and its picture does not show."""
-    return {name for name, wrong in zip(reading.mentions, reading.wrong, strict=True) if wrong}
+    return set(reading.mentions) - reading.truth.sayable
 
 
 def present(truth: Truth) -> frozenset[str]:
@@ -66,32 +67,27 @@ def explained(readings: Sequence[Reading], seen: Seen) -> dict[str, Counts]:
     training captions that name the object, *together* by its share among captions that name an object of the
     picture, *lift* by how much larger that share is than its frequency. A tie counts 1/2; so does chance.
     """
-    wins: dict[str, list[float]] = {"frequency": [], "together": [], "lift": []}
+    found: dict[str, list[float]] = {"frequency": [], "together": [], "lift": []}
     compared = []
     for reading in readings:
         there = present(reading.truth)
         made_up = sorted(invented(reading) & set(seen.alone))
         others = sorted(set(seen.alone) - reading.truth.sayable - set(made_up))
         compared.append(float(len(made_up) * len(others)))
-        for cause, found in wins.items():
-            scores = {name: _score(seen, cause, name, there) for name in (*made_up, *others)}
-            found.append(sum(_above(scores[one], scores[other]) for one in made_up for other in others))
-    return {cause: Counts(found, compared) for cause, found in wins.items()}
-
-
-def _score(seen: Seen, cause: str, name: str, there: Iterable[str]) -> float:
-    return seen.frequency(name) if cause == "frequency" else getattr(seen, cause)(name, there)
-
-
-def _above(one: float, other: float) -> float:
-    return 0.5 if one == other else float(one > other)
+        ranks = {
+            "frequency": seen.frequency,
+            "together": partial(seen.together, there=there),
+            "lift": partial(seen.lift, there=there),
+        }
+        for cause, rank in ranks.items():
+            pairs = [(rank(one), rank(other)) for one in made_up for other in others]
+            found[cause].append(sum(float(one > other) + 0.5 * (one == other) for one, other in pairs))
+    return {cause: Counts(wins, compared) for cause, wins in found.items()}
 
 
 def unknown(readings: Sequence[Reading], seen: Seen) -> Counts:
     """Return for each answer how many of its invented mentions are of an object that no caption names."""
-    made_up = [
-        [name for name, wrong in zip(one.mentions, one.wrong, strict=True) if wrong] for one in readings
-    ]
+    made_up = [[name for name in one.mentions if name not in one.truth.sayable] for one in readings]
     never = [sum(seen.alone[name] == 0 for name in names) for names in made_up]
     return Counts(never, [len(names) for names in made_up])
 
@@ -137,13 +133,9 @@ def by_sentence(
     for place in range(most):
         last = place == most - 1
         parts = [" ".join(one[place:] if last else one[place : place + 1]) for one in said]
-        found[f"sentence {place + 1}" + (" and later" if last else "")] = _chair(parts, truths, words)
+        name = f"sentence {place + 1}" + (" and later" if last else "")
+        found[name] = chair_i([words.mentions(part) for part in parts], truths)
     return found
-
-
-def _chair(texts: Sequence[str], truths: Sequence[Truth], words: Mentions) -> Counts:
-    named = [words.mentions(text) for text in texts]
-    return object_counts(named, [set(truth.sayable) for truth in truths])["chair_i"]
 
 
 def by_word(
@@ -154,12 +146,7 @@ def by_word(
     A mention counts at its first word; words count from 0.
     """
     named = [words.named(answer) for answer in answers]
-    found = {}
-    for low, high in pairwise(edges):
-        here = [[name for word, name in row if low <= word < high] for row in named]
-        wrong = [
-            sum(name not in truth.sayable for name in names)
-            for names, truth in zip(here, truths, strict=True)
-        ]
-        found[low, high] = Counts(wrong, [len(names) for names in here])
-    return found
+    return {
+        (low, high): chair_i([[name for word, name in row if low <= word < high] for row in named], truths)
+        for low, high in pairwise(edges)
+    }

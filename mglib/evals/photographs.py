@@ -1,6 +1,5 @@
 """The few photographs that scikit-image ships, for a model that was trained on drawings."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from mglib.data.pictures import open_picture
@@ -14,35 +13,22 @@ from mglib.world.catalog import vocabulary
 LABELS = DATA / "photographs.csv"
 
 
-@dataclass(frozen=True)
-class Photographs:
-    """Photographs as a split without captions, with what each shows."""
+def photographs(folder: Path, labels: Path = LABELS) -> Split:
+    """Open the photographs that the list of labels names, in its order, as a split without captions.
 
-    split: Split
-    titles: tuple[str, ...]
-    objects: tuple[tuple[str, ...], ...]  # as listed
-
-
-def photographs(folder: Path, labels: Path = LABELS) -> Photographs:
-    """Open the photographs that the list of labels names, in its order; it has a row for each object.
-
-    Raises ValueError naming a file that is not in `folder`.
+    The list has a row for each object. Raises ValueError naming a file that is not in `folder`.
     """
-    rows = read_rows(labels)
-    names = list(dict.fromkeys(row["file"] for row in rows))
-    missing = [name for name in names if not (folder / name).exists()]
-    if missing:
+    objects: dict[str, set[str]] = {}
+    for row in read_rows(labels):
+        objects.setdefault(row["file"], set()).add(row["name"])
+    if missing := [name for name in objects if not (folder / name).exists()]:
         raise ValueError(f"{labels.name} names {missing[0]}, which is not in {folder}: correct the list.")
-    titles = {row["file"]: row["title"] for row in rows}
-    return Photographs(
-        Split(
-            name="photographs",
-            hashes=tuple(sha256(folder / name) for name in names),
-            captions=("",) * len(names),
-            images=lambda: (open_picture(folder / name) for name in names),
-        ),
-        tuple(titles[name] for name in names),
-        tuple(tuple(row["name"] for row in rows if row["file"] == name) for name in names),
+    return Split(
+        name="photographs",
+        hashes=tuple(sha256(folder / name) for name in objects),
+        captions=("",) * len(objects),
+        images=lambda: (open_picture(folder / name) for name in objects),
+        objects=tuple(map(frozenset, objects.values())),
     )
 
 
@@ -51,8 +37,6 @@ def words(labels: Path = LABELS) -> Vocabulary:
     return vocabulary(EVALUATION / "nouns.csv", labels, scenery=True)
 
 
-def truths(shown: Photographs) -> list[Truth]:
+def truths(real: Split) -> list[Truth]:
     """Say what each photograph shows; whatever is more general may be said, too."""
-    return [
-        Truth(tuple(generalised([name]) for name in names), generalised(names)) for names in shown.objects
-    ]
+    return [Truth(tuple(generalised([name]) for name in names), generalised(names)) for names in real.objects]

@@ -6,9 +6,9 @@ the most frequent of the data set (popular), or those that most often stand with
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import permutations
 from random import Random
 
@@ -16,25 +16,20 @@ import pandas
 
 from mglib.evals.chair import Truth
 from mglib.evals.cleaning import LABEL
+from mglib.mentions import word_list
 from mglib.metrics import Counts, words
 from mglib.world import catalog
 
 WAYS = ("random", "popular", "adversarial")
 PAIRS = 3  # questions of each answer a picture, at most, as in the paper
 QUESTION = "Is there {thing} in the image?"
-YES = frozenset(("yes", "yeah", "yep", "yup"))
-NO = frozenset(("no", "nope", "nah"))
-VERBS = ("is", "are", "was", "were", "do", "does", "did", "has", "have", "wo", "would", "could", "should")
-NOT = frozenset(
-    [
-        *("no", "not", "none", "nothing", "neither", "nor", "never", "nobody", "nowhere", "absent"),
-        *(f"{verb}nt" for verb in VERBS),  # apostrophes are left out
-    ]
-)
+YES, NO = frozenset(word_list("yes")), frozenset(word_list("no"))
+VERBS = word_list("forms of verbs")
+NOT = frozenset((*word_list("not"), *(f"{verb}nt" for verb in VERBS)))  # apostrophes are left out
 NONE_THERE = re.compile(r"\bthere (is|are) (zero|0|a lack|an absence)\b")
 ASKING = {*VERBS, "can", "will"}  # what a question begins with
 ITEM = re.compile(r"^\W*(?:\(?(?:\d+|[a-z])[.):]\s)?\W*", re.IGNORECASE)  # "1. ", "(a) ", "- ", "..."
-UNSURE = frozenset(("sorry", "unable", "cannot", "cant", "unclear", "possible", "maybe", "perhaps"))
+UNSURE = frozenset(word_list("unsure"))
 # Neither yes nor no, whatever else is said: "I do not know", "it is hard to tell if there is a dog".
 OPEN = re.compile(
     r"\b((dont|not) (know|clear|certain|sure|able|possible)|(hard|difficult|impossible) to|if|whether)\b"
@@ -46,23 +41,19 @@ APOSTROPHES = re.compile(r"\s?['‘’ʼ′`´]\s?(?=t\b)|['‘’ʼ′`´]")
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a picture (its place in the split) and whether yes is right."""
+    """A question about a picture and whether yes is right."""
 
-    picture: int
+    picture: Hashable  # its index in the split, or its file
     object: str
     text: str
     answer: bool
 
 
-@lru_cache
-def phrases() -> dict[str, str]:
-    """Return how to ask for each object of the small world: "a pair of scissors"."""
-    return {thing.category: thing.phrase for thing in catalog.things()}
-
-
+@cache
 def phrase(name: str) -> str:
-    """Say an object with its article."""
-    return phrases().get(name, f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
+    """Say an object with its article: "a pair of scissors"."""
+    known = {thing.category: thing.phrase for thing in catalog.things()}
+    return known.get(name, f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
 
 
 def questions(
@@ -140,7 +131,7 @@ def counts(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Count
     ]
     table = pandas.DataFrame(rows, columns=["picture", "positive", "yes", "right", "unparsed"])
     table = table.assign(asked=1, hit=table["yes"] & table["positive"])
-    sums = table.groupby("picture").sum().to_dict("list")  # name -> a number for each picture
+    sums = table.groupby("picture", sort=False).sum().to_dict("list")  # name -> a number for each picture
     return {
         "accuracy": Counts(sums["right"], sums["asked"]),
         "precision": Counts(sums["hit"], sums["yes"]),

@@ -18,7 +18,6 @@ from mglib.data.answers import PictureNames, read_answers
 from mglib.data.coco import CocoPicture
 from mglib.data.quarantine import Fault, keep
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, YesNoQuestion
-from mglib.data.splits import Split
 from mglib.evals import chair, chair_official, coverage, pope, vqa
 from mglib.evals.chair import Mentions
 from mglib.evals.chair_official import OFFICIAL, SYNONYMS
@@ -29,6 +28,7 @@ from mglib.world.scene import read_scenes
 
 Record = CocoPicture | ChoiceQuestion | GraphQuestion | YesNoQuestion
 Known = Mapping[Path, Sequence[Any]]  # the records of each file of the truth
+Rate = Callable[[str, Any], float]  # an answer and its record -> points
 Joined = dict[Path, pandas.DataFrame]  # those records with their answers
 SHOWN = 3  # of each kind of what is left out
 UNREADABLE = "that cannot be read"
@@ -53,6 +53,11 @@ class Scored:
         for measure, counts in found.items():
             line = {**about, "measure": measure, "reading": reading, **columns("value", counts.estimate())}
             self.lines.append(line)
+
+    def remark(self, what: str, found: Sequence[str], then: str) -> None:
+        """Say how many of something there are, if any, and the first of them."""
+        if found:
+            self.remarks.append(f"{what}: {len(found):,}, the first is {found[0]}{then}")
 
     def table(self) -> pandas.DataFrame:
         """Return the lines with their 95 % intervals, which are over pictures."""
@@ -103,13 +108,6 @@ def keep_from(scored: Scored, stream: Any) -> list[Any]:
     if faults:
         scored.left_out[UNREADABLE] += faults
     return found
-
-
-def record_frame(known: Known) -> pandas.DataFrame:
-    """List the records of all files with what identifies them: picture (path or number), question, its id."""
-    rows = [(source, one, *identity(one)) for source, records in known.items() for one in records]
-    names = ["source", "record", "picture", "picture_id", "words", "question_id"]
-    return pandas.DataFrame(rows, columns=names, dtype=object)
 
 
 def identity(one: Record) -> tuple[str, str | None, str | None, str | None]:
@@ -189,7 +187,9 @@ def join(scored: Scored, file: Path, known: Known, answers: pandas.DataFrame) ->
     several files. Raises ValueError where nothing can be scored, or where nothing but a number says which
     question two different answers are to.
     """
-    records = record_frame(known).reset_index(names="row")
+    rows = [(source, one, *identity(one)) for source, ones in known.items() for one in ones]
+    names = ["source", "record", "picture", "picture_id", "words", "question_id"]
+    records = pandas.DataFrame(rows, columns=names, dtype=object).reset_index(names="row")
     asks = bool(records["words"].notna().any())
     answers = answers.drop_duplicates(list(answers.columns.drop("where"))).copy()
     nothing = UNKNOWN, f"nothing in {', '.join(map(str, known))} is what it is about"
@@ -248,27 +248,22 @@ def first_answers(
 
 def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFrame) -> Joined:
     """Lay the records out by file with their answers, cleaned; say what that changed and what is empty."""
-    said = pairs.dropna(subset="text").drop_duplicates("where")
-    parts = {one.where: spoken(one.text, (one.question, one.words)) for one in said.itertuples()}
-    cut = [one for one in said.itertuples() if parts[one.where] != one.text.strip()]
-    if cut:
-        first = cut[0]
+
+    def each(read: Callable[[str, tuple[str | None, str | None]], str]) -> list[str | None]:
+        rows = pairs.itertuples()
+        return [None if one.text is None else read(one.text, (one.question, one.words)) for one in rows]
+
+    pairs = pairs.assign(said=each(spoken), read=each(clean))
+    cut = pairs["said"].notna() & (pairs["said"] != pairs["text"].str.strip())
+    if cut.any():
+        first = pairs[cut].iloc[0]
         scored.remarks.append(
-            f"A prompt, an end symbol or further turns were cut off {len(cut):,} answers; the first is "
-            f"{first.where}: {first.text!r} is read as {parts[first.where]!r}."
+            f"A prompt, an end symbol or further turns were cut off {pairs['where'][cut].nunique():,} "
+            f"answers; the first is {first['where']}: {first['text']!r} is read as {first['said']!r}."
         )
-    if empty := [where for where, text in parts.items() if not text]:
-        scored.remarks.append(
-            f"Empty answers: {len(empty):,}, the first is {empty[0]}; they are scored as they are."
-        )
-    given = {one.where for one in cut}
-    pairs = pairs.assign(
-        text=[parts[one.where] if one.where in given else one.text for one in pairs.itertuples()],
-        read=[
-            None if one.text is None else clean(one.text, (one.question, one.words))
-            for one in pairs.itertuples()
-        ],
-    )
+    empty = list(pairs["where"][pairs["said"] == ""].unique())
+    scored.remark("Empty answers", empty, "; they are scored as they are.")
+    pairs = pairs.assign(text=pairs["text"].where(~cut, pairs["said"]))
     rows = records.merge(pairs[["row", "where", "choice", "text", "read"]], on="row", how="left")
     rows = rows.astype(object).where(rows.notna(), None)
     return {source: frame.reset_index(drop=True) for source, frame in rows.groupby("source", sort=False)}
@@ -319,14 +314,6 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     scored = Scored()
     rows = described(scored, file, folder)
     pictures = list(rows["record"])
-    split = Split(
-        name="answered",
-        hashes=(),
-        captions=("",) * len(pictures),
-        images=lambda: iter(()),
-        references=tuple(one.captions for one in pictures),
-        objects=tuple(one.objects for one in pictures),
-    )
     graphs = None
     if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
         scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
@@ -338,11 +325,15 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
     rules = chair_official.at_hand()
     official: Mentions = chair_official.vocabulary(rules)
+    nothing = [None] * len(pictures)
     for reading, vocabulary, shown, texts in (
-        ("study", words, graphs, rows["read"]),
-        (rules, official, None, rows["text"]),
+        ("study", words, graphs or nothing, rows["read"]),
+        (rules, official, nothing, rows["text"]),
     ):
-        truths = chair.truths(split, vocabulary, shown)
+        truths = [
+            chair.truth(one.objects, one.captions, vocabulary, scene)
+            for one, scene in zip(pictures, shown, strict=True)
+        ]
         scored.add(reading, chair.counts(chair.read(list(texts), truths, vocabulary)))
     if rules != OFFICIAL:
         scored.remarks.append(
@@ -370,15 +361,10 @@ def coverage_scores(file: Path, folder: Path) -> Scored:
 # --- questions: POPE, A-OKVQA and GQA ---
 
 
-def question_files(data: Path, *patterns: str) -> list[Path]:
-    """Return the one file that is named, or the files of a folder with these names."""
-    return [data] if data.is_file() else check.files(data, *patterns)
-
-
 def pope_scores(file: Path, data: Path) -> Scored:
     """Score yes and no on POPE's files in a folder, or on one of them."""
     scored = Scored()
-    files = question_files(data, "*pope*.json")
+    files = [data] if data.is_file() else check.files(data, "*pope*.json")
     known = {path: keep_from(scored, questions.read_pope(path)) for path in files}
     answers = answer_frame(scored, file)
     identified = answers[["named", "question_id"]].notna().any(axis=None)
@@ -386,17 +372,16 @@ def pope_scores(file: Path, data: Path) -> Scored:
         answers["question_id"] = in_order(scored, file, answers, files[0], known[files[0]])
     for source, frame in answered(scored, join(scored, file, known, answers)).items():
         rows = frame.dropna(subset="text")
-        places = {picture: place for place, picture in enumerate(rows["picture"].unique())}
-        asked = [pope.Question(places[one.image], "", one.text, one.label == "yes") for one in rows["record"]]
+        asked = [pope.Question(one.image, "", one.text, one.label == "yes") for one in rows["record"]]
         official = ["yes" if pope.official(text) else "no" for text in rows["text"]]
         for reading, said in (("study", list(rows["read"])), ("official", official)):
             scored.add(reading, pope.counts(asked, said), questions=source.stem)
-        if unread := [one for one in rows.itertuples() if pope.parse(one.read) is None]:
-            scored.remarks.append(
-                f"Answers to {source.stem} that say neither yes nor no: {len(unread):,}, the first is "
-                f"{unread[0].where}: {unread[0].text!r}; they are wrong in the study's reading, and in the "
-                "official one a yes, unless a no is in them."
-            )
+        unread = [f"{one.where}: {one.text!r}" for one in rows.itertuples() if pope.parse(one.read) is None]
+        scored.remark(
+            f"Answers to {source.stem} that say neither yes nor no",
+            unread,
+            "; they are wrong in the study's reading, and in the official one a yes, unless a no is in them.",
+        )
     return scored
 
 
@@ -428,12 +413,14 @@ def vqa_scores(file: Path, data: Path) -> Scored:
     """
     scored = Scored()
     known: dict[Path, list[Record]] = {}
-    for path in question_files(data, "aokvqa*.json", "*questions*.json", "*questions*/*.json"):
+    patterns = "aokvqa*.json", "*questions*.json", "*questions*/*.json"
+    for path in [data] if data.is_file() else check.files(data, *patterns):
         read = questions.read_a_okvqa if path.name.startswith("aokvqa") else questions.read_gqa
         known[path] = keep_from(scored, read(path))
     joined, unbalanced = {}, 0
     for source, frame in join(scored, file, known, answer_frame(scored, file)).items():
-        balanced = frame["record"].map(lambda one: getattr(one, "balanced", True)).astype(bool)
+        balanced = frame["record"].map(lambda one: not isinstance(one, GraphQuestion) or one.balanced)
+        balanced = balanced.astype(bool)
         unbalanced += int(frame.loc[~balanced, "where"].notna().sum())
         joined[source] = frame[balanced]
     if unbalanced:
@@ -451,23 +438,22 @@ def vqa_scores(file: Path, data: Path) -> Scored:
 def choice_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
     """Add A-OKVQA's two tasks; questions that ten people answer too differently are not asked directly."""
     vqa.Exam(choice=tuple(enumerate(frame["record"])), graph=())  # raises where the answers are kept back
-    frame = frame.assign(chosen=choices_of(scored, frame, source))
-    direct = frame[[not one.difficult_direct_answer for one in frame["record"]]]
-    picked = points(frame, "chosen", lambda said, one: said == one.choices[one.correct_choice_idx])
-    study = points(direct, "read", lambda said, one: vqa.soft_accuracy(vqa.head(said), one.direct_answers))
-    official = points(direct, "text", lambda said, one: official_soft_accuracy(said, one.direct_answers))
-    for reading, gained in (("study", study), ("official", official)):
-        for task, rows, values in (("aokvqa.choice", frame, picked), ("aokvqa.direct", direct, gained)):
-            if values.notna().any():
-                counts = {task: accuracy(rows, values, whole=reading == "official")}
-                scored.add(reading, counts, questions=source.stem)
-    right = [text for one in direct["record"] for text in one.direct_answers]
-    remark_on_form(scored, direct, study > official, right, source)
 
+    def is_right(said: str, one: ChoiceQuestion) -> bool:
+        return said == one.choices[one.correct_choice_idx]
 
-def official_soft_accuracy(said: str, people: Sequence[str]) -> float:
-    """Return min(count / 3, 1) for the people whose answer is the same but for capitals."""
-    return min(1.0, sum(said.lower() == one.lower() for one in people) / 3)
+    chosen = choices_of(scored, frame, source)
+    chosen = rated(frame.assign(read=chosen, text=chosen), is_right, is_right)
+    direct = rated(
+        frame[[not one.difficult_direct_answer for one in frame["record"]]],
+        lambda said, one: vqa.soft_accuracy(vqa.head(said), one.direct_answers),
+        lambda said, one: min(1.0, sum(said.lower() == text.lower() for text in one.direct_answers) / 3),
+    )
+    for reading in ("study", "official"):
+        for task, rows in (("aokvqa.choice", chosen), ("aokvqa.direct", direct)):
+            if rows[reading].notna().any():
+                scored.add(reading, {task: accuracy(rows, reading)}, questions=source.stem)
+    remark_on_form(scored, direct, [text for one in direct["record"] for text in one.direct_answers], source)
 
 
 def choices_of(scored: Scored, frame: pandas.DataFrame, source: Path) -> pandas.Series:
@@ -481,65 +467,68 @@ def choices_of(scored: Scored, frame: pandas.DataFrame, source: Path) -> pandas.
             "as direct answers."
         )
         return frame["text"]
-    if odd := [one for one in chosen.itertuples() if one.choice not in one.record.choices]:
-        scored.remarks.append(
-            f"Choices that {source.stem} does not offer: {len(odd):,}, the first is {odd[0].choice!r} for "
-            f"{odd[0].question_id}; they count as wrong. Write each as it is written there."
-        )
+    odd = [one for one in chosen.itertuples() if one.choice not in one.record.choices]
+    scored.remark(
+        f"Choices that {source.stem} does not offer",
+        [f"{one.choice!r} for {one.question_id}" for one in odd],
+        "; they count as wrong. Write each as it is written there.",
+    )
     return frame["choice"]
 
 
 def graph_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
     """Add GQA: all questions, and officially those that are open and those answered by one of two."""
     vqa.Exam(choice=(), graph=tuple(enumerate(frame["record"])))  # raises where the answers are kept back
-    study = points(frame, "read", lambda said, one: vqa.exact(vqa.head(said), one.answer))
-    official = points(frame, "text", lambda said, one: said == one.answer)
-    scored.add("study", {"gqa": accuracy(frame, study, whole=False)}, questions=source.stem)
+    frame = rated(
+        frame,
+        lambda said, one: vqa.exact(vqa.head(said), one.answer),
+        lambda said, one: said == one.answer,
+    )
     opened = frame["record"].map(lambda one: one.types.structural == "query").astype(bool)
     parts = {"gqa": frame, "gqa.binary": frame[~opened], "gqa.open": frame[opened]}
-    counts = {
-        name: accuracy(part, official[part.index], whole=True) for name, part in parts.items() if len(part)
-    }
+    counts = {name: accuracy(part, "official") for name, part in parts.items() if len(part)}
+    scored.add("study", {"gqa": accuracy(frame, "study")}, questions=source.stem)
     scored.add("official", counts, questions=source.stem)
-    remark_on_form(scored, frame, study > official, [one.answer for one in frame["record"]], source)
+    remark_on_form(scored, frame, [one.answer for one in frame["record"]], source)
 
 
-def points(frame: pandas.DataFrame, column: str, rate: Callable[[str, Any], float]) -> pandas.Series:
-    """Rate what was said to each question, in one column; nan where nothing was."""
-    values = [
-        float("nan") if said is None else float(rate(said, one))
-        for said, one in zip(frame[column], frame["record"], strict=True)
-    ]
-    return pandas.Series(values, index=frame.index)
+def rated(frame: pandas.DataFrame, study: Rate, official: Rate) -> pandas.DataFrame:
+    """Add what each answer earns in either reading, nan where there is none."""
+
+    def points(column: str, rate: Rate) -> list[float]:
+        pairs = zip(frame[column], frame["record"], strict=True)
+        return [float("nan") if said is None else float(rate(said, one)) for said, one in pairs]
+
+    return frame.assign(study=points("read", study), official=points("text", official))
 
 
-def accuracy(frame: pandas.DataFrame, values: pandas.Series, *, whole: bool) -> Counts:
-    """Return the points of each picture: among all its questions, or among those that are answered."""
-    values = values.fillna(0.0) if whole else values.dropna()
+def accuracy(frame: pandas.DataFrame, reading: str) -> Counts:
+    """Return the points of each picture: officially among all its questions, else among those answered."""
+    values = frame["official"].fillna(0.0) if reading == "official" else frame["study"].dropna()
     pictures = values.groupby(frame["picture"][values.index], sort=False).agg(["sum", "count"])
     return Counts(list(pictures["sum"]), list(pictures["count"]))
 
 
-def remark_on_form(
-    scored: Scored, frame: pandas.DataFrame, worse: pandas.Series, right: Sequence[str], source: Path
-) -> None:
+def remark_on_form(scored: Scored, frame: pandas.DataFrame, right: Sequence[str], source: Path) -> None:
     """Name answers that the official scorer, which compares letter by letter, takes for worse, and those that
     are in no form to be right.
     """
-    if worse.any():
-        one = frame[worse].iloc[0]
-        scored.remarks.append(
-            f"Answers to {source.stem} that earn less officially, where every letter counts: "
-            f"{worse.sum():,}, the first is {one['text']!r} for {one['question_id']}. Write them as the "
-            "annotations are written, in small letters and without a full stop."
-        )
+
+    def named(rows: pandas.DataFrame) -> list[str]:
+        return [f"{one.text!r} for {one.question_id}" for one in rows.itertuples()]
+
+    scored.remark(
+        f"Answers to {source.stem} that earn less officially, where every letter counts",
+        named(frame[frame["study"] > frame["official"]]),
+        ". Write them as the annotations are written, in small letters and without a full stop.",
+    )
     said = frame.dropna(subset="read")
-    formed = vqa.fits(list(said["read"]), right)
-    if odd := [one for one, fits in zip(said.itertuples(), formed, strict=True) if one.read and not fits]:
-        scored.remarks.append(
-            f"Answers to {source.stem} in more words than any right one: {len(odd):,}, the first is "
-            f"{odd[0].text!r} for {odd[0].question_id}; they are wrong in both readings."
-        )
+    odd = [not fits for fits in vqa.fits(list(said["read"]), right)]
+    scored.remark(
+        f"Answers to {source.stem} in more words than any right one",
+        named(said[pandas.Series(odd, said.index, dtype=bool) & (said["read"] != "")]),
+        "; they are wrong in both readings.",
+    )
 
 
 TASKS: dict[str, Callable[[Path, Path], Scored]] = {

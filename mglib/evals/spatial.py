@@ -7,7 +7,6 @@ put in words that no training text has, and are scored by the loss of the two op
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -104,62 +103,49 @@ def read_pictures(folder: Path) -> list[Picture]:
     return [Picture(number, tuple(objects[number]), tuple(links[number])) for number in sorted(objects)]
 
 
-def plurals() -> dict[str, str]:
-    """Return the plural of each category's name."""
-    return {thing.category: thing.plural for thing in catalog.things()}
-
-
 def probes(folder: Path, *, seed: int = 0) -> list[Probe]:
     """Ask about every picture of a split: one pair of objects a relation, in both directions; and counts.
 
     A blind model scores 50 %: both directions of a pair have opposite answers (of
-    `nearest`, opposite orders), and each count is as often right as it is offered and wrong. `many` holds
-    the categories' plurals.
+    `nearest`, opposite orders), and each count is as often right as it is offered and wrong.
     """
     places, pictures = picture_places(folder), read_pictures(folder)
     found = []
     for picture in pictures:
         found += between(picture, places[picture.id], seed)
-    return found + counting(pictures, places, plurals(), seed)
+    return found + counting(pictures, places, seed)
 
 
 def between(picture: Picture, place: int, seed: int) -> list[Probe]:
-    """Ask about one pair of objects, drawn at random, for each relation that some pair has."""
+    """Ask about one pair of objects, drawn at random, for each relation that some pair has.
+
+    Each is asked for from both ends: where a is left of b, b is right of a.
+    """
+
+    def drawn(relation: str, predicates: Sequence[str]) -> list[Relationship]:
+        links = [link for link in picture.certain() if link.predicate in predicates]
+        return [Random(f"{seed}/{picture.id}/{relation}").choice(links)] if links else []
+
+    def ask(relation: str, text: str, options: tuple[str, str], right: int) -> Probe:
+        return Probe(picture=place, text=text, options=options, right=right, relation=relation)
+
     found = []
     for relation, way in WAYS.items():
-        links = [link for link in picture.certain() if link.predicate in way.predicates]
-        if links:
-            link = Random(f"{seed}/{picture.id}/{relation}").choice(links)
-            found += both_ways(relation, way, link, place)
-    links = [link for link in picture.certain() if link.predicate == "in front of"]
-    if links:
-        link = Random(f"{seed}/{picture.id}/nearest").choice(links)
-        for a, b in pairwise((link.subject.name, link.object.name, link.subject.name)):
-            text, answer = NEAREST.format(a=a, b=b), (a, b).index(link.subject.name)
-            found.append(Probe(picture=place, text=text, options=(a, b), right=answer, relation="nearest"))
+        for link in drawn(relation, way.predicates):
+            one, other = link.subject.name, link.object.name
+            first = way.predicates.index(link.predicate)
+            found.append(ask(relation, way.question.format(a=one, b=other), way.options, first))
+            found.append(ask(relation, way.question.format(a=other, b=one), way.options, 1 - first))
+    for link in drawn("nearest", ["in front of"]):
+        one, other = link.subject.name, link.object.name
+        found.append(ask("nearest", NEAREST.format(a=one, b=other), (one, other), 0))
+        found.append(ask("nearest", NEAREST.format(a=other, b=one), (other, one), 1))
     return found
 
 
-def both_ways(relation: str, way: Way, link: Relationship, place: int) -> list[Probe]:
-    """Ask for a relation from both ends: where a is left of b, b is right of a."""
-    first = way.predicates.index(link.predicate)
-    ends = (link.subject.name, link.object.name)
-    return [
-        Probe(
-            picture=place,
-            text=way.question.format(a=a, b=b),
-            options=way.options,
-            right=answer,
-            relation=relation,
-        )
-        for (a, b), answer in ((ends, first), (ends[::-1], 1 - first))
-    ]
-
-
-def counting(
-    pictures: Sequence[Picture], places: Mapping[int, int], many: Mapping[str, str], seed: int
-) -> list[Probe]:
+def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) -> list[Probe]:
     """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
+    many = {thing.category: thing.plural for thing in catalog.things()}
     by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for picture in pictures:
         for kind, count in picture.counts().items():
@@ -215,19 +201,15 @@ def mirrored(split: Split) -> Split:
     )
 
 
-@dataclass(frozen=True)
-class Mirror:
-    """What mirroring the pictures did to the answers about one relation."""
-
-    changed: Scores  # another answer: should be always so for left and right, and never for the rest
-    right: Scores  # the answer is true of the mirrored picture
-    moved: Scores | None  # left and right only: it became likelier to say what is true now; chance is 1/2
-
-
 def mirror_test(
     before: Sequence[Losses], after: Sequence[Losses], asked: Sequence[Probe]
-) -> dict[str, Mirror]:
-    """Compare the answers about pictures with those about the same pictures mirrored, by relation."""
+) -> dict[str, dict[str, Scores]]:
+    """Compare the answers about pictures with those about the same pictures mirrored, by relation.
+
+    *changed*: there is another answer, which should be always so for left and right, and never for the rest;
+    *right*: the answer is true of the mirrored picture; *moved*, of left and right only: it became likelier
+    to say what is true now (chance is 1/2).
+    """
     kinds, pictures = [probe.relation for probe in asked], tuple(probe.picture for probe in asked)
     now = [
         replace(probe, right=1 - probe.right) if probe.relation == "left_right" else probe for probe in asked
@@ -236,8 +218,8 @@ def mirror_test(
     changed = Scores(tuple(float(one.summed() != other.summed()) for one, other, _ in rows), pictures)
     likelier = [(margin(other) - margin(one)) * (1 if probe.right else -1) > 0 for one, other, probe in rows]
     moved = Scores(tuple(map(float, likelier)), pictures).by(kinds)
-    true = right(after, now).by(kinds)
     return {
-        kind: Mirror(scores, true[kind], moved[kind] if kind == "left_right" else None)
-        for kind, scores in changed.by(kinds).items()
+        "changed": changed.by(kinds),
+        "right": right(after, now).by(kinds),
+        "moved": {kind: scores for kind, scores in moved.items() if kind == "left_right"},
     }

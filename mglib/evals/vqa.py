@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from mglib.data.questions import ChoiceQuestion, GraphQuestion, read_a_okvqa, re
 from mglib.data.records import fit_list, read_json
 from mglib.evals.choices import ClosedQuestion, Losses, Scores, option_losses, posed, right
 from mglib.evals.generate import answers
+from mglib.mentions import word_list
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
@@ -33,11 +35,10 @@ PROMPTS = (
 # The official VQA evaluation (VQAv2's `vqaEval.py`): its signs, articles and number words.
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = {"a", "an", "the"}
-NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+DIGITS = {word: str(number) for number, word in enumerate(word_list("number words"))} | {"none": "0"}
 LABEL = re.compile(r"^\W*(?:(?:short |final )?answer|a)\s*:\s*", re.IGNORECASE)
 # Words whose full stop waits for a name, and what begins a sentence behind an initial.
-TITLES = {"mr", "mrs", "ms", "dr", "st", "jr", "sr", "mt", "ft"}
-BEGINNINGS = {"the", "it", "a", "an", "this", "that", "there", "he", "she", "they", "in", "on"}
+TITLES, BEGINNINGS = word_list("titles"), word_list("beginnings")
 # Typographic signs as typed ones; markdown's stars go.
 TYPED = str.maketrans(
     {
@@ -48,7 +49,9 @@ TYPED = str.maketrans(
         "*": None,
     }
 )
-DIGITS = {"none": "0", **{word: str(number) for number, word in enumerate(NUMBERS)}}
+
+
+Row = tuple[int, Any]  # a question behind its picture's index in the split
 
 
 def normalise(text: str) -> str:
@@ -128,36 +131,36 @@ class Exam:
     @classmethod
     def read(cls, folder: Path) -> "Exam":
         """Read `aokvqa.json` and `gqa_balanced_questions.json` next to a split's pictures."""
-        places: dict[int | str, int] = dict(picture_places(folder).items())
-        files = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
-        choice, graph = list(strict(read_a_okvqa(files[0]))), list(strict(read_gqa(files[1])))
-        for file, ids in zip(files, (map(coco_id, choice), map(coco_id, graph)), strict=True):
-            odd = [one for one in ids if one not in places]
-            if odd:
+        places = picture_places(folder)
+        read = {"aokvqa.json": read_a_okvqa, "gqa_balanced_questions.json": read_gqa}
+        rows = []
+        for name, reader in read.items():
+            asked = list(strict(reader(folder / name)))
+            ids = [str(one.image_id) for one in asked]  # GQA's own pictures have names that may be no number
+            found = [places.get(int(one)) if one.isdecimal() else None for one in ids]
+            if odd := [one for one, place in zip(ids, found, strict=True) if place is None]:
                 raise ValueError(
-                    f"{file}: {len(odd)} questions are about pictures that {folder} lacks, the first is "
-                    f"picture {odd[0]}. Take the questions of this split, or add its pictures."
+                    f"{folder / name}: {len(odd)} questions are about pictures that {folder} lacks, the "
+                    f"first is picture {odd[0]}. Take the questions of this split, or add its pictures."
                 )
-        return cls(
-            choice=tuple((places[coco_id(question)], question) for question in choice),
-            graph=tuple((places[coco_id(question)], question) for question in graph),
-        )
+            rows.append(tuple(zip(found, asked, strict=True)))
+        return cls(choice=rows[0], graph=rows[1])
 
     def first(self, *, choice: int, graph: int) -> "Exam":
         """Return the questions about the first pictures that A-OKVQA and that GQA asks about."""
-        some = {place for place, _ in self.choice}, {place for place, _ in self.graph}
-        few = set(sorted(some[0])[:choice]), set(sorted(some[1])[:graph])
-        return Exam(
-            choice=tuple(row for row in self.choice if row[0] in few[0]),
-            graph=tuple(row for row in self.graph if row[0] in few[1]),
-        )
+
+        def of_first(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
+            few = sorted({place for place, _ in rows})[:most]
+            return tuple(row for row in rows if row[0] in few)
+
+        return Exam(choice=of_first(self.choice, choice), graph=of_first(self.graph, graph))
 
     @property
     def closed(self) -> list[ClosedQuestion]:
         """A-OKVQA's questions with their four choices."""
         return [
-            ClosedQuestion(picture=place, text=one.question, options=one.choices, right=one.right)
-            for place, one in self.choice
+            ClosedQuestion(picture=at, text=one.question, options=one.choices, right=one.right)
+            for at, one in self.choice
         ]
 
     @property
@@ -170,12 +173,6 @@ class Exam:
     def graph_kinds(self, kind: str) -> list[str]:
         """Return the "structural", "semantic" or "detailed" type of each of GQA's questions."""
         return [getattr(question.types, kind) for _, question in self.graph]
-
-
-def coco_id(question: ChoiceQuestion | GraphQuestion) -> int | str:
-    """Return the picture of a question by its number; GQA's own pictures have names that may be none."""
-    name = str(question.image_id)
-    return int(name) if name.isdecimal() else name
 
 
 def picture_places(folder: Path) -> dict[int, int]:
@@ -191,7 +188,7 @@ def picture_places(folder: Path) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a model scored in each task, and what it said to the open questions.
+    """What a model scored in each task, and what it said to GQA's questions.
 
     Tasks: `aokvqa.choice` (by the summed loss: the headline), `aokvqa.choice_per_token`, `aokvqa.direct`,
     `gqa`; and of the open ones, whether an answer has the right format at all: `aokvqa.direct_format`,
@@ -199,7 +196,6 @@ class Result:
     """
 
     scores: dict[str, Scores]
-    direct: list[str]
     graph: list[str]
 
 
@@ -239,23 +235,22 @@ def examine(
         **open_scores(exam, said["direct"], said["graph"]),
         **formats(exam, said["direct"], said["graph"]),
     }
-    return Result(scores, said["direct"], said["graph"])
+    return Result(scores, said["graph"])
+
+
+def by_picture(rows: Iterable[tuple[int, Any]], values: Iterable[float]) -> Scores:
+    """Return the scores of an exam's questions with the pictures that these are about."""
+    return Scores(tuple(values), tuple(place for place, _ in rows))
 
 
 def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
     """Score the heads of the answers to an exam's open questions."""
-    people = (question.direct_answers for _, question in exam.direct)
-    truths = (question.truth for _, question in exam.graph)
-    return {
-        "aokvqa.direct": Scores(
-            tuple(soft_accuracy(head(said), given) for said, given in zip(direct, people, strict=True)),
-            tuple(place for place, _ in exam.direct),
-        ),
-        "gqa": Scores(
-            tuple(exact(head(said), truth) for said, truth in zip(graph, truths, strict=True)),
-            tuple(place for place, _ in exam.graph),
-        ),
-    }
+    people = [
+        soft_accuracy(head(said), one.direct_answers)
+        for said, (_, one) in zip(direct, exam.direct, strict=True)
+    ]
+    truth = [exact(head(said), one.truth) for said, (_, one) in zip(graph, exam.graph, strict=True)]
+    return {"aokvqa.direct": by_picture(exam.direct, people), "gqa": by_picture(exam.graph, truth)}
 
 
 def formats(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
@@ -266,8 +261,8 @@ def formats(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str
     people = [text for _, question in exam.direct for text in question.direct_answers]
     truths = [question.truth for _, question in exam.graph]
     return {
-        "aokvqa.direct_format": Scores(fits(direct, people), tuple(place for place, _ in exam.direct)),
-        "gqa.format": Scores(fits(graph, truths), tuple(place for place, _ in exam.graph)),
+        "aokvqa.direct_format": by_picture(exam.direct, fits(direct, people)),
+        "gqa.format": by_picture(exam.graph, fits(graph, truths)),
     }
 
 
@@ -335,24 +330,23 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
     questions as often as it was right there.
     """
 
-    direct = []
-    for _, one in exam.direct:
+    def of_people(one: ChoiceQuestion) -> float:
         said = {normalise(text) for text in one.direct_answers}
         hits = sum(prior.direct[text] * soft_accuracy(text, one.direct_answers) for text in said)
-        direct.append(hits / prior.direct.total())
-    graph = []
-    for _, question in exam.graph:
-        counts = prior.graph.get(question.detailed, Counter())
-        graph.append(counts[normalise(question.truth)] / max(1, counts.total()))
+        return hits / prior.direct.total()
+
+    def of_truth(one: GraphQuestion) -> float:
+        counts = prior.graph.get(one.detailed, Counter())
+        return counts[normalise(one.truth)] / max(1, counts.total())
+
     return {
         **choice_rows(exam, lambda question: 1 / len(question.choices)),
-        "aokvqa.direct": Scores(tuple(direct), tuple(place for place, _ in exam.direct)),
-        "gqa": Scores(tuple(graph), tuple(place for place, _ in exam.graph)),
+        "aokvqa.direct": by_picture(exam.direct, (of_people(one) for _, one in exam.direct)),
+        "gqa": by_picture(exam.graph, (of_truth(one) for _, one in exam.graph)),
     }
 
 
 def choice_rows(exam: Exam, score: Callable[[ChoiceQuestion], float]) -> dict[str, Scores]:
     """Score the choices by a rule that knows no losses: the same in both ways of counting them."""
-    values = tuple(score(question) for _, question in exam.choice)
-    scores = Scores(values, tuple(place for place, _ in exam.choice))
+    scores = by_picture(exam.choice, (score(question) for _, question in exam.choice))
     return {"aokvqa.choice": scores, "aokvqa.choice_per_token": scores}

@@ -43,8 +43,8 @@ def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, tup
     sizes = study.profile.evaluation
     asked = {
         "blip2": ("blip2", "", greedy(sizes.max_new_tokens)),
-        "short": ("minigpt4", hallucination.SHORT, greedy(sizes.limit_short_tokens)),
-        "long": ("minigpt4", hallucination.LONG, greedy(sizes.limit_tokens)),
+        "short": ("minigpt4", hallucination.SHORT, greedy(sizes.brief_tokens)),
+        "long": ("minigpt4", hallucination.LONG, greedy(sizes.failure_tokens)),
     }
     return {name: one for name, one in asked.items() if one[0] in models}
 
@@ -110,16 +110,14 @@ def recalls(told: Descriptions, name: str) -> pandas.DataFrame:
 def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, Described]:
     """Put every request to its model about the photographs that scikit-image ships."""
     real, words = photographs.photographs(sources.photographs()), photographs.words()
-    tokens = study.tokens(real.split, base.vision)
-    queries = list(study.queries(real.split, tokens, base.model.qformer))
+    tokens = study.tokens(real, base.vision)
+    queries = list(study.queries(real, tokens, base.model.qformer))
     found = {}
     for request, (model, text, decoding) in requests(study, models).items():
         size = study.profile.evaluation.batch_size
         said = models[model].answers(queries, text, decoding, batch_size=size, what=request)
         readings = chair.read(said, photographs.truths(real), words)
-        found[request] = Described(
-            split=real.split, queries=queries, said=said, readings=readings, words=words
-        )
+        found[request] = Described(split=real, queries=queries, said=said, readings=readings, words=words)
     return found
 
 

@@ -27,6 +27,7 @@ from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 QUESTION = INSTRUCTIONS[0]
+SAMPLES = 2  # answers a picture, of which the best and the worst are compared
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def draws(
     in the middle of one.
     """
     said = []
-    for number in range(config.samples):
+    for number in range(SAMPLES):
         decoding = Decoding(max_new_tokens=config.max_new_tokens, seed=row_seed(seed, f"draw {number}"))
         texts = prompted.answers(
             queries, QUESTION, decoding, batch_size=batch_size, what=f"answers, draw {number + 1}"

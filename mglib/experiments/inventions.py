@@ -97,7 +97,7 @@ def looks(study: Study, prompted: PromptedModel, told: Described) -> list[list[L
         prompted.question(hallucination.LONG),
         told.said,
         told.words,
-        batch_size=study.profile.evaluation.attention_batch,
+        batch_size=8,  # attention weights are large
     )
 
 

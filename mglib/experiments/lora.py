@@ -6,7 +6,6 @@ A model keeps its projection in training; encoder and Q-Former stay frozen.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,25 +13,18 @@ from torch.utils.data import Dataset
 
 from mglib.evals.choices import posed
 from mglib.evals.vqa import Exam
+from mglib.experiments.exams import ExamPrompt
 from mglib.model import prompts
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template
 from mglib.paths import hash_json, sha256
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
-from mglib.study.train import Trained, train
+from mglib.study.train import train
+from mglib.training.loop import Log
 from mglib.weights.lora import with_lora
 
 Asked = tuple[int, str, str]  # the picture's place, the question, the answer
-
-
-def lessons(exam: Exam, *, seed: int) -> list[Asked]:
-    """Return questions to learn from: all of A-OKVQA, answered by the right choice, and as many of GQA.
-
-    GQA's are drawn by the seed; without that A-OKVQA, with one question a picture, would be a sixth.
-    """
-    choice = [(place, one.question, one.choices[one.correct_choice_idx]) for place, one in exam.choice]
-    graph = [(place, one.question, one.answer) for place, one in exam.graph]
-    return choice + random.Random(f"{seed}/lessons").sample(graph, min(len(choice), len(graph)))
 
 
 class Answered(Dataset):
@@ -45,8 +37,8 @@ class Answered(Dataset):
         return len(self.asked)
 
     def __getitem__(self, index: int) -> tuple[Tensor, str, str]:
-        place, question, answer = self.asked[index]
-        return self.queries[place], question, answer
+        picture, question, answer = self.asked[index]
+        return self.queries[picture], question, answer
 
 
 def answering(
@@ -69,29 +61,37 @@ def answering(
     return collate
 
 
+def lessons(exam: Exam, *, seed: int) -> list[Asked]:
+    """Return questions to learn from: all of A-OKVQA, answered by the right choice, and as many of GQA.
+
+    GQA's are drawn by the seed; without that A-OKVQA, with one question a picture, would be a sixth.
+    """
+    choice = [(picture, one.question, one.choices[one.correct_choice_idx]) for picture, one in exam.choice]
+    graph = [(picture, one.question, one.answer) for picture, one in exam.graph]
+    return choice + random.Random(f"{seed}/lessons").sample(graph, min(len(choice), len(graph)))
+
+
 def learn(
-    study: Study,
-    start: MiniGPT4,
-    state: Path,
-    queries: Sequence[Tensor],
-    asked: Sequence[Asked],
-    *,
-    template: Template,
-    prompt: str,
-) -> tuple[MiniGPT4, Trained]:
-    """Train a model (kept in `state`) on questions about pictures, of which `queries` holds (Q, D_q) each."""
+    study: Study, base: Stage1, asked: Sequence[Asked], prompt: ExamPrompt
+) -> tuple[dict[str, MiniGPT4], Log]:
+    """Train stage 1's model, *base*, on questions about its pictures, asked as they will be: *lora*.
+
+    Returns both and the training's log; without a budget *base* alone.
+    """
     config = study.profile.lora
-    model = with_lora(start, config, seed=study.seed)
+    if config is None:
+        return {"base": base.model}, []
+    model = with_lora(base.model, config, seed=study.seed)
     trained = train(
         study,
         model,
-        Answered(queries, asked),
-        answering(model, template, prompt, config.train.max_answer),
+        Answered(base.queries["train"], asked),
+        answering(model, prompt.template, prompt.wording, config.train.max_answer),
         config.train,
         "lora",
         lora=asdict(config),
-        stage1=sha256(state),
+        stage1=sha256(base.trained.state),
         questions=hash_json(list(asked)),
-        wording=hash_json([asdict(template), prompt]),
+        wording=hash_json([asdict(prompt.template), prompt.wording]),
     )
-    return model, trained
+    return {"base": base.model, "lora": model}, trained.log

@@ -14,9 +14,9 @@ from mglib.curation.critic import Critic, answer_scores
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
-from mglib.experiments.ablations import trial
 from mglib.experiments.descriptions import truths
 from mglib.experiments.dpo import Preference
+from mglib.experiments.stage1 import trial
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.curation import critic
 from mglib.study.models import PromptedModel
@@ -26,6 +26,8 @@ from mglib.study.study import Study
 from mglib.study.train import Trained
 from mglib.world.scene import read_scenes
 
+HELD_OUT = 5  # every fifth picture is held out: choices and the critic's last word
+CLEAREST = 0.75  # share of the pictures whose two answers the critic tells apart best
 NAMES = {  # what readers see of the models
     "start": "MiniGPT-4",
     "dpo": "DPO, critic",
@@ -86,8 +88,8 @@ def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
         judge=judge,
         shown=shown,
         seen=seen,
-        pairs=dpo.preferences(said, scores, clearest=config.clearest),
-        hold_out=config.hold_out,
+        pairs=dpo.preferences(said, scores, clearest=CLEAREST),
+        hold_out=HELD_OUT,
     )
 
 

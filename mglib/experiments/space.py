@@ -118,9 +118,7 @@ def mirror_test(
     found: dict[str, dict[str, dict[str, Scores]]] = {"changed": {}, "right": {}, "moved": {}}
     for name, first in before.losses.items():
         after = losses(study, models[name], queries, before.probes, what=name)
-        for relation, mirror in spatial.mirror_test(first, after, before.probes).items():
-            for measure, scores in vars(mirror).items():
-                if scores is not None:
-                    found[measure].setdefault(name, {})[relation] = scores
+        for measure, scores in spatial.mirror_test(first, after, before.probes).items():
+            found[measure][name] = scores
     note = f"questions on {before.split} against itself mirrored"
     return frame.concat(*(by_relation("spatial.mirror", what, each, note) for what, each in found.items()))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mglib import frame
-from mglib.config import SpatialConfig
+from mglib.config import TrainConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Pairs, batched
@@ -42,6 +42,7 @@ from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")
+SHARE = 0.5  # of the treatment's pictures whose caption is a spatial one
 # The same knowledge without a question: which of two orders is likelier. No training text has these words.
 ORDERS = {
     "left_right": ("from left to right: the {a}, the {b}", "to the left of"),
@@ -81,7 +82,7 @@ def arm_texts(
     captions: Sequence[str],
     phrases: Mapping[int, Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
-    config: SpatialConfig,
+    train: TrainConfig,
     *,
     seed: int,
 ) -> ArmsData:
@@ -90,9 +91,9 @@ def arm_texts(
     In the treatment a share of the pictures has, instead of its caption, as many of its spatial phrases as
     bring the two arms' answer tokens nearest to each other so far.
     """
-    rng, train = Random(f"{seed}/spatial"), config.train
+    rng = Random(f"{seed}/spatial")
     rows = rng.sample(range(len(captions)), min(len(captions), train.steps * train.batch_size))
-    told = set([row for row in rows if row in phrases][: round(config.share * len(rows))])
+    told = set([row for row in rows if row in phrases][: round(SHARE * len(rows))])
     texts: dict[str, list[str]] = {"control": [], "treatment": []}
     tokens = dict.fromkeys(texts, 0)
 
@@ -120,7 +121,7 @@ def arm(
 
     `queries` holds the Q-Former's output, (Q, D_q), of each text's picture.
     """
-    config = study.profile.spatial.train
+    config = study.profile.spatial
     model = with_own_projection(start)
     pairs = Pairs("queries", queries, texts)
     layout = picture_layout(model.language, prompts.CAPTION, model.qformer.config.queries, config.max_answer)
@@ -274,7 +275,7 @@ def cost(
             base.queries["val"],
             val,
             prompts.CAPTION,
-            max_answer=study.profile.spatial.train.max_answer,
+            max_answer=study.profile.spatial.max_answer,
             batch_size=sizes.batch_size,
         )
         counted[name] = {what: whole[what] for what in ("chair_i", "object_recall")} | {"loss": Counts(*loss)}

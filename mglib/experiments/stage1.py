@@ -9,11 +9,10 @@ import pandas
 from torch import Tensor
 
 from mglib import frame, metrics
-from mglib.config import Stage1Trial
+from mglib.config import Stage1Trial, TrainConfig
 from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
-from mglib.experiments.ablations import trial
 from mglib.frame import Measured
 from mglib.mentions import Vocabulary, object_counts, object_scores
 from mglib.metrics import Counts
@@ -91,6 +90,12 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
+def trial(config: TrainConfig, rate: float, steps: int) -> TrainConfig:
+    """Return a short run at one rate, the whole schedule in small."""
+    warmup = config.warmup_steps * steps // config.steps
+    return replace(config, steps=steps, warmup_steps=warmup, lr=rate, min_lr=rate / 10)
+
+
 def of_trial(study: Study, one: Stage1Trial) -> Study:
     """Return the study with a trial in the place of its stage 1: itself where they are the same."""
     profile, config = study.profile, study.profile.stage1
@@ -116,7 +121,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     )
     few = shown[: settings.fault_pictures]
     told = replace(prompted_stage1(study, base), model=model).answers(
-        few, DESCRIBE, greedy(settings.fault_tokens), batch_size=settings.batch_size, what="descriptions"
+        few, DESCRIBE, greedy(settings.long_tokens), batch_size=settings.batch_size, what="descriptions"
     )
     at_length = object_scores(told, val.objects[: len(few)], study.vocabulary())
     found = {name: scores[name] for name in ("mention_precision", "mention_recall")}
@@ -221,7 +226,7 @@ def faults(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list
     """
     settings, val = study.profile.evaluation, base.splits["val"]
     asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, prompted = settings.fault_tokens, prompted_stage1(study, base)
+    longest, prompted = settings.long_tokens, prompted_stage1(study, base)
     decodings = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
     scenes = study.scenes("val")
     detector, truth = Detector(study.vocabulary()), truths(val, scenes)

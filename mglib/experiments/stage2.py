@@ -12,8 +12,7 @@ import pandas
 from mglib import frame, metrics
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
-from mglib.experiments.ablations import trial
-from mglib.experiments.stage1 import after, loss_table
+from mglib.experiments.stage1 import after, loss_table, trial
 from mglib.metrics import Counts
 from mglib.model.decoding import Decoding, greedy
 from mglib.study import display_names

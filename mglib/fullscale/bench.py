@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from functools import cache, partial
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,40 +27,29 @@ from transformers import (
     AutoModelForImageTextToText,
     Blip2Config,
     Blip2ForConditionalGeneration,
-    PreTrainedTokenizerFast,
+    DynamicCache,
 )
 
 from mglib.config import Profile, QFormerConfig, TrainConfig
-from mglib.fullscale.plan import build, cost
+from mglib.fullscale.counts import PROMPT, build, cost
 from mglib.model import device as devices
-from mglib.model import prompts
-from mglib.model.blip2 import train_tokenizer
-from mglib.model.decoding import answer, greedy
+from mglib.model.decoding import Steps, greedy
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.prompts import Template
+from mglib.model.prompts import IGNORE
 from mglib.model.vision import Vision
 from mglib.paper_profiles import GPUS
 from mglib.paths import RUNS, write_json
 from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.training.loop import Run, make_optimizers, train_step
-from mglib.weights.vicuna import Precision, options
-
-CAPTION = "a dog and a bicycle in front of a house on the street"
-LONGEST = " ".join([CAPTION] * 40)  # a token a word: longer than any stage's answers may be
-DESCRIBE = prompts.with_image("Describe this image in detail.")
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-NEVER = "\0\1\2"  # an end symbol that random weights do not write, so that all answers are equally long
-PRECISIONS: tuple[Precision, ...] = ("8bit", "4bit")
+from mglib.weights.vicuna import BITS, Quantised, quantisation
 
 ROUNDS = 5  # of a comparison, in which both ways take turns
 
 Row = dict[str, Any]  # one measurement, as it is written
 Work = Callable[[], object]
+Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,98 +75,86 @@ class Subject:
 # --- the model and its batches ---
 
 
-@cache
-def memory_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer that knows the words of this module as about one token each, as a real one would."""
-    texts = [CAPTION, DESCRIBE, CHAT, prompts.VICUNA.prompt(DESCRIBE), prompts.LLAMA2.prompt(DESCRIBE)]
-    tokenizer = train_tokenizer(texts, 2_048)
-    tokenizer.chat_template, tokenizer.eos_token = CHAT, NEVER
-    return tokenizer
-
-
 def random_model(chosen: Profile, device: torch.device, dtype: torch.dtype) -> MiniGPT4:
     """Build a profile's model on a device, what is frozen there in `dtype` as a study has it."""
     model = build(chosen, device)
     model.vision.to(dtype)
     model.language.to(dtype)
     model.language.model.set_attn_implementation(devices.attention(device))
-    model.language.tokenizer = memory_tokenizer()
     return model.eval()
 
 
-def quantised(model: MiniGPT4, precision: Precision) -> MiniGPT4:
+def quantised(model: MiniGPT4, bits: Quantised) -> MiniGPT4:
     """Return the model with its language model in 8 or 4 bits, loaded as from a folder; raises RuntimeError
     where bitsandbytes is missing.
     """
     whole = model.language.model
     loaded = type(whole).from_pretrained(
-        None, config=whole.config, state_dict=whole.state_dict(), **options(precision)
+        None, config=whole.config, state_dict=whole.state_dict(), **quantisation(bits)
     )
-    return model.sharing(language=Language(model=loaded, tokenizer=model.language.tokenizer))
+    return model.sharing(language=Language(model=loaded, tokenizer=None))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What a stage's samples look like on one card."""
-
-    template: Template
-    question: str
-    config: TrainConfig
-    at_once: int  # samples of one step
-
-
-def layouts(chosen: Profile) -> dict[str, Layout]:
-    """Return both stages as they are trained on one card: of the paper's stage 1 it has one share of four."""
-    form = prompts.template(chosen.language.template, memory_tokenizer())
+def stages(chosen: Profile) -> dict[str, tuple[TrainConfig, int, int]]:
+    """Return each stage's settings, its tokens of text with the longest answer, and the samples of a step on
+    one card: of the paper's stage 1 one share of four.
+    """
     first, second = chosen.stage1, chosen.stage2
     share = first.batch_size // (1 if chosen.release is None else GPUS)
-    caption = Layout(template=prompts.CAPTION, question=prompts.IMAGE, config=first, at_once=share)
-    chat = Layout(template=form, question=DESCRIBE, config=second, at_once=second.batch_size)
-    return {"stage 1": caption, "stage 2": chat}
+    return {
+        "stage 1": (first, 1 + first.max_answer, share),
+        "stage 2": (second, PROMPT + second.max_answer, second.batch_size),
+    }
 
 
-def sample_batch(chosen: Profile, layout: Layout, size: int, device: torch.device) -> dict[str, Tensor]:
-    """Return `size` samples with the longest answers: pictures where a profile streams them, queries where it
-    keeps those.
+def pictures(of: Subject, size: int) -> Tensor:
+    """Return `size` random pictures as the encoder takes them, (B, 3, S, S)."""
+    side = of.profile.vision.image_size
+    return torch.randn(size, 3, side, side, device=of.device)
+
+
+def texts(of: Subject, size: int, text: int, *, answer: int = 0, queries: int | None = None) -> Batch:
+    """Return `size` rows of random words as `MiniGPT4` takes them: a picture's slots, then `text` tokens, of
+    which the last `answer` carry labels.
     """
-    laid = prompts.training_batch(
-        memory_tokenizer(),
-        layout.template,
-        [layout.question] * size,
-        [LONGEST] * size,
-        queries=chosen.qformer.queries,
-        max_answer=layout.config.max_answer,
-    )
-    batch = {name: value.to(device) for name, value in laid.items()}
-    if chosen.release is None:
-        shape = (size, chosen.qformer.queries, chosen.qformer.width)
-        return {"queries": torch.randn(shape, device=device), **batch}
-    return {"pixels": pictures(chosen, size, device), **batch}
+    slots = queries or of.profile.qformer.queries
+    places = torch.arange(slots + text, device=of.device).expand(size, -1)
+    # The last of the vocabulary marks pictures for transformers' BLIP-2.
+    words = of.model.language.model.config.vocab_size - 1
+    ids = torch.randint(words, places.shape, device=of.device)
+    batch = {"ids": ids, "mask": torch.ones_like(ids), "slots": places < slots}
+    if answer:
+        batch["labels"] = ids.where(places >= slots + text - answer, IGNORE)
+    return batch
 
 
-def pictures(chosen: Profile, size: int, device: torch.device) -> Tensor:
-    """Return so many random pictures as the encoder takes them, (B, 3, S, S)."""
-    side = chosen.vision.image_size
-    return torch.randn(size, 3, side, side, device=device)
+def samples(of: Subject, stage: str, size: int) -> Batch:
+    """Return samples of a stage: pictures where a profile streams them, queries where it keeps those."""
+    config, text, _ = stages(of.profile)[stage]
+    batch = texts(of, size, text, answer=config.max_answer)
+    if of.profile.release is not None:
+        return {"pixels": pictures(of, size), **batch}
+    qformer = of.profile.qformer
+    return {"queries": torch.randn(size, qformer.queries, qformer.width, device=of.device), **batch}
 
 
 # --- timing ---
 
 
 def seconds(work: Work, at_least: float) -> float:
-    """Return the median time of a call, which is repeated for so many seconds after one that warms up."""
+    """Return the median seconds of a call, repeated for `at_least` seconds after one that warms up."""
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=at_least).median
 
 
-def measured(of: Subject, what: str, unit: str, work: Work, *, at_once: int, count: int) -> Row:
-    """Measure a call that makes `count` units: its rate and the peak memory, on a CPU that of the whole
-    process so far.
+def measured(of: Subject, what: str, unit: str, work: Work, *, at_once: int, count: int, least: float) -> Row:
+    """Measure a call that makes `count` units and takes `least` seconds at the processor's ceiling: its rate,
+    its share of the ceiling, and the peak memory, on a CPU that of the whole process so far.
     """
     release_memory()
     taken = seconds(work, of.seconds)
-    row = {"model": of.name, "what": what, "unit": unit, "at_once": at_once}
-    return {**row, "rate": count / taken, "seconds": taken, "peak": peak_bytes(of.device)}
+    row = {"model": of.name, "what": what, "unit": unit, "at_once": at_once, "rate": count / taken}
+    return {**row, "seconds": taken, "share": least / taken, "peak": peak_bytes(of.device)}
 
 
 def compared(of: Subject, name: str, usual: Work, ours: Work) -> Row:
@@ -202,17 +179,12 @@ def release_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def as_many(size: int, measure: Callable[[int], Row]) -> Row:
-    """Measure with `size` samples at once, or with as many as the card can hold."""
-    return find_executable_batch_size(measure, starting_batch_size=size)()
-
-
 # --- ours ---
 
 
 def encoding(of: Subject, size: int) -> Row:
-    """Measure pictures on their way to the projection, with the share of the processor's ceiling."""
-    pixels = pictures(of.profile, size, of.device)
+    """Measure pictures on their way to the projection."""
+    pixels = pictures(of, size)
 
     @torch.inference_mode()
     def work() -> None:
@@ -220,46 +192,50 @@ def encoding(of: Subject, size: int) -> Row:
         with torch.autocast(of.device.type, torch.bfloat16, enabled=of.bf16):
             of.model.qformer(tokens)
 
-    found = measured(of, "pictures", "pictures", work, at_once=size, count=size)
-    return {
-        **found,
-        "share": found["rate"] * cost(build(of.profile), of.profile, text=2, answer=1).look / of.ceiling,
-    }
+    least = size * cost(build(of.profile), of.profile, text=2, answer=1).look / of.ceiling
+    return measured(of, "pictures", "pictures", work, at_once=size, count=size, least=least)
 
 
-def step(of: Subject, layout: Layout, batch: dict[str, Tensor]) -> Work:
+def step(of: Subject, stage: str, size: int) -> Work:
     """Return one step of the training loop."""
+    config, batch = stages(of.profile)[stage][0], samples(of, stage, size)
     accelerator = Accelerator(cpu=of.device.type == "cpu", mixed_precision="no")
-    optimizers = make_optimizers(of.model, layout.config, torch.bfloat16 if of.bf16 else torch.float32)
+    optimizers = make_optimizers(of.model, config, torch.bfloat16 if of.bf16 else torch.float32)
     model, *optimizers = accelerator.prepare(of.model, *optimizers)
-    run = Run(config=layout.config, folder=RUNS, seed=0, device=of.device, bf16=of.bf16)
+    run = Run(config=config, folder=RUNS, seed=0, device=of.device, bf16=of.bf16)
     return partial(train_step, model, optimizers, [batch], run, 0, accelerator)
 
 
 def training(of: Subject, stage: str, size: int) -> Row:
-    """Measure a stage with the longest answers, with the share of the processor's ceiling."""
-    layout = layouts(of.profile)[stage]
-    batch = sample_batch(of.profile, layout, size, of.device)
-    found = measured(of, stage, "samples", step(of, layout, batch), at_once=size, count=size)
-    text = batch["ids"].shape[1] - of.profile.qformer.queries
-    sample = cost(build(of.profile), of.profile, text=text, answer=layout.config.max_answer)
-    flops = sample.flops if "pixels" in batch else sample.read
-    return {**found, "share": found["rate"] * flops / of.ceiling}
+    """Measure a stage with the longest answers."""
+    config, text, _ = stages(of.profile)[stage]
+    sample = cost(build(of.profile), of.profile, text=text, answer=config.max_answer)
+    flops = sample.read if of.profile.release is None else sample.flops
+    work = step(of, stage, size)
+    return measured(of, stage, "samples", work, at_once=size, count=size, least=size * flops / of.ceiling)
 
 
 def writing(of: Subject, rows: int, tokens: int) -> Work:
-    """Return what looks at pictures and writes an answer about each."""
-    pixels = pictures(of.profile, rows, of.device)
-    form = replace(layouts(of.profile)["stage 2"].template, end=NEVER)
-    return lambda: answer(of.model, {"pixels": pixels}, form, [DESCRIBE] * rows, greedy(tokens))
+    """Return what looks at pictures and greedily writes an answer of `tokens` tokens about each."""
+    batch = {"pixels": pictures(of, rows), **texts(of, rows, PROMPT)}
+
+    @torch.inference_mode()
+    def work() -> None:
+        embedded = of.model.embed(batch)
+        steps = Steps(of.model.language, embedded, batch["mask"], greedy(tokens), [0] * rows, DynamicCache())
+        with of.model.language.attending("sdpa"):
+            for chosen in steps:
+                chosen.tolist()  # as an answer's end is looked for
+
+    return work
 
 
 def answering(of: Subject, rows: int, tokens: int) -> Row:
-    """Measure answers. The share is that of the memory's speed, since each token reads all weights."""
+    """Measure answers; their ceiling is the memory's speed, since each token reads all weights."""
     what, work = "first token" if tokens == 1 else f"answers about {rows}", writing(of, rows, tokens)
-    found = measured(of, what, "tokens", work, at_once=rows, count=rows * tokens)
     weights = sum(weight.numel() * weight.itemsize for weight in of.model.language.parameters())
-    return {**found, "share": tokens * weights / found["seconds"] / of.bandwidth}
+    least = tokens * weights / of.bandwidth
+    return measured(of, what, "tokens", work, at_once=rows, count=rows * tokens, least=least)
 
 
 # --- the usual way ---
@@ -295,7 +271,7 @@ def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2For
         },
         text_config=language.to_dict(),
         num_query_tokens=qformer.queries,
-        image_token_index=language.vocab_size - 1,  # in no caption here
+        image_token_index=language.vocab_size - 1,  # in no text here
     )
     with ours.projection.weight.device:
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
@@ -305,7 +281,7 @@ def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2For
     return model
 
 
-def as_theirs(theirs: Blip2ForConditionalGeneration, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def as_theirs(theirs: Blip2ForConditionalGeneration, batch: Batch) -> Batch:
     """Return a batch of ours as transformers' BLIP-2 takes it, with a token in each slot of the picture."""
     slots = batch["ids"].masked_fill(batch["slots"], theirs.config.image_token_id)
     labels = {"labels": batch["labels"]} if "labels" in batch else {}
@@ -314,11 +290,9 @@ def as_theirs(theirs: Blip2ForConditionalGeneration, batch: dict[str, Tensor]) -
 
 def usual_training(of: Subject, theirs: Blip2ForConditionalGeneration, size: int) -> Row:
     """Compare a step of stage 1: theirs sees pictures at each and scores all positions."""
-    layout, queries = layouts(of.profile)["stage 1"], theirs.config.num_query_tokens
-    with_queries = replace(of.profile, qformer=replace(QFormerConfig(), queries=queries))
-    batch = as_theirs(theirs, sample_batch(with_queries, layout, size, of.device))
-    pixels = pictures(of.profile, size, of.device).to(theirs.dtype)
-    ours = step(of, layout, sample_batch(of.profile, layout, size, of.device))
+    (config, text, _), queries = stages(of.profile)["stage 1"], theirs.config.num_query_tokens
+    batch = as_theirs(theirs, texts(of, size, text, answer=config.max_answer, queries=queries))
+    pixels = pictures(of, size).to(theirs.dtype)
     optimizer = torch.optim.AdamW(theirs.language_projection.parameters())
 
     def usual() -> None:
@@ -326,15 +300,13 @@ def usual_training(of: Subject, theirs: Blip2ForConditionalGeneration, size: int
         optimizer.step()
         optimizer.zero_grad()
 
-    return compared(of, f"a step of stage 1 with {size} samples", usual, ours)
+    return compared(of, f"a step of stage 1 with {size} samples", usual, step(of, "stage 1", size))
 
 
 def usual_answering(of: Subject, theirs: Blip2ForConditionalGeneration, rows: int) -> Row:
     """Compare greedy answers: theirs by transformers' own generation."""
-    form, queries = layouts(of.profile)["stage 2"].template, theirs.config.num_query_tokens
-    laid = prompts.generation_batch(memory_tokenizer(), form, [DESCRIBE] * rows, queries=queries)
-    asked = as_theirs(theirs, {name: value.to(of.device) for name, value in laid.items()})
-    pixels = pictures(of.profile, rows, of.device).to(theirs.dtype)
+    asked = as_theirs(theirs, texts(of, rows, PROMPT, queries=theirs.config.num_query_tokens))
+    pixels = pictures(of, rows).to(theirs.dtype)
     length = {"min_new_tokens": of.tokens, "max_new_tokens": of.tokens, "do_sample": False, "pad_token_id": 0}
     usual = partial(theirs.generate, pixel_values=pixels, **asked, **length)
     return compared(of, f"answers about {rows}", usual, writing(of, rows, of.tokens))
@@ -345,26 +317,29 @@ def usual_answering(of: Subject, theirs: Blip2ForConditionalGeneration, rows: in
 
 def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Yield what is measured of a profile, in fewer bits too where bitsandbytes is installed."""
-    first = layouts(of.profile)["stage 1"].at_once
-    yield "pictures", partial(as_many, first, partial(encoding, of))
+    share = stages(of.profile)["stage 1"][2]
+    yield "pictures", as_many(share, partial(encoding, of))
     yield from own_tasks(of)
     theirs = usual_blip2(of.profile, of.model, of.dtype)
-    yield "the usual step", partial(as_many, first, partial(usual_training, of, theirs))
+    yield "the usual step", as_many(share, partial(usual_training, of, theirs))
     for rows in (1, 16):
         yield f"the usual answers about {rows}", partial(usual_answering, of, theirs, rows)
     del theirs
-    for precision in PRECISIONS if of.profile.release and find_spec("bitsandbytes") else ():
-        yield from own_tasks(
-            replace(of, name=f"{of.name} in {precision}", model=quantised(of.model, precision))
-        )
+    for bits in BITS if of.profile.release and find_spec("bitsandbytes") else ():
+        yield from own_tasks(replace(of, name=f"{of.name} in {bits}", model=quantised(of.model, bits)))
 
 
 def own_tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Yield what is measured of one model behind its encoder."""
-    for stage, layout in layouts(of.profile).items():
-        yield f"{of.name}: {stage}", partial(as_many, layout.at_once, partial(training, of, stage))
+    for stage, (_, _, size) in stages(of.profile).items():
+        yield f"{of.name}: {stage}", as_many(size, partial(training, of, stage))
     for rows, tokens in ((1, 1), (1, of.tokens), (16, of.tokens)):
         yield f"{of.name}: {tokens} tokens about {rows}", partial(answering, of, rows, tokens)
+
+
+def as_many(size: int, measure: Callable[[int], Row]) -> Callable[[], Row]:
+    """Return a measurement with `size` samples at once, or with as many as the card can hold."""
+    return find_executable_batch_size(measure, starting_batch_size=size)
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
@@ -377,13 +352,13 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     return flops, 2 * copied / seconds(lambda: other.copy_(block), 1.0)
 
 
-def bench(chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, runs: Path = RUNS) -> int:
-    """Measure a profile, each thing for so many seconds, and write each result when it is there: to
-    bench.json, or where the profile is made from published files to gpu.json, with others of its kind.
-
-    Returns 1 where something failed, which is named there.
+def bench(
+    chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, file: Path = RUNS / "bench.json"
+) -> int:
+    """Measure a profile, each thing for `at_least` seconds, and write each result at once to `file`, which
+    has an entry for each profile. Returns 1 where something failed, which is named there.
     """
-    device = devices.pick()
+    device, machine = devices.pick(), here()
     dtype = devices.frozen_dtype(device)
     torch.manual_seed(0)
     ceiling, bandwidth = ceilings(device, dtype)
@@ -399,9 +374,8 @@ def bench(chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, runs: Pat
         tokens=tokens,
     )
     entry: Row = {
-        "profile": chosen.name,
         "date": date.today().isoformat(),
-        **asdict(here()),
+        **asdict(machine),
         "ceiling": ceiling,
         "bandwidth": bandwidth,
         "torch": torch.__version__,
@@ -410,7 +384,8 @@ def bench(chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, runs: Pat
         "ratios": [],
         "failed": {},
     }
-    print(f"{chosen.name} on {here()}; {bandwidth / 1e9:,.3g} GB/s", flush=True)
+    others = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    print(f"{chosen.name} on {machine}; {bandwidth / 1e9:,.3g} GB/s", flush=True)
     for what, task in tasks(of):
         try:
             found = task()
@@ -419,12 +394,7 @@ def bench(chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, runs: Pat
         except Exception as error:  # the others go on
             entry["failed"][what] = f"{type(error).__name__}: {error}"
             print(f"{what} failed: {entry['failed'][what]}", flush=True)
-        if chosen.release is None:
-            write_json(runs / "bench.json", entry)
-        else:
-            file = runs / "gpu.json"
-            others = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-            write_json(file, {**others, chosen.name: entry})
+        write_json(file, {**others, chosen.name: entry})
     return int(bool(entry["failed"]))
 
 
@@ -445,6 +415,6 @@ def run(settings: Settings) -> int:
     if chosen.release is not None and devices.pick().type != "cuda":
         raise ValueError(
             f"{chosen.name} is measured on an NVIDIA card, and there is none here: copy this folder to a "
-            "machine that has one, and bring its runs/gpu.json back."
+            "machine that has one, and bring its runs/bench.json back."
         )
     return bench(chosen)

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from webdataset.shardlists import expand_urls
 
 from mglib.config import LlamaShape, Profile, ReleaseConfig
+from mglib.data import released
 from mglib.data.shards import present
 from mglib.fullscale.plan import plan
 from mglib.paths import DOWNLOADS, shown
@@ -17,18 +19,27 @@ from mglib.weights.chosen import answer_end, tokenizer_of
 from mglib.weights.files import not_weights
 from mglib.weights.vicuna import require
 
-
-def released() -> list[str]:
-    """Return the names of the profiles that are made from published files."""
-    return [name for name, each in PROFILES.items() if each.release is not None]
+STAGE2 = "stage 2 needs the official cc_sbu_align.zip"
+COCO = "the notebooks evaluate on COCO's val2017 and its annotations (cocodataset.org)"
+# The files of stage 2 and of the evaluation, and what each is for.
+DATA = {
+    f"{released.CC_SBU_ALIGN}/filter_cap.json": STAGE2,
+    f"{released.CC_SBU_ALIGN}/image": STAGE2,
+    **dict.fromkeys((released.COCO_IMAGES, released.COCO_CAPTIONS, released.COCO_INSTANCES), COCO),
+    released.AOKVQA: "notebook 05 asks the questions of A-OKVQA (github.com/allenai/aokvqa)",
+    **dict.fromkeys(
+        (released.GQA_IMAGES, *released.GQA.values()),
+        "notebook 05 asks the questions of GQA (cs.stanford.edu/people/dorarad/gqa)",
+    ),
+}
 
 
 def require_full_size(settings: Settings) -> None:
     """Raise ValueError for a profile without published files."""
-    if settings.profile not in released():
+    known = [name for name, each in PROFILES.items() if each.release is not None]
+    if settings.profile not in known:
         raise ValueError(
-            f"The profile {settings.profile} is made from no published files: take one of "
-            f"{', '.join(released())}."
+            f"The profile {settings.profile} is made from no published files: take one of {', '.join(known)}."
         )
 
 
@@ -53,12 +64,12 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     faults = []
     for name in filter(None, (release.vision, release.qformer)):
         faults += missing_weights(folder / name)
-    if chosen.language.place is None:
+    if (place := chosen.language.place) is None:
         faults += missing_language(folder / release.language, release.llama)
     else:
-        faults += unusable_language(chosen.language.place)
+        faults += raised(lambda: answer_end(tokenizer_of(place)))
     if release.quantised:
-        faults += missing_package(release.quantised)
+        faults += raised(lambda: require("bitsandbytes", f"loading in {release.quantised}"))
     named: set[str] = set()  # the pool's shards are among those of stage 1
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
@@ -73,32 +84,16 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
             )
     return faults + [
         f"{shown(folder / name)} is not there: {why}."
-        for name, why in evaluation_files(release).items()
+        for name, why in DATA.items()
         if not (folder / name).exists()
     ]
 
 
-def evaluation_files(release: ReleaseConfig) -> dict[str, str]:
-    """Return the files of stage 2 and of the evaluation, and what each is for."""
-    stage2 = "stage 2 needs the official cc_sbu_align.zip"
-    coco = "the notebooks evaluate on COCO's val2017 and its annotations (cocodataset.org)"
-    aokvqa = "notebook 05 asks the questions of A-OKVQA (github.com/allenai/aokvqa)"
-    gqa = "notebook 05 asks the questions of GQA (cs.stanford.edu/people/dorarad/gqa)"
-    asked = release.questions
-    return {
-        f"{release.alignment}/filter_cap.json": stage2,
-        f"{release.alignment}/image": stage2,
-        **dict.fromkeys((release.coco.images, release.coco.captions, release.coco.instances), coco),
-        asked.aokvqa: aokvqa,
-        **dict.fromkeys((asked.gqa_images, asked.gqa_val, asked.gqa_test), gqa),
-    }
-
-
-def missing_package(bits: str) -> list[str]:
-    """Return a sentence where what holds weights in fewer bits is not installed."""
+def raised(check: Callable[[], object]) -> list[str]:
+    """Return the sentence of the error that a check raises, if any."""
     try:
-        require("bitsandbytes", f"loading in {bits}")
-    except ValueError as error:
+        check()
+    except (RuntimeError, ValueError) as error:
         return [str(error)]
     return []
 
@@ -164,13 +159,4 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
     ]
     if wrong:
         return [f"{shown(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
-    return []
-
-
-def unusable_language(place: str) -> list[str]:
-    """Say why a language model cannot take the place of a profile's own, as far as its tokenizer tells."""
-    try:
-        answer_end(tokenizer_of(place))
-    except (RuntimeError, ValueError) as error:
-        return [str(error)]
     return []

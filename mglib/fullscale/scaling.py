@@ -11,34 +11,22 @@ from typing import Any
 import pandas
 from matplotlib.figure import Figure
 
-from mglib.config import Profile
-from mglib.fullscale.plan import (
-    A100,
-    APPLE,
-    CARDS,
-    PICTURE,
-    Machine,
-    counted,
-    fitting,
-    hours,
-    memory,
-    step_fit,
-    tokens_a_second,
-    utilisation,
-)
+from mglib.fullscale.counts import counted, memory
+from mglib.fullscale.plan import A100, PICTURE, fits, hours, tokens_a_second, trainings, utilisation
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 from mglib.paths import ROOT, atomic_write, write_text
-from mglib.profiles import MINI, profile
+from mglib.profiles import MINI
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "scaling.png"
-MEASURED = ROOT / "results" / "gpu.json"  # of `make bench` on a card, published
-PAPERS = (VICUNA_7B, VICUNA_13B, LLAMA2_7B)
+MEASURED = ROOT / "results" / "bench.json"  # of `make bench`, published
+PAPERS = {each.name: each for each in (VICUNA_7B, VICUNA_13B, LLAMA2_7B)}
 
 
 def growth() -> pandas.DataFrame:
     """Return stage 1's work, bytes, hours and dollars, a row each for a profile and a number of pairs."""
-    rungs = [(each.name, each, each.stage1.steps * each.stage1.batch_size) for each in (MINI, *PAPERS)]
+    profiles = (MINI, *PAPERS.values())
+    rungs = [(each.name, each, each.stage1.steps * each.stage1.batch_size) for each in profiles]
     rungs += [
         ("LAION-400M, vicuna-13b", VICUNA_13B, 400_000_000),
         ("LAION-2B, vicuna-13b", VICUNA_13B, 2_000_000_000),
@@ -53,7 +41,7 @@ def growth() -> pandas.DataFrame:
                 "stage 1 of": name,
                 "pairs": pairs,
                 "GFLOP a pair": pair.flops / 1e9,
-                "FLOP": flops,
+                "FLOP": float(flops),
                 "shards read, GB": pairs * PICTURE / 1e9,
                 "vision tokens if kept, GB": 2 * pictures * each.vision.tokens * each.vision.width / 1e9,
                 "A100 hours": hours(flops),
@@ -64,51 +52,24 @@ def growth() -> pandas.DataFrame:
 
 
 def held() -> pandas.DataFrame:
-    """Return what a card holds, a row a profile, and in how many parts a step has to be done."""
-    rows = []
-    for each in PAPERS:
-        found, row = memory(each, 16), {"profile": each.name}
-        row |= {"weights, GB": f"{found.weights / 1e9:.1f}", "held a pair, GB": f"{found.first / 1e9:.2f}"}
-        for gpus in (1, 4):
-            fit = step_fit(found, found.first, each.stage1, A100.usable, 16, gpus)
-            pairs = each.stage1.batch_size // gpus // fit.accumulate
-            row[f"{gpus} GPU"] = (
-                f"ACCUMULATE={fit.accumulate}: {pairs} pairs at once, {fit.held / 1e9:.0f} GB"
-            )
-        rows.append(row)
-    return pandas.DataFrame(rows)
+    """Return what a card holds in stage 1, and in how many parts a step has to be done there."""
+    tables = []
+    for name, each in PAPERS.items():
+        found, table = memory(each, 16), trainings(each).query("training == 'stage 1'")
+        table.insert(0, "held a pair, GB", f"{found.first / 1e9:.2f}")
+        table.insert(0, "weights, GB", f"{found.weights / 1e9:.1f}")
+        table.insert(0, "profile", name)
+        tables.append(table.drop(columns=["training", "steps"]))
+    return pandas.concat(tables)
 
 
-def fits() -> pandas.DataFrame:
+def bits() -> pandas.DataFrame:
     """Return the bits of a language model that fits, for talking and for both stages, a row a machine."""
-
-    def bits(each: Profile, machine: Machine) -> str:
-        return " / ".join(str(fit.bits) if fit else "-" for fit in fitting(each, machine).values())
-
-    return pandas.DataFrame(
-        {"machine": machine.name, **{each.name: bits(each, machine) for each in PAPERS}}
-        for machine in (*CARDS, *APPLE)
-    )
-
-
-def plot() -> Figure:
-    """Draw work, bytes and money over the number of pairs."""
-    table, figure = growth(), Figure(figsize=(10, 3.4), layout="constrained")
-    panels = {
-        "FLOP": {"stage 1": table["FLOP"]},
-        "bytes": {
-            "shards, read once": 1e9 * table["shards read, GB"],
-            "vision tokens, if kept": 1e9 * table["vision tokens if kept, GB"],
-        },
-        "dollars": {f"{A100.name}, estimated": table["dollars"]},
-    }
-    for axis, (label, series) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for (name, values), mark in zip(series.items(), "o^", strict=False):
-            axis.plot(table["pairs"], values, mark, label=name)
-        axis.set(xscale="log", yscale="log", xlabel="pairs", ylabel=label)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    return figure
+    columns = {}
+    for name, each in PAPERS.items():
+        cells = fits(each).set_index("machine")
+        columns[name] = cells.apply(lambda row: " / ".join(cell.split(" bits")[0] for cell in row), axis=1)
+    return pandas.DataFrame(columns).reset_index()
 
 
 def measured(record: dict[str, Any]) -> pandas.DataFrame:
@@ -117,17 +78,18 @@ def measured(record: dict[str, Any]) -> pandas.DataFrame:
     prediction.
     """
     rows = []
-    for name, entry in record.items():
-        chosen, card = profile(name), replace(A100, flops=entry["ceiling"], bandwidth=entry["bandwidth"])
-        found, held = counted(chosen), memory(chosen, 16)
+    for name in PAPERS.keys() & record.keys():
+        chosen, entry = PAPERS[name], record[name]
+        card = replace(A100, flops=entry["ceiling"], bandwidth=entry["bandwidth"])
+        found, holds = counted(chosen), memory(chosen, 16)
         flops = {"pictures": found.first.look, "stage 1": found.first.flops, "stage 2": found.second.flops}
-        samples = {"stage 1": held.first, "stage 2": held.second}
+        samples = {"stage 1": holds.first, "stage 2": holds.second}
         for row in entry["measured"]:
             what, at_once = row["what"] if row["model"] == name else "", row["at_once"]
             rate = 1 / (3600 * hours(flops[what], machine=card)) if what in flops else None
             if what.startswith("answers"):
                 rate = tokens_a_second(chosen, at_once, card)
-            peak = held.training(samples[what], at_once) / 1e9 if what in samples else None
+            peak = holds.training(samples[what], at_once) / 1e9 if what in samples else None
             rows.append(
                 {
                     "on": entry["processor"],
@@ -151,31 +113,31 @@ def compared(found: float, predicted: float | None) -> str:
 
 
 def table(frame: pandas.DataFrame) -> str:
-    """Return a frame as a Markdown table."""
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    """Return a frame as a Markdown table; of very large and small numbers it has two digits."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, str):
+            return value
+        return f"{value:,.0f}" if 10 <= value < 1e12 else f"{value:.2g}"
+
+    lines = [frame.columns, ["---"] * len(frame.columns), *(map(cell, row) for row in frame.to_numpy())]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def contents(file: Path = MEASURED) -> dict[str, str]:
     """Return what docs/scaling.md holds between its markers."""
-    grown = growth()
-    formats = {"pairs": "{:,}", "GFLOP a pair": "{:,.0f}", "FLOP": "{:.1e}"}
-    formats |= dict.fromkeys(("shards read, GB", "vision tokens if kept, GB"), "{:,.1f}")
-    for column in grown.columns[1:]:
-        form = formats.get(column)
-        grown[column] = [
-            form.format(value) if form else f"{value:,.2g}" if value < 10 else f"{value:,.0f}"
-            for value in grown[column]
-        ]
-    found = "Nothing of this size has been measured yet: there is no `results/gpu.json`."
-    if file.exists():
-        found = table(measured(json.loads(file.read_text(encoding="utf-8"))))
-    basis = (
-        f"Share of an A100's peak that the paper's ten hours on four imply: {utilisation():.0%}. "
-        f"Assumed: {A100.dollars:g} dollars an A100 hour, {PICTURE / 1e3:.0f} kB a pair."
-    )
-    made = {"growth": table(grown), "memory": table(held()), "fits": table(fits())}
-    return {**made, "basis": basis, "measured": found}
+    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    found = measured(record)
+    return {
+        "growth": table(growth()),
+        "memory": table(held()),
+        "fits": table(bits()),
+        "basis": (
+            f"Share of an A100's peak that the paper's ten hours on four imply: {utilisation():.0%}. "
+            f"Assumed: {A100.dollars:g} dollars an A100 hour, {PICTURE / 1e3:.0f} kB a pair."
+        ),
+        "measured": "Nothing of this size has been measured yet." if found.empty else table(found),
+    }
 
 
 def with_tables(text: str, file: Path = MEASURED) -> str:
@@ -186,6 +148,16 @@ def with_tables(text: str, file: Path = MEASURED) -> str:
             raise ValueError(f"The document has no markers {start} and {end}: put them back.")
         text = re.sub(f"{start}.*?{end}", f"{start}\n{content}\n{end}", text, flags=re.DOTALL)
     return text
+
+
+def plot() -> Figure:
+    """Draw work, bytes and money over the number of pairs."""
+    grown, figure = growth(), Figure(figsize=(10, 3.4), layout="constrained")
+    panels = (["FLOP"], ["shards read, GB", "vision tokens if kept, GB"], ["dollars"])
+    for axis, columns in zip(figure.subplots(1, 3), panels, strict=True):
+        grown.plot(x="pairs", y=columns, style=["o", "^"][: len(columns)], loglog=True, grid=True, ax=axis)
+        axis.set_ylabel(columns[0].split(", ")[-1])
+    return figure
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ class Decoding:
     beams: int = 1  # answers that are followed at once (`num_beams` of the official demo)
 
     def __post_init__(self) -> None:
-        if self.beams < 1 or (self.sample and not (self.temperature > 0 and 0 < self.top_p <= 1)):
+        if self.beams < 1 or (self.sample and not (self.temperature >= 1e-3 and 0 < self.top_p <= 1)):
             raise ValueError(
-                f"{self}: take beams, temperature > 0, 0 < top_p <= 1, or sample=False for greedy."
+                f"{self}: take beams >= 1, temperature >= 0.001, 0 < top_p <= 1, or sample=False for greedy."
             )
 
 

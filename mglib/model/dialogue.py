@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mglib.model.decoding import Decoding, write
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.prompts import LLAMA2, VICUNA, Template
+from mglib.model.prompts import LLAMA2, VICUNA, Template, chat_text
 
 ANSWER = "(the answer stands here)"  # marks its place when a chat template is taken apart
 
@@ -51,7 +51,7 @@ def turns(template: Template, tokenizer: PreTrainedTokenizerBase) -> Turns:
         {"role": "assistant", "content": ANSWER},
         {"role": "user", "content": "{}"},
     ]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = chat_text(tokenizer, messages, add_generation_prompt=True)
     return Turns(first=template, following=text.split(ANSWER)[1])
 
 

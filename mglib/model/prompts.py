@@ -4,8 +4,10 @@
 and without special tokens, so the place of the picture never changes how the words beside it are split.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 IMAGE = "<ImageHere>"  # replaced by the Q visual tokens
 IGNORE = -100  # a label that does not count
+DATE = date(2024, 7, 26)  # what chat templates get as today's date (Llama 3's default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +47,18 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> Template:
     """
     if tokenizer.chat_template is None:
         raise ValueError("This language model has no chat template of its own: use the template 'vicuna'.")
-    message = [{"role": "user", "content": "{}"}]
-    turn = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    turn = chat_text(tokenizer, [{"role": "user", "content": "{}"}], add_generation_prompt=True)
     return Template(name="chat", bos=False, turn=turn, end=tokenizer.eos_token)
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], **how: bool) -> str:
+    """Write turns as the tokenizer's chat template does, which reads DATE as today's date on every day."""
+    dated = re.sub(
+        r"strftime_now\((['\"])(.*?)\1\)",
+        lambda call: repr(DATE.strftime(call[2])),
+        tokenizer.get_chat_template(),
+    )
+    return tokenizer.apply_chat_template(turns, chat_template=dated, tokenize=False, **how)
 
 
 def template(name: str, tokenizer: PreTrainedTokenizerBase) -> Template:

@@ -59,21 +59,19 @@ class QFormer(nn.Module):
             else result.last_hidden_state
         )
 
-    @torch.no_grad()
-    def standardise(self, tokens: Tensor) -> None:
-        """Set `ln_vision` to give each channel mean 0 and spread 1 over some pictures' tokens (B, N, D_v).
-
-        Deviation from BLIP-2's ones and zeros: most of what the encoder returns is the same in all pictures,
-        and a short training would spend its first part on looking past it.
-        """
-        width = tokens.shape[-1:]
-        normal = functional.layer_norm(tokens.float(), width, eps=self.ln_vision.eps).flatten(
-            0, 1
-        )  # (BN, D_v)
-        spread, mean = torch.std_mean(normal, dim=0)
-        self.ln_vision.weight.copy_(1 / spread)
-        self.ln_vision.bias.copy_(-mean / spread)
-
     def see(self, tokens: Tensor) -> Tensor:
         """Normalise vision tokens in float32, as the official code does: (B, N, D_v) -> (B, N, D_v)."""
         return self.ln_vision(tokens.to(self.ln_vision.weight.dtype))
+
+
+@torch.no_grad()
+def standardise(norm: nn.LayerNorm, tokens: Tensor) -> None:
+    """Set a norm to give each channel mean 0 and spread 1 over some pictures' vision tokens (B, N, D_v).
+
+    Deviation from BLIP-2's ones and zeros: most of what the encoder returns is the same in all pictures, and
+    a short training would spend its first part on looking past it.
+    """
+    normal = functional.layer_norm(tokens.float(), tokens.shape[-1:], eps=norm.eps).flatten(0, 1)  # (BN, D_v)
+    spread, mean = torch.std_mean(normal, dim=0)
+    norm.weight.copy_(1 / spread)
+    norm.bias.copy_(-mean / spread)

@@ -6,14 +6,16 @@ floor or a ceiling where nothing can be compared, or a number was not measured.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas
 
-from mglib.repro.report import Number, interval
+from mglib import frame
+from mglib.repro.report import interval
 
+Number = Mapping[str, Any]  # a row of the frame of numbers
 MARGIN = 0.05  # of all points: what "no better", "gains nothing" and "costs little" allow
 QUARTER = 0.25  # of what is covered halfway: what "hardly grows" allows
 WORDS = {1: "reproduced", 0: "not reproduced", None: "inconclusive"}
@@ -237,33 +239,54 @@ class Verdict:
     differences: str
 
 
-def judge(entries: Iterable[Number]) -> dict[str, Verdict]:
+def judge(numbers: pandas.DataFrame) -> dict[str, Verdict]:
     """Return the verdict on each claim, by its name, from the numbers of a run's notebooks.
 
     A claim of which a number is missing or has no interval is inconclusive.
     """
-    numbers = {entry["name"]: entry for entry in entries if entry["low"] is not None}
+    known = numbers.dropna(subset=["low"]).set_index("name").to_dict("index")
     found = {}
     for claim in CLAIMS:
         comparisons = [one for one in COMPARISONS if one.claim == claim]
         names = dict.fromkeys(name for one in comparisons for name in one.names)
-        if missing := [name for name in names if name not in numbers]:
+        if missing := [name for name in names if name not in known]:
             found[claim] = Verdict(None, f"not measured: {', '.join(missing)}")
             continue
         values, briefs = set(), []
         for one in comparisons:
-            void = one.void(numbers)
-            values.add(None if void else one.verdict(numbers))
+            void = one.void(known)
+            values.add(None if void else one.verdict(known))
             why = "".join(f" ({reason})" for reason in void)
-            briefs.append(f"{one.what} {interval(numbers[one.difference])}{why}")
+            briefs.append(f"{one.what} {interval(known[one.difference])}{why}")
         value = 0 if 0 in values else None if None in values else 1
         found[claim] = Verdict(value, "; ".join(briefs))
     return found
 
 
-def table(entries: Iterable[Number]) -> pandas.DataFrame:
+def verdicts(numbers: pandas.DataFrame) -> pandas.DataFrame:
+    """Return a row for each claim: 1 reproduced, 0 not reproduced, empty inconclusive; the note says why."""
+    found = judge(numbers)
+    rows = {"": {name: one.value for name, one in found.items()}}
+    notes = {name: f"{WORDS[one.value]}: {one.differences}" for name, one in found.items()}
+    return frame.rows("claim", rows, note=notes).assign(note=list(notes.values()))
+
+
+def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """Return the share of the claims on which the runs of all seeds give one verdict, with a note that names
+    the others; no row where not two runs have judged the claims.
+    """
+    judged = [judge(run) for run in runs if run["task"].eq("claim").any()]
+    if len(judged) < 2:
+        return frame.rows("claims", {})
+    found = {claim: [WORDS[run[claim].value] for run in judged] for claim in CLAIMS}
+    differ = [f"{claim}: {', '.join(words)}" for claim, words in found.items() if len(set(words)) > 1]
+    note = f"share of the {len(found)} claims with one verdict; {'; '.join(differ) or 'no other verdict'}"
+    return frame.rows("claims", {"": {"same_over_seeds": 1 - len(differ) / len(found)}}, note=note)
+
+
+def table(numbers: pandas.DataFrame) -> pandas.DataFrame:
     """Write a line for each claim: what the paper says, where, the verdict, and the differences behind it."""
-    verdicts = judge(entries)
+    verdicts = judge(numbers)
     return pandas.DataFrame(
         {
             "claim": says,

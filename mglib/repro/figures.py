@@ -20,7 +20,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from mglib.metrics import Estimate
 from mglib.paper import PAPER
 from mglib.study import display_names
 
@@ -153,38 +152,6 @@ def curves(
         ax.set(title=display_names.of(name), xlabel="step", ylabel="loss (nats)")
         if len(logged) > 1:
             ax.legend(frameon=False)
-    return figure
-
-
-def intervals(table: dict[str, dict[str, Estimate]], *, xlabel: str, chance: float | None = None) -> Figure:
-    """Draw estimates with their 95 % intervals: one group of rows a key, one colour an inner key.
-
-    A dotted line stands at `chance`, which is 0 where the estimates are differences.
-    """
-    rows = sum(len(group) for group in table.values())
-    figure, ax = pyplot.subplots(figsize=(9, 0.8 + 0.3 * rows), layout="constrained")
-    names = list(dict.fromkeys(name for group in table.values() for name in group))
-    colours = dict(zip(names, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
-    place, ticks, labelled = 0.0, [], set()
-    for group, estimates in table.items():
-        ticks.append((place + (len(estimates) - 1) / 2, display_names.of(group)))
-        for name, estimate in estimates.items():
-            ax.plot([estimate.low, estimate.high], [place, place], color=colours[name], linewidth=2.5)
-            ax.plot(
-                estimate.value,
-                place,
-                "o",
-                color=colours[name],
-                label="" if name in labelled else display_names.of(name),
-            )
-            labelled.add(name)
-            place += 1
-        place += 0.8
-    ax.set_yticks([tick for tick, _ in ticks], [group for _, group in ticks])
-    ax.set(xlabel=xlabel, ylim=(place - 0.8, -1))
-    if chance is not None:
-        ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

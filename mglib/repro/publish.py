@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from PIL import Image
 
+from mglib import frame
 from mglib.paths import write_json, write_text
 from mglib.repro import claims
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
-from mglib.repro.report import FIELDS, Number, markdown, numbers, readable, rounded, spread
+from mglib.repro.report import FIELDS, interval, markdown, numbers, records, rounded
 from mglib.settings import Settings
 
 LARGEST = 1_000_000  # bytes of a published notebook
@@ -139,7 +140,7 @@ def other_seeds(root: Path, settings: Settings) -> list[Settings]:
     return found
 
 
-def finished_numbers(root: Path, settings: Settings) -> list[Number]:
+def finished_numbers(root: Path, settings: Settings) -> pandas.DataFrame:
     """Return a run's numbers from its notebooks that are up to date; says which are not and do not count."""
     ledger = Ledger(root / "runs" / settings.folder_name)
     parts = dependencies(root, settings)
@@ -148,33 +149,49 @@ def finished_numbers(root: Path, settings: Settings) -> list[Number]:
     }
     for name, why in stale.items():
         print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
-    current = ledger.entries.keys() - stale
-    return [entry for entry in numbers(ledger.folder) if entry["notebook"] in current]
+    found = numbers(ledger.folder)
+    return found[found["notebook"].isin(ledger.entries.keys() - stale)]
 
 
-def over_seeds(entries: list[Number], others: list[list[Number]]) -> list[Number]:
-    """Return the share of the paper's claims on which the runs of all seeds give one verdict, as a number
-    whose note tells the other verdicts; none where not two runs have judged the claims.
+def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """Add to each number its standard deviation over trainings: this run's and those with `others`' seeds.
+
+    A number that no other run has stays as it is.
     """
-    judged = [run for run in (entries, *others) if any(entry["name"].startswith("claim.") for entry in run)]
-    if len(judged) < 2 or judged[0] is not entries:
-        return []
-    runs = [claims.judge(run) for run in judged]
-    found = {claim: [claims.WORDS[run[claim].value] for run in runs] for claim in claims.CLAIMS}
-    differ = [f"{claim}: {', '.join(words)}" for claim, words in found.items() if len(set(words)) > 1]
-    value = 1 - len(differ) / len(found)
-    note = f"share of the {len(found)} claims with one verdict; {'; '.join(differ) or 'no other verdict'}"
-    known = {"name": "claims.same_over_seeds", "value": value, "seeds": len(runs), "unit": "", "note": note}
-    return [dict.fromkeys(FIELDS) | known | {"notebook": "05_eval"}]
+    values = pandas.concat([run.set_index("name")["value"].astype(float) for run in (own, *others)], axis=1)
+    values = values.loc[own["name"]].reset_index(drop=True)
+    several = own["value"].notna().reset_index(drop=True) & (values.count(axis=1) > 1)
+    found = own.reset_index(drop=True)
+    found.loc[several, "seeds"] = values.count(axis=1)[several]
+    found.loc[several, "seed_sd"] = values.std(axis=1)[several]
+    return found
 
 
-def readme_table(entries: list[Number], patterns: list[str] | None = None) -> str:
+def readme_table(entries: pandas.DataFrame, patterns: list[str] | None = None) -> str:
     """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
-    chosen = [entry for entry in entries if any(fnmatch.fnmatch(entry["name"], p) for p in patterns or ["*"])]
-    return markdown(pandas.DataFrame([readable(entry) for entry in chosen]))
+    chosen = [
+        one
+        for one in entries.to_dict("records")
+        if any(fnmatch.fnmatch(one["name"], pattern) for pattern in patterns or ["*"])
+    ]
+    return markdown(pandas.DataFrame(map(readable, chosen)))
 
 
-def readme_with(text: str, entries: list[Number]) -> str:
+def readable(number: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns a reader sees of one number."""
+    ours = interval(number)
+    if not pandas.isna(number["seed_sd"]):
+        ours += f" (sd {rounded(number['seed_sd'])} over {number['seeds']:.0f} seeds)"
+    return {
+        "what": number["name"],
+        "ours [95 % interval]": ours,
+        "n": rounded(number["n"]),
+        "paper": rounded(number["paper"]),
+        "note": number["note"],
+    }
+
+
+def readme_with(text: str, entries: pandas.DataFrame) -> str:
     """Return the README, or a notebook's prose, with what stands between its markers made from the numbers.
 
     The paper's claims stand between `<!-- claims:start -->` and `<!-- claims:end -->`; a table of numbers
@@ -185,24 +202,23 @@ def readme_with(text: str, entries: list[Number]) -> str:
         lambda block: block[1] + readme_table(entries, block[2].split() or None) + block[3], text
     )
     text = CLAIMS_BLOCK.sub(lambda block: block[1] + markdown(claims.table(entries)) + block[2], text)
-    values = {entry["name"]: rounded(entry["value"]) for entry in entries}
+    values = dict(zip(entries["name"], map(rounded, entries["value"]), strict=True))
     return README_NUMBER.sub(lambda found: found[1] + values.get(found[2], "-") + found[3], text)
 
 
-def results_page(entries: list[Number], profile: str) -> str:
+def results_page(entries: pandas.DataFrame, profile: str) -> str:
     """Return all numbers of a published run as a page, notebook by notebook."""
     lines = [
         f"# All numbers of the profile `{profile}`",
         "",
-        "Made by `make publish` from `numbers.json`, which `make reproduce` makes anew and compares with.",
+        "Made by `make publish` from `numbers.json`, with which `make reproduce` compares its own.",
         "Intervals are 95 % bootstraps over pictures; notes name the deviations from the paper.",
         "",
         "## The paper's claims",
         "",
         markdown(claims.table(entries)).rstrip(),
     ]
-    for name in dict.fromkeys(entry["notebook"] for entry in entries):
-        own = [entry for entry in entries if entry["notebook"] == name]
+    for name, own in entries.groupby("notebook", sort=False):
         lines += ["", f"## [{name}](../../notebooks/{name}.ipynb)", "", readme_table(own).rstrip()]
     return "\n".join(lines) + "\n"
 
@@ -225,12 +241,16 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     ready = publishable(root, settings)
     run, results = root / "runs" / settings.folder_name, root / "results" / settings.folder_name
     others = [finished_numbers(root, other) for other in other_seeds(root, settings)]
-    own = [entry for entry in numbers(run) if entry["notebook"] in ready]
-    entries = spread(own, others) + over_seeds(own, others)
+    own = numbers(run)
+    own = own[own["notebook"].isin(list(ready))]
+    entries = spread(own, others)
+    if len(same := claims.over_seeds([own, *others])):
+        known = {"name": frame.names(same), "seeds": 1 + len(others), "notebook": "05_eval"}
+        entries = pandas.concat([entries, same.assign(**known)], ignore_index=True)[list(FIELDS)]
     results.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results.parent) as folder:
         made = Path(folder) / "made"
-        write_json(made / "numbers.json", entries)
+        write_json(made / "numbers.json", records(entries))
         write_json(made / MINUTES, minutes(run, ready))
         write_text(made / "README.md", results_page(entries, settings.name))
         for kind in ("figures", "tables"):
@@ -239,9 +259,8 @@ def publish(root: Path, settings: Settings) -> list[Path]:
                     shutil.copytree(run / kind / name, made / kind / name)
         replace_folder(made, results)
     written = [results]
-    for measured in (root / "runs" / "bench.json", root / "runs" / "gpu.json"):
-        if measured.exists():
-            written.append(Path(shutil.copy(measured, results.parent)))
+    if (measured := root / "runs" / "bench.json").exists():
+        written.append(Path(shutil.copy(measured, results.parent)))
     if settings == Settings():  # the notebooks' own parameters: their outputs are this run's
         for name, notebook in ready.items():
             for cell in notebook.cells:

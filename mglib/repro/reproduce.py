@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import nbformat
+import pandas
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
@@ -30,7 +31,7 @@ from mglib.repro.ledger import (
     with_outputs,
 )
 from mglib.repro.pretrain import remake
-from mglib.repro.report import compare, numbers, page, printable
+from mglib.repro.report import numbers, read, rounded
 from mglib.settings import Settings
 from mglib.study.machine import Machine, here
 from mglib.study.study import Study
@@ -56,19 +57,18 @@ class Screen:
         self.number, self.out, self.pause = name[:2], out or sys.stdout, pause
         self.total = sum(bool(cell.source.strip()) for cell in code_cells(notebook))
         self.count, self.title = 0, ""
-        self._heading, self._open = "", False  # open: the cursor stands behind a cell's title
+        self._open = False  # whether the cursor is behind a cell's title
 
     def start(self, cell: NotebookNode, cell_index: int) -> None:
-        """Announce a cell by the heading before it or by its first line."""
+        """Announce a cell by the heading that it is under."""
         self._began = self._spoke = time.monotonic()
         self._open = False
         if cell.cell_type == "markdown":
             headings = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
-            self._heading = headings[-1] if headings else self._heading
+            self.title = headings[-1][:70] if headings else self.title
         elif cell.source.strip() and INJECTED not in cell.metadata.get("tags", []):
             self.count += 1
-            self.title = (self._heading or cell.source.strip().splitlines()[0])[:70]
-            self._heading, self._open = "", True
+            self._open = True
             self._say(f"[{self.number} {self.count}/{self.total}] {self.title} ... ", end="")
 
     def end(self, cell: NotebookNode, cell_index: int, execute_reply: Any) -> None:
@@ -185,25 +185,45 @@ def choose(root: Path, wanted: str) -> list[Path]:
     return [path for path in paths if not words or path.stem.startswith(tuple(words))]
 
 
+def compare(run: pandas.DataFrame, published: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the run's numbers with the published ones; low and high are the published interval.
+
+    `inside` says whether that interval holds ours. It is empty where there is nothing to hold ours to: no
+    published number, none in this run, or no interval, as for speeds.
+    """
+    ours, theirs = (each.set_index("name") for each in (run, published))
+    names = list(dict.fromkeys([*ours.index, *theirs.index]))  # the run's order, then what it lacks
+    ours, theirs = ours.reindex(names), theirs.reindex(names)
+    columns = {"ours": ours["value"], "published": theirs["value"]}
+    table = pandas.DataFrame({**columns, "low": theirs["low"], "high": theirs["high"]}).astype(float)
+    known = table[["ours", "low", "high"]].notna().all(axis=1)
+    inside = table["ours"].between(table["low"], table["high"]).astype(object).where(known, None)
+    return table.assign(inside=inside, paper=theirs["paper"].fillna(ours["paper"])).reset_index(names="name")
+
+
 def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
-    """Print the run's numbers beside the published ones and where everything is; write the report page."""
-    published = root / "results" / settings.name / "numbers.json"
-    known = json.loads(published.read_text(encoding="utf-8")) if published.exists() else []
-    run, known = (
-        [entry for entry in entries if entry["notebook"] in ledger.entries]
-        for entries in (numbers(ledger.folder), known)
-    )
+    """Print how many numbers lie inside the published intervals and which do not, the minutes, and where
+    everything is; all numbers go to comparison.csv.
+    """
+    run, published = numbers(ledger.folder), read(root / "results" / settings.name / "numbers.json")
+    run, known = (each[each["notebook"].isin(list(ledger.entries))] for each in (run, published))
     table = compare(run, known)
-    minutes = {name: entry["seconds"] / 60 for name, entry in ledger.entries.items()}
-    report = ledger.folder / "report.html"
-    write_text(report, page(ledger.folder, comparison=table, minutes=minutes))
-    shown = printable(table).drop(columns="note")
-    print("\n" + (shown.to_string(index=False) if len(shown) else "no numbers were reported"))
-    verdicts = [value for value in table["reproduced"] if value is not None]
-    print(f"\n{sum(verdicts)} of {len(verdicts)} numbers with a published interval lie inside it.")
-    for name, time_taken in minutes.items():
-        print(f"{time_taken:6.1f} min  {ledger.folder / name}.ipynb")
-    print(f"{sum(minutes.values()):6.1f} min  in all; the report: {report}")
+    if len(known):
+        comparison = ledger.folder / "comparison.csv"
+        write_text(comparison, table.to_csv(index=False))
+        judged = table.dropna(subset=["inside"])
+        outside = judged[~judged["inside"].astype(bool)]
+        if len(outside):
+            shown = outside.drop(columns=["inside", "paper"]).to_string(index=False, float_format=rounded)
+            print(f"\noutside the published interval:\n{shown}")
+        inside = len(judged) - len(outside)
+        print(f"\n{inside} of {len(judged)} numbers with a published interval lie inside it ({comparison}).")
+    else:
+        print(f"\n{len(run)} numbers; none of {settings.name} are published to compare them with.")
+    minutes = {name[:2]: entry["seconds"] / 60 for name, entry in ledger.entries.items()}
+    each = ", ".join(f"{number} {taken:.1f}" for number, taken in minutes.items())
+    print(f"minutes: {each}; {sum(minutes.values()):.1f} in all")
+    print(f"notebooks, figures, tables and numbers: {ledger.folder}")
 
 
 def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, float]:

@@ -17,7 +17,7 @@ import pandas
 from mglib.config import Profile
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
-from mglib.experiments import abilities, arms, curated, descriptions, preferences, stage1, stage2
+from mglib.experiments import abilities, ablations, curated, descriptions, preferences, stage1, stage2
 from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
@@ -61,7 +61,7 @@ MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
         "stage2": of_stage2,
         "decoding": of_decoding,
         "descriptions": of_descriptions,
-        "arms": lambda study: arms.rates(study, Stage1.of(study, "val")),
+        "arms": lambda study: ablations.rates(study, Stage1.of(study, "val")),
         "preferences": of_preferences,
     }
 )

@@ -51,17 +51,18 @@ class PromptedModel:
         return self.wording.replace("{}", text)
 
     def answers(
-        self, queries: Sequence[Tensor], text: str, decoding: Decoding, *, batch_size: int, what: str
+        self,
+        queries: Sequence[Tensor],
+        text: str | Sequence[str],
+        decoding: Decoding,
+        *,
+        batch_size: int,
+        what: str,
     ) -> list[str]:
-        """Ask the same question about every picture; `queries` holds (Q, D_q) of each."""
+        """Ask the same question about every picture, or each its own; `queries` holds (Q, D_q) of each."""
+        asked = self.question(text) if isinstance(text, str) else [self.question(one) for one in text]
         return generate.answers(
-            self.model,
-            queries,
-            self.template,
-            self.question(text),
-            decoding,
-            batch_size=batch_size,
-            what=what,
+            self.model, queries, self.template, asked, decoding, batch_size=batch_size, what=what
         )
 
 

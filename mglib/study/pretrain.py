@@ -29,7 +29,7 @@ from mglib.model.blip2 import (
 )
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.qformer import QFormer
+from mglib.model.qformer import QFormer, standardise
 from mglib.paths import CACHE, hash_json, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
 from mglib.study.stage1 import attach, first, picture_layout
@@ -106,7 +106,8 @@ def representation(
     with torch.random.fork_rng():
         torch.manual_seed(study.seed)
         module = Representation(qformer=study.qformer(text_branch=True), tokenizer=tokenizer, config=config)
-    module.qformer.standardise(tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256))))
+    some = tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256)))
+    standardise(module.qformer.ln_vision, some)
     pairs = Pairs("tokens", tokens, split.references)
     collate = pairs.collate(partial(text_batch, tokenizer, longest=config.max_text))
     trained = train(

@@ -264,12 +264,9 @@ def trained_to_end(study: Study, model: MiniGPT4) -> bool:
 
 
 def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
-    """Fill the projection from the authors' file and keep it as a training would, without a log.
-
-    The file does not say which language model it was trained with: the profile names both.
-    """
-    name, steps = study.profile.language.name, study.profile.stage1.steps
-    load_projection(model.projection, official, trained_with=name, language=name)
+    """Fill the projection from the authors' file and keep it as a training would, without a log."""
+    steps = study.profile.stage1.steps
+    load_projection(model.projection, official)
     folder = CACHE / "trained" / f"stage1-official-{sha256(official)[:16]}"
     weights = {f"projection.{part}": value for part, value in model.projection.named_parameters()}
     save_weights(folder / f"step-{steps:06d}.safetensors", weights, {"step": steps, "from": official.name})

@@ -31,6 +31,7 @@ from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
+HELD_OUT = 10  # every tenth curated text is held out, for choices
 FILL = {"ids": 0, "mask": 0, "slots": False, "labels": IGNORE}  # behind a row, as in `training_batch`
 
 
@@ -61,8 +62,7 @@ def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
         split = study.split(name)
         seen = study.queries(split, study.tokens(split, base.vision), base.model.qformer)
         found[kind] = list(seen), list(split.captions)
-    k = study.profile.stage2_hold_out
-    return {kind: held_out_split(*both, k) for kind, both in found.items()}
+    return {kind: held_out_split(*both, HELD_OUT) for kind, both in found.items()}
 
 
 def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str], list[Tensor], list[str]]:

@@ -37,7 +37,7 @@ from mglib.training import feature_cache
 from mglib.weights import chosen, sources
 from mglib.weights.official import load_qformer, load_vision
 from mglib.weights.tensors import hash_tensors
-from mglib.weights.vicuna import Precision, load_language
+from mglib.weights.vicuna import Quantised, load_language
 from mglib.world.build import build
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import SHARDED, SPECIAL_SPLITS
@@ -199,22 +199,18 @@ class Study(ABC):
         return None if path_or_repo is None else chosen.find(path_or_repo)
 
     @property
-    def quantised(self) -> Precision | None:
+    def quantised(self) -> Quantised | None:
         """The bits in which the language model is held; None: it is whole."""
         return self.profile.release.quantised if self.profile.release else None
-
-    @property
-    def precision(self) -> Precision:
-        """How a language model is loaded that is not of the small world."""
-        whole: dict[torch.dtype, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-        return self.quantised or whole.get(self.dtype, "fp32")
 
     def language(self) -> Language:
         """Load the frozen language model."""
         if self.chosen_language is None:
             language = self.own_language()
         else:
-            language = chosen.load(self.chosen_language, precision=self.precision, attention=self.attention)
+            language = chosen.load(
+                self.chosen_language, dtype=self.dtype, quantised=self.quantised, attention=self.attention
+            )
         return language if self.quantised else language.to(self.device)  # quantised weights are there already
 
     def folder(self, what: str, **depends: object) -> Path:
@@ -423,7 +419,7 @@ class PublishedStudy(Study):
 
     def own_language(self) -> Language:
         folder = DOWNLOADS / self.release.language
-        return load_language(folder, precision=self.precision, attention=self.attention)
+        return load_language(folder, dtype=self.dtype, quantised=self.quantised, attention=self.attention)
 
     @property
     def blip2(self) -> Blip2:

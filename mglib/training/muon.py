@@ -16,9 +16,9 @@ class Muon(torch.optim.Optimizer):
     look-ahead), at rates that compare with AdamW's (0.2 times the root of the longer side, Liu et al. 2025).
 
     As `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which multiplies in bfloat16 whatever the
-    processor: one that has to emulate that takes forty times as long for a matrix of 1024 x 256. Here `dtype`
-    says it. Its products cost the same whatever the batch: 47 GFLOP a step for mini's Q-Former, as much as
-    encoding four pictures, so large batches hide it.
+    processor: one that has to emulate that takes forty times as long for a matrix of 1024 x 256. Here the
+    products are in `dtype`. They cost the same whatever the batch: 47 GFLOP a step for mini's Q-Former, as
+    much as encoding four pictures, so large batches hide it.
     """
 
     def __init__(

@@ -24,11 +24,10 @@ def word_vectors(language: Language) -> Tensor:
 
 
 def caption_vectors(language: Language, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return the mean embedding of each caption's content words, the rarer the heavier: (P, D_l).
-
-    Beside it the rows that have any, (P,) of booleans; the others are zero.
+    """Return the mean embedding of each caption's content words, weighted by rarity, (P, D_l), and which
+    captions have any, (P,) of booleans; the rows of the others are zero.
     """
-    # In order: sums of a set would hang on the process's hash seed.
+    # Sorted: sums over a set would depend on the process's hash seed.
     words = [sorted({word for word in caption.split() if word not in EMPTY_WORDS}) for caption in captions]
     seen = Counter(word for each in words for word in each)
     table = word_vectors(language)
@@ -55,7 +54,7 @@ def warm_start(
     words, known = caption_vectors(language, captions)
     if not known.any():
         raise ValueError(
-            "No caption has a word that tells it from the others: there is nothing to start from."
+            "No caption has a word that distinguishes it from the others: there is nothing to start from."
         )
     x, y = queries.cpu()[known].double(), words.cpu()[known].double()  # Apple's GPU has no float64
     x_mean, y_mean = x.mean(0), y.mean(0)

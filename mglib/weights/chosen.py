@@ -7,9 +7,10 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from mglib.model.language import Language
+from mglib.model.prompts import chat_text
 from mglib.paths import hash_json, sha256
 from mglib.weights.files import hub_errors
-from mglib.weights.vicuna import Precision, read
+from mglib.weights.vicuna import Quantised, read
 
 INSTEAD = "give a folder of transformers"
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
@@ -46,13 +47,13 @@ def identity(folder: Path) -> str:
     return hash_json([(path.name, sha256(path)) for path in files])
 
 
-def load(folder: Path, *, precision: Precision, attention: str) -> Language:
+def load(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, attention: str) -> Language:
     """Load a folder, whose answers end as its own chat template ends them.
 
     Raises ValueError for a model without such a template, for one that changes hidden states or logits on a
-    way that `Language` does not take, and as `mglib.weights.vicuna.options`.
+    way that `Language` does not take, and as `mglib.weights.vicuna.quantisation`.
     """
-    language = read(folder, precision=precision, attention=attention)
+    language = read(folder, dtype=dtype, quantised=quantised, attention=attention)
     language.tokenizer.eos_token = answer_end(language.tokenizer)
     require_plain(folder, language)
     return language
@@ -68,7 +69,7 @@ def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
             "This language model has no chat template of its own: take one tuned for conversation."
         )
     turns = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
-    behind = tokenizer.apply_chat_template(turns, tokenize=False).split(ANSWER)[-1].strip()
+    behind = chat_text(tokenizer, turns).split(ANSWER)[-1].strip()
     special = [one for one in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()) if one]
     found = [one for one in special if behind.startswith(one)]
     if not found:

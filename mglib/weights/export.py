@@ -28,17 +28,16 @@ from mglib.weights.official import join_bias, listed, translate
 from mglib.weights.vicuna import BY_TOKEN
 
 IMAGE_TOKEN = "<image>"  # one for each visual token; the slots that transformers fills
-SHARD = "5GB"
 
 
-def export_official(projection: nn.Linear, path: Path, *, config: dict[str, Any], epoch: int) -> None:
+def export_official(projection: nn.Linear, path: Path, *, config: dict[str, Any]) -> None:
     """Write a projection as the official trainer does, for the official code's `ckpt:` setting.
 
     `config` is plain data that describes the run. Our `load_projection` reads it back.
     """
     model = {f"llama_proj.{name}": value.detach().cpu() for name, value in projection.state_dict().items()}
     with atomic_write(path) as temporary:
-        torch.save({"model": model, "config": config, "epoch": epoch}, temporary)
+        torch.save({"model": model, "config": config, "epoch": 0}, temporary)
 
 
 def export_blip2(model: MiniGPT4, folder: Path, *, language: str, template: Template) -> None:
@@ -53,7 +52,7 @@ def export_blip2(model: MiniGPT4, folder: Path, *, language: str, template: Temp
     processor = build_processor(model, template)
     image_token = processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     with new_folder(folder) as built:
-        build_blip2(model, image_token).save_pretrained(built, max_shard_size=SHARD)
+        build_blip2(model, image_token).save_pretrained(built, max_shard_size="5GB")
         processor.save_pretrained(built)
         write_text(built / "README.md", model_card(model, language=language, template=template))
 
@@ -208,17 +207,15 @@ JINJA = """BOS{% for message in messages %}
 
 def model_card(model: MiniGPT4, *, language: str, template: Template) -> str:
     """Say what the folder is, how to ask it, and where its numbers differ from ours."""
-    eps = model.vision.encoder.blocks[0].norm1.eps
     return CARD.format(
         language=language,
         width=model.projection.in_features,
         out=model.projection.out_features,
-        count=f"{sum(p.numel() for p in model.projection.parameters()):,}",
         queries=model.qformer.config.queries,
         encoder=model.vision.config.timm_name,
         blocks=len(model.vision.encoder.blocks),
         end=template.end,
-        eps=f"{eps:g}",
+        eps=f"{model.vision.encoder.blocks[0].norm1.eps:g}",
         ours=f"{model.qformer.ln_vision.eps:g}",
     )
 
@@ -235,7 +232,7 @@ tags:
 # MiniGPT-4 with {language}
 
 A frozen {encoder} ({blocks} blocks, no final norm), a frozen Q-Former with {queries} queries, one trained
-linear projection ({width} to {out}, {count} parameters) and a frozen {language}, as in MiniGPT-4
+linear projection ({width} to {out}) and a frozen {language}, as in MiniGPT-4
 (arXiv 2304.10592). The licences of the frozen parts apply, that of the language model first of all.
 
 ```python

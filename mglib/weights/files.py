@@ -27,8 +27,8 @@ def hub_errors(name: str, instead: str) -> Iterator[None]:
     except Exception as error:
         first = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RuntimeError(
-            f"{name} could not be had from the Hugging Face hub ({first}). Check the name, the connection "
-            f"and HF_HUB_OFFLINE, or {instead}."
+            f"{name} could not be fetched from the Hugging Face hub ({first}). Check the name, the "
+            f"connection and HF_HUB_OFFLINE, or {instead}."
         ) from error
 
 

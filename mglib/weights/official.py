@@ -91,7 +91,7 @@ def load_vision(vision: Vision, file: Path) -> None:
     Raises ValueError naming what is missing, left over or of another shape, and as `files.read_state`.
     """
     drops = (*EVA_DROPS, f"blocks.{vision.config.depth}.*")
-    fill(vision, "vision.", read_state(file), names="official", drops=drops, origin=file)
+    fill(vision, "vision.", read_state(file), drops=drops, origin=file)
 
 
 def load_qformer(qformer: QFormer, file: Path) -> None:
@@ -99,30 +99,19 @@ def load_qformer(qformer: QFormer, file: Path) -> None:
 
     Raises as `load_vision`.
     """
-    fill(qformer, "qformer.", read_state(file), names="official", drops=BLIP2_DROPS, origin=file)
+    fill(qformer, "qformer.", read_state(file), drops=BLIP2_DROPS, origin=file)
 
 
-def load_projection(projection: nn.Linear, file: Path, *, trained_with: str, language: str) -> None:
+def load_projection(projection: nn.Linear, file: Path) -> None:
     """Fill the projection from `prerained_minigpt4_7b.pth`, `pretrained_minigpt4.pth` or an own export.
 
-    The file does not say which language model it was trained with: `trained_with` has to, and it must be
-    `language`, the name of the one in use. Raises ValueError on any mismatch, and as `load_vision`.
+    The file does not say which language model it was trained with, but its width must be that of the one in
+    use. Raises as `load_vision`.
     """
-    require_same_language(file, trained_with, language)
     state = read_state(file)
     if "llama_proj.weight" in state:
         require_width(file, len(state["llama_proj.weight"]), projection.out_features)
-    fill(projection, "projection.", state, names="official", drops=MINIGPT4_DROPS, origin=file)
-
-
-def require_same_language(file: Path, trained_with: str, language: str) -> None:
-    """Raise ValueError when a projection was trained with another language model than the one in use."""
-    if trained_with != language:
-        raise ValueError(
-            f"The projection in {file} was trained with {trained_with}, this model speaks with {language}: "
-            "their word embeddings differ, and the answers would be noise. Load the language model that it "
-            "was trained with, or train stage 1 again."
-        )
+    fill(projection, "projection.", state, drops=MINIGPT4_DROPS, origin=file)
 
 
 def require_width(file: Path, width: int, wanted: int) -> None:
@@ -136,25 +125,19 @@ def require_width(file: Path, width: int, wanted: int) -> None:
 
 
 def fill(
-    module: nn.Module,
-    prefix: str,
-    state: dict[str, Tensor],
-    *,
-    names: Names,
-    drops: Sequence[str],
-    origin: Path,
+    module: nn.Module, prefix: str, state: dict[str, Tensor], *, drops: Sequence[str], origin: Path
 ) -> None:
-    """Copy a state dict under foreign `names` into `module`, whose own names begin with `prefix` in TABLES.
+    """Copy a state dict under official names into `module`, whose own names begin with `prefix` in TABLES.
 
     Raises ValueError that lists, as the file spells them, the weights which are missing, are left over after
     `drops`, or have another shape.
     """
     own = {prefix + name: value for name, value in module.state_dict().items()}
     given = {name: value for name, value in state.items() if not dropped(name, drops)}
-    known = {name: translate(name, names, "ours") for name in given}
+    known = {name: translate(name, "official", "ours") for name in given}
     found = {ours: name for name, ours in known.items() if ours and ours in own}
     faults = {
-        "missing": [translate(ours, "ours", names) or ours for ours in own if ours not in found],
+        "missing": [translate(ours, "ours", "official") or ours for ours in own if ours not in found],
         "left over": [name for name, ours in known.items() if ours not in own],
         "of another shape": [
             f"{name} {tuple(given[name].shape)} for {tuple(own[ours].shape)}"

@@ -22,7 +22,7 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
 from mglib.weights.lora import lora_weights, with_lora
-from mglib.weights.official import require_same_language, require_width
+from mglib.weights.official import require_width
 from mglib.weights.tensors import hash_tensors, load_weights, save_weights
 
 CONFIG, WEIGHTS, LORA = "config.json", "projection.safetensors", "lora.safetensors"
@@ -46,9 +46,7 @@ def save_pretrained(
     A kill in between leaves the older files or some that `from_pretrained` refuses. Raises ValueError when
     the model has no image encoder.
     """
-    about = frozen_parts(
-        model.vision, model.qformer, model.language, language_name=language, template=template
-    )
+    about = frozen_parts(model, language, template)
     save_weights(folder / WEIGHTS, model.projection.state_dict(), {"language": language})
     about |= {"format": FORMAT, "sha256": sha256(folder / WEIGHTS), "run": dict(run or {})}
     if lora is not None:
@@ -75,12 +73,16 @@ def from_pretrained(
     was trained with other parts.
     """
     saved = read_config(folder)
-    require_same_language(folder, saved["language"]["name"], name)
+    if (trained_with := saved["language"]["name"]) != name:
+        raise ValueError(
+            f"The projection in {folder} was trained with {trained_with}, this model speaks with {name}: "
+            "their word embeddings differ, and the answers would be noise. Load the language model that it "
+            "was trained with, or train stage 1 again."
+        )
     state, _ = load_weights(folder / WEIGHTS)
     require_width(folder, len(state["weight"]), language.width)
-    parts = frozen_parts(vision, qformer, language, language_name=name, template=template)
-    require_same_parts(folder, saved, json.loads(json.dumps(parts)))
     model = assemble(vision=vision, qformer=qformer, language=language)
+    require_same_parts(folder, saved, json.loads(json.dumps(frozen_parts(model, name, template))))
     model.projection.load_state_dict(state)
     model.projection.to(language.model.device)
     if config := lora_config(saved):
@@ -117,20 +119,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     return saved
 
 
-def frozen_parts(
-    vision: nn.Module, qformer: nn.Module, language: Language, *, language_name: str, template: Template
-) -> dict[str, Any]:
-    """Describe all that a projection was trained with, as JSON."""
-    if not isinstance(vision, Vision):
+def frozen_parts(model: MiniGPT4, language: str, template: Template) -> dict[str, Any]:
+    """Describe all that a projection was trained with, as JSON; `language` is the language model's name."""
+    if not isinstance(model.vision, Vision):
         raise ValueError(
             "This model was built on cached features and has no image encoder: attach it "
             "(model.vision = study.vision()) and save again."
         )
-    look = asdict(vision.config)
+    look = asdict(model.vision.config)
     return {
-        "vision": {"sha256": fingerprint(vision.state_dict()), **{name: look[name] for name in LOOK}},
-        "qformer": {"sha256": fingerprint(qformer.state_dict())},
-        "language": {"name": language_name, "sha256": fingerprint(untouched(language.model))},
+        "vision": {"sha256": fingerprint(model.vision.state_dict()), **{name: look[name] for name in LOOK}},
+        "qformer": {"sha256": fingerprint(model.qformer.state_dict())},
+        "language": {"name": language, "sha256": fingerprint(untouched(model.language.model))},
         "template": asdict(template),
     }
 

@@ -17,9 +17,11 @@ from mglib.paths import new_folder
 from mglib.weights.files import read_folder
 from mglib.weights.official import dropped, listed
 
-Precision = Literal["fp32", "fp16", "bf16", "8bit", "4bit"]
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+Quantised = Literal["8bit", "4bit"]
+BITS: dict[Quantised, dict[str, Any]] = {
+    "8bit": {"load_in_8bit": True},  # the official demo's `low_resource`
+    "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+}
 # Buffers that old releases kept as weights; transformers computes them.
 BUFFERS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)
 LAST_NORM = "model.norm.weight"
@@ -81,16 +83,18 @@ def copy_settings(delta: Path, built: Path) -> None:
             shutil.copyfile(file, built / name)
 
 
-def load_language(folder: Path, *, precision: Precision, attention: str = "sdpa") -> Language:
-    """Load a transformers folder of a chat model as `precision` says.
+def load_language(
+    folder: Path, *, dtype: torch.dtype, quantised: Quantised | None = None, attention: str = "sdpa"
+) -> Language:
+    """Load a transformers folder of a chat model in `dtype`, or `quantised` where it is to be smaller.
 
-    A 7B model takes about 27 GB in fp32, 13.5 in fp16 and bf16, 7 in 8 bits and 4 in 4 bits (13B: twice
-    that), activations and key-value cache not counted. Raises ValueError when tokenizer and weights do not
-    belong together or a package is missing.
+    A 7B model takes about 27 GB in float32, 13.5 in float16 and bfloat16, 7 in 8 bits and 4 in 4 bits (13B:
+    twice that), activations and key-value cache not counted. Raises ValueError when tokenizer and weights do
+    not belong together or a package is missing.
     """
     if not (folder / "tokenizer.json").exists():
         require("sentencepiece", f"the tokenizer in {folder}, a tokenizer.model,")
-    language = read(folder, precision=precision, attention=attention)
+    language = read(folder, dtype=dtype, quantised=quantised, attention=attention)
     norm = dict(language.model.named_parameters()).get(LAST_NORM)
     if norm is not None and is_delta(norm):
         raise ValueError(
@@ -107,34 +111,25 @@ def load_language(folder: Path, *, precision: Precision, attention: str = "sdpa"
     return language
 
 
-def read(folder: Path, *, precision: Precision, attention: str) -> Language:
-    """Read a transformers folder as `precision` says, unchecked; raises as `options`."""
-    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options(precision))
+def read(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, attention: str) -> Language:
+    """Read a transformers folder, unchecked; raises as `quantisation`."""
+    options = quantisation(quantised) if quantised else {"dtype": dtype}
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
     return Language(model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
 
 
-def options(precision: Precision) -> dict[str, Any]:
-    """Return what `from_pretrained` needs for a precision; quantised weights go to the GPU at once.
+def quantisation(quantised: Quantised) -> dict[str, Any]:
+    """Return what `from_pretrained` needs for fewer bits; such weights go to the GPU at once.
 
     What is not quantised has the precision of training's products there, for autocast to bfloat16 joins no
-    float16. Raises ValueError when bitsandbytes is missing, and for an unknown precision.
+    float16. Raises ValueError when bitsandbytes is missing.
     """
-    if precision in DTYPES:
-        return {"dtype": DTYPES[precision]}
-    quantised: dict[str, dict[str, Any]] = {
-        "8bit": {"load_in_8bit": True},  # the official demo's `low_resource`
-        "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
-    }
-    if precision not in quantised:
-        raise ValueError(
-            f"Unknown precision {precision!r}: choose one of {', '.join([*DTYPES, *quantised])}."
-        )
-    require("bitsandbytes", f"loading in {precision}")
+    require("bitsandbytes", f"loading in {quantised}")
     device = PartialState().device  # this process's own, where several GPUs are seen
     dtype = frozen_dtype(device)
     return {
         "dtype": dtype,
-        "quantization_config": BitsAndBytesConfig(**quantised[precision], bnb_4bit_compute_dtype=dtype),
+        "quantization_config": BitsAndBytesConfig(**BITS[quantised], bnb_4bit_compute_dtype=dtype),
         "device_map": {"": device},
     }
 

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,11 @@ from mglib.locks import locked
 from mglib.paths import hash_json, sha256, write_json, write_text
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER
-from mglib.world.facts import write_facts
 from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
 from mglib.world.special_draw import render
 from mglib.world.specials import sample_special, special_references
 from mglib.world.text import SOURCES, Caption, pretraining_captions, references, web_caption
-from mglib.world.texts import texts, write_texts
+from mglib.world.texts import texts, write_facts, write_texts
 
 ALL = SPLITS + SPECIAL_SPLITS
 SHARD = 1_000  # samples a shard
@@ -103,11 +103,14 @@ def build(
             return card
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "card.json").unlink(missing_ok=True)
-        total = sum(length(config, split) for split in due)
-        with _workers(count) as run, tqdm(total=total, desc="small world", unit="picture") as bar:
+        lengths = {split: length(config, split) for split in due}
+        named = [split for split, count in lengths.items() for _ in range(count)]
+        numbers = [index for count in lengths.values() for index in range(count)]
+        with _workers(count) as run:
+            drawn = run(partial(make, config, font), named, numbers)
+            samples = iter(tqdm(drawn, total=len(named), desc="small world", unit="picture"))
             for split in due:
-                samples = run(partial(make, config, font, split), range(length(config, split)))
-                _write_split(folder / split, _counted(samples, bar), key)
+                _write_split(folder / split, islice(samples, lengths[split]), key)
         card = _card(config, folder, splits, key)
         write_json(folder / "card.json", card)
         return card
@@ -118,23 +121,15 @@ def make(config: WorldConfig, font: Path, split: str, index: int) -> Sample:
 
     A special picture has no web caption of its own: its first reference stands in for it.
     """
-    more = {}
-    if split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain):
-        scene = sample_special(config, split, index)
-        said = special_references(config, scene, split, index)
-        caption = said[0]
-    elif split == PRETRAIN:
-        scene = sample(config, split, index)
-        said = pretraining_captions(config, scene, index)
-        caption = said[0]
-    else:
-        scene = sample(config, split, index)
-        said = [] if split in SHARDED else references(config, scene, split, index)
-        caption = web_caption(config, scene, split, index)
-        more = texts(config, scene, split, index)
+    special = split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain)
+    scene = (sample_special if special else sample)(config, split, index)
     buffer = io.BytesIO()
     render(scene, font).save(buffer, "JPEG", quality=QUALITY)
-    return Sample(scene, buffer.getvalue(), caption, tuple(said), more)
+    if special or split == PRETRAIN:
+        said = (special_references if special else pretraining_captions)(config, scene)
+        return Sample(scene, buffer.getvalue(), said[0], tuple(said), {})
+    said = [] if split in SHARDED else references(config, scene)
+    return Sample(scene, buffer.getvalue(), web_caption(config, scene), tuple(said), texts(config, scene))
 
 
 @contextmanager
@@ -158,12 +153,6 @@ def _workers(count: int) -> Iterator[Callable[..., Iterable[Sample]]]:
             "A process that draws the small world died (killed, or short of memory). What is whole is kept: "
             f"run the same command again. {GUARD}"
         ) from error
-
-
-def _counted(samples: Iterable[Sample], bar: tqdm) -> Iterator[Sample]:
-    for one in samples:
-        yield one
-        bar.update()
 
 
 def _key(config: WorldConfig, font: Path) -> str:
@@ -205,7 +194,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
     write_text(temporary / "scenes.jsonl", "".join(lines))
     _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
     if split in SPLITS:
-        write_texts(temporary, split, scenes, [one.texts for one in kept])
+        write_texts(temporary, scenes, [one.texts for one in kept])
         if split not in SHARDED:
             said = [(one.scene, reference) for one in kept for reference in one.references]
             write_facts(temporary / "facts.json", said)
@@ -289,7 +278,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
             {
                 "category_id": catalog.thing(item.name).coco_id,
                 "bbox": list(item.box),
-                "area": item.box[2] * item.box[3],
+                "area": item.area,
                 "iscrowd": 0,
                 "segmentation": [],
             },

@@ -72,6 +72,11 @@ class Thing:
         return f"{self.article} {self.name}"
 
     @property
+    def known(self) -> str:
+        """The object as known: "the dog", "the pair of scissors"."""
+        return f"the {self.phrase.partition(' ')[2]}"
+
+    @property
     def category(self) -> str:
         """Its name among the categories of instances.json: COCO's where it has one, else our own."""
         return self.coco or self.name
@@ -86,8 +91,12 @@ class Thing:
         return tuple(dict.fromkeys((self.name, self.plural, *more)))
 
     def counted(self, count: int) -> str:
-        """Say how many there are: "a sheep", "three sheep"."""
-        return self.phrase if count == 1 else f"{NUMBERS[count]} {self.plural}"
+        """Say how many there are: "a sheep", "three sheep", "two pairs of scissors"."""
+        if count == 1:
+            return self.phrase
+        measure = self.article.removeprefix("a ").removesuffix(" of")
+        plural = self.plural if measure in ("a", "an") else f"{measure}s of {self.name}"
+        return f"{NUMBERS[count]} {plural}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +111,16 @@ class Prop:
     largest: Annotated[float, Field(ge=0.03, le=0.6)]
     stands: Literal["ground", "horizon", "sky", "wall"]
     most: Annotated[int, Field(ge=1, le=5)]  # how many of it one picture may have
+
+    def counted(self, count: int) -> str:
+        """Say how much there is: "a palm tree", "two clouds", "the sun", "some wheat"."""
+        if self.name in ("sun", "moon"):
+            return f"the {self.name}"
+        if self.name == self.plural:
+            return f"some {self.name}"
+        if count > 1:
+            return f"{NUMBERS[count]} {self.plural}"
+        return f"{'an' if self.name[0] in 'aeiou' else 'a'} {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from mglib.world import catalog
 from mglib.world.catalog import choose, wording
 from mglib.world.scene import Item, Scene, stream
 from mglib.world.text import capitalise, join
-from mglib.world.view import Link, counted, definite, distance, groups, landmarks, links, scenery, side
+from mglib.world.view import Link, definite, distance, groups, landmarks, links, side
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
@@ -54,16 +54,16 @@ class _Telling:
         thing = catalog.thing(group[0].name)
         many = len(group) > 1
         verbs = {"is": "are" if many else "is", "has": "have" if many else "has"}
-        slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": counted(thing, len(group))}
+        slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": thing.counted(len(group))}
         self.say(kind, **slots)
         self.sentences[-1] += _arranged(self, group)
         self.known.append(group)
         self.it = None if many or thing.supercategory == "person" else group  # a runner is no "it"
 
 
-def describe(config: WorldConfig, scene: Scene, split: str, index: int) -> str:
-    """Describe picture `index` of `split` in 4 to 7 sentences."""
-    telling = _Telling(stream(config, split, index, "description"), scene)
+def describe(config: WorldConfig, scene: Scene) -> str:
+    """Describe a picture in 4 to 7 sentences."""
+    telling = _Telling(stream(config, scene.image_id, "description"), scene)
     _open(telling)
     scenery_first = telling.rng.random() < 0.25
     for tell in (_add_scenery, _go_round) if scenery_first else (_go_round, _add_scenery):
@@ -75,7 +75,8 @@ def describe(config: WorldConfig, scene: Scene, split: str, index: int) -> str:
             telling.sentences.append(sentence())
     while len(telling.sentences) < least:
         telling.say("mood")
-    _close(telling)
+    own = f"mood {scene.setting}"
+    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")
     return " ".join(f"{capitalise(sentence)}." for sentence in telling.sentences)
 
 
@@ -102,7 +103,7 @@ def _go_round(telling: _Telling) -> None:
         left.remove(group)
         telling.name("other", group, where=_related(telling, link) if link else _where(telling, group))
     if left:
-        named = [counted(catalog.thing(group[0].name), len(group)) for group in left]
+        named = [catalog.thing(group[0].name).counted(len(group)) for group in left]
         telling.say("rest", others=join(named), **{"is": "are" if len(left[0]) > 1 else "is"})
         telling.known += left
 
@@ -163,7 +164,7 @@ def _add_scenery(telling: _Telling) -> None:
         prop = catalog.prop(name)
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
-        kinds[prop.stands if prop.stands in kinds else "background"].append((scenery(prop, number), many))
+        kinds[prop.stands if prop.stands in kinds else "background"].append((prop.counted(number), many))
     for board in telling.scene.writing[:1]:
         kinds["sign"] = [(board.text, False)]
     room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)
@@ -206,9 +207,3 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
 def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
     where = _related(telling, link) if link else _where(telling, (item,))
     return telling.phrase("spot", known=telling.known_as(item), where=where, **{"is": "is"})
-
-
-def _close(telling: _Telling) -> None:
-    """End with the mood of the place or of the drawing."""
-    own = f"mood {telling.scene.setting}"
-    telling.say(own if own in wording("describe") and telling.rng.random() < 0.7 else "mood")

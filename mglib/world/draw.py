@@ -207,7 +207,7 @@ def _skyline(painter, rng, side, line, sky, ground) -> None:
 def _night(painter, rng, side, line, sky, ground) -> None:
     for _ in range(46):
         x, y, r = rng.randrange(side), rng.randrange(round(line * 0.8)), rng.choice((1, 1, 2))
-        painter.ellipse((x - r, y - r, x + r, y + r), fill=(240, 240, 215))
+        painter.circle((x, y), r, fill=(240, 240, 215))
     _houses(painter, rng, side, line, mix(sky[0], (8, 10, 30), 0.35), (250, 214, 120), 0.4)
 
 
@@ -254,7 +254,7 @@ def _deep(painter, rng, side, line, sky, ground) -> None:
         painter.polygon(((x, 0), (x + wide, 0), (x - wide, line // 2), (x - 3 * wide, line // 2)), fill=shade)
     for _ in range(22):
         x, y, r = rng.randrange(side), rng.randrange(line), rng.choice((3, 4, 7))
-        painter.ellipse((x - r, y - r, x + r, y + r), outline=mix(sky[0], (255, 255, 255), 0.5), width=2)
+        painter.circle((x, y), r, outline=mix(sky[0], (255, 255, 255), 0.5), width=2)
 
 
 def _blinds(painter, rng, side, line, sky, ground) -> None:
@@ -276,7 +276,7 @@ def _lamps(painter, rng, side, line, sky, ground) -> None:
         painter.line((x, 0, x, 44), fill=(50, 30, 30), width=4)
         for r, share in ((58, 0.12), (36, 0.25)):
             glow = mix(sky[0], (255, 220, 140), share)
-            painter.ellipse((x - r, 62 - r, x + r, 62 + r), fill=glow)
+            painter.circle((x, 62), r, fill=glow)
         painter.pieslice((x - 30, 40, x + 30, 100), 180, 360, fill=(226, 170, 80))
         painter.ellipse((x - 9, 64, x + 9, 82), fill=(255, 246, 200))
 
@@ -295,7 +295,7 @@ def _sand(painter, rng, side, line, ground) -> None:
     for _ in range(150):
         x, y, r = rng.randrange(side), rng.randint(line + 6, side), rng.choice((1, 1, 2))
         colour = mix(ground[1], (120, 80, 30), rng.uniform(0, 0.35))
-        painter.ellipse((x - r, y - r, x + r, y + r), fill=colour)
+        painter.circle((x, y), r, fill=colour)
 
 
 def _grass(painter, rng, side, line, ground) -> None:
@@ -313,7 +313,7 @@ def _snow(painter, rng, side, line, ground) -> None:
         painter.ellipse((x - wide, y, x + wide, y + 34), fill=mix(ground[1], (255, 255, 255), 0.55))
     for _ in range(60):
         x, y, r = rng.randrange(side), rng.randrange(side), rng.choice((2, 3))
-        painter.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 255))
+        painter.circle((x, y), r, fill=(255, 255, 255))
 
 
 def _road(painter, rng, side, line, ground) -> None:

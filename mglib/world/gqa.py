@@ -6,7 +6,6 @@ which GQA does not do, because this world can count. Question types keep GQA's n
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
 from random import Random
 from typing import Any
@@ -16,8 +15,9 @@ from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, categories, seen_behind
 from mglib.world.scene import INVERSE, Item, Scene, skip, stream
-from mglib.world.view import Link, alike, counted, groups, links, number, scenery, side, singles
+from mglib.world.view import Link, alike, groups, links, number, side, singles
 
+Record = dict[str, Any]
 ASKED = 6  # questions a picture at most
 COMMON = 0.2  # of a group of questions at most have the same answer (or 1.5 times an even share, if larger)
 ACROSS, UP, DEEP = ("left of", "right of"), ("above", "below"), ("in front of", "behind")
@@ -46,26 +46,16 @@ TYPES = {  # of questions: detailed -> structural, semantic
 }
 
 
-@dataclass(frozen=True)
-class _Question:
-    """A question before it is numbered; within one `kind` and `group` answers are balanced."""
-
-    kind: str  # one of TYPES
-    text: str
-    answer: str
-    group: str | None = None
-
-
-def gqa(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, dict[str, Any]]:
-    """Ask up to ASKED questions about picture `index` of `split`: id -> question, not balanced yet."""
-    rng = stream(config, split, index, "gqa")
-    asking = Asking(rng, config, scene, split, wording("gqa"))
+def gqa(config: WorldConfig, scene: Scene) -> dict[str, Record]:
+    """Ask up to ASKED questions about a picture: id -> question, not balanced yet."""
+    rng = stream(config, scene.image_id, "gqa")
+    asking = Asking(rng, config, scene, wording("gqa"))
     asked = [question for ask in ASKERS if (question := ask(asking))]
     kept = sorted(rng.sample(range(len(asked)), min(ASKED, len(asked))))
-    return {f"{number(scene, place):011d}": _record(scene, asked[place]) for place in kept}
+    return {f"{number(scene, place):011d}": asked[place] for place in kept}
 
 
-def balance(questions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def balance(questions: dict[str, Record]) -> dict[str, Record]:
     """Keep so many questions that within each group no answer is too common; yes and no are half and half.
 
     Groups are those of one detailed type and global group. One with a single answer is left out: it could
@@ -95,15 +85,20 @@ def _even(counts: dict[str, int]) -> dict[str, int]:
     return kept
 
 
-def _record(scene: Scene, question: _Question) -> dict[str, Any]:
-    structural, semantic = TYPES[question.kind]
+def _ask(asking: Asking, kind: str, answer: str | bool, group: str | None = None, **slots: str) -> Record:
+    """Word a question of one of TYPES; within one kind and group the answers are balanced."""
+    return _record(asking, kind, asking.word(kind, **slots), answer, group)
+
+
+def _record(asking: Asking, kind: str, text: str, answer: str | bool, group: str | None = None) -> Record:
+    structural, semantic = TYPES[kind]
     return {
-        "question": question.text,
-        "imageId": f"{scene.image_id:012d}",
-        "answer": question.answer,
-        "types": {"structural": structural, "semantic": semantic, "detailed": question.kind},
+        "question": text,
+        "imageId": f"{asking.scene.image_id:012d}",
+        "answer": {True: "yes", False: "no"}.get(answer, answer),
+        "types": {"structural": structural, "semantic": semantic, "detailed": kind},
         "isBalanced": True,
-        "groups": {"global": question.group},
+        "groups": {"global": group},
     }
 
 
@@ -117,14 +112,10 @@ def _nouns(asking: Asking) -> dict[str, tuple[str, str]]:
     return {category: (one, many) for category, one, many in rows if category not in behind}
 
 
-def _yes(true: bool) -> str:
-    return "yes" if true else "no"
-
-
 # What there is
 
 
-def _exist(asking: Asking) -> _Question | None:
+def _exist(asking: Asking) -> Record | None:
     true = asking.rng.random() < 0.5
     if true:
         here = list(groups(asking.scene))
@@ -133,11 +124,10 @@ def _exist(asking: Asking) -> _Question | None:
         things = asking.strangers(1)
     if not things:
         return None
-    text = asking.word("exist", a=things[0].phrase, plural=things[0].plural)
-    return _Question("exist", text, _yes(true))
+    return _ask(asking, "exist", true, a=things[0].phrase, plural=things[0].plural)
 
 
-def _exist_both(asking: Asking) -> _Question | None:
+def _exist_both(asking: Asking) -> Record | None:
     """Ask for two objects with "and" or "or", so that yes and no are equally likely."""
     kind = asking.rng.choice(("existAnd", "existOr"))
     true = asking.rng.random() < 0.5
@@ -148,11 +138,10 @@ def _exist_both(asking: Asking) -> _Question | None:
     if len(things) < 2 or len(here) < wanted:
         return None
     asking.rng.shuffle(things)
-    text = asking.word(kind, a=things[0].phrase, b=things[1].phrase)
-    return _Question(kind, text, _yes(true))
+    return _ask(asking, kind, true, a=things[0].phrase, b=things[1].phrase)
 
 
-def _scenery_exist(asking: Asking) -> _Question | None:
+def _scenery_exist(asking: Asking) -> Record | None:
     """Ask for scenery that is there or that other pictures of the place have."""
     here = [item.name for item in asking.scene.props]
     home = catalog.setting(asking.scene.setting).props
@@ -163,12 +152,12 @@ def _scenery_exist(asking: Asking) -> _Question | None:
     if not options:
         return None
     prop = catalog.prop(asking.rng.choice(options))
-    a = scenery(prop)
+    a = prop.counted(1)
     text = asking.word("sceneryExist", a=a) if prop.stands != "sky" else f"Do you see {a} in the sky?"
-    return _Question("sceneryExist", text, _yes(true))
+    return _record(asking, "sceneryExist", text, true)
 
 
-def _count(asking: Asking) -> _Question | None:
+def _count(asking: Asking) -> Record | None:
     """Count the objects of a category, or those of one name if there are several."""
     several = [
         (name, len(items))
@@ -177,16 +166,16 @@ def _count(asking: Asking) -> _Question | None:
     ]
     if several and asking.rng.random() < 0.7:
         name, many = asking.rng.choice(several)
-        nouns = counted(catalog.thing(name), 2).partition(" ")[2]
+        nouns = catalog.thing(name).counted(2).partition(" ")[2]
     elif _nouns(asking):
         name, (_, nouns) = asking.rng.choice(list(_nouns(asking).items()))
         many = sum(asking.thing(item).supercategory == name for item in asking.scene.objects)
     else:
         return None
-    return _Question("count", asking.word("count", nouns=nouns), str(many), "number")
+    return _ask(asking, "count", str(many), "number", nouns=nouns)
 
 
-def _scenery_count(asking: Asking) -> _Question | None:
+def _scenery_count(asking: Asking) -> Record | None:
     props = [
         prop
         for prop in map(catalog.prop, catalog.setting(asking.scene.setting).props)
@@ -198,7 +187,7 @@ def _scenery_count(asking: Asking) -> _Question | None:
         return None
     prop = asking.rng.choice(props)
     many = sum(item.name == prop.name for item in asking.scene.props)
-    return _Question("sceneryCount", asking.word("sceneryCount", plural=prop.plural), str(many), "number")
+    return _ask(asking, "sceneryCount", str(many), "number", plural=prop.plural)
 
 
 # How two of them stand
@@ -209,7 +198,7 @@ def _lone_links(asking: Asking) -> list[Link]:
     return [link for link in links(asking.scene) if link.subject in alone and link.object in alone]
 
 
-def _rel_verify(asking: Asking) -> _Question | None:
+def _rel_verify(asking: Asking) -> Record | None:
     """Ask whether a relation holds; the false one is its opposite."""
     found = _lone_links(asking)
     if not found:
@@ -217,12 +206,12 @@ def _rel_verify(asking: Asking) -> _Question | None:
     link, true = asking.rng.choice(found), asking.rng.random() < 0.5
     asked = link.predicate if true else INVERSE[link.predicate]
     it, other = asking.it(link.subject), asking.it(link.object)
-    text = asking.word("relVerify", it=it, relation=asking.word(asked), other=other)
+    question = _ask(asking, "relVerify", true, it=it, relation=asking.word(asked), other=other)
     skip(asking.rng, 2)
-    return _Question("relVerify", text, _yes(true))
+    return question
 
 
-def _rel_choose(asking: Asking) -> _Question | None:
+def _rel_choose(asking: Asking) -> Record | None:
     found = _lone_links(asking)
     if not found:
         return None
@@ -232,12 +221,13 @@ def _rel_choose(asking: Asking) -> _Question | None:
     it, other, answer = asking.it(link.subject), asking.it(link.object), asking.word(link.predicate)
     said = asking.word(first)
     short = said.removesuffix(" of") if pair == ACROSS else said
-    text = asking.word("relChooser", it=it, first=short, second=asking.word(second), other=other)
+    slots = {"it": it, "first": short, "second": asking.word(second), "other": other}
+    question = _ask(asking, "relChooser", answer, "|".join(pair), **slots)
     skip(asking.rng)
-    return _Question("relChooser", text, answer, "|".join(pair))
+    return question
 
 
-def _rel_exist(asking: Asking) -> _Question | None:
+def _rel_exist(asking: Asking) -> Record | None:
     """Ask whether there is an object in a relation to another; the false one is not in the picture."""
     alone = singles(asking.scene)
     found = [link for link in links(asking.scene) if link.object in alone]
@@ -248,11 +238,10 @@ def _rel_exist(asking: Asking) -> _Question | None:
     link = asking.rng.choice(found)
     thing = asking.thing(link.subject) if true else gone[0]
     other, relation = asking.it(link.object), asking.word(link.predicate)
-    text = asking.word("existRel", a=thing.phrase, relation=relation, other=other)
-    return _Question("existRel", text, _yes(true))
+    return _ask(asking, "existRel", true, a=thing.phrase, relation=relation, other=other)
 
 
-def _category_rel(asking: Asking) -> _Question | None:
+def _category_rel(asking: Asking) -> Record | None:
     """Ask which animal stands behind the bus, if one does and no other might."""
     every = {(id(link.subject), id(link.object)): link for link in links(asking.scene)}
     found = []
@@ -267,8 +256,8 @@ def _category_rel(asking: Asking) -> _Question | None:
         return None
     link, category = asking.rng.choice(found)
     relation, other = asking.word(link.predicate), asking.it(link.object)
-    text = asking.word("categoryRel", noun=_nouns(asking)[category][0], relation=relation, other=other)
-    return _Question("categoryRelS", text, link.subject.name, category)
+    slots = {"noun": _nouns(asking)[category][0], "relation": relation, "other": other}
+    return _ask(asking, "categoryRelS", link.subject.name, category, **slots)
 
 
 # What kind, and where in the picture
@@ -282,15 +271,15 @@ def _lone_of_category(asking: Asking) -> Thing | None:
     return asking.rng.choice(lone) if lone else None
 
 
-def _category(asking: Asking) -> _Question | None:
+def _category(asking: Asking) -> Record | None:
     thing = _lone_of_category(asking)
     if thing is None:
         return None
-    text = asking.word("category", noun=_nouns(asking)[thing.supercategory][0])
-    return _Question("categoryThis", text, thing.name, thing.supercategory)
+    noun = _nouns(asking)[thing.supercategory][0]
+    return _ask(asking, "categoryThis", thing.name, thing.supercategory, noun=noun)
 
 
-def _category_choose(asking: Asking) -> _Question | None:
+def _category_choose(asking: Asking) -> Record | None:
     thing = _lone_of_category(asking)
     if thing is None:
         return None
@@ -299,12 +288,11 @@ def _category_choose(asking: Asking) -> _Question | None:
     if not wrong:
         return None
     a, b = asking.rng.sample((thing, wrong[0]), 2)
-    noun = _nouns(asking)[thing.supercategory][0]
-    text = asking.word("categoryChoose", noun=noun, a=a.phrase, b=b.phrase)
-    return _Question("categoryThisChoose", text, thing.name, thing.supercategory)
+    slots = {"noun": _nouns(asking)[thing.supercategory][0], "a": a.phrase, "b": b.phrase}
+    return _ask(asking, "categoryThisChoose", thing.name, thing.supercategory, **slots)
 
 
-def _position(asking: Asking) -> _Question | None:
+def _position(asking: Asking) -> Record | None:
     """Ask on which side something is, in one of three ways."""
     placed = _aside(asking)
     if not placed:
@@ -312,8 +300,8 @@ def _position(asking: Asking) -> _Question | None:
     item, where = asking.rng.choice(placed)
     kind = asking.rng.choice(("positionVerify", "positionChoose", "positionQuery"))
     asked, opposite = asking.rng.sample(("left", "right"), 2)
-    text = asking.word(kind, it=asking.it(item), side=asked, opposite=opposite)
-    return _Question(kind, text, _yes(asked == where) if kind == "positionVerify" else where)
+    answer = asked == where if kind == "positionVerify" else where
+    return _ask(asking, kind, answer, it=asking.it(item), side=asked, opposite=opposite)
 
 
 def _aside(asking: Asking) -> list[tuple[Item, str]]:
@@ -325,13 +313,13 @@ def _aside(asking: Asking) -> list[tuple[Item, str]]:
 # Comparing two
 
 
-def _compare(asking: Asking) -> _Question | None:
+def _compare(asking: Asking) -> Record | None:
     """Ask which of two is farther to one side or nearer, or whether both are on the same side."""
     ways = [way for way in (_farther, _nearer, _same_side) if way(asking)]
     return asking.rng.choice(ways)(asking) if ways else None
 
 
-def _farther(asking: Asking) -> _Question | None:
+def _farther(asking: Asking) -> Record | None:
     found = [link for link in _lone_links(asking) if link.predicate == "left of"]
     if not found:
         return None
@@ -340,30 +328,29 @@ def _farther(asking: Asking) -> _Question | None:
     return _which(asking, link, "fartherLeft", wanted, link.subject if wanted == "left" else link.object)
 
 
-def _nearer(asking: Asking) -> _Question | None:
+def _nearer(asking: Asking) -> Record | None:
     found = [link for link in _lone_links(asking) if link.predicate == "in front of"]
     return _which(asking, link := asking.rng.choice(found), "nearer", "near", link.subject) if found else None
 
 
-def _which(asking: Asking, link: Link, kind: str, wanted: str, answer: Item) -> _Question:
+def _which(asking: Asking, link: Link, kind: str, wanted: str, answer: Item) -> Record:
     a, b = asking.rng.sample((link.subject, link.object), 2)
     text = asking.word(kind, it=asking.it(a), other=asking.it(b), side=wanted)
-    return _Question("comparativeChoose", text, answer.name, kind)
+    return _record(asking, "comparativeChoose", text, answer.name, kind)
 
 
-def _same_side(asking: Asking) -> _Question | None:
+def _same_side(asking: Asking) -> Record | None:
     pairs = list(combinations(_aside(asking), 2))
     if not pairs:
         return None
     (a, one), (b, other) = asking.rng.choice(pairs)
-    text = asking.word("sameSide", it=asking.it(a), other=asking.it(b))
-    return _Question("twoSame", text, _yes(one == other))
+    return _ask(asking, "twoSame", one == other, it=asking.it(a), other=asking.it(b))
 
 
 # The place
 
 
-def _place(asking: Asking) -> _Question | None:
+def _place(asking: Asking) -> Record | None:
     """Ask for the place, in one of four ways."""
     setting = catalog.setting(asking.scene.setting)
     others = [other.noun for other in catalog.settings() if other.noun != setting.noun]
@@ -371,17 +358,17 @@ def _place(asking: Asking) -> _Question | None:
     kinds = ("place", "placeVerify", "placeChoose", "indoorVerify")
     kind = asking.rng.choice(kinds if setting.indoors or setting.outdoors else kinds[:-1])
     if kind == "place":
-        return _Question(kind, asking.word(kind), setting.noun, "place")
+        return _ask(asking, kind, setting.noun, "place")
     if kind == "placeVerify":
-        return _Question(kind, asking.word(kind, noun=setting.noun if true else other), _yes(true))
+        return _ask(asking, kind, true, noun=setting.noun if true else other)
     if kind == "placeChoose":
         first, second = asking.rng.sample((setting.noun, other), 2)
-        return _Question(kind, asking.word(kind, noun=first, second=second), setting.noun, "place")
+        return _ask(asking, kind, setting.noun, "place", noun=first, second=second)
     asked = "indoors" if setting.indoors == true else "outdoors"
-    return _Question(kind, asking.word(kind, where=asked), _yes(true))
+    return _ask(asking, kind, true, where=asked)
 
 
-ASKERS: tuple[Callable[[Asking], _Question | None], ...] = (
+ASKERS: tuple[Callable[[Asking], Record | None], ...] = (
     _exist,
     _exist_both,
     _scenery_exist,

@@ -8,7 +8,7 @@ have a trait (`yes`) and which might be argued to have it (`maybe`).
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from random import Random
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER, Filled, Parts, Phrases, Some, Thing, choose, read, split
 from mglib.world.scene import Item, Scene, held_out
-from mglib.world.view import groups, the
+from mglib.world.view import groups
 
 CATEGORY = "category"
 
@@ -45,31 +45,25 @@ class Trait:
     maybe: Annotated[frozenset[str], BeforeValidator(split)]
 
 
-@lru_cache
+@cache
 def facts() -> tuple[Fact, ...]:
     """Read facts.csv."""
     return read(FOLDER / "facts.csv", Fact)
 
 
-@lru_cache
+@cache
 def traits() -> tuple[Trait, ...]:
     """Read traits.csv."""
     return read(FOLDER / "traits.csv", Trait)
 
 
-@lru_cache
+@cache
 def facts_about(of: str, name: str) -> tuple[Fact, ...]:
     """Return what can be asked about an object, a setting or a piece of scenery."""
     return tuple(fact for fact in facts() if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
 
 
-@lru_cache
-def known_objects() -> frozenset[str]:
-    """Return the objects of which facts.csv tells something."""
-    return frozenset(fact.name for fact in facts() if fact.of == "object")
-
-
-@lru_cache
+@cache
 def categories(of: str, name: str) -> frozenset[str]:
     """Return what a piece of scenery ("prop") or a painted backdrop shows: "tree", "animal", "furniture"."""
     return frozenset(
@@ -83,7 +77,7 @@ def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
     return painted.union(*(categories("prop", item.name) for item in scene.props if item.name != but))
 
 
-@lru_cache
+@cache
 def _resembled(prop: str) -> tuple[str, ...]:
     """Return the objects for which a piece of scenery might be taken: an armchair is a chair."""
     found = (fact for fact in facts() if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
@@ -97,14 +91,13 @@ class Asking:
     rng: Random
     config: WorldConfig
     scene: Scene
-    split: str
     phrases: Phrases
 
     def thing(self, item: Item) -> Thing:
         return catalog.thing(item.name)
 
     def it(self, item: Item) -> str:
-        return the(self.thing(item))
+        return self.thing(item).known
 
     def word(self, kind: str, **slots: str) -> str:
         """Draw a phrase of a kind and fill its slots."""
@@ -113,7 +106,7 @@ class Asking:
     def strangers(
         self, count: int, *, among: Collection[str] | None = None, beside: Collection[str] = ()
     ) -> list[Thing]:
-        """Choose up to `count` objects that are not in the picture and that a text of `split` may name.
+        """Choose up to `count` objects that are not in the picture and that a text of its split may name.
 
         `among` limits the choice; `beside` are strangers that the same text names already. New objects are
         named in test_new_objects only, and new pairs come together in test_new_pairs only. Objects at home in
@@ -126,7 +119,7 @@ class Asking:
         left = [
             thing
             for thing in catalog.things()
-            if (thing.split == "train" or self.split == "test_new_objects")
+            if (thing.split == "train" or scene.split == "test_new_objects")
             and said.isdisjoint(_senses(thing))
             and thing.name not in beside
             and thing.name not in alike
@@ -137,7 +130,7 @@ class Asking:
         for thing in sorted(left, key=lambda thing: thing.name not in home):
             together = [*groups(scene), *beside, *(one.name for one in chosen), thing.name]
             new = [pair for pair in held_out(together, self.config) if thing.name in pair]
-            if len(chosen) < count and (self.split == "test_new_pairs" or not new):
+            if len(chosen) < count and (scene.split == "test_new_pairs" or not new):
                 chosen.append(thing)
         return chosen
 

@@ -12,7 +12,7 @@ from mglib.world import catalog
 from mglib.world.catalog import wording
 from mglib.world.scene import Scene, stream
 from mglib.world.text import join
-from mglib.world.view import counted, groups, scenery, side, the
+from mglib.world.view import groups, side
 
 NARRATORS = 24  # each keeps to its own phrases
 KINDS = (
@@ -32,9 +32,9 @@ KINDS = (
 _Named = tuple[str, int]  # words, how many
 
 
-def narrative(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
-    """Write the narrative of picture `index`: striking objects, the rest by side, scenery, place."""
-    rng = stream(config, split, index, "narrative")
+def narrative(config: WorldConfig, scene: Scene) -> dict[str, Any]:
+    """Write the narrative of a picture: striking objects, the rest by side, scenery, place."""
+    rng = stream(config, scene.image_id, "narrative")
     narrator = rng.randrange(NARRATORS)
     mine = {kind: texts[narrator % len(texts)][0] for kind, texts in wording("narratives").items()}
     place = rng.choice(catalog.setting(scene.setting).phrases)
@@ -44,12 +44,12 @@ def narrative(config: WorldConfig, scene: Scene, split: str, index: int) -> dict
     for name, items in list(groups(scene).items())[: len(first)]:
         if len(items) == 1:
             thing = catalog.thing(name)
-            slots = {"name": the(thing).removeprefix("the "), "verb": rng.choice(thing.verbs)}
+            slots = {"name": thing.known.removeprefix("the "), "verb": rng.choice(thing.verbs)}
             said.append(mine["detail"].format(**slots))
     said += [_sentence(mine[kind], named) for kind, named in sorts.items() if named]
     said.append(mine["place"].replace("{place}", place))
     return {
-        "dataset_id": f"mglib_world_{split}",
+        "dataset_id": f"mglib_world_{scene.split}",
         "image_id": f"{scene.image_id:012d}",
         "annotator_id": narrator,
         "caption": " ".join(said),
@@ -68,12 +68,12 @@ def _sorted(scene: Scene) -> dict[str, list[_Named]]:
             kind = thing.stands
         else:
             kind = (sides.pop() if len(sides) == 1 else None) or "more"
-        sorts[kind].append((counted(thing, len(items)), len(items)))
+        sorts[kind].append((thing.counted(len(items)), len(items)))
     names = [item.name for item in scene.props]
     for name in dict.fromkeys(names):
         prop, number = catalog.prop(name), names.count(name)
         kind = prop.stands if prop.stands in ("sky", "wall") else "background"
-        sorts[kind].append((scenery(prop, number), number))
+        sorts[kind].append((prop.counted(number), number))
     sorts["sign"] += [(f'a board with "{board.text}" written on it', 1) for board in scene.writing]
     setting = catalog.setting(scene.setting)
     if not sorts["sky"] and setting.outdoors:

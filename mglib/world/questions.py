@@ -12,9 +12,9 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
-from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, known_objects, traits
+from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, traits
 from mglib.world.scene import Item, Scene, skip, stream
-from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles, the
+from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles
 
 CHOICES = 4
 PEOPLE = 10  # direct answers
@@ -32,17 +32,17 @@ class _Asked:
     wrong: tuple[str, ...]
 
 
-def aokvqa(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
-    """Ask one question about picture `index` of `split`, with four choices and the answers of ten people."""
-    rng = stream(config, split, index, "aokvqa")
-    asked = _ask(Asking(rng, config, scene, split, wording("questions")))
+def aokvqa(config: WorldConfig, scene: Scene) -> dict[str, Any]:
+    """Ask one question about a picture, with four choices and the answers of ten people."""
+    rng = stream(config, scene.image_id, "aokvqa")
+    asked = _ask(Asking(rng, config, scene, wording("questions")))
     place = rng.randrange(CHOICES)
     wrong = rng.sample(asked.wrong, CHOICES - 1)
     direct = _people(rng, asked)
     return {
-        "split": OFFICIAL_SPLIT.get(split, "test"),
+        "split": OFFICIAL_SPLIT.get(scene.split, "test"),
         "image_id": scene.image_id,
-        "question_id": _question_id(f"{config.seed}/{split}/{index}"),
+        "question_id": _question_id(f"{config.seed}/{scene.split}/{scene.index}"),
         "question": asked.question,
         "choices": [*wrong[:place], asked.answer, *wrong[place:]],
         "correct_choice_idx": place,
@@ -94,7 +94,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
 
     Wrong are other answers of its kind; what is known of new objects stays with them.
     """
-    secret = () if picture.split == "test_new_objects" else catalog.names("new")
+    secret = () if picture.scene.split == "test_new_objects" else catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
     every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
     wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))
@@ -129,7 +129,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
     here = set(groups(picture.scene))
     fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
-    if not fit or not here <= known_objects():
+    if not fit:
         return []
     trait = picture.rng.choice(fit)
     (name,) = here & trait.yes
@@ -143,9 +143,10 @@ def _about_traits(picture: Asking) -> list[_Asked]:
 
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
+    every = set(catalog.names())
     kin = {one.name for one in catalog.things() if one.supercategory == thing.supercategory}
     near: list[str] = []
-    for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (known_objects() - trait.maybe, CHOICES - 1)):
+    for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (every - trait.maybe, CHOICES - 1)):
         found = picture.strangers(most - len(near), among=among, beside=near)
         near += [stranger.name for stranger in found]
     here = [name for name in groups(picture.scene) if name != thing.name]
@@ -167,7 +168,7 @@ def _meant(picture: Asking, item: Item) -> str:
         where = side(item, scene.size)
         if where in ("left", "right") and [side(other, scene.size) for other in like].count(where) == 1:
             return picture.word("aside", noun=noun, side=where)
-    return the(thing)
+    return thing.known
 
 
 SORTS = {  # what can be asked about -> how often

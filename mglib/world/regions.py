@@ -21,16 +21,13 @@ from mglib.world.view import (
     OFFICIAL_SPLIT,
     Link,
     alike,
-    counted,
     definite,
     groups,
     landmarks,
     links,
     number,
-    scenery,
     side,
     singles,
-    the,
 )
 
 MOST = 3  # sentences an object, as in RefCOCO
@@ -38,9 +35,9 @@ APART = 0.08  # of the width, between the centres of two objects of which one is
 Record = dict[str, Any]
 
 
-def referring(config: WorldConfig, scene: Scene, split: str, index: int) -> list[list[str]]:
-    """Write for each object of picture `index` the expressions that mean it and no other: perhaps none."""
-    rng = stream(config, split, index, "referring")
+def referring(config: WorldConfig, scene: Scene) -> list[list[str]]:
+    """Write for each object of a picture the expressions that mean it and no other: perhaps none."""
+    rng = stream(config, scene.image_id, "referring")
     return [expressions(rng, scene, item) for item in scene.objects]
 
 
@@ -48,7 +45,7 @@ def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
     """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
     side = _own_side(scene, item)
     kinds = [*(["name"] if item in singles(scene) else []), *([side] if side else [])]
-    lists, name = wording("regions"), the(catalog.thing(item.name)).removeprefix("the ")
+    lists, name = wording("regions"), catalog.thing(item.name).known.removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(scene, item):
         phrase = choose(rng, lists, f"ref {link.predicate}")
@@ -66,13 +63,9 @@ def _own_side(scene: Scene, item: Item) -> str | None:
         apart = all(side(other, scene.size) in ("left", "right") for other in like)
         return where if apart else None
     outward = -1 if where == "left" else 1
-    lead = [outward * (_centre(item) - _centre(other)) / scene.size for other in like]
+    lead = [outward * (item.middle[0] - other.middle[0]) / scene.size for other in like]
     apart = all(side(other, scene.size) != where for other in like)
     return where if apart and all(gap >= APART for gap in lead) else None
-
-
-def _centre(item: Item) -> float:
-    return item.box[0] + item.box[2] / 2
 
 
 def _telling(scene: Scene, item: Item) -> list[Link]:
@@ -93,7 +86,7 @@ def _telling(scene: Scene, item: Item) -> list[Link]:
     return found
 
 
-def references(split: str, said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
+def references(said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
     """Return the references of all pictures of a split, in their order, with RefCOCO's fields that are read.
 
     `ann_id` is the id that instances.json gives the object, which counts the objects of the split from 1.
@@ -105,7 +98,7 @@ def references(split: str, said: Iterable[tuple[Scene, list[list[str]]]]) -> lis
             "ref_id": ref_id,
             "ann_id": ann_id,
             "image_id": scene.image_id,
-            "split": OFFICIAL_SPLIT.get(split, "test"),
+            "split": OFFICIAL_SPLIT.get(scene.split, "test"),
             "sentences": [{"sent": " ".join(re.findall(r"[a-z0-9']+", text.lower()))} for text in texts],
         }
         for ref_id, (ann_id, scene, texts) in enumerate(named)
@@ -119,12 +112,12 @@ def write_refs(path: Path, refs: list[Record]) -> None:
         temporary.write_bytes(pickle.dumps(plain, protocol=2))
 
 
-def regions(config: WorldConfig, scene: Scene, split: str, index: int) -> Record:
-    """Describe regions of picture `index` as Visual Genome's region_descriptions.json does.
+def regions(config: WorldConfig, scene: Scene) -> Record:
+    """Describe regions of a picture as Visual Genome's region_descriptions.json does.
 
     There is one for each object, piece of scenery, sign, and pair of objects that stand in a clear relation.
     """
-    rng = stream(config, split, index, "regions")
+    rng = stream(config, scene.image_id, "regions")
     lists = wording("regions")
     where = rng.choice(catalog.setting(scene.setting).phrases)
     said: list[tuple[str, list[Item]]] = []
@@ -134,9 +127,9 @@ def regions(config: WorldConfig, scene: Scene, split: str, index: int) -> Record
         phrase = choose(rng, lists, kind)
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
-    said += [(scenery(catalog.prop(item.name)), [item]) for item in scene.props]
+    said += [(catalog.prop(item.name).counted(1), [item]) for item in scene.props]
     said += [
-        (f"{counted(catalog.thing(name), len(items))}", list(items))
+        (f"{catalog.thing(name).counted(len(items))}", list(items))
         for name, items in groups(scene).items()
         if len(items) > 1
     ]
@@ -163,13 +156,13 @@ def regions(config: WorldConfig, scene: Scene, split: str, index: int) -> Record
 def _around(items: list[Item]) -> Record:
     """Return the box around all items as x, y, width, height."""
     x, y = min(item.box[0] for item in items), min(item.box[1] for item in items)
-    right = max(item.box[0] + item.box[2] for item in items)
-    low = max(item.box[1] + item.box[3] for item in items)
+    right = max(item.right for item in items)
+    low = max(item.foot for item in items)
     return {"x": x, "y": y, "width": right - x, "height": low - y}
 
 
-def relationships(config: WorldConfig, scene: Scene, split: str, index: int) -> Record:
-    """List every clear relation of picture `index` as Visual Genome's relationships.json does.
+def relationships(config: WorldConfig, scene: Scene) -> Record:
+    """List every clear relation of a picture as Visual Genome's relationships.json does.
 
     It needs no random numbers; the arguments are those of the other texts.
     """

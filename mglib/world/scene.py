@@ -7,7 +7,7 @@ it is the same on every machine. Nothing here needs the font: the objects' propo
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from random import Random
@@ -55,6 +55,31 @@ class Item:
     depth: float
     mirrored: bool = False
 
+    @property
+    def right(self) -> int:
+        """The x at which its box ends."""
+        return self.box[0] + self.box[2]
+
+    @property
+    def foot(self) -> int:
+        """The y at which its box ends."""
+        return self.box[1] + self.box[3]
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The middle of its box."""
+        return self.box[0] + self.box[2] / 2, self.box[1] + self.box[3] / 2
+
+    @property
+    def area(self) -> int:
+        """The area of its box in square pixels."""
+        return self.box[2] * self.box[3]
+
+    @property
+    def salience(self) -> float:
+        """How striking it is: large and near."""
+        return self.area * (1.5 - self.depth)
+
 
 @dataclass(frozen=True)
 class Relation:
@@ -94,6 +119,16 @@ class Scene:
     truth: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
+    def split(self) -> str:
+        """The split that it belongs to, by its id."""
+        return KNOWN[self.image_id // ID_STEP - 1]
+
+    @property
+    def index(self) -> int:
+        """Its number in its split, by its id."""
+        return self.image_id % ID_STEP
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the objects, each once, from far to near."""
         return tuple(dict.fromkeys(item.name for item in self.objects))
@@ -126,11 +161,10 @@ def read_scenes(path: Path) -> list[Scene]:
     return sorted(strict(fit_all(Scene, read_lines(path), path)), key=lambda scene: scene.image_id)
 
 
-def stream(config: WorldConfig, split: str, index: int, purpose: str) -> Random:
-    """Return the random numbers of one picture for one purpose; raises ValueError for an unknown split."""
-    if split not in KNOWN:
-        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
-    return Random(f"{config.seed}/{split}/{index}/{purpose}")
+def stream(config: WorldConfig, image_id: int, purpose: str) -> Random:
+    """Return the random numbers of one picture for one purpose."""
+    number, index = divmod(image_id, ID_STEP)
+    return Random(f"{config.seed}/{KNOWN[number - 1]}/{index}/{purpose}")
 
 
 def skip(rng: Random, draws: int = 1) -> None:
@@ -140,7 +174,9 @@ def skip(rng: Random, draws: int = 1) -> None:
 
 
 def image_id(split: str, index: int) -> int:
-    """Return an id that is unique over all splits."""
+    """Return an id that is unique over all splits; raises ValueError for an unknown split."""
+    if split not in KNOWN:
+        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
     return (KNOWN.index(split) + 1) * ID_STEP + index
 
 
@@ -153,7 +189,7 @@ def length(config: WorldConfig, split: str) -> int:
     return getattr(config, split)
 
 
-@lru_cache
+@cache
 def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     """Choose the pairs of train objects that only test_new_pairs shows together.
 
@@ -195,11 +231,12 @@ def held_out(names: Sequence[str], config: WorldConfig) -> list[tuple[str, str]]
 
 def sample(config: WorldConfig, split: str, index: int) -> Scene:
     """Sample picture number `index` of `split`, one of SPLITS."""
-    rng = stream(config, split, index, "scene")
+    number = image_id(split, index)
+    rng = stream(config, number, "scene")
     setting, objects = _fitting(rng, config, split)
     props = scenery(rng, setting, objects, config.size)
     return Scene(
-        image_id(split, index),
+        number,
         config.size,
         setting.name,
         objects,
@@ -267,7 +304,7 @@ def _cast(
     return setting, things
 
 
-@lru_cache
+@cache
 def _likely(split: str) -> tuple[list[str], list[float]]:
     """Return the objects of a split, with weights that lift those at home in few settings."""
     names = catalog.names(split)
@@ -342,7 +379,7 @@ def _hidden(item: Item, items: list[Item]) -> float:
     """Return an upper bound of the share of `item`'s box that nearer boxes cover."""
     nearer = [other for other in items if other is not item and other.depth <= item.depth]
     covered = sum(overlap(item.box, other.box) for other in nearer)
-    return covered / (item.box[2] * item.box[3])
+    return covered / item.area
 
 
 def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
@@ -361,8 +398,9 @@ def scenery(rng: Random, setting: Setting, objects: tuple[Item, ...], size: int)
         for _ in range(rng.randint(1, prop.most) if rng.random() < PROP_SHARE else 0):
             for _ in range(4):
                 item = _place_prop(rng, prop, setting, size)
-                area = item.box[2] * item.box[3]
-                if sum(overlap(item.box, other.box) for other in objects) <= MOST_HIDDEN * area and not any(
+                if sum(
+                    overlap(item.box, other.box) for other in objects
+                ) <= MOST_HIDDEN * item.area and not any(
                     overlap(item.box, other.box) for other in (*afloat, *items)
                 ):
                     items.append(item)
@@ -426,17 +464,16 @@ def relation(a: Item, b: Item, size: int) -> str | None:
     and at least one object that flies or swims. In front of and behind need a common column, nothing that
     flies or swims, and feet that differ by 6 % of the picture's height.
     """
-    across = min(a.box[0] + a.box[2], b.box[0] + b.box[2]) - max(a.box[0], b.box[0])
-    gap_up = max(a.box[1], b.box[1]) - min(a.box[1] + a.box[3], b.box[1] + b.box[3])
-    right = (b.box[0] + b.box[2] / 2) - (a.box[0] + a.box[2] / 2)
-    down = (b.box[1] + b.box[3] / 2) - (a.box[1] + a.box[3] / 2)
+    across = min(a.right, b.right) - max(a.box[0], b.box[0])
+    gap_up = max(a.box[1], b.box[1]) - min(a.foot, b.foot)
+    right, down = b.middle[0] - a.middle[0], b.middle[1] - a.middle[1]
     if across <= -0.02 * size and abs(right) >= abs(down):
         return "left of" if right > 0 else "right of"
     if across < 0.5 * min(a.box[2], b.box[2]):
         return None
     if catalog.flies(a.name) or catalog.flies(b.name):
         return ("above" if down > 0 else "below") if gap_up >= 0.01 * size else None
-    feet = (b.box[1] + b.box[3]) - (a.box[1] + a.box[3])
+    feet = b.foot - a.foot
     if abs(feet) >= 0.06 * size:
         return "behind" if feet > 0 else "in front of"
     return None

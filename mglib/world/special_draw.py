@@ -1,6 +1,7 @@
 """How special pictures are drawn: each kind has a drawer; a plain scene is `mglib.world.draw`'s."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -74,21 +75,16 @@ def _dish(scene: Scene, font: Path, rng: Random) -> Image.Image:
         painter.line((0, y, fine * size, y), fill=mix(wood, (50, 30, 20), 0.35), width=2)
     middle, rim = fine * size // 2, rng.choice(((70, 110, 170), (190, 90, 80), (90, 140, 100)))
     radius = round(0.29 * fine * size)
-    painter.ellipse(_round((middle + 6, middle + 12), radius + 6), fill=mix(wood, (20, 10, 10), 0.4))
+    painter.circle((middle + 6, middle + 12), radius + 6, fill=mix(wood, (20, 10, 10), 0.4))
     for inset, colour in ((0, (252, 252, 250)), (10, rim), (14, (250, 250, 248)), (44, (238, 238, 236))):
-        painter.ellipse(_round((middle, middle), radius - inset), fill=colour)
-    painter.ellipse(_round((middle, middle), radius - 48), fill=(250, 250, 250))
+        painter.circle((middle, middle), radius - inset, fill=colour)
+    painter.circle((middle, middle), radius - 48, fill=(250, 250, 250))
     picture = canvas.reduce(fine)
     for item in (*scene.props, *scene.objects):
         shadow(picture, item.box, 0.3)
         stamp = glyph(font, glyphs().get(item.name) or catalog.thing(item.name).glyph)
         paste(picture, stamp, _whole(item, stamp))
     return picture
-
-
-def _round(middle: tuple[int, int], radius: int) -> tuple[int, int, int, int]:
-    x, y = middle
-    return x - radius, y - radius, x + radius, y + radius
 
 
 def _whole(item: Item, stamp: Image.Image) -> Item:
@@ -110,7 +106,7 @@ def _product(scene: Scene, font: Path, rng: Random) -> Image.Image:
     for number in range(6):
         radius = round((0.4 - 0.045 * number) * fine * size)
         glow = mix(mix(top, bottom, 0.5), (255, 255, 255), 0.06 + 0.06 * number)
-        painter.ellipse(_round((middle, round(0.5 * fine * size)), radius), fill=glow)
+        painter.circle((middle, round(0.5 * fine * size)), radius, fill=glow)
     wide, flat, high = round(0.37 * fine * size), 34, 40
     side = mix(podium, bottom, 0.5)
     painter.rectangle((middle - wide, base, middle + wide, base + high), fill=side)
@@ -161,12 +157,12 @@ def _light(picture: Image.Image, rng: Random, effect: str, horizon: int, shore: 
     glow = ImageChops.invert(Image.radial_gradient("L")).resize((8 * radius, 8 * radius))
     sky = picture.crop((0, 0, size, horizon))
     sky.paste(colour, (x - 4 * radius, y - 4 * radius), glow.point(lambda v: max(0, v - 74) * 0.9))
-    ImageDraw.Draw(sky).ellipse(_round((x, y), radius), fill=colour)
+    ImageDraw.Draw(sky).circle((x, y), radius, fill=colour)
     if effect == "moonlight":
         painter = ImageDraw.Draw(sky)
         for _ in range(40):
             at = (rng.randrange(size), rng.randrange(max(1, horizon - 20)))
-            painter.ellipse(_round(at, rng.choice((0, 0, 1))), fill=(230, 232, 240))
+            painter.circle(at, rng.choice((0, 0, 1)), fill=(230, 232, 240))
     picture.paste(sky, (0, 0))
     painter = ImageDraw.Draw(picture)
     for row in range(horizon + 3, shore, 4):
@@ -195,7 +191,7 @@ def _clouds(picture: Image.Image, rng: Random, colour: Colour) -> None:
     for x in range(-20, size + 20, 22):
         for _ in range(2):
             at, radius = (x + rng.randint(-8, 8), rng.randint(-4, 26)), rng.randint(18, 30)
-            painter.ellipse(_round(at, radius), fill=mix(colour, (120, 124, 140), rng.uniform(0, 0.35)))
+            painter.circle(at, radius, fill=mix(colour, (120, 124, 140), rng.uniform(0, 0.35)))
 
 
 def _rain(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None:
@@ -238,16 +234,18 @@ def _snowfall(picture: Image.Image, rng: Random, horizon: int, font: Path) -> No
     painter = ImageDraw.Draw(picture)
     for _ in range(170):
         at = (rng.randrange(picture.width), rng.randrange(picture.height))
-        painter.ellipse(_round(at, rng.choice((1, 1, 2, 3))), fill=(255, 255, 255))
+        painter.circle(at, rng.choice((1, 1, 2, 3)), fill=(255, 255, 255))
 
 
 def _rainbow(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None:
     size, fine = picture.width, 2
     arc = Image.new("RGBA", (fine * size, fine * horizon))
     painter = ImageDraw.Draw(arc)
+    base = fine * horizon + 20
     radius, x = round(0.46 * fine * size), rng.randint(fine * size // 3, 2 * fine * size // 3)
     for colour in RAINBOW:
-        painter.arc(_round((x, fine * horizon + 20), radius), 180, 360, fill=(*colour, 150), width=12)
+        box = (x - radius, base - radius, x + radius, base + radius)
+        painter.arc(box, 180, 360, fill=(*colour, 150), width=12)
         radius -= 11
     arc = arc.reduce(fine)
     picture.paste(arc, (0, 0), arc)
@@ -307,7 +305,7 @@ def _search(picture, painter, rng, writing, ink) -> None:
         picture, rng, "search...", (x + 8, y + 4), round(height * 0.5), mix(ink, (255, 255, 255), 0.35)
     )
     middle = (x + width - height, y + height // 2 - 2)
-    painter.ellipse(_round(middle, height // 4), outline=ink, width=2)
+    painter.circle(middle, height // 4, outline=ink, width=2)
     painter.line((middle[0] + 4, middle[1] + 4, middle[0] + 10, middle[1] + 10), fill=ink, width=2)
 
 
@@ -316,10 +314,6 @@ def _picture(picture, painter, rng, writing, ink) -> None:
     wobbly_box(painter, rng, writing.box, ink)
     wobbly(painter, rng, (x, y), (x + width, y + height), ink)
     wobbly(painter, rng, (x + width, y), (x, y + height), ink)
-
-
-def _line(picture, painter, rng, writing, ink) -> None:
-    _written(picture, painter, rng, writing, ink, 0.62)
 
 
 def _button(picture, painter, rng, writing, ink) -> None:
@@ -345,33 +339,26 @@ def _field(picture, painter, rng, writing, ink) -> None:
 
 
 def _unusual(scene: Scene, font: Path, rng: Random) -> Image.Image:
-    if scene.truth["what"] == "upside down":
-        return _turned_over(scene, font)
-    if scene.truth["what"] == "giant":
-        back = draw(replace(scene, props=(), objects=scene.objects), font)
+    what = scene.truth["what"]
+    if what in ("tiny", "underwater"):
+        return draw(scene, font)
+    if what == "giant":  # the houses stand before it
+        picture = draw(replace(scene, props=()), font)
         for item in scene.props:
-            shadow(back, item.box, 0.3)
-            paste(back, glyph(font, catalog.prop(item.name).glyph), item)
-        return back
-    if scene.truth["what"] in ("flying", "afloat"):
-        picture = draw(replace(scene, objects=()), font)
-        x, _, width, _ = scene.objects[0].box
-        if scene.truth["what"] == "flying":  # its shadow falls far below it
-            shadow(picture, (x + width // 8, scene.size * 3 // 4, width * 3 // 4, 30), 0.5)
-        for item in scene.objects:
-            paste(picture, glyph(font, catalog.thing(item.name).glyph), item)
-        if scene.truth["what"] == "afloat":
-            _wash(picture, rng, scene.objects[0].box)
+            shadow(picture, item.box, 0.3)
+            paste(picture, glyph(font, catalog.prop(item.name).glyph), item)
         return picture
-    return draw(scene, font)
-
-
-def _turned_over(scene: Scene, font: Path) -> Image.Image:
-    picture = draw(replace(scene, objects=()), font)
-    item = scene.objects[0]
-    shadow(picture, item.box, 0.34)
-    stamp = glyph(font, catalog.thing(item.name).glyph).transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    picture, (item,) = draw(replace(scene, objects=()), font), scene.objects
+    stamp = glyph(font, catalog.thing(item.name).glyph)
+    if what == "upside down":
+        shadow(picture, item.box, 0.34)
+        stamp = stamp.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    if what == "flying":  # its shadow falls far below it
+        x, _, width, _ = item.box
+        shadow(picture, (x + width // 8, scene.size * 3 // 4, width * 3 // 4, 30), 0.5)
     paste(picture, stamp, item)
+    if what == "afloat":
+        _wash(picture, rng, item.box)
     return picture
 
 
@@ -432,7 +419,7 @@ SKETCHED = {
     "nav": _nav,
     "search": _search,
     "picture": _picture,
-    "text": _line,
+    "text": partial(_written, share=0.62),
     "button": _button,
     "footer": _footer,
     "field": _field,

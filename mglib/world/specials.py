@@ -17,7 +17,6 @@ from mglib.world.catalog import FOLDER, Filled, Setting, Thing, read, split, sym
 from mglib.world.lettering import LINE
 from mglib.world.scene import (
     PRETRAIN,
-    SPECIAL_SPLITS,
     SPECIALS,
     Item,
     Scene,
@@ -35,15 +34,7 @@ from mglib.world.text import REFERENCES, Caption, capitalise, join, mentions
 HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again for pretraining
 OWN_ROWS = ("memes", "sketches", "unusual", "notes")
 ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
-SAID = {  # how the parts of a web page are called
-    "nav": "a menu with {}",
-    "search": "a search box",
-    "picture": "a picture",
-    "text": "the line '{}'",
-    "button": "a button '{}'",
-    "footer": "a footer '{}'",
-    "field": "a field '{}'",
-}
+READ = ("top", "bottom", "brand", "slogan", "title", "text")  # what of a truth is written in the picture
 Row = dict[str, Any]
 
 
@@ -82,48 +73,32 @@ def ingredients() -> tuple[dict[str, str], ...]:
 
 
 def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
-    """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of PRETRAIN; raises ValueError
-    for another split.
+    """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of PRETRAIN.
+
+    In PRETRAIN the kinds come in turn; it shows no new object and no pair of objects that are kept for the
+    tests.
     """
+    number = image_id(split, index)
+    rng = stream(config, number, "scene")
     if split == PRETRAIN:
-        return sample_for_pretraining(config, index)
-    if split not in SPECIAL_SPLITS:
-        raise ValueError(f"{split!r} is no special split; choose one of {', '.join(SPECIAL_SPLITS)}.")
-    kind, part = split.split("_")
-    rng = stream(config, split, index, "scene")
-    cases = _cases(kind, part, config.seed)
-    return _of_kind(rng, config, kind, cases[index % len(cases)], image_id(split, index))
-
-
-def sample_for_pretraining(config: WorldConfig, index: int) -> Scene:
-    """Sample special picture number `index` of PRETRAIN, the kinds in turn.
-
-    It shows no new object and no pair of objects that are kept for the tests.
-    """
-    rng = stream(config, PRETRAIN, index, "scene")
-    turn, number = divmod(index - config.pretrain, len(SPECIALS))
-    kind = SPECIALS[number]
-    cases = _cases(kind, PRETRAIN, config.seed)
-    new = set(catalog.names("new"))
+        turn, place = divmod(index - config.pretrain, len(SPECIALS))
+        kind, part = SPECIALS[place], PRETRAIN
+    else:
+        turn, (kind, part) = index, split.split("_")
+    cases, new = _cases(kind, part, config.seed), set(catalog.names("new"))
     while True:
-        scene = _of_kind(rng, config, kind, cases[turn % len(cases)], image_id(PRETRAIN, index))
-        names = scene.names
-        if not new & set(names) and not held_out(names, config):
+        drawn = SAMPLERS[kind](rng, cases[turn % len(cases)], config.size)
+        scene = Scene(
+            image_id=number,
+            size=config.size,
+            relations=relations(drawn["objects"], config.size) if kind == "memes" else (),
+            paint=rng.randrange(2**32),
+            kind=kind,
+            **drawn,
+        )
+        if split != PRETRAIN or not (new & set(scene.names) or held_out(scene.names, config)):
             return scene
         turn += 1
-
-
-def _of_kind(rng: Random, config: WorldConfig, kind: str, case: Row, number: int) -> Scene:
-    """Draw a case of a kind as the scene with that image id."""
-    drawn = SAMPLERS[kind](rng, case, config.size)
-    return Scene(
-        image_id=number,
-        size=config.size,
-        relations=relations(drawn["objects"], config.size) if kind == "memes" else (),
-        paint=rng.randrange(2**32),
-        kind=kind,
-        **drawn,
-    )
 
 
 @cache
@@ -156,9 +131,9 @@ def _spread(kind: str) -> list[Row]:
     return list(every)
 
 
-def special_references(config: WorldConfig, scene: Scene, split: str, index: int) -> list[Caption]:
+def special_references(config: WorldConfig, scene: Scene) -> list[Caption]:
     """Write up to five different references of a special picture."""
-    rng = stream(config, split, index, "references")
+    rng = stream(config, scene.image_id, "references")
     slots = _slots(rng, scene)
     texts = [text for text, _ in wording()[scene.kind]]
     rng.shuffle(texts)
@@ -170,21 +145,17 @@ def _slots(rng: Random, scene: Scene) -> dict[str, str]:
     """Say the truth of a special picture in pieces that the phrases put together."""
     truth = scene.truth
     slots: dict[str, str] = {
-        name: f'"{truth[name]}"' for name in ("top", "bottom", "brand", "slogan", "title") if name in truth
+        name: join(value) if isinstance(value, list) else value for name, value in truth.items()
     }
-    slots |= {name: truth[name] for name in ("mood", "weather", "impossible") if name in truth}
+    slots |= {name: f'"{truth[name]}"' for name in READ if name in truth}
     slots["objects"] = join([catalog.thing(name).counted(scene.count(name)) for name in scene.names] or [""])
     if scene.setting:
         setting = catalog.setting(scene.setting)
         slots |= {"place": rng.choice(setting.phrases), "noun": setting.noun}
     if scene.kind == "dishes":
-        slots |= {"dish": truth["phrase"], "ingredients": join(truth["ingredients"])}
+        slots["dish"] = truth["phrase"]
     if scene.kind == "products":
         slots["product"] = catalog.thing(truth["product"]).phrase
-    if scene.kind == "sketches":
-        slots["parts"] = join(truth["parts"])
-    if scene.kind == "notes":
-        slots["text"] = f'"{truth["text"]}"'
     return slots
 
 
@@ -219,10 +190,7 @@ def _put(
     """Place a fixed cast; of many tries the one is taken in which the writing hides least."""
 
     def hidden(objects: tuple[Item, ...]) -> float:
-        return max(
-            sum(overlap(item.box, text.box) for text in writing) / (item.box[2] * item.box[3])
-            for item in objects
-        )
+        return max(sum(overlap(item.box, text.box) for text in writing) / item.area for item in objects)
 
     tries = [place_all(rng, things, setting, size) for _ in range(60)]
     found = [objects for objects in tries if objects is not None]
@@ -295,7 +263,13 @@ def _sketch(rng: Random, case: Row, size: int) -> Row:
     margin, y = round(0.07 * size), round(0.2 * size)
     heights = {"nav": 22, "search": 24, "picture": 62, "text": 22, "button": 28, "footer": 18, "field": 26}
     writing = [Writing(case["title"], (margin, round(0.07 * size), size - 2 * margin, 26), "title")]
-    page, gap = _page_rows(case["parts"]), round(0.035 * size)
+    gap = round(0.035 * size)
+    page: list[list[tuple[str, str]]] = []
+    for role, _, text in (part.partition(":") for part in case["parts"]):
+        if page and page[-1][0][0] == role and role in ("picture", "button") and len(page[-1]) < 3:
+            page[-1].append((role, text))
+        else:
+            page.append([(role, text)])
     total = sum(heights[row[0][0]] for row in page) * size / 256
     stretch = min(1.7, (0.93 * size - y - gap * (len(page) - 1)) / total)  # fill the page
     gap = min(3 * gap, round((0.93 * size - y - stretch * total) / len(page)))
@@ -305,58 +279,27 @@ def _sketch(rng: Random, case: Row, size: int) -> Row:
         for place, (role, text) in enumerate(row):
             writing.append(Writing(text, (margin + place * (wide + 10), y, wide, high), role))
         y += high + gap
-    said = [_say_part(*part.partition(":")[::2]) for part in case["parts"]]
+    said = [
+        wording()[f"part {role}"][0][0].format(text=join(text.split()) if role == "nav" else text)
+        for row in page
+        for role, text in row
+    ]
     return {"writing": tuple(writing), "truth": {"title": case["title"], "parts": said}}
 
 
-def _page_rows(page: tuple[str, ...]) -> list[list[tuple[str, str]]]:
-    """Group the parts of a page by rows: like pictures or buttons share one."""
-    grouped: list[list[tuple[str, str]]] = []
-    for part in page:
-        role, _, text = part.partition(":")
-        together = (
-            grouped and grouped[-1][0][0] == role and role in ("picture", "button") and len(grouped[-1]) < 3
-        )
-        if together:
-            grouped[-1].append((role, text))
-        else:
-            grouped.append([(role, text)])
-    return grouped
-
-
-def _say_part(role: str, text: str) -> str:
-    """Say what a part of a web page is."""
-    named = join(text.split()) if role == "nav" else text
-    return SAID[role].format(named)
-
-
 def _unusual(rng: Random, case: Row, size: int) -> Row:
-    """Put one thing where or how it cannot be."""
-    thing, setting = catalog.thing(case["thing"]), catalog.setting(case["setting"])
-    what = case["what"]
-    share = {
-        "flying": 0.34,
-        "giant": 0.72,
-        "tiny": 0.15,
-        "upside down": 0.42,
-        "afloat": 0.34,
-        "underwater": 0.4,
-    }
-    side = round(share[what] * size)
-    width = round(
-        min(side, side * thing.aspect) if what == "giant" else min(0.62 * size, side * thing.aspect)
-    )
+    """Put one thing where or how it cannot be, with the height, width and foot of its row."""
+    thing, setting, what = catalog.thing(case["thing"]), catalog.setting(case["setting"]), case["what"]
+    width = round(min(float(case["widest"]) * size, round(float(case["height"]) * size) * thing.aspect))
     height = round(width / thing.aspect)
-    low = {"flying": 0.4, "giant": 0.93, "afloat": setting.shore - 0.03, "tiny": 0.74}.get(what, 0.9)
+    foot = setting.shore - 0.03 if case["foot"] == "shore" else float(case["foot"])
     x = rng.randint(round(0.08 * size), round(0.92 * size) - width)
-    base = round(size * (low + rng.uniform(-0.03, 0.02)))
-    odd = Item(
-        thing.name, (x, max(4, base - height), width, height), 0.1, thing.mirror and rng.random() < 0.5
-    )
+    base = round(size * (foot + rng.uniform(-0.03, 0.02)))
+    box = (x, max(4, base - height), width, height)
+    odd = Item(thing.name, box, 0.1, thing.mirror and rng.random() < 0.5)
     objects = (odd, *_measure(rng, odd, size)) if what == "tiny" else (odd,)
-    text = case["text"].format(
-        thing=thing.phrase, name=thing.name, noun=setting.noun, place=rng.choice(setting.phrases)
-    )
+    place = rng.choice(setting.phrases)
+    text = case["text"].format(thing=thing.phrase, name=thing.name, noun=setting.noun, place=place)
     return {
         "setting": setting.name,
         "objects": objects,
@@ -370,10 +313,9 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
     cup = catalog.thing("cup")
     height = round(0.26 * size)
     width = round(height * cup.aspect)
-    x, base = tiny.box[0], tiny.box[1] + tiny.box[3]
-    right = x + tiny.box[2] + 12
-    left = right if right + width < size - 4 else x - width - 12
-    return (Item("cup", (left, base - height, width, height), 0.1),)
+    right = tiny.right + 12
+    left = right if right + width < size - 4 else tiny.box[0] - width - 12
+    return (Item("cup", (left, tiny.foot - height, width, height), 0.1),)
 
 
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:

@@ -4,15 +4,15 @@ An object is named only if it is there and a relation only if it holds, but for 
 The wording stands in data/world/phrases.csv, where `{objects}` and its kin are filled in.
 """
 
-import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from random import Random
 
 from mglib.config import NoiseConfig, WorldConfig
+from mglib.mentions import Vocabulary
 from mglib.world import catalog
 from mglib.world.catalog import STANDS, Thing, choose, wording
-from mglib.world.scene import PRETRAIN, Relation, Scene, sample, stream
+from mglib.world.scene import Relation, Scene, sample, stream
 
 SOURCES = ("cc_sbu", "laion")  # in the order in which their shards are read
 NOISE = ("none", "clipped", "shouting", "mismatched", "long")
@@ -43,32 +43,26 @@ class Caption:
 
 
 def mentions(text: str) -> list[str]:
-    """Return the objects that `text` says by name, plural or synonym, each once, in their order.
-
-    The longest word wins: a "hot dog" is no "dog".
-    """
-    owner, pattern = _lexicon()
-    return list(dict.fromkeys(owner[found.lower()] for found in pattern.findall(text)))
+    """Return the objects that `text` says by name, plural or synonym, each once, in their order."""
+    return list(dict.fromkeys(_vocabulary().mentions(text)))
 
 
-@lru_cache
-def _lexicon() -> tuple[dict[str, str], re.Pattern[str]]:
-    owner = {word.lower(): thing.name for thing in catalog.things() for word in reversed(thing.words)}
-    owner |= {word.lower(): thing.name for thing in catalog.things() for word in (thing.name, thing.plural)}
-    longest_first = "|".join(re.escape(word) for word in sorted(owner, key=lambda word: (-len(word), word)))
-    return owner, re.compile(rf"\b(?:{longest_first})\b", re.IGNORECASE)
+@cache
+def _vocabulary() -> Vocabulary:
+    return Vocabulary({thing.name: thing.words for thing in catalog.things()})
 
 
-def web_caption(config: WorldConfig, scene: Scene, split: str, index: int, purpose: str = "web") -> Caption:
-    """Write the caption that the web would have for picture `index` of `split`; one for each `purpose`.
+def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Caption:
+    """Write the caption that the web would have for a picture; one for each `purpose`.
 
     The pool is taken from CC and SBU alone, as the paper's curated pictures are.
     """
-    rng = stream(config, split, index, purpose)
-    source = "cc_sbu" if rng.random() < config.cc_sbu_share or split == "pool" else "laion"
-    noise = _draw_noise(rng, config)
+    rng = stream(config, scene.image_id, purpose)
+    source = "cc_sbu" if rng.random() < config.cc_sbu_share or scene.split == "pool" else "laion"
+    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
+    noise = rng.choices(NOISE, [1 - sum(shares), *shares])[0]
     if noise == "mismatched":
-        scene = _another(rng, config, scene, split, index)
+        scene = _another(rng, config, scene)
     hidden = catalog.names("new") if noise == "mismatched" else []
     names = _notice(rng, scene, NAMED_WEIGHTS, hidden)
     text, relation = _say_plainly(rng, scene, names, source)
@@ -85,9 +79,9 @@ def web_caption(config: WorldConfig, scene: Scene, split: str, index: int, purpo
     return Caption(text, named, relation if whole else None, noise, source)
 
 
-def references(config: WorldConfig, scene: Scene, split: str, index: int) -> list[Caption]:
-    """Write five different references of picture `index` of `split`."""
-    rng = stream(config, split, index, "references")
+def references(config: WorldConfig, scene: Scene) -> list[Caption]:
+    """Write five different references of a picture."""
+    rng = stream(config, scene.image_id, "references")
     written: dict[str, Caption] = {}
     while len(written) < REFERENCES:
         reference = _refer(rng, scene)
@@ -95,18 +89,16 @@ def references(config: WorldConfig, scene: Scene, split: str, index: int) -> lis
     return list(written.values())
 
 
-def pretraining_captions(config: WorldConfig, scene: Scene, index: int) -> list[Caption]:
-    """Write the different captions that BLIP-2 learns picture `index` by, the first from the web's manner.
+def pretraining_captions(config: WorldConfig, scene: Scene) -> list[Caption]:
+    """Write the different captions that BLIP-2 learns a picture by, the first from the web's manner.
 
     They have none of the web's faults, since BLIP-2 learns from web captions that a captioner wrote anew and
     filtered (CapFilt; Li et al. 2022, 2023). Some pictures have references too: it mixes in COCO's.
     """
     faultless = replace(config, noise=NoiseConfig(clipped=0.0, shouting=0.0, mismatched=0.0, long=0.0))
-    said: list[Caption] = [
-        web_caption(faultless, scene, PRETRAIN, index, f"web {number}") for number in range(WEB_CAPTIONS)
-    ]
-    if index % REFERRED_EVERY == 0:
-        said += references(config, scene, PRETRAIN, index)
+    said: list[Caption] = [web_caption(faultless, scene, f"web {number}") for number in range(WEB_CAPTIONS)]
+    if scene.index % REFERRED_EVERY == 0:
+        said += references(config, scene)
     return list({one.text: one for one in said}.values())
 
 
@@ -120,16 +112,11 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _draw_noise(rng: Random, config: WorldConfig) -> str:
-    shares = [getattr(config.noise, kind) for kind in NOISE[1:]]
-    return rng.choices(NOISE, [1 - sum(shares), *shares])[0]
-
-
-def _another(rng: Random, config: WorldConfig, scene: Scene, split: str, index: int) -> Scene:
+def _another(rng: Random, config: WorldConfig, scene: Scene) -> Scene:
     """Return another picture of the split, with other objects if a few tries find one."""
-    count = getattr(config, split)
+    count = getattr(config, scene.split)
     for _ in range(8):
-        other = sample(config, split, (index + rng.randint(1, max(1, count - 1))) % count)
+        other = sample(config, scene.split, (scene.index + rng.randint(1, max(1, count - 1))) % count)
         if not set(other.names) & set(scene.names):
             break
     return other
@@ -140,8 +127,7 @@ def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidd
     salience: dict[str, float] = {}
     for item in scene.objects:
         if item.name not in hidden:
-            area = item.box[2] * item.box[3] * (1.5 - item.depth)
-            salience[item.name] = salience.get(item.name, 0.0) + area
+            salience[item.name] = salience.get(item.name, 0.0) + item.salience
     if not salience:
         return []
     names = []

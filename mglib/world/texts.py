@@ -1,18 +1,21 @@
 """All further texts of a picture, and the files in which the official formats keep them."""
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from mglib.config import WorldConfig
 from mglib.paths import write_json, write_text
+from mglib.world import catalog
 from mglib.world.describe import describe
 from mglib.world.gqa import balance, gqa
 from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
 from mglib.world.regions import references, referring, regions, relationships, write_refs
 from mglib.world.scene import Scene
+from mglib.world.text import Caption
 
 WRITERS: dict[str, Callable[..., Any]] = {
     "aokvqa": aokvqa,
@@ -27,13 +30,13 @@ WRITERS: dict[str, Callable[..., Any]] = {
 NOT_IN_TRAIN = ("narrative", "description")
 
 
-def texts(config: WorldConfig, scene: Scene, split: str, index: int) -> dict[str, Any]:
-    """Write the further texts of picture `index` of a plain split."""
-    wanted = [kind for kind in WRITERS if split != "train" or kind not in NOT_IN_TRAIN]
-    return {kind: WRITERS[kind](config, scene, split, index) for kind in wanted}
+def texts(config: WorldConfig, scene: Scene) -> dict[str, Any]:
+    """Write the further texts of a picture of a plain split."""
+    wanted = [kind for kind in WRITERS if scene.split != "train" or kind not in NOT_IN_TRAIN]
+    return {kind: WRITERS[kind](config, scene) for kind in wanted}
 
 
-def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dict[str, Any]]) -> None:
+def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]) -> None:
     """Write the texts of all pictures of a split, in their order."""
 
     def of(kind: str) -> list[Any]:
@@ -43,7 +46,7 @@ def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dic
     asked = {name: question for record in of("gqa") for name, question in record.items()}
     write_json(folder / "gqa_balanced_questions.json", balance(asked))
     said = zip(scenes, of("referring"), strict=True)
-    write_refs(folder / "refs(mglib).p", references(split, said))
+    write_refs(folder / "refs(mglib).p", references(said))
     write_json(folder / "region_descriptions.json", of("regions"))
     write_json(folder / "relationships.json", of("relationships"))
     if of("narrative"):
@@ -52,3 +55,30 @@ def write_texts(folder: Path, split: str, scenes: list[Scene], written: list[dic
         said = zip(scenes, of("description"), strict=True)  # as cc_sbu_align's filter_cap.json is written
         notes = [{"image_id": str(scene.image_id), "caption": text} for scene, text in said]
         write_json(folder / "descriptions.json", {"annotations": notes})
+
+
+def facts(scene: Scene, reference: Caption) -> dict[str, Any]:
+    """Return the objects of a reference with their counts, its relations, setting and writing.
+
+    Objects go by their category in instances.json; `setting` and `writing` are null where they are not said.
+    """
+    setting, text = catalog.setting(scene.setting), re.sub('"[^"]*"', "", reference.text).lower()
+    phrases = "|".join(re.escape(phrase.lower()) for phrase in (setting.noun, *setting.phrases))
+    stated = [reference.relation] if reference.relation else []
+    written = [board.text for board in scene.writing if f'"{board.text}"' in reference.text]
+    return {
+        "image_id": scene.image_id,
+        "objects": {catalog.thing(name).category: scene.count(name) for name in reference.named},
+        "relations": [
+            [catalog.thing(one.subject).category, one.predicate, catalog.thing(one.object).category]
+            for one in stated
+        ],
+        "setting": setting.name if re.search(rf"\b(?:{phrases})\b", text) else None,
+        "writing": written[0] if written else None,
+    }
+
+
+def write_facts(path: Path, said: Iterable[tuple[Scene, Caption]]) -> None:
+    """Write the facts of all references of a split, numbered as captions.json numbers them."""
+    notes = [{"id": number, **facts(scene, reference)} for number, (scene, reference) in enumerate(said, 1)]
+    write_json(path, {"annotations": notes})

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from mglib.world import catalog
-from mglib.world.catalog import NUMBERS, Prop, Thing
 from mglib.world.scene import Item, Scene, relation
 
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
@@ -28,7 +27,7 @@ class Link:
 
 def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
     """Return the objects by name, the most striking (large and near) first."""
-    ordered = sorted(scene.objects, key=lambda item: -item.box[2] * item.box[3] * (1.5 - item.depth))
+    ordered = sorted(scene.objects, key=lambda item: -item.salience)
     return {
         name: tuple(item for item in ordered if item.name == name)
         for name in dict.fromkeys(item.name for item in ordered)
@@ -56,7 +55,7 @@ def number(scene: Scene, place: int) -> int:
 
 def side(item: Item, size: int) -> str | None:
     """Return "left", "right" or "middle" if the object stands there clearly, else None."""
-    start, end = item.box[0] / size, (item.box[0] + item.box[2]) / size
+    start, end = item.box[0] / size, item.right / size
     centre = (start + end) / 2
     if centre <= SIDE and end <= 1 - SIDE:
         return "left"
@@ -70,7 +69,7 @@ def distance(item: Item, scene: Scene) -> str | None:
     if catalog.thing(item.name).stands not in ("ground", "pole"):
         return None
     first = catalog.setting(scene.setting).shore
-    nearness = ((item.box[1] + item.box[3]) / scene.size - first) / (1 - first)
+    nearness = (item.foot / scene.size - first) / (1 - first)
     return "foreground" if nearness >= NEAR else "background" if nearness <= FAR else None
 
 
@@ -97,34 +96,8 @@ def landmarks(scene: Scene) -> list[Link]:
     ]
 
 
-def counted(thing: Thing, number: int) -> str:
-    """Say how many: "a dog", "two dogs", "three slices of pizza"."""
-    if number == 1:
-        return thing.phrase
-    measure = thing.article.removeprefix("a ").removesuffix(" of")
-    if thing.article.endswith(" of"):
-        return f"{NUMBERS[number]} {measure}s of {thing.name}"
-    return f"{NUMBERS[number]} {thing.plural}"
-
-
-def the(thing: Thing) -> str:
-    """Say it as known: "the dog", "the pair of scissors"."""
-    return f"the {thing.phrase.partition(' ')[2]}"
-
-
-def scenery(prop: Prop, number: int = 1) -> str:
-    """Say scenery: "a palm tree", "two clouds", "the sun", "some wheat"."""
-    if prop.name in ("sun", "moon"):
-        return f"the {prop.name}"
-    if prop.name == prop.plural:
-        return f"some {prop.name}"
-    if number > 1:
-        return f"{NUMBERS[number]} {prop.plural}"
-    return f"{'an' if prop.name[0] in 'aeiou' else 'a'} {prop.name}"
-
-
 def definite(item: Item, scene: Scene) -> str:
     """Say an object or a piece of scenery as known: "the dog", "the palm tree"."""
     if item in scene.objects:
-        return the(catalog.thing(item.name))
-    return f"the {scenery(catalog.prop(item.name)).partition(' ')[2]}"
+        return catalog.thing(item.name).known
+    return f"the {catalog.prop(item.name).counted(1).partition(' ')[2]}"

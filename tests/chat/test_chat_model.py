@@ -8,21 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from mglib.chat.chat_model import (
-    ChatModel,
-    chat_model_of,
-    frozen,
-    hashed,
-    load,
-    restore_chat_model,
-    save_chat_model,
-)
+from mglib.chat.chat_model import chat_model_of, hashed, keep, load
 from mglib.chat.conversation import Conversation
 from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
 from mglib.model.dialogue import VICUNA_CHAT, Turns
 from mglib.model.minigpt4 import MiniGPT4, assemble
 from mglib.model.prompts import Template
+from mglib.model.vision import Vision
+from mglib.profiles import PROFILES
 from mglib.settings import Settings
 from mglib.study.study import Study
 from mglib.weights.saved import save_pretrained
@@ -30,63 +24,60 @@ from mglib.weights.saved import save_pretrained
 LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
 
 
-def test_a_projection_goes_back_to_its_own_model_only(model, vision_config, tmp_path):
-    chat_model = ChatModel(model=model(), turns=LINES, vision=vision_config, language="Tiny")
-    file = tmp_path / "mini.safetensors"
-    save_chat_model(file, chat_model)
-    other = ChatModel(model=model(seed=1), turns=LINES, vision=vision_config, language="Tiny")
-    restore_chat_model(file, other)
-    same = [torch.equal(a, b) for a, b in zip(
-        [*chat_model.model.qformer.parameters(), *chat_model.model.projection.parameters()],
-        [*other.model.qformer.parameters(), *other.model.projection.parameters()],
-        strict=True,
-    )]  # fmt: skip
-    assert all(same)
-    with pytest.raises(ValueError, match=r"language: 'Tiny', not 'Vicuna'.*nonsense"):
-        restore_chat_model(file, replace(other, language="Vicuna"))
-    wrong = ChatModel(model=other.model, turns=VICUNA_CHAT, vision=vision_config, language="Tiny")
-    with pytest.raises(ValueError, match="template: 'lines', not 'vicuna'"):
-        restore_chat_model(file, wrong)
-    other.model.projection = nn.Linear(32, 40)
-    with pytest.raises(ValueError, match=r"widths: \[32, 48\], not \[32, 40\]"):
-        restore_chat_model(file, other)
+@pytest.fixture
+def study(model, vision_config, tmp_path, monkeypatch):
+    """Return a tiny study with parts of its own, which is what every setting opens."""
+    monkeypatch.setattr("mglib.chat.chat_model.CACHE", tmp_path / "cache")
+    tiny = model()
+    profile = replace(PROFILES["mini"], vision=vision_config)
+    profile = replace(profile, language=replace(profile.language, name="Tiny"))
+    monkeypatch.setattr("mglib.chat.chat_model.turns_of", lambda *_: LINES)
+    eye = Vision(config=vision_config)
+    made = SimpleNamespace(
+        profile=profile,
+        seed=2,
+        weights="hub",
+        chosen_language=None,
+        vision=lambda: eye,
+        frozen_qformer=lambda: tiny.qformer,
+        language=lambda: tiny.language,
+    )
+    monkeypatch.setattr(Study, "open", lambda settings: made)
+    made.model = assemble(vision=eye, qformer=tiny.qformer, language=tiny.language)
+    return made
 
 
-def test_the_weights_of_another_run_are_refused(model, vision_config, tmp_path):
-    run = {"profile": "mini", "seed": 0, "weights": "wheel", "vision": "12ab"}
-    chat_model = ChatModel(model=model(), turns=LINES, vision=vision_config, origin=run)
-    save_chat_model(tmp_path / "a.safetensors", chat_model)
-    restore_chat_model(tmp_path / "a.safetensors", chat_model)
-    for name, other in (("weights", "hub"), ("seed", 1), ("vision", "34cd")):
-        with pytest.raises(ValueError, match=f"{name}: .*not {other!r}"):
-            restore_chat_model(tmp_path / "a.safetensors", replace(chat_model, origin={**run, name: other}))
+def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(study, monkeypatch):
+    opened, found = [], study
+    folder = keep(study, study.model)
+    monkeypatch.setattr(Study, "open", lambda settings: opened.append(settings) or found)
+    loaded = load(Settings())
+    assert opened == [Settings(), Settings(seed=2, weights="hub")]
+    assert torch.equal(loaded.model.projection.weight, study.model.projection.weight)
+    assert loaded.trained == hashed(folder / "projection.safetensors")
+    assert loaded.origin == {"profile": "mini", "seed": 2, "weights": "hub"}
+    assert not any(weight.requires_grad for weight in loaded.model.parameters())
 
 
-def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(
-    model, vision_config, tmp_path, monkeypatch
-):
-    opened, file = [], tmp_path / "smoke.safetensors"
-    run = {"profile": "smoke", "seed": 2, "weights": "hub"}
-    save_chat_model(file, ChatModel(model=model(), turns=LINES, vision=vision_config, origin=run))
+def test_the_weights_of_another_run_are_refused(study, model, vision_config):
+    keep(study, study.model)
+    torch.manual_seed(1)
+    others = {"vision": Vision(config=vision_config), "frozen_qformer": model(seed=1).qformer}
+    for part, other in others.items():
+        mine = getattr(study, part)
+        setattr(study, part, lambda other=other: other)
+        with pytest.raises(ValueError, match=r"was trained with another .*: it would give noise here"):
+            load(Settings())
+        setattr(study, part, mine)
+    study.profile = replace(study.profile, language=replace(study.profile.language, name="Vicuna"))
+    with pytest.raises(ValueError, match="Tiny"):
+        load(Settings())
 
-    class Opened(Exception):
-        pass
 
-    def look(settings):
-        opened.append(settings)
-        if settings.seed:
-            raise Opened
-
-    monkeypatch.setattr("mglib.chat.chat_model.kept_file", lambda study: file)
-    monkeypatch.setattr(Study, "open", look)
-    with pytest.raises(Opened):
-        load(Settings(profile="smoke"))
-    assert opened[1:] == [Settings(profile="smoke", seed=2, weights="hub")]
-    save_chat_model(file, ChatModel(model=model(), turns=LINES, vision=vision_config))
-    with pytest.raises(
-        ValueError, match=r"does not say which run.*make reproduce PROFILE=smoke NOTEBOOKS=04"
-    ):
-        load(Settings(profile="smoke"))
+def test_a_folder_that_does_not_say_which_run_it_is_of_is_refused(study, tmp_path):
+    save_pretrained(study.model, tmp_path, language="Tiny", template=LINES.first)
+    with pytest.raises(ValueError, match=r"does not say which run .*: export or fine-tune it again"):
+        load(Settings(), tmp_path)
 
 
 def test_files_are_told_from_the_repository_with_the_beginning_of_their_hash(tmp_path, monkeypatch):
@@ -118,10 +109,7 @@ def test_a_study_is_talked_to_in_its_profiles_template(
         vision=vision_config,
         evaluation=EvalConfig(abilities=(("minigpt4", Asked(decoding="penalised")),)),
     )
-    (tmp_path / "vision").write_bytes(b"weights")
-    study = SimpleNamespace(
-        profile=profile, seed=3, weights="hub", place=None, vision_state=tmp_path / "vision"
-    )
+    study = SimpleNamespace(profile=profile, seed=3, weights="hub", chosen_language=None)
     made = chat_model_of(study, tiny)
     assert made.origin["seed"] == 3 and made.origin["weights"] == "hub"
     assert not made.decoding.sample and made.decoding.repetition_penalty == 1.1
@@ -138,12 +126,10 @@ def test_a_study_is_talked_to_in_its_profiles_template(
 def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp_path, monkeypatch):
     study = Study.open(Settings())
     language = study.language()
-    parts = {"qformer": study.qformer(), "projection": nn.Linear(384, language.width)}
-    untrained = MiniGPT4(vision=nn.Identity(), language=language, **parts)
-    file = tmp_path / "mini.safetensors"
-    monkeypatch.setattr("mglib.chat.chat_model.kept_file", lambda study: file)
-    save_chat_model(file, chat_model_of(study, untrained))
-    loaded = load(Settings())
+    parts = {"qformer": study.frozen_qformer(), "projection": nn.Linear(384, language.width)}
+    monkeypatch.setattr("mglib.chat.chat_model.CACHE", tmp_path)
+    folder = keep(study, MiniGPT4(vision=study.vision(), language=language, **parts))
+    loaded, file = load(Settings()), folder / "projection.safetensors"
     assert f"profile mini, {hashed(file)} with SmolLM2-135M-Instruct, on " in loaded.weights()
     assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
     talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
@@ -156,17 +142,3 @@ def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp
         expected = tokenizer.decode(ids[0, asked["input_ids"].shape[1] :], skip_special_tokens=True).strip()
         assert "".join(talk.ask(question, greedy(8))) == expected != ""
         messages.append({"role": "assistant", "content": talk.history[-1].answer})
-
-
-@pytest.mark.slow
-@pytest.mark.weights
-def test_the_released_parts_are_joined_with_a_folder_of_ones_own(tmp_path):
-    study = Study.open(Settings())
-    parts = frozen(study)
-    made = chat_model_of(study, assemble(**parts))
-    name = study.profile.language.name
-    save_pretrained(made.model, tmp_path, language=name, template=made.turns.first, run=made.origin)
-    loaded = load(Settings(), tmp_path)
-    assert torch.equal(loaded.model.projection.weight, made.model.projection.weight)
-    assert loaded.trained == hashed(tmp_path / "projection.safetensors")
-    assert loaded.origin == made.origin and not any(p.requires_grad for p in loaded.model.parameters())

@@ -93,7 +93,7 @@ def test_the_keys_that_end_a_terminal_end_the_conversation(
 
 def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
-    monkeypatch.setattr("mglib.chat.chat_model.kept_file", lambda study: tmp_path / study.profile.name)
+    monkeypatch.setattr(chat_models, "CACHE", tmp_path)
     assert main(["chat", "--image", str(tmp_path / "a.png")]) == 1
-    told = "No trained projection of the profile mini is kept yet: `make reproduce` trains"
-    assert told in capsys.readouterr().err
+    told = "No trained projection of the profile mini is kept yet: `make reproduce` trains and keeps it.\n"
+    assert capsys.readouterr().err == told  # and nothing of an official one, which goes with no small profile

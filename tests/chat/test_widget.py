@@ -10,20 +10,10 @@ import torch
 from PIL import Image
 
 from mglib import errors
-from mglib.chat.chat_model import ChatModel
 from mglib.chat.conversation import Conversation
 from mglib.chat.widget import NONE, ChatPanel, turn
 from mglib.model.decoding import Decoding, greedy
-from mglib.model.dialogue import Turns
-from mglib.model.prompts import Template
 from mglib.paths import ROOT
-
-LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
-
-
-@pytest.fixture(scope="module")
-def chat_model(model, vision_config):
-    return ChatModel(model=model(), turns=LINES, vision=vision_config)
 
 
 @pytest.fixture
@@ -94,10 +84,11 @@ def test_the_answer_is_written_while_it_comes(panel):
     assert panel.question.value == "" and not panel.send.disabled and panel.status.value == ""
 
 
-def test_an_empty_question_is_not_asked(panel):
-    panel.question.value = "  "
+@pytest.mark.parametrize(("question", "status"), [("  ", ""), ("what is <ImageHere>", "out of the question")])
+def test_what_is_no_question_is_not_asked(panel, question, status):
+    panel.question.value = question
     panel.send.click()
-    assert panel.talk.history == []
+    assert panel.talk.history == [] and status in panel.status.value and not panel.send.disabled
 
 
 def test_a_second_question_continues_and_the_transcript_is_there_to_copy(panel):
@@ -114,12 +105,6 @@ def test_a_second_question_continues_and_the_transcript_is_there_to_copy(panel):
 def test_text_is_never_markup():
     assert "<script>" not in turn(0, "<script>x</script>", "<b>a</b>\nb")
     assert "&lt;b&gt;a&lt;/b&gt;<br>b" in turn(0, "", "<b>a</b>\nb")
-
-
-def test_a_question_that_cannot_be_asked_is_told(panel):
-    panel.question.value = "what is <ImageHere>"
-    panel.send.click()
-    assert "out of the question" in panel.status.value and not panel.send.disabled
 
 
 def test_clearing_forgets_everything(panel):

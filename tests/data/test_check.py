@@ -28,46 +28,50 @@ def write(path, value):
     path.write_bytes(value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
+RED = jpeg("red")
+IMAGE = {"id": 3, "file_name": "3.jpg"}
+CAPTIONS = {"images": [IMAGE], "annotations": [{"image_id": 3, "caption": "a wall"}]}
+OBJECTS = {
+    "annotations": [{"image_id": 3, "category_id": 18}],
+    "categories": [{"id": 18, "name": "dog"}],
+}
+GOOD = {  # a small folder of each format in its official layout
+    "coco": {
+        "annotations/captions_val2014.json": CAPTIONS,
+        "annotations/instances_val2014.json": OBJECTS,
+        "val2014/3.jpg": RED,
+    },
+    "cc_sbu_align": {
+        "filter_cap.json": {"annotations": [{"image_id": "2", "caption": "a"}]},
+        "image/2.jpg": RED,
+    },
+    "localized_narratives": {
+        "coco_val_localized_narratives.jsonl": NARRATIVE,
+        "images/000000137576.jpg": RED,
+    },
+    "a_okvqa": {"aokvqa_v1p0_train.json": [CHOICE], "images/000000299207.jpg": RED},
+    "gqa": {"train_all_questions/train_all_questions_0.json": {"1": GRAPH}, "images/2354786.jpg": RED},
+    "pope": {"coco_pope_random.json": YES_NO, f"images/{YES_NO['image']}": RED},
+    "refcoco": {
+        "refs(unc).p": pickle.dumps([REFERENCE]),
+        "instances.json": INSTANCES,
+        "images/COCO_train2014_000000581857.jpg": RED,
+    },
+    "visual_genome": {
+        "region_descriptions.json": [REGIONS],
+        "relationships.json": [RELATIONSHIPS],
+        "VG_100K/index.html": b"",
+        "VG_100K_2/1.jpg": RED,
+    },
+    "own": {"a.jpg": RED, "a.txt": b"a red wall"},
+}
+
+
 def good(name, folder):
-    """Write a small folder of a format in its official layout."""
-    red = jpeg("red")
     if name == "webdataset":
-        write_shard(folder / "00000.tar", [("000000000", red, "a")])
-    elif name == "coco":
-        write_coco(folder / "coco")
-        (folder / "coco" / "images").rename(folder / "val2014")
-        for kind in ("captions", "instances"):
-            write(
-                folder / f"annotations/{kind}_val2014.json",
-                json.loads((folder / f"coco/{kind}.json").read_text()),
-            )
-    elif name == "cc_sbu_align":
-        write(folder / "filter_cap.json", {"annotations": [{"image_id": "2", "caption": "a"}]})
-        write(folder / "image" / "2.jpg", red)
-    elif name == "localized_narratives":
-        write(folder / "coco_val_localized_narratives.jsonl", NARRATIVE)
-        write(folder / "images" / "000000137576.jpg", red)
-    elif name == "a_okvqa":
-        write(folder / "aokvqa_v1p0_train.json", [CHOICE])
-        write(folder / "images" / "000000299207.jpg", red)
-    elif name == "gqa":
-        write(folder / "train_all_questions" / "train_all_questions_0.json", {"1": GRAPH})
-        write(folder / "images" / "2354786.jpg", red)
-    elif name == "pope":
-        write(folder / "coco_pope_random.json", YES_NO)
-        write(folder / "images" / YES_NO["image"], red)
-    elif name == "refcoco":
-        write(folder / "refs(unc).p", pickle.dumps([REFERENCE]))
-        write(folder / "instances.json", INSTANCES)
-        write(folder / "images" / "COCO_train2014_000000581857.jpg", red)
-    elif name == "visual_genome":
-        write(folder / "region_descriptions.json", [REGIONS])
-        write(folder / "relationships.json", [RELATIONSHIPS])
-        (folder / "VG_100K").mkdir()
-        write(folder / "VG_100K_2" / "1.jpg", red)
-    elif name == "own":
-        write(folder / "a.jpg", red)
-        write(folder / "a.txt", b"a red wall")
+        write_shard(folder / "00000.tar", [("000000000", RED, "a")])
+    for file, value in GOOD.get(name, {}).items():
+        write(folder / file, value)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -99,7 +103,6 @@ def sample(key, picture=None, about=b'{"caption": "a wall"}'):
     return [(f"{key}.jpg", jpeg("red") if picture is None else picture), (f"{key}.json", about)]
 
 
-BOMB = encoded(Image.new("1", (10_000, 10_000)), "PNG")
 FAULTS = {  # each with what is said of it
     "cut": (sample("cut", jpeg("red", (200, 200))[:-200]), "cut: broken picture: image file is truncated"),
     "nothing": (sample("nothing", b""), "nothing: broken picture: empty, or none of the formats JPEG"),

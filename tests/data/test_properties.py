@@ -3,7 +3,6 @@
 import json
 import pickle
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 
 import numpy
@@ -14,7 +13,7 @@ from hypothesis import strategies as some
 from PIL import Image
 
 from mglib.data import coco, records, regions
-from mglib.data.mixture import RankStream, Source, batch_edges
+from mglib.data.mixture import RankStream, Source
 from mglib.data.narratives import read_narratives
 from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import open_picture
@@ -84,18 +83,6 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
         assert [portion.good for portion in stream.lane(0, 0, stop)] == [p.good for p in lanes[0][stop:]]
         seen += [row[1] for lane in lanes for portion in lane for row in portion.batch or []]
     assert sorted(seen) == sorted(names)
-
-
-@often
-@given(total=some.integers(0, 10_000), parts=some.integers(1, 64), size=some.integers(1, 300))
-def test_the_plan_of_an_epoch_has_no_gap_and_no_overlap(total, parts, size):
-    batches = -(-total // (parts * size))
-    edges = [batch_edges(total, parts, part, batches) for part in range(parts)]
-    assert {len(part) for part in edges} == {batches + 1}
-    assert all(0 <= end - first <= size for part in edges for first, end in pairwise(part))
-    if total:
-        assert all(one[-1] == other[0] for one, other in pairwise(edges))
-        assert (edges[0][0], edges[-1][-1]) == (0, total)
 
 
 @often

@@ -71,15 +71,6 @@ def test_the_usual_attention_is_back_afterwards(model, queries):
     assert built.language.model.config._attn_implementation == "sdpa"
 
 
-def test_a_word_begins_in_the_token_that_holds_its_first_letter(tokenizer):
-    answer = "A dog, and two  cats."
-    offsets = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    starts = [0, 2, 7, 11, 16]
-    for token, start in zip(attention.first_tokens(tokenizer, answer), starts, strict=True):
-        low, high = offsets[token]
-        assert low <= start < high
-
-
 def test_every_mention_gets_its_look(model, queries):
     built = model()
     one, two = attention.looks(built, list(queries), VICUNA, ASKED, ANSWERS, WORDS, batch_size=1)

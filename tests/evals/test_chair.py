@@ -5,7 +5,7 @@ import pytest
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth, by_rank, counts, matched, read
-from mglib.evals.chair_official import OfficialVocabulary, singular
+from mglib.evals.chair_official import OfficialVocabulary
 from mglib.metrics import paired
 from mglib.world.catalog import FOLDER
 from mglib.world.scene import Item, Scene, Writing
@@ -31,48 +31,7 @@ def truth(*objects, references=(), **graph):
     return chair.truths(split, WORDS, [scene(**graph)])[0]
 
 
-def wrong(text, shown):
-    (reading,) = read([text], [shown], WORDS)
-    return [name for name, bad in zip(reading.mentions, reading.wrong, strict=True) if bad]
-
-
 # --- what is a mention ---
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("A teddy bear on a bed.", ["teddy bear", "bed"]),
-        ("Two teddy bears and a bear", ["teddy bear", "bear"]),
-        ("A toilet seat", ["toilet"]),
-        ("The seat of the toilet", ["toilet"]),
-        ("A seat beside the toilet", ["chair", "toilet"]),
-        ("a hot dog, two hot dogs and a dog", ["hot dog", "hot dog", "dog"]),
-        ("a hot dog stand", []),
-        ("a coffee maker and two coffee machines", ["coffee maker", "coffee maker"]),
-        ("a cup of coffee", ["cup", "cup"]),
-        ("a coffee table in a coffee shop", []),
-        ("baby elephants and a baby cat", ["elephant", "cat"]),
-        ("a man in a bow tie", ["person", "tie"]),
-        ("a school bus at the bus stop", ["bus"]),
-        ("fire trucks", ["truck"]),
-        ("buses and ties", ["bus", "tie"]),
-        ("a stop sign and a street sign", ["stop sign", "sign"]),
-        ("a palm tree, pine trees and trees", ["palm tree", "evergreen", "tree"]),
-        ("a bowl of noodles and a bowl", ["ramen", "bowl"]),
-        ("an armchair and a chair", ["armchair", "chair"]),
-        ("a clock tower behind a house", ["clock", "house"]),
-        ("kittens, ponies and women", ["cat", "horse", "person"]),
-        ("an orange wall", []),
-        ("two oranges and a tangerine", ["orange", "orange"]),
-        ("a wine glass, not a glass", ["wine glass"]),
-        ("rock music and a rock", ["rock"]),
-        ("the sunset, starfish and moonlight", []),
-        ("a well-kept litter-bin", ["litter bin"]),
-    ],
-)
-def test_mentions_are_found_as_a_reader_finds_them(text, expected):
-    assert WORDS.mentions(text) == expected
 
 
 def test_every_object_and_prop_is_found_by_its_name_and_plural():
@@ -115,36 +74,33 @@ def test_cocos_row_counts_cocos_objects_alone():
 # --- what is true ---
 
 
-def test_what_is_there_or_written_may_be_said():
-    shown = truth("dog", props=["fountain"], writing=["LAKE HOUSE"])
-    assert wrong('A dog, a fountain and a sign: "LAKE HOUSE".', shown) == []
-    assert wrong("A dog, a hut and a cat.", shown) == ["hut", "cat"]
+@pytest.mark.parametrize(
+    ("text", "shown", "invented"),
+    [
+        ('A dog, a fountain, "LAKE HOUSE".', truth("dog", props=["fountain"], writing=["LAKE HOUSE"]), []),
+        ("a sign, a house and a hut", truth(writing=["LAKE HOUSE"]), ["hut"]),
+        ("A palm tree and a coffee maker", truth("dog"), ["palm tree", "coffee maker"]),
+        ("a man who runs", truth("runner"), []),  # a runner is a person, and not the other way round
+        ("a jogger", truth("person"), ["runner"]),
+        ("a building", truth(props=["hut"]), []),
+        ("a hut", truth(props=["house"]), ["hut"]),
+        ("trees and tables", truth(setting="forest"), ["dining table"]),  # what the setting paints
+        ("trees and tables", truth(setting="kitchen"), ["tree"]),
+        ("a cat", truth("dog", references=["a dog and a kitten"]), []),
+    ],
+)
+def test_what_is_shown_painted_written_or_referred_to_may_be_said(text, shown, invented):
+    (reading,) = read([text], [shown], WORDS)
+    wrong = zip(reading.mentions, reading.wrong, strict=True)
+    assert [name for name, bad in wrong if bad] == invented
 
 
-def test_scenery_that_is_absent_is_hallucinated():
-    assert wrong("A dog under a palm tree with a coffee maker", truth("dog")) == ["palm tree", "coffee maker"]
-
-
-def test_a_runner_is_a_person_and_not_the_other_way_round():
-    assert wrong("a man who runs", truth("runner")) == []
-    assert wrong("a jogger", truth("person")) == ["runner"]
-    assert wrong("a building", truth(props=["hut"])) == []
-    assert wrong("a hut", truth(props=["house"])) == ["hut"]
-
-
-def test_what_the_setting_paints_may_be_said():
-    assert wrong("trees and tables", truth(setting="forest")) == ["dining table"]
-    assert wrong("trees and tables", truth(setting="kitchen")) == ["tree"]
-
-
-def test_objects_of_the_references_count_as_there():
-    assert wrong("a cat", truth("dog", references=["a dog and a kitten"])) == []
-
-
-def test_recall_counts_annotated_objects_each_once():
+def test_recall_counts_annotated_objects_each_once_and_may_be_of_some_alone():
     shown = truth("dog", "runner", "cup", props=["tree"])
-    (reading,) = read(["a dog, another dog, a person and a tree"], [shown], WORDS)
-    assert (reading.recalled, len(shown.objects)) == (2, 3)
+    readings = read(["a dog, another dog, a person and a tree"], [shown], WORDS)
+    assert (readings[0].recalled, len(shown.objects)) == (2, 3)
+    assert chair.recall(readings) == counts(readings)["object_recall"] == ([2], [3])
+    assert chair.recall(readings, lambda names: "cup" not in names) == ([2], [2])
 
 
 def test_as_many_scenes_as_pictures_are_needed():
@@ -196,72 +152,11 @@ def test_hallucination_by_rank():
 # --- the official code's rules ---
 
 
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("dogs", "dog"),
-        ("bus", "bu"),
-        ("buses", "bus"),
-        ("ties", "ty"),
-        ("glass", "glas"),
-        ("women", "woman"),
-        ("people", "person"),
-        ("mice", "mouse"),
-        ("knives", "knife"),
-        ("scissors", "scissors"),
-        ("sandwiches", "sandwich"),
-        ("puppies", "puppy"),
-        ("cat", "cat"),
-    ],
-)
-def test_the_official_code_makes_words_singular_in_its_way(word, expected):
-    assert singular(word) == expected
-
-
 OFFICIAL = OfficialVocabulary.study()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a bus", []),
-        ("two buses", ["bus"]),
-        ("his ties and a tie", ["tie"]),
-        ("a bow tie", ["tie"]),
-        ("wine glasses and a wine glass", ["wine glass", "wine glass"]),
-        ("a teddy bear, a hot dog", ["teddy bear", "hot dog"]),
-        ("a toilet seat", ["toilet"]),
-        ("the seat of a toilet", ["toilet"]),
-        ("a coffee maker", ["cup"]),
-        ("a dining table", []),  # no double word of the official list
-        ("a baby elephant", ["elephant"]),
-        ("a hot-dog", []),
-    ],
-)
-def test_the_official_code_finds_objects_in_its_way(text, expected):
-    assert OFFICIAL.mentions(text) == expected
 
 
 def test_synonyms_with_a_stray_space_never_match():
     assert OfficialVocabulary([["dog", "puppy "]]).mentions("a puppy") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a clock at five o'clock", ["clock"]),
-        ("the clock's hands, it isn't a cat's", ["clock", "cat"]),
-        ("a cat and/or a dog, no dog/cat", ["cat", "dog"]),
-        ("two cats,3 dogs,and a bus:a cat", ["dog", "cat"]),
-        ("a cat.The dog", ["dog"]),
-        ("a cat...a dog--a cat (dog)", ["cat", "dog", "cat", "dog"]),
-        ("cats… dogs", ["dog"]),
-        ("doggies", []),
-    ],
-)
-def test_words_are_split_as_the_official_code_splits_them(text, expected):
-    words = OfficialVocabulary([["clock"], ["cat"], ["dog", "doggy"]])
-    assert words.mentions(text) == expected
 
 
 def test_either_mode_is_scored_by_the_same_code():
@@ -277,33 +172,9 @@ def test_only_the_official_list_is_read_as_such(tmp_path):
         OfficialVocabulary.read(tmp_path / "synonyms.txt")
 
 
-def test_recall_may_be_of_some_objects_alone():
-    shown = truth("dog", "cat", "bus")
-    readings = read(["a dog and a bus", "a bus"], [shown, shown], WORDS)
-    assert chair.recall(readings, lambda names: "bus" not in names) == ([1, 0], [2, 2])
-    assert (
-        chair.recall(readings, lambda names: True).estimate() == counts(readings)["object_recall"].estimate()
-    )
-
-
 def test_new_objects_are_those_that_training_never_had():
     assert chair.new_objects() and chair.new_objects() < WORDS.names
     assert not chair.new_objects() & {"dog", "person"}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a bench, a sink, two children", ["bench", "sink", "person"]),
-        ("a kid and a surfer with a tennis racket", ["person", "person", "tennis racket"]),
-        ("Train tracks run beside the road.", []),
-        ("A baby, dog and cat.", ["person", "dog", "cat"]),
-        ("It is hot. Dogs sleep.", ["dog"]),
-        ("A hot, dog-tired man.", ["person"]),
-    ],
-)
-def test_the_official_rules_know_all_of_coco_and_signs_as_tokens(text, expected):
-    assert OFFICIAL.mentions(text) == expected
 
 
 def test_the_official_rules_know_the_eighty_categories():
@@ -311,6 +182,6 @@ def test_the_official_rules_know_the_eighty_categories():
 
 
 def test_a_possessive_names_nothing_of_its_own():
-    assert OfficialVocabulary.study().mentions("A man's dog runs.") == ["person", "dog"]
-    assert "" not in OfficialVocabulary.study().owner
+    assert OFFICIAL.mentions("A man's dog runs.") == ["person", "dog"]
+    assert "" not in OFFICIAL.owner
     assert OfficialVocabulary([["dog", ""]]).mentions("a dog's bed") == ["dog"]

@@ -8,7 +8,7 @@ import pytest
 from mglib.data.records import adapter
 from mglib.evals import checklist as judge
 from mglib.evals.checklist import CHECKLISTS, PLACES, WEATHER, Checklist, Item, has, scores, stem, takes_up
-from mglib.metrics import derangement, paired
+from mglib.metrics import paired
 from mglib.profiles import MINI
 from mglib.world import catalog
 from mglib.world.scene import Item as Thing
@@ -87,20 +87,6 @@ def test_the_ideal_answer_to_any_other_picture_fails(pictures, task):
         assert len(others) >= len(pictures[task]) - 2
         wrong = [one.truth for one in others if checklist.met(checklist(ideal(task, one), picture))]
         assert wrong == [], picture.truth
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_swapped_pictures_lower_both_scores(pictures, task):
-    texts = [ideal(task, picture) for picture in pictures[task]]
-    order = derangement(len(texts))
-    own = scores(CHECKLISTS[task], texts, pictures[task])
-    swapped = scores(CHECKLISTS[task], [texts[other] for other in order], pictures[task])
-    # There are fewer jokes than pictures, so a few are exchanged for another picture of the same one.
-    told = [str(picture.truth) for picture in pictures[task]]
-    apart = [place for place, other in enumerate(order) if told[place] != told[other]]
-    assert len(apart) >= len(texts) - 3 and sum(own["success"]) == len(texts)
-    assert not any(swapped["success"][place] for place in apart)
-    assert max(swapped["items"][place] for place in apart) < 1 == min(own["items"])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -184,13 +170,6 @@ def test_systems_are_told_apart_by_their_own_pictures_alone(pictures):
     drop = paired(judge.pooled(right, "items")["ideal"], judge.pooled(swapped, "items")["ideal"])
     lost = judge.counts(swapped, "items")["ideal"]["total"].estimate().value
     assert drop.low > 0 and drop.value == pytest.approx(1 - lost)
-
-
-def test_every_place_is_given_another_picture(pictures):
-    other = judge.exchanged(pictures)
-    for task in TASKS:
-        assert sorted(one.image_id for one in other[task]) == sorted(one.image_id for one in pictures[task])
-        assert all(a is not b for a, b in zip(other[task], pictures[task], strict=True))
 
 
 def test_specials_are_read_in_order_with_their_files(tmp_path):

@@ -58,17 +58,6 @@ def test_the_size_of_a_batch_changes_nothing(model, queries):
         assert one.sums == pytest.approx(other.sums, rel=1e-4) and one.counts == other.counts
 
 
-def test_another_picture_gives_other_losses(model, queries):
-    tiny = model()
-    with torch.no_grad():
-        tiny.projection.weight.mul_(20)
-    one, other = (
-        choices.option_losses(tiny, order, VICUNA, ASKED, prompt="{}", batch_size=3, what="test")
-        for order in (queries, queries[::-1])
-    )
-    assert one != other
-
-
 def test_the_prompt_is_run_once_for_all_its_options(model, queries):
     tiny, rows = model(), []
     tiny.language.model.get_decoder().register_forward_pre_hook(
@@ -95,15 +84,6 @@ def test_errors_are_clustered_by_picture():
     assert other.high - other.low > 3 * (one.high - one.low)
 
 
-def test_paired_differences_are_narrower_than_those_of_strangers(random):
-    hard = torch.rand(200, generator=random) < 0.5
-    first = Scores(tuple(hard.float().tolist()), tuple(range(200)))
-    second = Scores(tuple((hard | (torch.arange(200) < 10)).float().tolist()), first.pictures)
-    difference = second.minus(first)
-    assert difference.value == pytest.approx(sum(second.values) / 200 - sum(first.values) / 200)
-    assert difference.high - difference.low < (first.estimate().high - first.estimate().low) / 2
-
-
 def test_only_the_same_questions_are_compared():
     with pytest.raises(ValueError, match="different questions"):
         Scores((1.0,), (1,)).minus(Scores((1.0,), (2,)))
@@ -112,10 +92,6 @@ def test_only_the_same_questions_are_compared():
 def test_scores_by_kind_are_those_of_its_questions():
     scores = Scores((1.0, 0.0, 1.0), (4, 4, 7))
     assert scores.by(["b", "a", "b"]) == {"a": Scores((0.0,), (4,)), "b": Scores((1.0, 1.0), (4, 7))}
-
-
-def test_nothing_asked_gives_no_number():
-    assert Scores((), ()).estimate() is None
 
 
 def test_an_option_that_is_offered_twice_is_right_in_both_places():

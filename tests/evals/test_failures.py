@@ -8,7 +8,7 @@ import pytest
 
 from mglib.data.splits import Split
 from mglib.evals import failures
-from mglib.evals.failures import Detector, Thresholds, Truth, agreement, kappa, kind
+from mglib.evals.failures import Detector, Truth, agreement, kappa, kind
 from mglib.mentions import Vocabulary
 from mglib.paths import ROOT
 from mglib.world.scene import Item, Scene
@@ -19,52 +19,14 @@ TRUTH = Truth(frozenset({"dog", "cat"}), frozenset({"park", "grass", "sky"}))
 
 @pytest.fixture
 def detector() -> Detector:
-    return Detector(Vocabulary(OBJECTS), Thresholds(said_again=0.3, caption=4, right_share=0.5))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("A dog in the park.", set()),
-        ("A dog is near a cat. The sky is blue!", set()),
-        ("A dog and a bus.", set()),  # half of what it names is there
-        ("", {"empty"}),
-        (" ... \n", {"empty"}),
-        ("A dog sits on the grass. A dog sits on the grass. A dog sits on the grass.", {"repetition"}),
-        ("A dog. A dog.", {"repetition"}),
-        ("A bus and a cake beside a dog.", {"off-topic"}),
-        ("The weather is nice today.", {"off-topic"}),
-        ("A dogma of the parking.", {"off-topic"}),  # whole words count
-        ("A dog sits on the", {"fragment"}),
-        ("a dog", set()),
-        ("bus bus bus bus bus bus bus", {"repetition", "off-topic", "fragment"}),
-    ],
-)
-def test_descriptions_fail_as_they_should(detector, text, expected):
-    assert detector.failures(text, TRUTH, poem=False) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Oh dog,\nmy friend,\nwe walk\nbeyond the end", set()),
-        ("The sky\nis wide,\na bus, a cake,\ninside", set()),  # one thing is enough for a poem
-        ("Oh love,\nmy heart,\nwe never\npart", {"off-topic"}),
-        ("The sky, my love, the sky\n" * 4, {"repetition"}),
-        ("Oh dog, my friend,\nwe walk beyond\nthe end", {"no-verse"}),
-        ("Oh dog,\n\nmy friend,\n\nwe walk beyond the end", {"no-verse"}),  # empty lines do not count
-        ("Oh sky\nof blue,\nabove\n" + "a park " * 8, {"repetition", "no-verse"}),  # a line of 16 words
-        ("", {"empty"}),
-    ],
-)
-def test_poems_need_no_full_stop_and_only_one_thing(detector, text, expected):
-    assert detector.failures(text, TRUTH, poem=True) == expected
+    return Detector(Vocabulary(OBJECTS))
 
 
 def test_a_text_that_the_limit_cut_is_whole_if_one_sentence_is(detector):
-    assert detector.failures("A dog sits. A cat is on", TRUTH, poem=False, cut=True) == set()
-    assert detector.failures("A dog sits. A cat is on", TRUTH, poem=False) == {"fragment"}
-    assert detector.failures("A dog sits near a cat on", TRUTH, poem=False, cut=True) == {"fragment"}
+    two, one = "A dog sits on the grass. A cat is on", "A dog sits on the grass near a cat on"
+    assert detector.failures(two, TRUTH, poem=False, cut=True) == set()
+    assert detector.failures(two, TRUTH, poem=False) == {"fragment"}
+    assert detector.failures(one, TRUTH, poem=False, cut=True) == {"fragment"}
 
 
 def test_cut_is_told_by_the_number_of_tokens(tokenizer):
@@ -125,7 +87,7 @@ def test_agreement_counts_kinds_against_labels(detector):
     rows = [
         {**row, "text": "A dog in the park.", "label": "success"},
         {**row, "text": "A bus and a cake.", "label": "off-topic"},
-        {**row, "text": "A dog in the park on", "label": "success"},
+        {**row, "text": "A dog in the park is on the grass on", "label": "success"},
         {**row, "question": failures.POEM, "text": "Oh dog in the", "label": "success"},
     ]
     estimate, counts = agreement(detector, rows)

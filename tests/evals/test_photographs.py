@@ -15,10 +15,10 @@ def shown(tmp_path):
     return photographs.photographs(tmp_path)
 
 
-def test_each_photograph_has_a_title_and_objects_in_the_order_of_the_list(shown):
-    assert len(shown.split) == len(shown.titles) == len(shown.objects) == 5
-    assert all(shown.titles) and all(shown.objects) and shown.objects[1] == ("cat",)
-    assert [image.size for image in shown.split.images()] == [(12, 8)] * 5
+def test_each_photograph_has_objects_in_the_order_of_the_list(shown):
+    assert len(shown) == len(shown.objects) == 5
+    assert all(shown.objects) and shown.objects[1] == {"cat"}
+    assert [image.size for image in shown.images()] == [(12, 8)] * 5
 
 
 def test_what_is_said_by_another_or_a_more_general_name_is_there(shown):
@@ -43,4 +43,4 @@ def test_the_real_photographs_open():
     folder = CACHE / "photographs"
     if not (folder / "manifest.json").exists():
         pytest.skip("scikit-image's photographs are not in data/cache/photographs: run notebook 06 first")
-    assert all(min(image.size) >= 300 for image in photographs.photographs(folder).split.images())
+    assert all(min(image.size) >= 300 for image in photographs.photographs(folder).images())

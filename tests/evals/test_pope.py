@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from mglib.evals.chair import Truth
-from mglib.evals.pope import WAYS, Question, counts, parse, phrase, questions
+from mglib.evals.pope import WAYS, Question, counts, parse, questions
 from mglib.metrics import paired
 from mglib.paths import read_jsonl
 
@@ -69,21 +69,6 @@ def test_nothing_is_asked_that_can_truly_be_said():
 def test_an_unknown_way_is_named():
     with pytest.raises(ValueError, match="adversarial"):
         questions(OBJECTS, TRUTHS, "easy", seed=0)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("scissors", "a pair of scissors"),
-        ("orange", "a tangerine"),
-        ("sports ball", "a ball"),
-        ("octopus", "an octopus"),
-        ("oven", "an oven"),
-        ("parking meter", "a parking meter"),
-    ],
-)
-def test_objects_are_asked_for_in_english(name, expected):
-    assert phrase(name) == expected
 
 
 def ask(*answers):

@@ -71,13 +71,6 @@ def test_chair_of_cocos_results_format_is_counted_in_both_readings(tmp_path, coc
     assert (study["object_recall"], official["object_recall"]) == (1, 1 / 2)
 
 
-def test_answers_about_files_score_as_those_about_ids(tmp_path, coco):
-    told = {3: "images/3.jpg", 7: "7.jpg"}
-    made = [{"image": told[one["image_id"]], "answer": one["caption"]} for one in RESULTS]
-    by_file = chair_scores(lines(tmp_path / "answers.jsonl", made), coco)
-    assert by_file.lines == chair_scores(whole(tmp_path / "results.json", RESULTS), coco).lines
-
-
 def test_the_official_layout_without_pictures_is_enough(tmp_path, coco):
     folder = tmp_path / "official" / "annotations"
     folder.mkdir(parents=True)

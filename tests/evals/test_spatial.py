@@ -5,16 +5,13 @@ from collections import Counter, defaultdict
 from dataclasses import replace
 
 import pytest
-import torch
 from PIL import ImageChops
-from tiny_world import SMALL
 
 from mglib.data.splits import annotated_split
-from mglib.evals import choices, spatial
+from mglib.evals import spatial
 from mglib.evals.choices import Losses
 from mglib.evals.spatial import Category, Picture, Probe
 from mglib.evals.vqa import Exam, picture_places
-from mglib.model.prompts import VICUNA
 from mglib.paths import hash_json, read_jsonl
 from mglib.world import catalog
 
@@ -46,10 +43,6 @@ def pairs(asked, relation):
     return list(zip(chosen[::2], chosen[1::2], strict=True))
 
 
-def test_every_relation_is_asked_for(asked):
-    assert set(spatial.RELATIONS) == {probe.relation for probe in asked}
-
-
 @pytest.mark.parametrize(
     ("relation", "predicates"),
     [
@@ -65,10 +58,7 @@ def test_the_right_answer_is_the_scene_graphs(asked, scenes, relation, predicate
             graph = scenes[probe.picture]["relations"]
             wanted = predicates[probe.right]
             links = [(link["subject"], link["object"]) for link in graph if link["predicate"] == wanted]
-            a_b = re.compile(
-                spatial.WAYS[relation].question.replace("?", r"\?").format(a="(?P<a>.+)", b="(?P<b>.+)")
-            )
-            found = a_b.fullmatch(probe.text)
+            found = pattern(spatial.WAYS[relation].question).fullmatch(probe.text)
             assert (found["a"], found["b"]) in links
 
 
@@ -158,13 +148,6 @@ def test_no_training_question_is_put_in_these_words(world, asked):
     assert not [text for text in trained if any(form.fullmatch(text) for form in forms)]
 
 
-def test_a_model_answers_every_probe(model, asked, random):
-    queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
-    some = asked[:8]
-    found = choices.option_losses(model(), queries, VICUNA, some, prompt="{}", batch_size=4, what="test")
-    assert sum(len(scores.values) for scores in spatial.accuracy(found, some).values()) == 8
-
-
 def test_mirrored_pictures_are_mirrored_and_have_a_name_of_their_own(world):
     split = annotated_split(world / "val")
     other = spatial.mirrored(split)
@@ -175,19 +158,24 @@ def test_mirrored_pictures_are_mirrored_and_have_a_name_of_their_own(world):
     assert hash_json(spatial.mirrored(split).hashes) == other.key()
 
 
+def values(found):
+    return {
+        what: {kind: one.estimate().value for kind, one in scores.items()} for what, scores in found.items()
+    }
+
+
 def test_the_mirror_test_of_who_sees_and_of_who_does_not(asked):
     sees = told(asked)
     turned = [replace(p, right=1 - p.right) if p.relation == "left_right" else p for p in asked]
-    seeing, blind = spatial.mirror_test(sees, told(turned), asked), spatial.mirror_test(sees, sees, asked)
-    value = {kind: (m.changed.estimate().value, m.right.estimate().value) for kind, m in seeing.items()}
-    assert value.pop("left_right") == (1, 1) and set(value.values()) == {(0, 1)}
-    assert seeing["left_right"].moved.estimate().value == 1
-    assert blind["left_right"].changed.estimate().value == blind["left_right"].right.estimate().value == 0
-    assert seeing["nearest"].moved is None
+    seeing = values(spatial.mirror_test(sees, told(turned), asked))
+    blind = values(spatial.mirror_test(sees, sees, asked))
+    assert seeing["changed"] == {kind: kind == "left_right" for kind in spatial.RELATIONS}
+    assert set(seeing["right"].values()) == {1} and seeing["moved"] == {"left_right": 1}
+    assert blind["changed"]["left_right"] == blind["right"]["left_right"] == 0
 
 
 def test_the_mirror_is_noticed_before_an_answer_flips():
     probe = Probe(picture=0, text="", options=("left", "right"), right=0, relation="left_right")
     before, after = Losses((1.0, 5.0), (1, 1)), Losses((1.0, 4.0), (1, 1))
-    (found,) = spatial.mirror_test([before], [after], [probe]).values()
-    assert found.changed.values == (0,) and found.right.values == (0,) and found.moved.values == (1,)
+    found = values(spatial.mirror_test([before], [after], [probe]))
+    assert found == {"changed": {"left_right": 0}, "right": {"left_right": 0}, "moved": {"left_right": 1}}

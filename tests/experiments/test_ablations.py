@@ -1,21 +1,26 @@
-"""The arms of the ablation: each trains what it says, at its own rate, and reads every picture."""
+"""The arms of the ablation: each trains what it says, at its own rate, and reads every picture; and what
+fewer steps of stage 1 cover.
+"""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_parts import kept, tiny_study
+from tiny_parts import SHORT, kept, tiny_study
 from torch import nn
 
-from mglib import profiles
-from mglib.config import ConcatConfig
+from mglib import frame
+from mglib.config import AblationConfig
 from mglib.data.splits import Split
 from mglib.experiments import ablations
-from mglib.experiments.ablations import ARMS, Parts, Slowly, ThreeLinear
+from mglib.experiments.ablations import ARMS, Slowly
 from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.prompts import CAPTION, IMAGE
+from mglib.study.study import DrawnStudy
 from mglib.training.checkpoint import trainable
+from mglib.weights.tensors import save_weights
 
 arms = pytest.mark.parametrize("name", ARMS)
 
@@ -23,6 +28,13 @@ arms = pytest.mark.parametrize("name", ARMS)
 @pytest.fixture
 def study(tmp_path, monkeypatch, vision_config):
     return tiny_study(tmp_path, monkeypatch, vision_config)
+
+
+def with_ablation(study, config):
+    """Return a study with another ablation, with what is given to a tiny study from outside."""
+    other = replace(study, profile=replace(study.profile, ablation=config))
+    other.__dict__.update({name: study.__dict__[name] for name in ("device", "dtype", "vision_state")})
+    return other
 
 
 @pytest.fixture
@@ -33,16 +45,16 @@ def tokens(tmp_path):
 
 
 @pytest.fixture
-def split(captions):
+def base(llama, tokenizer, captions, tokens, model):
     hashes = tuple(map(str, range(len(captions))))
-    return Split(name="train", hashes=hashes, captions=tuple(captions), images=lambda: iter(()))
-
-
-@pytest.fixture
-def parts(qformer, llama, tokenizer, split, tokens, tmp_path):
-    reader = qformer().eval()
-    language = Language(model=llama(), tokenizer=tokenizer)
-    return Parts(qformer=reader, language=language, split=split, tokens=tokens)
+    split = Split(name="train", hashes=hashes, captions=tuple(captions), images=lambda: iter(()))
+    names = ("train", "val", "test_seen")
+    return SimpleNamespace(
+        model=model(),
+        language=Language(model=llama(), tokenizer=tokenizer),
+        splits=dict.fromkeys(names, split),
+        tokens=dict.fromkeys(names, tokens),
+    )
 
 
 TRAINED = {
@@ -53,66 +65,48 @@ TRAINED = {
 
 
 @arms
-def test_an_arm_trains_what_it_says(study, parts, name):
-    trained = set(trainable(ablations.untrained(study, name, parts)))
+def test_an_arm_trains_what_it_says_and_begins_with_the_spread_of_words(study, base, name):
+    model = ablations.init_arm(study, name, base)
+    trained = set(trainable(model))
     if name == "qformer_tuned":
         assert {one for one in trained if not one.startswith("qformer.offsets.")} == TRAINED["base"]
-        assert len(trained) == 2 + len(list(parts.qformer.parameters()))
+        assert len(trained) == 2 + len(list(base.model.qformer.parameters()))
     else:
         assert trained == TRAINED[name]
+    with torch.no_grad():
+        visual = model.projection(torch.stack(ablations.queries(model, base.tokens["train"])))
+    words = base.language.model.get_input_embeddings().weight
+    assert visual.std().item() == pytest.approx(words.std().item(), rel=0.25)
 
 
 @arms
-def test_an_arm_learns_and_then_answers_about_every_picture(study, parts, tokens, split, name):
+def test_an_arm_learns_and_then_answers_about_every_picture(study, base, tokens, name):
+    before = {key: weight.clone() for key, weight in base.model.qformer.named_parameters()}
     config = replace(study.profile.ablation.train, steps=30, muon=True)
-    model, trained = ablations.arm(study, name, parts, config)
+    model, trained = ablations.train_arm(study, name, base, config)
     assert trained.log[-1]["loss"] < 0.8 * trained.log[0]["loss"]
     assert trainable(model) == {}
     read = ablations.queries(model, tokens, batch_size=3)
     assert len(read) == 8 and read[0].shape[0] == model.qformer.config.queries
     said = answer(model, {"queries": torch.stack(read)}, CAPTION, [IMAGE] * 8, greedy(4))
     assert len(said) == 8
+    # The Q-Former that all arms share is as it was.
+    assert all(torch.equal(before[key], weight) for key, weight in base.model.qformer.named_parameters())
 
 
-@arms
-def test_visual_tokens_begin_with_the_spread_of_words(study, parts, name):
-    model = ablations.untrained(study, name, parts)
-    with torch.no_grad():
-        visual = model.projection(torch.stack(ablations.queries(model, parts.tokens)))
-    words = parts.language.model.get_input_embeddings().weight
-    assert visual.std().item() == pytest.approx(words.std().item(), rel=0.25)
-
-
-def test_the_shared_q_former_is_as_it_was_after_all_arms(study, parts):
-    before = {name: weight.clone() for name, weight in parts.qformer.named_parameters()}
-    config = replace(study.profile.ablation.train, steps=2, warmup_steps=1)
-    for name in ARMS:
-        ablations.arm(study, name, parts, config)
-    assert all(torch.equal(before[name], weight) for name, weight in parts.qformer.named_parameters())
-
-
-def test_the_tuned_q_former_has_moved_and_is_a_plain_one_again(study, parts, tokens):
-    model, _ = ablations.arm(study, "qformer_tuned", parts, study.profile.ablation.train)
-    assert type(model.qformer) is type(parts.qformer)
-    read, before = torch.stack(ablations.queries(model, tokens)), parts.qformer(tokens.batch(range(8)))
+def test_the_tuned_q_former_has_moved_is_a_plain_one_again_and_is_loaded_when_done(study, base, tokens):
+    config = study.profile.ablation.train
+    (model, trained), (again, same) = (
+        ablations.train_arm(study, "qformer_tuned", base, config) for _ in range(2)
+    )
+    assert type(model.qformer) is type(base.model.qformer) and same == trained
+    read, before = torch.stack(ablations.queries(model, tokens)), base.model.qformer(tokens.batch(range(8)))
     assert not torch.allclose(read, before, atol=1e-4)
+    assert torch.equal(read, torch.stack(ablations.queries(again, tokens)))
 
 
-def test_an_arm_that_is_done_is_loaded_and_the_same(study, parts, tokens):
-    first, trained = ablations.arm(study, "qformer_tuned", parts, study.profile.ablation.train)
-    again, same = ablations.arm(study, "qformer_tuned", parts, study.profile.ablation.train)
-    assert same == trained
-    for one, other in zip(ablations.queries(first, tokens), ablations.queries(again, tokens), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_an_unknown_arm_is_met_by_the_known_ones(study, parts):
-    with pytest.raises(ValueError, match=r"Unknown arm 'four'.*no_qformer"):
-        ablations.untrained(study, "four", parts)
-
-
-def test_without_a_q_former_channels_are_standardised_and_the_class_token_is_not_seen(study, parts, tokens):
-    model = ablations.untrained(study, "no_qformer", parts)
+def test_without_a_q_former_channels_are_standardised_and_the_class_token_is_not_seen(study, base, tokens):
+    model = ablations.init_arm(study, "no_qformer", base)
     some = tokens.batch(range(8)).float()
     seen = model.qformer.ln_vision(some).flatten(0, 1)
     assert torch.allclose(seen.std(0), torch.ones(64), atol=1e-3) and seen.mean(0).abs().max() < 1e-4
@@ -121,28 +115,16 @@ def test_without_a_q_former_channels_are_standardised_and_the_class_token_is_not
     assert torch.equal(model.qformer(some), model.qformer(other))
 
 
-def test_mini_has_sixteen_visual_tokens_without_a_q_former():
-    vision = profiles.MINI.vision
-    config = ConcatConfig(tokens=vision.tokens, vision_width=vision.width)
-    assert (config.queries, config.width) == (16, 4 * 384)
-
-
-def test_three_layers_are_linear(random):
-    three = ThreeLinear.behind(nn.Linear(6, 8), seed=0)
-    a, b = torch.randn(2, 6, generator=random)
-    assert torch.allclose(three(a + b) + three(torch.zeros(6)), three(a) + three(b), atol=1e-5)
-    assert sum(isinstance(layer, nn.Linear) for layer in three) == len(three) == 3
-
-
 class Part(nn.Linear):
     config = None
 
 
-def test_a_slow_part_moves_a_share_as_far_as_a_free_one(random):
+def test_a_slow_part_starts_as_it_was_and_moves_a_share_as_far_as_a_free_one(random):
     inputs = torch.randn(4, 5, generator=random)
     free, held = Part(5, 3), Part(5, 3)
     held.load_state_dict(free.state_dict())
     start, slow = free.weight.detach().clone(), Slowly(held, share=0.1)
+    assert torch.equal(slow(inputs), free(inputs))
     for module in (free, slow):
         optimizer = torch.optim.AdamW(
             [p for p in module.parameters() if p.requires_grad], lr=0.01, weight_decay=0
@@ -153,25 +135,52 @@ def test_a_slow_part_moves_a_share_as_far_as_a_free_one(random):
     assert torch.allclose(slowly, 0.1 * moved, atol=1e-6) and moved.abs().min() > 0.009
 
 
-def test_a_slow_part_starts_as_it_was_pretrained(qformer, random):
-    part, tokens = qformer().eval(), torch.randn(2, 5, 64, generator=random)
-    expected = part(tokens)
-    assert torch.equal(Slowly(part, share=0.1)(tokens), expected)
+def test_every_arm_is_trained_at_its_own_rate_or_the_common_one_or_not_at_all(study, base):
+    assert ablations.arms(with_ablation(study, None), base) == ({"base": base.model}, {})
+    study = with_ablation(study, replace(study.profile.ablation, lrs=(("three_layers", 1e-3),)))
+    models, logs = ablations.arms(study, base)
+    assert list(models) == list(logs) == list(ARMS)
+    last = {name: log[-1]["lr"] for name, log in logs.items()}
+    assert last["three_layers"] == pytest.approx(0.1 * last["base"]) and last["base"] == last["no_qformer"]
+    said = ablations.captions(study, base, models, 3)
+    assert {len(texts) for texts in said.values()} == {3}
 
 
-def test_each_rate_of_the_grid_is_tried_on_val(study, parts, split, tokens):
-    tried = ablations.grid(study, "base", parts, split, tokens)
-    assert set(tried) == {1e-3, 1e-2} and all(estimate.n == 8 for estimate in tried.values())
+def test_every_arm_is_tried_at_each_rate_on_val(study, base):
+    study = with_ablation(study, AblationConfig(train=SHORT, rates=(1e-9, 1e-2), rate_steps=3))
+    tried = ablations.rates(study, base)
+    assert list(tried) == ["arm", "lr", "steps", "loss", "low", "high", "n"]
+    assert tried["arm"].tolist() == [name for name in ARMS for _ in range(2)]
+    assert set(tried["steps"]) == {3} and set(tried["n"]) == {8}
+    best = tried.loc[tried.groupby("arm")["loss"].idxmin()]
+    assert best["lr"].tolist() == [1e-2] * 4
 
 
-def test_an_arm_has_the_common_settings_or_a_rate_of_its_own(study):
-    config = replace(study.profile.ablation, lrs=(("no_qformer", 5e-3),))
-    own = ablations.settings(config, "no_qformer")
-    assert (own.steps, own.lr, own.min_lr) == (6, 5e-3, 5e-4)
-    assert ablations.settings(config, "base") is config.train
+def test_each_kept_part_of_stage_1_captions_by_itself_and_is_compared_with_the_whole(
+    study, base, monkeypatch, tmp_path, captions
+):
+    folder, model = tmp_path / "stage1", base.model
+    for step in (3, 6):
+        weights = {f"projection.{n}": step * w.detach() for n, w in model.projection.named_parameters()}
+        save_weights(folder / f"step-{step:06d}.safetensors", weights, {"step": step})
+    shown = list(torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(2)))
+    base.queries, base.trained = {"test_seen": shown}, SimpleNamespace(folder=folder)
+    base.splits["test_seen"] = replace(base.splits["test_seen"], references=tuple((c,) for c in captions))
+    texts = {"50": "a dog", "100": "two dogs run"}
+    said = iter([text] * len(captions) for text in texts.values())
+    drawn = []
 
+    def caption(study, model, queries, what):
+        drawn.append(model.projection.weight.clone())
+        return next(said)
 
-def test_a_trial_is_the_whole_schedule_in_small(study):
-    config = replace(study.profile.ablation.train, steps=100, warmup_steps=10)
-    short = ablations.trial(config, 5e-3, 20)
-    assert (short.steps, short.warmup_steps, short.lr, short.min_lr) == (20, 2, 5e-3, 5e-4)
+    monkeypatch.setattr(ablations.stage1, "captions", caption)
+    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: lambda answer, text: answer == texts["100"])
+    found, rest = ablations.saturation(study, base)
+    assert torch.allclose(2 * drawn[0], drawn[1])
+    assert dict(zip(frame.names(found), found["value"], strict=True)) == {
+        "t8.references_covered.50": 0, "t8.words.50": 2, "t8.references_covered.100": 1, "t8.words.100": 3,
+    }  # fmt: skip
+    assert frame.names(rest) == ["t8.references_covered.gained_from_50"] and rest["value"].tolist() == [1]
+    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: None)
+    assert all(one.empty for one in ablations.saturation(study, base))

@@ -47,9 +47,10 @@ class Says:
 @pytest.fixture
 def study():
     """Return a study of photographs, of which two a split are described."""
-    sizes = EvalConfig(limit_pictures=2, limit_tokens=9, limit_short_tokens=7)
+    sizes = EvalConfig(limit_pictures=2, failure_tokens=9, brief_tokens=7)
     profile = SimpleNamespace(world=None, evaluation=sizes)
-    return SimpleNamespace(profile=profile, tests=("test_a", "test_b"), scenes=lambda name: None)
+    tests, scenes = ("test_a", "test_b"), lambda name: None
+    return SimpleNamespace(profile=profile, tests=tests, scenes=scenes, nameable=chair.photo_vocabulary)
 
 
 @pytest.fixture

@@ -5,31 +5,38 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from mglib import frame
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
 from mglib.evals.vqa import Exam, Result
 from mglib.experiments import exams
-from mglib.experiments.exams import Sitting, Way
-from mglib.model.prompts import CAPTION, VICUNA
+from mglib.experiments.exams import Answered, ExamPrompt
+from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI
 from mglib.study.models import PromptedModel
 from mglib.study.study import DrawnStudy, Study
 
 STUDY = Study.of(MINI, seed=0, weights="wheel")
+PICTURES = {"val": [0], "test_seen": [0, 1, 2]}
 BASE = SimpleNamespace(
-    queries={"val": [0], "test_seen": [0, 1, 2]}, tokens={"val": [0], "test_seen": [0, 1, 2]}
+    queries=PICTURES, tokens=PICTURES, vision=None, language=SimpleNamespace(tokenizer=None)
 )
+WAYS = exams.pope.WAYS
 
 
-def graph(question, kind, answer="dog"):
+def values(found):
+    return dict(zip(frame.names(found), found["value"], strict=True))
+
+
+def graph(question, kind):
     types = QuestionTypes(structural=kind, semantic="obj", detailed="d")
-    return GraphQuestion(image_id="1", question=question, answer=answer, types=types)
+    return GraphQuestion(image_id="1", question=question, answer="dog", balanced=True, types=types)
 
 
-def choice(place):
+def choice(index):
     return ChoiceQuestion(
-        split="val", image_id=place, question_id=str(place), question="what", choices=("a", "b"),
+        split="val", image_id=index, question_id=str(index), question="what", choices=("a", "b"),
         correct_choice_idx=0, direct_answers=("a",) * 10, difficult_direct_answer=False,
     )  # fmt: skip
 
@@ -40,20 +47,14 @@ EXAM = Exam(
 )
 
 
-def result(value):
-    """Every answer scores the same."""
-    scores = {task: Scores((value,) * 3, (0, 0, 1)) for task in exams.TASKS}
-    return Result(scores, [], ["said"] * 3)
-
-
 def test_a_question_of_two_ways_is_asked_once_and_answered_for_both(monkeypatch):
     put = []
 
-    def told(model, pictures, template, posed, decoding, **limits):
+    def answered(model, pictures, template, posed, decoding, **limits):
         put.extend(posed)
         return [f"answer {number}" for number in range(len(posed))]
 
-    monkeypatch.setattr(exams, "answers", told)
+    monkeypatch.setattr("mglib.evals.generate.answers", answered)
     asked = [Question(0, "dog", "dog?", True), Question(0, "cat", "cat?", False)] * 2
     one = PromptedModel(model=None, template=VICUNA, wording="{}")
     said = exams.poll(STUDY, BASE, one, asked, "{} Yes or no.", "val")
@@ -61,89 +62,82 @@ def test_a_question_of_two_ways_is_asked_once_and_answered_for_both(monkeypatch)
     assert said == ["answer 0", "answer 1"] * 2
 
 
-def test_the_request_that_is_understood_best_on_val_is_chosen(monkeypatch):
-    asked = {way: [Question(0, "dog", "dog?", True)] for way in exams.pope.WAYS}
+def test_the_request_that_is_understood_best_on_val_is_chosen_and_compared_with_a_constant_yes(monkeypatch):
+    asked = {way: [Question(0, "dog", "dog?", True)] for way in WAYS}
     monkeypatch.setattr(exams, "pope_questions", lambda study, base, split, most: asked)
-    monkeypatch.setattr(
-        exams,
-        "poll",
-        lambda study, base, one, asked, request, split: [
-            "yes" if request == exams.REQUESTS[1] else "hm" for _ in asked
-        ],
-    )
+
+    def poll(study, base, one, asked, request, split):
+        return ["yes" if request == exams.REQUESTS[1] else "hm" for _ in asked]
+
+    monkeypatch.setattr(exams, "poll", poll)
     models = {"minigpt4": None, "stage1": None}
-    tried, request = exams.pope_choices(STUDY, BASE, models)
+    tried, request = exams.pope_request(STUDY, BASE, models)
     assert request == exams.REQUESTS[1]
     assert tried["accuracy"].tolist() == [0, 1, 0] and tried["unparsed"].tolist() == [1, 0, 1]
-    rows = exams.pope_table(STUDY, BASE, models, exams.REQUESTS[0])
-    assert list(rows) == [*(f"{way}.stage1" for way in exams.pope.WAYS), *exams.pope.WAYS, "yes"]
-    assert rows["random"]["accuracy"].estimate().value == 0
-    assert rows["yes"]["accuracy"].estimate().value == 1
-    gained = exams.over_yes(rows)
-    assert list(gained) == [f"{way}.over_yes" for way in exams.pope.WAYS]
-    assert gained["random.over_yes"]["gain.accuracy"].value == -1
-    gained = exams.over_yes(exams.pope_table(STUDY, BASE, models, exams.REQUESTS[1]))
-    assert gained["popular.over_yes"]["gain.accuracy"].value == 0
+    found, gains = map(values, exams.pope_table(STUDY, BASE, models, exams.REQUESTS[0]))
+    assert found["pope.accuracy.random"] == found["pope.accuracy.popular.stage1"] == 0
+    assert found["pope.accuracy.yes"] == 1 and len(found) == 4 * (2 * len(WAYS) + 1)
+    assert gains == {f"pope.gain.accuracy.{way}.over_yes": -1 for way in WAYS}
+    _, gains = exams.pope_table(STUDY, BASE, models, request)
+    assert set(gains["value"]) == {0}
 
 
 @pytest.fixture
 def put(monkeypatch):
-    """Let exams be answered without a model: a row's score is looked up by its name."""
-    values = {"base": 0.5, "no_qformer": 0.0, "blank": 0.25, "shuffled": 0.25, "lora": 1.0}
+    """Answer exams without a model, each row by its own constant score; returns what each row was shown."""
+    scores = {"base": 0.5, "no_qformer": 0.0, "blank": 0.25, "shuffled": 0.25, "lora": 1.0}
     seen = {}
 
-    def put(study, model, queries, exam, way, what):
+    def examine(model, queries, template, exam, *, prompt, what, **limits):
         seen[what] = list(queries)
-        return result(values.get(what, 0.75 if way.prompt == "best" else 0.0))
+        score = scores.get(what, 0.75 if prompt.startswith("Question") and template is VICUNA else 0.0)
+        tasks = [task for task, _ in exams.MEASURES.values()]
+        return Result({task: Scores((score,) * 3, (0, 0, 1)) for task in tasks}, [f"{what} says"] * 3)
 
-    monkeypatch.setattr(exams, "put", put)
-    monkeypatch.setattr(exams, "questions", lambda study, use, part=1: EXAM)
+    monkeypatch.setattr(exams.vqa, "examine", examine)
+    monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))
     monkeypatch.setattr(DrawnStudy, "exam", lambda self, name: EXAM)
     monkeypatch.setattr(exams.ablations, "queries", lambda model, tokens: list(tokens))
-    monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))
+    monkeypatch.setattr(exams.prompts, "template", lambda name, tokenizer: VICUNA)
     return seen
 
 
-def test_the_way_with_the_best_mean_on_val_is_chosen(put, monkeypatch):
-    offered = Way(VICUNA, "poor"), Way(CAPTION, "best"), Way(VICUNA, "last")
-    monkeypatch.setattr(exams, "ways", lambda study, base: offered)
-    tried, way = exams.choices(STUDY, BASE, None)
-    assert way == offered[1] and tried["mean of three"].tolist() == [0, 0.75, 0]
-    assert list(tried) == ["template", "wording", *exams.TASKS.values(), "mean of three"]
+PROMPT = ExamPrompt(VICUNA, "{}")
 
 
-def test_arms_sit_the_exam_beside_the_rows_that_need_no_sight(put):
-    base = SimpleNamespace(**vars(BASE), vision=None)
+def test_the_prompt_with_the_best_mean_on_val_is_chosen(put):
+    tried, prompt = exams.choose_prompt(STUDY, BASE, None)
+    assert prompt == ExamPrompt(VICUNA, exams.vqa.PROMPTS[1])
+    assert tried["mean of three"].tolist() == [0, 0.75, 0]
+
+
+def test_arms_are_compared_with_rows_that_need_no_sight_and_less_their_base(put):
     models = {name: SimpleNamespace(qformer=None) for name in ("base", "no_qformer")}
-    sat = exams.of_arms(STUDY, base, models, Way(VICUNA, "{}"))
-    assert list(sat.scores) == ["base", "no_qformer", "blank", "shuffled", "majority", "chance"]
-    assert list(sat.said) == ["base", "no_qformer"]
+    answered = exams.examine_arms(STUDY, BASE, models, PROMPT)
     assert sorted(put["shuffled"]) == [0, 1, 2] and all(a != b for b, a in enumerate(put["shuffled"]))
-    assert sat.scores["chance"]["aokvqa.choice"].values == (0.5, 0.5)
-    assert sat.less("no_qformer", "base")["gqa"].value == -0.5
+    found = exams.points("t4", answered)
+    assert list(dict.fromkeys(found["system"])) == [*models, "blank", "shuffled", "majority", "chance"]
+    assert values(found)["t4.aokvqa.chance"] == 0.5 and values(found)["t4.gqa_format.base"] == 0.5
+    assert "t4.gqa_format.chance" not in values(found)
+    assert found["note"][0] == "four choices, by summed loss; 3 questions on test_seen; n counts pictures"
+    less = values(exams.differences("t4", answered))
+    assert less["t4.gqa.difference.no_qformer"] == -0.5 and less["t4.aokvqa.difference.blank"] == -0.25
+    assert not any(name.endswith(("base", "chance", "three_layers")) for name in less)
+    shown = exams.examples(answered, models, 2)
+    assert shown["base"].tolist() == ["base says"] * 2 and shown["truth"].tolist() == ["dog"] * 2
 
 
 def test_lora_is_also_shown_other_pictures(put):
-    way = Way(VICUNA, "{}")
-    assert list(exams.of_learnt(STUDY, BASE, {"base": None}, way).scores) == ["base"]
-    sat = exams.of_learnt(STUDY, BASE, {"base": None, "lora": None}, way)
-    assert list(sat.scores) == ["base", "lora", "lora_shuffled"]
+    alone = exams.examine_learnt(STUDY, BASE, {"base": None}, PROMPT)
+    assert list(alone.scores) == ["base"] and exams.differences("t7", alone).empty
+    answered = exams.examine_learnt(STUDY, BASE, {"base": None, "lora": None}, PROMPT)
     assert put["lora"] == [0, 1, 2] != put["lora_shuffled"]
+    found = values(exams.differences("t7", answered))
+    assert found["t7.gqa.lora_less_base"] == 0.5 and found["t7.aokvqa.lora_less_lora_shuffled"] == 1
 
 
-def test_a_sitting_says_what_it_counted():
-    rows = {"base": result(0.5).scores, "three_layers": result(1.0).scores}
-    sat = Sitting(exam=EXAM, split="test_seen", scores=rows, said={"base": ["x", "y", "z"]})
-    assert sat.estimates()["three_layers"]["aokvqa_direct"].value == 1
-    assert sat.estimates()["base"]["gqa_format"].value == 0.5
-    assert sat.less("three_layers", "base")["aokvqa_per_token"].value == 0.5
-    assert sat.notes()["gqa"].endswith("3 questions on test_seen; n counts pictures")
-    kinds, notes = sat.structures()
-    assert kinds["base"]["query"].n == 2 and kinds["base"]["verify"].n == 1
-    assert notes["query"].startswith("exact match on 2 questions")
-    shown = sat.examples(2)
-    assert shown["base"].tolist() == ["x", "y"] and shown["truth"].tolist() == ["dog", "dog"]
-
-
-def test_a_way_writes_the_whole_prompt():
-    assert "Q: what? A:" in Way(VICUNA, "Q: {} A:").text("what?")
+def test_gqa_is_counted_by_the_structure_of_its_questions():
+    scores = {"base": {"gqa": Scores((1.0, 0.0, 0.0), (0, 0, 1))}}
+    found = exams.by_structure(Answered(exam=EXAM, split="test_seen", scores=scores, said={}))
+    assert values(found) == {"t4.gqa.query.base": 0.5, "t4.gqa.verify.base": 0}
+    assert found["n"].tolist() == [2, 1] and found["note"][0] == "exact match on 2 questions"

@@ -11,7 +11,7 @@ from tiny_parts import tiny_study
 from tiny_world import SMALL
 
 from mglib import frame
-from mglib.config import EvalConfig, SpatialConfig
+from mglib.config import EvalConfig
 from mglib.data.splits import web_split
 from mglib.evals import chair, spatial
 from mglib.evals.chair import Truth
@@ -33,7 +33,7 @@ def phrases(world):
 
 @pytest.fixture
 def config(train_config):
-    return SpatialConfig(train=train_config(steps=10, batch_size=5, max_answer=20))
+    return train_config(steps=10, batch_size=5, max_answer=20)
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_an_arm_learns_leaves_stage_1_as_it_was_and_is_loaded_again(
     tmp_path, monkeypatch, vision_config, model, captions, config, random
 ):
     study = tiny_study(tmp_path, monkeypatch, vision_config)
-    config = replace(config, train=replace(config.train, steps=30, batch_size=4, muon=True))
+    config = replace(config, steps=30, batch_size=4, muon=True)
     study = replace(study, profile=replace(study.profile, spatial=config))
     study.__dict__.update(device=torch.device("cpu"), dtype=torch.float32)
     start, state = model(), tmp_path / "stage1.safetensors"
@@ -191,7 +191,7 @@ def test_the_cost_is_the_treatments_minus_the_controls(monkeypatch):
     said = {"control": "a dog", "treatment": "a dog and a cat"}
     monkeypatch.setattr("mglib.evals.generate.answers", lambda *given, what, **rest: [said[what]])
     monkeypatch.setattr("mglib.evals.generate.losses", lambda *given, **rest: ([3.0], [rest["max_answer"]]))
-    trained = SimpleNamespace(train=SimpleNamespace(max_answer=6))
+    trained = SimpleNamespace(max_answer=6)
     study = SimpleNamespace(profile=SimpleNamespace(evaluation=EvalConfig(), spatial=trained))
     base = SimpleNamespace(splits={"val": SimpleNamespace(captions=("a bus",))}, queries={"val": [None]})
     dog, words = (

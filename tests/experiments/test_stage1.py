@@ -76,7 +76,7 @@ def tried(tmp_path, monkeypatch, vision_config, captions):
         Stage1Trial(warm_start=None, lr=SHORT.lr, steps=SHORT.steps),
         Stage1Trial(warm_start=0.1, lr=1e-3, steps=2 * SHORT.steps),
     )
-    few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, fault_tokens=6)
+    few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, long_tokens=6)
     profile = replace(plain.profile, warm_start=0.1, stage1_trials=trials, evaluation=few)
     monkeypatch.setattr(type(plain), "vocabulary", lambda self: Vocabulary({"dog": ["dog", "dogs"]}))
     return replace(plain, profile=profile)
@@ -101,6 +101,11 @@ def parts(tmp_path, captions, model):
         splits={"train": split, "val": split},
         queries=dict.fromkeys(("train", "val"), kept(tmp_path / "queries", rows)),
     )
+
+
+def test_a_trial_is_the_whole_schedule_in_small():
+    short = stage1.trial(replace(SHORT, steps=100, warmup_steps=10), 5e-3, 20)
+    assert (short.steps, short.warmup_steps, short.lr, short.min_lr) == (20, 2, 5e-3, 5e-4)
 
 
 def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tried, parts, tmp_path):

@@ -11,9 +11,8 @@ from tiny_release import CONCAT, tiny_profile
 
 from mglib.__main__ import main
 from mglib.fullscale import bench
-from mglib.fullscale.bench import Subject, layouts, memory_tokenizer, random_model, sample_batch
-from mglib.fullscale.plan import build, cost
-from mglib.model import prompts
+from mglib.fullscale.bench import Subject, random_model, samples, stages
+from mglib.fullscale.counts import PROMPT, build, cost
 from mglib.paper_profiles import VICUNA_7B
 from mglib.paths import ROOT
 from mglib.profiles import MINI
@@ -23,32 +22,37 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def tiny():
-    """Return a profile of the paper's shape whose vocabulary holds the tokenizer's ids."""
-    profile = tiny_profile(len(memory_tokenizer()))
+    profile = tiny_profile(300)
     return replace(profile, stage1=replace(profile.stage1, batch_size=8))
 
 
 @pytest.fixture
 def of(tiny, monkeypatch):
     monkeypatch.setattr(bench, "seconds", lambda work, at_least: work() is not work and 2.0)
-    model = random_model(tiny, CPU, torch.float32)
-    about = {
-        "device": CPU,
-        "dtype": torch.float32,
-        "ceiling": 1e9,
-        "bandwidth": 1e9,
-        "seconds": 0,
-        "tokens": 4,
-    }
-    return Subject(name=tiny.name, profile=tiny, model=model, **about)
+    return subject(tiny)
+
+
+def subject(profile):
+    return Subject(
+        name=profile.name,
+        profile=profile,
+        model=random_model(profile, CPU, torch.float32),
+        device=CPU,
+        dtype=torch.float32,
+        ceiling=1e9,
+        bandwidth=1e9,
+        seconds=0,
+        tokens=4,
+    )
 
 
 def test_all_of_it_is_measured_and_written(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(bench.devices, "frozen_dtype", lambda _: torch.float32)
     monkeypatch.setattr(bench, "find_spec", lambda name: None)
-    (tmp_path / "gpu.json").write_text('{"another": {"processor": "kept"}}')
-    assert bench.bench(tiny, at_least=0.001, tokens=2, runs=tmp_path) == 0
-    record = json.loads((tmp_path / "gpu.json").read_text())
+    file = tmp_path / "bench.json"
+    file.write_text('{"another": {"processor": "kept"}}')
+    assert bench.bench(tiny, at_least=0.001, tokens=2, file=file) == 0
+    record = json.loads(file.read_text())
     entry = record["tiny-paper"]
     assert record["another"] == {"processor": "kept"} and entry["failed"] == {}
     assert entry["ceiling"] > 0 and entry["bandwidth"] > 0 and entry["gflops"] > 0
@@ -66,41 +70,38 @@ def test_what_fails_is_named_and_the_others_go_on(tmp_path, monkeypatch, capsys)
     row = {"model": "m", "what": "w", "unit": "u", "at_once": 1, "rate": 1.0, "share": 0.5, "peak": 1}
     monkeypatch.setattr(bench, "random_model", lambda *_: None)
     monkeypatch.setattr(bench, "tasks", lambda of: [("two", broken), ("three", lambda: row)])
-    assert bench.bench(MINI, runs=tmp_path) == 1
-    entry = json.loads((tmp_path / "bench.json").read_text())
+    assert bench.bench(MINI, file=tmp_path / "bench.json") == 1
+    entry = json.loads((tmp_path / "bench.json").read_text())["mini"]
     assert entry["failed"] == {"two": "RuntimeError: no kernel"} and entry["measured"] == [row]
     assert "two failed: RuntimeError: no kernel" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("profile", "first", "second"), [(VICUNA_7B, (64, 32), (12, 160)), (MINI, (16, 20), (12, 160))]
-)
-def test_batches_have_the_official_shapes(profile, first, second):
-    profile = replace(profile, vision=replace(profile.vision, image_size=28))
-    for layout, (at_once, answer) in zip(layouts(profile).values(), (first, second), strict=True):
-        batch = sample_batch(profile, layout, 2, CPU)
-        assert layout.at_once == at_once and (batch["labels"] >= 0).sum(1).tolist() == [answer] * 2
-        assert batch["slots"].sum(1).tolist() == [profile.qformer.queries] * 2 and batch["mask"].all()
-        assert ("pixels" in batch) == (profile.release is not None) != ("queries" in batch)
+def test_stages_have_the_official_answers_and_one_cards_share():
+    assert [(text, size) for _, text, size in stages(VICUNA_7B).values()] == [(33, 64), (PROMPT + 160, 12)]
+    assert [(text, size) for _, text, size in stages(MINI).values()] == [(21, 16), (PROMPT + 160, 12)]
 
 
-def test_the_tokenizer_is_about_as_long_winded_as_a_real_one(smollm2):
-    for text in (bench.LONGEST, prompts.VICUNA.prompt(bench.DESCRIBE)):
-        ours, theirs = (len(prompts.tokenize(each, text)) for each in (memory_tokenizer(), smollm2))
-        assert 0.6 * theirs < ours < 1.4 * theirs
+@pytest.mark.parametrize("streams", [True, False])
+def test_samples_hold_a_pictures_slots_and_the_longest_answer(tiny, streams):
+    profile = tiny if streams else replace(tiny, release=None)
+    of = replace(subject(tiny), profile=profile)
+    for stage, answer in {"stage 1": 32, "stage 2": 24}.items():
+        batch = samples(of, stage, 2)
+        assert (batch["labels"] >= 0).sum(1).tolist() == [answer] * 2
+        assert batch["slots"].sum(1).tolist() == [tiny.qformer.queries] * 2 and batch["mask"].all()
+        assert ("pixels" in batch) == streams != ("queries" in batch)
 
 
 def test_a_step_is_the_loops_and_turns_the_projection_alone(of):
     before = {name: p.clone() for name, p in of.model.named_parameters()}
-    layout = layouts(of.profile)["stage 1"]
-    assert bench.step(of, layout, sample_batch(of.profile, layout, 2, CPU))()["loss"] > 0
+    assert bench.step(of, "stage 1", 2)()["loss"] > 0
     changed = {name for name, p in of.model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {"projection.weight", "projection.bias"}
 
 
 def test_shares_are_of_the_ceiling_and_of_answers_of_the_memorys_speed(of):
-    sample = cost(build(of.profile), of.profile, text=21 + 24, answer=24)
-    assert bench.training(of, "stage 2", 2)["share"] == pytest.approx(2 * sample.flops / 2.0 / 1e9, rel=0.1)
+    sample = cost(build(of.profile), of.profile, text=PROMPT + 24, answer=24)
+    assert bench.training(of, "stage 2", 2)["share"] == pytest.approx(2 * sample.flops / 2.0 / 1e9)
     steps = []
     hook = of.model.language.model.get_decoder().register_forward_hook(lambda *_: steps.append(1))
     bench.writing(of, 3, 4)()
@@ -113,9 +114,7 @@ def test_shares_are_of_the_ceiling_and_of_answers_of_the_memorys_speed(of):
 
 def test_fewer_bits_come_the_way_that_published_weights_do(tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        bench, "options", lambda precision: asked.append(precision) or {"dtype": torch.bfloat16}
-    )
+    monkeypatch.setattr(bench, "quantisation", lambda bits: asked.append(bits) or {"dtype": torch.bfloat16})
     whole = random_model(tiny, CPU, torch.bfloat16)
     few = bench.quantised(whole, "4bit")
     state = few.language.model.state_dict()
@@ -138,11 +137,11 @@ def test_the_usual_way_has_the_profiles_shapes(tiny, kind):
     assert trained == ["language_projection.weight", "language_projection.bias"]
 
 
-def test_the_usual_way_has_our_loss_at_equal_weights(tiny):
-    ours = random_model(tiny, CPU, torch.float32)
+def test_the_usual_way_has_our_loss_at_equal_weights(of, tiny):
+    ours = of.model
     theirs = bench.usual_blip2(tiny, ours, torch.float32)
     theirs.language_projection.load_state_dict(ours.projection.state_dict())
-    batch = sample_batch(tiny, layouts(tiny)["stage 1"], 4, CPU)
+    batch = samples(of, "stage 1", 4)
     pixels = batch.pop("pixels")
     queries = theirs.get_image_features(pixels).qformer_outputs.last_hidden_state.detach()
     output = ours({"queries": queries, **batch})

@@ -11,7 +11,6 @@ from torch import nn
 from two_processes import WHOLE, Watched, collate, samples
 
 from mglib.fullscale import bench
-from mglib.fullscale.bench import memory_tokenizer
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, answer, greedy
 from mglib.model.device import frozen_dtype
@@ -156,14 +155,14 @@ def test_the_loop_trains_and_goes_on_where_it_is_put(place, tmp_path):
 
 
 @on_both("quantised loading")
-@pytest.mark.parametrize(("precision", "alike"), [("8bit", 0.9), ("4bit", 0.3)])
-def test_fewer_bits_learn_nearly_the_same(place, precision, alike, tmp_path, model, batch, tokenizer, llama):
+@pytest.mark.parametrize(("bits", "alike"), [("8bit", 0.9), ("4bit", 0.3)])
+def test_fewer_bits_learn_nearly_the_same(place, bits, alike, tmp_path, model, batch, tokenizer, llama):
     if find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed, by which language models are loaded in 8 and 4 bits")
     llama().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     wanted, gradient = learnt(model(), batch)
-    language = load_language(tmp_path, precision=precision)
+    language = load_language(tmp_path, dtype=torch.float32, quantised=bits)
     few = model().sharing(language=language).to(place)
     assert {p.itemsize for name, p in language.named_parameters() if "proj" in name} == {1}
     assert {p.device.type for p in language.parameters()} == {place.type}
@@ -208,7 +207,7 @@ def test_the_warm_start_is_that_of_the_cpu(place, model, captions, random):
 
 @on_card("the bench", proved="fullscale/test_bench.py")
 def test_the_bench_measures_the_cards_memory(place, tmp_path):
-    tiny = tiny_profile(len(memory_tokenizer()))
-    assert bench.bench(tiny, at_least=0.01, tokens=4, runs=tmp_path) == 0
-    entry = json.loads((tmp_path / "gpu.json").read_text())["tiny-paper"]
+    file = tmp_path / "bench.json"
+    assert bench.bench(tiny_profile(300), at_least=0.01, tokens=4, file=file) == 0
+    entry = json.loads(file.read_text())["tiny-paper"]
     assert entry["failed"] == {} and all(row["peak"] > 0 for row in entry["measured"])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mglib.fullscale import plan, scaling
+from mglib.fullscale import counts, scaling
 from mglib.paper_profiles import VICUNA_7B
 
 
@@ -17,10 +17,10 @@ def test_the_document_holds_the_computed_tables():
 
 def test_the_papers_run_takes_the_papers_hours():
     rows = scaling.growth().set_index("stage 1 of")
-    assert rows["FLOP"].is_monotonic_increasing or rows["FLOP"]["mini"] == rows["FLOP"].min()
+    assert rows["FLOP"]["mini"] == rows["FLOP"].min()
     assert rows["A100 hours"]["vicuna-7b"] / 4 == pytest.approx(10)  # that is how it is calibrated
     assert 0.1 < scaling.utilisation() < 0.6
-    pair = plan.counted(VICUNA_7B).first
+    pair = counts.counted(VICUNA_7B).first
     # Forward and backward through 6.7 billion frozen weights, 65 tokens: two FLOPs each, twice.
     assert pair.read == pytest.approx(4 * 6.5e9 * 65, rel=0.1)
     # 0.99 billion weights on 257 tokens, forward alone.
@@ -30,10 +30,10 @@ def test_the_papers_run_takes_the_papers_hours():
 
 
 def test_what_was_measured_is_compared_with_the_plan(tmp_path):
-    file, model = tmp_path / "gpu.json", plan.counted(VICUNA_7B)
+    file, model = tmp_path / "bench.json", counts.counted(VICUNA_7B)
     entry = {"processor": "a card", "ceiling": 1e15, "bandwidth": 2e12}
-    rate = 2 * 1e15 * plan.utilisation() / model.first.flops
-    held = plan.memory(VICUNA_7B, 16)
+    rate = 2 * 1e15 * scaling.utilisation() / model.first.flops
+    held = counts.memory(VICUNA_7B, 16)
     peak = 1.15 * held.training(held.first, 16)
     words = 16 * 2e12 / held.language
     stage, answers = ({"unit": unit, "at_once": 16} for unit in ("samples", "tokens"))

@@ -346,7 +346,9 @@ def test_a_text_is_cut_at_the_first_of_its_ends():
     assert until_end("Human: what? Assistant: A dog.###Human: and###", "###", "</s>") == "A dog."
 
 
-@pytest.mark.parametrize("setting", [{"temperature": 0}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}])
+@pytest.mark.parametrize(
+    "setting", [{"temperature": 0}, {"temperature": 1e-40}, {"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}]
+)
 def test_a_setting_that_draws_nothing_is_refused(setting):
     with pytest.raises(ValueError, match="sample=False for greedy"):
         Decoding(**setting)

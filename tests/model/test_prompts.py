@@ -1,6 +1,7 @@
 """The sequence that the language model reads, position by position."""
 
 import copy
+from copy import deepcopy
 
 import pytest
 import torch
@@ -199,6 +200,12 @@ def test_templates_are_found_by_name(tokenizer):
 def test_a_model_without_a_chat_template_is_named_as_such(tokenizer):
     with pytest.raises(ValueError, match="no chat template of its own: use the template 'vicuna'"):
         template("chat", tokenizer)
+
+
+def test_a_chat_template_with_todays_date_is_the_same_on_every_day(tokenizer):
+    tokenizer = deepcopy(tokenizer)
+    tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y') }}. {{ messages[0]['content'] }}"
+    assert chat(tokenizer).turn == "Today is 26 Jul 2024. {}"
 
 
 @pytest.mark.weights

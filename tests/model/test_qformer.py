@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from mglib.model.qformer import standardise
+
 
 @pytest.fixture
 def tokens(random):
@@ -71,7 +73,7 @@ def test_training_mode_drops_nothing_out(qformer, tokens):
 def test_what_all_pictures_share_can_be_taken_out(qformer, random):
     tiny = qformer()
     tokens = 5 + 3 * torch.randn(1, 1, 64, generator=random) + torch.randn(20, 5, 64, generator=random)
-    tiny.standardise(tokens)
+    standardise(tiny.ln_vision, tokens)
     seen = tiny.see(tokens).flatten(0, 1)
     torch.testing.assert_close(seen.mean(0), torch.zeros(64), atol=1e-4, rtol=0)
     torch.testing.assert_close(seen.std(0), torch.ones(64), atol=1e-4, rtol=0)

@@ -1,14 +1,15 @@
 """The paper's claims: each verdict from made-up numbers, the floors, and what is said without numbers."""
 
-import json
-
+import pandas
 import pytest
 
+from mglib import frame
+from mglib.metrics import Estimate
 from mglib.paths import ROOT
-from mglib.repro import claims, tables
+from mglib.repro import claims
 from mglib.repro.claims import CLAIMS, COMPARISONS, judge
-from mglib.repro.publish import over_seeds, readme_with
-from mglib.repro.report import Report, numbers
+from mglib.repro.publish import readme_with
+from mglib.repro.report import Report, numbers, read
 from mglib.settings import Settings
 
 NAMES = [
@@ -88,16 +89,10 @@ AT_THE_FLOOR = {
 
 
 def entries(**changes):
-    """Write the run in which all holds, but for some values; None is listed without a value."""
-    return [
-        {
-            "name": name,
-            "value": value,
-            "low": None if value is None else value - 0.02,
-            "high": None if value is None else value + 0.02,
-        }
-        for name, value in {**HOLDING, **changes}.items()
-    ]
+    """Write the run in which every claim is reproduced, but for some values; None is listed without one."""
+    found = pandas.DataFrame({"name": name, "value": value} for name, value in {**HOLDING, **changes}.items())
+    ends = {"low": found["value"] - 0.02, "high": found["value"] + 0.02}
+    return found.assign(task=found["name"].str.split(".").str[0], **ends)
 
 
 def cases(changes):
@@ -139,10 +134,10 @@ def test_a_side_above_the_floor_is_enough_to_compare():
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_claim_without_all_its_numbers_is_not_judged(claim):
     for name in names(claim):
-        for given in ([one for one in entries() if one["name"] != name], entries(**{name: None})):
+        for given in (entries().query("name != @name"), entries(**{name: None})):
             verdict = judge(given)[claim]
             assert (verdict.value, verdict.differences) == (None, f"not measured: {name}")
-    assert judge([])[claim].differences == f"not measured: {', '.join(names(claim))}"
+    assert judge(entries()[:0])[claim].differences == f"not measured: {', '.join(names(claim))}"
 
 
 def names(*wanted):
@@ -151,32 +146,30 @@ def names(*wanted):
 
 
 def test_claims_read_what_notebooks_publish():
-    published = json.loads((ROOT / "results" / "mini" / "numbers.json").read_text())
-    read = set(names(*CLAIMS))
-    assert read <= {entry["name"] for entry in published}
-    assert read == HOLDING.keys()
+    needed = set(names(*CLAIMS))
+    assert needed <= {*read(ROOT / "results" / "mini" / "numbers.json")["name"]}
+    assert needed == HOLDING.keys()
 
 
 def test_published_verdicts_follow_from_published_numbers():
-    published = json.loads((ROOT / "results" / "mini" / "numbers.json").read_text())
-    given = {one["name"]: one["value"] for one in published if one["name"].startswith("claim.")}
-    assert given == {f"claim.{name}": verdict.value for name, verdict in judge(published).items()}
+    published = read(ROOT / "results" / "mini" / "numbers.json")
+    given = published[published["task"] == "claim"].set_index("name")["value"]
+    found = claims.verdicts(published)
+    assert list(given.index) == frame.names(found)
+    pandas.testing.assert_series_equal(given.reset_index(drop=True), found["value"], check_dtype=False)
 
 
 def test_a_notebook_judges_by_the_numbers_of_all(tmp_path):
-    given = {"settings": Settings(), "runs": tmp_path}
-    earlier = Report(notebook="04_stage2", **given)
+    earlier = Report(Settings(), notebook="04_stage2", runs=tmp_path)
     for task in ("describe", "poem"):
-        for name, value in (("failure.{}.before", 0.6), ("failure.{}.after", 0.2), ("cut.{}", 0.4)):
-            earlier.number(f"t3.{name.format(task)}", value, low=value - 0.1, high=value + 0.1)
-    tables.verdicts(Report(notebook="05_eval", **given))
-    found = {one["name"]: one for one in numbers(tmp_path / "mini") if one["name"].startswith("claim.")}
-    assert list(found) == [f"claim.{name}" for name in NAMES]
-    cut = found["claim.curation"]
-    assert cut["value"] == 1 and "descriptions 0.4 [0.3, 0.5]" in cut["note"]
-    assert found["claim.data"]["value"] is None and "not measured" in found["claim.data"]["note"]
-    page = (tmp_path / "mini" / "tables" / "05_eval" / "claims.md").read_text()
-    assert "| reproduced |" in page and len(page.splitlines()) == 12
+        for name, value in {"failure.{}.before": 0.6, "failure.{}.after": 0.2, "cut.{}": 0.4}.items():
+            one = Estimate(value, value - 0.1, value + 0.1, 8)
+            earlier.add(frame.rows("t3", {"": {name.format(task): one}}))
+    found = claims.verdicts(numbers(tmp_path / "mini"))
+    assert frame.names(found) == [f"claim.{name}" for name in NAMES]
+    by = found.set_index("measure")
+    assert by["value"]["curation"] == 1 and "descriptions 0.4 [0.3, 0.5]" in by["note"]["curation"]
+    assert pandas.isna(by["value"]["data"]) and "inconclusive: not measured" in by["note"]["data"]
 
 
 def test_the_claims_are_written_between_their_markers():
@@ -187,12 +180,13 @@ def test_the_claims_are_written_between_their_markers():
     assert list(claims.table(entries())["paper"])[:2] == ["Table 1", "Table 2"]
 
 
-def test_a_claim_with_another_verdict_under_another_seed_is_told():
-    judged = {"name": "claim.data", "value": 1.0, "low": None, "high": None}
-    run = [*entries(), judged]
-    other = [*entries(**{"t7.gqa.lora_less_base": -0.1}), judged]
-    (same,) = over_seeds(run, [run, other, entries()])  # the last has not judged the claims
-    assert same["value"] == pytest.approx(0.9) and same["seeds"] == 3
-    assert "data: reproduced, reproduced, not reproduced" in same["note"] and "curation" not in same["note"]
-    assert over_seeds(run, [run])[0]["value"] == 1
-    assert over_seeds(run, []) == over_seeds(entries(), [run]) == []
+def test_a_claim_with_another_verdict_under_another_seed_is_named():
+    judged = pandas.DataFrame([{"name": "claim.data", "task": "claim", "value": 1.0}])
+    run = pandas.concat([entries(), judged])
+    other = pandas.concat([entries(**{"t7.gqa.lora_less_base": -0.1}), judged])
+    same = claims.over_seeds([run, run, other, entries()])  # the last has not judged the claims
+    assert same["value"][0] == pytest.approx(0.9)
+    note = same["note"][0]
+    assert "data: reproduced, reproduced, not reproduced" in note and "curation" not in note
+    assert claims.over_seeds([run, run])["value"][0] == 1
+    assert claims.over_seeds([run]).empty and claims.over_seeds([entries(), run]).empty

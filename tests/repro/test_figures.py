@@ -19,7 +19,6 @@ from mglib.repro.figures import (
     forest,
     funnel,
     histograms,
-    intervals,
     legible,
     signs,
     token_colours,
@@ -81,7 +80,8 @@ def test_every_name_can_be_written():
 
 def test_figures_carry_names_and_not_keys():
     one = Estimate(0.5, 0.4, 0.6, 10)
-    found = texts(intervals({"blip2": {"chair_i": one}, "text_oracle": {"chair_i": one}}, xlabel="share"))
+    some = rows({"blip2": {"chair_i": one, "length": one}, "text_oracle": {"chair_i": one}})
+    found = texts(forest(some, xlabel="share"))
     assert {"BLIP-2", "text oracle", "CHAIR_i"} <= set(found) and not {"blip2", "chair_i"} & set(found)
     log = [{"step": step, "loss": 1.0} for step in range(3)]
     assert curves({"no_qformer": log}).axes[0].get_title() == "no Q-Former"

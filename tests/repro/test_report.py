@@ -1,5 +1,4 @@
 import json
-import re
 
 import nbformat
 import numpy
@@ -12,21 +11,9 @@ from tiny_study import make_study, use_real_report, write_notebook
 
 from mglib import frame
 from mglib.metrics import Estimate
-from mglib.paper import PAPER
 from mglib.repro import figures, publish, reproduce
 from mglib.repro.ledger import CannotRun, Ledger, code_cells
-from mglib.repro.report import (
-    FIELDS,
-    Report,
-    compare,
-    markdown,
-    numbers,
-    page,
-    printable,
-    readable,
-    rounded,
-    spread,
-)
+from mglib.repro.report import FIELDS, Report, markdown, numbers, pivot, read, records, rounded
 from mglib.settings import Settings
 
 
@@ -42,76 +29,84 @@ def make_report(runs, notebook="02_stage1"):
     return Report(Settings(), notebook=notebook, runs=runs)
 
 
+HALF = Estimate(0.5, 0.25, 0.75, 8)
+
+
 def entry(name="stage1.loss", value=1.0, low=0.8, high=1.2, **others):
-    empty = dict.fromkeys(FIELDS) | {"seeds": 1, "unit": "", "note": "", "notebook": "02_stage1"}
-    return empty | {"name": name, "value": value, "low": low, "high": high} | others
+    """Return a number as it is written; its parts but the first two are its system."""
+    task, measure, *system = name.split(".")
+    parts = {"task": task, "measure": measure, "split": "", "system": ".".join(system)}
+    empty = dict.fromkeys(FIELDS) | {"seeds": 1, "note": "", "notebook": "02_stage1"}
+    return empty | parts | {"name": name, "value": value, "low": low, "high": high} | others
+
+
+def table_of(*entries):
+    """Return some numbers as they are read."""
+    return pandas.DataFrame(entries, columns=FIELDS)
 
 
 def test_numbers_come_back_as_they_were_given(tmp_path):
     report = make_report(tmp_path)
-    report.number("stage1.chair_i", numpy.float32(0.5), low=0.25, high=0.75, n=numpy.int64(400), paper=7.2)
-    report.not_applicable("t4.gqa.no_qformer", reason="mini has no questions")
-    make_report(tmp_path, "01_encoder").number("encoder.speed", 27, unit="pictures/s", note="2 cores")
-    speed, chair, missing = numbers(tmp_path / "mini")
-    assert speed["notebook"] == "01_encoder" and speed["low"] is None and speed["value"] == 27.0
-    assert chair == entry("stage1.chair_i", 0.5, 0.25, 0.75, n=400, paper=7.2)
-    assert missing["value"] is None and missing["note"] == "not applicable: mini has no questions"
-    assert all(tuple(found) == FIELDS for found in (speed, chair, missing))
+    chair = Estimate(numpy.float32(0.5), 0.25, 0.75, numpy.int64(400))
+    report.add(frame.rows("t5", {"long": {"chair_i": chair}}, note="greedy"))
+    report.add(frame.absent("t4", "gqa", "mini has no questions", system="no_qformer"))
+    speed = frame.rows("encoder", {"": {"speed": 27}}, note="2 cores")
+    make_report(tmp_path, "01_encoder").add(speed)
+    first, second, third = records(numbers(tmp_path / "mini"))
+    assert first["notebook"] == "01_encoder" and first["low"] is None and first["value"] == 27.0
+    assert second == entry("t5.chair_i.long", 0.5, 0.25, 0.75, n=400, paper=0.096, note="greedy")
+    assert third["value"] is None and third["note"] == "not applicable: mini has no questions"
+    assert third["seeds"] == 0 and all(tuple(found) == FIELDS for found in (first, second, third))
+    assert read(tmp_path / "nothing.json").empty
 
 
 def test_a_new_report_starts_afresh(tmp_path, shown):
     report = make_report(tmp_path)
-    report.number("stage1.loss", 1.0)
+    report.add(frame.rows("stage1", {"": {"loss": 1.0}}))
     report.sheet("pictures", Image.new("RGB", (8, 8)))
     make_report(tmp_path)
-    assert numbers(tmp_path / "mini") == []
+    assert numbers(tmp_path / "mini").empty
     assert not (tmp_path / "mini" / "figures" / "02_stage1").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "given", "sentence"),
     [
-        ("stage1.loss", {"value": float("nan")}, "its value is nan"),
-        ("stage1.loss", {"value": 1.0, "low": float("-inf"), "high": 2.0}, "its low is -inf"),
-        ("stage1.loss", {"value": 1.0, "low": 0.5}, "both ends"),
-        ("stage1.loss", {"value": 1.0, "low": 2.0, "high": 0.5}, "both ends"),
-        ("Stage1 loss", {"value": 1.0}, "lower case"),
-        ("loss", {"value": 1.0}, "stage1.loss"),
+        ("loss", {"value": float("inf")}, "its value is inf"),
+        ("loss", {"value": 1.0, "low": float("-inf"), "high": 2.0}, "its low is -inf"),
+        ("loss", {"value": 1.0, "low": 0.5}, "both ends"),
+        ("loss", {"value": 1.0, "low": 2.0, "high": 0.5}, "both ends"),
+        ("The loss", {"value": 1.0}, "lower case"),
+        ("", {"value": 1.0}, "stage1.loss"),
     ],
 )
 def test_a_bad_number_is_refused(tmp_path, name, given, sentence):
-    report = make_report(tmp_path)
+    report, found = make_report(tmp_path), frame.rows("stage1", {"": {name: None}})
     with pytest.raises(ValueError, match=sentence):
-        report.number(name, **given)
-    assert numbers(tmp_path / "mini") == []
-
-
-def test_many_estimates_are_kept_below_a_prefix_with_one_note_or_each_with_its_own(tmp_path):
-    report, known = make_report(tmp_path), Estimate(0.5, 0.4, 0.6, 10)
-    report.estimates("t5", {"chair_i.long": known, "words": None}, note="greedy")
-    own = {"long.seen": "first 10", "long.new": "first 9", "absent": ""}
-    paper = {"long.seen": "t5.chair_i.long", "long.new": "t5.nothing"}
-    report.estimates("other", {"long.seen": known, "long.new": known}, note=own, paper=paper)
-    long, words, seen, new = numbers(tmp_path / "mini")
-    assert long["name"] == "t5.chair_i.long" and long["note"] == "greedy" and long["n"] == 10
-    assert words["value"] is None and words["note"].startswith("not applicable")
-    assert seen["note"] == "first 10" and new["note"] == "first 9"
-    assert long["paper"] == seen["paper"] == PAPER["t5.chair_i.long"] and new["paper"] is None
-    with pytest.raises(KeyError, match="long"):
-        report.estimates("third", {"long": known}, note=own)
+        report.add(found.assign(**given))
+    assert numbers(tmp_path / "mini").empty
 
 
 def test_a_name_is_given_once(tmp_path, shown):
-    report = make_report(tmp_path)
-    report.number("stage1.loss", 1.0)
-    with pytest.raises(ValueError, match="twice"):
-        report.number("stage1.loss", 2.0)
+    report, loss = make_report(tmp_path), frame.rows("stage1", {"": {"loss": 1.0}})
+    report.add(loss)
+    with pytest.raises(ValueError, match=r"stage1\.loss was reported twice"):
+        report.add(loss)
     report.sheet("pictures", Image.new("RGB", (8, 8)))
     with pytest.raises(ValueError, match="twice"):
         report.sheet("pictures", Image.new("RGB", (8, 8)))
-    make_report(tmp_path, "03_curate").number("stage1.loss", 3.0)
+    make_report(tmp_path, "03_curate").add(loss)
     with pytest.raises(ValueError, match="02_stage1 and 03_curate"):
         numbers(tmp_path / "mini")
+
+
+def test_what_the_paper_has_and_nobody_reported_is_listed(tmp_path):
+    report = make_report(tmp_path)
+    report.add(frame.rows("t8", {"10": {"references_covered": HALF}}))
+    report.absent("t8", reason="no judge")
+    found = numbers(tmp_path / "mini")
+    assert list(found["name"]) == [f"t8.references_covered.{part}" for part in (10, 30, 50, 100)]
+    assert list(found["value"].isna()) == [False, True, True, True] and found["paper"].notna().all()
 
 
 def test_figures_sheets_and_tables_are_saved_and_shown_once(tmp_path, shown):
@@ -123,9 +118,8 @@ def test_figures_sheets_and_tables_are_saved_and_shown_once(tmp_path, shown):
     report.sheet("none", figures.contact_sheet([], []))
     report.figure("no_loss", figures.curves({"stage 1": []}))
     report.table("words", pandas.DataFrame({"word": ["a|b"], "share": [0.123456]}))
-    report.show()
     assert not pyplot.get_fignums()  # closed, or the notebook shows it again
-    assert len(shown) == 4 and shown[0].format == "jpeg"
+    assert len(shown) == 3 and shown[0].format == "jpeg"
     folder = tmp_path / "mini"
     with Image.open(folder / "figures" / "02_stage1" / "loss.png") as png:
         assert round(png.info["dpi"][0]) == 150
@@ -134,38 +128,18 @@ def test_figures_sheets_and_tables_are_saved_and_shown_once(tmp_path, shown):
     assert "| a\\|b | 0.1235 |" in (folder / "tables" / "02_stage1" / "words.md").read_text()
 
 
-def test_at_its_end_a_notebook_shows_where_its_results_stand(tmp_path, shown):
-    report = make_report(tmp_path)
-    for name in ("stage1.loss", "stage1.steps", "claim.data"):
-        report.number(name, 1.0)
-    report.table("words", pandas.DataFrame({"word": ["a"]}))
-    report.show()
-    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", shown[-1].data)
-    assert cells == [
-        *("what", "how many", "where in runs/mini/", "names"),
-        *("numbers", "3", "numbers/02_stage1.json", "stage1.* (2), claim.* (1)"),
-        *("figures", "0", "figures/02_stage1/", ""),
-        *("tables", "1", "tables/02_stage1/", "words"),
-    ]
-
-
 def test_compare_asks_whether_the_published_interval_holds_our_number():
-    run = [
-        entry("a.inside", 1.1),
-        entry("a.outside", 1.3),
-        entry("a.new", 1.0),
-        entry("a.speed", 20.0),
-        entry("a.edge", 1.2),
-    ]
-    published = [
+    names = ("a.inside", "a.outside", "a.new", "a.speed", "a.edge")
+    run = table_of(*map(entry, names, (1.1, 1.3, 1.0, 20.0, 1.2)))
+    published = table_of(
         entry("a.inside"),
         entry("a.outside"),
         entry("a.speed", 25.0, None, None),
         entry("a.edge"),
         entry("a.gone", paper=3.0),
-    ]
-    table = compare(run, published).set_index("name")
-    assert table["reproduced"].to_dict() == {
+    )
+    table = reproduce.compare(run, published).set_index("name")
+    assert table["inside"].to_dict() == {
         "a.inside": True,
         "a.outside": False,
         "a.new": None,
@@ -174,14 +148,14 @@ def test_compare_asks_whether_the_published_interval_holds_our_number():
         "a.gone": None,
     }
     assert table.loc["a.inside", "published"] == 1.0 and table.loc["a.gone", "paper"] == 3.0
-    assert list(printable(table.reset_index())["reproduced"]) == ["yes", "NO", "-", "-", "yes", "-"]
-    assert compare([], []).empty
+    assert reproduce.compare(table_of(), table_of()).empty
 
 
 def test_numbers_for_readers():
-    assert [rounded(value) for value in (None, 0.12345, 8300.0, 99.95)] == ["-", "0.123", "8,300", "100"]
-    row = readable(entry(unit="nats", n=400, seed_sd=0.05, seeds=3))
-    assert row["what"] == "stage1.loss (nats)"
+    values = (None, 0.12345, 8300.0, 99.95, 4e-158)
+    assert [rounded(value) for value in values] == ["-", "0.123", "8,300", "100", "0"]
+    row = publish.readable(entry(n=400, seed_sd=0.05, seeds=3))
+    assert row["what"] == "stage1.loss" and row["n"] == "400" and row["paper"] == "-"
     assert row["ours [95 % interval]"] == "1 [0.8, 1.2] (sd 0.05 over 3 seeds)"
     assert markdown(pandas.DataFrame([row])).splitlines()[0].startswith("| what | ours")
 
@@ -189,13 +163,6 @@ def test_numbers_for_readers():
 def test_a_table_has_a_dash_where_there_is_no_number():
     table = pandas.DataFrame([{"row": "base", "paper": 0.5}, {"row": "blank"}])
     assert markdown(table).splitlines()[2:] == ["| base | 0.5 |", "| blank | - |"]
-
-
-def test_the_page_stands_alone(tmp_path, shown):
-    make_report(tmp_path).sheet("pictures", Image.new("RGB", (8, 8)))
-    text = page(tmp_path / "mini", comparison=compare([entry()], [entry()]), minutes={"02_stage1": 7.0})
-    assert "data:image/jpeg;base64," in text and "stage1.loss" in text and "7.0" in text
-    assert not re.search(r'(src|href)="(?!data:)', text)
 
 
 def test_folder_names_tell_runs_apart():
@@ -268,11 +235,12 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     write_notebook(
         source,
         "# Claims\n<!-- claims:start -->\n<!-- claims:end -->\n<!-- number one.two -->-<!-- -->",
-        "import sys\nfrom PIL import Image\nfrom mglib.paths import ROOT\n"
+        "import sys\nfrom PIL import Image\nfrom mglib import frame\nfrom mglib.metrics import Estimate\n"
+        "from mglib.paths import ROOT\n"
         "from mglib.repro.report import Report\nfrom mglib.settings import Settings",
         'report = Report(Settings(profile=profile, seed=seed), notebook="01_one")',
         'print(ROOT / "data")\nprint("50%", file=sys.stderr)',
-        'report.number("one.two", 0.5, low=0.4, high=0.6, n=7)',
+        "report.add(frame.rows('one', {'': {'two': Estimate(0.5, 0.4, 0.6, 7)}}))",
         'report.sheet("sheet", Image.new("RGB", (9, 9)))',
     )
     with pytest.raises(CannotRun, match="no finished run yet"):
@@ -293,7 +261,7 @@ def test_a_run_is_published_whole_or_not_at_all(tmp_path, monkeypatch):
     assert (
         "| one.two | 0.5 [0.4, 0.6] | 7 | - |" in readme and "old" not in readme and readme.endswith("end\n")
     )
-    assert publish.readme_with(readme, json.loads((results / "numbers.json").read_text())) == readme
+    assert publish.readme_with(readme, read(results / "numbers.json")) == readme
     folder = tmp_path / "runs" / "mini"
     reproduce.run(Settings(), root=tmp_path)  # publishing makes nothing stale
     assert list(Ledger(folder).entries) == ["01_one"] and not (folder / ".01_one.running.ipynb").exists()
@@ -312,7 +280,7 @@ def finish(root, settings, value=1.0):
         source = root / "notebooks" / f"{name}.ipynb"
         (run / "numbers").mkdir(parents=True, exist_ok=True)
         (run / source.name).write_text(source.read_text())
-        found = [entry(f"x.{name}", value, None, None, notebook=name)]
+        found = [entry(f"x.n{name}", value, None, None, notebook=name)]
         (run / "numbers" / f"{name}.json").write_text(json.dumps(found))
         Ledger(run).add(name, parts, 1.0, machine={"gflops": 2.0})
 
@@ -322,10 +290,9 @@ def test_other_profiles_publish_results_alone(tmp_path):
     settings = Settings(profile="smoke")
     finish(tmp_path, settings)
     assert publish.publish(tmp_path, settings) == [tmp_path / "results" / "smoke"]
-    for name in ("bench.json", "gpu.json"):
-        (tmp_path / "runs" / name).write_text("{}")
-    measured = [tmp_path / "results" / name for name in ("bench.json", "gpu.json")]
-    assert publish.publish(tmp_path, settings)[1:] == measured and all(path.exists() for path in measured)
+    (tmp_path / "runs" / "bench.json").write_text("{}")
+    measured = tmp_path / "results" / "bench.json"
+    assert publish.publish(tmp_path, settings)[1:] == [measured] and measured.exists()
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
     minutes = json.loads((tmp_path / "results" / "smoke" / "minutes.json").read_text())
     assert minutes["01_one"] == {"seconds": 1.0, "machine": {"gflops": 2.0}} and len(minutes) == 2
@@ -349,75 +316,39 @@ def test_other_seeds_give_the_spread(tmp_path, capsys):
 
 
 def test_the_spread_is_over_what_was_measured():
-    mine = [entry("a.b", 1.0), entry("a.c", 2.0), entry("a.d", None, None, None)]
-    found = spread(mine, [[entry("a.b", 3.0), entry("a.d", 1.0)], [entry("a.b", None, None, None)]])
-    assert (found[0]["seeds"], found[0]["seed_sd"]) == (2, pytest.approx(2**0.5))
-    assert found[1:] == mine[1:]
+    mine = table_of(entry("a.b", 1.0), entry("a.c", 2.0), entry("a.d", None, None, None, seeds=0))
+    others = [
+        table_of(entry("a.b", 3.0), entry("a.d", 1.0)),
+        table_of(entry("a.b", None, None, None), entry("a.c", 2.0)),
+    ]
+    one, two, three = records(publish.spread(mine, others))
+    assert (one["seeds"], two["seeds"], three["seeds"]) == (2, 2, 0)
+    assert one["seed_sd"] == pytest.approx(2**0.5) and two["seed_sd"] == 0 and three["seed_sd"] is None
 
 
 def test_the_readme_may_choose_its_numbers():
-    text = "<!-- numbers:start stage1.* x.y -->\n<!-- numbers:end -->"
-    made = publish.readme_with(text, [entry("stage1.loss"), entry("x.y"), entry("x.z")])
-    assert "stage1.loss" in made and "x.y" in made and "x.z" not in made
-    assert publish.readme_with(made, [entry("stage1.loss"), entry("x.y"), entry("x.z")]) == made
+    entries = table_of(entry("a.b"), entry("c.d"), entry("c.e"))
+    text = "<!-- numbers:start c.* -->\n<!-- numbers:end -->\n<!-- number a.b -->?<!-- -->"
+    made = publish.readme_with(text, entries)
+    assert "| c.d |" in made and "| c.e |" in made and "| a.b |" not in made
+    assert made.endswith("-->1<!-- -->")
 
 
-def test_what_the_paper_has_and_a_run_has_not_is_listed(tmp_path):
+def test_a_frame_is_shown_as_a_table(tmp_path, shown):
     report = make_report(tmp_path)
-    report.number("t7.gqa.base", 0.3)
-    report.absent("t7", reason="nobody asked")
-    found = {number["name"]: number for number in numbers(tmp_path / "mini")}
-    assert set(found) == {name for name in PAPER if name.startswith("t7.")}
-    assert found["t7.gqa.base"]["value"] == 0.3
-    assert found["t7.gqa.lora"]["value"] is None and found["t7.gqa.lora"]["paper"] == PAPER["t7.gqa.lora"]
-    assert "nobody asked" in found["t7.gqa.lora"]["note"]
-
-
-def test_many_estimates_are_kept_by_measure_and_row(tmp_path):
-    half, report = Estimate(0.5, 0.25, 0.75, 8), make_report(tmp_path)
-    rows = {"base": {"gqa": half, "words": None}}
-    report.rows(rows, prefix="t4", note={"gqa": "exact", "words": "counted"}, remarks={"base": "greedy"})
-    gqa, words = numbers(tmp_path / "mini")
-    assert gqa["name"] == "t4.gqa.base" and gqa["note"] == "exact; greedy"
-    assert gqa["paper"] == PAPER["t4.gqa.base"] and gqa["value"] == 0.5
-    assert words["name"] == "t4.words.base" and words["value"] is None
-
-
-def test_intervals_leave_out_what_was_not_measured(tmp_path, shown, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        "mglib.repro.figures.intervals", lambda groups, **how: drawn.append(groups) or pyplot.figure()
-    )
-    report, known = make_report(tmp_path), Estimate(0.5, 0.4, 0.6, 10)
-    report.intervals("none", {"a": {"x": None}, "b": {}}, xlabel="share")
-    assert drawn == [] and not (tmp_path / "mini" / "figures").exists()
-    report.intervals("some", {"a": {"x": None, "y": known}, "b": {"x": None}}, xlabel="share")
-    assert drawn == [{"a": {"y": known}}]
-    assert (tmp_path / "mini" / "figures" / "02_stage1" / "some.png").exists()
-
-
-def test_a_frame_is_kept_as_numbers_and_shown_as_a_table(tmp_path, shown):
-    report, half = make_report(tmp_path), Estimate(0.5, 0.25, 0.75, 8)
     found = frame.concat(
-        frame.rows("t5", {"long": {"chair_i": half, "length": 30.0}}, note="drawn"),
+        frame.rows("t5", {"long": {"chair_i": HALF, "length": 30.0}}, note="drawn"),
         frame.rows("t5", {"llava": {"chair_i": None}}),
     )
     report.results("chair", found)
-    long, words, llava = numbers(tmp_path / "mini")
-    assert (long["name"], long["value"], long["low"], long["high"], long["n"]) == (
-        "t5.chair_i.long",
-        0.5,
-        0.25,
-        0.75,
-        8,
-    )
-    assert long["paper"] == PAPER["t5.chair_i.long"] and long["note"] == "drawn" and long["seeds"] == 1
-    assert words["low"] is None and llava["value"] is None and llava["paper"] == PAPER["t5.chair_i.llava"]
     table = pandas.read_csv(tmp_path / "mini" / "tables" / "02_stage1" / "chair.csv")
     assert list(table.columns[1:]) == ["CHAIR_i", "length", "n"]
     assert list(table.iloc[:, 0]) == ["MiniGPT-4, long", "LLaVA, quoted"]
     assert list(table["CHAIR_i"]) == ["0.5 [0.25, 0.75] (paper 0.096)", "- (paper 0.188)"]
     assert list(table["n"]) == ["8", "-"]
+    by_split = pivot(frame.rows("t5", {"long": {"chair_i": HALF}}, split="val"), rows=["split", "system"])
+    assert by_split.iloc[0, 0] == "val, MiniGPT-4, long"
+    assert pivot(frame.rows("t5", {})).empty
 
 
 def test_a_table_has_names_in_the_place_of_keys(tmp_path, shown, capsys):
@@ -431,11 +362,9 @@ def test_a_table_has_names_in_the_place_of_keys(tmp_path, shown, capsys):
 
 
 def test_a_forest_draws_what_has_an_interval(tmp_path, shown, capsys):
-    report, half = make_report(tmp_path), Estimate(0.5, 0.25, 0.75, 8)
-    found = frame.rows(
-        "t4", {name: {"gqa": half, "aokvqa": half, "words": 3.0} for name in ("base", "blank")}
-    )
-    report.forest("arms", found, xlabel="share", panel="measure", hue="system", chance=0.25)
+    report = make_report(tmp_path)
+    rows = {name: {"gqa": HALF, "aokvqa": HALF, "words": 3.0} for name in ("base", "blank")}
+    report.forest("arms", frame.rows("t4", rows), xlabel="share", panel="measure", hue="system", chance=0.25)
     assert (tmp_path / "mini" / "figures" / "02_stage1" / "arms.png").exists()
     report.forest("nothing", frame.rows("t4", {"base": {"gqa": None}}), xlabel="share")
     assert len(shown) == 1 and "nothing: nothing to draw" in capsys.readouterr().out

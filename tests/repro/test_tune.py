@@ -91,7 +91,7 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
         (tune.curated, "temperatures"),
         (tune.abilities, "tried"),
         (tune.descriptions, "tried"),
-        (tune.arms, "rates"),
+        (tune.ablations, "rates"),
     ):
         monkeypatch.setattr(module, call, lambda study, base, *more: (set(base.names), *more))
     monkeypatch.setattr(tune.Stage1, "of", stage1)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from tiny_parts import tiny_study
 
-from mglib.config import EvalConfig, PreferenceConfig, SpatialConfig
+from mglib.config import EvalConfig, PreferenceConfig
 from mglib.data.splits import Split
 from mglib.model.vision import Vision
 from mglib.study import study
@@ -29,7 +29,7 @@ def tiny(tmp_path, monkeypatch, vision_config, pretrain_config, train_config):
         pretrain=taught,
         stage1=step,
         stage2=step,
-        spatial=SpatialConfig(train=step),
+        spatial=step,
         preference=PreferenceConfig(train=step, rates=(1e-3,), rate_steps=1),
         evaluation=EvalConfig(batch_size=4),
     )

@@ -1,5 +1,7 @@
 """Where a processor only emulates bfloat16, nothing is multiplied in it: no training, encoding or answer."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -7,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mglib.evals import generate
 from mglib.experiments import ablations, lora, spatial_captions
 from mglib.experiments.dpo import Preference, dpo
+from mglib.experiments.exams import ExamPrompt
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding, greedy
@@ -74,17 +77,19 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
     train_stage2(tiny, PromptedModel(model=model, template=template), data, what="stage1")
     captioner = PromptedModel(model=blip2, template=KEYWORDS, wording=prompts.IMAGE)
     train_stage2(tiny, captioner, data, what="blip2")
-    parts = ablations.Parts(
-        qformer=blip2.qformer,
+    base = SimpleNamespace(
+        model=model,
+        trained=first,
         language=language,
-        split=split,
-        tokens=tokens,
+        splits={"train": split},
+        tokens={"train": tokens},
+        queries={"train": list(queries)},
     )
     for name in ablations.ARMS:
-        arm, _ = ablations.arm(tiny, name, parts, tiny.profile.ablation.train)
+        arm, _ = ablations.train_arm(tiny, name, base, tiny.profile.ablation.train)
         ask(arm, ablations.queries(arm, list(tokens)))
     asked = [(place, "what is it", text) for place, text in enumerate(texts)]
-    taught, _ = lora.learn(tiny, model, first.state, list(queries), asked, template=template, prompt="{}")
+    taught = lora.learn(tiny, base, asked, ExamPrompt(template, "{}"))[0]["lora"]
     spatial_captions.arm(tiny, "control", model, first.state, list(queries), texts)
     pairs = [Preference(place, text, "A boat.", 0.1) for place, text in enumerate(texts[:4])]
     dpo(

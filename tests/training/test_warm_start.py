@@ -17,6 +17,7 @@ from mglib.paths import ROOT
 from mglib.training.warm_start import caption_vectors, warm_start
 from mglib.weights import chosen
 
+FLOAT32 = {"dtype": torch.float32, "quantised": None, "attention": "sdpa"}
 WORDS = ["boat", "dog", "bus", "park", "sea", "street"]
 
 
@@ -76,7 +77,7 @@ def test_visual_tokens_have_the_spread_of_words_and_their_mean(language):
 
 @pytest.mark.parametrize("kind", ["gemma", "gemma3_text"])
 def test_it_has_the_spread_of_words_that_are_scaled_on_their_way_in(tmp_path, tokenizer, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), **FLOAT32)
     projection, (queries, captions) = nn.Linear(32, language.width), scenes(300, 0)
     warm_start(projection, queries, captions, language, ridge=0.1)
     spread = language.embed(torch.arange(len(language.tokenizer))).std()

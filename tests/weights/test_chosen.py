@@ -7,17 +7,19 @@ import pytest
 import torch
 from tiny_languages import FAMILIES, write
 
-from mglib.fullscale.plan import matrices
+from mglib.fullscale.counts import matrices
 from mglib.model.decoding import answer, greedy
 from mglib.model.dialogue import turns
 from mglib.model.minigpt4 import assemble
 from mglib.model.prompts import CAPTION, IMAGE, generation_batch, template, training_batch
 from mglib.weights import chosen
 
+FLOAT32 = {"dtype": torch.float32, "quantised": None, "attention": "sdpa"}
+
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qformer, captions, descend, kind):
-    language = chosen.load(write(tmp_path / kind, kind, tokenizer), precision="fp32", attention="sdpa")
+    language = chosen.load(write(tmp_path / kind, kind, tokenizer), **FLOAT32)
     end, spoken = FAMILIES[kind][2], language.tokenizer
     chat = template("chat", spoken)
     assert (language.width, spoken.eos_token, chat.end) == (48, end, end)
@@ -46,14 +48,14 @@ def test_a_family_is_read_trained_behind_and_stopped(tmp_path, tokenizer, qforme
     assert answer(model, images, chat, asked, greedy(6)) == own
 
 
-@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_a_family_is_held_in_fewer_bits(tmp_path, tokenizer, qformer, kind, precision):
+def test_a_family_is_held_in_fewer_bits(tmp_path, tokenizer, qformer, kind, bits):
     if find_spec("bitsandbytes") is None:
         pytest.skip("bitsandbytes is not installed, by which language models are loaded in 8 and 4 bits")
     wide = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16}  # its kernels want multiples of 32
     folder = write(tmp_path / kind, kind, tokenizer, **wide)
-    whole, few = (chosen.load(folder, precision=each, attention="sdpa") for each in ("fp32", precision))
+    whole, few = (chosen.load(folder, **{**FLOAT32, "quantised": each}) for each in (None, bits))
     assert {weight.itemsize for weight in matrices(few)} == {1}
     assert whole.settings() != few.settings()  # by which trainings are found
     place = few.model.device
@@ -66,7 +68,7 @@ def test_a_family_is_held_in_fewer_bits(tmp_path, tokenizer, qformer, kind, prec
 def test_a_model_that_bends_its_logits_is_refused(tmp_path, tokenizer):
     folder = write(tmp_path / "gemma2", "gemma2", tokenizer, head_dim=12, final_logit_softcapping=0.01)
     with pytest.raises(ValueError, match="more than embedding, decoder and head"):
-        chosen.load(folder, precision="fp32", attention="eager")
+        chosen.load(folder, **{**FLOAT32, "attention": "eager"})
 
 
 def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):
@@ -90,5 +92,7 @@ def test_a_model_that_is_nowhere_is_told(monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr(chosen, "snapshot_download", unreachable)
-    with pytest.raises(RuntimeError, match=r"nobody/nothing could not be had .*\(OSError: no connection\)"):
+    with pytest.raises(
+        RuntimeError, match=r"nobody/nothing could not be fetched .*\(OSError: no connection\)"
+    ):
         chosen.find("nobody/nothing")

@@ -1,6 +1,5 @@
 """Official weights in: names, numbers, sizes, and what is said when a file is not what it should be."""
 
-import json
 import os
 import pickle
 import re
@@ -26,7 +25,7 @@ from transformers import (
 from mglib.config import QFormerConfig, VisionConfig
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
-from mglib.weights import official, vicuna
+from mglib.weights import vicuna
 from mglib.weights.files import read_folder, read_state
 from mglib.weights.official import (
     load_projection,
@@ -66,7 +65,7 @@ def test_the_qformer_computes_what_its_file_says(tmp_path, qformer, random):
 def test_the_projection_is_the_files(tmp_path):
     projection, saved = nn.Linear(32, 48), minigpt4()
     place = write(tmp_path / "prerained_minigpt4_7b.pth", saved)
-    load_projection(projection, place, trained_with="vicuna-7b-v0", language="vicuna-7b-v0")
+    load_projection(projection, place)
     assert torch.equal(projection.weight, saved["model"]["llama_proj.weight"])
     assert torch.equal(projection.bias, saved["model"]["llama_proj.bias"])
 
@@ -84,7 +83,7 @@ def test_a_projection_may_be_wrapped_as_trainers_do(tmp_path, wrap):
     state = minigpt4()["model"]
     torch.save(wrap(state), tmp_path / "a.pth")
     projection = nn.Linear(state["llama_proj.weight"].shape[1], len(state["llama_proj.weight"]))
-    load_projection(projection, tmp_path / "a.pth", trained_with="Vicuna", language="Vicuna")
+    load_projection(projection, tmp_path / "a.pth")
     assert torch.equal(projection.weight, state["llama_proj.weight"])
 
 
@@ -101,8 +100,7 @@ def test_every_name_of_the_table_can_be_translated_back():
 
 
 def test_the_table_covers_the_whole_model_at_full_size():
-    with torch.device("meta"):
-        vision, qformer = full_vision(), QFormer(config=QFormerConfig(), vision_width=1408)
+    vision, qformer = full_size()
     names = [f"vision.{name}" for name in vision.state_dict()]
     names += [f"qformer.{name}" for name in qformer.state_dict()]
     for target in ("official", "transformers"):
@@ -113,42 +111,29 @@ def test_the_table_covers_the_whole_model_at_full_size():
 # --- sizes: the paper's, on the meta device ---
 
 
-def full_vision():
+def full_size():
     name = "eva_giant_patch14_clip_224"
-    return Vision(config=VisionConfig(timm_name=name, width=1408, depth=39, final_norm=False))
+    config = VisionConfig(timm_name=name, width=1408, depth=39, final_norm=False)
+    with torch.device("meta"):
+        return Vision(config=config), QFormer(config=QFormerConfig(), vision_width=1408)
 
 
 def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_the_papers_encoder_has_its_size():
-    with torch.device("meta"):
-        vision = full_vision()
+def test_the_papers_parts_have_their_sizes():
+    vision, qformer = full_size()
     attention = 3 * 1408**2 + 2 * 1408 + 1408**2 + 1408
     mlp = 2 * 1408 * 6144 + 6144 + 1408
     ends = 1408 + 257 * 1408 + 3 * 14 * 14 * 1408 + 1408
     assert count(vision) == 39 * (attention + mlp + 4 * 1408) + ends == 985_894_528
-    assert len(vision.encoder.blocks) == 39 and vision.config.tokens == 257
-    assert vision.encoder.pos_embed.shape == (1, 257, 1408)
     assert vision.encoder.blocks[0].norm1.eps == 1e-6 and isinstance(vision.encoder.norm, nn.Identity)
-
-
-def test_the_papers_qformer_has_its_size():
-    with torch.device("meta"):
-        qformer = QFormer(config=QFormerConfig(), vision_width=1408)
     layer = 4 * (768**2 + 768) + 2 * 768 + 2 * 768 * 3072 + 3072 + 768 + 2 * 768
     looking = 2 * (768**2 + 768) + 2 * (1408 * 768 + 768) + 2 * 768
     ends = 2 * 768 + 32 * 768 + 2 * 1408
     assert count(qformer) == 12 * layer + 6 * looking + ends == 105_165_056
     assert qformer.ln_vision.eps == 1e-5 and qformer.bert.layernorm.eps == 1e-12
-
-
-@pytest.mark.parametrize(("width", "size", "number"), [(4096, "7B", 3_149_824), (5120, "13B", 3_937_280)])
-def test_the_papers_projection_has_its_size(width, size, number):
-    with torch.device("meta"):
-        assert count(nn.Linear(768, width)) == number == 768 * width + width
-    assert official.SIZES[width] == size
 
 
 # --- what does not fit is listed, as the file spells it ---
@@ -178,26 +163,10 @@ def test_only_the_block_behind_the_last_and_the_head_are_dropped(tmp_path):
         load_vision(Vision(config=VISION), write(tmp_path / "bad.pth", state))
 
 
-def test_the_text_branch_of_another_blip2_file_is_not_passed_over(tmp_path, qformer):
-    state = {**blip2_flant5(), "Qformer.cls.predictions.bias": torch.ones(3)}
-    with pytest.raises(ValueError, match=re.escape("left over: Qformer.cls.predictions.bias")):
-        load_qformer(qformer(), write(tmp_path / "blip2.pth", {"model": state}))
-
-
-def load(projection, place, trained_with="vicuna-7b-v0", language="vicuna-7b-v0"):
-    load_projection(projection, place, trained_with=trained_with, language=language)
-
-
 def test_the_projection_of_another_size_is_named_by_its_model(tmp_path):
     place = write(tmp_path / "pretrained_minigpt4.pth", minigpt4(width=5120))
     with pytest.raises(ValueError, match=r"5120 numbers \(13B\).* 4096 numbers \(7B\)"):
-        load(nn.Linear(32, 4096), place)
-
-
-def test_the_projection_of_another_language_model_is_refused(tmp_path):
-    place = write(tmp_path / "prerained_minigpt4_7b.pth", minigpt4())
-    with pytest.raises(ValueError, match=r"trained with vicuna-7b-v0, .* speaks with vicuna-7b-v1.5"):
-        load(nn.Linear(32, 48), place, language="vicuna-7b-v1.5")
+        load_projection(nn.Linear(32, 4096), place)
 
 
 # --- files that are something else ---
@@ -240,12 +209,11 @@ def test_a_file_that_is_something_else_is_named(tmp_path, content, told):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("share", [0.5, 0.99])
-def test_a_truncated_file_is_named(tmp_path, zipped, share):
+def test_a_truncated_file_is_named(tmp_path, zipped):
     whole = tmp_path / "whole.pth"
     torch.save(eva_vit_g(), whole, _use_new_zipfile_serialization=zipped)
     content = whole.read_bytes()
-    (tmp_path / "part.pth").write_bytes(content[: int(share * len(content))])
+    (tmp_path / "part.pth").write_bytes(content[: int(0.99 * len(content))])
     with pytest.raises(ValueError, match=r"cut off .*download it again"):
         read_state(tmp_path / "part.pth")
     assert read_state(whole).keys() == eva_vit_g().keys()
@@ -291,12 +259,9 @@ def tiny_llama(vocabulary, seed, width=16):
 def write_shards(folder, state, number):
     """Write .bin shards as the releases of 2023 did."""
     folder.mkdir()
-    names, index = sorted(state), {}
     for i in range(number):
         file = f"pytorch_model-{i + 1:05}-of-{number:05}.bin"
-        write(folder / file, {name: state[name] for name in names[i::number]})
-        index |= dict.fromkeys(names[i::number], file)
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+        write(folder / file, {name: state[name] for name in sorted(state)[i::number]})
 
 
 @pytest.fixture
@@ -318,7 +283,7 @@ def vicuna_v0(tmp_path, tokenizer):
 
 def test_a_delta_put_onto_llama_gives_vicuna_back(tmp_path, vicuna_v0):
     vicuna.merge_delta(tmp_path / "llama", tmp_path / "delta", tmp_path / "vicuna")
-    language = vicuna.load_language(tmp_path / "vicuna", precision="fp32")
+    language = vicuna.load_language(tmp_path / "vicuna", dtype=torch.float32)
     state = language.model.state_dict()
     assert state.keys() == vicuna_v0.state_dict().keys()
     for name, value in vicuna_v0.state_dict().items():
@@ -345,7 +310,7 @@ def test_a_delta_in_the_place_of_a_model_is_refused(tmp_path, tokenizer):
     delta.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a delta and no whole model"):
-        vicuna.load_language(tmp_path, precision="fp32")
+        vicuna.load_language(tmp_path, dtype=torch.float32)
 
 
 def test_a_delta_of_another_model_or_without_a_tokenizer_is_refused(tmp_path, vicuna_v0):
@@ -369,19 +334,11 @@ def test_a_vocabulary_that_does_not_fit_is_named(tmp_path, tokenizer):
     tokenizer.save_pretrained(tmp_path)
     for size in (tokens, tokens + 64):  # 64: padded for speed
         tiny_llama(size, seed=0).save_pretrained(tmp_path)
-        vicuna.load_language(tmp_path, precision="fp32")
+        vicuna.load_language(tmp_path, dtype=torch.float32)
     for size in (tokens - 1, tokens + 1):
         tiny_llama(size, seed=0).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match=rf"{size} tokens, its tokenizer knows {tokens}: .*same release"):
-            vicuna.load_language(tmp_path, precision="fp32")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_weights_come_in_the_precision_asked_for(tmp_path, tokenizer, precision):
-    tiny_llama(300, seed=0).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    language = vicuna.load_language(tmp_path, precision=precision)
-    assert {value.dtype for value in language.parameters()} == {vicuna.DTYPES[precision]}
+            vicuna.load_language(tmp_path, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -390,21 +347,17 @@ def test_quantised_weights_go_to_the_card_of_their_process(monkeypatch, dtype):
     monkeypatch.setattr(vicuna, "find_spec", lambda package: object())
     monkeypatch.setattr(vicuna, "PartialState", lambda: SimpleNamespace(device=place))
     monkeypatch.setattr(vicuna, "frozen_dtype", lambda place: dtype)
-    eight, four = (vicuna.options(precision) for precision in ("8bit", "4bit"))
+    eight, four = (vicuna.quantisation(bits) for bits in ("8bit", "4bit"))
     for asked in (eight, four):  # what is not quantised has the precision of training's products
         assert asked["device_map"] == {"": place}
         assert asked["dtype"] == asked["quantization_config"].bnb_4bit_compute_dtype == dtype
     assert eight["quantization_config"].load_in_8bit and not eight["quantization_config"].load_in_4bit
-    assert (
-        four["quantization_config"].load_in_4bit and four["quantization_config"].bnb_4bit_quant_type == "nf4"
-    )
+    assert four["quantization_config"].load_in_4bit
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path):
     monkeypatch.setattr(vicuna, "find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r"Loading in 8bit needs .*`pip install bitsandbytes`"):
-        vicuna.options("8bit")
+        vicuna.quantisation("8bit")
     with pytest.raises(ValueError, match="`pip install sentencepiece`"):
-        vicuna.load_language(tmp_path, precision="fp32")
-    with pytest.raises(ValueError, match="Unknown precision 'int3': choose one of fp32, fp16"):
-        vicuna.options("int3")
+        vicuna.load_language(tmp_path, dtype=torch.float32)

@@ -6,7 +6,6 @@ import pytest
 import timm
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
@@ -56,14 +55,13 @@ def download(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("get", [sources.vision_state, sources.language_folder])
-def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch, get):
+def test_a_hub_out_of_reach_is_said_with_the_next_step(download, monkeypatch):
     def fail(*_, **__):
         raise OSError("Name or service not known\nand many more lines")
 
     monkeypatch.setattr(fetch, "snapshot_download", fail)
     with pytest.raises(RuntimeError, match=r"\(OSError: Name or service not known\)\. .* WEIGHTS=wheel"):
-        get("hub")
+        sources.vision_state("hub")
 
 
 def test_an_incomplete_snapshot_is_refused(download):
@@ -83,13 +81,6 @@ def test_a_timm_release_goes_through_the_same_conversion(download):
     manifest = read_manifest(path.parent)
     assert manifest["commit"] == "c0ffee"
     assert manifest["origin"] == "timm/vit_small_patch14_dinov2.lvd142m@main"
-
-
-def test_weights_that_do_not_fit_are_named():
-    state = timm.create_model(vit.NAME, img_size=224, num_classes=0).state_dict()
-    state["extra.weight"] = state.pop("norm.bias")
-    with pytest.raises(RuntimeError, match=r"do not fit .*: extra\.weight, norm\.bias\."):
-        vit.resampled(state)
 
 
 def tiny_llama(*, tied: bool) -> LlamaForCausalLM:
@@ -152,15 +143,6 @@ def test_the_font_draws_in_colour():
     assert len(reds) > 500
 
 
-def test_the_vision_state_fits_timm_strictly():
-    converted("dinov2", "wheel")
-    model = timm.create_model(vit.NAME, img_size=224, num_classes=0).eval()
-    model.load_state_dict(load_file(sources.vision_state()))
-    with torch.no_grad():
-        tokens = model.forward_features(torch.zeros(1, 3, 224, 224))
-    assert tokens.shape == (1, 257, 384) and tokens.isfinite().all()
-
-
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
@@ -208,11 +190,8 @@ def test_digits_are_split_one_by_one_and_text_survives(language):
     assert tokenizer.tokenize("2048") == ["2", "0", "4", "8"]
     text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|im_end|>",
-    )
+    symbols = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    assert symbols == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
 
 
 def test_the_chat_template_is_that_of_the_release(language):
@@ -222,17 +201,6 @@ def test_the_chat_template_is_that_of_the_release(language):
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n"
     )
-    system = [{"role": "system", "content": "Be brief."}]
-    text = tokenizer.apply_chat_template(system, tokenize=False)
-    assert text == "<|im_start|>system\nBe brief.<|im_end|>\n"
-
-
-def test_the_head_is_the_token_embedding_and_is_kept_once(language):
-    model, _ = language
-    assert model.lm_head.weight is model.get_input_embeddings().weight
-    with safe_open(sources.language_folder() / "model.safetensors", framework="pt") as file:
-        assert "lm_head.weight" not in file.keys()  # noqa: SIM118 (a file, not a dict)
-        assert file.get_slice("model.embed_tokens.weight").get_shape() == [49152, 576]
 
 
 @torch.no_grad()
