@@ -6,7 +6,8 @@ What is denied ("no cat", "without a dog"), verbs that look like a name ("ties h
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -67,7 +68,7 @@ class Vocabulary:
 
     def __init__(
         self,
-        names: dict[str, Iterable[str]],
+        names: Mapping[str, Iterable[str]],
         compounds: dict[str, str] | None = None,
         only: Iterable[str] | None = None,
     ) -> None:
@@ -137,7 +138,7 @@ def denied(tokens: Sequence[str], spans: Sequence[Span]) -> set[Span]:
     starts = {start: end for start, end, _ in spans}
     inside = {place for start, end in starts.items() for place in range(start + 1, end)}
     line = " ".join("@" if at in starts else token for at, token in enumerate(tokens) if at not in inside)
-    found = set()
+    found: set[Span] = set()
     for match in DENIED.finditer(line):
         first = line.count("@", 0, match.start())
         found.update(spans[first : first + match[0].count("@")])
@@ -165,14 +166,16 @@ def is_verb(tokens: Sequence[str], span: Span) -> bool:
 
 
 def object_scores(
-    answers: Sequence[str], truths: Sequence[set[str]], vocabulary: Vocabulary
+    answers: Sequence[str], truths: Sequence[AbstractSet[str]], vocabulary: Vocabulary
 ) -> dict[str, Estimate | None]:
     """Compare the objects that answers mention with those in the pictures; see `object_counts`."""
     counts = object_counts([vocabulary.mentions(answer) for answer in answers], truths)
     return {name: count.estimate() for name, count in counts.items()}
 
 
-def object_counts(mentioned: Sequence[Sequence[str]], truths: Sequence[set[str]]) -> dict[str, Counts]:
+def object_counts(
+    mentioned: Sequence[Sequence[str]], truths: Sequence[AbstractSet[str]]
+) -> dict[str, Counts]:
     """Compare the objects that answers mention with those in the pictures.
 
     `chair_i`: hallucinated mentions / all mentions, pooled as in Rohrbach et al. 2018 (a mention counts each

@@ -6,6 +6,7 @@ pictures that it has.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,7 +66,7 @@ def coco_folder(folder: Path) -> Records:
 
 def annotated(
     read: Callable[[Path], Iterable[T | Fault]],
-    name: Callable[[T], str],
+    name: Callable[[T], str | int],
     *patterns: str,
     images: tuple[str, ...] = ("images",),
 ) -> Callable[[Path], Records]:
@@ -77,7 +78,7 @@ def annotated(
         present = [folder / each for each in images if (folder / each).exists()]
 
         def file(record: T) -> Path | None:
-            named = [named_picture(each, name(record)) for each in present]
+            named = [named_picture(each, str(name(record))) for each in present]
             return next((path for path in named if path.exists()), named[0] if named else None)
 
         return with_pictures(read_all(read, files(folder, *patterns)), file)
@@ -91,13 +92,18 @@ def narrated(narrative: narratives.Narrative) -> str:
     return narrative.image_id.zfill(12) if is_coco else narrative.image_id
 
 
+def val2017_name(question: questions.ChoiceQuestion) -> str:
+    """Return the name of the picture that a question of A-OKVQA is about."""
+    return f"{question.image_id:012d}"
+
+
 FORMATS: dict[str, Callable[[Path], Records]] = {
     "webdataset": webdataset,
     "coco": coco_folder,
     "cc_sbu_align": lambda folder: with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file),
     "localized_narratives": annotated(narratives.read_narratives, narrated, "*localized_narratives*.jsonl"),
-    "a_okvqa": annotated(questions.read_a_okvqa, lambda one: f"{one.image_id:012d}", "aokvqa*.json"),
-    "gqa": annotated(questions.read_gqa, lambda one: one.image_id, "*questions*.json", "*questions*/*.json"),
+    "a_okvqa": annotated(questions.read_a_okvqa, val2017_name, "aokvqa*.json"),
+    "gqa": annotated(questions.read_gqa, attrgetter("image_id"), "*questions*.json", "*questions*/*.json"),
     "pope": annotated(questions.read_pope, lambda one: one.image, "*pope*.json"),
     "refcoco": annotated(
         lambda refs: regions.read_refcoco(refs, refs.with_name("instances.json")),
@@ -106,7 +112,7 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
     ),
     "visual_genome": annotated(
         lambda path: (regions.read_regions if "region" in path.name else regions.read_relationships)(path),
-        lambda one: str(one.image_id),
+        attrgetter("image_id"),
         "region_descriptions.json",
         "relationships.json",
         images=("VG_100K", "VG_100K_2"),

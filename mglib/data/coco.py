@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import AfterValidator
 
@@ -61,7 +61,19 @@ class CategoryEntry:
     name: Annotated[Text, AfterValidator(spelt)]
 
 
-def by_id(file: dict[str, Any], key: str, shape: type[T], path: Path, faults: list[Fault]) -> dict[int, T]:
+class Identified(Protocol):
+    """An entry with an id of its own."""
+
+    @property
+    def id(self) -> int: ...
+
+
+Entry = TypeVar("Entry", bound=Identified)
+
+
+def by_id(
+    file: dict[str, Any], key: str, shape: type[Entry], path: Path, faults: list[Fault]
+) -> dict[int, Entry]:
     """Return one of the lists of a COCO file by id; what does not fit goes to `faults`."""
     found = unique(fit_list(shape, file, key, path), path, lambda entry: entry.id)
     return {entry.id: entry for entry in keep(found, faults)}
@@ -78,27 +90,27 @@ def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture 
     faults: list[Fault] = []
     pictures = by_id(described, "images", ImageEntry, captions, faults)
     texts: dict[int, list[str]] = defaultdict(list)
-    for entry in keep(fit_list(CaptionEntry, described, "annotations", captions), faults):
-        if entry.image_id in pictures:
-            texts[entry.image_id].append(entry.caption)
+    for said in keep(fit_list(CaptionEntry, described, "annotations", captions), faults):
+        if said.image_id in pictures:
+            texts[said.image_id].append(said.caption)
         else:
-            faults.append(Fault(str(captions), str(entry.image_id), "a caption of a picture not listed"))
+            faults.append(Fault(str(captions), str(said.image_id), "a caption of a picture not listed"))
     categories = by_id(annotated, "categories", CategoryEntry, instances, faults)
     objects: dict[int, set[str]] = defaultdict(set)
-    for entry in keep(fit_list(ObjectEntry, annotated, "annotations", instances), faults):
-        if entry.category_id in categories:
-            objects[entry.image_id].add(categories[entry.category_id].name)
+    for thing in keep(fit_list(ObjectEntry, annotated, "annotations", instances), faults):
+        if thing.category_id in categories:
+            objects[thing.image_id].add(categories[thing.category_id].name)
         else:
-            reason = f"category {entry.category_id} is not listed"
-            faults.append(Fault(str(instances), str(entry.image_id), reason))
+            reason = f"category {thing.category_id} is not listed"
+            faults.append(Fault(str(instances), str(thing.image_id), reason))
     if len(pictures) > 1 and objects and not pictures.keys() & objects.keys():
         raise ValueError(
             f"{instances} has no object of any picture of {captions}: take both files of the same split."
         )
     yield from faults
-    for number, entry in sorted(pictures.items()):
+    for number, picture in sorted(pictures.items()):
         if number in texts:
-            file, found = images / entry.file_name, frozenset(objects.get(number, ()))
+            file, found = images / picture.file_name, frozenset(objects.get(number, ()))
             yield CocoPicture(number, file, tuple(texts[number]), found)
         else:
             yield Fault(str(captions), str(number), "this picture has no caption")

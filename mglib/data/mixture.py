@@ -252,6 +252,7 @@ class Mixture:
             self.quarantine.add(got.faults, good=got.good)
             if got.batch is not None:
                 return got.batch
+        raise RuntimeError(f"{name} ended, though a source is read again and again.")
 
     def key(self) -> str:
         """Name what the order of the batches depends on."""

@@ -163,14 +163,15 @@ def typed_path(text: str) -> Path:
 
 def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
     """Open a picture of any size, mode and orientation; raises ValueError with its name when it is none."""
+    place = str(source) if isinstance(source, Path) else "this"
     try:
         return open_picture(source, own=True)
     except FileNotFoundError:
-        if ADDRESS.match(str(source)):  # a Path has one of its slashes
-            raise ValueError(f"{source} is an address: download the picture and name its file.") from None
-        raise FileNotFoundError(f"There is no file {source}: give the path of a picture.") from None
+        if ADDRESS.match(place):  # a Path has one of its slashes
+            raise ValueError(f"{place} is an address: download the picture and name its file.") from None
+        raise FileNotFoundError(f"There is no file {place}: give the path of a picture.") from None
     except OSError as error:
-        raise ValueError(f"{name or source} is not a picture that can be read: {error}.") from error
+        raise ValueError(f"{name or place} is not a picture that can be read: {error}.") from error
 
 
 def line_picture(name: str, folder: Path) -> Path:

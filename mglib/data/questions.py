@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from mglib.data.quarantine import Fault, unique
 from mglib.data.records import FileName, Name, Text, as_text, fit_all, read_items, read_lines
+from mglib.errors import needed
 
 ShortAnswer = Annotated[str, BeforeValidator(as_text)]  # 2 as "2"
 
@@ -30,6 +31,11 @@ class ChoiceQuestion:
         if self.correct_choice_idx is not None and not 0 <= self.correct_choice_idx < len(self.choices):
             raise ValueError(f"choice {self.correct_choice_idx} is not one of the {len(self.choices)}")
 
+    @property
+    def right(self) -> int:
+        """The index of the right choice; raises ValueError where it was held out."""
+        return needed(self.correct_choice_idx, f"the right choice of question {self.question_id}")
+
 
 @dataclass(frozen=True)
 class QuestionTypes:
@@ -50,6 +56,16 @@ class GraphQuestion:
     answer: ShortAnswer | None = None
     balanced: Annotated[bool, Field(validation_alias="isBalanced")]  # the official scorer counts no other
     types: QuestionTypes | None = None
+
+    @property
+    def truth(self) -> str:
+        """The answer; raises ValueError where it was held out."""
+        return needed(self.answer, f"the answer to question {self.question_id}")
+
+    @property
+    def detailed(self) -> str:
+        """The detailed type; raises ValueError where types were held out."""
+        return needed(self.types, f"the types of question {self.question_id}").detailed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,10 +115,11 @@ def adapter(shape: Any) -> TypeAdapter:
 
 def fit(shape: type[T], value: Any, where: object, sample: object) -> T | Fault:
     """Return a parsed value, or JSON in bytes, as its shape, or the fault that says why it does not fit."""
+    parser = adapter(shape)  # type: ignore[arg-type]  # mypy doubts that a class can be hashed
     try:
         if isinstance(value, bytes):
-            return adapter(shape).validate_json(value.removeprefix(BOM_UTF8))
-        return adapter(shape).validate_python(value)
+            return parser.validate_json(value.removeprefix(BOM_UTF8))
+        return parser.validate_python(value)
     except ValidationError as error:
         return Fault(str(where), str(sample), reasons(error))
 

@@ -89,7 +89,8 @@ def read_refcoco(refs: Path, instances: Path) -> Iterator[Referred | Fault]:
     value = read_plain_pickle(refs)
     if not isinstance(value, list):
         raise ValueError(f"{refs} is not RefCOCO's: it holds no list.")
-    known, faults = read_json(instances), []
+    faults: list[Fault] = []
+    known = read_json(instances)
     pictures = coco.by_id(known, "images", coco.ImageEntry, instances, faults)
     objects = coco.by_id(known, "annotations", BoxEntry, instances, faults)
     yield from faults

@@ -5,6 +5,7 @@ authors' own stage-2 pairs, and A-OKVQA's and GQA's questions.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 
 from webdataset.shardlists import expand_urls
@@ -69,7 +70,7 @@ def quarantine(name: str) -> Quarantine:
 def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
     """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
     found = coco.read(folder / COCO_IMAGES, folder / COCO_CAPTIONS, folder / COCO_INSTANCES)
-    return list(quarantine("coco").sift(with_pictures(found, lambda picture: picture.file)))
+    return list(quarantine("coco").sift(with_pictures(found, attrgetter("file"))))
 
 
 # --- the pool ---
@@ -138,9 +139,15 @@ def questions(folder: Path, release: ReleaseConfig, name: str) -> Questions:
     def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
         return named_picture(images, f"{key:012d}") if isinstance(key, int) else named_picture(gqa, key)
 
-    asked = [*choice, *(one for one in graph if one.image_id in first)]
-    opened = with_pictures(asked, lambda one: file(one.image_id))
-    found = list(quarantine(name).sift(chain(faults, opened)))
+    def place(one: ChoiceQuestion | GraphQuestion | Fault) -> Path | None:
+        return None if isinstance(one, Fault) else file(one.image_id)
+
+    asked: list[ChoiceQuestion | GraphQuestion | Fault] = [
+        *choice,
+        *(one for one in graph if one.image_id in first),
+    ]
+    opened = with_pictures(asked, place)
+    found: list[ChoiceQuestion | GraphQuestion] = list(quarantine(name).sift(chain(faults, opened)))
     pictures = sorted({one.image_id for one in found}, key=lambda key: (isinstance(key, str), key))
     index = {picture: number for number, picture in enumerate(pictures)}
     return Questions(

@@ -17,6 +17,7 @@ from mglib.data.pictures import ENDINGS, open_picture
 from mglib.data.quarantine import Fault
 from mglib.data.records import Caption, fit
 from mglib.data.text import clean_caption
+from mglib.errors import needed
 
 PICTURES = tuple(ending[1:] for ending in ENDINGS)
 APART = "the files of a sample stand together in a tar (`tar --sort=name`)"
@@ -56,10 +57,10 @@ class StrictTarInfo(tarfile.TarInfo):
     """tarfile takes a broken or missing header for the end of the archive; here it is an error."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> "StrictTarInfo":
         try:
             return super().fromtarfile(tar)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # its stubs lack it
             raise  # the block of zeros that ends a whole archive
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"the archive is broken or cut off: {error}") from error
@@ -125,9 +126,9 @@ def members(url: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
                 if reason:
                     faults.append(Fault(url, entry.name, reason, costs=0))
                     continue
-                content = tar.extractfile(entry).read()
+                content = needed(tar.extractfile(entry), "a file").read()
                 yield {"fname": entry.name, "data": content, "__url__": url}
-                tar.members = []  # tarfile keeps them all
+                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps them all
     except Exception as error:  # a broken archive makes tarfile raise errors of nearly every kind
         faults.append(Fault(url, "", f"broken shard: {error or type(error).__name__}", costs=0))
     yield {}  # webdataset's sign for the end of a shard
@@ -147,7 +148,7 @@ def oddity(entry: tarfile.TarInfo, names: set[tuple[str, str]]) -> str | None:
     if not entry.isreg():
         return "a link or device, which no sample can be"
     key, extension = key_and_ending(entry.name)
-    if key is None or entry.name.startswith("/") or ".." in entry.name.split("/"):
+    if key is None or extension is None or entry.name.startswith("/") or ".." in entry.name.split("/"):
         return "a name that no sample has (key.extension is expected)"
     if (key, extension.lower()) in names:
         return "this name came before in the shard"

@@ -166,7 +166,7 @@ def batch_losses(
         "labels": prompts.pad([[IGNORE, *row] for row in answers], IGNORE, left=False).to(device),
     }
     reader = Continued(language, words[:, :-1], layout["mask"][:, :-1], owner)
-    losses, row = answer_losses(reader, rows, batch)
+    losses, row = answer_losses(reader, rows, batch)  # type: ignore[arg-type]  # it reads on as a Language does
     sums = torch.zeros(len(answers), device=device).index_add(0, row, losses).tolist()
     rows = iter(zip(sums, map(len, answers), strict=True))
     return [Losses(*zip(*islice(rows, len(offered)), strict=True)) for offered in options]

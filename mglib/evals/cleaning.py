@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 INVISIBLE = dict.fromkeys((0xFEFF, *range(0x200B, 0x2010), 0x2060, 0x00AD))
-FULL_WIDTH = {0x3000: " ", **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}}
+FULL_WIDTH: dict[int, str | int] = {0x3000: " ", **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}}
 
 SPECIAL = r"</?s>|<\|[^<>|]*\|>|<(?:bos|eos|pad|unk|image|imagehere|end_of_turn)>|</?img>"
 SPECIALS = re.compile(rf"(?:\s|{SPECIAL})*", re.I)
@@ -63,9 +63,9 @@ def spoken(text: str, questions: Iterable[str | None] = ()) -> str:
 
     `questions` are wordings of the request that the prompt may hold.
     """
-    text = text[SPECIALS.match(text).end() :]
+    text = SPECIALS.sub("", text, count=1)
     text = text[after_prompt(text, questions) :]
-    text = text[SPECIALS.match(text).end() :]
+    text = SPECIALS.sub("", text, count=1)
     end = END.search(text, 1)
     return text[: end.start() if end else None].strip()
 
@@ -77,7 +77,7 @@ def after_prompt(text: str, questions: Iterable[str | None]) -> int:
         if asked and (answer := ASSISTANT.search(text, asked.end())):
             return answer.end()
         if asked and not said(text[: asked.start()]) and said(text[asked.end() :]):  # the question alone
-            return asked.end() + len(re.match(r"[\s?.:]*", text[asked.end() :])[0])
+            return len(text) - len(re.sub(r"^[\s?.:]*", "", text[asked.end() :]))
     user, answer = USER.search(text), ASSISTANT.search(text)
     if not answer:
         return 0

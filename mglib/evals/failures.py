@@ -96,7 +96,7 @@ class Detector:
         """Return the share of what a text names that is in the picture; the right scenery counts as one."""
         named = set(self.vocabulary.mentions(text))
         spaced = f" {' '.join(words(text))} "
-        scenery = any(f" {form} " in spaced for form in truth.scenery)
+        scenery = any(f" {form} " in spaced for form in truth.scenery or ())
         right = len(named & truth.objects) + scenery
         return right / max(1, len(named) + scenery)
 

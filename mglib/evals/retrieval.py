@@ -20,7 +20,7 @@ def retrieval_recall(
     tokenizer: PreTrainedTokenizerFast,
     max_text: int,
     batch_size: int,
-) -> dict[str, Estimate]:
+) -> dict[str, Estimate | None]:
     """Find texts by picture and pictures by text among all of a split, by contrastive similarity alone.
 
     Karpathy's protocol on COCO: a picture is right when one of its own five references is among the first k,
@@ -46,7 +46,7 @@ def chance(references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return what random ranking scores in each metric, with equally many references for each picture."""
     pictures, group = len(references), len(references[0])
     texts = pictures * group
-    scores = {}
+    scores: dict[str, float] = {}
     for k in (1, 5):
         misses = math.comb(texts - group, k) / math.comb(texts, k)  # no own reference among the first k
         scores |= {f"retrieval_i2t_r{k}": 1 - misses, f"retrieval_t2i_r{k}": min(1.0, k / pictures)}

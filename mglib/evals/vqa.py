@@ -159,7 +159,7 @@ class Exam:
     def closed(self) -> list[ClosedQuestion]:
         """A-OKVQA's questions with their four choices."""
         return [
-            ClosedQuestion(picture=at, text=one.question, options=one.choices, right=one.correct_choice_idx)
+            ClosedQuestion(picture=at, text=one.question, options=one.choices, right=one.right)
             for at, one in self.choice
         ]
 
@@ -249,7 +249,7 @@ def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict
         soft_accuracy(head(said), one.direct_answers)
         for said, (_, one) in zip(direct, exam.direct, strict=True)
     ]
-    truth = [exact(head(said), one.answer) for said, (_, one) in zip(graph, exam.graph, strict=True)]
+    truth = [exact(head(said), one.truth) for said, (_, one) in zip(graph, exam.graph, strict=True)]
     return {"aokvqa.direct": by_picture(exam.direct, people), "gqa": by_picture(exam.graph, truth)}
 
 
@@ -259,7 +259,7 @@ def formats(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str
     It says something, in no more words than the longest right answer of the exam has.
     """
     people = [text for _, question in exam.direct for text in question.direct_answers]
-    truths = [question.answer for _, question in exam.graph]
+    truths = [question.truth for _, question in exam.graph]
     return {
         "aokvqa.direct_format": by_picture(exam.direct, fits(direct, people)),
         "gqa.format": by_picture(exam.graph, fits(graph, truths)),
@@ -299,9 +299,9 @@ class Prior:
         """Count the answers of a training exam."""
         graph: dict[str, Counter[str]] = defaultdict(Counter)
         for _, question in exam.graph:
-            graph[question.types.detailed][normalise(question.answer)] += 1
+            graph[question.detailed][normalise(question.truth)] += 1
         return cls(
-            Counter(normalise(question.choices[question.correct_choice_idx]) for _, question in exam.choice),
+            Counter(normalise(question.choices[question.right]) for _, question in exam.choice),
             Counter(normalise(said) for _, question in exam.direct for said in question.direct_answers),
             dict(graph),
         )
@@ -318,7 +318,7 @@ def majority(exam: Exam, prior: Prior) -> dict[str, Scores]:
 
     def best(question: ChoiceQuestion) -> float:
         counts = [prior.choice[normalise(choice)] for choice in question.choices]
-        return (counts[question.correct_choice_idx] == max(counts)) / counts.count(max(counts))
+        return (counts[question.right] == max(counts)) / counts.count(max(counts))
 
     direct = [most(prior.direct)] * len(exam.direct)
     graph = [most(prior.graph.get(kind, Counter())) for kind in exam.graph_kinds("detailed")]
@@ -336,8 +336,8 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
         return hits / prior.direct.total()
 
     def of_truth(one: GraphQuestion) -> float:
-        counts = prior.graph.get(one.types.detailed, Counter())
-        return counts[normalise(one.answer)] / max(1, counts.total())
+        counts = prior.graph.get(one.detailed, Counter())
+        return counts[normalise(one.truth)] / max(1, counts.total())
 
     return {
         **choice_rows(exam, lambda question: 1 / len(question.choices)),

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from webdataset.writer import ShardWriter
 
 from mglib.config import WorldConfig
+from mglib.data.records import read_json
 from mglib.keys import hash_source
 from mglib.locks import locked
 from mglib.paths import hash_json, sha256, write_json, write_text
@@ -330,7 +331,7 @@ def _web_shares(samples: list[Sample]) -> dict[str, Any]:
 
 def _card(config: WorldConfig, folder: Path, splits: Sequence[str], key: str) -> dict[str, Any]:
     """Return the settings, what plain splits are like, and the hashes of all files but loose pictures."""
-    stats = {split: _read(folder / split / "stats.json") for split in splits}
+    stats = {split: read_json(folder / split / "stats.json") for split in splits}
     return {
         "key": key,
         "pillow": pillow_version,

@@ -137,15 +137,17 @@ def paint_setting(rng: Random, setting: Setting, size: int) -> Image.Image:
 
 
 def _tinted(pair: tuple[Colour, Colour], shift: tuple[int, ...]) -> tuple[Colour, Colour]:
-    return tuple(
-        tuple(max(0, min(255, value + more)) for value, more in zip(colour, shift, strict=True))
-        for colour in pair
-    )
+    def tinted(colour: Colour) -> Colour:
+        red, green, blue = (max(0, min(255, value + more)) for value, more in zip(colour, shift, strict=True))
+        return red, green, blue
+
+    return tinted(pair[0]), tinted(pair[1])
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Return the colour that is `share` of the way from `a` to `b`."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def gradient(canvas: Image.Image, top: int, bottom: int, pair: tuple[Colour, Colour]) -> None:

@@ -43,10 +43,8 @@ def referring(config: WorldConfig, scene: Scene) -> list[list[str]]:
 
 def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
     """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
-    kinds = {
-        **({"name": {}} if item in singles(scene) else {}),
-        **({place: {}} if (place := _own_side(scene, item)) else {}),
-    }
+    side = _own_side(scene, item)
+    kinds = [*(["name"] if item in singles(scene) else []), *([side] if side else [])]
     lists, name = wording("regions"), catalog.thing(item.name).known.removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(scene, item):

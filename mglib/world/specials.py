@@ -144,7 +144,9 @@ def special_references(config: WorldConfig, scene: Scene) -> list[Caption]:
 def _slots(rng: Random, scene: Scene) -> dict[str, str]:
     """Say the truth of a special picture in pieces that the phrases put together."""
     truth = scene.truth
-    slots = {name: join(value) if isinstance(value, list) else value for name, value in truth.items()}
+    slots: dict[str, str] = {
+        name: join(value) if isinstance(value, list) else value for name, value in truth.items()
+    }
     slots |= {name: f'"{truth[name]}"' for name in READ if name in truth}
     slots["objects"] = join([catalog.thing(name).counted(scene.count(name)) for name in scene.names] or [""])
     if scene.setting:
@@ -318,7 +320,8 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
 
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:
     """A row of small houses at the giant's feet."""
-    house, items, x = catalog.prop("house"), [], rng.randint(2, 14)
+    items: list[Item] = []
+    house, x = catalog.prop("house"), rng.randint(2, 14)
     while True:
         height = round(size * rng.uniform(0.15, 0.2))
         width = round(height * house.aspect)
