@@ -268,11 +268,11 @@ def announce(
     """Print what will be trained and on what."""
     count = sum(weight.numel() for weight in trainable(model).values())
     if again is not None:
-        others = f"as many of {len(again):,} pairs of stage 1 are read again beside them, against forgetting"
+        others = f"each step replays as many pairs of stage 1, out of {len(again):,}, against forgetting"
     elif replay:
-        others = "no pairs of stage 1 are on disk: none is read again beside them, and more is forgotten"
+        others = "no pairs of stage 1 are on disk: none is replayed, and more is forgotten"
     else:
-        others = "nothing of stage 1 is read again beside them, as in the paper's stage 2: more is forgotten"
+        others = "nothing of stage 1 is replayed, as in the paper's stage 2: more is forgotten"
     print(
         f"to be trained: the projection{' and low-rank updates of the language model' if lora else ''}, "
         f"{count:,} weights of {study.profile.name}, on {len(own.learnt):,} answers; {len(own.held):,} are "
@@ -353,6 +353,6 @@ def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
     remedy = (
         "compare it with LORA=1, or with fewer answers of one kind, before you keep it"
         if replay
-        else "leave REPLAY=0 out: pairs of stage 1 are then read again"
+        else "leave REPLAY=0 out: pairs of stage 1 are then replayed"
     )
     return f"{said}\nThat is a rise of more than {RISE}, so something is forgotten: {remedy}."

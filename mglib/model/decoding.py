@@ -1,5 +1,6 @@
 """Batched decoding: greedy or with the official sampling, each row with a seed and an end of its own."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -238,7 +239,9 @@ def search(
     def ended(ids: Tensor, _: object) -> Tensor:
         return torch.tensor([has_ended(tokenizer, row, ends) for row in ids.tolist()], device=ids.device)
 
-    with torch.random.fork_rng(), language.attending("sdpa"):
+    with torch.random.fork_rng(), language.attending("sdpa"), warnings.catch_warnings():
+        # transformers warns that the penalty counts new tokens only, which is what is meant (see `choose`)
+        warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
         torch.manual_seed(seeds[0])
         found = language.model.generate(
             inputs_embeds=embeddings,

@@ -6,22 +6,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_chat import LINES
 from torch import nn
 
 from mglib.chat.chat_model import chat_model_of, hashed, keep, load
 from mglib.chat.conversation import Conversation
 from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
-from mglib.model.dialogue import VICUNA_CHAT, Turns
+from mglib.model.dialogue import VICUNA_CHAT
 from mglib.model.minigpt4 import MiniGPT4, assemble
-from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.profiles import PROFILES
 from mglib.settings import Settings
 from mglib.study.study import Study
 from mglib.weights.saved import save_pretrained
-
-LINES = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
 
 
 @pytest.fixture

@@ -2,27 +2,23 @@
 
 import pytest
 import torch
+from tiny_chat import LINES
 from torch import nn
 
 from mglib.__main__ import main
 from mglib.chat import chat_model as chat_models
 from mglib.chat.chat_model import ChatModel
 from mglib.chat.export import export
-from mglib.model.dialogue import Turns
-from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.weights.official import load_projection
 from mglib.weights.saved import from_pretrained
-
-FIRST = Template(name="lines", bos=True, turn="q {} a ", end="zz")
 
 
 @pytest.fixture
 def chat_model(model, vision_config):
     tiny = model()
     tiny.vision = Vision(config=vision_config)
-    lines = Turns(first=FIRST, following="zz q {} a ")
-    return ChatModel(model=tiny, turns=lines, vision=vision_config, language="Tiny")
+    return ChatModel(model=tiny, turns=LINES, vision=vision_config, language="Tiny")
 
 
 def test_the_official_file_holds_the_projection_and_is_not_written_over(chat_model, tmp_path):
@@ -37,7 +33,7 @@ def test_the_official_file_holds_the_projection_and_is_not_written_over(chat_mod
 def test_our_own_folder_is_bound_to_its_frozen_parts(chat_model, tmp_path):
     folder, model = export(chat_model, "mglib", tmp_path / "own"), chat_model.model
     parts = {"vision": model.vision, "qformer": model.qformer, "language": model.language}
-    again = from_pretrained(folder, **parts, name="Tiny", template=FIRST)
+    again = from_pretrained(folder, **parts, name="Tiny", template=LINES.first)
     assert torch.equal(again.projection.weight, model.projection.weight)
 
 

@@ -112,10 +112,10 @@ def heights(monkeypatch):
             True,
             True,
             8,
-            "as many of 24 pairs of stage 1 are read again beside them",
+            "each step replays as many pairs of stage 1, out of 24",
         ),  # as many as answers
-        (False, True, 4, "no pairs of stage 1 are on disk: none is read again beside them"),
-        (True, False, 4, "nothing of stage 1 is read again beside them"),  # the paper's stage 2
+        (False, True, 4, "no pairs of stage 1 are on disk: none is replayed"),
+        (True, False, 4, "nothing of stage 1 is replayed"),  # the paper's stage 2
     ],
 )
 def test_pairs_of_stage_1_are_read_again_in_each_step(

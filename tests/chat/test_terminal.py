@@ -1,5 +1,6 @@
 """The terminal: one question, a conversation, and what it says where there is nothing to talk about."""
 
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,6 +24,11 @@ def test_the_terminal_takes_beams(chat_model, tmp_path, monkeypatch, capsys, run
         said.append(capsys.readouterr().out.rsplit("\n(")[0])  # without its pace
     assert said[0] != said[1]
     assert answer(chat_model, [picture()], ["what"], replace(greedy(8), beams=3))[0] in said[1]
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert run("chat", *given[:4], "--tokens", "3", "--beams", "2") == 0  # with the official penalty
+    assert not [one for one in warned if "repetition_penalty" in str(one.message)]
+    capsys.readouterr()
     assert run("chat", *given, "--beams", "0") == 1
     assert "take beams" in capsys.readouterr().err
 
