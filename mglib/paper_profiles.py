@@ -64,6 +64,19 @@ EVALUATION = EvalConfig(
     pope_pictures=500,
 )
 
+RELEASE = ReleaseConfig(
+    language="weights/vicuna-7b-v0",
+    llama=LlamaShape(
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        vocab_size=32001,  # Vicuna v0 has one token more than LLaMA
+    ),
+    projection="weights/minigpt4_stage1_7b.pth",
+    web=WEB,
+)
+
 VICUNA_7B = Profile(
     name="vicuna-7b",
     vision=EVA_GIANT,
@@ -72,18 +85,7 @@ VICUNA_7B = Profile(
     stage1=STAGE1,
     stage2=STAGE2_AS_WRITTEN,
     evaluation=EVALUATION,
-    release=ReleaseConfig(
-        language="weights/vicuna-7b-v0",
-        llama=LlamaShape(
-            hidden_size=4096,
-            intermediate_size=11008,
-            num_hidden_layers=32,
-            num_attention_heads=32,
-            vocab_size=32001,  # Vicuna v0 has one token more than LLaMA
-        ),
-        projection="weights/minigpt4_stage1_7b.pth",
-        web=WEB,
-    ),
+    release=RELEASE,
 )
 
 VICUNA_13B = replace(
@@ -91,7 +93,7 @@ VICUNA_13B = replace(
     name="vicuna-13b",
     language=LanguageConfig(name="vicuna-13b-v0", width=5120, template="vicuna"),
     release=replace(
-        VICUNA_7B.release,
+        RELEASE,
         language="weights/vicuna-13b-v0",
         llama=LlamaShape(
             hidden_size=5120,
@@ -111,10 +113,10 @@ LLAMA2_7B = replace(
     qformer=ConcatConfig(tokens=EVA_GIANT.tokens, vision_width=EVA_GIANT.width),
     language=LanguageConfig(name="llama-2-7b-chat", width=4096, template="llama2"),
     release=replace(
-        VICUNA_7B.release,
+        RELEASE,
         qformer=None,
         language="weights/llama-2-7b-chat",
-        llama=replace(VICUNA_7B.release.llama, vocab_size=32000),
+        llama=replace(RELEASE.llama, vocab_size=32000),
         projection=None,
     ),
 )

@@ -35,6 +35,27 @@ BLIP2_MINI = TrainConfig(
 )
 ARM = TrainConfig(steps=48, batch_size=16, lr=2e-3, min_lr=2e-4, warmup_steps=8, muon=True, max_answer=20)
 
+PRETRAIN = PretrainConfig(
+    caption_lm=CaptionLMConfig(
+        train=replace(BLIP2_MINI, steps=1_500, lr=3e-3, clip=1.0, max_answer=24),
+    ),
+    representation=BLIP2_MINI,
+    generative=replace(BLIP2_MINI, steps=1_800, max_answer=24),
+)
+# Four arms of 48 steps of 16: 3,072 samples, six minutes at 8 samples a second.
+ABLATION = AblationConfig(
+    train=replace(ARM, lr=6e-3, min_lr=6e-4),
+    lrs=(("base", 1.5e-2), ("three_layers", 1e-1), ("qformer_tuned", 1.5e-2)),
+    rates=(6e-3, 1.5e-2, 4e-2, 1e-1, 2.5e-1),
+)
+LORA = LoRAConfig(
+    train=TrainConfig(steps=60, batch_size=16, lr=1e-3, min_lr=1e-4, warmup_steps=10, max_answer=10)
+)
+PREFERENCE = PreferenceConfig(
+    train=TrainConfig(steps=10, batch_size=8, lr=1e-4, min_lr=1e-5, warmup_steps=2, max_answer=64),
+    rates=(1e-4, 3e-4, 1e-3),
+)
+
 MINI = Profile(
     name="mini",
     vision=DINOV2_SMALL,
@@ -54,13 +75,7 @@ MINI = Profile(
         pretrain=28_000,
         special_pretrain=700,
     ),
-    pretrain=PretrainConfig(
-        caption_lm=CaptionLMConfig(
-            train=replace(BLIP2_MINI, steps=1_500, lr=3e-3, clip=1.0, max_answer=24),
-        ),
-        representation=BLIP2_MINI,
-        generative=replace(BLIP2_MINI, steps=1_800, max_answer=24),
-    ),
+    pretrain=PRETRAIN,
     # Deviation: a start by regression saves about two thirds of the pairs.
     warm_start=0.1,
     # Deviation: with Muon about half of the pairs bring the same loss on val as with AdamW.
@@ -112,19 +127,9 @@ MINI = Profile(
         fitting=0.5,
         well_formed=WellFormed(min_sentences=1),
     ),
-    # Four arms of 48 steps of 16: 3,072 samples, six minutes at 8 samples a second.
-    ablation=AblationConfig(
-        train=replace(ARM, lr=6e-3, min_lr=6e-4),
-        lrs=(("base", 1.5e-2), ("three_layers", 1e-1), ("qformer_tuned", 1.5e-2)),
-        rates=(6e-3, 1.5e-2, 4e-2, 1e-1, 2.5e-1),
-    ),
-    lora=LoRAConfig(
-        train=TrainConfig(steps=60, batch_size=16, lr=1e-3, min_lr=1e-4, warmup_steps=10, max_answer=10)
-    ),
-    preference=PreferenceConfig(
-        train=TrainConfig(steps=10, batch_size=8, lr=1e-4, min_lr=1e-5, warmup_steps=2, max_answer=64),
-        rates=(1e-4, 3e-4, 1e-3),
-    ),
+    ablation=ABLATION,
+    lora=LORA,
+    preference=PREFERENCE,
     # Two arms of 48 steps of 16 that go on from stage 1: 1,536 samples, 3 minutes at 8 samples a second.
     spatial=ARM,
 )
@@ -154,10 +159,10 @@ SMOKE = replace(
         special_pretrain=2,
     ),
     pretrain=replace(
-        MINI.pretrain,
-        caption_lm=replace(MINI.pretrain.caption_lm, train=briefly(MINI.pretrain.caption_lm.train, 12)),
-        representation=briefly(MINI.pretrain.representation, 4),
-        generative=briefly(MINI.pretrain.generative, 4),
+        PRETRAIN,
+        caption_lm=replace(PRETRAIN.caption_lm, train=briefly(PRETRAIN.caption_lm.train, 12)),
+        representation=briefly(PRETRAIN.representation, 4),
+        generative=briefly(PRETRAIN.generative, 4),
     ),
     stage1=replace(briefly(MINI.stage1, 8, batch_size=4), keep=(0.5, 1.0)),
     stage1_trials=tuple(
@@ -193,22 +198,22 @@ SMOKE = replace(
         fitting=0.8,
     ),
     ablation=replace(
-        MINI.ablation,
-        train=briefly(MINI.ablation.train, 2, batch_size=4),
+        ABLATION,
+        train=briefly(ABLATION.train, 2, batch_size=4),
         rates=(6e-3,),
         rate_steps=1,
     ),
-    lora=replace(MINI.lora, train=briefly(MINI.lora.train, 2, batch_size=4)),
+    lora=replace(LORA, train=briefly(LORA.train, 2, batch_size=4)),
     preference=replace(
-        MINI.preference,
-        train=briefly(MINI.preference.train, 2, batch_size=4),
+        PREFERENCE,
+        train=briefly(PREFERENCE.train, 2, batch_size=4),
         rates=(1e-4,),
         rate_steps=1,
         pictures=12,
         max_new_tokens=8,
         tested=3,
     ),
-    spatial=briefly(MINI.spatial, 2, batch_size=4),
+    spatial=briefly(ARM, 2, batch_size=4),
 )
 
 PROFILES: dict[str, Profile] = {
@@ -228,13 +233,14 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
             "LANGUAGE=folder-or-hub-name, fewer bits are BITS=8 or BITS=4."
         )
     found = PROFILES[name]
-    if bits and found.release is None:
+    release = found.release
+    if bits and release is None:
         known = ", ".join(each.name for each in PROFILES.values() if each.release is not None)
         raise ValueError(f"The profile {name} fits any card whole: leave BITS out, or take one of {known}.")
     if bits not in (0, 8, 4):
         raise ValueError(f"A language model is held in 8 or 4 bits, not in {bits}: BITS=8 or BITS=4.")
-    if bits:
-        held = replace(found.release, quantised=f"{bits}bit")
+    if bits and release:
+        held = replace(release, quantised="8bit" if bits == 8 else "4bit")
         found = replace(found, name=f"{name}-{bits}bit", release=held)
     if language:
         found = replace(

@@ -20,6 +20,7 @@ from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.own import SHAPES, AnsweredPicture, read_own
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched, file_split
+from mglib.errors import needed
 from mglib.evals.generate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
@@ -292,7 +293,11 @@ def learn(
     form = template(study.profile.language.template, model.language.tokenizer)
     rows = Answered(queries, own.learnt)
     collate = asked = answering(model, form, "{}", config.max_answer)
-    depends = {"pictures": hash_tensors(dict(enumerate(queries))), "learnt": own.learnt, "held": own.held}
+    depends: dict[str, object] = {
+        "pictures": hash_tensors(dict(enumerate(queries))),
+        "learnt": own.learnt,
+        "held": own.held,
+    }
     if again is not None:
         seen = kept_queries(study, chat_model, again)
         collate = replaying(study, model, asked, seen, again.captions)
@@ -337,7 +342,8 @@ def show_losses(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float
 
 def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
     """Say what became of the loss of the captions that are watched, and what to do where it rose."""
-    first, change = ratio(*before), paired(after, before)
+    first = needed(ratio(*before), "captions of stage 1")
+    change = needed(paired(after, before), "captions of stage 1")
     said = (
         f"{first.n} captions of stage 1 that were not learnt here: loss {first.value:.3f} before, changed by "
         f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]."

@@ -139,15 +139,12 @@ def questions(folder: Path, release: ReleaseConfig, name: str) -> Questions:
     def file(key: int | str) -> Path:  # COCO's are numbers, GQA's are texts
         return named_picture(images, f"{key:012d}") if isinstance(key, int) else named_picture(gqa, key)
 
-    def place(one: ChoiceQuestion | GraphQuestion | Fault) -> Path | None:
-        return None if isinstance(one, Fault) else file(one.image_id)
+    def place(one: ChoiceQuestion | GraphQuestion) -> Path:
+        return file(one.image_id)
 
-    asked: list[ChoiceQuestion | GraphQuestion | Fault] = [
-        *choice,
-        *(one for one in graph if one.image_id in first),
-    ]
-    opened = with_pictures(asked, place)
-    found: list[ChoiceQuestion | GraphQuestion] = list(quarantine(name).sift(chain(faults, opened)))
+    about_first = [one for one in graph if one.image_id in first]
+    opened = with_pictures(choice, place), with_pictures(about_first, place)
+    found: list[ChoiceQuestion | GraphQuestion] = list(quarantine(name).sift(chain(faults, *opened)))
     pictures = sorted({one.image_id for one in found}, key=lambda key: (isinstance(key, str), key))
     index = {picture: number for number, picture in enumerate(pictures)}
     return Questions(

@@ -440,7 +440,7 @@ def choice_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
     vqa.Exam(choice=tuple(enumerate(frame["record"])), graph=())  # raises where the answers are kept back
 
     def is_right(said: str, one: ChoiceQuestion) -> bool:
-        return said == one.choices[one.correct_choice_idx]
+        return said == one.choices[one.right]
 
     chosen = choices_of(scored, frame, source)
     chosen = rated(frame.assign(read=chosen, text=chosen), is_right, is_right)

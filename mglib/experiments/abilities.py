@@ -13,6 +13,7 @@ from PIL import Image
 
 from mglib import frame, metrics
 from mglib.config import Asked, EvalConfig
+from mglib.errors import needed
 from mglib.evals import checklist, generate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
 from mglib.metrics import Estimate
@@ -90,7 +91,10 @@ def tasks(study: Study) -> Mapping[str, Checklist]:
 
 def shown(study: Study) -> dict[str, list[Scene]]:
     """Return the test pictures of each task."""
-    return {task: read_scenes(study.scenes(f"{one.kind}_test")) for task, one in tasks(study).items()}
+    return {
+        task: read_scenes(needed(study.scenes(f"{one.kind}_test"), "scene graphs"))
+        for task, one in tasks(study).items()
+    }
 
 
 def decodings(study: Study) -> dict[str, Decoding]:
@@ -116,7 +120,9 @@ def items_on_val(
     for sheet in tasks(study).values():
         split = f"{sheet.kind}_val"
         texts = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
-        items += checklist.scores(sheet, texts, read_scenes(study.scenes(split)))["items"]
+        items += checklist.scores(sheet, texts, read_scenes(needed(study.scenes(split), "scene graphs")))[
+            "items"
+        ]
     return metrics.mean(items)
 
 
@@ -145,7 +151,8 @@ def overview(participants: Mapping[str, Participant]) -> pandas.DataFrame:
 
 def answers(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> Said:
     """Ask the models of Table 1 about the test pictures of each task."""
-    size, said = study.profile.evaluation.batch_size, {}
+    said: dict[str, dict[str, list[str]]] = {}
+    size = study.profile.evaluation.batch_size
     for name, (task, sheet) in product(JUDGED, tasks(study).items()):
         one, queries = participants[name], base.queries[f"{sheet.kind}_test"]
         said.setdefault(name, {})[task] = one.prompted.answers(

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from mglib import frame, metrics
 from mglib.config import AblationConfig, ConcatConfig, TrainConfig
 from mglib.data.splits import Pairs, batched
+from mglib.errors import needed
 from mglib.evals import coverage
 from mglib.experiments import stage1
 from mglib.model import prompts
@@ -155,7 +156,7 @@ def settings(config: AblationConfig, name: str) -> TrainConfig:
 
 def rates(study: Study, base: Stage1) -> pandas.DataFrame:
     """Try every arm at each rate of the profile in a short run: its loss a caption token on val."""
-    config, lines = study.profile.ablation, []
+    config, lines = needed(study.profile.ablation, "a profile with `ablation`, as `mini`"), []
     for name in ARMS:
         for rate in config.rates:
             model, _ = train_arm(study, name, base, stage1.trial(config.train, rate, config.rate_steps))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.config import EvalConfig
+from mglib.errors import needed
 from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
@@ -92,7 +93,8 @@ def decoding(config: EvalConfig, language: str) -> str:
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """Try the decodings on val with each language model: how many of five references are covered."""
-    asked, known, lines = study.profile.evaluation, study.judge("val"), []
+    asked, lines = study.profile.evaluation, []
+    known = needed(study.judge("val"), "facts of the references")
     some = list(base.queries["val"])[: asked.described_pictures // 2]
     references = base.splits["val"].references[: len(some)]
     for name, (way, chosen) in product(("blip2", "minigpt4"), decodings(study).items()):

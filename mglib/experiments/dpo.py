@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from mglib.config import PreferenceConfig, TrainConfig
 from mglib.curation.repair import finished, sentences
+from mglib.errors import needed
 from mglib.evals import generate
 from mglib.model.decoding import Decoding, row_seed
 from mglib.model.minigpt4 import MiniGPT4, answer_losses
@@ -92,6 +93,11 @@ def by_coin(pairs: Sequence[Preference], *, seed: int) -> list[Preference]:
         replace(pair, chosen=pair.rejected, rejected=pair.chosen, margin=-pair.margin) if head else pair
         for pair, head in zip(pairs, heads, strict=True)
     ]
+
+
+def settings(study: Study) -> PreferenceConfig:
+    """Return the settings of a study; raises ValueError where its profile has none."""
+    return needed(study.profile.preference, "a profile with `preference`, as `mini`")
 
 
 def dpo_losses(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
@@ -173,7 +179,7 @@ def log_probs(
             queries,
             texts,
             prompted.template,
-            max_answer=study.profile.preference.train.max_answer,
+            max_answer=settings(study).train.max_answer,
             batch_size=max(1, study.profile.evaluation.batch_size // 4),
             question=prompted.question(QUESTION),
         )
@@ -198,7 +204,8 @@ def held_out_losses(
 ) -> list[float]:
     """Return the loss of each pair that training did not see: what a rate is chosen by."""
     ratios = of_both(study, prompted, queries, pairs) - of_both(study, start, queries, pairs)  # (len, 2)
-    return dpo_losses(*ratios.unbind(1), study.profile.preference.beta).tolist()
+    chosen, rejected = ratios.unbind(1)
+    return dpo_losses(chosen, rejected, settings(study).beta).tolist()
 
 
 def drifts(
@@ -230,7 +237,7 @@ def dpo(
     `start` itself stays as it was and is the reference, whose log-probabilities are computed once. Raises
     ValueError where picture, question and answer are more than the language model reads.
     """
-    beta, asked = study.profile.preference.beta, start.question(QUESTION)
+    beta, asked = settings(study).beta, start.question(QUESTION)
     module = Comparing(with_own_projection(start.model), beta=beta)
     layout = instructed(module.model, start.template, (asked,), config.max_answer, seed=study.seed)
     trained = train(

@@ -91,16 +91,14 @@ def texts(study: Study, count: int) -> pandas.DataFrame:
             for one in read_json(folder / "descriptions.json")["annotations"]
         },
     }
-    choices = [
-        f"{one.question} {', '.join(one.choices)}: {one.choices[one.correct_choice_idx]}" for one in asked
-    ]
-    rows = {
+    choices = [f"{one.question} {', '.join(one.choices)}: {one.choices[one.right]}" for one in asked]
+    texts = {
         "web caption": val.captions[:count],
         "reference": [references[0] for references in val.references[:count]],
         "A-OKVQA": choices,
         **{kind: [each.get(one.image_id, "-") for one in asked] for kind, each in found.items()},
     }
-    rows = {kind: dict(enumerate(each, start=1)) for kind, each in rows.items()}
+    rows = {kind: dict(enumerate(each, start=1)) for kind, each in texts.items()}
     return pandas.DataFrame(rows).T.rename(columns="picture {}".format).rename_axis("text")
 
 
@@ -138,7 +136,7 @@ def retrieval(study: Study, tokens: dict[str, Features], splits: dict[str, Split
             tokens[name],
             split.references,
             tokenizer=blip2.language.tokenizer,
-            max_text=study.profile.pretrain.max_text,
+            max_text=study.pretraining.max_text,
             batch_size=study.profile.evaluation.batch_size,
         )
         rows = {"": recall, "chance": chance(split.references)}

@@ -7,6 +7,7 @@ import pandas
 from torch import Tensor
 
 from mglib import frame, metrics
+from mglib.errors import needed
 from mglib.evals import pope, vqa
 from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
@@ -71,7 +72,9 @@ def pope_request(
     asked = pope_questions(study, base, "val", few)["random"]
     for request in REQUESTS:
         counts = pope.counts(asked, poll(study, base, models["minigpt4"], asked, request, "val"))
-        found = {what: counts[what].estimate().value for what in ("accuracy", "unparsed")}
+        found = {
+            what: needed(counts[what].estimate(), "questions").value for what in ("accuracy", "unparsed")
+        }
         lines.append({"wording": request, **found})
     tried = pandas.DataFrame(lines)
     return tried, REQUESTS[tried["accuracy"].argmax()]

@@ -66,8 +66,8 @@ def lessons(exam: Exam, *, seed: int) -> list[Asked]:
 
     GQA's are drawn by the seed; without that A-OKVQA, with one question a picture, would be a sixth.
     """
-    choice = [(picture, one.question, one.choices[one.correct_choice_idx]) for picture, one in exam.choice]
-    graph = [(picture, one.question, one.answer) for picture, one in exam.graph]
+    choice = [(picture, one.question, one.choices[one.right]) for picture, one in exam.choice]
+    graph = [(picture, one.question, one.truth) for picture, one in exam.graph]
     return choice + random.Random(f"{seed}/lessons").sample(graph, min(len(choice), len(graph)))
 
 

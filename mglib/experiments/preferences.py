@@ -11,6 +11,7 @@ from torch import Tensor
 from mglib import frame, metrics
 from mglib.config import TrainConfig
 from mglib.curation.critic import Critic, answer_scores
+from mglib.errors import needed
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import dpo
@@ -77,7 +78,7 @@ def critic_right(study: Study, base: Stage1) -> pandas.DataFrame:
 
 def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
     """Let a model answer about the pool and the critic compare the answers about each picture."""
-    config, judge = study.profile.preference, critic(study)
+    config, judge = dpo.settings(study), critic(study)
     count = min(len(base.splits["pool"]), config.pictures)
     shown, seen = ([rows["pool"][place] for place in range(count)] for rows in (base.queries, base.tokens))
     size = study.profile.evaluation.batch_size
@@ -95,7 +96,7 @@ def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
 
 def pool_truths(study: Study, base: Stage1) -> list[Truth]:
     """Say what the pool's pictures show: its scene graphs know, which no training reads."""
-    words, scenes = study.nameable(), read_scenes(study.scenes("pool"))
+    words, scenes = study.nameable(), read_scenes(needed(study.scenes("pool"), "scene graphs of the pool"))
     names = tuple(
         frozenset(name for item in scene.objects for name in words.mentions(item.name)) for scene in scenes
     )
@@ -123,7 +124,7 @@ def of_sides(study: Study, base: Stage1, feedback: Feedback) -> pandas.DataFrame
 
 def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
     """Try each rate in a short run: the loss of held-out pairs (ln 2 before training)."""
-    config, rows = study.profile.preference, []
+    config, rows = dpo.settings(study), []
     for rate in config.rates:
         brief = trial(config.train, rate, config.rate_steps)
         model, _ = dpo.dpo(study, feedback.start, feedback.shown, feedback.learnt, brief, what="dpo-rate")
@@ -139,7 +140,7 @@ def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], d
     *dpo_random*: a coin prefers, on the same pairs. *chosen*: the preferred answers are learnt by heart, each
     as often.
     """
-    config = study.profile.preference.train
+    config = dpo.settings(study).train
     lessons = {"dpo": feedback.learnt, "dpo_random": dpo.by_coin(feedback.learnt, seed=study.seed)}
     models, runs = {"start": feedback.start}, {}
     for name, pairs in lessons.items():
@@ -173,7 +174,7 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedMode
     """Let each model answer again about held-out pictures: what the critic thinks of the answers, how far
     they have moved from the start, and whether held-out pairs are in the critic's order.
     """
-    config, start = study.profile.preference, feedback.start
+    config, start = dpo.settings(study), feedback.start
     rest = [index for index in range(len(feedback.shown)) if index % feedback.hold_out == 0]
     shown, seen = ([rows[index] for index in rest] for rows in (feedback.shown, feedback.seen))
     found = {}
@@ -206,7 +207,7 @@ def hallucination(
 
     `chair_i` counts at matched mentions: each answer is cut to as many as the most silent model makes.
     """
-    config = study.profile.preference
+    config = dpo.settings(study)
     count = min(len(base.splits[name]), config.tested)
     queries = [base.queries[name][index] for index in range(count)]
     there, size = truths(study, base, name)[:count], study.profile.evaluation.batch_size

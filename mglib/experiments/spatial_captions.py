@@ -22,8 +22,9 @@ from mglib.config import TrainConfig
 from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Pairs, batched
+from mglib.errors import needed
 from mglib.evals import chair, generate, spatial
-from mglib.evals.choices import Losses, batch_losses
+from mglib.evals.choices import Losses, Scores, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
 from mglib.experiments import space
@@ -121,7 +122,7 @@ def arm(
 
     `queries` holds the Q-Former's output, (Q, D_q), of each text's picture.
     """
-    config = study.profile.spatial
+    config = needed(study.profile.spatial, "a profile with `spatial`, as `mini`")
     model = with_own_projection(start)
     pairs = Pairs("queries", queries, texts)
     layout = picture_layout(model.language, prompts.CAPTION, model.qformer.config.queries, config.max_answer)
@@ -194,7 +195,7 @@ def arms_data(study: Study, base: Stage1) -> ArmsData:
         base.splits["train"].captions,
         spatial_phrases(study.world / "train"),
         base.language.tokenizer,
-        study.profile.spatial,
+        needed(study.profile.spatial, "a profile with `spatial`, as `mini`"),
         seed=study.seed,
     )
 
@@ -229,7 +230,8 @@ def tested(
 
     What stage 1 has answered is `known`; chance is 1/2.
     """
-    queries, scores = list(base.queries[known.split]), {"question": {}, "order": {}}
+    queries = list(base.queries[known.split])
+    scores: dict[str, dict[str, dict[str, Scores]]] = {"question": {}, "order": {}}
     orders = statements(study.world / known.split)
     size = study.profile.evaluation.batch_size // 4
     for name, one in models.items():
@@ -275,7 +277,7 @@ def cost(
             base.queries["val"],
             val,
             prompts.CAPTION,
-            max_answer=study.profile.spatial.max_answer,
+            max_answer=needed(study.profile.spatial, "a profile with `spatial`, as `mini`").max_answer,
             batch_size=sizes.batch_size,
         )
         counted[name] = {what: whole[what] for what in ("chair_i", "object_recall")} | {"loss": Counts(*loss)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from mglib import frame, metrics
 from mglib.config import Stage1Trial, TrainConfig
 from mglib.data.splits import Split
+from mglib.errors import needed
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
 from mglib.frame import Measured
@@ -128,7 +129,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     found["description_chair_i"] = at_length["chair_i"]
     return {
         **metrics.columns("chair_i", scores["chair_i"]),
-        "loss": caption_loss(study, model, shown, val.captions).estimate().value,
+        "loss": needed(caption_loss(study, model, shown, val.captions).estimate(), "captions").value,
         **{name: one and one.value for name, one in found.items()},
     }
 
@@ -186,12 +187,13 @@ def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, 
     models = {"": base.model, "untrained": random_model(study, base), "shuffled": base.model}
     if study.profile.warm_start is not None:
         models["start"] = init_model(study, base)
-    words, found, said = study.vocabulary(), [], {}
+    said: dict[str, list[str]] = {}
+    words, found = study.vocabulary(), []
     about = f"{study.pictures('test')}, {study.profile.language.name}, greedy"
     for name in study.tests:
         split, rows = base.splits[name], {}
         for control in [one for one in CONTROLS if one in models and (not one or name == study.tests[0])]:
-            model, order = models[control], range(len(split))
+            model, order = models[control], list(range(len(split)))
             if control == "shuffled":
                 order = metrics.derangement(len(split))
             shown = [base.queries[name][index] for index in order]

@@ -10,6 +10,7 @@ from itertools import product
 import pandas
 
 from mglib import frame, metrics
+from mglib.errors import needed
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
 from mglib.experiments.stage1 import after, loss_table, trial
@@ -43,7 +44,7 @@ def overview(lessons: Mapping[str, Stage2Data]) -> pandas.DataFrame:
     rows = []
     for name, lesson in lessons.items():
         texts = lesson.texts + lesson.held_texts
-        length = metrics.mean([len(metrics.words(text)) for text in texts])
+        length = needed(metrics.mean([len(metrics.words(text)) for text in texts]), "texts")
         row = {"texts": LESSONS[name], "pictures": len(texts), "of these held out": len(lesson.held_texts)}
         rows.append({**row, "words a text": length.value, "the first": texts[0]})
     return pandas.DataFrame(rows)

@@ -50,7 +50,7 @@ def train(
         words = [f"--{name}={value}" for name, value in passed.items() if value != ""]
         return start(gpus, [*words, *(["--allow-missing"] if allow_missing else [])])
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
-    for remark in other_numbers(study.profile.release):
+    for remark in other_numbers(study.release):
         state.print(remark)
     trained = train_streamed(study, join_parts(study), accumulate=accumulate)
     state.print(f"stage 1 is finished: loss {trained.log[-1]['loss']:.3f}, weights in {trained.state}")

@@ -11,6 +11,7 @@ from webdataset.shardlists import expand_urls
 from mglib.config import LlamaShape, Profile, ReleaseConfig
 from mglib.data import released
 from mglib.data.shards import present
+from mglib.errors import needed
 from mglib.fullscale.plan import plan
 from mglib.paths import DOWNLOADS, shown
 from mglib.profiles import PROFILES
@@ -100,7 +101,10 @@ def raised(check: Callable[[], object]) -> list[str]:
 
 def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     """Return a sentence for each source with shards missing between others: most likely a failed download."""
-    found = {web.name: present(str(folder / web.shards))[1] for web in chosen.release.web}
+    found = {
+        web.name: present(str(folder / web.shards))[1]
+        for web in needed(chosen.release, "a profile of published files").web
+    }
     return [
         f"{len(absent):,} shards between others of {name} are not there, the first is "
         f"{shown(Path(absent[0]))}: download them, or go on without them with ALLOW_MISSING=1."

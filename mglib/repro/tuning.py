@@ -14,6 +14,7 @@ import pandas
 
 from mglib.config import Profile
 from mglib.data.records import read_json
+from mglib.errors import needed
 from mglib.experiments import abilities, ablations, descriptions
 from mglib.experiments.stage1 import start_name
 from mglib.paths import TUNING
@@ -87,12 +88,14 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
             measure="loss",
             of="arm",
             candidates=lambda profile: profile.ablation and profile.ablation.rates,
-            choice=lambda profile, arm: {"lr": ablations.settings(profile.ablation, arm).lr},
+            choice=lambda profile, arm: {
+                "lr": ablations.settings(needed(profile.ablation, "`ablation`"), arm).lr
+            },
         ),
         "preferences": Grid(
             measure="loss",
             candidates=lambda profile: profile.preference and profile.preference.rates,
-            choice=lambda profile, _: {"lr": profile.preference.train.lr},
+            choice=lambda profile, _: {"lr": needed(profile.preference, "`preference`").train.lr},
         ),
     }
 )

@@ -95,7 +95,7 @@ def _record(asking: Asking, kind: str, text: str, answer: str | bool, group: str
     return {
         "question": text,
         "imageId": f"{asking.scene.image_id:012d}",
-        "answer": {True: "yes", False: "no"}.get(answer, answer),
+        "answer": answer if isinstance(answer, str) else "yes" if answer else "no",
         "types": {"structural": structural, "semantic": semantic, "detailed": kind},
         "isBalanced": True,
         "groups": {"global": group},

@@ -14,11 +14,14 @@ from mglib.metrics import Estimate
 @pytest.fixture
 def study():
     words = Vocabulary({"dog": ("dog", "dogs"), "boat": ("boat",), "cat": ("cat",)})
-    profile = SimpleNamespace(evaluation=EvalConfig(batch_size=4), pretrain=SimpleNamespace(max_text=8))
+    profile = SimpleNamespace(evaluation=EvalConfig(batch_size=4))
     blip2 = SimpleNamespace(
         model=None, representation=None, language=SimpleNamespace(tokenizer=None), card={"pictures": 7}
     )
-    return SimpleNamespace(vocabulary=lambda: words, profile=profile, has_blip2=True, blip2=blip2)
+    pretraining = SimpleNamespace(max_text=8)
+    return SimpleNamespace(
+        vocabulary=lambda: words, profile=profile, has_blip2=True, blip2=blip2, pretraining=pretraining
+    )
 
 
 def values(found):
