@@ -177,7 +177,7 @@ def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.D
     lines, row = [], {"val": (model, ablations.queries(model, base.tokens[study.questioned["val"]]))}
     for prompt in offered:
         scores = examine(study, "val", row, prompt, part=3).scores["val"]
-        found = {name: one.estimate().value for name, one in scores.items()}
+        found = {name: needed(one.estimate(), "questions").value for name, one in scores.items()}
         mean = sum(found[name] for name in AVERAGED) / 3
         asked = {"template": prompt.template.name, "wording": prompt.wording}
         lines.append({**asked, **found, "mean of three": mean})
