@@ -44,7 +44,7 @@ def pope_questions(study: Study, base: Stage1, split: str, most: int) -> dict[st
     """Draw the questions of all three ways about the first pictures of a split."""
     objects, known = base.splits[split].objects, descriptions.truths(study, base, split)
     drawn = {way: pope.questions(objects, known, way, seed=0) for way in pope.WAYS}
-    return {way: [one for one in every if one.picture < most] for way, every in drawn.items()}
+    return {way: [one for one in every if one.picture in range(most)] for way, every in drawn.items()}
 
 
 def poll(
@@ -54,7 +54,7 @@ def poll(
     config = study.profile.evaluation
     every = list(dict.fromkeys((question.picture, question.text) for question in asked))
     texts = one.answers(
-        [base.queries[split][picture] for picture, _ in every],
+        [base.queries[split][picture] for picture, _ in every],  # type: ignore[index]  # a split's pictures go by index
         [request.replace("{}", text) for _, text in every],
         greedy(config.short_tokens),
         batch_size=config.batch_size,
