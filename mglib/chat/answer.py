@@ -59,7 +59,7 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     """
     if source.is_dir():
         named = {file: file.relative_to(source).parts for file in source.rglob("*")}
-        found = [
+        found: list[dict[str, Any]] = [
             {"image": str(file), "question": question}
             for file in sorted(named)
             if file.suffix.lower() in (*ENDINGS, *FOREIGN) and not any(part[0] == "." for part in named[file])
