@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mglib.errors import sentence
+from mglib.errors import needed, sentence
 from mglib.paths import ROOT
 from mglib.settings import Settings
 
@@ -228,7 +228,9 @@ def answer(
     model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
     decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)
-    answer_all(model, questions or images, out, question or QUESTION, decoding, folder=images)
+    answer_all(
+        model, needed(questions or images, "pictures"), out, question or QUESTION, decoding, folder=images
+    )
 
 
 @command(MODEL, MODEL_ONLY)

@@ -58,7 +58,9 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
     if source.is_dir():
-        found = [{"image": str(file), "question": question} for file in pictures_below(source)]
+        found: list[dict[str, Any]] = [
+            {"image": str(file), "question": question} for file in pictures_below(source)
+        ]
     else:
         found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]
         for number, line in enumerate(found, start=1):

@@ -4,7 +4,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, permutations
@@ -74,7 +74,7 @@ def explained(readings: Sequence[Reading], seen: Seen) -> dict[str, Counts]:
         made_up = sorted(invented(reading) & set(seen.alone))
         others = sorted(set(seen.alone) - reading.truth.sayable - set(made_up))
         compared.append(float(len(made_up) * len(others)))
-        ranks = {
+        ranks: dict[str, Callable[[str], float]] = {
             "frequency": seen.frequency,
             "together": partial(seen.together, there=there),
             "lift": partial(seen.lift, there=there),

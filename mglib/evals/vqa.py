@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -131,20 +131,12 @@ class Exam:
     @classmethod
     def read(cls, folder: Path) -> "Exam":
         """Read `aokvqa.json` and `gqa_balanced_questions.json` next to a split's pictures."""
+        choice, graph = folder / "aokvqa.json", folder / "gqa_balanced_questions.json"
         places = picture_places(folder)
-        read = {"aokvqa.json": read_a_okvqa, "gqa_balanced_questions.json": read_gqa}
-        rows = []
-        for name, reader in read.items():
-            asked = list(strict(reader(folder / name)))
-            ids = [str(one.image_id) for one in asked]  # GQA's own pictures have names that may be no number
-            found = [places.get(int(one)) if one.isdecimal() else None for one in ids]
-            if odd := [one for one, place in zip(ids, found, strict=True) if place is None]:
-                raise ValueError(
-                    f"{folder / name}: {len(odd)} questions are about pictures that {folder} lacks, the "
-                    f"first is picture {odd[0]}. Take the questions of this split, or add its pictures."
-                )
-            rows.append(tuple(zip(found, asked, strict=True)))
-        return cls(choice=rows[0], graph=rows[1])
+        return cls(
+            choice=tuple(placed(strict(read_a_okvqa(choice)), places, choice)),
+            graph=tuple(placed(strict(read_gqa(graph)), places, graph)),
+        )
 
     def first(self, *, choice: int, graph: int) -> "Exam":
         """Return the questions about the first pictures that A-OKVQA and that GQA asks about."""
@@ -173,6 +165,27 @@ class Exam:
     def graph_kinds(self, kind: str) -> list[str]:
         """Return the "structural", "semantic" or "detailed" type of each of GQA's questions."""
         return [getattr(question.types, kind) for _, question in self.graph]
+
+
+Asked = TypeVar("Asked", ChoiceQuestion, GraphQuestion)
+
+
+def placed(asked: Iterable[Asked], places: dict[int, int], file: Path) -> list[tuple[int, Asked]]:
+    """Join questions to their pictures' indices; raises ValueError where some are about other pictures."""
+    rows, odd = [], []
+    for one in asked:
+        name = str(one.image_id)  # GQA's own pictures have names that may be no number
+        place = places.get(int(name)) if name.isdecimal() else None
+        if place is None:
+            odd.append(name)
+        else:
+            rows.append((place, one))
+    if odd:
+        raise ValueError(
+            f"{file}: {len(odd)} questions are about pictures that {file.parent} lacks, the first is picture "
+            f"{odd[0]}. Take the questions of this split, or add its pictures."
+        )
+    return rows
 
 
 def picture_places(folder: Path) -> dict[int, int]:

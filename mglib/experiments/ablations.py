@@ -203,7 +203,7 @@ def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.Dat
     for state in kept(base.trained.folder) if known else ():
         share = round(100 * restore(model, state)["step"] / study.profile.stage1.steps)
         texts = stage1.captions(study, model, shown, what=f"{share} % of stage 1")
-        covered = coverage.references_covered(texts, references, known)
+        covered = coverage.references_covered(texts, references, needed(known, "facts of the references"))
         words = metrics.each([len(text.split()) for text in texts])
         found[str(share)] = {"references_covered": covered, "words": words}
     for share in [one for one in found if one != "100"]:

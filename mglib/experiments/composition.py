@@ -82,7 +82,7 @@ def composed(told: Descriptions, seen: str) -> pandas.DataFrame:
     counted = {key: chair.counts(one.readings) for key, one in told.items()}
     found = []
     for (request, split), counts in counted.items():
-        rows = {request: {what: counts[what] for what in MEASURES}}
+        rows: dict[str, dict[str, frame.Measured]] = {request: {what: counts[what] for what in MEASURES}}
         about = f"first {len(told[request, split].said)} of {split}, greedy"
         found.append(frame.rows("composition", rows, note=about, split=split))
         if split != seen:

@@ -100,7 +100,7 @@ def counts(study: Study, curation: Curation) -> pandas.DataFrame:
     """Return how many pictures were described, continued and kept, and the mean length of their texts."""
     count, longest = len(curation.pictures), study.profile.curation.max_new_tokens
     note = f"the pool of {count} {study.pictures('pool')}, answers of at most {longest} tokens"
-    found = {
+    found: dict[str, frame.Measured] = {
         "generated": float(count),
         "continued": float(len(curation.continued)),
         "kept": float(len(curation.kept)),

@@ -220,7 +220,9 @@ def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
 def table5(told: Descriptions, counted: Counted) -> pandas.DataFrame:
     """Return what each row invents, names and says in how many words; the rows of others are the paper's."""
     measures = ("chair_i", "object_recall", "length")
-    rows = {name: {what: one[what] for what in measures} for name, one in counted.items()}
+    rows: dict[str, dict[str, frame.Measured]] = {
+        name: {what: one[what] for what in measures} for name, one in counted.items()
+    }
     rows |= {name: dict.fromkeys(("chair_i", "length")) for name in sorted(QUOTED)}
     remarks = told.decodings | {"everything": "degenerate: one list of all objects"}
     note = f"{told.note}, all nameable objects; the paper's on COCO"

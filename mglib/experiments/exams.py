@@ -44,7 +44,7 @@ def pope_questions(study: Study, base: Stage1, split: str, most: int) -> dict[st
     """Draw the questions of all three ways about the first pictures of a split."""
     objects, known = base.splits[split].objects, descriptions.truths(study, base, split)
     drawn = {way: pope.questions(objects, known, way, seed=0) for way in pope.WAYS}
-    return {way: [one for one in every if one.picture < most] for way, every in drawn.items()}
+    return {way: [one for one in every if one.picture in range(most)] for way, every in drawn.items()}
 
 
 def poll(
@@ -54,7 +54,7 @@ def poll(
     config = study.profile.evaluation
     every = list(dict.fromkeys((question.picture, question.text) for question in asked))
     texts = one.answers(
-        [base.queries[split][picture] for picture, _ in every],
+        [base.queries[split][picture] for picture, _ in every],  # type: ignore[index]  # a split's pictures go by index
         [request.replace("{}", text) for _, text in every],
         greedy(config.short_tokens),
         batch_size=config.batch_size,
@@ -177,7 +177,7 @@ def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.D
     lines, row = [], {"val": (model, ablations.queries(model, base.tokens[study.questioned["val"]]))}
     for prompt in offered:
         scores = examine(study, "val", row, prompt, part=3).scores["val"]
-        found = {name: one.estimate().value for name, one in scores.items()}
+        found = {name: needed(one.estimate(), "questions").value for name, one in scores.items()}
         mean = sum(found[name] for name in AVERAGED) / 3
         asked = {"template": prompt.template.name, "wording": prompt.wording}
         lines.append({**asked, **found, "mean of three": mean})

@@ -113,7 +113,11 @@ def attended(told: Described, looked: Sequence[Sequence[Look]]) -> pandas.DataFr
         frame.rows("hallucination", {kind: {"attention": one} for kind, one in counted.items()}, note=note)
     ]
     for low, high in pairwise(EDGES):
-        near = attention.by_truth(looked, truths, lambda look, low=low, high=high: low <= look.word < high)
+
+        def inside(look: attention.Look, low: int = low, high: int = high) -> bool:
+            return low <= look.word < high
+
+        near = attention.by_truth(looked, truths, inside)
         rows = {kind: {"attention": one} for kind, one in near.items()}
         found.append(frame.rows("hallucination", rows, note=note, split=f"words_{low}_{high - 1}"))
     return frame.concat(*found)

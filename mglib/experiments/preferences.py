@@ -219,7 +219,7 @@ def hallucination(
     }
     read = {model: chair.read(texts, there, study.nameable()) for model, texts in said.items()}
     matched = {model: chair.counts(some)["chair_i"] for model, some in chair.matched(read).items()}
-    rows = {}
+    rows: dict[str, dict[str, frame.Measured]] = {}
     for model, some in read.items():
         whole = chair.counts(some)
         rows[model] = {

@@ -242,7 +242,9 @@ def tested(
     found = []
     for test, each in scores.items():
         for relation in [one for one in RELATIONS if one in each["control"]]:
-            rows = {name: {test: some[relation].counts()} for name, some in each.items()}
+            rows: dict[str, dict[str, frame.Measured]] = {
+                name: {test: some[relation].counts()} for name, some in each.items()
+            }
             count = len(each["control"][relation].values)
             note = f"{count} on {known.split}, phrasings absent from training, chance 0.5"
             found.append(frame.rows("conjecture.spatial", rows, note=note, split=relation))

@@ -130,7 +130,7 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     return {
         **metrics.columns("chair_i", scores["chair_i"]),
         "loss": needed(caption_loss(study, model, shown, val.captions).estimate(), "captions").value,
-        **{name: one and one.value for name, one in found.items()},
+        **{name: one.value if one else None for name, one in found.items()},
     }
 
 

@@ -115,7 +115,7 @@ def compared(found: float, predicted: float | None) -> str:
 def table(frame: pandas.DataFrame) -> str:
     """Return a frame as a Markdown table; of very large and small numbers it has two digits."""
 
-    def cell(value: object) -> str:
+    def cell(value: str | float) -> str:
         if isinstance(value, str):
             return value
         return f"{value:,.0f}" if 10 <= value < 1e12 else f"{value:.2g}"

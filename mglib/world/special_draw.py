@@ -1,5 +1,6 @@
 """How special pictures are drawn: each kind has a drawer; a plain scene is `mglib.world.draw`'s."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -414,7 +415,7 @@ WEATHER = {
     "rainbow": _rainbow,
     "leaves": _leaves,
 }
-SKETCHED = {
+SKETCHED: dict[str, Callable[..., None]] = {
     "title": _title,
     "nav": _nav,
     "search": _search,
