@@ -108,8 +108,10 @@ def is_picture(file: Path) -> bool:
     try:
         with Image.open(file, formats=FORMATS):
             return True
-    except Exception:  # broken files make the decoders raise errors of nearly every kind
+    except UnidentifiedImageError:
         return False
+    except Exception:  # a picture, of which `open_picture` says what is wrong with it
+        return True
 
 
 def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None]) -> Iterator[T | Fault]:
