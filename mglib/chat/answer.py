@@ -15,7 +15,7 @@ from tqdm import tqdm
 from mglib.chat.chat_model import ChatModel
 from mglib.chat.conversation import Conversation
 from mglib.data.journal import append, read_log
-from mglib.data.pictures import ADDRESS, ENDINGS, FOREIGN, line_picture, picture, to_rgb
+from mglib.data.pictures import ADDRESS, ENDINGS, line_picture, picture, pictures_below, to_rgb
 from mglib.data.splits import batched
 from mglib.errors import sentence
 from mglib.model.decoding import Decoding, respond
@@ -58,11 +58,8 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
     if source.is_dir():
-        named = {file: file.relative_to(source).parts for file in source.rglob("*")}
         found: list[dict[str, Any]] = [
-            {"image": str(file), "question": question}
-            for file in sorted(named)
-            if file.suffix.lower() in (*ENDINGS, *FOREIGN) and not any(part[0] == "." for part in named[file])
+            {"image": str(file), "question": question} for file in pictures_below(source)
         ]
     else:
         found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]

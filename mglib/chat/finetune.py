@@ -228,6 +228,7 @@ def finetune(
     first = start(settings, projection)
     study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
     own = own_data(pairs, seed=study.seed)
+    print(cut_off(first, pairs), end="")
     config = finetune_config(study.profile, len(own.learnt), lora=lora, replay=replay)
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
     model, known = to_train(first.model, known, study.profile, config, lora=lora, seed=study.seed)
@@ -253,6 +254,18 @@ def finetune(
         print("\n" + "\n".join(f"{name:>9}: {text}" for name, text in line.items()))
     print(f"\nTalk with it: {settings.command('chat', PROJECTION=out, IMAGE='picture.jpg')}")
     return table
+
+
+def cut_off(chat_model: ChatModel, pairs: Sequence[AnsweredPicture]) -> str:
+    """Name the answers that hold a symbol at which this model stops: what follows it would never be said."""
+    ends = chat_model.turns.ends(chat_model.model.language.tokenizer)
+    found = [(end, pair) for pair in pairs for end in dict.fromkeys(ends) if end in pair.answer]
+    lines = [f"  {pair.file}: {pair.answer[:80]!r} holds {end}\n" for end, pair in found[:PRINTED]]
+    head = (
+        f"{len(found)} answers hold a symbol that ends an answer: what comes after it is learnt, but the "
+        "model stops there when it speaks. Take it out:\n"
+    )
+    return head + "".join(lines) if found else ""
 
 
 def announce(

@@ -1,18 +1,24 @@
 """Pictures with texts for stage 2: the official release, cc_sbu_align, and one's own in three shapes."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from mglib.data.pictures import ENDINGS, line_picture, named_picture, with_pictures
+from pydantic import AliasChoices, Field
+
+from mglib.data.pictures import KNOWN, line_picture, named_picture, pictures_below, shown, with_pictures
 from mglib.data.quarantine import Fault, unique
 from mglib.data.records import Caption, FileName, Text, fit_all, fit_list, read_json, read_lines
 
 SHAPES = (
     "a folder with filter_cap.json and image/ (cc_sbu_align), a folder of pictures with a .txt of the same "
-    'name beside each, or a .jsonl file with lines {"image": "a.jpg", "question": "What is it?", "answer": '
-    '"A cat."} (the question may be left out)'
+    "name next to each, a folder of pictures with metadata.jsonl (ImageFolder), or a .jsonl file with lines "
+    '{"image": "a.jpg", "question": "What is it?", "answer": "A cat."} (the question may be left out)'
 )
+# Where other programs' files say that the picture goes; here it goes before every question.
+PLACEHOLDER = re.compile(r"\s*(?:<Img>\s*<ImageHere>\s*</Img>|<ImageHere>|<image>)\s*")
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,17 @@ def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a JSONL file; the picture's path counts from the file's own folder."""
+    """A line of a JSONL file, or of ImageFolder's; the picture's path counts from the file's own folder."""
 
-    image: Text
-    answer: Text
+    image: Annotated[Text, Field(validation_alias=AliasChoices("image", "file_name"))]
+    answer: Annotated[Text, Field(validation_alias=AliasChoices("answer", "text"))]
     question: Text | None = None
 
 
 def read_own(data: Path) -> Iterator[AnsweredPicture | Fault]:
     """Yield the pairs of a folder or a JSONL file; a picture that cannot be opened is a fault.
 
-    Raises FileNotFoundError for what is not there and ValueError for what has none of the three shapes.
+    Raises FileNotFoundError for what is not there and ValueError for what has none of the four shapes.
     """
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there. DATA is {SHAPES}.")
@@ -82,7 +88,9 @@ def read_own(data: Path) -> Iterator[AnsweredPicture | Fault]:
         found = json_lines(data)
     elif (data / "filter_cap.json").is_file():
         found = read_cc_sbu_align(data)
-    elif any(visible(data, ".txt")):
+    elif (data / "metadata.jsonl").is_file():
+        found = image_folder(data)
+    elif any(shown(data, ".txt")):
         found = text_files(data)
     else:
         lines = sorted(data.glob("*.jsonl"))
@@ -97,24 +105,35 @@ def json_lines(path: Path) -> Iterator[AnsweredPicture | Fault]:
     def pair(line: Line | Fault) -> AnsweredPicture | Fault:
         if isinstance(line, Fault):
             return line
-        return AnsweredPicture(line_picture(line.image, path.parent), line.question, line.answer.strip())
+        question = PLACEHOLDER.sub(" ", line.question or "").strip() or None
+        return AnsweredPicture(line_picture(line.image, path.parent), question, line.answer.strip())
 
     return distinct(map(pair, fit_all(Line, read_lines(path), path)), path)
 
 
-def visible(folder: Path, *endings: str) -> Iterator[Path]:
-    """Yield the files of a folder with these endings, by name; a Mac's ._files are none of them."""
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in endings and not file.name.startswith("."):
-            yield file
+def image_folder(folder: Path) -> Iterator[AnsweredPicture | Fault]:
+    """Read the lines of metadata.jsonl; a picture that none of them names is a fault."""
+    path, named = folder / "metadata.jsonl", set()
+    for pair in json_lines(path):
+        if isinstance(pair, AnsweredPicture):
+            named.add(pair.file)
+        yield pair
+    for file in pictures_below(folder):
+        if file not in named:
+            yield Fault(str(file), "", f"no good line of {path.name} names it")
 
 
 def text_files(folder: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Read pictures with texts of the same name; a text without its picture is listed, but is no sample."""
-    texts = {file.stem: file for file in visible(folder, ".txt")}
-    pictures = list(visible(folder, *ENDINGS))
-    for file in pictures:
-        text = texts.get(file.stem)
+    """Read pictures with texts of the same name, also in folders below; a text without its picture is listed,
+    but is no sample.
+    """
+    texts = {file.with_suffix(""): file for file in shown(folder, ".txt")}
+    pictures = {
+        file: file.with_suffix("") if file.suffix.lower() in KNOWN else file
+        for file in pictures_below(folder)
+    }
+    for file, name in pictures.items():
+        text = texts.get(name)
         try:
             answer = text.read_text(encoding="utf-8-sig").strip() if text else ""
         except UnicodeDecodeError as error:
@@ -123,7 +142,7 @@ def text_files(folder: Path) -> Iterator[AnsweredPicture | Fault]:
         if answer:
             yield AnsweredPicture(file, None, answer)
         else:
-            reason = f"{text.name} is empty" if text else f"there is no {file.stem}.txt beside it"
+            reason = f"{text.name} is empty" if text else f"there is no {name.name}.txt next to it"
             yield Fault(str(file), "", reason)
-    for stem in sorted(texts.keys() - {file.stem for file in pictures}):
-        yield Fault(str(texts[stem]), "", "there is no picture of this name", costs=0)
+    for name in sorted(texts.keys() - set(pictures.values())):
+        yield Fault(str(texts[name]), "", "there is no picture of this name", costs=0)

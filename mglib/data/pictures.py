@@ -28,7 +28,9 @@ HEIF = (
 )
 OWN_SIDE = 1024  # pixels that are enough for any encoder here
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif")
-FOREIGN = (".heic", ".heif", ".avif")  # pictures too; `foreign` says how to convert them
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")  # of cameras
+KNOWN = (*ENDINGS, ".heic", ".heif", ".avif", ".jxl", *RAW)  # `foreign` says how to convert the others
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")  # the bare codestream, and the same in a box
 ADDRESS = re.compile(r"(?i)(https?|ftp):/")
 BITS, POLARITY = 258, 262  # TIFF tags: BitsPerSample; PhotometricInterpretation, 0 where white is 0
 
@@ -45,6 +47,8 @@ def open_picture(source: Path | bytes, *, own: bool = False) -> Image.Image:
             "Some import has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES (the official MiniGPT-4 code does), so "
             "that broken pictures would pass as good ones: set it to False."
         )
+    if isinstance(source, Path) and source.suffix.lower() in RAW:  # Pillow would find the thumbnail in some
+        raise OSError("it is a camera's raw picture, which is not read here: develop it into a JPEG first")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if own else "error", Image.DecompressionBombWarning)
@@ -72,12 +76,42 @@ def foreign(source: Path | bytes) -> str:
     head = source[:64] if isinstance(source, bytes) else source.open("rb").read(64)
     box = head[8 : max(12, int.from_bytes(head[:4]))] if head[4:8] == b"ftyp" else b""
     brands = {box[start : start + 4] for start in range(0, len(box), 4)}
-    if brands & {*HEIF, *AVIF}:
-        kind = "AVIF" if brands & {*AVIF} else "HEIC"
+    boxed = "AVIF" if brands & {*AVIF} else "HEIC" if brands & {*HEIF} else ""
+    kind = "JXL" if head.startswith(JPEG_XL) else boxed
+    if kind:
         return (
             f"it is {kind}, which is not read here: save it as JPEG first (`magick a.{kind.lower()} a.jpg`)"
         )
     return f"empty, or none of the formats {', '.join(FORMATS)}"
+
+
+def shown(folder: Path, *endings: str) -> list[Path]:
+    """List the files of a folder and of those below it, but what is hidden (a Mac's ._files); given endings,
+    those that have one of them.
+    """
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and (not endings or file.suffix.lower() in endings)
+        and file.is_file()
+    ]
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """List the pictures of a folder and of those below it, by their endings or else by their first bytes."""
+    return [file for file in shown(folder) if file.suffix.lower() in KNOWN or is_picture(file)]
+
+
+def is_picture(file: Path) -> bool:
+    """Return whether a file begins as a picture does."""
+    try:
+        with Image.open(file, formats=FORMATS):
+            return True
+    except UnidentifiedImageError:
+        return False
+    except Exception:  # a picture, of which `open_picture` says what is wrong with it
+        return True
 
 
 def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None]) -> Iterator[T | Fault]:

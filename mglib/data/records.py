@@ -3,6 +3,7 @@
 Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with its place and its reason.
 """
 
+import json
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -74,10 +75,13 @@ def naming(path: Path) -> Iterator[None]:
 def read_json(path: Path) -> Any:
     """Read a whole JSON file; raises FileNotFoundError with advice, ValueError with the file's name."""
     with naming(path):
+        content = path.read_bytes().removeprefix(BOM_UTF8)
         try:
-            return adapter(Any).validate_json(path.read_bytes().removeprefix(BOM_UTF8))
+            return adapter(Any).validate_json(content)
         except ValidationError as error:
             reason = reasons(error).removeprefix("Invalid JSON: ")
+            if "surrogate" in reason or "hex escape" in reason:
+                return json.loads(content)  # half an escaped emoji: the one text that holds it will not fit
             hint = ": are these JSON lines?" if "trailing characters" in reason else ""
             raise ValueError(reason + hint) from error
 

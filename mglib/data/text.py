@@ -17,8 +17,8 @@ def clean_caption(caption: str) -> str:
     """Lower the case, drop `.!"()*#:;~`, fold white space and keep 50 words (official
     `BlipCaptionProcessor`).
 
-    Deviation: the official code keeps a single tab or line break; here it becomes a space, since a line break
-    ends a caption of stage 1.
+    Deviation: the official code keeps single white space that is no space (a tab, a line break, a no-break or
+    ideographic space); here each becomes a space, since a line break ends a caption of stage 1.
     """
     text = re.sub(r"[.!\"()*#:;~]", " ", caption.lower())
     return " ".join(text.split()[:LONGEST])

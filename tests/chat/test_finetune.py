@@ -93,6 +93,16 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     assert "".join(talk.ask(table["question"][1], greedy(24))) == table["after"][1]
 
 
+def test_an_answer_that_holds_what_ends_an_answer_is_named_before_training(release, data, capsys):
+    stop = start(SETTINGS, None).turns.first.end
+    (data / "03.txt").write_text(f"A wall. {stop} Never said.")
+    finetune(SETTINGS, data, data.parent / "out", replay=False)
+    said = capsys.readouterr().out
+    warned = said.index("1 answers hold a symbol that ends an answer")
+    assert f"03.jpg: 'A wall. {stop} Never said.' holds {stop}" in said
+    assert warned < said.index("training loss")
+
+
 def heights(monkeypatch):
     """Return the list to which each step's number of rows will be added."""
     found, step = [], loop.train_step

@@ -61,9 +61,74 @@ def test_pictures_without_texts_and_texts_without_pictures_are_told_apart(tmp_pa
     assert all(isinstance(one, Fault) for one in found)
     assert [one.costs for one in found] == [1, 1, 1, 0]
     for fault, said in zip(
-        found, ("not UTF-8", "b.txt is empty", "no c.txt beside", "no picture"), strict=True
+        found, ("not UTF-8", "b.txt is empty", "no c.txt next to", "no picture"), strict=True
     ):
         assert said in fault.reason
+
+
+def test_pictures_of_any_depth_and_without_an_ending_are_read_and_those_of_cameras_are_named(tmp_path):
+    names = ["a.jpg", "red/a.jpg", "red/deep/b", "red/photo.2023"]
+    for name in names:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(jpeg("red"))
+        text = file.with_suffix(".txt") if name.endswith(".jpg") else file.with_name(f"{file.name}.txt")
+        text.write_text(f"the text of {name}")
+    (tmp_path / "red" / "raw.dng").write_bytes(b"II*\0")
+    (tmp_path / "red" / "new.jxl").write_bytes(b"\xff\x0a new")
+    for name in ("raw", "new"):
+        (tmp_path / "red" / f"{name}.txt").write_text("a wall")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "c.jpg").write_bytes(jpeg("red"))
+    found = list(read_own(tmp_path))
+    pairs = [one for one in found if isinstance(one, AnsweredPicture)]
+    assert [(str(one.file.relative_to(tmp_path)), one.answer) for one in pairs] == [
+        (name, f"the text of {name}") for name in sorted(names)
+    ]
+    new, raw = (one.reason for one in found if isinstance(one, Fault))
+    assert "it is JXL" in new and "develop it into a JPEG" in raw
+
+
+def test_image_folders_are_read_and_a_picture_without_a_line_is_a_fault(tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / name).write_bytes(jpeg("red"))
+    lines = [{"file_name": f"{name}.jpg", "text": f"wall {name}"} for name in "ab"]
+    file = tmp_path / "metadata.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read = [AnsweredPicture(tmp_path / f"{name}.jpg", None, f"wall {name}") for name in "ab"]
+    assert list(read_own(tmp_path)) == [
+        *read,
+        Fault(str(tmp_path / "c.jpg"), "", "no good line of metadata.jsonl names it"),
+    ]
+    assert list(read_own(file)) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "learnt"),
+    [
+        ("<image>\nWhat is it?", "What is it?"),
+        ("<Img><ImageHere></Img> What is it?", "What is it?"),
+        ("What is it?\n<image>", "What is it?"),
+        ("<image>", None),
+    ],
+)
+def test_the_place_of_a_picture_is_taken_off_a_question(tmp_path, written, learnt):
+    (tmp_path / "a.jpg").write_bytes(jpeg("red"))
+    line = {"image": "a.jpg", "question": written, "answer": "a wall"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(line))
+    (pair,) = read_own(tmp_path / "own.jsonl")
+    assert pair.question == learnt
+
+
+def test_half_an_escaped_emoji_costs_its_own_text_alone(tmp_path):
+    data, images = write(tmp_path / "own", "cc_sbu_align")
+    file = data / "filter_cap.json"
+    (images / "c.jpg").write_bytes(jpeg("green"))
+    told = '{"image_id": "c", "caption": "a wall \\ud83d"}'
+    file.write_text(file.read_text().replace("[", f"[{told}, ", 1))
+    bad, *good = read_own(data)
+    assert isinstance(bad, Fault) and bad.sample == "annotations[0]"
+    assert [pair.answer for pair in good] == list(TEXTS.values())
 
 
 def test_a_line_that_does_not_fit_is_a_fault_and_a_question_may_be_left_out(tmp_path):

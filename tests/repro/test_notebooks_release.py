@@ -11,7 +11,6 @@ import papermill
 import pytest
 import torch
 from jupyter_client import AsyncKernelManager
-from mglib.repro.paper import PAPER, is_quoted
 from nbformat import v4
 from tiny_release import write_release
 from torch import nn
@@ -25,6 +24,7 @@ from mglib.model import prompts
 from mglib.model.blip2 import train_tokenizer
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
+from mglib.paper import PAPER, is_quoted
 from mglib.paths import ROOT
 from mglib.study.models import INSTRUCTIONS
 from mglib.weights.sources import photographs
