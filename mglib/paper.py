@@ -79,8 +79,3 @@ PAPER: Mapping[str, float] = MappingProxyType(
 
 # Models that the paper compares with and that are not run here: their rows are quoted and marked so.
 QUOTED = frozenset({"mplug_owl", "llava"})
-
-
-def is_quoted(name: str) -> bool:
-    """Say whether a number of the paper belongs to a model that is not run here."""
-    return name.rpartition(".")[2] in QUOTED
