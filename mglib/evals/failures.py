@@ -5,6 +5,7 @@ The paper's authors judged by hand; here rules do, set on labelled answers and c
 blind to the model and share nothing with the rules that made the second stage's data.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,14 @@ RUN = 2  # words
 SAID_AGAIN = 0.25  # share of runs that came before: from here on it is repetition
 CAPTION = 8  # words: a text no longer than this is a caption, which needs no full stop
 RIGHT_SHARE = 0.34  # of what a description names, so much must be there
+# A model's refusal to describe: it is off the topic also where nobody knows what is in the picture.
+REFUSAL = re.compile(
+    r"\b(i|we)\b[^.!?]{0,12}\b(can ?not|can['’]?t|unable to|not able to) (\w+ )?"
+    r"(assist|comply|help (you|with)|(see|view|access|process|describe|analy[sz]e|identify|provide) "
+    r"(\w+ ){0,2}(images?|pictures?|photos?|photographs?|people|person|description)\b)"
+    r"|\bas an? (ai|language model)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,14 @@ class Detector:
 
         empty: no words.
         repetition: the share of runs of words that came before reaches SAID_AGAIN.
-        off-topic: nothing named is in the picture; or, of a description, too small a share of it. Not judged
-        where the scenery is unknown.
+        off-topic: nothing named is in the picture; or, of a description, too small a share of it. Where the
+        scenery is unknown, a refusal alone is.
         no-verse: a poem that is no verse (`checklist.is_verse`).
         fragment: a description that the model broke off, or of which not one sentence was over when the limit
         came. A caption needs no full stop, nor do the lines of a poem.
         """
         count, known = len(words(text)), truth.scenery is not None
-        right = self.share_right(text, truth) if known else 1.0
+        right = self.share_right(text, truth) if known else float(not REFUSAL.search(text))
         if not count:
             return {"empty"}
         checks = {

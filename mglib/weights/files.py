@@ -95,7 +95,13 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
     """Return all weights of a transformers folder; raises as `read_file`."""
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
-        raise FileNotFoundError(
-            f"{folder} holds no weights: neither model*.safetensors nor pytorch_model*.bin is there."
-        )
+        none = f"{folder} holds no weights: neither model*.safetensors nor pytorch_model*.bin is there."
+        if any(folder.glob("consolidated.*.pth")):
+            none = (
+                f"{folder} holds a LLaMA as Meta gives it (consolidated.*.pth). Convert it where "
+                "`pip install transformers==4.44.2 torch accelerate sentencepiece` was run, with `python -m "
+                "transformers.models.llama.convert_llama_weights_to_hf --model_size 7B --input_dir "
+                f"{folder} --output_dir {folder}-hf` (later releases left this out), and name {folder}-hf."
+            )
+        raise FileNotFoundError(none)
     return {name: value for file in files for name, value in read_file(file).items()}

@@ -29,6 +29,25 @@ def test_a_text_that_the_limit_cut_is_whole_if_one_sentence_is(detector):
     assert detector.failures(one, TRUTH, poem=False, cut=True) == {"fragment"}
 
 
+@pytest.mark.parametrize(
+    ("text", "failed"),
+    [
+        ("I'm sorry, but I can't assist with that request.", True),
+        ("I’m sorry, I can’t help with that.", True),
+        ("I am unable to see the image.", True),
+        ("As an AI language model, I cannot describe this picture.", True),
+        ("I cannot provide a detailed description.", True),
+        ("I can't help but smile at this dog.", False),
+        ("The man is unable to see the dog behind him.", False),
+        ("A dog that I cannot see clearly sits on the grass.", False),
+    ],
+)
+def test_a_refusal_is_a_failure_also_where_nothing_is_annotated(detector, text, failed):
+    unknown = Truth(frozenset({"dog"}), None)
+    assert detector.failures(text, unknown, poem=False) == ({"off-topic"} if failed else set())
+    assert ("off-topic" in detector.failures(text, TRUTH, poem=False)) >= failed
+
+
 def test_cut_is_told_by_the_number_of_tokens(tokenizer):
     length = len(tokenizer("a red bus", add_special_tokens=False)["input_ids"])
     assert failures.cut("a red bus", tokenizer, length)

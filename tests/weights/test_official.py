@@ -236,6 +236,9 @@ def test_a_missing_file_says_what_to_do(tmp_path):
         read_state(tmp_path / "eva_vit_g.pth")
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         read_folder(tmp_path)
+    (tmp_path / "consolidated.00.pth").touch()
+    with pytest.raises(FileNotFoundError, match=r"as Meta gives it.*convert_llama_weights_to_hf"):
+        read_folder(tmp_path)
 
 
 # --- Vicuna: delta merge ---
