@@ -90,8 +90,8 @@ def read_own(data: Path) -> Iterator[AnsweredPicture | Fault]:
         found = read_cc_sbu_align(data)
     elif (data / "metadata.jsonl").is_file():
         found = image_folder(data)
-    elif any(shown(data, ".txt")):
-        found = text_files(data)
+    elif texts := shown(data, ".txt"):
+        found = text_files(data, texts)
     else:
         lines = sorted(data.glob("*.jsonl"))
         hint = f" Is it {lines[0]} that is meant?" if lines else ""
@@ -123,11 +123,11 @@ def image_folder(folder: Path) -> Iterator[AnsweredPicture | Fault]:
             yield Fault(str(file), "", f"no good line of {path.name} names it")
 
 
-def text_files(folder: Path) -> Iterator[AnsweredPicture | Fault]:
+def text_files(folder: Path, files: Iterable[Path]) -> Iterator[AnsweredPicture | Fault]:
     """Read pictures with texts of the same name, also in folders below; a text without its picture is listed,
     but is no sample.
     """
-    texts = {file.with_suffix(""): file for file in shown(folder, ".txt")}
+    texts = {file.with_suffix(""): file for file in files}
     pictures = {
         file: file.with_suffix("") if file.suffix.lower() in KNOWN else file
         for file in pictures_below(folder)
