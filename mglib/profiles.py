@@ -30,6 +30,9 @@ DINOV2_SMALL = VisionConfig(
     std=(0.229, 0.224, 0.225),
 )
 
+SMOLLM2 = LanguageConfig(name="smollm2-135m", width=576, template="chat")
+QWEN_05B = LanguageConfig(name="qwen2.5-coder-0.5b", width=896, template="chat")
+
 BLIP2_MINI = TrainConfig(
     steps=800, batch_size=128, lr=2e-3, min_lr=1e-4, warmup_steps=30, muon=True, save_every=50
 )
@@ -64,7 +67,7 @@ MINI = Profile(
     qformer=QFormerConfig(
         width=384, layers=2, heads=6, queries=16, cross_attention_frequency=1, vocabulary=2048
     ),
-    language=LanguageConfig(name="SmolLM2-135M-Instruct", width=576, template="chat"),
+    language=QWEN_05B,
     world=WorldConfig(
         train=4_800,
         pool=600,
@@ -146,6 +149,7 @@ def briefly(config: TrainConfig, steps: int, batch_size: int = 16) -> TrainConfi
 SMOKE = replace(
     MINI,
     name="smoke",
+    language=SMOLLM2,
     world=WorldConfig(
         train=128,
         pool=16,
@@ -222,8 +226,8 @@ PROFILES: dict[str, Profile] = {
 
 
 def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
-    """Return a profile by name; with the language model `language`, a folder or a name on the hub, in the
-    place of its own, and with that held in 8 or 4 `bits`.
+    """Return a profile by name, with the language model `language` (a name of `sources.LANGUAGE`, a folder, or
+    a name on the hub) in the place of its own, and with that held in 8 or 4 `bits`.
 
     Raises ValueError naming the known profiles, for other bits, and for bits of a profile without a release.
     """
@@ -242,7 +246,7 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
     if bits and release:
         held = replace(release, quantised="8bit" if bits == 8 else "4bit")
         found = replace(found, name=f"{name}-{bits}bit", release=held)
-    if language:
+    if language and language != found.language.name:
         found = replace(
             found,
             name=f"{found.name}-{last_part(language)}",

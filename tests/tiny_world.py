@@ -17,6 +17,8 @@ def small_world(folder: Path) -> Path:
     """Build the world in a folder, or skip the test where the pictures' font is absent."""
     font = CACHE / "openmoji" / "glyf_colr0.ttf"
     if not font.exists():
-        pytest.skip("the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights` first")
+        pytest.skip(
+            "the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights --profile smoke`"
+        )
     build(SMALL, font=font, folder=folder, processes=1)
     return folder

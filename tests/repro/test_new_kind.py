@@ -30,6 +30,8 @@ def test_a_description_names_the_kind_or_does_not(tmp_path, monkeypatch):
 
 def test_what_is_drawn_holds_the_kind():
     if not (CACHE / "openmoji" / "glyf_colr0.ttf").exists():
-        pytest.skip("the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights` first")
+        pytest.skip(
+            "the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights --profile smoke`"
+        )
     one = next(new_kind.drawn("octopus"))
     assert "octopus" in one.scene.names and one.jpeg[:2] == b"\xff\xd8"
