@@ -55,9 +55,7 @@ def smollm2() -> PreTrainedTokenizerFast:
     """Return the real language model's tokenizer."""
     folders = [file.parent for file in sorted((CACHE / "smollm2-135m").glob("*/tokenizer.json"))]
     if not folders:
-        pytest.skip(
-            "SmolLM2's tokenizer is not in data/cache/smollm2-135m: run `python -m mglib weights --profile smoke`"
-        )
+        pytest.skip("SmolLM2's tokenizer is not in data/cache: run `python -m mglib weights --profile smoke`")
     return AutoTokenizer.from_pretrained(folders[0])
 
 

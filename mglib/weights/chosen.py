@@ -1,5 +1,5 @@
-"""Any causal language model of transformers instead of a profile's own: a name of `sources.LANGUAGE`, a folder,
-or a name on the hub.
+"""Any causal language model of transformers instead of a profile's own: a pinned one, a folder, or a name on
+the hub.
 """
 
 from pathlib import Path

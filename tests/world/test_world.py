@@ -35,6 +35,7 @@ from mglib.world.scene import (
     SPECIALS,
     SPLITS,
     held_out,
+    is_special,
     length,
     new_pairs,
     overlap,
@@ -697,7 +698,7 @@ def test_every_kind_has_its_sampler_its_drawer_and_five_phrases():
 @pytest.mark.parametrize("kind", SPECIALS)
 def test_val_and_test_of_a_kind_share_no_case(kind):
     val, test, taught = (
-        {json.dumps(one) for one in specials._cases(kind, part, 0)} for part in ("val", "test", PRETRAIN)
+        {json.dumps(one) for one in specials._cases(kind, part, 0)} for part in ("val", "test", "train")
     )
     assert val and len(test) > len(val) and not val & test
     if kind in specials.OWN_ROWS:
@@ -706,10 +707,11 @@ def test_val_and_test_of_a_kind_share_no_case(kind):
         assert taught == val | test
 
 
-def test_pretraining_shows_every_kind_and_nothing_that_is_kept_for_the_tests():
-    config = replace(WIDE, pretrain=3, special_pretrain=40)
-    places = range(3, length(config, PRETRAIN))
-    found = [specials.sample_special(config, PRETRAIN, place) for place in places]
+@pytest.mark.parametrize("split", SHARDED)
+def test_training_shows_every_kind_and_nothing_that_is_kept_for_the_tests(split):
+    config = replace(WIDE, **{split: 3, f"special_{split}": 40})
+    assert [is_special(config, split, index) for index in range(4)] == [False, False, False, True]
+    found = [specials.sample_special(config, split, index) for index in range(3, length(config, split))]
     assert [scene.kind for scene in found] == [*SPECIALS] * 40
     assert len({scene.image_id for scene in found}) == len(found) == 280
     new = set(catalog.names("new"))
