@@ -310,8 +310,7 @@ class Profile:
     stage1_trials: tuple[Stage1Trial, ...] = ()  # compared on val by `make tune`
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     stage2: TrainConfig
-    stage2_rates: tuple[float, ...] = ()  # candidates, compared on the hold-out by `make tune`, in short runs
-    stage2_rate_steps: int = 20
+    stage2_rates: tuple[float, ...] = ()  # candidates, compared on val by `make tune`
     curation: CurationConfig = field(default_factory=CurationConfig)
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None

@@ -16,7 +16,6 @@ from mglib.config import Asked, EvalConfig
 from mglib.errors import needed
 from mglib.evals import checklist, generate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
-from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
 from mglib.study import display_names
@@ -105,25 +104,41 @@ def decodings(study: Study) -> dict[str, Decoding]:
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """Try the decodings and wordings on val: the share of all tasks' items that answers fulfil."""
     return pandas.DataFrame(
-        {"model": name, "decoding": way, "wording": wording, **metrics.columns("items", items)}
+        {
+            "model": name,
+            "decoding": way,
+            "wording": wording,
+            **on_val(study, base, replace(models[name], wording=wording), decoding, name),
+        }
         for name, (way, decoding) in product(WORDINGS, decodings(study).items())
         for wording in WORDINGS[name]
-        for items in [items_on_val(study, base, replace(models[name], wording=wording), decoding, name)]
     )
 
 
-def items_on_val(
+def on_val(
     study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str
-) -> Estimate | None:
-    """Return the share of all tasks' items that a model's answers fulfil on val."""
-    size, items = study.profile.evaluation.batch_size, []
-    for sheet in tasks(study).values():
+) -> dict[str, float]:
+    """Return the share of items and of requests that a model's answers meet on val, over all tasks; and of
+    items against another picture of the task.
+    """
+    size, said, pictures = study.profile.evaluation.batch_size, {}, {}
+    for task, sheet in tasks(study).items():
         split = f"{sheet.kind}_val"
-        texts = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
-        items += checklist.scores(sheet, texts, read_scenes(needed(study.scenes(split), "scene graphs")))[
-            "items"
-        ]
-    return metrics.mean(items)
+        said[task] = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
+        pictures[task] = read_scenes(needed(study.scenes(split), "scene graphs"))
+    own, other = judge({name: said}, pictures)
+    items, requests, swapped = (
+        needed(checklist.pooled(judged, score)[name].estimate(), "answers")
+        for judged, score in ((own, "items"), (own, "success"), (other, "items"))
+    )
+    return {
+        "items": items.value,
+        "low": items.low,
+        "high": items.high,
+        "n": items.n,
+        "requests": requests.value,
+        "swapped items": swapped.value,
+    }
 
 
 def asked(config: EvalConfig, name: str) -> Asked:

@@ -17,8 +17,8 @@ from mglib.study.study import Study
 
 CPU = Machine(processor="a CPU", threads=2, gflops=100.0, dtype="float32")
 STUDY = Study.of(MINI, seed=0, weights="wheel")
-BETTER = pandas.DataFrame({"lr": [MINI.stage2.lr, 1.0], "steps": [20, 20], "loss": [2.0, 1.0]})
-OWN = BETTER.assign(loss=[1.0, 2.0])
+BETTER = pandas.DataFrame({"lr": [MINI.stage2.lr, 1.0], "steps": [20, 20], "balance": [0.2, 0.4]})
+OWN = BETTER.assign(balance=[0.4, 0.2])
 
 
 @pytest.fixture(autouse=True)
@@ -96,9 +96,8 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
         monkeypatch.setattr(module, call, lambda study, base, *more: (set(base.names), *more))
     monkeypatch.setattr(tune.Stage1, "of", stage1)
     monkeypatch.setattr(tune, "stage2_data", lambda study, base: {"curated": set(base.names)})
-    monkeypatch.setattr(tune, "prompted_stage1", lambda study, base: "stage1")
     monkeypatch.setattr(tune, "prompted_models", lambda study, base: {"minigpt4": "chat"})
-    monkeypatch.setattr(tune.stage2, "rates", lambda study, before, lesson: (lesson, before))
+    monkeypatch.setattr(tune.stage2, "rates", lambda study, base, lesson: (set(base.names), lesson))
     monkeypatch.setattr(tune.preferences, "collect", lambda study, base, start: (set(base.names), start))
     monkeypatch.setattr(tune.preferences, "rates", lambda study, feedback: feedback)
     read = {name: make(STUDY) for name, make in tune.MAKE.items()}
@@ -107,7 +106,7 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
     assert read == {
         "stage1": ({"val"},),
         "temperatures": ({"val"},),
-        "stage2": ({"pool"}, "stage1"),
+        "stage2": ({"pool", "val", *special},) * 2,
         "decoding": ({"pool", *special}, models),
         "descriptions": ({"pool", "val"}, models),
         "arms": ({"val"},),
@@ -123,6 +122,6 @@ def test_a_notebook_shows_the_table_or_says_that_there_is_none(monkeypatch, tmp_
     (tmp_path / "mini").mkdir()
     OWN.to_csv(tmp_path / "mini" / "stage2.csv", index=False)
     assert tuning.table(MINI, "stage2")[tuning.MARK].tolist() == ["*", ""]
-    assert "lowest loss; `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
+    assert "highest balance; `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
     assert tuning.table(replace(MINI, stage2_rates=()), "stage2") is None
     assert "nothing is compared" in capsys.readouterr().out
