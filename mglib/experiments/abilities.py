@@ -16,6 +16,7 @@ from mglib.config import Asked, EvalConfig
 from mglib.errors import needed
 from mglib.evals import checklist, generate
 from mglib.evals.checklist import CHECKLISTS, Answers, Checklist, Judged
+from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
 from mglib.study import display_names
@@ -108,16 +109,18 @@ def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pa
             "model": name,
             "decoding": way,
             "wording": wording,
-            **on_val(study, base, replace(models[name], wording=wording), decoding, name),
+            **metrics.columns("items", found["items"]),
+            "requests": found["requests"].value,
         }
         for name, (way, decoding) in product(WORDINGS, decodings(study).items())
         for wording in WORDINGS[name]
+        for found in [on_val(study, base, replace(models[name], wording=wording), decoding, name)]
     )
 
 
 def on_val(
     study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str
-) -> dict[str, float]:
+) -> dict[str, Estimate]:
     """Return the share of items and of requests that a model's answers meet on val, over all tasks; and of
     items against another picture of the task.
     """
@@ -127,18 +130,18 @@ def on_val(
         said[task] = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
         pictures[task] = read_scenes(needed(study.scenes(split), "scene graphs"))
     own, other = judge({name: said}, pictures)
-    items, requests, swapped = (
-        needed(checklist.pooled(judged, score)[name].estimate(), "answers")
-        for judged, score in ((own, "items"), (own, "success"), (other, "items"))
-    )
+    scores = {"items": (own, "items"), "requests": (own, "success"), "swapped items": (other, "items")}
     return {
-        "items": items.value,
-        "low": items.low,
-        "high": items.high,
-        "n": items.n,
-        "requests": requests.value,
-        "swapped items": swapped.value,
+        what: needed(checklist.pooled(judged, score)[name].estimate(), "answers")
+        for what, (judged, score) in scores.items()
     }
+
+
+def as_minigpt4(study: Study, base: Stage1, model: PromptedModel) -> dict[str, float]:
+    """Return what `on_val` does, of a model that is asked as MiniGPT-4 is."""
+    way = asked(study.profile.evaluation, "minigpt4").decoding
+    found = on_val(study, base, model, decodings(study)[way], "minigpt4")
+    return {what: one.value for what, one in found.items()}
 
 
 def asked(config: EvalConfig, name: str) -> Asked:

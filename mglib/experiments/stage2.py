@@ -87,8 +87,7 @@ def seen_on_val(study: Study, base: Stage1, model: PromptedModel) -> dict[str, f
     for task, way in (("describe", ""), ("poem", ""), ("describe", "greedy")):
         said = answer(study, base, model, "val", task, way, "on val")
         found[f"failed {said.asked}"] = needed(said.failed.estimate(), "answers").value
-    asked = abilities.asked(study.profile.evaluation, "minigpt4")
-    found |= abilities.on_val(study, base, model, abilities.decodings(study)[asked.decoding], "minigpt4")
+    found |= abilities.as_minigpt4(study, base, model)
     good = [1 - found[f"failed {each}, sampled"] for each in ASKED.values()]
     return {"balance": (sum(good) + found["items"]) / 3, **found}
 

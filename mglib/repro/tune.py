@@ -56,7 +56,7 @@ def of_preferences(study: Study) -> pandas.DataFrame:
 
 MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
     {
-        "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val")),
+        "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val", *SPECIAL)),
         "temperatures": lambda study: curated.temperatures(study, Stage1.of(study, "val")),
         "stage2": of_stage2,
         "decoding": of_decoding,

@@ -96,8 +96,7 @@ def test_rates_are_weighed_by_descriptions_poems_and_requests_together(monkeypat
         return Answers(task, way, when, ["a", "b"], failed[task, way])
 
     monkeypatch.setattr(stage2, "answer", answer)
-    monkeypatch.setattr(stage2.abilities, "decodings", lambda study: {"penalised": None})
-    monkeypatch.setattr(stage2.abilities, "on_val", lambda *_: {"items": 0.4, "requests": 0.1})
+    monkeypatch.setattr(stage2.abilities, "as_minigpt4", lambda *_: {"items": 0.4, "requests": 0.1})
     assert stage2.seen_on_val(study, None, None) == {
         "balance": pytest.approx((0.5 + 0 + 0.4) / 3),
         "failed descriptions, sampled": 0.5,

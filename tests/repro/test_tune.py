@@ -104,7 +104,7 @@ def test_grids_read_the_splits_that_they_need(monkeypatch):
     special = {f"{sheet.kind}_val" for sheet in CHECKLISTS.values()}
     models = {"minigpt4": "chat"}
     assert read == {
-        "stage1": ({"val"},),
+        "stage1": ({"val", *special},),
         "temperatures": ({"val"},),
         "stage2": ({"pool", "val", *special},) * 2,
         "decoding": ({"pool", *special}, models),
