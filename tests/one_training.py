@@ -1,4 +1,4 @@
-"""A small fine-tuning in a process of its own, for test_found_again.py: `python one_training.py FOLDER [later]`.
+"""A small fine-tuning in a process of its own (test_found_again.py): `python one_training.py FOLDER [later]`.
 
 `later` is another moment: some other day, files that the disk lists in the opposite order.
 """
