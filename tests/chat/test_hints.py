@@ -1,5 +1,6 @@
 """The advice in an error is followed, and works."""
 
+import gzip
 import json
 import re
 import shlex
@@ -87,14 +88,13 @@ def an_export_on_another(here):
     yield None
 
 
-def an_array_for_lines(here):
-    (here / "own.jsonl").write_text(json.dumps([{**ANSWER, "image": "picture.jpg"}]))
-    yield (
-        ["check", "own", "own.jsonl"],
-        r"one object a line is expected and no array \(`jq -c '\.\[\]' a\.json`\)",
-    )
-    write(here / "own.jsonl", json.loads((here / "own.jsonl").read_text()))  # as jq does
-    yield None
+def a_packed_file(here):
+    file = write(here / "own.jsonl", [{**ANSWER, "image": "picture.jpg"}])
+    (here / "own.jsonl.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    yield ["check", "own", "own.jsonl.gz"], r"unpack it first \(`gunzip`\)"
+    subprocess.run(["gunzip", "own.jsonl.gz"], check=True)
+    yield ["check", "own", "own.jsonl"]
 
 
 def utf_16(here):
@@ -190,7 +190,7 @@ def no_full_size(here):
 
 
 CASES = [
-    no_pictures, other_means, no_format, an_unknown_format, an_export_on_another, an_array_for_lines, utf_16,
+    no_pictures, other_means, no_format, an_unknown_format, an_export_on_another, a_packed_file, utf_16,
     lines_in_a_folder, no_such_check, no_such_task, no_truth, no_answers, a_file_for_a_folder,
     numbers_that_begin_again, another_order, an_address, no_pictures_named, no_picture_named, no_bits,
     no_full_size,
