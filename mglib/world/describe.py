@@ -51,7 +51,7 @@ class _Telling:
 
     def name(self, kind: str, group: Group, **slots: str) -> None:
         """Say a sentence that names a group for the first time, and how its two members stand, if clear."""
-        thing = catalog.thing(group[0].name)
+        thing = group[0].thing
         many = len(group) > 1
         verbs = {"is": "are" if many else "is", "has": "have" if many else "has"}
         slots |= verbs | {"verb": self.rng.choice(thing.verbs), "named": thing.counted(len(group))}
@@ -82,14 +82,14 @@ def describe(config: WorldConfig, scene: Scene) -> str:
 
 def _open(telling: _Telling) -> None:
     """Say where we are and what is most striking, in one sentence or in two."""
-    setting = catalog.setting(telling.scene.setting)
+    setting = catalog.SETTINGS[telling.scene.setting]
     place = telling.rng.choice(setting.phrases)
     every = list(groups(telling.scene).values())
     apart = not every or telling.rng.random() < 0.4
     if apart:
         telling.say("open scene", place=place, noun=setting.noun)
     if every:
-        stands = catalog.thing(every[0][0].name).stands
+        stands = every[0][0].thing.stands
         place = {"sky": f"over the {setting.noun}", "water": "on the water"}.get(stands, place)
         where = _where(telling, every[0]) if apart else ""
         telling.name("main" if apart else "open", every[0], where=where, place=place)
@@ -103,7 +103,7 @@ def _go_round(telling: _Telling) -> None:
         left.remove(group)
         telling.name("other", group, where=_related(telling, link) if link else _where(telling, group))
     if left:
-        named = [catalog.thing(group[0].name).counted(len(group)) for group in left]
+        named = [group[0].thing.counted(len(group)) for group in left]
         telling.say("rest", others=join(named), **{"is": "are" if len(left[0]) > 1 else "is"})
         telling.known += left
 
@@ -139,7 +139,7 @@ def _ways(telling: _Telling, group: Group) -> list[str]:
     scene = telling.scene
     sides = {side(item, scene.size) for item in group}
     depths = {distance(item, scene) for item in group}
-    stands = catalog.thing(group[0].name).stands
+    stands = group[0].thing.stands
     afar = {stands} if stands in ("sky", "water") else set()
     return [way for found in (sides, depths, afar) if len(found) == 1 for way in found if way]
 
@@ -161,7 +161,7 @@ def _add_scenery(telling: _Telling) -> None:
     """Say what stands behind, what hangs on the wall and what is in the sky."""
     kinds: dict[str, list[tuple[str, bool]]] = {"background": [], "wall": [], "sky": []}
     for name in dict.fromkeys(item.name for item in telling.scene.props):
-        prop = catalog.prop(name)
+        prop = catalog.PROPS[name]
         number = sum(item.name == name for item in telling.scene.props)
         many = number > 1 and prop.name != prop.plural
         kinds[prop.stands if prop.stands in kinds else "background"].append((prop.counted(number), many))

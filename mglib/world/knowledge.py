@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER, Filled, Parts, Phrases, Some, Thing, choose, read, split
-from mglib.world.scene import Item, Scene, held_out
+from mglib.world.scene import Scene, held_out
 from mglib.world.view import groups
 
 CATEGORY = "category"
@@ -73,7 +73,7 @@ def categories(of: str, name: str) -> frozenset[str]:
 
 def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
     """Return the categories of all scenery (other than `but`) and of the painted backdrop of a scene."""
-    painted = categories("backdrop", catalog.setting(scene.setting).backdrop)
+    painted = categories("backdrop", catalog.SETTINGS[scene.setting].backdrop)
     return painted.union(*(categories("prop", item.name) for item in scene.props if item.name != but))
 
 
@@ -93,12 +93,6 @@ class Asking:
     scene: Scene
     phrases: Phrases
 
-    def thing(self, item: Item) -> Thing:
-        return catalog.thing(item.name)
-
-    def it(self, item: Item) -> str:
-        return self.thing(item).known
-
     def word(self, kind: str, **slots: str) -> str:
         """Draw a phrase of a kind and fill its slots."""
         return choose(self.rng, self.phrases, kind).format(**slots)
@@ -113,12 +107,12 @@ class Asking:
         the scene's setting come first, since they are the plausible ones.
         """
         scene = self.scene
-        said = {word for name in groups(scene) for word in _senses(catalog.thing(name))}
-        home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
+        said = {word for name in groups(scene) for word in _senses(catalog.THINGS[name])}
+        home = {thing.name for thing in catalog.at_home(catalog.SETTINGS[scene.setting])}
         alike = {name for item in scene.props for name in _resembled(item.name)}
         left = [
             thing
-            for thing in catalog.things()
+            for thing in catalog.THINGS.values()
             if (thing.split == "train" or scene.split == "test_new_objects")
             and said.isdisjoint(_senses(thing))
             and thing.name not in beside

@@ -75,7 +75,7 @@ def test_who_is_asked_about_is_alone_of_its_name(asked, scenes):
     for probe in asked:
         if probe.relation == "nearest":
             names = [item["name"] for item in scenes[probe.picture]["objects"]]
-            kinds = [catalog.thing(name).supercategory for name in names]
+            kinds = [catalog.THINGS[name].supercategory for name in names]
             for option in probe.options:
                 assert names.count(option) == 1
                 assert not [n for n, kind in zip(names, kinds, strict=True) if kind == option and n != option]
@@ -93,7 +93,7 @@ def test_counts_are_true_and_each_as_often_right_as_wrong(asked, scenes):
     by_options = defaultdict(Counter)
     for probe in of(asked, "counting"):
         many = probe.text.removeprefix("What is the number of ").removesuffix(" here?")
-        name = next(thing.name for thing in catalog.things() if thing.plural == many)
+        name = next(thing.name for thing in catalog.THINGS.values() if thing.plural == many)
         there = sum(item["name"] == name for item in scenes[probe.picture]["objects"])
         assert spatial.NUMBERS[there] == probe.options[probe.right]
         by_options[probe.options][probe.right] += 1

@@ -34,8 +34,7 @@ CONFIG = WorldConfig(
     train=MANY, pool=MANY, val=MANY, test_seen=MANY, test_new_pairs=MANY, test_new_objects=MANY
 )
 NEW = re.compile(
-    rf"\b(?:{'|'.join(word for t in catalog.things() if t.split == 'new' for word in t.words if word)})\b",
-    re.I,
+    rf"\b(?:{'|'.join(word for name in catalog.names('new') for word in catalog.THINGS[name].words)})\b", re.I
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
 PINNED = "b4863c6aa3e8213f"
@@ -82,13 +81,15 @@ def box_holds(a, predicate, b):
 
 def named(text):
     """The objects that a text names; a coffee maker in the background is not coffee."""
-    props = sorted((word for p in catalog.props() for word in (p.name, p.plural)), key=len, reverse=True)
+    props = sorted(
+        (word for p in catalog.PROPS.values() for word in (p.name, p.plural)), key=len, reverse=True
+    )
     return mentions(re.sub(rf"\b(?:{'|'.join(props)})\b", "", text, flags=re.I))
 
 
 def called(text):
     """The objects that a text names by name or plural; a calf is not called a cow."""
-    words = {word: thing.name for thing in catalog.things() for word in (thing.name, thing.plural)}
+    words = {word: thing.name for thing in catalog.THINGS.values() for word in (thing.name, thing.plural)}
     longest = sorted(words, key=len, reverse=True)
     return {words[found.lower()] for found in re.findall(rf"\b(?:{'|'.join(longest)})\b", text, re.I)}
 
@@ -106,17 +107,17 @@ def centre(item, size):
 
 
 def test_things_are_counted_and_named_as_known():
-    dog, sheep, scissors, broccoli = map(catalog.thing, ("dog", "sheep", "scissors", "broccoli"))
+    dog, sheep, scissors, broccoli = map(catalog.THINGS.__getitem__, ("dog", "sheep", "scissors", "broccoli"))
     assert sheep.counted(3) == "three sheep"
     assert [dog.counted(number) for number in (1, 3)] == ["a dog", "three dogs"]
     assert scissors.counted(2) == "two pairs of scissors" and scissors.known == "the pair of scissors"
     assert broccoli.counted(2) == "two pieces of broccoli" and dog.known == "the dog"
-    assert [catalog.prop(name).counted(1) for name in ("evergreen", "sun", "wheat")] == [
+    assert [catalog.PROPS[name].counted(1) for name in ("evergreen", "sun", "wheat")] == [
         "an evergreen",
         "the sun",
         "some wheat",
     ]
-    assert catalog.prop("cloud").counted(3) == "three clouds"
+    assert catalog.PROPS["cloud"].counted(3) == "three clouds"
 
 
 def test_strangers_are_absent_known_to_training_and_no_new_pair():
@@ -126,7 +127,7 @@ def test_strangers_are_absent_known_to_training_and_no_new_pair():
             names = [one.name for one in asking.strangers(3)]
             assert not set(names) & set(item.name for item in scene.objects)
             if split != "test_new_objects":
-                assert all(catalog.thing(name).split == "train" for name in names)
+                assert all(catalog.THINGS[name].split == "train" for name in names)
             if split not in ("test_new_pairs", "test_new_objects"):
                 assert not held_out(list(dict.fromkeys([*scene.names, *names])), CONFIG)
 
@@ -152,11 +153,11 @@ def test_facts_name_no_other_object():
 
 
 def test_what_is_known_is_known_of_things_that_exist():
-    backdrops = {setting.backdrop for setting in catalog.settings()}
+    backdrops = {setting.backdrop for setting in catalog.SETTINGS.values()}
     names = {
         "object": set(catalog.names()),
-        "setting": {setting.name for setting in catalog.settings()},
-        "prop": {prop.name for prop in catalog.props()},
+        "setting": {setting.name for setting in catalog.SETTINGS.values()},
+        "prop": {prop.name for prop in catalog.PROPS.values()},
         "backdrop": backdrops,
         "wrong": {""},
     }
@@ -260,7 +261,7 @@ def test_references_are_numbered_like_the_annotations():
     for ref in refs:
         scene, item = boxes[ref["ann_id"] - 1]
         assert ref["image_id"] == scene.image_id and ref["split"] == "val"
-        assert all(catalog.thing(item.name).known[4:] in one["sent"] for one in ref["sentences"])
+        assert all(catalog.THINGS[item.name].known[4:] in one["sent"] for one in ref["sentences"])
 
 
 @pytest.mark.parametrize("split", ["pool", "test_new_objects"])
@@ -298,8 +299,8 @@ def test_descriptions_name_everything_and_only_what_is_there(split):
         assert 4 <= len(sentences) <= 7, said
         assert all(sentence[0].isupper() for sentence in sentences) and "{" not in said
         props = Counter(item.name for item in scene.props)
-        plurals = {catalog.thing(name).plural: count for name, count in names.items()}
-        plurals |= {catalog.prop(name).plural: count for name, count in props.items()}
+        plurals = {catalog.THINGS[name].plural: count for name, count in names.items()}
+        plurals |= {catalog.PROPS[name].plural: count for name, count in props.items()}
         for word, count in re.findall(rf"\b({'|'.join(NUMBERS)}) ({'|'.join(plurals)})\b", said, re.I):
             assert NUMBERS[word.lower()] == plurals[count], said
 
@@ -374,7 +375,7 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
             here = {item.name for item in scene.objects}
             answer = record["choices"][record["correct_choice_idx"]]
             assert here & trait.yes == {answer} and not here & trait.maybe, record
-            assert set(record["direct_answers"]) <= set(catalog.thing(answer).words), record
+            assert set(record["direct_answers"]) <= set(catalog.THINGS[answer].words), record
             assert not set(record["choices"]) & trait.maybe, record
     assert asked > 0.1 * MANY
 
@@ -414,9 +415,9 @@ def right_answer(scene, kind, text):
     elif kind == "categoryThisChoose":
         return next(name for name in names if here[name])
     elif kind in ("place", "placeChoose"):
-        return catalog.setting(scene.setting).noun
+        return catalog.SETTINGS[scene.setting].noun
     elif kind == "placeVerify":
-        true = bool(re.search(rf"the {catalog.setting(scene.setting).noun}\?", text))
+        true = bool(re.search(rf"the {catalog.SETTINGS[scene.setting].noun}\?", text))
     else:
         return None
     return "yes" if true else "no"
