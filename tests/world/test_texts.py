@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from tiny_world import box_holds
 
 from mglib.config import WorldConfig
 from mglib.paths import hash_json
@@ -17,13 +18,7 @@ from mglib.world.gqa import balance, gqa
 from mglib.world.knowledge import CATEGORY, Asking, facts, traits
 from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
-from mglib.world.regions import (
-    expressions,
-    references,
-    referring,
-    regions,
-    relationships,
-)
+from mglib.world.regions import expressions, references, referring, regions, relationships
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, image_id, relations, sample, stream
 from mglib.world.text import mentions
 from mglib.world.texts import texts
@@ -64,19 +59,6 @@ DOG, BUS, CAT = ("dog", 10, 130, 40, 40), ("bus", 120, 120, 75, 40), ("cat", 15,
 PAIR = scene_of(DOG, BUS)  # a dog to the left of a bus
 TRIO = scene_of(DOG, BUS, CAT, props=[("tree", 130, 60, 40, 45)])  # the cat in front of the dog
 TWINS = scene_of(("dog", 10, 140, 40, 40), ("dog", 150, 140, 40, 40), ("apple", 90, 160, 25, 25))
-
-
-def box_holds(a, predicate, b):
-    """Judge a relation by boxes [x, y, w, h] alone."""
-    (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
-    return {
-        "left of": ax + aw < bx,
-        "right of": bx + bw < ax,
-        "above": ay + ah < by,
-        "below": by + bh < ay,
-        "in front of": ay + ah > by + bh,
-        "behind": ay + ah < by + bh,
-    }[predicate]
 
 
 def named(text):
@@ -274,15 +256,14 @@ def test_visual_genome_is_true_by_the_boxes(split):
         items = [*scene.objects, *scene.props]
         for region in record["regions"]:
             assert region["x"] + region["width"] <= scene.size
-            inside = [
+            right, low = region["x"] + region["width"], region["y"] + region["height"]
+            inside = {
                 item.name
                 for item in items
-                if region["x"] <= item.box[0]
-                and region["y"] <= item.box[1]
-                and item.box[0] + item.box[2] <= region["x"] + region["width"]
-                and item.box[1] + item.box[3] <= region["y"] + region["height"]
-            ]
-            assert set(named(region["phrase"])) <= set(inside), region
+                if region["x"] <= item.box[0] and region["y"] <= item.box[1]
+                if item.right <= right and item.foot <= low
+            }
+            assert set(named(region["phrase"])) <= inside, region
         numbers = [region["region_id"] for region in record["regions"]]
         assert len(set(numbers)) == len(numbers)
 
