@@ -45,30 +45,20 @@ class Trait:
     maybe: Annotated[frozenset[str], BeforeValidator(split)]
 
 
-@cache
-def facts() -> tuple[Fact, ...]:
-    """Read facts.csv."""
-    return read(FOLDER / "facts.csv", Fact)
-
-
-@cache
-def traits() -> tuple[Trait, ...]:
-    """Read traits.csv."""
-    return read(FOLDER / "traits.csv", Trait)
+FACTS: tuple[Fact, ...] = read(FOLDER / "facts.csv", Fact)
+TRAITS: tuple[Trait, ...] = read(FOLDER / "traits.csv", Trait)
 
 
 @cache
 def facts_about(of: str, name: str) -> tuple[Fact, ...]:
     """Return what can be asked about an object, a setting or a piece of scenery."""
-    return tuple(fact for fact in facts() if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
+    return tuple(fact for fact in FACTS if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
 
 
 @cache
 def categories(of: str, name: str) -> frozenset[str]:
     """Return what a piece of scenery ("prop") or a painted backdrop shows: "tree", "animal", "furniture"."""
-    return frozenset(
-        fact.answer for fact in facts() if (fact.of, fact.name, fact.kind) == (of, name, CATEGORY)
-    )
+    return frozenset(fact.answer for fact in FACTS if (fact.of, fact.name, fact.kind) == (of, name, CATEGORY))
 
 
 def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
@@ -80,7 +70,7 @@ def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
 @cache
 def _resembled(prop: str) -> tuple[str, ...]:
     """Return the objects for which a piece of scenery might be taken: an armchair is a chair."""
-    found = (fact for fact in facts() if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
+    found = (fact for fact in FACTS if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
     return tuple(name for fact in found for name in fact.also)
 
 

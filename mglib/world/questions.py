@@ -12,7 +12,7 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
-from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, traits
+from mglib.world.knowledge import FACTS, TRAITS, Asking, Fact, Trait, facts_about
 from mglib.world.scene import Item, Scene, skip, stream
 from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles
 
@@ -96,7 +96,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
     """
     secret = () if picture.scene.split == "test_new_objects" else catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
-    every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
+    every = [other.answer for other in FACTS if other.kind == fact.kind and other.name not in secret]
     wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))
     if len(wrong) < CHOICES - 1:
         return []
@@ -128,7 +128,7 @@ def _about_place(picture: Asking) -> list[_Asked]:
 def _about_traits(picture: Asking) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
     here = set(groups(picture.scene))
-    fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
+    fit = [trait for trait in TRAITS if len(here & trait.yes) == 1 and not here & trait.maybe]
     if not fit:
         return []
     trait = picture.rng.choice(fit)

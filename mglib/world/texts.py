@@ -9,9 +9,8 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.paths import write_json, write_text
 from mglib.world import catalog
-from mglib.world.describe import describe
+from mglib.world.describe import describe, narrative
 from mglib.world.gqa import balance, gqa
-from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
 from mglib.world.regions import references, referring, regions, relationships, write_refs
 from mglib.world.scene import Scene

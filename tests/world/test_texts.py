@@ -13,10 +13,9 @@ from mglib.config import WorldConfig
 from mglib.paths import hash_json
 from mglib.world import catalog
 from mglib.world.catalog import wording
-from mglib.world.describe import describe
+from mglib.world.describe import describe, narrative
 from mglib.world.gqa import balance, gqa
-from mglib.world.knowledge import CATEGORY, Asking, facts, traits
-from mglib.world.narratives import narrative
+from mglib.world.knowledge import CATEGORY, FACTS, TRAITS, Asking
 from mglib.world.questions import aokvqa
 from mglib.world.regions import expressions, references, referring, regions, relationships
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, image_id, relations, sample, stream
@@ -126,7 +125,7 @@ def test_wording_names_no_object(name):
 
 
 def test_facts_name_no_other_object():
-    for fact in [fact for fact in facts() if fact.kind != CATEGORY]:
+    for fact in [fact for fact in FACTS if fact.kind != CATEGORY]:
         said = " | ".join((fact.answer, *fact.said, *fact.also))
         own = {fact.name} if fact.of == "object" else set()
         assert called(said) <= {*own, "person"}, fact
@@ -143,24 +142,24 @@ def test_what_is_known_is_known_of_things_that_exist():
         "backdrop": backdrops,
         "wrong": {""},
     }
-    assert all(fact.name in names[fact.of] for fact in facts())
-    assert {fact.name for fact in facts() if fact.of == "object"} == names["object"]  # each can be asked for
-    assert {fact.name for fact in facts() if fact.of == "setting"} == names["setting"]
-    assert all(trait.yes | trait.maybe <= names["object"] for trait in traits())
+    assert all(fact.name in names[fact.of] for fact in FACTS)
+    assert {fact.name for fact in FACTS if fact.of == "object"} == names["object"]  # each can be asked for
+    assert {fact.name for fact in FACTS if fact.of == "setting"} == names["setting"]
+    assert all(trait.yes | trait.maybe <= names["object"] for trait in TRAITS)
 
 
 def test_every_kind_of_fact_can_be_asked_and_has_wrong_answers():
-    kinds = {fact.kind for fact in facts()} - {CATEGORY}
+    kinds = {fact.kind for fact in FACTS} - {CATEGORY}
     assert kinds <= set(wording("questions"))
-    train = [fact for fact in facts() if fact.name not in catalog.names("new")]
-    for fact in facts():
+    train = [fact for fact in FACTS if fact.name not in catalog.names("new")]
+    for fact in FACTS:
         if fact.of in ("object", "setting", "prop") and fact.kind != CATEGORY:
             wrong = {other.answer for other in train if other.kind == fact.kind}
             assert len(wrong - {fact.answer, *fact.also}) >= 3, fact
 
 
 def test_traits_divide_the_objects():
-    for trait in traits():
+    for trait in TRAITS:
         assert trait.yes and not trait.yes & trait.maybe, trait.trait
         assert called(" ".join(trait.question)) <= {"person"}, trait.trait
 
@@ -347,7 +346,7 @@ def test_a_lone_cow_is_asked_about_rightly():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_an_object_that_answers_is_the_only_one_to_do_so(split):
-    by_question = {question: trait for trait in traits() for question in trait.question}
+    by_question = {question: trait for trait in TRAITS for question in trait.question}
     asked = 0
     for scene, record in every(aokvqa, split):
         trait = by_question.get(record["question"])
