@@ -303,7 +303,8 @@ def score(
         score(task, answers, data)
     except (OSError, ValueError) as error:
         where = 'data/README.md, "Scoring answers, anybody\'s"'
-        raise ValueError(f"{error}\nThe formats of answers and data: {where}.") from error
+        said = sentence(error, "score")
+        raise ValueError(f"{said}\nThe formats of answers and data: {where}.") from error
 
 
 @command(DATA)

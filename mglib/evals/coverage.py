@@ -46,7 +46,7 @@ def settings() -> Vocabulary:
     return Vocabulary(
         {
             one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
-            for one in catalog.settings()
+            for one in catalog.SETTINGS.values()
         }
     )
 
@@ -245,7 +245,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [thing.category for thing in catalog.things()]
+    names = [thing.category for thing in catalog.THINGS.values()]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

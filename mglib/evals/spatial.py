@@ -145,7 +145,7 @@ def between(picture: Picture, place: int, seed: int) -> list[Probe]:
 
 def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) -> list[Probe]:
     """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
-    many = {thing.category: thing.plural for thing in catalog.things()}
+    many = {thing.category: thing.plural for thing in catalog.THINGS.values()}
     by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for picture in pictures:
         for kind, count in picture.counts().items():

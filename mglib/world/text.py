@@ -49,7 +49,7 @@ def mentions(text: str) -> list[str]:
 
 @cache
 def _vocabulary() -> Vocabulary:
-    return Vocabulary({thing.name: thing.words for thing in catalog.things()})
+    return Vocabulary({thing.name: thing.words for thing in catalog.THINGS.values()})
 
 
 def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Caption:
@@ -146,8 +146,8 @@ def _phrase(rng: Random, kind: str, few: bool = False) -> str:
 def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relation | None = None) -> str:
     """Fill the slots of a phrase; `stated` fills {a}, {b} and {relation}."""
     # What is on the ground comes first and tells the place: "on the grass" is not said of a kite alone.
-    things = sorted(map(catalog.thing, names), key=lambda thing: STANDS.index(thing.stands))
-    slots = {"place": _place(rng, scene, things), "noun": catalog.setting(scene.setting).noun}
+    things = sorted((catalog.THINGS[name] for name in names), key=lambda thing: STANDS.index(thing.stands))
+    slots = {"place": _place(rng, scene, things), "noun": catalog.SETTINGS[scene.setting].noun}
     if things:
         counts = [scene.count(thing.name) for thing in things]
         phrases = [thing.counted(count) for thing, count in zip(things, counts, strict=True)]
@@ -168,7 +168,7 @@ def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relati
         }
     if stated:
         (a, one), (b, other) = (
-            (catalog.thing(name), scene.count(name)) for name in (stated.subject, stated.object)
+            (catalog.THINGS[name], scene.count(name)) for name in (stated.subject, stated.object)
         )
         slots |= {
             "a": a.counted(one),
@@ -182,7 +182,7 @@ def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relati
 
 def _place(rng: Random, scene: Scene, things: list[Thing]) -> str:
     """Say where the scene is, in words that are true of the first of `things`."""
-    setting = catalog.setting(scene.setting)
+    setting = catalog.SETTINGS[scene.setting]
     if things and things[0].stands in ("water", "sky", "swim"):
         return _phrase(rng, f"place {things[0].stands}").format(noun=setting.noun)
     return rng.choice(setting.phrases)

@@ -73,6 +73,7 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "11 answers about 11 pictures" in said and "11.jpg: broken picture" in said
     assert "1 bad records are left out" in said
+    assert f"23 of the 24 files in {data} are used; not used: 1 .jpg." in said
     assert "the projection, 1,584 weights of tiny-paper, on 9 answers; 2 are held out" in said
     assert "this machine: a test" in said and "training loss  held out" in said
     assert re.search(r"a step takes [\d.]+ s: all of them at most [\d.]+ min, in about [\d.]+ GB", said)

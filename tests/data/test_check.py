@@ -77,9 +77,13 @@ def good(name, folder):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_good_folder_passes_and_one_without_its_pictures_does_not(tmp_path, capsys, name):
     good(name, tmp_path)
+    write(tmp_path / "film.mp4", b"")
+    (tmp_path / "again").symlink_to(".")
     assert check(name, tmp_path) is True
     said = capsys.readouterr().out
     assert said.startswith("example: ") and said.rstrip().endswith("; 0 faults")
+    unread = "1 .html, 1 .mp4" if name == "visual_genome" else "1 .mp4"  # all else was looked at
+    assert f"files in {tmp_path} are used; not used: {unread}.\n" in said
     pictures = list(tmp_path.rglob("*.jpg"))
     for picture in pictures:
         picture.write_bytes(b"")

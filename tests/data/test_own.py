@@ -103,23 +103,6 @@ def test_image_folders_are_read_and_a_picture_without_a_line_is_a_fault(tmp_path
     assert list(read_own(file)) == read
 
 
-@pytest.mark.parametrize(
-    ("written", "learnt"),
-    [
-        ("<image>\nWhat is it?", "What is it?"),
-        ("<Img><ImageHere></Img> What is it?", "What is it?"),
-        ("What is it?\n<image>", "What is it?"),
-        ("<image>", None),
-    ],
-)
-def test_the_place_of_a_picture_is_taken_off_a_question(tmp_path, written, learnt):
-    (tmp_path / "a.jpg").write_bytes(jpeg("red"))
-    line = {"image": "a.jpg", "question": written, "answer": "a wall"}
-    (tmp_path / "own.jsonl").write_text(json.dumps(line))
-    (pair,) = read_own(tmp_path / "own.jsonl")
-    assert pair.question == learnt
-
-
 def test_half_an_escaped_emoji_costs_its_own_text_alone(tmp_path):
     data, images = write(tmp_path / "own", "cc_sbu_align")
     file = data / "filter_cap.json"

@@ -1,6 +1,7 @@
 """The checklists of table 1: answers written from each picture's truth, generic ones, and swapped ones."""
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ def pictures():
     world = {}
     for task, checklist in CHECKLISTS.items():
         sampled = [
-            sample_special(MINI.world, f"{checklist.kind}_{part}", index).as_dict()
+            asdict(sample_special(MINI.world, f"{checklist.kind}_{part}", index))
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
@@ -175,7 +176,7 @@ def test_systems_are_told_apart_by_their_own_pictures_alone(pictures):
 def test_specials_are_read_in_order_with_their_files(tmp_path):
     items = tuple(Thing(name, (0, 0, 9, 9), 0.5) for name in ("boat", "boat", "dog"))
     scene = Scene(70000001, 256, "lake", items, kind="memes", truth={"top": "A"})
-    line = json.dumps(scene.as_dict()) + "\n"
+    line = json.dumps(asdict(scene)) + "\n"
     (tmp_path / "scenes.jsonl").write_text(line + line.replace("70000001", "70000002"))
     first, second = read_scenes(tmp_path / "scenes.jsonl")
     assert (first, second.image_id) == (scene, 70000002)

@@ -14,7 +14,6 @@ from mglib.evals.coverage import (
     one_covered,
     parse,
     read_facts,
-    references_covered,
 )
 from mglib.world import scene, text
 from mglib.world.texts import write_facts
@@ -78,11 +77,6 @@ def test_all_models_are_counted_by_both_protocols():
     found = coverage.counted(said, REFERENCES, fact_judge(STORED))
     assert found["one"]["references_covered"].found == [2.0, 1.0]
     assert found["silent"]["covered"].found == [0.0, 0.0] and found["one"]["length"].found == [5, 2]
-
-
-def test_any_callable_judges():
-    counts = references_covered(["dog", "bus"], REFERENCES, lambda answer, reference: answer in reference)
-    assert counts.found == [3, 2]
 
 
 def test_one_random_reference_is_the_same_for_every_model():
