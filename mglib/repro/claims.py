@@ -229,6 +229,26 @@ CLAIMS = {
     ),
 }
 
+_TEXTS = Control(("conjecture.spatial.learnt.difference",), "no better on what it was trained on", "training")
+_PAIRS = Control(
+    ("conjecture.pair_order.dpo",), "held-out pairs are in order no oftener than by chance", "training", HALF
+)
+CONJECTURES = {  # which the paper leaves open: each is tested only where its training moved what it trains
+    "spatial_captions": Claim(
+        "Captions that say where things are teach left and right",
+        "4.5.2",
+        tuple(
+            Row(what, f"conjecture.spatial.{test}.left_right.difference", controls=(_TEXTS,))
+            for test, what in (("question", "questions"), ("order", "orders"))
+        ),
+    ),
+    "feedback": Claim(
+        "A critic's preferences make it invent less",
+        "4.5.1",
+        (Row("CHAIR_i, change", "conjecture.chair_i_change.dpo", range=BELOW, controls=(_PAIRS,)),),
+    ),
+}
+
 
 # --- The judge ---
 
@@ -241,6 +261,7 @@ class Verdict:
     ours: str
     limit: str = "-"
     p: float = 1.0
+    void: bool = False  # a control failed, or a number is missing
 
 
 def inside(number: Number, wanted: Range) -> int | None:
@@ -249,16 +270,29 @@ def inside(number: Number, wanted: Range) -> int | None:
     return 1 if low > least and high <= most else 0 if high <= least or low > most else None
 
 
-def judge(numbers: pandas.DataFrame) -> dict[str, Verdict]:
+def judge(numbers: pandas.DataFrame, claims: Mapping[str, Claim] = CLAIMS) -> dict[str, Verdict]:
     """Return the verdict on each claim, by its name; one of which a number is missing is inconclusive."""
     known = numbers.dropna(subset=["low"]).set_index("name").to_dict("index")
-    return {name: _judged(claim.rows, known) for name, claim in CLAIMS.items()}
+    return {name: _judged(claim.rows, known) for name, claim in claims.items()}
+
+
+def conjectures(numbers: pandas.DataFrame) -> pandas.DataFrame:
+    """Write a line for each of CONJECTURES; *not tested* where its training did not move what it trains."""
+    words = {1: "borne out", 0: "not borne out", None: "inconclusive"}
+    return pandas.DataFrame(
+        {
+            "conjecture": f"{CONJECTURES[name].says} ({CONJECTURES[name].where})",
+            "outcome": "not tested" if one.void else words[one.value],
+            "ours [95 % interval]": one.ours,
+        }
+        for name, one in judge(numbers, CONJECTURES).items()
+    )
 
 
 def _judged(rows: Sequence[Row], known: Mapping[str, Number]) -> Verdict:
     names = dict.fromkeys(name for row in rows for name in row.names)
     if missing := [name for name in names if name not in known]:
-        return Verdict(None, f"not measured: {', '.join(missing)}", "not measured")
+        return Verdict(None, f"not measured: {', '.join(missing)}", "not measured", void=True)
     limits: dict[str, None] = {}
     values, briefs, ps = [], [], []
     for row in rows:
@@ -274,7 +308,8 @@ def _judged(rows: Sequence[Row], known: Mapping[str, Number]) -> Verdict:
     verdict = 0 if 0 in values else None if None in values else 1
     refuted = [p for p, value in zip(ps, values, strict=True) if value == 0]
     p = {1: max(ps), 0: min(1.0, len(ps) * min(refuted, default=1)), None: 1.0}[verdict]
-    return Verdict(verdict, "; ".join(briefs), ", ".join(limits) or "-", p)
+    void = any(one.voids and not _clear(one, known) for row in rows for one in row.controls)
+    return Verdict(verdict, "; ".join(briefs), ", ".join(limits) or "-", p, void)
 
 
 def _clear(control: Control, known: Mapping[str, Number]) -> bool:

@@ -48,6 +48,7 @@ NAMES = {
     "no_qformer": "no Q-Former",
     "three_layers": "three layers",
     "qformer_tuned": "Q-Former tuned",
+    "in_boxes": "attention in boxes of objects",
     "blank": "base, blank picture",
     "shuffled": "base, another picture",
     "majority": "majority answer",
@@ -110,6 +111,7 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
     "critic": "critic's score",
     "drift": "drift (nats an answer)",
     "pair_loss": "loss of held-out pairs (nats)",
+    "pair_order": "held-out pairs in order",
     "chair_i_whole": "CHAIR_i, whole answers",
     "chair_i_change": "CHAIR_i minus MiniGPT-4's",
 }

@@ -194,6 +194,24 @@ def test_a_notebook_judges_by_the_numbers_of_all(tmp_path):
     assert pandas.isna(by["value"]["data"]) and "inconclusive: not measured" in by["note"]["data"]
 
 
+def test_a_conjecture_is_tested_only_where_its_training_moved_what_it_trains():
+    numbers = {
+        "conjecture.spatial.learnt.difference": 0.1,
+        **{f"conjecture.spatial.{test}.left_right.difference": 0.1 for test in ("question", "order")},
+        **{"conjecture.pair_order.dpo": 0.6, "conjecture.chair_i_change.dpo": -0.1},
+    }
+
+    def outcomes(**changes):
+        return claims.conjectures(entries(**numbers | changes))["outcome"].tolist()
+
+    assert outcomes() == ["borne out"] * 2
+    assert outcomes(**{"conjecture.chair_i_change.dpo": 0.01})[1] == "inconclusive"
+    assert outcomes(**{"conjecture.chair_i_change.dpo": 0.1})[1] == "not borne out"
+    still = {"conjecture.spatial.learnt.difference": 0.01, "conjecture.pair_order.dpo": 0.51}
+    assert outcomes(**still) == ["not tested"] * 2
+    assert claims.conjectures(entries())["outcome"].tolist() == ["not tested"] * 2
+
+
 def test_the_claims_are_written_between_their_markers():
     text = "# x\n<!-- claims:start -->\nearlier\n<!-- claims:end -->\nend\n"
     made = readme_with(text, entries())
