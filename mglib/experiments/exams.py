@@ -32,9 +32,17 @@ MEASURES = {  # of Tables 4 and 7: a task of `vqa.Result`, and how it is counted
 }
 AVERAGED = ("aokvqa", "aokvqa_direct", "gqa")  # by which the prompt is chosen
 COMPARED = ("aokvqa", "aokvqa_per_token", "gqa")
-DIFFERENCES = {  # of a table: their split, and by name the first row less the second
-    "t4": ("difference", {name: (name, "base") for name in (*ablations.ARMS[1:], "blank", "shuffled")}),
-    "t7": ("", {f"lora_less_{other}": ("lora", other) for other in ("base", "lora_shuffled")}),
+DIFFERENCES = {  # of a table: their split, and by name the rows that are added and those that are subtracted
+    "t4": ("difference", {name: ([name], ["base"]) for name in (*ablations.ARMS[1:], "blank", "shuffled")}),
+    "t7": (
+        "",
+        {
+            "lora_less_base": (["lora"], ["base"]),
+            "lora_less_lora_shuffled": (["lora"], ["lora_shuffled"]),
+            "base_less_base_shuffled": (["base"], ["base_shuffled"]),
+            "seen_more": (["lora", "base_shuffled"], ["lora_shuffled", "base"]),
+        },
+    ),
 }
 
 # --- POPE ---
@@ -206,11 +214,14 @@ def examine_arms(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], pro
 def examine_learnt(
     study: Study, base: Stage1, models: Mapping[str, MiniGPT4], prompt: ExamPrompt
 ) -> Answered:
-    """Examine models that learnt from questions; *lora_shuffled* is shown other pictures: the control."""
+    """Examine models that learnt from questions, and each shown other pictures (*..._shuffled*): what is
+    seen is the difference.
+    """
     queries = list(base.queries[study.questioned["test"]])
+    others = shuffled(queries, seed=study.seed)
     rows = {name: (model, queries) for name, model in models.items()}
     if "lora" in models:
-        rows["lora_shuffled"] = models["lora"], shuffled(queries, seed=study.seed)
+        rows |= {f"{name}_shuffled": (model, others) for name, model in models.items()}
     return examine(study, "test", rows, prompt)
 
 
@@ -230,12 +241,17 @@ def points(task: str, answered: Answered) -> pandas.DataFrame:
 def differences(task: str, answered: Answered) -> pandas.DataFrame:
     """Return the DIFFERENCES of a table, question by question and clustered by picture."""
     (split, pairs), scores = DIFFERENCES[task], answered.scores
+
+    def total(rows: Sequence[str], what: str) -> Scores:
+        every = [scores[row][what] for row in rows]
+        return Scores(tuple(map(sum, zip(*(one.values for one in every), strict=True))), every[0].pictures)
+
     rows = {
-        name: {what: scores[one][what].minus(scores[other][what]) for what in COMPARED}
-        for name, (one, other) in pairs.items()
-        if one in scores and other in scores
+        name: {what: total(plus, what).minus(total(minus, what)) for what in COMPARED}
+        for name, (plus, minus) in pairs.items()
+        if scores.keys() >= {*plus, *minus}
     }
-    remarks = {name: f"{one} less {other}" for name, (one, other) in pairs.items()}
+    remarks = {name: f"{' + '.join(plus)} minus {' + '.join(minus)}" for name, (plus, minus) in pairs.items()}
     return frame.rows(task, rows, note="paired, clustered by picture", remarks=remarks, split=split)
 
 

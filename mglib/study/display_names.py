@@ -54,12 +54,17 @@ NAMES = {
     "lora": "LoRA",
     "lora_shuffled": "LoRA, another picture",
     "lora_less_base": "LoRA minus base",
+    "base_shuffled": "base, another picture",
     "lora_less_lora_shuffled": "LoRA minus itself, another picture",
+    "base_less_base_shuffled": "base minus itself, another picture",
+    "seen_more": "LoRA's minus base's, of these two",
     # Section 4.3.2: paired differences.
     "chat_model_before": "chat minus caption model, before",
     "chat_model_after": "chat minus caption model, after",
     "texts_caption_model": "after minus before, caption model",
     "texts_chat_model": "after minus before, chat model",
+    "texts_chat_minus_caption": "the same, chat minus caption model",
+    "quarter_minus_gain": "a quarter of half, minus what the rest adds",
     # Measures.
     "aokvqa": "A-OKVQA, by loss",
     "aokvqa_per_token": "A-OKVQA, by loss per token",
