@@ -21,7 +21,6 @@ from mglib.evals.vqa import picture_places
 from mglib.world import catalog
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +155,7 @@ def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) 
         share = min(len(by_count[few]), len(by_count.get(few + 1, ())))
         for answer, count in enumerate(pair if share else ()):
             drawn = Random(f"{seed}/count/{few}/{count}").sample(by_count[count], share)
-            options = tuple(NUMBERS[number] for number in pair)
+            options = tuple(catalog.NUMBERS[number] for number in pair)
             found += [
                 Probe(picture=place, text=text, options=options, right=answer, relation="counting")
                 for place, text in drawn

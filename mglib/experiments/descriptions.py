@@ -182,8 +182,7 @@ def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
 def caption_metrics(told: Descriptions) -> pandas.DataFrame:
     """Score the long descriptions by two of COCO's own measures."""
     scored = caption_scores.score(told.with_everything, told.references)
-    found = {name: {"meteor": one.meteor, "cider": one.cider} for name, one in scored.items()}
-    return frame.rows("t2", found, note=f"{told.note}, pycocoevalcap against five references")
+    return frame.rows("t2", scored, note=f"{told.note}, pycocoevalcap against five references")
 
 
 # --- Table 5 ---

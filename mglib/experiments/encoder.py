@@ -144,7 +144,6 @@ def retrieval(study: Study, tokens: dict[str, Features], splits: dict[str, Split
             batch_size=study.profile.evaluation.batch_size,
         )
         rows = {"": recall, "chance": chance(split.references)}
-        rows = {system: {what: some[what] for what in MEASURES} for system, some in rows.items()}
         found.append(frame.rows("qformer", rows, note=note, remarks={"chance": "random ranking"}, split=name))
     return frame.concat(*found)
 

@@ -86,7 +86,7 @@ def test_counts_are_true_and_each_as_often_right_as_wrong(asked, scenes):
         many = probe.text.removeprefix("What is the number of ").removesuffix(" here?")
         name = next(thing.name for thing in catalog.THINGS.values() if thing.plural == many)
         there = sum(item["name"] == name for item in scenes[probe.picture]["objects"])
-        assert spatial.NUMBERS[there] == probe.options[probe.right]
+        assert catalog.NUMBERS[there] == probe.options[probe.right]
         by_options[probe.options][probe.right] += 1
     assert ("one", "two") in by_options
     assert all(counts[0] == counts[1] for counts in by_options.values())

@@ -41,7 +41,7 @@ def test_named_objects_are_compared_split_by_split(study):
 
 def test_retrieval_has_chance_in_the_next_row(study, monkeypatch):
     one = Estimate(0.5, 0.4, 0.6, 8)
-    recall = dict.fromkeys(("retrieval_i2t_r1", "retrieval_t2i_r1", "retrieval_i2t_r5"), one)
+    recall = dict.fromkeys(encoder.MEASURES, one)
     monkeypatch.setattr(encoder, "retrieval_recall", lambda *given, **how: recall)
     splits = {"test": SimpleNamespace(references=[("a", "b")] * 8)}
     found = values(encoder.retrieval(study, {"test": None}, splits))

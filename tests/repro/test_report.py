@@ -166,23 +166,16 @@ def test_a_table_has_a_dash_where_there_is_no_number():
 
 
 def test_folder_names_tell_runs_apart():
-    names = [
-        settings.folder_name
-        for settings in (
-            Settings(),
-            Settings(profile="smoke", seed=2),
-            Settings(seed=1, weights="hub"),
-            Settings(language="models/Qwen3-0.6B/"),
-            Settings(profile="vicuna-7b", bits=4, language="Qwen/Qwen3-8B", seed=1),
-        )
-    ]
-    assert names == [
-        "mini",
-        "smoke-seed2",
-        "mini-seed1-hub",
-        "mini-Qwen3-0.6B",
-        "vicuna-7b-4bit-Qwen3-8B-seed1",
-    ]
+    named = {
+        "mini": {},
+        "smoke-seed2": {"profile": "smoke", "seed": 2},
+        "mini-seed1-hub": {"seed": 1, "weights": "hub"},
+        "mini-Qwen3-0.6B": {"language": "models/Qwen3-0.6B/"},
+        "vicuna-7b-4bit-Qwen3-8B-seed1": {
+            "profile": "vicuna-7b", "bits": 4, "language": "Qwen/Qwen3-8B", "seed": 1
+        },
+    }  # fmt: skip
+    assert [Settings(**settings).folder_name for settings in named.values()] == [*named]
 
 
 def test_what_a_run_leaves_is_scrubbed(tmp_path):
