@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas
 
 from mglib import frame
-from mglib.metrics import holm
+from mglib.metrics import holm, needed_for
 from mglib.paper import PAPER
 from mglib.repro.report import interval, rounded
 from mglib.repro.seeds import REACH
@@ -26,6 +26,7 @@ ABOVE, BELOW = (0.0, inf), (-inf, -1e-9)
 LITTLE, NO_BETTER = (-0.05, inf), (-inf, 0.05)  # of all points
 OFTEN, HALF, NEARLY_ALL = (0.2, inf), (0.5, inf), (-inf, 0.9)  # of all answers, requests, mentions
 CHANCE = (0.4, 0.6)  # of questions with two answers
+UNKNOWN = 0.1  # the effect to see where the paper has no value
 
 
 class Control(NamedTuple):
@@ -345,6 +346,36 @@ def verdicts(numbers: pandas.DataFrame) -> pandas.DataFrame:
     rows = {"": {name: one.value for name, one in found.items()}}
     notes = [f"{WORDS[one.value]}: {one.ours}; limit: {one.limit}" for one in found.values()]
     return frame.rows("claim", rows).assign(note=notes)
+
+
+def power(numbers: pandas.DataFrame) -> pandas.DataFrame:
+    """Write for each comparison that decides a claim how many pictures, and how many trainings, would show
+    the effect with a power of 0.8, each if the other had no spread; known from the spread of these numbers.
+
+    The effect is half the distance between the paper's value and the range's nearest end; UNKNOWN without.
+    """
+    found = numbers.dropna(subset=["low", "n"]).set_index("name")
+    known, lines = found.assign(seed_sd=found["seed_sd"].astype(float).fillna(0)).to_dict("index"), []
+    for claim in CLAIMS.values():
+        for row in claim.rows:
+            if row.decides and row.number in known:
+                number = known[row.number]
+                ends = [abs(row.paper - end) / 2 for end in row.range if row.paper and not isinf(end)]
+                effect, n, spread = min(ends, default=UNKNOWN), number["n"], number["seed_sd"]
+                half = (number["high"] - number["low"]) / 2
+                alone = half**2 - (REACH * spread) ** 2  # over pictures; else no seeds are in the interval
+                deviation = ((alone if alone > 0 else half**2) * n) ** 0.5 / 1.96
+                lines.append(
+                    {
+                        "claim": claim.where,
+                        "comparison": row.what,
+                        "effect to see": rounded(effect),
+                        "pictures": f"{n:.0f}",
+                        "pictures needed": str(needed_for(effect, deviation)),
+                        "trainings needed": str(needed_for(effect, spread)),
+                    }
+                )
+    return pandas.DataFrame(lines)
 
 
 def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:

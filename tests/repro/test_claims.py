@@ -10,6 +10,7 @@ from mglib.repro import claims
 from mglib.repro.claims import CLAIMS, judge
 from mglib.repro.publish import readme_with
 from mglib.repro.report import Report, numbers, read
+from mglib.repro.seeds import REACH
 from mglib.settings import Settings
 
 NAMES = [
@@ -151,6 +152,22 @@ def test_holm_takes_back_what_only_one_test_of_many_shows():
     assert judge(doubtful)["abilities"].p == pytest.approx(0.0396, abs=1e-3)
     table = claims.table(doubtful).set_index("claim").filter(like="BLIP-2 does not", axis=0).iloc[0]
     assert (table["verdict"], table["by Holm"]) == ("reproduced", "inconclusive")
+
+
+def test_power_is_by_the_pictures_and_by_the_trainings():
+    """A share of one half on 100 pictures has an error of 0.05; half of the paper's 0.6 is 0.3."""
+    one = (
+        entries()
+        .query("name == 't1.gain.requests.over_blip2'")
+        .assign(value=0.5, low=0.402, high=0.598, n=100, seed_sd=0.0)
+    )
+    (line,) = claims.power(one).to_dict("records")
+    assert (line["comparison"], line["effect to see"], line["pictures"]) == ("requests", "0.3", "100")
+    assert (line["pictures needed"], line["trainings needed"]) == ("22", "1")
+    reach = (0.098**2 + (REACH * 0.2) ** 2) ** 0.5
+    (wider,) = claims.power(one.assign(low=0.5 - reach, high=0.5 + reach, seed_sd=0.2)).to_dict("records")
+    assert (wider["pictures needed"], wider["trainings needed"]) == ("22", "4")
+    assert claims.power(one.assign(name="space")).empty
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
