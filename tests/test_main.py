@@ -123,7 +123,9 @@ def test_what_is_installed_runs_outside_a_clone(tmp_path):
     (elsewhere / "a.jsonl").write_text('{"image": "7.jpg", "answer": "A dog."}\n')
     assert "chair_i" in started("score", "chair", "a.jsonl", "--data", "coco").stdout
     assert "run this in a clone of the repository" in started("reproduce").stderr
-    code = "from mglib.world import catalog; catalog.things(); from mglib import paths; print(paths.RUNS)"
+    code = (
+        "from mglib.world import catalog; catalog.THINGS.values(); from mglib import paths; print(paths.RUNS)"
+    )
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     said = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
