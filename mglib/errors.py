@@ -29,7 +29,10 @@ def sentence(error: Exception, what: str, *, folder: Path = RUNS / "errors") -> 
         ours and isinstance(error, ValueError | RuntimeError | ArithmeticError)
     ):
         return str(error)
-    file = folder / f"{what}.txt"
-    write_text(file, "".join(traceback.format_exception(error)))
+    file, whole = folder / f"{what}.txt", "".join(traceback.format_exception(error))
     said = (str(error).strip().splitlines() or ["no more is said"])[0]
+    try:
+        write_text(file, whole)
+    except OSError as unwritten:
+        return f"{what} failed, {type(error).__name__}: {said}\n{unwritten}\n{whole}"
     return f"{what} failed, {type(error).__name__}: {said}\nThe whole error is in {shown(file)}."

@@ -8,7 +8,7 @@ import pandas
 
 from mglib.metrics import Counts, Estimate
 
-COLUMNS = ("task", "measure", "split", "system", "value", "low", "high", "n", "note")
+COLUMNS = ("task", "measure", "split", "system", "value", "low", "high", "n", "share", "note")
 NAME = list(COLUMNS[:4])  # these name a number, as in `t5.chair_i.long`; what is empty is left out
 
 Measured = Counts | Estimate | float | None
@@ -54,11 +54,13 @@ def names(frame: pandas.DataFrame) -> list[str]:
     return [".".join(filter(None, parts)) for parts in frame[NAME].itertuples(index=False)]
 
 
-def _numbers(value: Measured, note: str) -> dict[str, float | str | None]:
+def _numbers(value: Measured, note: str) -> dict[str, float | bool | str | None]:
+    share = (isinstance(value, Counts) and value.is_share) or None  # lies between 0 and 1
     if isinstance(value, Counts):
         value = value.estimate()
     if value is None:
         return {"note": "; ".join(filter(None, ["not applicable: nothing was counted", note]))}
     if isinstance(value, Estimate):
-        return {"value": value.value, "low": value.low, "high": value.high, "n": value.n, "note": note}
+        interval = {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
+        return {**interval, "share": share, "note": note}
     return {"value": float(value), "note": note}

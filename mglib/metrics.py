@@ -1,6 +1,7 @@
 """Ratios and means with their intervals over pictures, and the small measures of texts."""
 
 import csv
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Counts(NamedTuple):
         """Return the pooled ratio with its interval; None where nothing was counted."""
         return ratio(self.found, self.among)
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it can be no less than 0 and no more than 1."""
+        return all(0 <= found <= among for found, among in zip(self.found, self.among, strict=True))
+
 
 # The columns of an interval as readers see them.
 INTERVAL = {"low": "95 % interval from", "high": "to", "n": "pictures"}
@@ -54,16 +60,26 @@ def ratio(
 ) -> Estimate | None:
     """Return sum / sum with a percentile bootstrap over pictures; None where nothing was counted.
 
-    Both are given per picture, so that a picture with many mentions is drawn with all of them.
+    Both are given per picture, so that a picture with many mentions is drawn with all of them. A share that
+    is 0 or 1 in every picture gets Clopper and Pearson's interval over the pictures in which it was counted.
     """
     counts = Counts(numerators, denominators)
     if sum(counts.among) == 0:
         return None
     values = _resampled(counts, seed, resamples)
     low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
-    return Estimate(
-        float(numpy.sum(counts.found) / numpy.sum(counts.among)), float(low), float(high), len(counts.found)
-    )
+    value = float(numpy.sum(counts.found) / numpy.sum(counts.among))
+    if counts.is_share and value in (0, 1):
+        unseen = rarest(sum(each > 0 for each in counts.among))
+        low, high = (0, unseen) if value == 0 else (1 - unseen, 1)
+    return Estimate(value, float(low), float(high), len(counts.found))
+
+
+def rarest(n: int) -> float:
+    """Return the largest share that none of n pictures may show: Clopper and Pearson's upper end for 0 of
+    n.
+    """
+    return 1 - 0.025 ** (1 / n)
 
 
 def mean(values: Sequence[float]) -> Estimate | None:
@@ -97,7 +113,25 @@ def _difference(first: Counts, second: Counts, seeds: tuple[int, int], resamples
     values = _resampled(first, seeds[0], resamples) - _resampled(second, seeds[1], resamples)
     low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
     difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
+    if first.is_share and second.is_share and high - low < 1e-12:  # no picture in which the two differ
+        unseen = rarest(min(len(first.found), len(second.found)))
+        low, high = max(-1, low - unseen), min(1, high + unseen)
     return Estimate(float(difference), float(low), float(high), len(first.found))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for so many tests (Holm 1979), in their order."""
+    adjusted, least = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        least = adjusted[place] = max(least, min(1.0, (len(ps) - rank) * ps[place]))
+    return adjusted
+
+
+def needed_for(effect: float, deviation: float) -> int:
+    """Return how many pictures, or trainings, show an effect with a power of 0.8 at the level 0.05, where one
+    of them has this standard deviation.
+    """
+    return max(1, math.ceil(((1.96 + 0.8416) * deviation / effect) ** 2))
 
 
 def _resampled(counts: Counts, seed: int, resamples: int) -> numpy.ndarray:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import wraps
 
 import pytest
 from data_files import write_coco
@@ -57,16 +58,28 @@ def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
     assert done.stderr == ""
 
 
-def test_an_error_that_nobody_expected_is_a_sentence_and_a_file(tmp_path, monkeypatch, capsys):
+NEEDED = {"score": ["chair", "a.jsonl", "--data", "."], "check": ["own", "."]}
+
+
+@pytest.mark.parametrize("command", app.registered_commands, ids=COMMANDS)
+def test_an_error_that_nobody_expected_is_a_sentence_and_a_file(tmp_path, monkeypatch, capsys, command):
+    @wraps(command.callback)
     def broken(*_, **__):
         return {}["nothing"]
 
-    monkeypatch.setattr("mglib.repro.reproduce.run", broken)
+    name = broken.__name__.replace("_", "-")
+    monkeypatch.setattr(command, "callback", broken)
     monkeypatch.setattr(errors.sentence, "__kwdefaults__", {"folder": tmp_path})
-    assert main(["reproduce"]) == 1
+    assert main([name, *NEEDED.get(name, [])]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("reproduce failed, KeyError: 'nothing'") and "Traceback" not in said
-    assert "Traceback" in (tmp_path / "reproduce.txt").read_text()
+    assert said.startswith(f"{name} failed, KeyError: 'nothing'") and "Traceback" not in said
+    assert "Traceback" in (tmp_path / f"{name}.txt").read_text()
+
+
+def test_where_the_whole_error_cannot_be_kept_it_is_said(tmp_path):
+    (tmp_path / "errors").write_text("a file in the folder's place")
+    said = errors.sentence(KeyError("nothing"), "chat", folder=tmp_path / "errors")
+    assert said.startswith("chat failed, KeyError: 'nothing'") and str(tmp_path / "errors") in said
 
 
 @pytest.mark.parametrize("error", [OSError("The disk is full."), ValueError("Take another one.")])
@@ -110,7 +123,9 @@ def test_what_is_installed_runs_outside_a_clone(tmp_path):
     (elsewhere / "a.jsonl").write_text('{"image": "7.jpg", "answer": "A dog."}\n')
     assert "chair_i" in started("score", "chair", "a.jsonl", "--data", "coco").stdout
     assert "run this in a clone of the repository" in started("reproduce").stderr
-    code = "from mglib.world import catalog; catalog.things(); from mglib import paths; print(paths.RUNS)"
+    code = (
+        "from mglib.world import catalog; catalog.THINGS.values(); from mglib import paths; print(paths.RUNS)"
+    )
     command = [sys.executable, "-c", code]
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     said = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)

@@ -12,8 +12,11 @@ from mglib.metrics import (
     derangement,
     distinct,
     each,
+    holm,
     mean,
+    needed_for,
     paired,
+    rarest,
     ratio,
     recall_at,
     unpaired,
@@ -22,8 +25,8 @@ from mglib.metrics import (
 
 
 def test_an_estimate_makes_four_columns_that_may_be_empty():
-    found = columns("loss", mean([1.0, 1.0]))
-    assert found == {"loss": 1.0, "low": 1.0, "high": 1.0, "n": 2}
+    found = columns("loss", mean([2.0, 2.0]))
+    assert found == {"loss": 2.0, "low": 2.0, "high": 2.0, "n": 2}
     assert list(columns("loss", None)) == list(found) and columns("x", None)["x"] is None
 
 
@@ -79,6 +82,42 @@ def test_intervals_are_drawn_from_their_seed_alone():
 
 def test_a_mean_is_the_mean():
     assert mean([1.0, 2.0, 6.0]).value == pytest.approx(3)
+
+
+# --- at the ends ---
+
+
+def test_none_of_a_hundred_and_all_of_them_have_the_interval_of_clopper_and_pearson():
+    none, every = mean([0.0] * 100), mean([1.0] * 100)
+    assert (none.low, none.high) == (0, pytest.approx(0.0362, abs=5e-5))
+    assert (every.low, every.high) == (pytest.approx(0.9638, abs=5e-5), 1)
+    assert ratio([0] * 4, [3, 0, 2, 0]).high == pytest.approx(0.8419, abs=1e-4)  # two pictures count any
+    assert mean([1.0, 1.0, 0.0]).high == 1
+
+
+def test_a_mean_of_more_than_a_share_has_no_such_end():
+    assert mean([2.0] * 9).low == 2 and mean([1.0, 2.0] * 9).low > 1
+
+
+def test_where_no_picture_tells_two_shares_apart_some_unseen_one_may():
+    same = paired(each([0.0] * 100), each([0.0] * 100))
+    assert (same.low, same.high) == (pytest.approx(-0.0362, abs=5e-5), pytest.approx(0.0362, abs=5e-5))
+    assert paired(each([1.0, 0.0]), each([1.0, 0.0])).high == pytest.approx(0.8419, abs=1e-4)
+    longer = paired(each([9.0] * 9), each([7.0] * 9))
+    assert longer.low == longer.high == 2
+
+
+# --- many tests, and how many pictures ---
+
+
+def test_the_smallest_p_value_counts_once_for_each_test_and_the_order_stays():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.6]) == [1, 1] and holm([]) == []
+
+
+def test_half_the_effect_takes_four_times_the_pictures():
+    assert needed_for(0.1, 0.5) == 197  # (1.96 + 0.8416)^2 * 0.25 / 0.01: a share of one half
+    assert needed_for(0.05, 0.5) == 785 and needed_for(0.1, 0.0) == 1
 
 
 # --- retrieval ---
@@ -167,5 +206,5 @@ def test_an_unpaired_difference_has_the_spread_of_both():
 
 def test_a_group_less_itself_drawn_apart_is_not_surely_nothing():
     group = each([0.0, 1.0] * 20)
-    assert paired(group, group).low == paired(group, group).high == 0
+    assert paired(group, group).high == pytest.approx(rarest(40))
     assert unpaired(group, group).low < 0 < unpaired(group, group).high

@@ -22,3 +22,16 @@ def small_world(folder: Path) -> Path:
         )
     build(SMALL, font=font, folder=folder, processes=1)
     return folder
+
+
+def box_holds(a, predicate, b):
+    """Judge a relation by boxes [x, y, w, h] alone."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
+    return {
+        "left of": ax + aw < bx,
+        "right of": bx + bw < ax,
+        "above": ay + ah < by,
+        "below": by + bh < ay,
+        "in front of": ay + ah > by + bh,
+        "behind": ay + ah < by + bh,
+    }[predicate]

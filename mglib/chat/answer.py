@@ -15,11 +15,20 @@ from tqdm import tqdm
 from mglib.chat.chat_model import ChatModel
 from mglib.chat.conversation import Conversation
 from mglib.data.journal import append, read_log
-from mglib.data.pictures import ADDRESS, ENDINGS, line_picture, picture, pictures_below, to_rgb
+from mglib.data.pictures import (
+    ADDRESS,
+    ENDINGS,
+    files_used,
+    line_picture,
+    picture,
+    pictures_below,
+    to_rgb,
+)
 from mglib.data.splits import batched
+from mglib.data.text import TAKEN, without_placeholder
 from mglib.errors import sentence
 from mglib.model.decoding import Decoding, respond
-from mglib.model.prompts import IMAGE, prompt_tokens, with_image
+from mglib.model.prompts import prompt_tokens, with_image
 from mglib.paths import hash_json, read_jsonl
 
 BATCH = 16  # pictures answered at once
@@ -57,16 +66,25 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
+    if not source.exists():
+        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     if source.is_dir():
+        asked = without_placeholder(question)
         found: list[dict[str, Any]] = [
-            {"image": str(file), "question": question} for file in pictures_below(source)
+            {"image": str(file), "question": asked} for file in pictures_below(source)
         ]
     else:
         found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]
+        taken = 0
         for number, line in enumerate(found, start=1):
             if fault := line_fault(line):
                 raise ValueError(f"{source}, line {number}: {fault}.")
+            asked = without_placeholder(line["question"])
+            taken += asked != line["question"]
+            line["question"] = asked or question
             line["image"] = each(line, lambda name: str(line_picture(name, folder or source.parent)))
+        if taken:
+            print(TAKEN.format(source, taken))
     if not found:
         raise ValueError(f"{source} holds no pictures ({', '.join(ENDINGS)}) and no lines.")
     return found
@@ -74,8 +92,13 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
 
 def each(line: dict[str, Any], change: Callable[[str], str]) -> str | list[str]:
     """Change the path of a line's picture, or those of its pictures."""
-    image = line["image"]
-    return [change(str(name)) for name in image] if isinstance(image, list) else change(str(image))
+    names = [change(str(name)) for name in listed(line["image"])]
+    return names if isinstance(line["image"], list) else names[0]
+
+
+def listed(image: Any) -> list[Any]:
+    """Return what a line calls its picture, or its pictures, as a list."""
+    return image if isinstance(image, list) else [image]
 
 
 def from_file(name: str, file: Path) -> str:
@@ -88,14 +111,11 @@ def from_file(name: str, file: Path) -> str:
 
 def line_fault(line: dict[str, Any]) -> str | None:
     """Say why a line cannot be asked, if it cannot."""
-    names = line.get("image")
-    names = names if isinstance(names, list) else [names]
+    names = listed(line.get("image"))
     if not names or not all(type(name) in (str, int) and str(name).strip() for name in names):
         return 'there is no "image", the path of a picture, or a list of several'
     if not isinstance(line["question"], str):
         return 'its "question" is no text'
-    if IMAGE in line["question"]:
-        return f"leave {IMAGE} out of the question: the pictures go before it"
     taken = [name for name in WRITTEN if name in line]
     return f'"{taken[0]}" is what is written here: give yours another name' if taken else None
 
@@ -142,6 +162,9 @@ def answer_all(
             out,
             [{**lines[number], **found, **made_by} for number, found in zip(numbers, results, strict=True)],
         )
+    if (place := folder or source).is_dir():
+        names = (line["image"] for line in asked)
+        print(files_used(place, {Path(one) for name in names for one in listed(name)}))
     bad = sum("error" in line for line in read_log(out))
     print(f"{len(asked)} answers are in {out}" + (f", {bad} of them errors." if bad else "."))
 
@@ -153,7 +176,7 @@ def answer_lines(
     results: list[dict[str, str]] = [{} for _ in lines]
     single: dict[int, Image.Image] = {}
     for index, line in enumerate(lines):
-        names = line["image"] if isinstance(line["image"], list) else [line["image"]]
+        names = listed(line["image"])
         try:
             require_room(chat_model, line["question"])
             images = [picture(Path(name)) for name in names]
@@ -166,11 +189,32 @@ def answer_lines(
             results[index]["answer"] = "".join(talk.ask(line["question"], decoding))
         except Exception as error:  # one line costs no other its answer
             results[index]["error"] = sentence(error, "answer")
-    questions = [lines[index]["question"] for index in single]
-    texts = answer(chat_model, list(single.values()), questions, decoding, batch_size=BATCH)
-    for index, text in zip(single, texts, strict=True):
-        results[index]["answer"] = text
+    answer_together(chat_model, single, lines, decoding, results)
     return results
+
+
+def answer_together(
+    chat_model: ChatModel,
+    images: dict[int, Image.Image],
+    lines: Sequence[dict[str, Any]],
+    decoding: Decoding,
+    results: list[dict[str, str]],
+) -> None:
+    """Put the answers about these pictures, by the places of their lines, into `results`; where they fail
+    together, each is asked alone.
+    """
+    questions = [lines[index]["question"] for index in images]
+    try:
+        texts = answer(chat_model, list(images.values()), questions, decoding)
+    except Exception as error:
+        if len(images) == 1:
+            results[next(iter(images))]["error"] = sentence(error, "answer")
+        else:
+            for index, image in images.items():
+                answer_together(chat_model, {index: image}, lines, decoding, results)
+        return
+    for index, text in zip(images, texts, strict=True):
+        results[index]["answer"] = text
 
 
 def require_room(chat_model: ChatModel, question: str) -> None:

@@ -11,8 +11,9 @@ from transformers import DynamicCache
 
 from mglib.chat.chat_model import ChatModel
 from mglib.data.pictures import to_rgb
+from mglib.data.text import without_placeholder
 from mglib.model.decoding import Decoding, Steps, has_ended, search, until_end
-from mglib.model.prompts import IMAGE, prompt_tokens, tokenize, with_image
+from mglib.model.prompts import prompt_tokens, tokenize, with_image
 
 ANSWERER = "Assistant:"
 
@@ -65,8 +66,7 @@ class Conversation:
 
         Without `decoding` the official settings hold; with several beams the answer comes as one piece, since
         another beam may be the better one until the end. An iterator that is closed early leaves the answer
-        as far as it came. Raises ValueError for a question with a picture's place in it, and when the
-        conversation is too long.
+        as far as it came. Raises ValueError when the conversation is too long.
         """
         if self.cache.get_seq_length() > self.context.shape[1]:
             raise RuntimeError("An answer is still being read: read it to its end, or close it, then ask.")
@@ -110,8 +110,7 @@ class Conversation:
     @torch.inference_mode()
     def segment(self, question: str) -> Tensor:
         """Embed a question with the pictures that wait for it: (1, S, D_l)."""
-        if IMAGE in question:
-            raise ValueError(f"Leave {IMAGE} out of the question: `show` puts pictures in their place.")
+        question = without_placeholder(question)
         model, turns = self.chat_model.model, self.chat_model.turns
         if self.pending:
             alone = [with_image("").strip()] * (len(self.pending) - 1)

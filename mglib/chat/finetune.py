@@ -18,6 +18,7 @@ from mglib.chat.answer import answer
 from mglib.chat.chat_model import ChatModel, chat_model_of, kept_folder, load, save
 from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.own import SHAPES, AnsweredPicture, read_own
+from mglib.data.pictures import files_used
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched, file_split
 from mglib.errors import needed
@@ -222,9 +223,12 @@ def finetune(
         raise ValueError(f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.")
     out = out or RUNS / f"{settings.name}-{data.stem}{'-lora' if lora else ''}"
     quarantine = Quarantine(CACHE / "own" / f"{hash_json(data.resolve())}-bad.jsonl", share=BAD)
-    pairs = list(quarantine.sift(read_own(data)))
+    used: set[Path] = set()
+    pairs = list(quarantine.sift(read_own(data, used)))
     print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
     print("".join(f"  {fault}\n" for fault in list(quarantine.faults)[:PRINTED]), end="")
+    if data.is_dir():
+        print(files_used(data, used))
     first = start(settings, projection)
     study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
     own = own_data(pairs, seed=study.seed)

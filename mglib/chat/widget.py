@@ -94,10 +94,10 @@ class ChatPanel:
         """Give a picture to the next question, or say why it cannot be read."""
         try:
             image = picture(source, name=name)
-        except (FileNotFoundError, ValueError) as error:
-            self.status.value = html.escape(str(error))
+            self.talk.show(image)
+        except Exception as error:
+            self.status.value = html.escape(sentence(error, "chat"))
             return
-        self.talk.show(image)
         caption = fine_print(self.talk.chat_model.sees(image, name))
         seen = ipywidgets.VBox([thumbnail(image), caption], layout={"width": f"{THUMBNAIL}px"})
         self.shown.children = (*self.shown.children, seen)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mglib.data import coco, narratives, questions, regions, shards
-from mglib.data.own import read_cc_sbu_align, read_own
-from mglib.data.pictures import named_picture, with_pictures
+from mglib.data.own import ALIGNED, read_cc_sbu_align, read_own
+from mglib.data.pictures import files_used, named_picture, with_pictures
 from mglib.data.quarantine import Fault, unique
 
 T = TypeVar("T")
 Records = Iterator[Any]
+Read = Callable[[Path, set[Path]], Records]  # a folder; the files that were used are added to the set
 
 EXAMPLES = 3
 EXAMPLE_LENGTH = 300  # characters
@@ -40,12 +41,20 @@ def read_all(read: Callable[[Path], Iterable[T]], paths: Iterable[Path]) -> Iter
             yield Fault(str(path), "", str(error))
 
 
-def webdataset(folder: Path) -> Records:
+def webdataset(folder: Path, used: set[Path]) -> Records:
     """`*.tar` as img2dataset writes them."""
-    return unique(shards.decodable(shards.shards(folder)), folder, lambda pair: pair.key)
+    found = shards.shards(folder)
+    used.update(found)
+    return unique(shards.decodable(found), folder, lambda pair: pair.key)
 
 
-def coco_folder(folder: Path) -> Records:
+def aligned(folder: Path, used: set[Path]) -> Records:
+    """`filter_cap.json` and `image/`."""
+    used.add(folder / ALIGNED)
+    return with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file, used)
+
+
+def coco_folder(folder: Path, used: set[Path]) -> Records:
     """`captions.json`, `instances.json` and `images/`, or the official `annotations/captions_<split>.json`,
     `annotations/instances_<split>.json` and `<split>/` of those splits whose pictures are there.
     """
@@ -54,14 +63,14 @@ def coco_folder(folder: Path) -> Records:
         return folder / (captions.stem.removeprefix("captions").removeprefix("_") or "images")
 
     def read(captions: Path) -> Records:
-        instances = captions.with_name(captions.name.replace("captions", "instances", 1))
+        used.update((captions, instances := coco.instances_of(captions)))
         return coco.read(pictures(captions), captions, instances)
 
     found = files(folder, "captions.json", "annotations/captions_*.json")
     present = [captions for captions in found if pictures(captions).exists()]
     for captions in set(found) - set(present) if present else ():
         print(f"{captions} is left out: there is no {pictures(captions)}")
-    return with_pictures(read_all(read, present or found), lambda picture: picture.file)
+    return with_pictures(read_all(read, present or found), lambda picture: picture.file, used)
 
 
 def annotated(
@@ -69,19 +78,22 @@ def annotated(
     name: Callable[[T], str | int],
     *patterns: str,
     images: tuple[str, ...] = ("images",),
-) -> Callable[[Path], Records]:
+    beside: tuple[str, ...] = (),
+) -> Read:
     """Return what reads the annotation files of a folder and opens the pictures in those of `images` that it
-    has; `name` is what a record's picture is called.
+    has; `name` is what a record's picture is called, `beside` are files that are read with each of them.
     """
 
-    def records(folder: Path) -> Records:
+    def records(folder: Path, used: set[Path]) -> Records:
         present = [folder / each for each in images if (folder / each).exists()]
 
         def file(record: T) -> Path | None:
             named = [named_picture(each, str(name(record))) for each in present]
             return next((path for path in named if path.exists()), named[0] if named else None)
 
-        return with_pictures(read_all(read, files(folder, *patterns)), file)
+        annotations = files(folder, *patterns)
+        used.update(path.with_name(each) for path in annotations for each in (path.name, *beside))
+        return with_pictures(read_all(read, annotations), file, used)
 
     return records
 
@@ -97,10 +109,10 @@ def val2017_name(question: questions.ChoiceQuestion) -> str:
     return f"{question.image_id:012d}"
 
 
-FORMATS: dict[str, Callable[[Path], Records]] = {
+FORMATS: dict[str, Read] = {
     "webdataset": webdataset,
     "coco": coco_folder,
-    "cc_sbu_align": lambda folder: with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file),
+    "cc_sbu_align": aligned,
     "localized_narratives": annotated(narratives.read_narratives, narrated, "*localized_narratives*.jsonl"),
     "a_okvqa": annotated(questions.read_a_okvqa, val2017_name, "aokvqa*.json"),
     "gqa": annotated(questions.read_gqa, attrgetter("image_id"), "*questions*.json", "*questions*/*.json"),
@@ -109,6 +121,7 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
         lambda refs: regions.read_refcoco(refs, refs.with_name("instances.json")),
         lambda ref: ref.file_name,
         "refs(*).p",
+        beside=("instances.json",),
     ),
     "visual_genome": annotated(
         lambda path: (regions.read_regions if "region" in path.name else regions.read_relationships)(path),
@@ -122,7 +135,8 @@ FORMATS: dict[str, Callable[[Path], Records]] = {
 
 
 def check(name: str, folder: Path) -> bool:
-    """Print what a folder holds and every fault in it; return whether it is good.
+    """Print what a folder holds, every fault in it, and how many of its files were used; return whether it is
+    good.
 
     Raises ValueError for an unknown format.
     """
@@ -130,7 +144,8 @@ def check(name: str, folder: Path) -> bool:
         raise ValueError(f"There is no format {name}; the known ones are {', '.join(FORMATS)}.")
     counts: Counter[str] = Counter()
     faults: Counter[Fault] = Counter()
-    for item in read_all(FORMATS[name], [folder]):
+    used: set[Path] = set()
+    for item in read_all(lambda path: FORMATS[name](path, used), [folder]):
         if isinstance(item, Fault):
             faults[item] += 1
             if faults[item] == 1:  # many questions may be asked about one missing picture
@@ -140,12 +155,13 @@ def check(name: str, folder: Path) -> bool:
         if counts.total() <= EXAMPLES:
             print(printable(f"example: {item}"))
     good = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
+    if folder.is_dir():
+        print(printable(files_used(folder, used)))
     print(f"{name} in {folder}: {good}; {faults.total():,} faults")
     return bool(counts) and not faults
 
 
 def printable(text: str) -> str:
-    """Shorten an example and escape what no terminal shows (names inside a tar need not be Unicode)."""
-    text = text.encode("utf-8", "backslashreplace").decode()
+    """Write a fault in one line, and the beginning of an example."""
     line = " ".join(text.splitlines())
     return line if line.startswith("fault") else line[:EXAMPLE_LENGTH]

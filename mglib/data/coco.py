@@ -79,6 +79,11 @@ def by_id(
     return {entry.id: entry for entry in keep(found, faults)}
 
 
+def instances_of(captions: Path) -> Path:
+    """Return the file of instances that belongs to a file of captions."""
+    return captions.with_name(captions.name.replace("captions", "instances", 1))
+
+
 def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture | Fault]:
     """Join captions and instances by picture, ordered by id; what does not fit comes first, as faults.
 

@@ -1,8 +1,8 @@
 """Pictures with texts for stage 2: the official release, cc_sbu_align, and one's own in three shapes."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +10,16 @@ from pydantic import AliasChoices, Field
 
 from mglib.data.pictures import KNOWN, line_picture, named_picture, pictures_below, shown, with_pictures
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import Caption, FileName, Text, fit_all, fit_list, read_json, read_lines
+from mglib.data.records import Caption, FileName, Name, fit_all, fit_list, read_json, read_lines
+from mglib.data.text import TAKEN, without_placeholder
 
 SHAPES = (
     "a folder with filter_cap.json and image/ (cc_sbu_align), a folder of pictures with a .txt of the same "
-    "name next to each, a folder of pictures with metadata.jsonl (ImageFolder), or a .jsonl file with lines "
-    '{"image": "a.jpg", "question": "What is it?", "answer": "A cat."} (the question may be left out)'
+    "name next to each, a folder of pictures with metadata.jsonl (ImageFolder), or a file of JSON lines "
+    '{"image": "a.jpg", "question": "What is it?", "answer": "A cat."} (the question may be left out), or '
+    "with the `conversations` of LLaVA"
 )
-# Where other programs' files say that the picture goes; here it goes before every question.
-PLACEHOLDER = re.compile(r"\s*(?:<Img>\s*<ImageHere>\s*</Img>|<ImageHere>|<image>)\s*")
+ALIGNED, METADATA = "filter_cap.json", "metadata.jsonl"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
     Several texts about a picture are several pairs, each as it is (stage 2 cleans no captions). Raises
     ValueError when filter_cap.json is of another shape.
     """
-    path = folder / "filter_cap.json"
+    path = folder / ALIGNED
 
     def pair(entry: Entry | Fault) -> AnsweredPicture | Fault:
         if isinstance(entry, Fault):
@@ -69,51 +70,101 @@ def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """What one side says in a conversation, as files of LLaVA, ShareGPT and chat models hold it."""
+
+    text: Annotated[str, Field(validation_alias=AliasChoices("value", "content"))]
+    speaker: Annotated[str, Field(validation_alias=AliasChoices("from", "role"))]
+
+    @property
+    def is_question(self) -> bool:
+        """Whether the person speaks."""
+        return self.speaker in ("human", "user")
+
+
+@dataclass(frozen=True)
 class Line:
-    """A line of a JSONL file, or of ImageFolder's; the picture's path counts from the file's own folder."""
+    """A line of a JSONL file, of ImageFolder's or of LLaVA's; the picture's path counts from the file's own
+    folder.
+    """
 
-    image: Annotated[Text, Field(validation_alias=AliasChoices("image", "file_name"))]
-    answer: Annotated[Text, Field(validation_alias=AliasChoices("answer", "text"))]
-    question: Text | None = None
+    image: Annotated[Name, Field(validation_alias=AliasChoices("image", "file_name"))]
+    answer: Annotated[Name | None, Field(validation_alias=AliasChoices("answer", "text"))] = None
+    question: str | None = None
+    turns: Annotated[tuple[Turn, ...], Field(validation_alias=AliasChoices("conversations", "messages"))] = ()
+
+    def __post_init__(self) -> None:
+        if not self.answers():
+            raise ValueError("there is no `answer`, nor a conversation with one")
+
+    def answers(self) -> list[tuple[str, str]]:
+        """Return each question with its answer, those of a conversation one by one."""
+        if self.answer is not None:
+            return [((self.question or "").strip(), self.answer.strip())]
+        return [
+            (asked.text.strip(), said.text.strip())
+            for asked, said in pairwise(self.turns)
+            if asked.is_question and not said.is_question
+        ]
 
 
-def read_own(data: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Yield the pairs of a folder or a JSONL file; a picture that cannot be opened is a fault.
+def read_own(data: Path, used: set[Path] | None = None) -> Iterator[AnsweredPicture | Fault]:
+    """Yield the pairs of a folder or a JSONL file, and add what they are read from to `used`; a picture that
+    cannot be opened is a fault.
 
     Raises FileNotFoundError for what is not there and ValueError for what has none of the four shapes.
     """
+    used = set() if used is None else used
     if not data.exists():
         raise FileNotFoundError(f"{data} is not there. DATA is {SHAPES}.")
     if data.is_file():
         found = json_lines(data)
-    elif (data / "filter_cap.json").is_file():
+    elif (data / ALIGNED).is_file():
         found = read_cc_sbu_align(data)
-    elif (data / "metadata.jsonl").is_file():
+        used.add(data / ALIGNED)
+    elif (data / METADATA).is_file():
         found = image_folder(data)
+        used.add(data / METADATA)
     elif texts := shown(data, ".txt"):
-        found = text_files(data, texts)
+        found = text_files(data, texts, used)
     else:
-        lines = sorted(data.glob("*.jsonl"))
+        lines = [file for file in shown(data, ".jsonl", ".json") if begins_with_a_pair(file)]
         hint = f" Is it {lines[0]} that is meant?" if lines else ""
         raise ValueError(f"{data} holds no texts that are known here. DATA is {SHAPES}.{hint}")
-    return with_pictures(found, lambda pair: pair.file)
+    return with_pictures(found, lambda pair: pair.file, used)
+
+
+def begins_with_a_pair(path: Path) -> bool:
+    """Return whether the first line of a file, or the first item, is what `json_lines` reads."""
+    try:
+        return isinstance(next(json_lines(path), None), AnsweredPicture)
+    except ValueError:
+        return False
 
 
 def json_lines(path: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Read lines of `image`, `answer` and, if one likes, `question`."""
+    """Read lines of `image` with `answer` and, if one likes, `question`, or with a conversation."""
+    taken = 0
 
-    def pair(line: Line | Fault) -> AnsweredPicture | Fault:
-        if isinstance(line, Fault):
-            return line
-        question = PLACEHOLDER.sub(" ", line.question or "").strip() or None
-        return AnsweredPicture(line_picture(line.image, path.parent), question, line.answer.strip())
+    def pairs() -> Iterator[AnsweredPicture | Fault]:
+        nonlocal taken
+        for line in fit_all(Line, read_lines(path), path):
+            if isinstance(line, Fault):
+                yield line
+                continue
+            for asked, answer in line.answers():
+                question = without_placeholder(asked)
+                taken += question != asked
+                yield AnsweredPicture(line_picture(line.image, path.parent), question or None, answer)
 
-    return distinct(map(pair, fit_all(Line, read_lines(path), path)), path)
+    yield from distinct(pairs(), path)
+    if taken:
+        print(TAKEN.format(path, taken))
 
 
 def image_folder(folder: Path) -> Iterator[AnsweredPicture | Fault]:
     """Read the lines of metadata.jsonl; a picture that none of them names is a fault."""
-    path, named = folder / "metadata.jsonl", set()
+    path, named = folder / METADATA, set()
     for pair in json_lines(path):
         if isinstance(pair, AnsweredPicture):
             named.add(pair.file)
@@ -123,7 +174,7 @@ def image_folder(folder: Path) -> Iterator[AnsweredPicture | Fault]:
             yield Fault(str(file), "", f"no good line of {path.name} names it")
 
 
-def text_files(folder: Path, files: Iterable[Path]) -> Iterator[AnsweredPicture | Fault]:
+def text_files(folder: Path, files: Iterable[Path], used: set[Path]) -> Iterator[AnsweredPicture | Fault]:
     """Read pictures with texts of the same name, also in folders below; a text without its picture is listed,
     but is no sample.
     """
@@ -133,16 +184,17 @@ def text_files(folder: Path, files: Iterable[Path]) -> Iterator[AnsweredPicture 
         for file in pictures_below(folder)
     }
     for file, name in pictures.items():
-        text = texts.get(name)
+        text = texts.get(name, texts.get(file))  # a.txt or a.jpg.txt
         try:
             answer = text.read_text(encoding="utf-8-sig").strip() if text else ""
-        except UnicodeDecodeError as error:
-            yield Fault(str(text), "", f"it is not UTF-8: {error}")
+        except (OSError, UnicodeDecodeError) as error:
+            yield Fault(str(text), "", f"it cannot be read as UTF-8: {error}")
             continue
-        if answer:
+        if text and answer:
+            used.add(text)
             yield AnsweredPicture(file, None, answer)
         else:
             reason = f"{text.name} is empty" if text else f"there is no {name.name}.txt next to it"
             yield Fault(str(file), "", reason)
-    for name in sorted(texts.keys() - set(pictures.values())):
+    for name in sorted(texts.keys() - {*pictures, *pictures.values()}):
         yield Fault(str(texts[name]), "", "there is no picture of this name", costs=0)

@@ -5,6 +5,7 @@ import os
 import re
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -85,17 +86,45 @@ def foreign(source: Path | bytes) -> str:
     return f"empty, or none of the formats {', '.join(FORMATS)}"
 
 
+def files_below(folder: Path) -> list[Path]:
+    """List the files of a folder and of those below it, also behind links, each folder once."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place, name) for name in names]
+    return sorted(found)
+
+
+def hidden(file: Path, folder: Path) -> bool:
+    """Return whether a file of a folder is one that programs keep for themselves, such as a Mac's ._files."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
 def shown(folder: Path, *endings: str) -> list[Path]:
-    """List the files of a folder and of those below it, but what is hidden (a Mac's ._files); given endings,
-    those that have one of them.
-    """
+    """List the files below a folder that are not hidden; given endings, those that have one of them."""
     return [
         file
-        for file in sorted(folder.rglob("*"))
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        for file in files_below(folder)
+        if not hidden(file, folder)
         and (not endings or file.suffix.lower() in endings)
-        and file.is_file()
+        and (file.is_file() or not file.exists())  # a dead link is told of, a pipe is none of ours
     ]
+
+
+def files_used(folder: Path, used: Iterable[Path]) -> str:
+    """Say how many files of a folder were used, and how many of each kind were not."""
+    every = files_below(folder)
+    real = {os.path.realpath(file) for file in used}
+    others = [file for file in every if os.path.realpath(file) not in real]
+    kinds = Counter(
+        "hidden" if hidden(file, folder) else file.suffix.lower() or "without an ending" for file in others
+    )
+    said = f"{len(every) - len(others):,} of the {len(every):,} files in {folder} are used"
+    rest = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    return f"{said}; not used: {rest}." if rest else f"{said}."
 
 
 def pictures_below(folder: Path) -> list[Path]:
@@ -108,17 +137,23 @@ def is_picture(file: Path) -> bool:
     try:
         with Image.open(file, formats=FORMATS):
             return True
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, FileNotFoundError):
         return False
     except Exception:  # a picture, of which `open_picture` says what is wrong with it
         return True
 
 
-def with_pictures(stream: Iterable[T | Fault], file: Callable[[T], Path | None]) -> Iterator[T | Fault]:
-    """Open each record's picture, where it has one; a picture that cannot be opened is a fault instead."""
+def with_pictures(
+    stream: Iterable[T | Fault], file: Callable[[T], Path | None], used: set[Path] | None = None
+) -> Iterator[T | Fault]:
+    """Open each record's picture, where it has one, and add it to those that are `used`; a picture that
+    cannot be opened is a fault instead.
+    """
     for item in stream:
         path = None if isinstance(item, Fault) else file(item)
         reason = path and picture_fault(path, os.path.isfile(path) and path.stat().st_mtime_ns)
+        if path and used is not None and not reason:
+            used.add(path)
         yield Fault(str(path), "", reason) if reason else item
 
 
@@ -213,5 +248,7 @@ def line_picture(name: str, folder: Path) -> Path:
     if ADDRESS.match(name):
         return Path(name)
     path = folder / os.path.expanduser(name)
+    if "\\" in name and not os.path.exists(path):  # as Windows writes paths
+        path = folder / name.replace("\\", "/")
     found = named_picture(path.parent, path.name)
     return found if os.path.isfile(found) and not os.path.exists(path) else path

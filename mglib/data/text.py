@@ -1,4 +1,4 @@
-"""The words of captions: cleaned for stage 1, drawn as keywords."""
+"""The words of captions and questions: cleaned for stage 1, drawn as keywords, rid of the picture's place."""
 
 import random
 import re
@@ -11,6 +11,14 @@ EMPTY_WORDS = frozenset((
     "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "into", "is", "it", "its", "of",
     "on", "or", "that", "the", "their", "there", "this", "to", "with", "you", "your"))
 # fmt: on
+# Where other programs' files say that the picture goes; here it goes before every question.
+PLACEHOLDER = re.compile(r"\s*(?:</?(?:img|image|imagehere|image-placeholder)>\s*)+", re.I)
+TAKEN = "{}: the picture's place, such as <image>, is taken out of {:,} questions: pictures go before them."
+
+
+def without_placeholder(question: str) -> str:
+    """Return a question without the picture's place in it."""
+    return PLACEHOLDER.sub(" ", question).strip() if PLACEHOLDER.search(question) else question
 
 
 def clean_caption(caption: str) -> str:

@@ -72,21 +72,21 @@ def vocabulary() -> Vocabulary:
 def coco_vocabulary() -> Vocabulary:
     """Return the names of COCO's categories alone; the other names still hide what they hold."""
     return catalog.vocabulary(
-        EVALUATION / "nouns.csv", scenery=True, only=[thing.coco for thing in catalog.things()]
+        EVALUATION / "nouns.csv", scenery=True, only=[thing.coco for thing in catalog.THINGS.values()]
     )
 
 
 @lru_cache
 def photo_vocabulary() -> Vocabulary:
     """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
-    known = {thing.coco for thing in catalog.things()} | {row["coco"] for row in read_rows(COCO)}
+    known = {thing.coco for thing in catalog.THINGS.values()} | {row["coco"] for row in read_rows(COCO)}
     return catalog.vocabulary(EVALUATION / "nouns.csv", COCO, scenery=True, only=known)
 
 
 @lru_cache
 def new_objects() -> frozenset[str]:
     """Return the names of the small world's objects that no training picture and no training text has."""
-    return frozenset(thing.category for thing in catalog.things() if thing.split == "new")
+    return frozenset(thing.category for thing in catalog.THINGS.values() if thing.split == "new")
 
 
 @lru_cache

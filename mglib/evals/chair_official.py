@@ -76,7 +76,7 @@ class OfficialVocabulary:
 
         What it finds is not the official code's, which takes the authors' synonyms: see `read`.
         """
-        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in catalog.things() if thing.coco]
+        drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in catalog.THINGS.values() if thing.coco]
         absent = [
             [row["coco"], row["name"], *filter(None, row["synonyms"].split("|"))]
             for row in read_rows(DATA / "evaluation" / "coco.csv")

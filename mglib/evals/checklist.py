@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from mglib.mentions import Vocabulary, word_list, word_lists
 from mglib.metrics import Counts, derangement, each, plural, read_rows, words
@@ -120,23 +119,9 @@ def takes_up(text: str, source: str, *, without: str = "") -> bool:
     return len(wanted & stems(text)) >= min(2, len(wanted)) > 0
 
 
-@cache
-def objects() -> Vocabulary:
-    """Read how the world's objects can be called."""
-    return vocabulary()
-
-
-@cache
-def ingredients() -> Vocabulary:
-    """Read how the world's ingredients can be called."""
-    names = [row["name"] for row in specials.ingredients()]
-    forms = {name: (name, *INGREDIENTS.get(name, ())) for name in names if name != "canned tomato"}
-    return Vocabulary({name: (*own, *map(plural, own)) for name, own in forms.items()})
-
-
 def names_objects(text: str, picture: Scene) -> bool:
-    there = set(objects().mentions(", ".join(picture.names)))
-    return 2 * len(there & set(objects().mentions(text))) > len(there)
+    there = set(OBJECTS.mentions(", ".join(picture.names)))
+    return 2 * len(there & set(OBJECTS.mentions(text))) > len(there)
 
 
 def writing(picture: Scene) -> str:
@@ -144,7 +129,7 @@ def writing(picture: Scene) -> str:
 
 
 def ingredients_of(picture: Scene) -> set[str]:
-    return set(ingredients().mentions(", ".join(picture.truth["ingredients"])))
+    return set(INGREDIENTS.mentions(", ".join(picture.truth["ingredients"])))
 
 
 def names_dish(text: str, picture: Scene) -> bool:
@@ -154,11 +139,11 @@ def names_dish(text: str, picture: Scene) -> bool:
 
 def names_ingredients(text: str, picture: Scene) -> bool:
     shown = ingredients_of(picture)
-    return 2 * len(shown & set(ingredients().mentions(text))) >= len(shown)
+    return 2 * len(shown & set(INGREDIENTS.mentions(text))) >= len(shown)
 
 
 def names_few_other_ingredients(text: str, picture: Scene) -> bool:
-    named = set(ingredients().mentions(text))
+    named = set(INGREDIENTS.mentions(text))
     return 0 < len(named) <= 2 * len(named & ingredients_of(picture))
 
 
@@ -190,8 +175,15 @@ def says_nothing_twice(text: str, _: Scene) -> bool:
     return bool(every) and max(sentences.values()) == 1 and max(runs.values(), default=0) < 3
 
 
-LISTS = word_lists()
-DISHES, INGREDIENTS = LISTS["dishes"], LISTS["ingredients"]  # other words for what is drawn
+LISTS, OBJECTS = word_lists(), vocabulary()
+DISHES = LISTS["dishes"]  # other words for what is drawn
+INGREDIENTS = Vocabulary(
+    {
+        name: [form for one in (name, *LISTS["ingredients"].get(name, ())) for form in (one, plural(one))]
+        for name in (row["name"] for row in specials.ingredients())
+        if name != "canned tomato"
+    }
+)
 PLACES, WEATHER = LISTS["places"], LISTS["weather"]  # where landscapes are, and by the effect that is painted
 ORDER, SMALL = word_list("order"), word_list("small")  # words of order; words without meaning
 
@@ -203,7 +195,7 @@ RULES: dict[str, Rule] = {
     "dish": names_dish,
     "ingredients": names_ingredients,
     "few other ingredients": names_few_other_ingredients,
-    "product": lambda text, it: set(objects().mentions(it.truth["product"])) <= set(objects().mentions(text)),
+    "product": lambda text, it: set(OBJECTS.mentions(it.truth["product"])) <= set(OBJECTS.mentions(text)),
     "brand": lambda text, it: has(text, [it.truth["brand"]]),
     "slogan": lambda text, it: takes_up(text, it.truth["slogan"]),
     "place": names_place,

@@ -23,7 +23,6 @@ from mglib.paths import DATA
 from mglib.world import catalog
 
 Judge = Callable[[str, str], bool]
-REQUIRED = ("object", "relation")  # what the paper asks its judge for
 LABELS = DATA / "coverage" / "labels.csv"
 Fact = tuple[str, ...]  # kind, then what: ("object", "dog"), ("relation", "dog", "left of", "cat")
 KINDS = ("object", "count", "relation", "setting", "writing")
@@ -46,7 +45,7 @@ def settings() -> Vocabulary:
     return Vocabulary(
         {
             one.name: [one.name, one.noun, *one.phrases, *filter(None, more[one.name])]
-            for one in catalog.settings()
+            for one in catalog.SETTINGS.values()
         }
     )
 
@@ -194,9 +193,9 @@ def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
     return {texts[number]: facts for number, facts in notes.items()}
 
 
-def fact_judge(stored: Mapping[str, frozenset[Fact]], required: Sequence[str] = REQUIRED) -> Judge:
-    """Return a judge that wants every stored fact of the required kinds in the answer, or implied by it:
-    where a runner is, a person is.
+def fact_judge(stored: Mapping[str, frozenset[Fact]]) -> Judge:
+    """Return a judge that wants every stored object and relation in the answer, as the paper asks its judge,
+    or implied by it: where a runner is, a person is.
 
     Raises KeyError for a reference whose facts are not stored.
     """
@@ -204,7 +203,7 @@ def fact_judge(stored: Mapping[str, frozenset[Fact]], required: Sequence[str] = 
     def covers(answer: str, reference: str) -> bool:
         found = parse(answer)
         implied = {("object", name) for name in generalised(fact[1] for fact in found if fact[0] == "object")}
-        return {fact for fact in stored[reference] if fact[0] in required} <= found | implied
+        return {fact for fact in stored[reference] if fact[0] in ("object", "relation")} <= found | implied
 
     return covers
 
@@ -245,7 +244,7 @@ def counted(
 
 def everything() -> str:
     """Return the degenerate answer that names each object of the small world, whatever the picture shows."""
-    names = [thing.category for thing in catalog.things()]
+    names = [thing.category for thing in catalog.THINGS.values()]
     return f"There is {', '.join(map(phrase, names[:-1]))} and {phrase(names[-1])}."
 
 

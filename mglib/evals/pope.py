@@ -52,7 +52,7 @@ class Question:
 @cache
 def phrase(name: str) -> str:
     """Say an object with its article: "a pair of scissors"."""
-    known = {thing.category: thing.phrase for thing in catalog.things()}
+    known = {thing.category: thing.phrase for thing in catalog.THINGS.values()}
     return known.get(name, f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
 
 

@@ -16,6 +16,7 @@ import pandas
 from mglib.data import check, coco, questions
 from mglib.data.answers import PictureNames, read_answers
 from mglib.data.coco import CocoPicture
+from mglib.data.pictures import files_used
 from mglib.data.quarantine import Fault, keep
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, YesNoQuestion
 from mglib.evals import chair, chair_official, coverage, pope, vqa
@@ -47,6 +48,7 @@ class Scored:
     left_out: defaultdict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
     remarks: list[str] = field(default_factory=list)
     used: str = ""
+    files: set[Path] = field(default_factory=set)  # of the truth
 
     def add(self, reading: str, found: Mapping[str, Counts], **about: str) -> None:
         """Add a line for each measure."""
@@ -76,6 +78,8 @@ def score(task: str, answers: Path, data: Path) -> Scored:
     scored = TASKS[task](answers, data)
     print(scored.table().to_string(index=False, float_format="{:.4f}".format))
     print("(low to high: 95 % intervals over pictures)", *scored.remarks, scored.used, sep="\n")
+    if data.is_dir():
+        print(files_used(data, scored.files))
     for what, faults in scored.left_out.items():
         more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
         print(f"{len(faults):,} {what}:", *(f"  {fault}" for fault in faults[:SHOWN]), *more, sep="\n")
@@ -261,7 +265,7 @@ def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFram
             f"A prompt, an end symbol or further turns were cut off {pairs['where'][cut].nunique():,} "
             f"answers; the first is {first['where']}: {first['text']!r} is read as {first['said']!r}."
         )
-    empty = list(pairs["where"][pairs["said"] == ""].unique())
+    empty = list(pairs["where"][pairs["said"].str.lower().isin(("", "nan", "null", "<na>"))].unique())
     scored.remark("Empty answers", empty, "; they are scored as they are.")
     pairs = pairs.assign(text=pairs["text"].where(~cut, pairs["said"]))
     rows = records.merge(pairs[["row", "where", "choice", "text", "read"]], on="row", how="left")
@@ -282,6 +286,7 @@ def answered(scored: Scored, joined: Joined) -> Joined:
             scored.left_out[UNANSWERED].append(Fault(str(source), name, "it has no answer"))
     if not found:
         raise ValueError("No question that counts is answered: GQA's balanced ones alone do.")
+    scored.files |= found.keys()
     used = pandas.concat(found.values()).dropna(subset="where")
     scored.used = (
         f"{used['where'].nunique():,} answers about {used['picture'].nunique():,} pictures are scored."
@@ -301,11 +306,11 @@ def described(scored: Scored, file: Path, folder: Path) -> pandas.DataFrame:
     for captions in check.files(folder, "captions.json", "annotations/captions_*.json", "captions_*.json"):
         if captions.name.endswith("_results.json"):  # COCO's name for answers
             continue
-        instances = captions.with_name(captions.name.replace("captions", "instances", 1))
-        found = keep_from(scored, coco.read(Path(), captions, instances))
+        found = keep_from(scored, coco.read(Path(), captions, coco.instances_of(captions)))
         known[captions] = [one for one in found if one.id not in listed]  # 2014's and 2017's share pictures
         listed |= {one.id for one in known[captions]}
     frames = answered(scored, join(scored, file, known, answer_frame(scored, file)))
+    scored.files |= set(map(coco.instances_of, frames))
     return pandas.concat(frames.values()).dropna(subset="text")
 
 
@@ -316,6 +321,7 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     pictures = list(rows["record"])
     graphs = None
     if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
+        scored.files.add(folder / "scenes.jsonl")
         scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
         if missing := [one.id for one in pictures if one.id not in scenes]:
             raise ValueError(
@@ -352,6 +358,7 @@ def coverage_scores(file: Path, folder: Path) -> Scored:
             "need a person or a language model as judge (the paper's was ChatGPT)."
         )
     rows = described(scored, file, folder)
+    scored.files.add(folder / "facts.json")
     judge = coverage.fact_judge(coverage.read_facts(folder))
     references = [one.captions for one in rows["record"]]
     scored.add("study", coverage.counted({"": list(rows["read"])}, references, judge)[""])

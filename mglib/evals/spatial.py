@@ -21,7 +21,6 @@ from mglib.evals.vqa import picture_places
 from mglib.world import catalog
 
 RELATIONS = ("left_right", "above_below", "in_front", "counting", "nearest")
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +144,7 @@ def between(picture: Picture, place: int, seed: int) -> list[Probe]:
 
 def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) -> list[Probe]:
     """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
-    many = {thing.category: thing.plural for thing in catalog.things()}
+    many = {thing.category: thing.plural for thing in catalog.THINGS.values()}
     by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for picture in pictures:
         for kind, count in picture.counts().items():
@@ -156,7 +155,7 @@ def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) 
         share = min(len(by_count[few]), len(by_count.get(few + 1, ())))
         for answer, count in enumerate(pair if share else ()):
             drawn = Random(f"{seed}/count/{few}/{count}").sample(by_count[count], share)
-            options = tuple(NUMBERS[number] for number in pair)
+            options = tuple(catalog.NUMBERS[number] for number in pair)
             found += [
                 Probe(picture=place, text=text, options=options, right=answer, relation="counting")
                 for place, text in drawn

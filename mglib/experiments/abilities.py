@@ -251,7 +251,7 @@ def table1_gains(study: Study, judged: Judged) -> pandas.DataFrame:
             "gain.requests": metrics.paired(requests["minigpt4"], requests[name]),
             "gain.items": metrics.paired(items["minigpt4"], items[name]),
         }
-        for name in ("blip2", "locna")
+        for name in ("blip2", "locna", "weak_lm")
         if name in judged
     }
     return frame.rows("t1", rows, note=f"MiniGPT-4 minus the other, paired; {_note(study)}")

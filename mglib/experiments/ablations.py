@@ -193,7 +193,8 @@ def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.Dat
     """Caption the first test pictures with each projection that stage 1 kept, by percent of its steps.
 
     Returns how many references are covered, with the words of a caption, and, paired, what the rest of the
-    steps still brings; no rows where there is no judge.
+    steps still brings, and a quarter of what half of them bring, minus what the other half adds; no rows
+    where there is no judge.
     """
     split, model = study.tests[0], with_own_projection(base.model)
     count = min(len(base.splits[split]), study.profile.evaluation.along_pictures)
@@ -209,6 +210,10 @@ def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.Dat
     for share in [one for one in found if one != "100"]:
         both = (found[one]["references_covered"] for one in ("100", share))
         rest[f"gained_from_{share}"] = {"references_covered": metrics.paired(*both)}
+    if {"50", "100"} <= found.keys():
+        half, whole = (found[share]["references_covered"] for share in ("50", "100"))
+        more = metrics.Counts([1.25 * one for one in half.found], half.among)
+        rest["quarter_minus_gain"] = {"references_covered": metrics.paired(more, whole)}
     note = "of five, by stored facts; greedy short captions after stage 1; the paper's by GPT-4 after stage 2"
     notes = {"references_covered": note, "words": "mean of the same captions"}
     gains = frame.rows("t8", rest, note="to the end of stage 1, paired")

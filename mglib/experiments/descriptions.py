@@ -41,6 +41,8 @@ EFFECTS = {  # the first minus the second
     "texts_caption_model": ("blip2_ft", "blip2"),
     "texts_chat_model": ("minigpt4", "stage1"),
 }
+# What the texts change in the chat model, minus what they change in the caption model: a sum minus a sum.
+TWICE = (("minigpt4", "blip2"), ("stage1", "blip2_ft"))
 DIFFERENCES = {  # of CHAIR_i between rows of Table 5: the paper's three, and what the critic is worth
     "long_less_short": ("long", "short"),
     "short_less_blip2": ("short", "blip2"),
@@ -180,8 +182,7 @@ def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
 def caption_metrics(told: Descriptions) -> pandas.DataFrame:
     """Score the long descriptions by two of COCO's own measures."""
     scored = caption_scores.score(told.with_everything, told.references)
-    found = {name: {"meteor": one.meteor, "cider": one.cider} for name, one in scored.items()}
-    return frame.rows("t2", found, note=f"{told.note}, pycocoevalcap against five references")
+    return frame.rows("t2", scored, note=f"{told.note}, pycocoevalcap against five references")
 
 
 # --- Table 5 ---
@@ -334,7 +335,18 @@ def effects(measured: Counted) -> pandas.DataFrame:
         for label, (one, other) in EFFECTS.items()
         if one in measured and other in measured
     }
+    if measured.keys() >= SQUARE.keys():
+        gains = {
+            what: paired(*(_added(measured[one][what], measured[other][what]) for one, other in TWICE))
+            for what in ("items", "covered")
+        }
+        found["texts_chat_minus_caption"] = gains
     note = (
         "paired difference over the same pictures; items: Table 1's checklists, the rest: long descriptions"
     )
     return frame.rows("effect", found, note=note)
+
+
+def _added(one: Counts, other: Counts) -> Counts:
+    """Add two means over the same pictures."""
+    return metrics.each([a + b for a, b in zip(one.found, other.found, strict=True)])

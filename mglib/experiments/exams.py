@@ -23,18 +23,26 @@ from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 REQUESTS = ("{}", "{} Answer yes or no.", "Look at the image and answer with yes or no. {}")
-MEASURES = {  # of Tables 4 and 7: a task of `vqa.Result`, and how it is counted
-    "aokvqa": ("aokvqa.choice", "four choices, by summed loss"),
-    "aokvqa_per_token": ("aokvqa.choice_per_token", "four choices, by loss per token"),
-    "aokvqa_direct": ("aokvqa.direct", "soft accuracy of the answer's head"),
-    "gqa": ("gqa", "exact match of the answer's head"),
-    "gqa_format": ("gqa.format", "the answer's head has a word, and no more than the longest right answer"),
+MEASURES = {  # of Tables 4 and 7: how `vqa.examine` counts them
+    "aokvqa": "four choices, by summed loss",
+    "aokvqa_per_token": "four choices, by loss per token",
+    "aokvqa_direct": "soft accuracy of the answer's head",
+    "gqa": "exact match of the answer's head",
+    "gqa_format": "the answer's head has a word, and no more than the longest right answer",
 }
 AVERAGED = ("aokvqa", "aokvqa_direct", "gqa")  # by which the prompt is chosen
 COMPARED = ("aokvqa", "aokvqa_per_token", "gqa")
-DIFFERENCES = {  # of a table: their split, and by name the first row less the second
-    "t4": ("difference", {name: (name, "base") for name in (*ablations.ARMS[1:], "blank", "shuffled")}),
-    "t7": ("", {f"lora_less_{other}": ("lora", other) for other in ("base", "lora_shuffled")}),
+DIFFERENCES = {  # of a table: their split, and by name the rows that are added and those that are subtracted
+    "t4": ("difference", {name: ([name], ["base"]) for name in (*ablations.ARMS[1:], "blank", "shuffled")}),
+    "t7": (
+        "",
+        {
+            "lora_less_base": (["lora"], ["base"]),
+            "lora_less_lora_shuffled": (["lora"], ["lora_shuffled"]),
+            "base_less_base_shuffled": (["base"], ["base_shuffled"]),
+            "seen_more": (["lora", "base_shuffled"], ["lora_shuffled", "base"]),
+        },
+    ),
 }
 
 # --- POPE ---
@@ -159,14 +167,9 @@ def examine(
         )
         for name, (model, queries) in rows.items()
     }
-    scores = {name: by_measure(result.scores) for name, result in results.items()}
-    said = {name: result.graph for name, result in results.items()}
+    scores = {name: scored for name, (scored, _) in results.items()}
+    said = {name: told for name, (_, told) in results.items()}
     return Answered(exam=exam, split=split, scores=scores, said=said)
-
-
-def by_measure(scores: Mapping[str, Scores]) -> dict[str, Scores]:
-    """Name the scores of an exam's tasks as the tables do."""
-    return {name: scores[task] for name, (task, _) in MEASURES.items() if task in scores}
 
 
 def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFrame, ExamPrompt]:
@@ -199,18 +202,21 @@ def examine_arms(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], pro
     answered = examine(study, "test", rows, prompt)
     prior = Prior.of(study.exam(study.questioned["train"]))
     for name, blindly in {"majority": vqa.majority, "chance": vqa.chance}.items():
-        answered.scores[name] = by_measure(blindly(answered.exam, prior))
+        answered.scores[name] = blindly(answered.exam, prior)
     return answered
 
 
 def examine_learnt(
     study: Study, base: Stage1, models: Mapping[str, MiniGPT4], prompt: ExamPrompt
 ) -> Answered:
-    """Examine models that learnt from questions; *lora_shuffled* is shown other pictures: the control."""
+    """Examine models that learnt from questions, and each shown other pictures (*..._shuffled*): what is
+    seen is the difference.
+    """
     queries = list(base.queries[study.questioned["test"]])
+    others = shuffled(queries, seed=study.seed)
     rows = {name: (model, queries) for name, model in models.items()}
     if "lora" in models:
-        rows["lora_shuffled"] = models["lora"], shuffled(queries, seed=study.seed)
+        rows |= {f"{name}_shuffled": (model, others) for name, model in models.items()}
     return examine(study, "test", rows, prompt)
 
 
@@ -223,19 +229,24 @@ def points(task: str, answered: Answered) -> pandas.DataFrame:
     """Return what each row of a table scores; without a model there is no format."""
     rows = {row: {name: one.counts() for name, one in some.items()} for row, some in answered.scores.items()}
     some, about = next(iter(answered.scores.values())), f"questions on {answered.split}; n counts pictures"
-    notes = {name: f"{MEASURES[name][1]}; {len(one.values)} {about}" for name, one in some.items()}
+    notes = {name: f"{MEASURES[name]}; {len(one.values)} {about}" for name, one in some.items()}
     return frame.rows(task, rows, note=notes)
 
 
 def differences(task: str, answered: Answered) -> pandas.DataFrame:
     """Return the DIFFERENCES of a table, question by question and clustered by picture."""
     (split, pairs), scores = DIFFERENCES[task], answered.scores
+
+    def total(rows: Sequence[str], what: str) -> Scores:
+        every = [scores[row][what] for row in rows]
+        return Scores(tuple(map(sum, zip(*(one.values for one in every), strict=True))), every[0].pictures)
+
     rows = {
-        name: {what: scores[one][what].minus(scores[other][what]) for what in COMPARED}
-        for name, (one, other) in pairs.items()
-        if one in scores and other in scores
+        name: {what: total(plus, what).minus(total(minus, what)) for what in COMPARED}
+        for name, (plus, minus) in pairs.items()
+        if scores.keys() >= {*plus, *minus}
     }
-    remarks = {name: f"{one} less {other}" for name, (one, other) in pairs.items()}
+    remarks = {name: f"{' + '.join(plus)} minus {' + '.join(minus)}" for name, (plus, minus) in pairs.items()}
     return frame.rows(task, rows, note="paired, clustered by picture", remarks=remarks, split=split)
 
 

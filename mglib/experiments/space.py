@@ -9,19 +9,22 @@ import pandas
 from torch import Tensor
 
 from mglib import frame
-from mglib.evals import choices, spatial
+from mglib.evals import choices, spatial, vqa
 from mglib.evals.choices import Losses, Scores
 from mglib.evals.spatial import RELATIONS, Probe
+from mglib.experiments.exams import shuffled
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
-NAMES = {  # what readers see of RELATIONS
+NAMES = {  # what readers see of RELATIONS, and of the controls
     "left_right": "left or right",
     "above_below": "above or below",
     "in_front": "in front or behind",
     "counting": "counting",
     "nearest": "nearest",
+    "blank": "MiniGPT-4, blank picture",
+    "shuffled": "MiniGPT-4, another picture",
 }
 
 
@@ -70,10 +73,17 @@ def losses(
 def answer(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], asked: Sequence[Probe]
 ) -> Answered:
-    """Put the questions to every model; none answers where nothing is asked."""
+    """Put the questions to every model, and to MiniGPT-4 with a *blank* picture and with another one
+    (*shuffled*); none answers where nothing is asked.
+    """
     name = study.tests[0]
     queries = list(base.queries[name])
-    found = {what: losses(study, one, queries, asked, what=what) for what, one in models.items() if asked}
+    shown = {what: (one, queries) for what, one in models.items() if asked}
+    if asked and "minigpt4" in models:
+        one = models["minigpt4"]
+        shown["blank"] = one, [vqa.blank(base.vision, one.model.qformer)] * len(queries)
+        shown["shuffled"] = one, shuffled(queries, seed=study.seed)
+    found = {what: losses(study, *both, asked, what=what) for what, both in shown.items()}
     return Answered(split=name, probes=list(asked), losses=found)
 
 
@@ -116,9 +126,9 @@ def mirror_test(
     tokens = study.tokens(turned, base.vision)
     queries = list(study.queries(turned, tokens, base.model.qformer))
     found: dict[str, dict[str, dict[str, Scores]]] = {"changed": {}, "right": {}, "moved": {}}
-    for name, first in before.losses.items():
-        after = losses(study, models[name], queries, before.probes, what=name)
-        for measure, scores in spatial.mirror_test(first, after, before.probes).items():
+    for name, one in models.items():
+        after = losses(study, one, queries, before.probes, what=name)
+        for measure, scores in spatial.mirror_test(before.losses[name], after, before.probes).items():
             found[measure][name] = scores
     note = f"questions on {before.split} against itself mirrored"
     return frame.concat(*(by_relation("spatial.mirror", what, each, note) for what, each in found.items()))

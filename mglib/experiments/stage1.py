@@ -177,6 +177,7 @@ CONTROLS = {  # by the ending of a number's name
     "start": "start by regression, no gradient step",
     "untrained": "random projection",
     "shuffled": "another picture of the split",
+    "drop": "own minus another picture",
     "of_captions": "what the web captions name",
 }
 
@@ -208,6 +209,13 @@ def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, 
             }
         notes = {control: f"control: {CONTROLS[control]}" if control else about for control in rows}
         found.append(frame.rows("stage1", rows, remarks=notes, split=name))
+        if "shuffled" in rows:
+            lost = {
+                what: metrics.paired(rows[""][what], rows["shuffled"][what])
+                for what in ("mention_precision", "mention_recall")
+            }
+            note = f"own picture minus another one, paired; {name}"
+            found.append(frame.rows("stage1", {"drop": lost}, note=note))
         found.append(of_captions(split, words))
     return frame.concat(*found), said
 

@@ -211,7 +211,9 @@ def answer(
 
 
 def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
-    """Return the share of answers that failed, before and after stage 2, and before minus after, paired."""
+    """Return the share of answers that failed, before and after stage 2, and before minus after, paired, of
+    all and of half of those before.
+    """
     settings, name = study.profile.evaluation, study.tests[0]
     note = f"first {len(answers[0].texts)} of {name}, at most {settings.failure_tokens} tokens; "
     note += "judged by rules, the paper's by people"
@@ -224,10 +226,15 @@ def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
         rows = frame.rows("t3", {system: {"failure": one.failed}}, note=note)
         found.append(rows.assign(asked=one.asked, when=one.when))
         if one.when == "after":
-            less = metrics.paired(before[one.asked], one.failed)
-            cuts = {join(one.task, one.decoding): {"cut": less}}
-            rows = frame.rows("t3", cuts, note=f"before minus after, paired; {note}")
-            found.append(rows.assign(asked=one.asked, when="before minus after"))
+            whole = before[one.asked]
+            half = Counts([failed / 2 for failed in whole.found], whole.among)
+            for measure, some, when in (
+                ("cut", whole, "before minus after"),
+                ("half", half, "half of before minus after"),
+            ):
+                less = {join(one.task, one.decoding): {measure: metrics.paired(some, one.failed)}}
+                rows = frame.rows("t3", less, note=f"{when}, paired; {note}")
+                found.append(rows.assign(asked=one.asked, when=when))
     return frame.concat(*found)
 
 

@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.utils.benchmark import Timer
 from transformers import (
     AutoModelForImageTextToText,
-    Blip2Config,
     Blip2ForConditionalGeneration,
     DynamicCache,
 )
@@ -37,12 +36,13 @@ from mglib.model.decoding import Steps, greedy
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IGNORE
-from mglib.model.vision import Vision
+from mglib.model.qformer import QFormer
 from mglib.paper_profiles import GPUS
 from mglib.paths import RUNS, write_json
 from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.training.loop import Run, make_optimizers, train_step
+from mglib.weights.export import blip2_config
 from mglib.weights.vicuna import BITS, Quantised, quantisation
 
 ROUNDS = 5  # of a comparison, in which both ways take turns
@@ -247,32 +247,12 @@ def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2For
 
     Its Q-Former looks at every token of the encoder, of which ours may pool some.
     """
-    vision, language = chosen.vision, ours.language.model.config
-    qformer = chosen.qformer if isinstance(chosen.qformer, QFormerConfig) else QFormerConfig()
-    with torch.device("meta"):
-        blocks = Vision(config=vision).encoder.blocks
-    config = Blip2Config(
-        vision_config={
-            "hidden_size": vision.width,
-            "intermediate_size": blocks[0].mlp.fc1.out_features,
-            "num_hidden_layers": len(blocks),
-            "num_attention_heads": blocks[0].attn.num_heads,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "initializer_range": 0.02,
-        },
-        qformer_config={
-            "hidden_size": qformer.width,
-            "intermediate_size": 4 * qformer.width,
-            "num_hidden_layers": qformer.layers,
-            "num_attention_heads": qformer.heads,
-            "encoder_hidden_size": vision.width,
-            "cross_attention_frequency": qformer.cross_attention_frequency,
-        },
-        text_config=language.to_dict(),
-        num_query_tokens=qformer.queries,
-        image_token_index=language.vocab_size - 1,  # in no text here
-    )
+    shaped = ours
+    if not isinstance(ours.qformer, QFormer):
+        with torch.device("meta"):
+            shaped = ours.sharing(qformer=QFormer(config=QFormerConfig(), vision_width=chosen.vision.width))
+    config = blip2_config(shaped, image_token=ours.language.model.config.vocab_size - 1)  # in no text here
+    config.vision_config.initializer_range = 0.02
     with ours.projection.weight.device:
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
     model.requires_grad_(False)

@@ -20,9 +20,9 @@ from PIL import Image
 
 from mglib import frame
 from mglib.paths import write_json, write_text
-from mglib.repro import claims
+from mglib.repro import claims, seeds
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
-from mglib.repro.report import FIELDS, interval, markdown, numbers, records, rounded
+from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded
 from mglib.settings import Settings
 
 LARGEST = 1_000_000  # bytes of a published notebook
@@ -153,20 +153,6 @@ def finished_numbers(root: Path, settings: Settings) -> pandas.DataFrame:
     return found[found["notebook"].isin(ledger.entries.keys() - stale)]
 
 
-def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """Add to each number its standard deviation over trainings: this run's and those with `others`' seeds.
-
-    A number that no other run has stays as it is.
-    """
-    values = pandas.concat([run.set_index("name")["value"].astype(float) for run in (own, *others)], axis=1)
-    values = values.loc[own["name"]].reset_index(drop=True)
-    several = own["value"].notna().reset_index(drop=True) & (values.count(axis=1) > 1)
-    found = own.reset_index(drop=True)
-    found.loc[several, "seeds"] = values.count(axis=1)[several]
-    found.loc[several, "seed_sd"] = values.std(axis=1)[several]
-    return found
-
-
 def readme_table(entries: pandas.DataFrame, patterns: list[str] | None = None) -> str:
     """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
     chosen = [
@@ -180,7 +166,7 @@ def readme_table(entries: pandas.DataFrame, patterns: list[str] | None = None) -
 def readable(number: Mapping[str, Any]) -> dict[str, str]:
     """Return the columns a reader sees of one number."""
     ours = interval(number)
-    if not pandas.isna(number["seed_sd"]):
+    if number["seed_sd"] and not pandas.isna(number["seed_sd"]):
         ours += f" (sd {rounded(number['seed_sd'])} over {number['seeds']:.0f} seeds)"
     return {
         "what": number["name"],
@@ -212,11 +198,19 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         f"# All numbers of the profile `{profile}`",
         "",
         "Made by `make publish` from `numbers.json`, with which `make reproduce` compares its own.",
-        "Intervals are 95 % bootstraps over pictures; notes name the deviations from the paper.",
+        "Intervals are 95 %, over pictures (bootstrap; at 0 or 1 Clopper and Pearson's) and, where an sd is",
+        "given, over trainings too; notes name the deviations from the paper.",
         "",
         "## The paper's claims",
         "",
         markdown(claims.table(entries)).rstrip(),
+        "",
+        "## How many pictures it takes",
+        "",
+        "To see half of the paper's effect with a power of 0.8, by the spread of the numbers below: of",
+        "pictures, if trainings did not differ, and of trainings, if pictures did not.",
+        "",
+        markdown(claims.power(entries)).rstrip(),
     ]
     for name, own in entries.groupby("notebook", sort=False):
         lines += ["", f"## [{name}](../../notebooks/{name}.ipynb)", "", readme_table(own).rstrip()]
@@ -236,6 +230,24 @@ def minutes(run: Path, names: Iterable[str]) -> dict[str, Any]:
     return {name: {what: entries[name][what] for what in ("seconds", "machine")} for name in names}
 
 
+def with_seeds(
+    own: pandas.DataFrame, others: Sequence[pandas.DataFrame], before: pandas.DataFrame
+) -> pandas.DataFrame:
+    """Return a run's numbers with intervals over pictures and seeds, the claims judged by these, and what all
+    trainings say together.
+    """
+    entries = seeds.spread(own, others, before)
+    judged, verdicts = entries["task"] == "claim", claims.verdicts(entries)
+    verdicts = verdicts.astype(object).set_index(pandas.Index(frame.names(verdicts)))
+    for column in ("value", "note"):
+        entries.loc[judged, column] = entries["name"].map(verdicts[column])
+    runs = [own, *others]
+    for found in (claims.over_seeds(runs), seeds.inside(runs)):
+        known = {"name": frame.names(found), "seeds": len(runs), "notebook": "05_eval"}
+        entries = frame.concat(entries, found.assign(**known))
+    return entries[list(FIELDS)]
+
+
 def publish(root: Path, settings: Settings) -> list[Path]:
     """Publish a run and return what was written; raises CannotRun before anything is touched."""
     ready = publishable(root, settings)
@@ -243,10 +255,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     others = [finished_numbers(root, other) for other in other_seeds(root, settings)]
     own = numbers(run)
     own = own[own["notebook"].isin(list(ready))]
-    entries = spread(own, others)
-    if len(same := claims.over_seeds([own, *others])):
-        known = {"name": frame.names(same), "seeds": 1 + len(others), "notebook": "05_eval"}
-        entries = pandas.concat([entries, same.assign(**known)], ignore_index=True)[list(FIELDS)]
+    entries = with_seeds(own, others, read(results / "numbers.json"))
     results.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results.parent) as folder:
         made = Path(folder) / "made"

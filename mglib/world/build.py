@@ -192,7 +192,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
     temporary.chmod(0o755)
     kept = (_write_shards if split in SHARDED else _write_images)(temporary, samples)
     scenes = [one.scene for one in kept]
-    lines = [json.dumps(scene.as_dict(), separators=(",", ":")) + "\n" for scene in scenes]
+    lines = [json.dumps(asdict(scene), separators=(",", ":")) + "\n" for scene in scenes]
     write_text(temporary / "scenes.jsonl", "".join(lines))
     _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
     if split in SPLITS:
@@ -279,7 +279,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
         (
             one.scene,
             {
-                "category_id": catalog.thing(item.name).coco_id,
+                "category_id": item.thing.coco_id,
                 "bbox": list(item.box),
                 "area": item.area,
                 "iscrowd": 0,
@@ -291,7 +291,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
     ]
     categories = [
         {"id": thing.coco_id, "name": thing.category, "supercategory": thing.supercategory}
-        for thing in sorted(catalog.things(), key=lambda thing: thing.coco_id)
+        for thing in sorted(catalog.THINGS.values(), key=lambda thing: thing.coco_id)
     ]
     write("instances.json", boxes, categories=categories)
     if any(one.references for one in samples):

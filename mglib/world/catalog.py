@@ -1,24 +1,24 @@
 """What the small world is made of: the lists of data/world, read here alone.
 
-The functions are meant to be called by the module's name: `catalog.thing("dog")`.
+They are meant to be read by the module's name: `catalog.THINGS["dog"]`.
 """
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from mglib.mentions import Vocabulary
-from mglib.metrics import plural
+from mglib.metrics import plural, read_rows
 from mglib.paths import DATA
 
 FOLDER = DATA / "world"
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+Row = TypeVar("Row", bound="Thing | Prop | Setting")
 STANDS = ("ground", "pole", "water", "sky", "swim")
 Colour = tuple[int, int, int]
 Phrases = dict[str, tuple[tuple[str, int], ...]]  # kind -> (text, weight)
@@ -156,16 +156,13 @@ class Setting:
 def read(path: Path, shape: Any) -> tuple[Any, ...]:
     """Read a CSV as rows of a shape; raises ValueError that names the file, the line and what is wrong."""
     found, fit = [], TypeAdapter(shape)
-    with path.open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                if None in row or None in row.values():
-                    raise ValueError("it has too many or too few cells")
-                found.append(fit.validate_python(row))
-            except ValueError as error:
-                raise ValueError(
-                    f"{path.name} line {line} is broken: {_why(error)}. Mend that row."
-                ) from error
+    for line, row in enumerate(read_rows(path), start=2):
+        try:
+            if None in row or None in row.values():
+                raise ValueError("it has too many or too few cells")
+            found.append(fit.validate_python(row))
+        except ValueError as error:
+            raise ValueError(f"{path.name} line {line} is broken: {_why(error)}. Mend that row.") from error
     return tuple(found)
 
 
@@ -176,57 +173,28 @@ def _why(error: ValueError) -> str:
     return f"column {fault['loc'][0]} is {fault['input']!r}: {fault['msg']}"
 
 
-@cache
-def _rows(kind: str) -> dict[str, Any]:
-    """Read the list of "objects", "props" or "settings": name -> row."""
-    shape = {"objects": Thing, "props": Prop, "settings": Setting}[kind]
-    return {row.name: row for row in read(FOLDER / f"{kind}.csv", shape)}
+class Rows(dict[str, Row]):
+    """A list of data/world by the names of its rows; raises ValueError for a name that it lacks."""
+
+    def __init__(self, kind: str, shape: type[Row]) -> None:
+        self.file = FOLDER / f"{kind}.csv"
+        super().__init__((row.name, row) for row in read(self.file, shape))
+
+    def __missing__(self, name: str) -> Row:
+        raise ValueError(f"data/world/{self.file.name} has no row {name!r}.")
 
 
-def _row(kind: str, name: str) -> Any:
-    if name not in _rows(kind):
-        raise ValueError(f"data/world/{kind}.csv has no row {name!r}.")
-    return _rows(kind)[name]
-
-
-def things() -> tuple[Thing, ...]:
-    """Return all objects."""
-    return tuple(_rows("objects").values())
-
-
-def props() -> tuple[Prop, ...]:
-    """Return all kinds of scenery."""
-    return tuple(_rows("props").values())
-
-
-def settings() -> tuple[Setting, ...]:
-    """Return all places."""
-    return tuple(_rows("settings").values())
-
-
-def thing(name: str) -> Thing:
-    """Return the object called `name`; raises ValueError if there is none, as `prop` and `setting` do."""
-    return _row("objects", name)
-
-
-def prop(name: str) -> Prop:
-    """Return the prop called `name`."""
-    return _row("props", name)
-
-
-def setting(name: str) -> Setting:
-    """Return the setting called `name`."""
-    return _row("settings", name)
+THINGS, PROPS, SETTINGS = Rows("objects", Thing), Rows("props", Prop), Rows("settings", Setting)
 
 
 def names(split: str | None = None) -> list[str]:
     """Return the names of the objects of `split` ("train" or "new"), or of all."""
-    return [thing.name for thing in things() if split in (None, thing.split)]
+    return [thing.name for thing in THINGS.values() if split in (None, thing.split)]
 
 
 def flies(name: str) -> bool:
     """Tell whether an object or a prop flies or swims, so that it may be above another."""
-    row = _rows("objects").get(name) or prop(name)
+    row = THINGS.get(name) or PROPS[name]
     return row.stands in ("sky", "swim")
 
 
@@ -235,7 +203,7 @@ def at_home(setting: Setting) -> tuple[Thing, ...]:
     """Return the objects that may be in `setting`; what floats needs water."""
     return tuple(
         thing
-        for thing in things()
+        for thing in THINGS.values()
         if set(thing.places) & set(setting.kinds) and (thing.stands != "water" or setting.water)
     )
 

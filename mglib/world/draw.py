@@ -21,11 +21,11 @@ POLE = (84, 88, 96)
 
 def draw(scene: Scene, font: Path) -> Image.Image:
     """Draw `scene` as an RGB picture; raises OSError with advice if the font cannot be read."""
-    setting = catalog.setting(scene.setting)
+    setting = catalog.SETTINGS[scene.setting]
     picture = paint_setting(Random(scene.paint), setting, scene.size)
     haze = setting.sky[1]
     for item in scene.props:
-        prop = catalog.prop(item.name)
+        prop = catalog.PROPS[item.name]
         if prop.stands == "ground":
             shadow(picture, item.box, 0.16)
         paste(picture, glyph(font, prop.glyph), item, haze)
@@ -39,7 +39,7 @@ def draw(scene: Scene, font: Path) -> Image.Image:
 def draw_objects(picture: Image.Image, objects: tuple[Item, ...], font: Path) -> None:
     """Draw objects into a picture, in their order, with the shadows of those that stand on something."""
     for item in objects:
-        thing = catalog.thing(item.name)
+        thing = item.thing
         if thing.stands in ("ground", "pole"):
             shadow(picture, item.box, 0.34)
         if thing.stands == "pole":

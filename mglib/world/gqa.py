@@ -119,7 +119,7 @@ def _exist(asking: Asking) -> Record | None:
     true = asking.rng.random() < 0.5
     if true:
         here = list(groups(asking.scene))
-        things = [catalog.thing(asking.rng.choice(here))] if here else []
+        things = [catalog.THINGS[asking.rng.choice(here)]] if here else []
     else:
         things = asking.strangers(1)
     if not things:
@@ -134,7 +134,7 @@ def _exist_both(asking: Asking) -> Record | None:
     # "and" is false with one absent object, "or" only with two; true is the other way round.
     wanted = 2 if (kind, true) == ("existAnd", True) else 0 if (kind, true) == ("existOr", False) else 1
     here = asking.rng.sample(list(groups(asking.scene)), min(wanted, len(groups(asking.scene))))
-    things = [*map(catalog.thing, here), *asking.strangers(2 - wanted)]
+    things = [*(catalog.THINGS[name] for name in here), *asking.strangers(2 - wanted)]
     if len(things) < 2 or len(here) < wanted:
         return None
     asking.rng.shuffle(things)
@@ -144,14 +144,14 @@ def _exist_both(asking: Asking) -> Record | None:
 def _scenery_exist(asking: Asking) -> Record | None:
     """Ask for scenery that is there or that other pictures of the place have."""
     here = [item.name for item in asking.scene.props]
-    home = catalog.setting(asking.scene.setting).props
+    home = catalog.SETTINGS[asking.scene.setting].props
     true = asking.rng.random() < 0.5
     behind = seen_behind(asking.scene)
     gone = [name for name in home if name not in here and categories("prop", name).isdisjoint(behind)]
     options = list(dict.fromkeys(here)) if true else gone
     if not options:
         return None
-    prop = catalog.prop(asking.rng.choice(options))
+    prop = catalog.PROPS[asking.rng.choice(options)]
     a = prop.counted(1)
     text = asking.word("sceneryExist", a=a) if prop.stands != "sky" else f"Do you see {a} in the sky?"
     return _record(asking, "sceneryExist", text, true)
@@ -166,10 +166,10 @@ def _count(asking: Asking) -> Record | None:
     ]
     if several and asking.rng.random() < 0.7:
         name, many = asking.rng.choice(several)
-        nouns = catalog.thing(name).counted(2).partition(" ")[2]
+        nouns = catalog.THINGS[name].counted(2).partition(" ")[2]
     elif _nouns(asking):
         name, (_, nouns) = asking.rng.choice(list(_nouns(asking).items()))
-        many = sum(asking.thing(item).supercategory == name for item in asking.scene.objects)
+        many = sum(item.thing.supercategory == name for item in asking.scene.objects)
     else:
         return None
     return _ask(asking, "count", str(many), "number", nouns=nouns)
@@ -178,7 +178,7 @@ def _count(asking: Asking) -> Record | None:
 def _scenery_count(asking: Asking) -> Record | None:
     props = [
         prop
-        for prop in map(catalog.prop, catalog.setting(asking.scene.setting).props)
+        for prop in (catalog.PROPS[name] for name in catalog.SETTINGS[asking.scene.setting].props)
         if prop.name != prop.plural
         and prop.most > 1
         and categories("prop", prop.name).isdisjoint(seen_behind(asking.scene, prop.name))
@@ -200,25 +200,23 @@ def _lone_links(asking: Asking) -> list[Link]:
 
 def _rel_verify(asking: Asking) -> Record | None:
     """Ask whether a relation holds; the false one is its opposite."""
-    found = _lone_links(asking)
-    if not found:
+    if not (found := _lone_links(asking)):
         return None
     link, true = asking.rng.choice(found), asking.rng.random() < 0.5
     asked = link.predicate if true else INVERSE[link.predicate]
-    it, other = asking.it(link.subject), asking.it(link.object)
+    it, other = link.subject.thing.known, link.object.thing.known
     question = _ask(asking, "relVerify", true, it=it, relation=asking.word(asked), other=other)
     skip(asking.rng, 2)
     return question
 
 
 def _rel_choose(asking: Asking) -> Record | None:
-    found = _lone_links(asking)
-    if not found:
+    if not (found := _lone_links(asking)):
         return None
     link = asking.rng.choice(found)
     pair = next(pair for pair in (ACROSS, UP, DEEP) if link.predicate in pair)
     first, second = asking.rng.sample(pair, 2)
-    it, other, answer = asking.it(link.subject), asking.it(link.object), asking.word(link.predicate)
+    it, other, answer = link.subject.thing.known, link.object.thing.known, asking.word(link.predicate)
     said = asking.word(first)
     short = said.removesuffix(" of") if pair == ACROSS else said
     slots = {"it": it, "first": short, "second": asking.word(second), "other": other}
@@ -236,8 +234,8 @@ def _rel_exist(asking: Asking) -> Record | None:
     if not found or (not true and not gone):
         return None
     link = asking.rng.choice(found)
-    thing = asking.thing(link.subject) if true else gone[0]
-    other, relation = asking.it(link.object), asking.word(link.predicate)
+    thing = link.subject.thing if true else gone[0]
+    other, relation = link.object.thing.known, asking.word(link.predicate)
     return _ask(asking, "existRel", true, a=thing.phrase, relation=relation, other=other)
 
 
@@ -246,8 +244,8 @@ def _category_rel(asking: Asking) -> Record | None:
     every = {(id(link.subject), id(link.object)): link for link in links(asking.scene)}
     found = []
     for link in _lone_links(asking):
-        category = asking.thing(link.subject).supercategory
-        kin = [item for item in asking.scene.objects if asking.thing(item).supercategory == category]
+        category = link.subject.thing.supercategory
+        kin = [item for item in asking.scene.objects if item.thing.supercategory == category]
         kin = [item for item in kin if item is not link.subject and item is not link.object]
         others = [every.get((id(item), id(link.object))) for item in kin]
         if category in _nouns(asking) and all(o and o.predicate != link.predicate for o in others):
@@ -255,7 +253,7 @@ def _category_rel(asking: Asking) -> Record | None:
     if not found:
         return None
     link, category = asking.rng.choice(found)
-    relation, other = asking.word(link.predicate), asking.it(link.object)
+    relation, other = asking.word(link.predicate), link.object.thing.known
     slots = {"noun": _nouns(asking)[category][0], "relation": relation, "other": other}
     return _ask(asking, "categoryRelS", link.subject.name, category, **slots)
 
@@ -265,7 +263,7 @@ def _category_rel(asking: Asking) -> Record | None:
 
 def _lone_of_category(asking: Asking) -> Thing | None:
     """Choose an object that is the only one of its category, such as the only animal."""
-    things = [asking.thing(item) for item in asking.scene.objects]
+    things = [item.thing for item in asking.scene.objects]
     kinds = Counter(thing.supercategory for thing in things)
     lone = [t for t in things if kinds[t.supercategory] == 1 and t.supercategory in _nouns(asking)]
     return asking.rng.choice(lone) if lone else None
@@ -283,7 +281,7 @@ def _category_choose(asking: Asking) -> Record | None:
     thing = _lone_of_category(asking)
     if thing is None:
         return None
-    kin = [other.name for other in catalog.things() if other.supercategory == thing.supercategory]
+    kin = [other.name for other in catalog.THINGS.values() if other.supercategory == thing.supercategory]
     wrong = asking.strangers(1, among=kin)
     if not wrong:
         return None
@@ -294,14 +292,13 @@ def _category_choose(asking: Asking) -> Record | None:
 
 def _position(asking: Asking) -> Record | None:
     """Ask on which side something is, in one of three ways."""
-    placed = _aside(asking)
-    if not placed:
+    if not (placed := _aside(asking)):
         return None
     item, where = asking.rng.choice(placed)
     kind = asking.rng.choice(("positionVerify", "positionChoose", "positionQuery"))
     asked, opposite = asking.rng.sample(("left", "right"), 2)
     answer = asked == where if kind == "positionVerify" else where
-    return _ask(asking, kind, answer, it=asking.it(item), side=asked, opposite=opposite)
+    return _ask(asking, kind, answer, it=item.thing.known, side=asked, opposite=opposite)
 
 
 def _aside(asking: Asking) -> list[tuple[Item, str]]:
@@ -320,8 +317,7 @@ def _compare(asking: Asking) -> Record | None:
 
 
 def _farther(asking: Asking) -> Record | None:
-    found = [link for link in _lone_links(asking) if link.predicate == "left of"]
-    if not found:
+    if not (found := [link for link in _lone_links(asking) if link.predicate == "left of"]):
         return None
     link = asking.rng.choice(found)
     wanted = asking.rng.choice(("left", "right"))
@@ -335,16 +331,15 @@ def _nearer(asking: Asking) -> Record | None:
 
 def _which(asking: Asking, link: Link, kind: str, wanted: str, answer: Item) -> Record:
     a, b = asking.rng.sample((link.subject, link.object), 2)
-    text = asking.word(kind, it=asking.it(a), other=asking.it(b), side=wanted)
+    text = asking.word(kind, it=a.thing.known, other=b.thing.known, side=wanted)
     return _record(asking, "comparativeChoose", text, answer.name, kind)
 
 
 def _same_side(asking: Asking) -> Record | None:
-    pairs = list(combinations(_aside(asking), 2))
-    if not pairs:
+    if not (pairs := list(combinations(_aside(asking), 2))):
         return None
     (a, one), (b, other) = asking.rng.choice(pairs)
-    return _ask(asking, "twoSame", one == other, it=asking.it(a), other=asking.it(b))
+    return _ask(asking, "twoSame", one == other, it=a.thing.known, other=b.thing.known)
 
 
 # The place
@@ -352,8 +347,8 @@ def _same_side(asking: Asking) -> Record | None:
 
 def _place(asking: Asking) -> Record | None:
     """Ask for the place, in one of four ways."""
-    setting = catalog.setting(asking.scene.setting)
-    others = [other.noun for other in catalog.settings() if other.noun != setting.noun]
+    setting = catalog.SETTINGS[asking.scene.setting]
+    others = [other.noun for other in catalog.SETTINGS.values() if other.noun != setting.noun]
     other, true = asking.rng.choice(others), asking.rng.random() < 0.5
     kinds = ("place", "placeVerify", "placeChoose", "indoorVerify")
     kind = asking.rng.choice(kinds if setting.indoors or setting.outdoors else kinds[:-1])

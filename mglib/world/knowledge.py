@@ -17,7 +17,7 @@ from pydantic import BeforeValidator
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER, Filled, Parts, Phrases, Some, Thing, choose, read, split
-from mglib.world.scene import Item, Scene, held_out
+from mglib.world.scene import Scene, held_out
 from mglib.world.view import groups
 
 CATEGORY = "category"
@@ -45,42 +45,32 @@ class Trait:
     maybe: Annotated[frozenset[str], BeforeValidator(split)]
 
 
-@cache
-def facts() -> tuple[Fact, ...]:
-    """Read facts.csv."""
-    return read(FOLDER / "facts.csv", Fact)
-
-
-@cache
-def traits() -> tuple[Trait, ...]:
-    """Read traits.csv."""
-    return read(FOLDER / "traits.csv", Trait)
+FACTS: tuple[Fact, ...] = read(FOLDER / "facts.csv", Fact)
+TRAITS: tuple[Trait, ...] = read(FOLDER / "traits.csv", Trait)
 
 
 @cache
 def facts_about(of: str, name: str) -> tuple[Fact, ...]:
     """Return what can be asked about an object, a setting or a piece of scenery."""
-    return tuple(fact for fact in facts() if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
+    return tuple(fact for fact in FACTS if (fact.of, fact.name) == (of, name) and fact.kind != CATEGORY)
 
 
 @cache
 def categories(of: str, name: str) -> frozenset[str]:
     """Return what a piece of scenery ("prop") or a painted backdrop shows: "tree", "animal", "furniture"."""
-    return frozenset(
-        fact.answer for fact in facts() if (fact.of, fact.name, fact.kind) == (of, name, CATEGORY)
-    )
+    return frozenset(fact.answer for fact in FACTS if (fact.of, fact.name, fact.kind) == (of, name, CATEGORY))
 
 
 def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
     """Return the categories of all scenery (other than `but`) and of the painted backdrop of a scene."""
-    painted = categories("backdrop", catalog.setting(scene.setting).backdrop)
+    painted = categories("backdrop", catalog.SETTINGS[scene.setting].backdrop)
     return painted.union(*(categories("prop", item.name) for item in scene.props if item.name != but))
 
 
 @cache
 def _resembled(prop: str) -> tuple[str, ...]:
     """Return the objects for which a piece of scenery might be taken: an armchair is a chair."""
-    found = (fact for fact in facts() if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
+    found = (fact for fact in FACTS if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
     return tuple(name for fact in found for name in fact.also)
 
 
@@ -92,12 +82,6 @@ class Asking:
     config: WorldConfig
     scene: Scene
     phrases: Phrases
-
-    def thing(self, item: Item) -> Thing:
-        return catalog.thing(item.name)
-
-    def it(self, item: Item) -> str:
-        return self.thing(item).known
 
     def word(self, kind: str, **slots: str) -> str:
         """Draw a phrase of a kind and fill its slots."""
@@ -113,12 +97,12 @@ class Asking:
         the scene's setting come first, since they are the plausible ones.
         """
         scene = self.scene
-        said = {word for name in groups(scene) for word in _senses(catalog.thing(name))}
-        home = {thing.name for thing in catalog.at_home(catalog.setting(scene.setting))}
+        said = {word for name in groups(scene) for word in _senses(catalog.THINGS[name])}
+        home = {thing.name for thing in catalog.at_home(catalog.SETTINGS[scene.setting])}
         alike = {name for item in scene.props for name in _resembled(item.name)}
         left = [
             thing
-            for thing in catalog.things()
+            for thing in catalog.THINGS.values()
             if (thing.split == "train" or scene.split == "test_new_objects")
             and said.isdisjoint(_senses(thing))
             and thing.name not in beside

@@ -12,6 +12,7 @@ from random import Random
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
+from mglib.world.catalog import Colour
 from mglib.world.scene import Writing
 
 PLAIN, BOLD, OBLIQUE = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf"
@@ -46,8 +47,17 @@ def signboard(picture: Image.Image, writing: Writing) -> None:
     painter.rounded_rectangle(
         (x, y, x + width - 1, y + height - 1), 4, fill=(250, 244, 222), outline=(70, 52, 40), width=2
     )
-    font = fitting(writing.text, BOLD, width - 10, round(height * 0.66))
-    painter.text((x + width / 2, y + height / 2), writing.text, font=font, fill=(60, 44, 36), anchor="mm")
+    centred(picture, writing, BOLD, (60, 44, 36), share=0.66, free=10)
+
+
+def centred(
+    picture: Image.Image, writing: Writing, name: str, ink: Colour, *, share: float, free: int = 0
+) -> None:
+    """Write a text into its box's middle, at most `share` of it high and `free` pixels narrower."""
+    x, y, width, height = writing.box
+    font = fitting(writing.text, name, width - free, round(height * share))
+    at = (x + width / 2, y + height / 2)
+    ImageDraw.Draw(picture).text(at, writing.text, font=font, fill=ink, anchor="mm")
 
 
 def outlined(picture: Image.Image, writing: Writing) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
-from mglib.world.knowledge import Asking, Fact, Trait, facts, facts_about, traits
+from mglib.world.knowledge import FACTS, TRAITS, Asking, Fact, Trait, facts_about
 from mglib.world.scene import Item, Scene, skip, stream
 from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles
 
@@ -73,7 +73,7 @@ def _about_objects(picture: Asking) -> list[_Asked]:
 
 
 def _about_setting(picture: Asking) -> list[_Asked]:
-    picture.rng.choice(catalog.setting(picture.scene.setting).phrases)  # as `skip` does
+    picture.rng.choice(catalog.SETTINGS[picture.scene.setting].phrases)  # as `skip` does
     skip(picture.rng)
     found = [_from_fact(picture, fact, "") for fact in facts_about("setting", picture.scene.setting)]
     return [asked for questions in found for asked in questions]
@@ -96,7 +96,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
     """
     secret = () if picture.scene.split == "test_new_objects" else catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
-    every = [other.answer for other in facts() if other.kind == fact.kind and other.name not in secret]
+    every = [other.answer for other in FACTS if other.kind == fact.kind and other.name not in secret]
     wrong = tuple(dict.fromkeys(answer for answer in every if answer not in right))
     if len(wrong) < CHOICES - 1:
         return []
@@ -107,7 +107,7 @@ def _about_signs(picture: Asking) -> list[_Asked]:
     """Ask what is written on a board; wrong are the boards of other pictures."""
     if not picture.scene.writing:
         return []
-    every = dict.fromkeys(sign for setting in catalog.settings() for sign in setting.signs)
+    every = dict.fromkeys(sign for setting in catalog.SETTINGS.values() for sign in setting.signs)
     text, question = picture.scene.writing[0].text, picture.word("sign")
     skip(picture.rng)
     said = (text.lower(), text.capitalize())
@@ -115,8 +115,8 @@ def _about_signs(picture: Asking) -> list[_Asked]:
 
 
 def _about_place(picture: Asking) -> list[_Asked]:
-    settings = catalog.settings()
-    setting = catalog.setting(picture.scene.setting)
+    settings = catalog.SETTINGS.values()
+    setting = catalog.SETTINGS[picture.scene.setting]
     wrong = [other.noun for other in settings if set(other.kinds) != set(setting.kinds)]
     wrong = wrong or [other.noun for other in settings if other is not setting]
     said = (setting.noun.removeprefix("a "), picture.rng.choice(setting.phrases))
@@ -128,12 +128,12 @@ def _about_place(picture: Asking) -> list[_Asked]:
 def _about_traits(picture: Asking) -> list[_Asked]:
     """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
     here = set(groups(picture.scene))
-    fit = [trait for trait in traits() if len(here & trait.yes) == 1 and not here & trait.maybe]
+    fit = [trait for trait in TRAITS if len(here & trait.yes) == 1 and not here & trait.maybe]
     if not fit:
         return []
     trait = picture.rng.choice(fit)
     (name,) = here & trait.yes
-    thing = catalog.thing(name)
+    thing = catalog.THINGS[name]
     wrong = _other_objects(picture, trait, thing)
     if len(wrong) < CHOICES - 1:
         return []
@@ -144,7 +144,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
     every = set(catalog.names())
-    kin = {one.name for one in catalog.things() if one.supercategory == thing.supercategory}
+    kin = {one.name for one in catalog.THINGS.values() if one.supercategory == thing.supercategory}
     near: list[str] = []
     for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (every - trait.maybe, CHOICES - 1)):
         found = picture.strangers(most - len(near), among=among, beside=near)
@@ -156,11 +156,9 @@ def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ..
 def _meant(picture: Asking, item: Item) -> str:
     """Point at an object without its name where its kind and side suffice, so that one has to look."""
     scene = picture.scene
-    thing = catalog.thing(item.name)
+    thing = item.thing
     nouns = dict(text.split("|") for text, _ in picture.phrases["noun"])
-    kind = [
-        other for other in scene.objects if catalog.thing(other.name).supercategory == thing.supercategory
-    ]
+    kind = [other for other in scene.objects if other.thing.supercategory == thing.supercategory]
     options = [(kind, nouns[thing.supercategory])] if thing.supercategory in nouns else []
     for like, noun in [*options, (list(scene.objects), "object")]:
         if len(like) == 1:

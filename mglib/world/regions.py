@@ -45,7 +45,7 @@ def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
     """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
     side = _own_side(scene, item)
     kinds = [*(["name"] if item in singles(scene) else []), *([side] if side else [])]
-    lists, name = wording("regions"), catalog.thing(item.name).known.removeprefix("the ")
+    lists, name = wording("regions"), item.thing.known.removeprefix("the ")
     said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
     for link in _telling(scene, item):
         phrase = choose(rng, lists, f"ref {link.predicate}")
@@ -119,23 +119,23 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
     """
     rng = stream(config, scene.image_id, "regions")
     lists = wording("regions")
-    where = rng.choice(catalog.setting(scene.setting).phrases)
+    where = rng.choice(catalog.SETTINGS[scene.setting].phrases)
     said: list[tuple[str, list[Item]]] = []
     for item in scene.objects:
-        thing = catalog.thing(item.name)
+        thing = item.thing
         kind = f"region {thing.stands}" if thing.stands in ("sky", "water") else "region"
         phrase = choose(rng, lists, kind)
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
-    said += [(catalog.prop(item.name).counted(1), [item]) for item in scene.props]
+    said += [(catalog.PROPS[item.name].counted(1), [item]) for item in scene.props]
     said += [
-        (f"{catalog.thing(name).counted(len(items))}", list(items))
+        (f"{catalog.THINGS[name].counted(len(items))}", list(items))
         for name, items in groups(scene).items()
         if len(items) > 1
     ]
     for link in links(scene):
         if rng.random() < 0.5:  # each relation from one of its ends, more or less
-            a, b = (catalog.thing(item.name).phrase for item in (link.subject, link.object))
+            a, b = (item.thing.phrase for item in (link.subject, link.object))
             phrase = choose(rng, lists, f"ref {link.predicate}")
             said.append((phrase.format(name=a, other=b), [link.subject, link.object]))
     rng.shuffle(said)

@@ -6,7 +6,7 @@ it is the same on every machine. Nothing here needs the font: the objects' propo
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -54,6 +54,11 @@ class Item:
     box: tuple[int, int, int, int]
     depth: float
     mirrored: bool = False
+
+    @property
+    def thing(self) -> Thing:
+        """What it is, if it is an object."""
+        return catalog.THINGS[self.name]
 
     @property
     def right(self) -> int:
@@ -151,10 +156,6 @@ class Scene:
         """Return how many objects of that name there are."""
         return sum(item.name == name for item in self.objects)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the scene as JSON-like lists and dictionaries."""
-        return asdict(self)
-
 
 def read_scenes(path: Path) -> list[Scene]:
     """Read a split's scenes.jsonl in the order of its image ids; raises ValueError at the first fault."""
@@ -203,7 +204,7 @@ def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     order = {name: place for place, name in enumerate(catalog.names("train"))}
     meet = {
         pair
-        for setting in catalog.settings()
+        for setting in catalog.SETTINGS.values()
         for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)
     }
     left = sorted(meet, key=lambda pair: (order[pair[0]], order[pair[1]]))
@@ -259,19 +260,15 @@ def _fitting(rng: Random, config: WorldConfig, split: str) -> tuple[Setting, tup
     """
     count = rng.choices(COUNTS, COUNT_WEIGHTS)[0]
     while True:
-        names = _first(rng, config, split)
+        if split == "test_new_pairs":  # what the picture is about
+            names = list(rng.choice(sorted(new_pairs(config))))
+        else:
+            names = rng.choices(*_likely("new" if split == "test_new_objects" else "train"))
         for _ in range(20):
             setting, things = _cast(rng, config, split, names, count)
             objects = place_all(rng, _several(rng, things), setting, config.size)
             if objects is not None:
                 return setting, objects
-
-
-def _first(rng: Random, config: WorldConfig, split: str) -> list[str]:
-    """Choose the object or pair of objects that the picture is about."""
-    if split == "test_new_pairs":
-        return list(rng.choice(sorted(new_pairs(config))))
-    return rng.choices(*_likely("new" if split == "test_new_objects" else "train"))
 
 
 def _several(rng: Random, things: list[Thing]) -> list[Thing]:
@@ -288,9 +285,11 @@ def _cast(
     rng: Random, config: WorldConfig, split: str, names: list[str], count: int
 ) -> tuple[Setting, list[Thing]]:
     """Choose a setting where all of `names` may be, and more objects under the split's rules."""
-    first = [catalog.thing(name) for name in names]
+    first = [catalog.THINGS[name] for name in names]
     places = [
-        place for place in catalog.settings() if all(thing in catalog.at_home(place) for thing in first)
+        place
+        for place in catalog.SETTINGS.values()
+        if all(thing in catalog.at_home(place) for thing in first)
     ]
     setting = rng.choices(places, [1 / len(catalog.at_home(place)) for place in places])[0]
     others = [
@@ -312,7 +311,7 @@ def _cast(
 def _likely(split: str) -> tuple[list[str], list[float]]:
     """Return the objects of a split, with weights that lift those at home in few settings."""
     names = catalog.names(split)
-    homes = [thing.name for setting in catalog.settings() for thing in catalog.at_home(setting)]
+    homes = [thing.name for setting in catalog.SETTINGS.values() for thing in catalog.at_home(setting)]
     return names, [1 + 1 / homes.count(name) for name in names]
 
 
@@ -395,10 +394,10 @@ def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
 
 def scenery(rng: Random, setting: Setting, objects: tuple[Item, ...], size: int) -> tuple[Item, ...]:
     """Choose the props behind the objects, as many of each as find a place where they can be seen."""
-    afloat = [item for item in objects if catalog.thing(item.name).stands == "water"]
+    afloat = [item for item in objects if item.thing.stands == "water"]
     items: list[Item] = []
     for name in setting.props:
-        prop = catalog.prop(name)
+        prop = catalog.PROPS[name]
         for _ in range(rng.randint(1, prop.most) if rng.random() < PROP_SHARE else 0):
             for _ in range(4):
                 item = _place_prop(rng, prop, setting, size)

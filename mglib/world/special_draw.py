@@ -17,6 +17,7 @@ from mglib.world.lettering import (
     OBLIQUE,
     PLAIN,
     SERIF,
+    centred,
     face,
     fitting,
     handwriting,
@@ -83,7 +84,7 @@ def _dish(scene: Scene, font: Path, rng: Random) -> Image.Image:
     picture = canvas.reduce(fine)
     for item in (*scene.props, *scene.objects):
         shadow(picture, item.box, 0.3)
-        stamp = glyph(font, glyphs().get(item.name) or catalog.thing(item.name).glyph)
+        stamp = glyph(font, glyphs().get(item.name) or item.thing.glyph)
         paste(picture, stamp, _whole(item, stamp))
     return picture
 
@@ -118,21 +119,13 @@ def _product(scene: Scene, font: Path, rng: Random) -> Image.Image:
     ink = (250, 246, 236) if sum(top) < 300 else (48, 40, 60)
     style = rng.choice((BOLD, SERIF))
     for writing, name in zip(scene.writing, (style, OBLIQUE), strict=True):
-        _centre(picture, writing, name, ink)
+        centred(picture, writing, name, ink, share=0.8)
     return picture
-
-
-def _centre(picture: Image.Image, writing: Writing, name: str, ink: Colour) -> None:
-    x, y, width, height = writing.box
-    letters = fitting(writing.text, name, width, round(height * 0.8))
-    ImageDraw.Draw(picture).text(
-        (x + width / 2, y + height / 2), writing.text, font=letters, fill=ink, anchor="mm"
-    )
 
 
 def _landscape(scene: Scene, font: Path, rng: Random) -> Image.Image:
     effect = scene.truth["effect"]
-    setting = catalog.setting(scene.setting)
+    setting = catalog.SETTINGS[scene.setting]
     colour, strength = TINTS[effect]
     picture = paint_setting(rng, setting, scene.size)
     picture = Image.blend(picture, Image.new("RGB", picture.size, colour), strength)
@@ -140,7 +133,7 @@ def _landscape(scene: Scene, font: Path, rng: Random) -> Image.Image:
     if effect in LIGHTS:
         _light(picture, rng, effect, horizon, round(setting.shore * scene.size))
     for item in scene.props:
-        paste(picture, glyph(font, catalog.prop(item.name).glyph), item, colour, min(0.8, strength + 0.1))
+        paste(picture, glyph(font, catalog.PROPS[item.name].glyph), item, colour, min(0.8, strength + 0.1))
     if effect in WEATHER:
         WEATHER[effect](picture, rng, horizon, font)
     return picture
@@ -347,10 +340,10 @@ def _unusual(scene: Scene, font: Path, rng: Random) -> Image.Image:
         picture = draw(replace(scene, props=()), font)
         for item in scene.props:
             shadow(picture, item.box, 0.3)
-            paste(picture, glyph(font, catalog.prop(item.name).glyph), item)
+            paste(picture, glyph(font, catalog.PROPS[item.name].glyph), item)
         return picture
     picture, (item,) = draw(replace(scene, objects=()), font), scene.objects
-    stamp = glyph(font, catalog.thing(item.name).glyph)
+    stamp = glyph(font, item.thing.glyph)
     if what == "upside down":
         shadow(picture, item.box, 0.34)
         stamp = stamp.transpose(Image.Transpose.FLIP_TOP_BOTTOM)

@@ -149,14 +149,14 @@ def _slots(rng: Random, scene: Scene) -> dict[str, str]:
         name: join(value) if isinstance(value, list) else value for name, value in truth.items()
     }
     slots |= {name: f'"{truth[name]}"' for name in READ if name in truth}
-    slots["objects"] = join([catalog.thing(name).counted(scene.count(name)) for name in scene.names] or [""])
+    slots["objects"] = join([catalog.THINGS[name].counted(scene.count(name)) for name in scene.names] or [""])
     if scene.setting:
-        setting = catalog.setting(scene.setting)
+        setting = catalog.SETTINGS[scene.setting]
         slots |= {"place": rng.choice(setting.phrases), "noun": setting.noun}
     if scene.kind == "dishes":
         slots["dish"] = truth["phrase"]
     if scene.kind == "products":
-        slots["product"] = catalog.thing(truth["product"]).phrase
+        slots["product"] = catalog.THINGS[truth["product"]].phrase
     return slots
 
 
@@ -173,8 +173,8 @@ def _meme(rng: Random, case: Row, size: int) -> Row:
         Writing(top.upper(), (8, 6, size - 16, high), "top"),
         Writing(bottom.upper(), (8, size - low - 6, size - 16, low), "bottom"),
     )
-    setting = catalog.setting(case["setting"])
-    things = [catalog.thing(name) for name, times in wanted for _ in range(times)]
+    setting = catalog.SETTINGS[case["setting"]]
+    things = [catalog.THINGS[name] for name, times in wanted for _ in range(times)]
     objects = _put(rng, things, setting, size, writing)
     return {
         "setting": setting.name,
@@ -230,7 +230,7 @@ def _centred(
 
 
 def _product(rng: Random, case: Row, size: int) -> Row:
-    thing = catalog.thing(case["product"])
+    thing = catalog.THINGS[case["product"]]
     side = round(min(0.56, 0.46 * max(1.0, thing.aspect**0.5)) * size)
     item = _centred(rng, thing.name, (0.5, 0.5), side, size, 0, thing.aspect)
     x, _, width, height = item.box
@@ -246,7 +246,7 @@ def _product(rng: Random, case: Row, size: int) -> Row:
 
 
 def _landscape(rng: Random, case: Row, size: int) -> Row:
-    setting = catalog.setting(case["setting"])
+    setting = catalog.SETTINGS[case["setting"]]
     kept: tuple[Item, ...] = ()
     while len(kept) < 2:  # an empty plain makes no landscape
         props = scenery(rng, setting, (), size)
@@ -290,7 +290,7 @@ def _sketch(rng: Random, case: Row, size: int) -> Row:
 
 def _unusual(rng: Random, case: Row, size: int) -> Row:
     """Put one thing where or how it cannot be, with the height, width and foot of its row."""
-    thing, setting, what = catalog.thing(case["thing"]), catalog.setting(case["setting"]), case["what"]
+    thing, setting, what = catalog.THINGS[case["thing"]], catalog.SETTINGS[case["setting"]], case["what"]
     width = round(min(float(case["widest"]) * size, round(float(case["height"]) * size) * thing.aspect))
     height = round(width / thing.aspect)
     foot = setting.shore - 0.03 if case["foot"] == "shore" else float(case["foot"])
@@ -311,7 +311,7 @@ def _unusual(rng: Random, case: Row, size: int) -> Row:
 
 def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
     """Put a cup beside something tiny, so that its size can be told."""
-    cup = catalog.thing("cup")
+    cup = catalog.THINGS["cup"]
     height = round(0.26 * size)
     width = round(height * cup.aspect)
     right = tiny.right + 12
@@ -322,7 +322,7 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:
     """A row of small houses at the giant's feet."""
     items: list[Item] = []
-    house, x = catalog.prop("house"), rng.randint(2, 14)
+    house, x = catalog.PROPS["house"], rng.randint(2, 14)
     while True:
         height = round(size * rng.uniform(0.15, 0.2))
         width = round(height * house.aspect)

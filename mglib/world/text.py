@@ -5,7 +5,6 @@ The wording stands in data/world/phrases.csv, where `{objects}` and its kin are 
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
 from random import Random
 
 from mglib.config import NoiseConfig, WorldConfig
@@ -26,6 +25,7 @@ RELATION_SHARE = 0.04  # of the web captions that name objects in a relation sta
 REFERENCES = 5  # a picture, as in COCO
 WEB_CAPTIONS = 6  # of each picture that BLIP-2 is pretrained on
 REFERRED_EVERY = 4  # so many-th of those pictures has references too
+NAMES = Vocabulary({thing.name: thing.words for thing in catalog.THINGS.values()})
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ class Caption:
 
 def mentions(text: str) -> list[str]:
     """Return the objects that `text` says by name, plural or synonym, each once, in their order."""
-    return list(dict.fromkeys(_vocabulary().mentions(text)))
-
-
-@cache
-def _vocabulary() -> Vocabulary:
-    return Vocabulary({thing.name: thing.words for thing in catalog.things()})
+    return list(dict.fromkeys(NAMES.mentions(text)))
 
 
 def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Caption:
@@ -146,8 +141,8 @@ def _phrase(rng: Random, kind: str, few: bool = False) -> str:
 def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relation | None = None) -> str:
     """Fill the slots of a phrase; `stated` fills {a}, {b} and {relation}."""
     # What is on the ground comes first and tells the place: "on the grass" is not said of a kite alone.
-    things = sorted(map(catalog.thing, names), key=lambda thing: STANDS.index(thing.stands))
-    slots = {"place": _place(rng, scene, things), "noun": catalog.setting(scene.setting).noun}
+    things = sorted((catalog.THINGS[name] for name in names), key=lambda thing: STANDS.index(thing.stands))
+    slots = {"place": _place(rng, scene, things), "noun": catalog.SETTINGS[scene.setting].noun}
     if things:
         counts = [scene.count(thing.name) for thing in things]
         phrases = [thing.counted(count) for thing, count in zip(things, counts, strict=True)]
@@ -168,7 +163,7 @@ def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relati
         }
     if stated:
         (a, one), (b, other) = (
-            (catalog.thing(name), scene.count(name)) for name in (stated.subject, stated.object)
+            (catalog.THINGS[name], scene.count(name)) for name in (stated.subject, stated.object)
         )
         slots |= {
             "a": a.counted(one),
@@ -182,7 +177,7 @@ def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relati
 
 def _place(rng: Random, scene: Scene, things: list[Thing]) -> str:
     """Say where the scene is, in words that are true of the first of `things`."""
-    setting = catalog.setting(scene.setting)
+    setting = catalog.SETTINGS[scene.setting]
     if things and things[0].stands in ("water", "sky", "swim"):
         return _phrase(rng, f"place {things[0].stands}").format(noun=setting.noun)
     return rng.choice(setting.phrases)

@@ -9,9 +9,8 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.paths import write_json, write_text
 from mglib.world import catalog
-from mglib.world.describe import describe
+from mglib.world.describe import describe, narrative
 from mglib.world.gqa import balance, gqa
-from mglib.world.narratives import narrative
 from mglib.world.questions import aokvqa
 from mglib.world.regions import references, referring, regions, relationships, write_refs
 from mglib.world.scene import Scene
@@ -62,15 +61,15 @@ def facts(scene: Scene, reference: Caption) -> dict[str, Any]:
 
     Objects go by their category in instances.json; `setting` and `writing` are null where they are not said.
     """
-    setting, text = catalog.setting(scene.setting), re.sub('"[^"]*"', "", reference.text).lower()
+    setting, text = catalog.SETTINGS[scene.setting], re.sub('"[^"]*"', "", reference.text).lower()
     phrases = "|".join(re.escape(phrase.lower()) for phrase in (setting.noun, *setting.phrases))
     stated = [reference.relation] if reference.relation else []
     written = [board.text for board in scene.writing if f'"{board.text}"' in reference.text]
     return {
         "image_id": scene.image_id,
-        "objects": {catalog.thing(name).category: scene.count(name) for name in reference.named},
+        "objects": {catalog.THINGS[name].category: scene.count(name) for name in reference.named},
         "relations": [
-            [catalog.thing(one.subject).category, one.predicate, catalog.thing(one.object).category]
+            [catalog.THINGS[one.subject].category, one.predicate, catalog.THINGS[one.object].category]
             for one in stated
         ],
         "setting": setting.name if re.search(rf"\b(?:{phrases})\b", text) else None,

@@ -39,7 +39,7 @@ def alike(scene: Scene, item: Item) -> list[Item]:
     return [
         other
         for other in scene.objects
-        if other is not item and item.name in (other.name, catalog.thing(other.name).supercategory)
+        if other is not item and item.name in (other.name, other.thing.supercategory)
     ]
 
 
@@ -66,9 +66,9 @@ def side(item: Item, size: int) -> str | None:
 
 def distance(item: Item, scene: Scene) -> str | None:
     """Return "foreground" or "background" for an object that clearly stands there, else None."""
-    if catalog.thing(item.name).stands not in ("ground", "pole"):
+    if item.thing.stands not in ("ground", "pole"):
         return None
-    first = catalog.setting(scene.setting).shore
+    first = catalog.SETTINGS[scene.setting].shore
     nearness = (item.foot / scene.size - first) / (1 - first)
     return "foreground" if nearness >= NEAR else "background" if nearness <= FAR else None
 
@@ -92,12 +92,12 @@ def landmarks(scene: Scene) -> list[Link]:
         for prop in lone
         if (predicate := relation(item, prop, scene.size))
         and predicate not in ("above", "below")  # the whole sky is above everything
-        and not (catalog.prop(prop.name).stands == "sky" and predicate in ("left of", "right of"))
+        and not (catalog.PROPS[prop.name].stands == "sky" and predicate in ("left of", "right of"))
     ]
 
 
 def definite(item: Item, scene: Scene) -> str:
     """Say an object or a piece of scenery as known: "the dog", "the palm tree"."""
     if item in scene.objects:
-        return catalog.thing(item.name).known
-    return f"the {catalog.prop(item.name).counted(1).partition(' ')[2]}"
+        return item.thing.known
+    return f"the {catalog.PROPS[item.name].counted(1).partition(' ')[2]}"

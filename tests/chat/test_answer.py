@@ -37,6 +37,8 @@ def test_a_folder_and_a_file_of_questions_are_answered(chat_model, tmp_path, mon
     (folder / "notes.txt").write_text("no picture")
     given = ["--out", out, "--greedy", "--tokens", 5]
     assert run("answer", "--images", folder, *given) == 0
+    used = f"2 of the 3 files in {folder} are used; not used: 1 .txt."
+    assert used in capsys.readouterr().out
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["image"] for line in lines] == ["pictures/a.jpg", "pictures/b.png"]
     assert {line["question"] for line in lines} == {"Describe this image in detail."}
@@ -98,7 +100,15 @@ def test_a_line_may_ask_about_several_pictures_in_a_folder_of_their_own(chat_mod
     assert read_jsonl(out)[0]["answer"] == say(talk, "which", greedy(6))
 
 
+def test_questions_may_stand_in_one_array(tmp_path):
+    lines = [{"image": "a.jpg", "question": text} for text in ("what", "who")]
+    (tmp_path / "ask.json").write_text(json.dumps(lines, indent=1))
+    assert [one["question"] for one in chat.what_to_ask(tmp_path / "ask.json", "")] == ["what", "who"]
+
+
 def test_a_batch_that_asks_nothing_is_told(tmp_path, capsys, run):
+    assert run("answer", "--images", tmp_path / "none") == 1
+    assert "none: name a folder of pictures, or a file of questions" in capsys.readouterr().err
     (tmp_path / "ask.jsonl").write_text("")
     assert run("answer", "--questions", tmp_path / "ask.jsonl") == 1
     assert "no lines" in capsys.readouterr().err
@@ -126,7 +136,6 @@ def test_pictures_that_are_not_read_here_are_listed_and_not_passed_over(chat_mod
         ({"image": True}, 'there is no "image"'),
         ({"image": "a.jpg", "question": None}, 'its "question" is no text'),
         ({"image": "a.jpg", "question": ["what"]}, 'its "question" is no text'),
-        ({"image": "a.jpg", "question": "what is <ImageHere>"}, "leave <ImageHere> out"),
         ({"image": "a.jpg", "answer": "a dog"}, '"answer" is what is written here'),
         ({"image": "a.jpg", "error": ""}, '"error" is what is written here'),
     ],
@@ -149,6 +158,34 @@ def test_a_lines_picture_goes_by_its_name_with_or_without_an_ending(tmp_path, mo
     assert found[:5] == there
     with pytest.raises(ValueError, match="is an address: download the picture"):
         picture_file(Path(found[5]))
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("<image>\nWhat is it?", "What is it?"),
+        ("<Img><ImageHere></Img> What is it?", "What is it?"),
+        ("<IMAGE> <image> What is it?", "What is it?"),
+        ("What is it?\n<image>", "What is it?"),
+        ("Is 3 <imagined> ?", "Is 3 <imagined> ?"),
+        ("<image>", None),
+    ],
+)
+def test_the_place_of_a_picture_is_taken_off_a_question(tmp_path, capsys, written, asked):
+    """By `make answer` and `make finetune` alike; each says so once."""
+    picture().save(tmp_path / "a.jpg")
+    line = {"image": "a.jpg", "question": written}
+    (tmp_path / "ask.jsonl").write_text(f"{json.dumps(line)}\n" * 2)
+    (tmp_path / "own.jsonl").write_text(json.dumps({**line, "answer": "a wall"}))
+    for one in chat.what_to_ask(tmp_path / "ask.jsonl", "the usual"):
+        assert one["question"] == asked or (asked is None and one["question"] == "the usual")
+    (pair,) = read_own(tmp_path / "own.jsonl")
+    assert pair.question == asked
+    said = capsys.readouterr().out.splitlines()
+    counts = [line for line in said if "the picture's place" in line]
+    assert [f"out of {count} questions" in line for count, line in zip((2, 1), counts, strict=False)] == (
+        [] if written == asked else [True, True]
+    )
 
 
 def test_one_bad_question_costs_no_other_its_answer(chat_model, tmp_path):
@@ -224,3 +261,23 @@ def test_an_error_that_nobody_expected_is_its_lines_own(chat_model, tmp_path, mo
     good, bad = read_jsonl(tmp_path / "out.jsonl")
     assert good["answer"] and bad["error"].startswith("answer failed, KeyError: 'nothing'")
     assert "Traceback" in (tmp_path / "errors" / "answer.txt").read_text()
+
+
+def test_a_line_at_which_a_batch_fails_costs_no_other_its_answer(chat_model, tmp_path, monkeypatch):
+    picture().save(tmp_path / "a.png")
+    lines = [{"image": "a.png", "question": text} for text in ("what", "who", "where")]
+    (tmp_path / "ask.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    wrote = chat.respond
+
+    def broken(model, shown, template, asked, *rest):
+        return (
+            {}["nothing"]
+            if any("who" in text for text in asked)
+            else wrote(model, shown, template, asked, *rest)
+        )
+
+    monkeypatch.setattr(chat, "respond", broken)
+    monkeypatch.setattr(errors.sentence, "__kwdefaults__", {"folder": tmp_path / "errors"})
+    chat.answer_all(chat_model, tmp_path / "ask.jsonl", tmp_path / "out.jsonl", "", greedy(3))
+    told = read_jsonl(tmp_path / "out.jsonl")
+    assert ["error" in line for line in told] == [False, True, False]

@@ -213,13 +213,13 @@ def test_a_second_question_waits_for_the_first_answer(chat_model):
     say(talk, "where", greedy(3))
 
 
-def test_a_full_conversation_and_a_picture_inside_a_question_are_refused(chat_model):
+def test_a_full_conversation_is_refused_and_the_place_of_a_picture_taken_out(chat_model):
     talk = Conversation(chat_model)
     with pytest.raises(ValueError, match="clear it"):
         say(talk, "word " * 400)
-    with pytest.raises(ValueError, match="out of the question"):
-        say(talk, "what is <ImageHere>")
     assert talk.history == []
+    talk.show(picture())
+    assert talk.segment("<Img><ImageHere></Img> what").equal(talk.segment("what"))
 
 
 def test_the_transcript_tells_the_turns(chat_model):

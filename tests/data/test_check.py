@@ -77,9 +77,13 @@ def good(name, folder):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_good_folder_passes_and_one_without_its_pictures_does_not(tmp_path, capsys, name):
     good(name, tmp_path)
+    write(tmp_path / "film.mp4", b"")
+    (tmp_path / "again").symlink_to(".")
     assert check(name, tmp_path) is True
     said = capsys.readouterr().out
     assert said.startswith("example: ") and said.rstrip().endswith("; 0 faults")
+    unread = "1 .html, 1 .mp4" if name == "visual_genome" else "1 .mp4"  # all else was looked at
+    assert f"files in {tmp_path} are used; not used: {unread}.\n" in said
     pictures = list(tmp_path.rglob("*.jpg"))
     for picture in pictures:
         picture.write_bytes(b"")
@@ -135,7 +139,7 @@ def test_each_fault_of_a_shard_is_named_and_hides_nothing(tmp_path, capsys, faul
     members, said = FAULTS[fault]
     other = [entry("./", tarfile.DIRTYPE), ("__meta__/a.txt", b"x")]  # no faults
     write_tar(tmp_path / "00000.tar", [*other, *sample("./good"), *members, *sample("last")])
-    assert check("webdataset", tmp_path) is False
+    assert main(["check", "webdataset", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert re.search(rf"fault: .*00000\.tar: {said}", out), out
     assert "key='./good'" in out and "key='last'" in out

@@ -1,6 +1,7 @@
 """The checklists of table 1: answers written from each picture's truth, generic ones, and swapped ones."""
 
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,7 @@ def pictures():
     world = {}
     for task, checklist in CHECKLISTS.items():
         sampled = [
-            sample_special(MINI.world, f"{checklist.kind}_{part}", index).as_dict()
+            asdict(sample_special(MINI.world, f"{checklist.kind}_{part}", index))
             for part, count in (("val", 5), ("test", 25))
             for index in range(count)
         ]
@@ -98,14 +99,8 @@ def test_an_empty_answer_fulfils_nothing_that_asks_for_text(pictures, task, text
 
 @pytest.mark.parametrize("task", TASKS)
 def test_naming_everything_there_is_does_not_succeed(pictures, task):
-    everything = ", ".join(
-        [
-            *catalog.names(),
-            *glyphs(),
-            *PLACES,
-            *(word for forms in WEATHER.values() for word in forms),
-        ]
-    )
+    weather = [word for forms in WEATHER.values() for word in forms]
+    everything = ", ".join([*catalog.names(), *glyphs(), *PLACES, *weather])
     sheet = CHECKLISTS[task]
     assert not any(sheet.met(sheet(everything, picture)) for picture in pictures[task])
 
@@ -175,7 +170,7 @@ def test_systems_are_told_apart_by_their_own_pictures_alone(pictures):
 def test_specials_are_read_in_order_with_their_files(tmp_path):
     items = tuple(Thing(name, (0, 0, 9, 9), 0.5) for name in ("boat", "boat", "dog"))
     scene = Scene(70000001, 256, "lake", items, kind="memes", truth={"top": "A"})
-    line = json.dumps(scene.as_dict()) + "\n"
+    line = json.dumps(asdict(scene)) + "\n"
     (tmp_path / "scenes.jsonl").write_text(line + line.replace("70000001", "70000002"))
     first, second = read_scenes(tmp_path / "scenes.jsonl")
     assert (first, second.image_id) == (scene, 70000002)

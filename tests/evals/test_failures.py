@@ -3,6 +3,7 @@
 import ast
 import csv
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_the_first_kind_names_an_answer():
 
 def test_truths_hold_objects_setting_and_props(tmp_path):
     scene = Scene(1, 200, "park", props=(Item("cloud", (0, 0, 9, 9), 1.0),))
-    (tmp_path / "scenes.jsonl").write_text(json.dumps(scene.as_dict()) + "\n")
+    (tmp_path / "scenes.jsonl").write_text(json.dumps(asdict(scene)) + "\n")
     split = Split(
         name="val", hashes=("a",), captions=("x",), images=lambda: iter(()), objects=(frozenset({"dog"}),)
     )

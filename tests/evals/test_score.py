@@ -71,6 +71,18 @@ def test_chair_of_cocos_results_format_is_counted_in_both_readings(tmp_path, coc
     assert (study["object_recall"], official["object_recall"]) == (1, 1 / 2)
 
 
+def test_files_of_the_truth_that_are_not_used_are_counted(tmp_path, coco, capsys):
+    file = whole(tmp_path / "results.json", RESULTS)
+    assert main(["score", "chair", str(file), "--data", str(coco)]) == 0
+    assert f"2 of the 5 files in {coco} are used; not used: 2 .jpg, 1 .json." in capsys.readouterr().out
+
+
+def test_empty_answers_are_counted_and_shown(tmp_path, coco):
+    answers = [{"image": "3.jpg", "answer": "NaN"}, {"image": "7.jpg", "answer": "</s>"}]
+    scored = chair_scores(lines(tmp_path / "a.jsonl", answers), coco)
+    assert "Empty answers: 2, the first is line 1; they are scored as they are." in scored.remarks
+
+
 def test_the_official_layout_without_pictures_is_enough(tmp_path, coco):
     folder = tmp_path / "official" / "annotations"
     folder.mkdir(parents=True)

@@ -181,6 +181,7 @@ def test_each_kept_part_of_stage_1_captions_by_itself_and_is_compared_with_the_w
     assert dict(zip(frame.names(found), found["value"], strict=True)) == {
         "t8.references_covered.50": 0, "t8.words.50": 2, "t8.references_covered.100": 1, "t8.words.100": 3,
     }  # fmt: skip
-    assert frame.names(rest) == ["t8.references_covered.gained_from_50"] and rest["value"].tolist() == [1]
+    names = [f"t8.references_covered.{name}" for name in ("gained_from_50", "quarter_minus_gain")]
+    assert dict(zip(frame.names(rest), rest["value"], strict=True)) == dict(zip(names, (1, -1), strict=True))
     monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: None)
     assert all(one.empty for one in ablations.saturation(study, base))

@@ -202,5 +202,6 @@ def test_the_square_compares_language_models_and_texts():
     effects = values(descriptions.effects(measured))
     assert effects["effect.items.chat_model_before"] == effects["effect.items.texts_chat_model"] == 0.5
     assert effects["effect.covered.chat_model_after"] == -1
+    assert effects["effect.items.texts_chat_minus_caption"] == 0.5
     assert set(descriptions.square_table(measured)["system"]) == set(descriptions.SQUARE.values())
     assert descriptions.square({}, {}, {}) == {} and descriptions.effects({}).empty

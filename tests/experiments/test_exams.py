@@ -9,7 +9,7 @@ from mglib import frame
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
-from mglib.evals.vqa import Exam, Result
+from mglib.evals.vqa import Exam
 from mglib.experiments import exams
 from mglib.experiments.exams import Answered, ExamPrompt
 from mglib.model.prompts import VICUNA
@@ -86,13 +86,13 @@ def test_the_request_that_is_understood_best_on_val_is_chosen_and_compared_with_
 def put(monkeypatch):
     """Answer exams without a model, each row by its own constant score; returns what each row was shown."""
     scores = {"base": 0.5, "no_qformer": 0.0, "blank": 0.25, "shuffled": 0.25, "lora": 1.0}
+    scores["base_shuffled"] = 0.25
     seen = {}
 
     def examine(model, queries, template, exam, *, prompt, what, **limits):
         seen[what] = list(queries)
         score = scores.get(what, 0.75 if prompt.startswith("Question") and template is VICUNA else 0.0)
-        tasks = [task for task, _ in exams.MEASURES.values()]
-        return Result({task: Scores((score,) * 3, (0, 0, 1)) for task in tasks}, [f"{what} says"] * 3)
+        return {name: Scores((score,) * 3, (0, 0, 1)) for name in exams.MEASURES}, [f"{what} says"] * 3
 
     monkeypatch.setattr(exams.vqa, "examine", examine)
     monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))
@@ -127,13 +127,14 @@ def test_arms_are_compared_with_rows_that_need_no_sight_and_less_their_base(put)
     assert shown["base"].tolist() == ["base says"] * 2 and shown["truth"].tolist() == ["dog"] * 2
 
 
-def test_lora_is_also_shown_other_pictures(put):
+def test_both_are_also_shown_other_pictures_and_what_is_seen_is_the_difference(put):
     alone = exams.examine_learnt(STUDY, BASE, {"base": None}, PROMPT)
     assert list(alone.scores) == ["base"] and exams.differences("t7", alone).empty
     answered = exams.examine_learnt(STUDY, BASE, {"base": None, "lora": None}, PROMPT)
-    assert put["lora"] == [0, 1, 2] != put["lora_shuffled"]
+    assert put["lora"] == [0, 1, 2] != put["lora_shuffled"] == put["base_shuffled"]
     found = values(exams.differences("t7", answered))
     assert found["t7.gqa.lora_less_base"] == 0.5 and found["t7.aokvqa.lora_less_lora_shuffled"] == 1
+    assert found["t7.gqa.base_less_base_shuffled"] == 0.25 and found["t7.gqa.seen_more"] == 0.75
 
 
 def test_gqa_is_counted_by_the_structure_of_its_questions():

@@ -57,16 +57,36 @@ def test_where_nothing_can_be_asked_nothing_is_answered():
         assert "no relations are annotated" in found["note"][0] and found["value"].isna().all()
 
 
-def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, random):
+def test_minigpt4_is_also_asked_before_a_blank_picture_and_before_others(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(space.vqa, "blank", lambda vision, qformer: "blank")
+    monkeypatch.setattr(
+        space.choices,
+        "option_losses",
+        lambda model, queries, template, asked, *, what, **how: seen.setdefault(what, queries),
+    )
+    one = SimpleNamespace(model=SimpleNamespace(qformer=None), template=VICUNA)
+    study = SimpleNamespace(
+        tests=("test",), seed=0, profile=SimpleNamespace(evaluation=SimpleNamespace(batch_size=8))
+    )
+    base = SimpleNamespace(queries={"test": ["a", "b", "c"]}, vision=None)
+    answered = space.answer(study, base, {"stage1": one, "minigpt4": one}, [probe("left_right", 0)])
+    assert list(answered.losses) == ["stage1", "minigpt4", "blank", "shuffled"]
+    assert seen["blank, spatial"] == ["blank"] * 3 and seen["minigpt4, spatial"] == ["a", "b", "c"]
+    assert all(shown != own for shown, own in zip(seen["shuffled, spatial"], "abc", strict=True))
+
+
+def test_a_tiny_model_answers_every_question_of_a_small_world(world, model, random, monkeypatch):
+    monkeypatch.setattr(space.vqa, "blank", lambda vision, qformer: torch.zeros(3, 32))
     profile = SimpleNamespace(evaluation=EvalConfig(batch_size=32))
-    study = SimpleNamespace(profile=profile, tests=("train",), world=world, scenes=lambda name: world)
+    study = SimpleNamespace(profile=profile, tests=("train",), world=world, scenes=lambda name: world, seed=0)
     probes = space.probes(study)
     assert {probe.relation for probe in probes} == set(RELATIONS)
     shown = space.examples(probes)
     assert list(shown["relation"]) == [space.NAMES[relation] for relation in RELATIONS]
     assert all(line.right in line.options.split(" / ") for line in shown.itertuples())
     queries = list(torch.randn(SMALL.train, 3, 32, generator=random))
-    base, some = SimpleNamespace(queries={"train": queries}), probes[:8]
+    base, some = SimpleNamespace(queries={"train": queries}, vision=None), probes[:8]
     prompted = PromptedModel(model=model(), template=VICUNA)
     found = space.answer(study, base, {"minigpt4": prompted}, some)
     assert found.split == "train" and len(found.losses["minigpt4"]) == 8

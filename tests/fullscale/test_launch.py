@@ -35,10 +35,12 @@ def trained(monkeypatch, tmp_path):
     return begun
 
 
-def test_what_is_missing_is_reported_before_anything_is_loaded(trained, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "missing", lambda profile: [f"{profile.name} lacks x.pth.", "Fetch it."])
+@pytest.mark.parametrize(("check", "passed"), [("missing", 1), ("gaps", 0)])
+def test_what_is_missing_is_reported_before_anything_is_loaded(trained, monkeypatch, capsys, check, passed):
+    monkeypatch.setattr(launch, check, lambda profile: [f"{profile.name} lacks x.pth.", "Fetch it."])
     assert main(["train", "--profile", "vicuna-7b"]) == 1 and trained == []
     assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
+    assert main(["train", "--profile", "vicuna-7b", "--allow-missing"]) == passed
 
 
 def test_stage_2_is_a_notebooks(trained, capsys):
@@ -48,22 +50,10 @@ def test_stage_2_is_a_notebooks(trained, capsys):
     assert "make finetune PROFILE=vicuna-7b DATA=downloads/cc_sbu_align REPLAY=0" in said
 
 
-def test_other_profiles_train_in_notebooks(capsys):
-    assert main(["train", "--profile", "mini"]) == 1
-    assert "take one of vicuna-7b" in capsys.readouterr().err
-
-
 def test_stage_1_is_trained_with_the_settings_that_were_given(trained, capsys):
     arguments = ["--stage", "1", "--profile", "vicuna-13b", "--seed", "3", "--accumulate", "2"]
     assert main(["train", *arguments]) == 0 and trained == [("vicuna-13b", 3, 2)]
     assert "loss 1.250, weights in " in capsys.readouterr().out
-
-
-def test_a_gap_between_shards_stops_it_unless_that_is_wanted(trained, monkeypatch, capsys):
-    monkeypatch.setattr(launch, "gaps", lambda profile: ["A shard is not there."])
-    assert main(["train", "--profile", "vicuna-7b"]) == 1 and trained == []
-    assert capsys.readouterr().err == "A shard is not there.\n"
-    assert main(["train", "--profile", "vicuna-7b", "--allow-missing"]) == 0
 
 
 def test_several_gpus_are_so_many_processes(trained, monkeypatch, capsys):

@@ -287,10 +287,11 @@ def test_the_command_prints_the_plan_and_names_what_is_missing(tiny, monkeypatch
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--profile", "mini"], "take one of vicuna-7b, vicuna-13b, llama2-7b"),
-        (["--bits", "3"], "BITS=8 or BITS=4"),
+        (["plan", "--profile", "mini"], "take one of vicuna-7b, vicuna-13b, llama2-7b"),
+        (["train", "--profile", "mini"], "take one of vicuna-7b, vicuna-13b, llama2-7b"),
+        (["plan", "--bits", "3"], "BITS=8 or BITS=4"),
     ],
 )
-def test_a_profile_without_published_files_has_no_plan(capsys, words, sentence):
-    assert main(["plan", *words]) == 1
+def test_a_profile_without_published_files_has_no_plan_and_no_training(capsys, words, sentence):
+    assert main(words) == 1
     assert sentence in capsys.readouterr().err

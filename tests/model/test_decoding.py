@@ -51,24 +51,11 @@ def by_heart(llama, tokenizer, model):
 ALPHABET = {"h": "i", "i": "j", "j": "k", "k": "l", "l": "\n", "b": "c", "c": "\n", "\n": "z", "z": "z"}
 
 
-def test_each_row_stops_at_its_own_end_symbol_and_the_text_after_it_is_cut(by_heart):
-    texts = answer(by_heart(ALPHABET), pictures(2), CAPTION, [f"{IMAGE}b", f"{IMAGE}h"], greedy(20))
-    assert texts == ["c", "ijkl"]
-
-
 def test_an_end_symbol_of_several_tokens_is_seen(by_heart, tokenizer):
     assert len(tokenize(tokenizer, "###")) == 3
     following = {"b": "c", "c": "#", "#": "#", "h": "i", "i": "j", "j": "#"}
     texts = answer(by_heart(following), pictures(2), VICUNA_END, [f"{IMAGE}b", f"{IMAGE}h"], greedy(30))
     assert texts == ["c", "ij"]
-
-
-def test_generation_ends_when_every_row_has_ended(by_heart):
-    tiny = by_heart(ALPHABET)
-    steps = []
-    tiny.language.model.get_decoder().register_forward_hook(lambda *_: steps.append(1))
-    answer(tiny, pictures(2), CAPTION, [f"{IMAGE}b", f"{IMAGE}h"], greedy(200))
-    assert len(steps) == 5  # i, j, k, l and the end
 
 
 def test_the_models_own_end_token_ends_a_row_too(by_heart):
@@ -81,14 +68,20 @@ def test_an_answer_is_at_most_as_long_as_asked(by_heart):
     assert answer(endless, pictures(1), CAPTION, [f"{IMAGE}b"], greedy(5)) == ["cdcdc"]
 
 
-def test_batched_answers_are_the_single_ones(model):
-    tiny, images = model(), pictures(4)
-    together = answer(tiny, images, CAPTION, QUESTIONS, greedy(12))
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("sample", [False, True], ids=["greedy", "drawn"])
+def test_a_row_says_the_same_alone_and_among_others(model, sample, beams):
+    """What is drawn depends on the seed and the row alone."""
+    tiny, images, state = model(), pictures(4), torch.get_rng_state()
+    decoding = Decoding(max_new_tokens=12, sample=sample, beams=beams, repetition_penalty=1.0)
+    together = answer(tiny, images, CAPTION, QUESTIONS, decoding)
     alone = [
-        answer(tiny, {"queries": images["queries"][row : row + 1]}, CAPTION, [question], greedy(12))[0]
+        answer(tiny, {"queries": images["queries"][[row]]}, CAPTION, [question], decoding, first=row)[0]
         for row, question in enumerate(QUESTIONS)
     ]
     assert together == alone and len(set(together)) == 4
+    assert (together == answer(tiny, images, CAPTION, QUESTIONS, replace(decoding, seed=1))) != sample
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_greedy_takes_what_the_full_logits_say(model):
@@ -110,34 +103,13 @@ def test_answers_depend_on_the_picture(model):
     assert texts[0] != texts[1]
 
 
-def test_the_same_seed_draws_the_same_text_and_another_one_another(model):
-    tiny = model()
-    drawn = [
-        answer(tiny, pictures(2), CAPTION, QUESTIONS[:2], Decoding(max_new_tokens=10, seed=seed))
-        for seed in (0, 0, 1)
-    ]
-    assert drawn[0] == drawn[1] != drawn[2]
-
-
-def test_a_row_draws_the_same_text_alone_and_among_others(model):
-    tiny, images, decoding = model(), pictures(4), Decoding(max_new_tokens=12)
-    together = answer(tiny, images, CAPTION, QUESTIONS, decoding)
-    alone = [
-        answer(tiny, {"queries": images["queries"][row : row + 1]}, CAPTION, [question], decoding, first=row)[
-            0
-        ]
-        for row, question in enumerate(QUESTIONS)
-    ]
-    assert together == alone
-
-
 def test_rows_of_one_batch_draw_from_different_seeds(model):
     images = {"queries": pictures(1)["queries"].expand(3, -1, -1)}
     assert len(set(answer(model(), images, CAPTION, [IMAGE] * 3, Decoding(max_new_tokens=12)))) == 3
     assert len({row_seed(seed, row) for seed in range(9) for row in range(9)}) == 81
 
 
-def test_rows_that_have_ended_leave_the_batch(by_heart, monkeypatch):
+def test_rows_that_have_ended_leave_the_batch(by_heart):
     sizes, tiny = [], by_heart(ALPHABET)
     tiny.language.model.get_decoder().register_forward_hook(lambda *given: sizes.append(len(given[2][0])))
     questions = [f"{IMAGE}{letter}" for letter in "chbkc"]
@@ -169,21 +141,6 @@ def test_who_leaves_does_not_change_what_the_others_say(model):
     assert [len(ids) for ids in whole] == [9] * 4 and len(set(map(tuple, whole))) == 4
     left = run({1: 2, 4: 0, 6: 3})
     assert left == [whole[0][:5], whole[1], whole[2][:2], whole[3][:7]]
-
-
-def test_the_global_random_state_is_left_alone(model):
-    before = torch.get_rng_state()
-    answer(model(), pictures(1), CAPTION, [IMAGE], Decoding(max_new_tokens=4))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_greedy_ignores_the_seed(model):
-    tiny = model()
-    texts = {
-        tuple(answer(tiny, pictures(2), CAPTION, QUESTIONS[:2], replace(greedy(10), seed=seed)))
-        for seed in range(3)
-    }
-    assert len(texts) == 1
 
 
 def test_hardly_any_probability_mass_is_as_good_as_greedy(model):
@@ -262,33 +219,12 @@ def test_one_beam_is_no_search(model, monkeypatch):
     )
 
 
-def test_drawn_beams_depend_on_row_and_seed_alone(model):
-    tiny, images = model(), pictures(4)
-    drawn = Decoding(max_new_tokens=8, beams=3)
-    before = torch.get_rng_state()
-    together = answer(tiny, images, CAPTION, QUESTIONS, drawn)
-    assert torch.equal(torch.get_rng_state(), before)
-    alone = [
-        answer(tiny, {"queries": images["queries"][row : row + 1]}, CAPTION, [question], drawn, first=row)[0]
-        for row, question in enumerate(QUESTIONS)
-    ]
-    assert together == alone
-    assert together != answer(tiny, images, CAPTION, QUESTIONS, replace(drawn, seed=1))
-
-
 def test_what_a_model_has_as_its_own_settings_is_not_taken(model):
     tiny, images = model(), pictures(2)
     texts = answer(tiny, images, CAPTION, QUESTIONS[:2], with_beams(3))
     own = tiny.language.model.generation_config
     own.repetition_penalty, own.max_length, own.do_sample, own.temperature = 9.0, 3, True, 5.0
     assert answer(tiny, images, CAPTION, QUESTIONS[:2], with_beams(3)) == texts
-
-
-def test_steps_stop_when_told_and_at_the_latest_after_the_given_number(model):
-    language = model().language
-    embeddings, mask = language.embed(torch.tensor([[5, 6, 7]])), torch.ones(1, 3, dtype=torch.long)
-    tokens = list(Steps(language, embeddings, mask, greedy(4), [0], DynamicCache()))
-    assert len(tokens) == 4 and all(token.shape == (1,) for token in tokens)
 
 
 def test_draws_follow_the_probabilities():

@@ -19,10 +19,16 @@ def asked(index):
     return f"{IMAGE} what is in picture {NUMBERS[index]}"
 
 
-def test_vicunas_next_turn_begins_with_the_sign_that_ends_the_answer(tokenizer):
-    made = turns(VICUNA, tokenizer)
-    text = made.first.prompt("Who?") + "A dog." + made.following.replace("{}", "Continue")
-    assert text == "###Human: Who? ###Assistant: A dog.###Human: Continue ###Assistant: "
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (VICUNA, "###Human: Who? ###Assistant: A dog.###Human: Where? ###Assistant: "),
+        (LLAMA2, "[INST] Who? [/INST] A dog.</s><s>[INST] Where? [/INST] "),
+    ],
+)
+def test_the_next_turn_begins_with_what_ends_the_answer(tokenizer, template, text):
+    made = turns(template, tokenizer)
+    assert made.first.prompt("Who?") + "A dog." + made.following.replace("{}", "Where?") == text
 
 
 def test_the_official_chat_has_a_system_text_and_no_space():
@@ -43,12 +49,6 @@ def test_a_chat_template_is_continued_as_it_would_write_itself(smollm2):
     assert ANSWER not in made.following
 
 
-def test_llama_2_has_its_own_second_turn():
-    made = turns(LLAMA2, None)
-    text = made.first.prompt("Who?") + "A dog." + made.following.replace("{}", "Where?")
-    assert text == "[INST] Who? [/INST] A dog.</s><s>[INST] Where? [/INST] "
-
-
 def test_a_template_without_a_second_turn_is_refused(tokenizer):
     with pytest.raises(ValueError, match="'caption' has no second turn"):
         turns(CAPTION, tokenizer)
@@ -59,17 +59,6 @@ def test_a_first_reply_is_an_answer(model):
     texts = reply(tiny, pictures(4), LINES, [asked(i) for i in range(4)], greedy(12), [0] * 4)
     assert texts == answer(tiny, pictures(4), CAPTION, [asked(i) for i in range(4)], greedy(12))
     assert len(set(texts)) == 4
-
-
-def test_a_row_draws_the_same_text_alone_and_among_others(model):
-    tiny, everything = model(), pictures(4)["queries"]
-    decoding, seeds = Decoding(max_new_tokens=12), [5, 6, 7, 8]
-    together = reply(tiny, {"queries": everything}, LINES, [asked(i) for i in range(4)], decoding, seeds)
-    alone = [
-        reply(tiny, {"queries": everything[i : i + 1]}, LINES, [asked(i)], decoding, [seeds[i]])[0]
-        for i in range(4)
-    ]
-    assert together == alone
 
 
 def test_rows_with_the_same_seed_agree_and_others_do_not(model):

@@ -8,12 +8,6 @@ import torch
 from mglib.model.language import Language
 
 
-def test_the_model_is_frozen_and_stays_in_evaluation_mode(llama, tokenizer):
-    language = Language(model=llama().train(), tokenizer=tokenizer).train()
-    assert not any(part.training for part in language.modules())
-    assert not any(parameter.requires_grad for parameter in language.parameters())
-
-
 @pytest.mark.parametrize("end", [None, ""])
 def test_a_tokenizer_without_an_end_symbol_is_told_when_it_is_loaded(llama, tokenizer, end):
     without = copy.deepcopy(tokenizer)
@@ -39,10 +33,6 @@ def test_a_gradient_passes_through_to_the_embeddings(llama, tokenizer, random):
     language.logits(language(embeddings, torch.ones(1, 5))[0, -1:])[0, 3].backward()
     assert (embeddings.grad.abs().sum(-1) > 0).all()
     assert all(parameter.grad is None for parameter in language.parameters())
-
-
-def test_the_width_is_that_of_the_embeddings(llama, tokenizer):
-    assert Language(model=llama(), tokenizer=tokenizer).width == 48
 
 
 def test_a_stored_folder_comes_back_in_the_asked_precision(llama, tokenizer, tmp_path):

@@ -30,10 +30,12 @@ def test_only_the_projection_gets_a_gradient(model, captions):
     assert all(tiny.get_parameter(name).grad.abs().sum() > 0 for name in with_gradient)
 
 
-def test_frozen_parts_stay_in_evaluation_mode(model):
+def test_frozen_parts_are_frozen_and_stay_in_evaluation_mode(model):
     tiny = model().train()
     assert tiny.training and tiny.projection.training
-    assert not any(part.training for part in (*tiny.vision.modules(), *tiny.language.modules()))
+    for part in (tiny.vision.train(), tiny.language.train()):
+        assert not any(module.training for module in part.modules())
+        assert not any(weight.requires_grad for weight in part.parameters())
 
 
 def test_visual_tokens_fill_exactly_their_slots(model, captions):

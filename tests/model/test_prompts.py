@@ -1,7 +1,6 @@
 """The sequence that the language model reads, position by position."""
 
 import copy
-from copy import deepcopy
 
 import pytest
 import torch
@@ -68,11 +67,6 @@ def test_labels_go_by_place_where_the_end_symbol_has_the_id_of_the_padding(token
     assert batch["labels"][0, last] == 0 and batch["mask"][0, last] == 1
     assert (batch["labels"][0, last + 1 :] == IGNORE).all() and (batch["mask"][0, last + 1 :] == 0).all()
     assert batch["labels"][1, -1] == 0
-
-
-def test_words_of_the_question_that_recur_in_the_answer_carry_no_label(tokenizer):
-    batch = lay_out(tokenizer, VICUNA, ["a dog"], question="a dog")
-    assert (batch["labels"] != IGNORE).sum() == len(tokenize(tokenizer, "a dog") + tokenize(tokenizer, "###"))
 
 
 @pytest.mark.parametrize("template", [CAPTION, VICUNA], ids=lambda template: template.name)
@@ -167,43 +161,24 @@ def test_a_generation_prompt_is_the_training_prompt(tokenizer):
     assert (trained["labels"][:, :length] == IGNORE).all() and trained["labels"][0, length] != IGNORE
 
 
-def test_the_vicuna_template_is_the_official_one_for_training():
-    assert VICUNA.prompt(with_image("Describe this image in detail.")) == (
-        "###Human: <Img><ImageHere></Img> Describe this image in detail. ###Assistant: "
+def test_the_templates_are_the_official_ones():
+    assert VICUNA.prompt(with_image("What does {} mean?")) == (
+        "###Human: <Img><ImageHere></Img> What does {} mean? ###Assistant: "
     )
     assert VICUNA.end == "###" and VICUNA.bos
-
-
-def test_stage_1_has_no_words_before_the_picture_and_ends_with_a_new_line():
     assert CAPTION.prompt(IMAGE) == IMAGE and CAPTION.end == "\n" and CAPTION.bos
 
 
-def test_a_question_with_braces_stays_as_it_is():
-    assert VICUNA.prompt("What does {} mean?") == "###Human: What does {} mean? ###Assistant: "
-
-
-def test_the_picture_stands_between_the_papers_markers():
-    assert with_image("Why?") == "<Img><ImageHere></Img> Why?"
-
-
-def test_an_unknown_template_is_met_by_the_known_ones(tokenizer):
-    with pytest.raises(
-        ValueError, match="Unknown prompt template 'vicunia': choose one of caption, vicuna, llama2, chat"
-    ):
-        template("vicunia", tokenizer)
-
-
-def test_templates_are_found_by_name(tokenizer):
+def test_templates_are_found_by_name_or_what_can_be_had_is_said(tokenizer):
     assert template("caption", tokenizer) is CAPTION and template("vicuna", tokenizer) is VICUNA
-
-
-def test_a_model_without_a_chat_template_is_named_as_such(tokenizer):
+    with pytest.raises(ValueError, match="'vicunia': choose one of caption, vicuna, llama2, chat"):
+        template("vicunia", tokenizer)
     with pytest.raises(ValueError, match="no chat template of its own: use the template 'vicuna'"):
         template("chat", tokenizer)
 
 
 def test_a_chat_template_with_todays_date_is_the_same_on_every_day(tokenizer):
-    tokenizer = deepcopy(tokenizer)
+    tokenizer = copy.deepcopy(tokenizer)
     tokenizer.chat_template = "Today is {{ strftime_now('%d %b %Y') }}. {{ messages[0]['content'] }}"
     assert chat(tokenizer).turn == "Today is 26 Jul 2024. {}"
 

@@ -31,23 +31,15 @@ def test_restoring_fills_the_stored_parameters_and_leaves_the_others(tmp_path):
     assert torch.equal(target[2].weight, source[2].weight) and torch.equal(target[0].weight, own)
 
 
-def torn(path):
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def empty(path):
-    path.write_bytes(b"")
-
-
-def other_format(path):
-    torch.save({"0.weight": torch.zeros(4, 3)}, path)
-
-
-def remove(path):
-    path.unlink()
-
-
-@pytest.mark.parametrize("harm", [torn, empty, other_format, remove])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-40]),
+        lambda path: path.write_bytes(b""),
+        lambda path: torch.save({"0.weight": torch.zeros(4, 3)}, path),
+        lambda path: path.unlink(),
+    ],
+)
 def test_a_file_that_is_no_checkpoint_is_named_with_advice(tmp_path, harm):
     path = tmp_path / "latest.safetensors"
     tensors.save_weights(path, checkpoint.trainable(network()), {})

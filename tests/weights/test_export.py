@@ -19,13 +19,7 @@ from mglib.model.vision import Vision, preprocess
 from mglib.weights.export import build_processor, chat_template, export_blip2, export_official
 from mglib.weights.lora import lora_weights, with_lora
 from mglib.weights.official import load_projection, load_qformer, load_vision
-from mglib.weights.saved import (
-    CONFIG,
-    LORA,
-    WEIGHTS,
-    from_pretrained,
-    save_pretrained,
-)
+from mglib.weights.saved import CONFIG, LORA, WEIGHTS, from_pretrained, save_pretrained
 
 QUESTION = "a dog in the park"
 

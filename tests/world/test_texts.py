@@ -7,23 +7,17 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from tiny_world import box_holds
 
 from mglib.config import WorldConfig
 from mglib.paths import hash_json
 from mglib.world import catalog
 from mglib.world.catalog import wording
-from mglib.world.describe import describe
+from mglib.world.describe import describe, narrative
 from mglib.world.gqa import balance, gqa
-from mglib.world.knowledge import CATEGORY, Asking, facts, traits
-from mglib.world.narratives import narrative
+from mglib.world.knowledge import CATEGORY, FACTS, TRAITS, Asking
 from mglib.world.questions import aokvqa
-from mglib.world.regions import (
-    expressions,
-    references,
-    referring,
-    regions,
-    relationships,
-)
+from mglib.world.regions import expressions, references, referring, regions, relationships
 from mglib.world.scene import SPLITS, Item, Scene, Writing, held_out, image_id, relations, sample, stream
 from mglib.world.text import mentions
 from mglib.world.texts import texts
@@ -34,8 +28,7 @@ CONFIG = WorldConfig(
     train=MANY, pool=MANY, val=MANY, test_seen=MANY, test_new_pairs=MANY, test_new_objects=MANY
 )
 NEW = re.compile(
-    rf"\b(?:{'|'.join(word for t in catalog.things() if t.split == 'new' for word in t.words if word)})\b",
-    re.I,
+    rf"\b(?:{'|'.join(word for name in catalog.names('new') for word in catalog.THINGS[name].words)})\b", re.I
 )
 LISTS = ("narratives", "regions", "describe", "questions", "gqa")
 PINNED = "b4863c6aa3e8213f"
@@ -67,28 +60,17 @@ TRIO = scene_of(DOG, BUS, CAT, props=[("tree", 130, 60, 40, 45)])  # the cat in 
 TWINS = scene_of(("dog", 10, 140, 40, 40), ("dog", 150, 140, 40, 40), ("apple", 90, 160, 25, 25))
 
 
-def box_holds(a, predicate, b):
-    """Judge a relation by boxes [x, y, w, h] alone."""
-    (ax, ay, aw, ah), (bx, by, bw, bh) = a, b
-    return {
-        "left of": ax + aw < bx,
-        "right of": bx + bw < ax,
-        "above": ay + ah < by,
-        "below": by + bh < ay,
-        "in front of": ay + ah > by + bh,
-        "behind": ay + ah < by + bh,
-    }[predicate]
-
-
 def named(text):
     """The objects that a text names; a coffee maker in the background is not coffee."""
-    props = sorted((word for p in catalog.props() for word in (p.name, p.plural)), key=len, reverse=True)
+    props = sorted(
+        (word for p in catalog.PROPS.values() for word in (p.name, p.plural)), key=len, reverse=True
+    )
     return mentions(re.sub(rf"\b(?:{'|'.join(props)})\b", "", text, flags=re.I))
 
 
 def called(text):
     """The objects that a text names by name or plural; a calf is not called a cow."""
-    words = {word: thing.name for thing in catalog.things() for word in (thing.name, thing.plural)}
+    words = {word: thing.name for thing in catalog.THINGS.values() for word in (thing.name, thing.plural)}
     longest = sorted(words, key=len, reverse=True)
     return {words[found.lower()] for found in re.findall(rf"\b(?:{'|'.join(longest)})\b", text, re.I)}
 
@@ -106,17 +88,17 @@ def centre(item, size):
 
 
 def test_things_are_counted_and_named_as_known():
-    dog, sheep, scissors, broccoli = map(catalog.thing, ("dog", "sheep", "scissors", "broccoli"))
+    dog, sheep, scissors, broccoli = map(catalog.THINGS.__getitem__, ("dog", "sheep", "scissors", "broccoli"))
     assert sheep.counted(3) == "three sheep"
     assert [dog.counted(number) for number in (1, 3)] == ["a dog", "three dogs"]
     assert scissors.counted(2) == "two pairs of scissors" and scissors.known == "the pair of scissors"
     assert broccoli.counted(2) == "two pieces of broccoli" and dog.known == "the dog"
-    assert [catalog.prop(name).counted(1) for name in ("evergreen", "sun", "wheat")] == [
+    assert [catalog.PROPS[name].counted(1) for name in ("evergreen", "sun", "wheat")] == [
         "an evergreen",
         "the sun",
         "some wheat",
     ]
-    assert catalog.prop("cloud").counted(3) == "three clouds"
+    assert catalog.PROPS["cloud"].counted(3) == "three clouds"
 
 
 def test_strangers_are_absent_known_to_training_and_no_new_pair():
@@ -126,7 +108,7 @@ def test_strangers_are_absent_known_to_training_and_no_new_pair():
             names = [one.name for one in asking.strangers(3)]
             assert not set(names) & set(item.name for item in scene.objects)
             if split != "test_new_objects":
-                assert all(catalog.thing(name).split == "train" for name in names)
+                assert all(catalog.THINGS[name].split == "train" for name in names)
             if split not in ("test_new_pairs", "test_new_objects"):
                 assert not held_out(list(dict.fromkeys([*scene.names, *names])), CONFIG)
 
@@ -143,7 +125,7 @@ def test_wording_names_no_object(name):
 
 
 def test_facts_name_no_other_object():
-    for fact in [fact for fact in facts() if fact.kind != CATEGORY]:
+    for fact in [fact for fact in FACTS if fact.kind != CATEGORY]:
         said = " | ".join((fact.answer, *fact.said, *fact.also))
         own = {fact.name} if fact.of == "object" else set()
         assert called(said) <= {*own, "person"}, fact
@@ -152,32 +134,32 @@ def test_facts_name_no_other_object():
 
 
 def test_what_is_known_is_known_of_things_that_exist():
-    backdrops = {setting.backdrop for setting in catalog.settings()}
+    backdrops = {setting.backdrop for setting in catalog.SETTINGS.values()}
     names = {
         "object": set(catalog.names()),
-        "setting": {setting.name for setting in catalog.settings()},
-        "prop": {prop.name for prop in catalog.props()},
+        "setting": {setting.name for setting in catalog.SETTINGS.values()},
+        "prop": {prop.name for prop in catalog.PROPS.values()},
         "backdrop": backdrops,
         "wrong": {""},
     }
-    assert all(fact.name in names[fact.of] for fact in facts())
-    assert {fact.name for fact in facts() if fact.of == "object"} == names["object"]  # each can be asked for
-    assert {fact.name for fact in facts() if fact.of == "setting"} == names["setting"]
-    assert all(trait.yes | trait.maybe <= names["object"] for trait in traits())
+    assert all(fact.name in names[fact.of] for fact in FACTS)
+    assert {fact.name for fact in FACTS if fact.of == "object"} == names["object"]  # each can be asked for
+    assert {fact.name for fact in FACTS if fact.of == "setting"} == names["setting"]
+    assert all(trait.yes | trait.maybe <= names["object"] for trait in TRAITS)
 
 
 def test_every_kind_of_fact_can_be_asked_and_has_wrong_answers():
-    kinds = {fact.kind for fact in facts()} - {CATEGORY}
+    kinds = {fact.kind for fact in FACTS} - {CATEGORY}
     assert kinds <= set(wording("questions"))
-    train = [fact for fact in facts() if fact.name not in catalog.names("new")]
-    for fact in facts():
+    train = [fact for fact in FACTS if fact.name not in catalog.names("new")]
+    for fact in FACTS:
         if fact.of in ("object", "setting", "prop") and fact.kind != CATEGORY:
             wrong = {other.answer for other in train if other.kind == fact.kind}
             assert len(wrong - {fact.answer, *fact.also}) >= 3, fact
 
 
 def test_traits_divide_the_objects():
-    for trait in traits():
+    for trait in TRAITS:
         assert trait.yes and not trait.yes & trait.maybe, trait.trait
         assert called(" ".join(trait.question)) <= {"person"}, trait.trait
 
@@ -260,7 +242,7 @@ def test_references_are_numbered_like_the_annotations():
     for ref in refs:
         scene, item = boxes[ref["ann_id"] - 1]
         assert ref["image_id"] == scene.image_id and ref["split"] == "val"
-        assert all(catalog.thing(item.name).known[4:] in one["sent"] for one in ref["sentences"])
+        assert all(catalog.THINGS[item.name].known[4:] in one["sent"] for one in ref["sentences"])
 
 
 @pytest.mark.parametrize("split", ["pool", "test_new_objects"])
@@ -273,15 +255,14 @@ def test_visual_genome_is_true_by_the_boxes(split):
         items = [*scene.objects, *scene.props]
         for region in record["regions"]:
             assert region["x"] + region["width"] <= scene.size
-            inside = [
+            right, low = region["x"] + region["width"], region["y"] + region["height"]
+            inside = {
                 item.name
                 for item in items
-                if region["x"] <= item.box[0]
-                and region["y"] <= item.box[1]
-                and item.box[0] + item.box[2] <= region["x"] + region["width"]
-                and item.box[1] + item.box[3] <= region["y"] + region["height"]
-            ]
-            assert set(named(region["phrase"])) <= set(inside), region
+                if region["x"] <= item.box[0] and region["y"] <= item.box[1]
+                if item.right <= right and item.foot <= low
+            }
+            assert set(named(region["phrase"])) <= inside, region
         numbers = [region["region_id"] for region in record["regions"]]
         assert len(set(numbers)) == len(numbers)
 
@@ -298,8 +279,8 @@ def test_descriptions_name_everything_and_only_what_is_there(split):
         assert 4 <= len(sentences) <= 7, said
         assert all(sentence[0].isupper() for sentence in sentences) and "{" not in said
         props = Counter(item.name for item in scene.props)
-        plurals = {catalog.thing(name).plural: count for name, count in names.items()}
-        plurals |= {catalog.prop(name).plural: count for name, count in props.items()}
+        plurals = {catalog.THINGS[name].plural: count for name, count in names.items()}
+        plurals |= {catalog.PROPS[name].plural: count for name, count in props.items()}
         for word, count in re.findall(rf"\b({'|'.join(NUMBERS)}) ({'|'.join(plurals)})\b", said, re.I):
             assert NUMBERS[word.lower()] == plurals[count], said
 
@@ -365,7 +346,7 @@ def test_a_lone_cow_is_asked_about_rightly():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_an_object_that_answers_is_the_only_one_to_do_so(split):
-    by_question = {question: trait for trait in traits() for question in trait.question}
+    by_question = {question: trait for trait in TRAITS for question in trait.question}
     asked = 0
     for scene, record in every(aokvqa, split):
         trait = by_question.get(record["question"])
@@ -374,7 +355,7 @@ def test_an_object_that_answers_is_the_only_one_to_do_so(split):
             here = {item.name for item in scene.objects}
             answer = record["choices"][record["correct_choice_idx"]]
             assert here & trait.yes == {answer} and not here & trait.maybe, record
-            assert set(record["direct_answers"]) <= set(catalog.thing(answer).words), record
+            assert set(record["direct_answers"]) <= set(catalog.THINGS[answer].words), record
             assert not set(record["choices"]) & trait.maybe, record
     assert asked > 0.1 * MANY
 
@@ -414,9 +395,9 @@ def right_answer(scene, kind, text):
     elif kind == "categoryThisChoose":
         return next(name for name in names if here[name])
     elif kind in ("place", "placeChoose"):
-        return catalog.setting(scene.setting).noun
+        return catalog.SETTINGS[scene.setting].noun
     elif kind == "placeVerify":
-        true = bool(re.search(rf"the {catalog.setting(scene.setting).noun}\?", text))
+        true = bool(re.search(rf"the {catalog.SETTINGS[scene.setting].noun}\?", text))
     else:
         return None
     return "yes" if true else "no"

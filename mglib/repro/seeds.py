@@ -1,0 +1,62 @@
+"""Several trainings of one run: their spread, and intervals over pictures and seeds together."""
+
+from collections.abc import Sequence
+
+import numpy
+import pandas
+
+from mglib import frame
+
+REACH = 1.96 * 2**0.5  # standard deviations between two trainings that differ by their seeds alone
+
+
+def spread(
+    own: pandas.DataFrame, others: Sequence[pandas.DataFrame], before: pandas.DataFrame
+) -> pandas.DataFrame:
+    """Add to each number with an interval its standard deviation over trainings, this run's and `others`, and
+    widen the interval by it, so that it holds another training's number in 19 of 20 cases.
+
+    Both levels are taken as normal and independent: the picture's half of the interval and REACH deviations
+    add in quadrature. A run without others takes the deviation that was published `before`. A number that is
+    the same in all runs, as where nothing was trained, stays as it is.
+    """
+    found, values = own.reset_index(drop=True), _of(own, own, *others)
+    seeds, deviation = values.count(axis=1), values.std(axis=1)
+    if not others:
+        known = before.set_index("name")[["seeds", "seed_sd"]].astype(float).reindex(own["name"])
+        seeds, deviation = (known[column].reset_index(drop=True) for column in known)
+    differ = found["low"].notna() & (deviation > 0)
+    reach = REACH * deviation[differ]
+    value, low, high = (found.loc[differ, end].astype(float) for end in ("value", "low", "high"))
+    share = found.loc[differ, "share"].eq(True)
+    low, high = value - numpy.hypot(value - low, reach), value + numpy.hypot(high - value, reach)
+    found.loc[differ, "low"] = low.where(~share, low.clip(lower=0))
+    found.loc[differ, "high"] = high.where(~share, high.clip(upper=1))
+    found.loc[differ, "seeds"], found.loc[differ, "seed_sd"] = seeds[differ], deviation[differ]
+    return found
+
+
+def inside(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """Return the share of a further training's numbers that lie inside the intervals of the others, each run
+    once the further one: inside those over *pictures* alone, and inside those over pictures and seeds
+    (*inside*). Numbers that no training changes do not count; no row for fewer than three runs.
+    """
+    counted: dict[str, list[pandas.Series]] = {"inside": [], "inside_pictures": []}
+    for place in range(len(runs) if len(runs) > 2 else 0):
+        further, (first, *rest) = runs[place], [run for other, run in enumerate(runs) if other != place]
+        values = _of(first, first, *rest, further)
+        changed = first["low"].notna().reset_index(drop=True) & (values.nunique(axis=1) > 1)
+        for name, known in {"inside": spread(first, rest, first), "inside_pictures": first}.items():
+            ends = (known[end].astype(float).reset_index(drop=True) for end in ("low", "high"))
+            hit = values.iloc[:, -1].between(*ends)
+            counted[name].append(hit[changed & values.iloc[:, -1].notna()])
+    shares = {name: float(pandas.concat(some).mean()) for name, some in counted.items() if some}
+    note = "share of a further training's numbers inside the intervals of the others"
+    notes = {"inside": f"{note}, over pictures and seeds", "inside_pictures": f"{note}, over pictures alone"}
+    return frame.rows("seeds", {"": shares}, note=notes)
+
+
+def _of(own: pandas.DataFrame, *runs: pandas.DataFrame) -> pandas.DataFrame:
+    """Return the values of a run's numbers in each of the runs, a column a run."""
+    values = [run.set_index("name")["value"].astype(float).reindex(own["name"]) for run in runs]
+    return pandas.concat(values, axis=1).reset_index(drop=True)
