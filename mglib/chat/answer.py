@@ -66,6 +66,8 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
+    if not source.exists():
+        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     if source.is_dir():
         asked = without_placeholder(question)
         found: list[dict[str, Any]] = [
