@@ -87,6 +87,7 @@ NAMES = {
     "chair_i": "CHAIR_i",
     "chair_s": "CHAIR_s",
     "object_recall": "object recall",
+    "unlisted": "things that no list names",
     "references_covered": "references covered",
     "yes_ratio": "share of yes",
     "unparsed": "neither yes nor no",
