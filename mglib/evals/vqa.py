@@ -199,19 +199,6 @@ def picture_places(folder: Path) -> dict[int, int]:
     return {image_id: place for place, image_id in enumerate(order)}
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a model scored in each task, and what it said to GQA's questions.
-
-    Tasks: `aokvqa.choice` (by the summed loss: the headline), `aokvqa.choice_per_token`, `aokvqa.direct`,
-    `gqa`; and of the open ones, whether an answer has the right format at all: `aokvqa.direct_format`,
-    `gqa.format`.
-    """
-
-    scores: dict[str, Scores]
-    graph: list[str]
-
-
 def examine(
     model: MiniGPT4,
     queries: Sequence[Tensor],
@@ -222,10 +209,12 @@ def examine(
     batch_size: int,
     short_tokens: int,
     what: str,
-) -> Result:
+) -> tuple[dict[str, Scores], list[str]]:
     """Put an exam to a model; `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
 
-    Open questions are answered greedily with at most `short_tokens` tokens.
+    Returns the scores by measure, and what it said to GQA's questions. Measures: *aokvqa*, choices by the
+    summed loss (the headline); *aokvqa_per_token*; *aokvqa_direct* and *gqa*, answers given greedily with at
+    most `short_tokens` tokens; *gqa_format*, whether the head of an answer could be right, whatever it says.
     """
     closed = exam.closed
     losses = option_losses(
@@ -243,12 +232,12 @@ def examine(
             what=f"{what}, {task}",
         )
     scores = {
-        "aokvqa.choice": right(losses, closed),
-        "aokvqa.choice_per_token": right(losses, closed, Losses.per_token),
+        "aokvqa": right(losses, closed),
+        "aokvqa_per_token": right(losses, closed, Losses.per_token),
         **open_scores(exam, said["direct"], said["graph"]),
-        **formats(exam, said["direct"], said["graph"]),
+        "gqa_format": by_picture(exam.graph, fits(said["graph"], [one.truth for _, one in exam.graph])),
     }
-    return Result(scores, said["graph"])
+    return scores, said["graph"]
 
 
 def by_picture(rows: Iterable[tuple[int, Any]], values: Iterable[float]) -> Scores:
@@ -263,20 +252,7 @@ def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict
         for said, (_, one) in zip(direct, exam.direct, strict=True)
     ]
     truth = [exact(head(said), one.truth) for said, (_, one) in zip(graph, exam.graph, strict=True)]
-    return {"aokvqa.direct": by_picture(exam.direct, people), "gqa": by_picture(exam.graph, truth)}
-
-
-def formats(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
-    """Tell of each answer to an open question whether its head could be right, whatever it says.
-
-    It says something, in no more words than the longest right answer of the exam has.
-    """
-    people = [text for _, question in exam.direct for text in question.direct_answers]
-    truths = [question.truth for _, question in exam.graph]
-    return {
-        "aokvqa.direct_format": by_picture(exam.direct, fits(direct, people)),
-        "gqa.format": by_picture(exam.graph, fits(graph, truths)),
-    }
+    return {"aokvqa_direct": by_picture(exam.direct, people), "gqa": by_picture(exam.graph, truth)}
 
 
 def fits(said: Sequence[str], right: Sequence[str]) -> tuple[float, ...]:
@@ -354,7 +330,7 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
 
     return {
         **choice_rows(exam, lambda question: 1 / len(question.choices)),
-        "aokvqa.direct": by_picture(exam.direct, (of_people(one) for _, one in exam.direct)),
+        "aokvqa_direct": by_picture(exam.direct, (of_people(one) for _, one in exam.direct)),
         "gqa": by_picture(exam.graph, (of_truth(one) for _, one in exam.graph)),
     }
 
@@ -362,4 +338,4 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
 def choice_rows(exam: Exam, score: Callable[[ChoiceQuestion], float]) -> dict[str, Scores]:
     """Score the choices by a rule that knows no losses: the same in both ways of counting them."""
     scores = by_picture(exam.choice, (score(question) for _, question in exam.choice))
-    return {"aokvqa.choice": scores, "aokvqa.choice_per_token": scores}
+    return {"aokvqa": scores, "aokvqa_per_token": scores}

@@ -23,12 +23,12 @@ from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
 REQUESTS = ("{}", "{} Answer yes or no.", "Look at the image and answer with yes or no. {}")
-MEASURES = {  # of Tables 4 and 7: a task of `vqa.Result`, and how it is counted
-    "aokvqa": ("aokvqa.choice", "four choices, by summed loss"),
-    "aokvqa_per_token": ("aokvqa.choice_per_token", "four choices, by loss per token"),
-    "aokvqa_direct": ("aokvqa.direct", "soft accuracy of the answer's head"),
-    "gqa": ("gqa", "exact match of the answer's head"),
-    "gqa_format": ("gqa.format", "the answer's head has a word, and no more than the longest right answer"),
+MEASURES = {  # of Tables 4 and 7: how `vqa.examine` counts them
+    "aokvqa": "four choices, by summed loss",
+    "aokvqa_per_token": "four choices, by loss per token",
+    "aokvqa_direct": "soft accuracy of the answer's head",
+    "gqa": "exact match of the answer's head",
+    "gqa_format": "the answer's head has a word, and no more than the longest right answer",
 }
 AVERAGED = ("aokvqa", "aokvqa_direct", "gqa")  # by which the prompt is chosen
 COMPARED = ("aokvqa", "aokvqa_per_token", "gqa")
@@ -167,14 +167,9 @@ def examine(
         )
         for name, (model, queries) in rows.items()
     }
-    scores = {name: by_measure(result.scores) for name, result in results.items()}
-    said = {name: result.graph for name, result in results.items()}
+    scores = {name: scored for name, (scored, _) in results.items()}
+    said = {name: told for name, (_, told) in results.items()}
     return Answered(exam=exam, split=split, scores=scores, said=said)
-
-
-def by_measure(scores: Mapping[str, Scores]) -> dict[str, Scores]:
-    """Name the scores of an exam's tasks as the tables do."""
-    return {name: scores[task] for name, (task, _) in MEASURES.items() if task in scores}
 
 
 def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFrame, ExamPrompt]:
@@ -207,7 +202,7 @@ def examine_arms(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], pro
     answered = examine(study, "test", rows, prompt)
     prior = Prior.of(study.exam(study.questioned["train"]))
     for name, blindly in {"majority": vqa.majority, "chance": vqa.chance}.items():
-        answered.scores[name] = by_measure(blindly(answered.exam, prior))
+        answered.scores[name] = blindly(answered.exam, prior)
     return answered
 
 
@@ -234,7 +229,7 @@ def points(task: str, answered: Answered) -> pandas.DataFrame:
     """Return what each row of a table scores; without a model there is no format."""
     rows = {row: {name: one.counts() for name, one in some.items()} for row, some in answered.scores.items()}
     some, about = next(iter(answered.scores.values())), f"questions on {answered.split}; n counts pictures"
-    notes = {name: f"{MEASURES[name][1]}; {len(one.values)} {about}" for name, one in some.items()}
+    notes = {name: f"{MEASURES[name]}; {len(one.values)} {about}" for name, one in some.items()}
     return frame.rows(task, rows, note=notes)
 
 

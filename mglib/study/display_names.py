@@ -48,6 +48,7 @@ NAMES = {
     "no_qformer": "no Q-Former",
     "three_layers": "three layers",
     "qformer_tuned": "Q-Former tuned",
+    "in_boxes": "attention in boxes of objects",
     "blank": "base, blank picture",
     "shuffled": "base, another picture",
     "majority": "majority answer",
@@ -86,6 +87,7 @@ NAMES = {
     "chair_i": "CHAIR_i",
     "chair_s": "CHAIR_s",
     "object_recall": "object recall",
+    "unlisted": "things that no list names",
     "references_covered": "references covered",
     "yes_ratio": "share of yes",
     "unparsed": "neither yes nor no",
@@ -108,6 +110,7 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
     "critic": "critic's score",
     "drift": "drift (nats an answer)",
     "pair_loss": "loss of held-out pairs (nats)",
+    "pair_order": "held-out pairs in order",
     "chair_i_whole": "CHAIR_i, whole answers",
     "chair_i_change": "CHAIR_i minus MiniGPT-4's",
 }

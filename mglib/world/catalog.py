@@ -3,7 +3,6 @@
 They are meant to be read by the module's name: `catalog.THINGS["dog"]`.
 """
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter, ValidationError
 
 from mglib.mentions import Vocabulary
-from mglib.metrics import plural
+from mglib.metrics import plural, read_rows
 from mglib.paths import DATA
 
 FOLDER = DATA / "world"
@@ -157,16 +156,13 @@ class Setting:
 def read(path: Path, shape: Any) -> tuple[Any, ...]:
     """Read a CSV as rows of a shape; raises ValueError that names the file, the line and what is wrong."""
     found, fit = [], TypeAdapter(shape)
-    with path.open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                if None in row or None in row.values():
-                    raise ValueError("it has too many or too few cells")
-                found.append(fit.validate_python(row))
-            except ValueError as error:
-                raise ValueError(
-                    f"{path.name} line {line} is broken: {_why(error)}. Mend that row."
-                ) from error
+    for line, row in enumerate(read_rows(path), start=2):
+        try:
+            if None in row or None in row.values():
+                raise ValueError("it has too many or too few cells")
+            found.append(fit.validate_python(row))
+        except ValueError as error:
+            raise ValueError(f"{path.name} line {line} is broken: {_why(error)}. Mend that row.") from error
     return tuple(found)
 
 

@@ -200,8 +200,7 @@ def _lone_links(asking: Asking) -> list[Link]:
 
 def _rel_verify(asking: Asking) -> Record | None:
     """Ask whether a relation holds; the false one is its opposite."""
-    found = _lone_links(asking)
-    if not found:
+    if not (found := _lone_links(asking)):
         return None
     link, true = asking.rng.choice(found), asking.rng.random() < 0.5
     asked = link.predicate if true else INVERSE[link.predicate]
@@ -212,8 +211,7 @@ def _rel_verify(asking: Asking) -> Record | None:
 
 
 def _rel_choose(asking: Asking) -> Record | None:
-    found = _lone_links(asking)
-    if not found:
+    if not (found := _lone_links(asking)):
         return None
     link = asking.rng.choice(found)
     pair = next(pair for pair in (ACROSS, UP, DEEP) if link.predicate in pair)
@@ -294,8 +292,7 @@ def _category_choose(asking: Asking) -> Record | None:
 
 def _position(asking: Asking) -> Record | None:
     """Ask on which side something is, in one of three ways."""
-    placed = _aside(asking)
-    if not placed:
+    if not (placed := _aside(asking)):
         return None
     item, where = asking.rng.choice(placed)
     kind = asking.rng.choice(("positionVerify", "positionChoose", "positionQuery"))
@@ -320,8 +317,7 @@ def _compare(asking: Asking) -> Record | None:
 
 
 def _farther(asking: Asking) -> Record | None:
-    found = [link for link in _lone_links(asking) if link.predicate == "left of"]
-    if not found:
+    if not (found := [link for link in _lone_links(asking) if link.predicate == "left of"]):
         return None
     link = asking.rng.choice(found)
     wanted = asking.rng.choice(("left", "right"))
@@ -340,8 +336,7 @@ def _which(asking: Asking, link: Link, kind: str, wanted: str, answer: Item) -> 
 
 
 def _same_side(asking: Asking) -> Record | None:
-    pairs = list(combinations(_aside(asking), 2))
-    if not pairs:
+    if not (pairs := list(combinations(_aside(asking), 2))):
         return None
     (a, one), (b, other) = asking.rng.choice(pairs)
     return _ask(asking, "twoSame", one == other, it=a.thing.known, other=b.thing.known)

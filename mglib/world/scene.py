@@ -256,19 +256,15 @@ def _fitting(rng: Random, config: WorldConfig, split: str) -> tuple[Setting, tup
     """
     count = rng.choices(COUNTS, COUNT_WEIGHTS)[0]
     while True:
-        names = _first(rng, config, split)
+        if split == "test_new_pairs":  # what the picture is about
+            names = list(rng.choice(sorted(new_pairs(config))))
+        else:
+            names = rng.choices(*_likely("new" if split == "test_new_objects" else "train"))
         for _ in range(20):
             setting, things = _cast(rng, config, split, names, count)
             objects = place_all(rng, _several(rng, things), setting, config.size)
             if objects is not None:
                 return setting, objects
-
-
-def _first(rng: Random, config: WorldConfig, split: str) -> list[str]:
-    """Choose the object or pair of objects that the picture is about."""
-    if split == "test_new_pairs":
-        return list(rng.choice(sorted(new_pairs(config))))
-    return rng.choices(*_likely("new" if split == "test_new_objects" else "train"))
 
 
 def _several(rng: Random, things: list[Thing]) -> list[Thing]:

@@ -5,7 +5,6 @@ The wording stands in data/world/phrases.csv, where `{objects}` and its kin are 
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
 from random import Random
 
 from mglib.config import NoiseConfig, WorldConfig
@@ -26,6 +25,7 @@ RELATION_SHARE = 0.04  # of the web captions that name objects in a relation sta
 REFERENCES = 5  # a picture, as in COCO
 WEB_CAPTIONS = 6  # of each picture that BLIP-2 is pretrained on
 REFERRED_EVERY = 4  # so many-th of those pictures has references too
+NAMES = Vocabulary({thing.name: thing.words for thing in catalog.THINGS.values()})
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ class Caption:
 
 def mentions(text: str) -> list[str]:
     """Return the objects that `text` says by name, plural or synonym, each once, in their order."""
-    return list(dict.fromkeys(_vocabulary().mentions(text)))
-
-
-@cache
-def _vocabulary() -> Vocabulary:
-    return Vocabulary({thing.name: thing.words for thing in catalog.THINGS.values()})
+    return list(dict.fromkeys(NAMES.mentions(text)))
 
 
 def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Caption:

@@ -9,7 +9,7 @@ from mglib import frame
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
-from mglib.evals.vqa import Exam, Result
+from mglib.evals.vqa import Exam
 from mglib.experiments import exams
 from mglib.experiments.exams import Answered, ExamPrompt
 from mglib.model.prompts import VICUNA
@@ -92,8 +92,7 @@ def put(monkeypatch):
     def examine(model, queries, template, exam, *, prompt, what, **limits):
         seen[what] = list(queries)
         score = scores.get(what, 0.75 if prompt.startswith("Question") and template is VICUNA else 0.0)
-        tasks = [task for task, _ in exams.MEASURES.values()]
-        return Result({task: Scores((score,) * 3, (0, 0, 1)) for task in tasks}, [f"{what} says"] * 3)
+        return {name: Scores((score,) * 3, (0, 0, 1)) for name in exams.MEASURES}, [f"{what} says"] * 3
 
     monkeypatch.setattr(exams.vqa, "examine", examine)
     monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))

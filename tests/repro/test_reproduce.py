@@ -68,12 +68,6 @@ def test_a_study_runs_is_kept_and_survives_a_failure(study, capsys):
     assert set(Ledger(study / "runs" / "mini").entries) == {"01_one"}
 
 
-def test_another_seed_has_a_folder_of_its_own_and_reaches_the_notebook(study):
-    assert run(study, "--seed", "4", "--profile", "smoke", "--notebooks", "01") == 0
-    assert outputs(study / "runs" / "smoke-seed4" / "01_one.ipynb")[0].text == "5\n"
-    assert not (study / "runs" / "smoke-seed4" / "02_two.ipynb").exists()
-
-
 @pytest.mark.parametrize(
     ("file", "text", "rerun"),
     [
@@ -206,10 +200,6 @@ def test_a_run_of_which_nothing_is_published_ends_in_a_few_lines(study, capsys):
     reproduce.summarise(study, Settings(profile="smoke"), ledger)
     shown = capsys.readouterr().out.strip().splitlines()
     assert len(shown) <= 6 and "none of smoke are published" in shown[0]
-
-
-def test_notebooks_come_in_their_order(study):
-    assert [path.stem for path in source_notebooks(study)] == ["01_one", "02_two"]
 
 
 def test_several_seeds_run_one_after_another(study, capsys):

@@ -1,8 +1,8 @@
 """`make tune`: which grids are made, what is kept of each, and what is said of a better choice."""
 
 import json
+from collections import defaultdict
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -80,39 +80,20 @@ def test_the_command_line_says_what_cannot_be_done(capsys):
     assert "has no grid 'nothing'" in capsys.readouterr().err
 
 
-def test_grids_read_the_splits_that_they_need(monkeypatch):
-    """Every grid is handed to its experiment with the features of its own splits and the study's models."""
-
-    def stage1(study, *names):
-        return SimpleNamespace(names=names)
-
-    for module, call in (
-        (tune.stage1, "trials"),
-        (tune.curated, "temperatures"),
-        (tune.abilities, "tried"),
-        (tune.descriptions, "tried"),
-        (tune.ablations, "rates"),
-    ):
-        monkeypatch.setattr(module, call, lambda study, base, *more: (set(base.names), *more))
-    monkeypatch.setattr(tune.Stage1, "of", stage1)
-    monkeypatch.setattr(tune, "stage2_data", lambda study, base: {"curated": set(base.names)})
-    monkeypatch.setattr(tune, "prompted_stage1", lambda study, base: "stage1")
-    monkeypatch.setattr(tune, "prompted_models", lambda study, base: {"minigpt4": "chat"})
-    monkeypatch.setattr(tune.stage2, "rates", lambda study, before, lesson: (lesson, before))
-    monkeypatch.setattr(tune.preferences, "collect", lambda study, base, start: (set(base.names), start))
-    monkeypatch.setattr(tune.preferences, "rates", lambda study, feedback: feedback)
-    read = {name: make(STUDY) for name, make in tune.MAKE.items()}
+def test_no_grid_reads_a_test_split(monkeypatch):
+    read = []
+    monkeypatch.setattr(tune.Stage1, "of", lambda study, *names: read.append(set(names)))
+    for name in ("stage2_data", "prompted_stage1", "prompted_models"):
+        monkeypatch.setattr(tune, name, lambda *_: defaultdict(str))
+    for module in (tune.stage1, tune.curated, tune.abilities, tune.descriptions, tune.ablations):
+        for call in ("trials", "temperatures", "tried", "rates"):
+            monkeypatch.setattr(module, call, lambda *_: None, raising=False)
+    for module, call in ((tune.stage2, "rates"), (tune.preferences, "rates"), (tune.preferences, "collect")):
+        monkeypatch.setattr(module, call, lambda *_: None)
+    for make in tune.MAKE.values():
+        make(STUDY)
     special = {f"{sheet.kind}_val" for sheet in CHECKLISTS.values()}
-    models = {"minigpt4": "chat"}
-    assert read == {
-        "stage1": ({"val"},),
-        "temperatures": ({"val"},),
-        "stage2": ({"pool"}, "stage1"),
-        "decoding": ({"pool", *special}, models),
-        "descriptions": ({"pool", "val"}, models),
-        "arms": ({"val"},),
-        "preferences": ({"pool"}, "chat"),
-    }
+    assert read == [{"val"}, {"val"}, {"pool"}, {"pool", *special}, {"pool", "val"}, {"val"}, {"pool"}]
 
 
 def test_a_notebook_shows_the_table_or_says_that_there_is_none(monkeypatch, tmp_path, capsys):
