@@ -12,9 +12,9 @@ import pytest
 import torch
 from jupyter_client import AsyncKernelManager
 from nbformat import v4
-from tiny_languages import ends, llama
 from tiny_release import write_release
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from mglib.curation.describe import CONTINUE, QUESTION
 from mglib.data.journal import read_log
@@ -104,9 +104,20 @@ def spoken_by(template, captions, descend):
     spoken = [template.prompt(text) for text in (QUESTION, CONTINUE, *ASKED)]
     told = [two_sentences(captions, place) for place in range(64)]
     tokenizer = train_tokenizer([*spoken * 8, *told], 600)
-    shape = {"max_position_embeddings": 512, "initializer_range": 0.02}
-    model = llama(len(tokenizer), **shape, **ends(tokenizer))
     torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=512,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
     teach(Language(model=model, tokenizer=tokenizer), captions, descend, template)
     return model, tokenizer
 
