@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -366,6 +367,9 @@ def bench(settings: Settings) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a sign that a terminal lacks ends no command
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(words, prog_name="python -m mglib")
     except SystemExit as end:

@@ -127,12 +127,11 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def pictures_needed(found: Estimate, effect: float) -> int:
-    """Return how many pictures show an effect with a power of 0.8 at the level 0.05, from the interval of a
-    first sample.
+def needed_for(effect: float, deviation: float) -> int:
+    """Return how many pictures, or trainings, show an effect with a power of 0.8 at the level 0.05, where one
+    of them has this standard deviation.
     """
-    error = (found.high - found.low) / (2 * 1.96) * found.n**0.5  # of one picture
-    return max(1, math.ceil(((1.96 + 0.8416) * error / effect) ** 2))
+    return max(1, math.ceil(((1.96 + 0.8416) * deviation / effect) ** 2))
 
 
 def _resampled(counts: Counts, seed: int, resamples: int) -> numpy.ndarray:

@@ -8,15 +8,14 @@ import torch
 
 from mglib.metrics import (
     Counts,
-    Estimate,
     columns,
     derangement,
     distinct,
     each,
     holm,
     mean,
+    needed_for,
     paired,
-    pictures_needed,
     rarest,
     ratio,
     recall_at,
@@ -117,9 +116,8 @@ def test_the_smallest_p_value_counts_once_for_each_test_and_the_order_stays():
 
 
 def test_half_the_effect_takes_four_times_the_pictures():
-    share = Estimate(0.5, 0.5 - 1.96 * 0.05, 0.5 + 1.96 * 0.05, 100)  # a share of one half: 0.5 a picture
-    assert pictures_needed(share, 0.1) == 197  # (1.96 + 0.8416)^2 * 0.25 / 0.01
-    assert pictures_needed(share, 0.05) == 785
+    assert needed_for(0.1, 0.5) == 197  # (1.96 + 0.8416)^2 * 0.25 / 0.01: a share of one half
+    assert needed_for(0.05, 0.5) == 785 and needed_for(0.1, 0.0) == 1
 
 
 # --- retrieval ---

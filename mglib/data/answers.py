@@ -6,7 +6,6 @@
 import json
 import re
 import unicodedata
-from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 
 from mglib.data.pictures import ENDINGS
 from mglib.data.quarantine import Fault
-from mglib.data.records import as_text, fit, read_items, read_lines
+from mglib.data.records import as_text, first_sign, fit, read_items, read_lines
 
 ANSWER_KEYS = ("answer", "caption", "prediction", "direct_answer")  # what the formats call the answer
 KEYS = {*ANSWER_KEYS, "multiple_choice", "error", "prompt"}
@@ -68,9 +67,8 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
     if is_json_lines(path):
         yield from (with_place(text, path, place) for place, text in read_lines(path))
         return
-    array = first_character(path) == b"["
     for key, value in read_items(path):
-        for where, entry in [(key, value)] if array else under(key, value):
+        for where, entry in under(key, value):
             yield with_place(entry, path, where)
 
 
@@ -91,17 +89,11 @@ def with_place(value: Any, path: Path, where: str) -> Answer | Fault:
     return found if isinstance(found, Fault) else replace(found, where=where)
 
 
-def first_character(path: Path) -> bytes:
-    """Return the first character of a file that is no space."""
-    with path.open("rb") as file:
-        return file.read(4096).removeprefix(BOM_UTF8).lstrip()[:1]
-
-
 def is_json_lines(path: Path) -> bool:
-    """Tell whether each line is an answer; else the whole file is one array or object."""
-    first = first_character(path)
+    """Tell whether each line, or each item of an array, is an answer; else the whole file is one object."""
+    first = first_sign(path)
     if first == b"[" or path.suffix == ".jsonl":
-        return first != b"["
+        return True
     if first != b"{":
         return False
     lines = (text for _, text in read_lines(path))

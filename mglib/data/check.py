@@ -162,7 +162,6 @@ def check(name: str, folder: Path) -> bool:
 
 
 def printable(text: str) -> str:
-    """Shorten an example and escape what no terminal shows (names inside a tar need not be Unicode)."""
-    text = text.encode("utf-8", "backslashreplace").decode()
+    """Write a fault in one line, and the beginning of an example."""
     line = " ".join(text.splitlines())
     return line if line.startswith("fault") else line[:EXAMPLE_LENGTH]

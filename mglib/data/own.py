@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -9,13 +10,14 @@ from pydantic import AliasChoices, Field
 
 from mglib.data.pictures import KNOWN, line_picture, named_picture, pictures_below, shown, with_pictures
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import Caption, FileName, Text, fit_all, fit_list, read_json, read_lines
+from mglib.data.records import Caption, FileName, Name, fit_all, fit_list, read_json, read_lines
 from mglib.data.text import TAKEN, without_placeholder
 
 SHAPES = (
     "a folder with filter_cap.json and image/ (cc_sbu_align), a folder of pictures with a .txt of the same "
-    "name next to each, a folder of pictures with metadata.jsonl (ImageFolder), or a .jsonl file with lines "
-    '{"image": "a.jpg", "question": "What is it?", "answer": "A cat."} (the question may be left out)'
+    "name next to each, a folder of pictures with metadata.jsonl (ImageFolder), or a file of JSON lines "
+    '{"image": "a.jpg", "question": "What is it?", "answer": "A cat."} (the question may be left out), or '
+    "with the `conversations` of LLaVA"
 )
 ALIGNED, METADATA = "filter_cap.json", "metadata.jsonl"
 
@@ -68,12 +70,42 @@ def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of a JSONL file, or of ImageFolder's; the picture's path counts from the file's own folder."""
+class Turn:
+    """What one side says in a conversation, as files of LLaVA, ShareGPT and chat models hold it."""
 
-    image: Annotated[Text, Field(validation_alias=AliasChoices("image", "file_name"))]
-    answer: Annotated[Text, Field(validation_alias=AliasChoices("answer", "text"))]
-    question: Text | None = None
+    text: Annotated[str, Field(validation_alias=AliasChoices("value", "content"))]
+    speaker: Annotated[str, Field(validation_alias=AliasChoices("from", "role"))]
+
+    @property
+    def is_question(self) -> bool:
+        """Whether the person speaks."""
+        return self.speaker in ("human", "user")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a JSONL file, of ImageFolder's or of LLaVA's; the picture's path counts from the file's own
+    folder.
+    """
+
+    image: Annotated[Name, Field(validation_alias=AliasChoices("image", "file_name"))]
+    answer: Annotated[Name | None, Field(validation_alias=AliasChoices("answer", "text"))] = None
+    question: str | None = None
+    turns: Annotated[tuple[Turn, ...], Field(validation_alias=AliasChoices("conversations", "messages"))] = ()
+
+    def __post_init__(self) -> None:
+        if not self.answers():
+            raise ValueError("there is no `answer`, nor a conversation with one")
+
+    def answers(self) -> list[tuple[str, str]]:
+        """Return each question with its answer, those of a conversation one by one."""
+        if self.answer is not None:
+            return [((self.question or "").strip(), self.answer.strip())]
+        return [
+            (asked.text.strip(), said.text.strip())
+            for asked, said in pairwise(self.turns)
+            if asked.is_question and not said.is_question
+        ]
 
 
 def read_own(data: Path, used: set[Path] | None = None) -> Iterator[AnsweredPicture | Fault]:
@@ -96,25 +128,36 @@ def read_own(data: Path, used: set[Path] | None = None) -> Iterator[AnsweredPict
     elif texts := shown(data, ".txt"):
         found = text_files(data, texts, used)
     else:
-        lines = sorted(data.glob("*.jsonl"))
+        lines = [file for file in shown(data, ".jsonl", ".json") if begins_with_a_pair(file)]
         hint = f" Is it {lines[0]} that is meant?" if lines else ""
         raise ValueError(f"{data} holds no texts that are known here. DATA is {SHAPES}.{hint}")
     return with_pictures(found, lambda pair: pair.file, used)
 
 
+def begins_with_a_pair(path: Path) -> bool:
+    """Return whether the first line of a file, or the first item, is what `json_lines` reads."""
+    try:
+        return isinstance(next(json_lines(path), None), AnsweredPicture)
+    except ValueError:
+        return False
+
+
 def json_lines(path: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Read lines of `image`, `answer` and, if one likes, `question`."""
+    """Read lines of `image` with `answer` and, if one likes, `question`, or with a conversation."""
     taken = 0
 
-    def pair(line: Line | Fault) -> AnsweredPicture | Fault:
+    def pairs() -> Iterator[AnsweredPicture | Fault]:
         nonlocal taken
-        if isinstance(line, Fault):
-            return line
-        question = without_placeholder(asked := (line.question or "").strip())
-        taken += question != asked
-        return AnsweredPicture(line_picture(line.image, path.parent), question or None, line.answer.strip())
+        for line in fit_all(Line, read_lines(path), path):
+            if isinstance(line, Fault):
+                yield line
+                continue
+            for asked, answer in line.answers():
+                question = without_placeholder(asked)
+                taken += question != asked
+                yield AnsweredPicture(line_picture(line.image, path.parent), question or None, answer)
 
-    yield from distinct(map(pair, fit_all(Line, read_lines(path), path)), path)
+    yield from distinct(pairs(), path)
     if taken:
         print(TAKEN.format(path, taken))
 
@@ -141,11 +184,11 @@ def text_files(folder: Path, files: Iterable[Path], used: set[Path]) -> Iterator
         for file in pictures_below(folder)
     }
     for file, name in pictures.items():
-        text = texts.get(name)
+        text = texts.get(name, texts.get(file))  # a.txt or a.jpg.txt
         try:
             answer = text.read_text(encoding="utf-8-sig").strip() if text else ""
         except (OSError, UnicodeDecodeError) as error:
-            yield Fault(str(text), "", f"it is not UTF-8 text: {error}")
+            yield Fault(str(text), "", f"it cannot be read as UTF-8: {error}")
             continue
         if text and answer:
             used.add(text)
@@ -153,5 +196,5 @@ def text_files(folder: Path, files: Iterable[Path], used: set[Path]) -> Iterator
         else:
             reason = f"{text.name} is empty" if text else f"there is no {name.name}.txt next to it"
             yield Fault(str(file), "", reason)
-    for name in sorted(texts.keys() - set(pictures.values())):
+    for name in sorted(texts.keys() - {*pictures, *pictures.values()}):
         yield Fault(str(texts[name]), "", "there is no picture of this name", costs=0)

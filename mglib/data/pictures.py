@@ -137,7 +137,7 @@ def is_picture(file: Path) -> bool:
     try:
         with Image.open(file, formats=FORMATS):
             return True
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, FileNotFoundError):
         return False
     except Exception:  # a picture, of which `open_picture` says what is wrong with it
         return True
@@ -248,5 +248,7 @@ def line_picture(name: str, folder: Path) -> Path:
     if ADDRESS.match(name):
         return Path(name)
     path = folder / os.path.expanduser(name)
+    if "\\" in name and not os.path.exists(path):  # as Windows writes paths
+        path = folder / name.replace("\\", "/")
     found = named_picture(path.parent, path.name)
     return found if os.path.isfile(found) and not os.path.exists(path) else path

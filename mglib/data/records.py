@@ -18,6 +18,14 @@ from mglib.data.quarantine import Fault
 T = TypeVar("T")
 VISIBLE = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a character that is no white space and has a width
 Text = Annotated[str, Field(pattern=VISIBLE)]  # not blank
+UTF_16 = "it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"  # as Windows' shell writes
+PACKED = "it is packed: unpack it first (`{}`)"
+OTHERS = {  # what is no JSON, by what it begins with
+    BOM_UTF16_LE: UTF_16,
+    BOM_UTF16_BE: UTF_16,
+    b"\x1f\x8b": PACKED.format("gunzip"),
+    b"PK": PACKED.format("unzip"),
+}
 EMPTY_CELLS = frozenset(("nan", "none", "null", "<na>"))
 
 
@@ -67,9 +75,8 @@ def naming(path: Path) -> Iterator[None]:
         ) from None
     except ValueError as error:
         with path.open("rb") as file:
-            utf16 = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)  # as Windows' shell writes
-        hint = "; it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)" if utf16 else ""
-        raise ValueError(f"{path} is not JSON: {error}{hint}") from error
+            begins = file.read(2)
+        raise ValueError(f"{path} is not JSON: {OTHERS.get(begins, error)}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -86,19 +93,27 @@ def read_json(path: Path) -> Any:
             raise ValueError(reason + hint) from error
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault.
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault; or each
+    item of one array.
 
-    Only a line feed ends a line. Raises ValueError with the file's name for one array and for UTF-16.
+    Only a line feed ends a line. Raises ValueError with the file's name for UTF-16 and a packed file.
     """
+    if first_sign(path) == b"[":
+        yield from read_items(path)
+        return
     with naming(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in line:
-                raise ValueError("zeros between its letters")
-            if number == 1 and line.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
-                raise ValueError("one object a line is expected and no array (`jq -c '.[]' a.json`)")
+            if number == 1 and line[:2] in OTHERS and b"\0" in line:
+                raise ValueError
             if line.strip():
                 yield f"line {number}", line
+
+
+def first_sign(path: Path) -> bytes:
+    """Return the first character of a file that is no space."""
+    with naming(path), path.open("rb") as file:
+        return file.read(4096).removeprefix(BOM_UTF8).lstrip()[:1]
 
 
 def read_items(path: Path) -> Iterator[tuple[str, Any]]:

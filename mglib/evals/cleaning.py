@@ -4,10 +4,10 @@
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 INVISIBLE = dict.fromkeys((0xFEFF, *range(0x200B, 0x2010), 0x2060, 0x00AD))
-FULL_WIDTH: dict[int, str | int] = {0x3000: " ", **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}}
 
 SPECIAL = r"</?s>|<\|[^<>|]*\|>|<(?:bos|eos|pad|unk|image|imagehere|end_of_turn)>|</?img>"
 SPECIALS = re.compile(rf"(?:\s|{SPECIAL})*", re.I)
@@ -94,7 +94,7 @@ def clean(text: str, questions: Iterable[str | None] = ()) -> str:
     """Return the answer in a text as a reader reads it: `spoken`, in signs that are seen and of usual width,
     without markup and without a label such as "Answer:".
     """
-    text = spoken(text.translate(INVISIBLE).translate(FULL_WIDTH), questions)
+    text = spoken(unicodedata.normalize("NFKC", text.translate(INVISIBLE)), questions)
     for sign, kept in MARKUP:
         text = sign.sub(kept, text)
     text = text.strip()

@@ -265,7 +265,7 @@ def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFram
             f"A prompt, an end symbol or further turns were cut off {pairs['where'][cut].nunique():,} "
             f"answers; the first is {first['where']}: {first['text']!r} is read as {first['said']!r}."
         )
-    empty = list(pairs["where"][pairs["said"] == ""].unique())
+    empty = list(pairs["where"][pairs["said"].str.lower().isin(("", "nan", "null", "<na>"))].unique())
     scored.remark("Empty answers", empty, "; they are scored as they are.")
     pairs = pairs.assign(text=pairs["text"].where(~cut, pairs["said"]))
     rows = records.merge(pairs[["row", "where", "choice", "text", "read"]], on="row", how="left")

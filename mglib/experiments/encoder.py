@@ -1,10 +1,12 @@
 """What the encoder and BLIP-2 see in the pictures of the study (notebook 01; paper and BLIP-2, section 3)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from mglib import frame, metrics
 from mglib.data.narratives import read_narratives
@@ -12,9 +14,11 @@ from mglib.data.quarantine import strict
 from mglib.data.questions import read_a_okvqa, read_gqa
 from mglib.data.records import read_json
 from mglib.data.regions import read_refcoco, read_regions
-from mglib.data.splits import Split
+from mglib.data.splits import Split, batched
 from mglib.evals import generate
 from mglib.evals.retrieval import chance, retrieval_recall
+from mglib.evals.spatial import read_pictures
+from mglib.evals.vqa import picture_places
 from mglib.mentions import object_counts
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
@@ -145,10 +149,36 @@ def retrieval(study: Study, tokens: dict[str, Features], splits: dict[str, Split
 
 
 @torch.inference_mode()
-def looks(study: Study, qformer: QFormer, tokens: Features, count: int) -> Tensor:
-    """Return where the queries look in the last layer that reads the picture, (count, Q, N)."""
-    _, attention = qformer(tokens.batch(range(count)).to(study.device), output_attentions=True)
+def looks(study: Study, qformer: QFormer, tokens: Features, rows: Sequence[int]) -> Tensor:
+    """Return where the queries look in the last layer that reads some pictures, (rows, Q, N)."""
+    _, attention = qformer(tokens.batch(rows).to(study.device), output_attentions=True)
     return attention[-1].float().mean(1).cpu()
+
+
+def in_boxes(study: Study, qformer: QFormer, tokens: Features) -> pandas.DataFrame:
+    """Return how much of the queries' attention to patches of val lies in boxes of objects, the boxes'
+    share of the picture, the difference, paired, and the share of queries that look into boxes on average.
+    """
+    folder, side = study.world / "val", study.world_config.size
+    places, pictures = picture_places(folder), read_pictures(folder)
+    attention = torch.cat([looks(study, qformer, tokens, rows) for rows in batched(range(len(tokens)), 64)])
+    patches = attention[:, :, 1:] / attention[:, :, 1:].sum(-1, keepdim=True)  # (P, Q, N - 1), CLS left out
+    grid, covered = int(patches.shape[-1] ** 0.5), torch.zeros(len(tokens), side, side)
+    for picture in pictures:
+        for (x, y, w, h), _ in picture.objects:
+            covered[places[picture.id], round(y) : round(y + h), round(x) : round(x + w)] = 1
+    inside = adaptive_avg_pool2d(covered, grid).flatten(1)  # (P, N - 1)
+    mass, area = torch.einsum("pqn,pn->pq", patches, inside), inside.mean(1)  # (P, Q), (P,)
+    share = metrics.each((mass.mean(0) > area.mean()).float().tolist())
+    mean, boxes = (metrics.each(some.tolist()) for some in (mass.mean(1), area))
+    found = {"mass": mean, "area": boxes, "mass_minus_area": metrics.paired(mean, boxes)}
+    notes = {
+        "mass": "share of the attention to patches that lies in boxes of objects, mean over queries, val",
+        "area": "share of the picture that these boxes cover, where attention would fall by chance",
+        "mass_minus_area": "paired by picture",
+        "queries": "share of queries whose mean attention in boxes is above that area; n counts queries",
+    }
+    return frame.rows("qformer", {"in_boxes": found | {"queries": share}}, note=notes)
 
 
 def captions(study: Study, queries: dict[str, Features]) -> dict[str, list[str]]:

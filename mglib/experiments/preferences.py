@@ -2,6 +2,7 @@
 (paper, section 4.5.1; `mglib.experiments.dpo` has the method).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -152,7 +153,7 @@ def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], d
 
 
 def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[PromptedModel, Trained]:
-    """Learn the preferred answers as further texts of stage 2, at stage 2's own rate."""
+    """Learn the preferred answers as further texts of stage 2, by its own optimiser at its own rate."""
     start, stage2 = feedback.start, study.profile.stage2
     return train_stage2(
         study,
@@ -162,7 +163,7 @@ def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Prom
             texts=[pair.chosen for pair in feedback.learnt],
         ),
         questions=(start.question(dpo.QUESTION),),
-        config=replace(config, lr=stage2.lr, min_lr=stage2.min_lr),
+        config=replace(config, lr=stage2.lr, min_lr=stage2.min_lr, muon=stage2.muon),
         what="dpo-chosen",
     )
 
@@ -172,7 +173,8 @@ def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Prom
 
 def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """Let each model answer again about held-out pictures: what the critic thinks of the answers, how far
-    they have moved from the start, and whether held-out pairs are in the critic's order.
+    they have moved from the start, and how many held-out pairs are in the critic's order, which says whether
+    the objective moved at all.
     """
     config, start = dpo.settings(study), feedback.start
     rest = [index for index in range(len(feedback.shown)) if index % feedback.hold_out == 0]
@@ -186,16 +188,17 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedMode
             batch_size=study.profile.evaluation.batch_size,
             what=f"pool, {name}",
         )
-        values = {
-            "critic": answer_scores(feedback.judge(seen, texts)),
-            "drift": dpo.drifts(study, start, prompted, shown, texts),
-            "pair_loss": dpo.held_out_losses(study, start, prompted, feedback.shown, feedback.held),
-        }
+        losses = dpo.held_out_losses(study, start, prompted, feedback.shown, feedback.held)
+        values = {"critic": answer_scores(feedback.judge(seen, texts)), "pair_loss": losses}
+        if name != "start":  # which has moved nowhere and prefers neither
+            values["drift"] = dpo.drifts(study, start, prompted, shown, texts)
+            values["pair_order"] = [float(loss < math.log(2)) for loss in losses]
         found[name] = {what: metrics.each(some) for what, some in values.items()}
     notes = {
         "critic": "the critic's score of sampled answers about held-out pictures of the pool",
         "drift": "nats an answer: how much likelier than to the start, own sampled answers",
         "pair_loss": "on held-out pairs; ln 2 at the start",
+        "pair_order": "share of held-out pairs whose preferred answer has gained on the other; chance 0.5",
     }
     return frame.rows("conjecture", found, note=notes)
 

@@ -23,7 +23,7 @@ from mglib.data.quarantine import strict
 from mglib.data.regions import read_refcoco, read_regions
 from mglib.data.splits import Pairs, batched
 from mglib.errors import needed
-from mglib.evals import chair, generate, spatial
+from mglib.evals import chair, choices, generate, spatial
 from mglib.evals.choices import Losses, Scores, batch_losses
 from mglib.evals.spatial import WAYS, Probe, read_pictures
 from mglib.evals.vqa import picture_places
@@ -43,6 +43,11 @@ from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 WHERE = re.compile(r"\b(left|right|above|below|beneath|behind|in front)\b")
+OPPOSITES = {
+    "left": "right", "right": "left", "above": "below", "below": "above", "beneath": "above",
+    "behind": "in front of", "in front of": "behind", "in front": "behind",
+}  # fmt: skip
+TURNED = re.compile(rf"\b({'|'.join(OPPOSITES)})\b")
 SHARE = 0.5  # of the treatment's pictures whose caption is a spatial one
 # The same knowledge without a question: which of two orders is likelier. No training text has these words.
 ORDERS = {
@@ -253,6 +258,39 @@ def tested(
             rows = {"difference": {test: less}}
             found.append(frame.rows("conjecture.spatial", rows, note=note, split=relation))
     return frame.concat(*found)
+
+
+def learnt(
+    study: Study, base: Stage1, models: Mapping[str, PromptedModel], data: ArmsData
+) -> pandas.DataFrame:
+    """Return whether the treatment's objective moved: how often each model finds the spatial texts that the
+    treatment was trained on, about the same pictures, likelier than with every relation turned round.
+
+    Of the first of these pictures; chance is 1/2, and with it comes treatment minus control, paired.
+    """
+    texts = zip(data.rows, data.texts["control"], data.texts["treatment"], strict=True)
+    asked = [
+        Probe(picture=row, text="", options=(said, turned_round(said)), right=0, relation="learnt")
+        for row, control, said in texts
+        if said != control
+    ][: study.profile.evaluation.along_pictures]
+    size, queries = study.profile.evaluation.batch_size // 4, base.queries["train"]
+    scores = {
+        name: choices.right(caption_losses(one.model, queries, asked, batch_size=size), asked)
+        for name, one in models.items()
+    }
+    rows: dict[str, dict[str, frame.Measured]] = {
+        name: {"learnt": one.counts()} for name, one in scores.items()
+    }
+    rows["difference"] = {"learnt": scores["treatment"].minus(scores["control"])}
+    note = f"{len(asked)} spatial texts of the treatment on its training pictures; chance 0.5"
+    remarks = {"difference": "treatment minus control, paired"}
+    return frame.rows("conjecture.spatial", rows, note=note, remarks=remarks)
+
+
+def turned_round(text: str) -> str:
+    """Say the opposite of where things are."""
+    return TURNED.sub(lambda found: OPPOSITES[found[0]], text)
 
 
 def cost(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas
 
 from mglib import frame
-from mglib.metrics import holm
+from mglib.metrics import holm, needed_for
 from mglib.paper import PAPER
 from mglib.repro.report import interval, rounded
 from mglib.repro.seeds import REACH
@@ -26,6 +26,7 @@ ABOVE, BELOW = (0.0, inf), (-inf, -1e-9)
 LITTLE, NO_BETTER = (-0.05, inf), (-inf, 0.05)  # of all points
 OFTEN, HALF, NEARLY_ALL = (0.2, inf), (0.5, inf), (-inf, 0.9)  # of all answers, requests, mentions
 CHANCE = (0.4, 0.6)  # of questions with two answers
+UNKNOWN = 0.1  # the effect to see where the paper has no value
 
 
 class Control(NamedTuple):
@@ -229,6 +230,26 @@ CLAIMS = {
     ),
 }
 
+_TEXTS = Control(("conjecture.spatial.learnt.difference",), "no better on what it was trained on", "training")
+_PAIRS = Control(
+    ("conjecture.pair_order.dpo",), "held-out pairs are in order no oftener than by chance", "training", HALF
+)
+CONJECTURES = {  # which the paper leaves open: each is tested only where its training moved what it trains
+    "spatial_captions": Claim(
+        "Captions that say where things are teach left and right",
+        "4.5.2",
+        tuple(
+            Row(what, f"conjecture.spatial.{test}.left_right.difference", controls=(_TEXTS,))
+            for test, what in (("question", "questions"), ("order", "orders"))
+        ),
+    ),
+    "feedback": Claim(
+        "A critic's preferences make it invent less",
+        "4.5.1",
+        (Row("CHAIR_i, change", "conjecture.chair_i_change.dpo", range=BELOW, controls=(_PAIRS,)),),
+    ),
+}
+
 
 # --- The judge ---
 
@@ -241,6 +262,7 @@ class Verdict:
     ours: str
     limit: str = "-"
     p: float = 1.0
+    void: bool = False  # a control failed, or a number is missing
 
 
 def inside(number: Number, wanted: Range) -> int | None:
@@ -249,16 +271,29 @@ def inside(number: Number, wanted: Range) -> int | None:
     return 1 if low > least and high <= most else 0 if high <= least or low > most else None
 
 
-def judge(numbers: pandas.DataFrame) -> dict[str, Verdict]:
+def judge(numbers: pandas.DataFrame, claims: Mapping[str, Claim] = CLAIMS) -> dict[str, Verdict]:
     """Return the verdict on each claim, by its name; one of which a number is missing is inconclusive."""
     known = numbers.dropna(subset=["low"]).set_index("name").to_dict("index")
-    return {name: _judged(claim.rows, known) for name, claim in CLAIMS.items()}
+    return {name: _judged(claim.rows, known) for name, claim in claims.items()}
+
+
+def conjectures(numbers: pandas.DataFrame) -> pandas.DataFrame:
+    """Write a line for each of CONJECTURES; *not tested* where its training did not move what it trains."""
+    words = {1: "borne out", 0: "not borne out", None: "inconclusive"}
+    return pandas.DataFrame(
+        {
+            "conjecture": f"{CONJECTURES[name].says} ({CONJECTURES[name].where})",
+            "outcome": "not tested" if one.void else words[one.value],
+            "ours [95 % interval]": one.ours,
+        }
+        for name, one in judge(numbers, CONJECTURES).items()
+    )
 
 
 def _judged(rows: Sequence[Row], known: Mapping[str, Number]) -> Verdict:
     names = dict.fromkeys(name for row in rows for name in row.names)
     if missing := [name for name in names if name not in known]:
-        return Verdict(None, f"not measured: {', '.join(missing)}", "not measured")
+        return Verdict(None, f"not measured: {', '.join(missing)}", "not measured", void=True)
     limits: dict[str, None] = {}
     values, briefs, ps = [], [], []
     for row in rows:
@@ -274,7 +309,8 @@ def _judged(rows: Sequence[Row], known: Mapping[str, Number]) -> Verdict:
     verdict = 0 if 0 in values else None if None in values else 1
     refuted = [p for p, value in zip(ps, values, strict=True) if value == 0]
     p = {1: max(ps), 0: min(1.0, len(ps) * min(refuted, default=1)), None: 1.0}[verdict]
-    return Verdict(verdict, "; ".join(briefs), ", ".join(limits) or "-", p)
+    void = any(one.voids and not _clear(one, known) for row in rows for one in row.controls)
+    return Verdict(verdict, "; ".join(briefs), ", ".join(limits) or "-", p, void)
 
 
 def _clear(control: Control, known: Mapping[str, Number]) -> bool:
@@ -310,6 +346,36 @@ def verdicts(numbers: pandas.DataFrame) -> pandas.DataFrame:
     rows = {"": {name: one.value for name, one in found.items()}}
     notes = [f"{WORDS[one.value]}: {one.ours}; limit: {one.limit}" for one in found.values()]
     return frame.rows("claim", rows).assign(note=notes)
+
+
+def power(numbers: pandas.DataFrame) -> pandas.DataFrame:
+    """Write for each comparison that decides a claim how many pictures, and how many trainings, would show
+    the effect with a power of 0.8, each if the other had no spread; known from the spread of these numbers.
+
+    The effect is half the distance between the paper's value and the range's nearest end; UNKNOWN without.
+    """
+    found = numbers.dropna(subset=["low", "n"]).set_index("name")
+    known, lines = found.assign(seed_sd=found["seed_sd"].astype(float).fillna(0)).to_dict("index"), []
+    for claim in CLAIMS.values():
+        for row in claim.rows:
+            if row.decides and row.number in known:
+                number = known[row.number]
+                ends = [abs(row.paper - end) / 2 for end in row.range if row.paper and not isinf(end)]
+                effect, n, spread = min(ends, default=UNKNOWN), number["n"], number["seed_sd"]
+                half = (number["high"] - number["low"]) / 2
+                alone = half**2 - (REACH * spread) ** 2  # over pictures; else no seeds are in the interval
+                deviation = ((alone if alone > 0 else half**2) * n) ** 0.5 / 1.96
+                lines.append(
+                    {
+                        "claim": claim.where,
+                        "comparison": row.what,
+                        "effect to see": rounded(effect),
+                        "pictures": f"{n:.0f}",
+                        "pictures needed": str(needed_for(effect, deviation)),
+                        "trainings needed": str(needed_for(effect, spread)),
+                    }
+                )
+    return pandas.DataFrame(lines)
 
 
 def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:

@@ -204,6 +204,13 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         "## The paper's claims",
         "",
         markdown(claims.table(entries)).rstrip(),
+        "",
+        "## How many pictures it takes",
+        "",
+        "To see half of the paper's effect with a power of 0.8, by the spread of the numbers below: of",
+        "pictures, if trainings did not differ, and of trainings, if pictures did not.",
+        "",
+        markdown(claims.power(entries)).rstrip(),
     ]
     for name, own in entries.groupby("notebook", sort=False):
         lines += ["", f"## [{name}](../../notebooks/{name}.ipynb)", "", readme_table(own).rstrip()]

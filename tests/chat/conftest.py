@@ -21,5 +21,5 @@ def chat_model(model, vision_config):
 @pytest.fixture
 def run(monkeypatch, chat_model):
     """Return what runs a command with that model; it returns the exit status."""
-    monkeypatch.setattr(chat_models, "load", lambda settings, projection: chat_model)
+    monkeypatch.setattr(chat_models, "load", lambda settings, projection=None: chat_model)
     return lambda *words: main([str(word) for word in words])

@@ -217,6 +217,7 @@ def test_another_model_is_not_written_over_nor_taken_for_ones_own(release, data,
     arguments = ["finetune", "--profile", TINY, "--data", str(data), "--out", str(out)]
     assert main(arguments) == 1
     assert "choose another OUT" in capsys.readouterr().err
+    assert main([*arguments, "--out", str(tmp_path / "other")]) == 0
     with pytest.raises(ValueError, match=f"belongs to the profile {TINY}"):
         load(Settings(), out)
 
@@ -249,9 +250,19 @@ def test_a_drawn_profile_that_was_not_trained_names_its_command(release, data, c
     assert "`make reproduce` trains and keeps it" in capsys.readouterr().err
 
 
-def test_without_data_its_three_shapes_are_told(capsys):
+def test_without_data_its_shapes_are_told_and_a_file_in_the_folder_is_offered(release, data, capsys):
     assert main(["finetune"]) == 1
     assert "make finetune DATA=folder. DATA is a folder with filter_cap.json" in capsys.readouterr().err
+    lines = [
+        {"image": str(file), "answer": file.with_suffix(".txt").read_text()} for file in data.glob("0*.jpg")
+    ]
+    offered = data.parent / "folder" / "own.jsonl"
+    offered.parent.mkdir()
+    offered.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["finetune", "--data", str(offered.parent)]) == 1
+    assert f"Is it {offered} that is meant?" in capsys.readouterr().err
+    given = ["--profile", TINY, "--data", str(offered), "--out", str(data.parent / "out")]
+    assert main(["finetune", *given]) == 0
 
 
 def test_pictures_are_held_out_with_all_their_questions(tmp_path):

@@ -2,12 +2,14 @@
 
 import json
 
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from mglib.data.answers import Answer, PictureNames, read_answers
+from mglib.data.answers import Answer, PictureNames, read_answers, without_ending
 from mglib.data.quarantine import Fault
+from mglib.evals.score import find_pictures
 
 
 def read(path, text):
@@ -107,3 +109,35 @@ def test_no_two_pictures_of_one_folder_meet(paths):
     names = PictureNames(paths)
     for root in ("", "/data/", "C:\\data\\"):
         assert [names.find(root + path) for path in paths] == [[path] for path in paths]
+
+
+def bare(path):
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + without_ending(name)
+
+
+def meant(name, paths):
+    """List what a name may mean: whole paths before ends of paths, as they are written before bare ones."""
+    for form in (str, bare):
+        short, formed = form(name), {path: form(path) for path in paths}
+        if found := [path for path in paths if formed[path] == short]:
+            return found
+        ends = [path for path in paths if f"/{formed[path]}".endswith(f"/{short}")]
+        if found := ends + [path for path in paths if f"/{short}".endswith(f"/{formed[path]}")]:
+            return found
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@given(some.lists(PATHS, unique=True, min_size=1, max_size=8), some.booleans(), some.booleans())
+def test_a_shortened_name_is_taken_for_a_picture_where_no_other_may_be_meant(paths, short, ending):
+    path = paths[0]
+    name = path.rpartition("/")[2] if short else path
+    name = name if ending else bare(name)
+    several = meant(name, paths)
+    answers = pandas.DataFrame({"where": ["line 1"], "named": [name], "image_id": [None]})
+    records = pandas.DataFrame({"picture": paths, "picture_id": None}, dtype=object)
+    (found,), reasons = find_pictures(answers, records)
+    if len(several) == 1:
+        assert (found, reasons) == (several[0], {})
+    else:
+        assert found is None and sum(one in reasons["line 1"] for one in several) >= 2

@@ -139,7 +139,7 @@ def test_each_fault_of_a_shard_is_named_and_hides_nothing(tmp_path, capsys, faul
     members, said = FAULTS[fault]
     other = [entry("./", tarfile.DIRTYPE), ("__meta__/a.txt", b"x")]  # no faults
     write_tar(tmp_path / "00000.tar", [*other, *sample("./good"), *members, *sample("last")])
-    assert check("webdataset", tmp_path) is False
+    assert main(["check", "webdataset", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert re.search(rf"fault: .*00000\.tar: {said}", out), out
     assert "key='./good'" in out and "key='last'" in out

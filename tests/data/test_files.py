@@ -43,8 +43,9 @@ def test_captions_are_cleaned_as_in_the_official_code(raw, clean):
     assert clean_caption(raw) == clean
 
 
-def test_a_tab_is_folded_where_the_official_code_keeps_it():
-    assert clean_caption("A photo of\ta cat\n\n\n") == "a photo of a cat"
+@pytest.mark.parametrize("space", ["\t", "\u00a0", "\u3000", "\n"])
+def test_white_space_that_is_no_space_is_folded_where_the_official_code_keeps_it(space):
+    assert clean_caption(f"A photo of{space}a cat\n\n\n") == "a photo of a cat"
 
 
 # --- shards ---

@@ -6,6 +6,7 @@ import pytest
 from data_files import jpeg
 
 from mglib.data.own import AnsweredPicture, read_own
+from mglib.data.pictures import files_used
 from mglib.data.quarantine import Fault, Quarantine
 
 TEXTS = {"a": "a red wall", "b": "a blue wall"}
@@ -61,7 +62,7 @@ def test_pictures_without_texts_and_texts_without_pictures_are_told_apart(tmp_pa
     assert all(isinstance(one, Fault) for one in found)
     assert [one.costs for one in found] == [1, 1, 1, 0]
     for fault, said in zip(
-        found, ("not UTF-8", "b.txt is empty", "no c.txt next to", "no picture"), strict=True
+        found, ("as UTF-8", "b.txt is empty", "no c.txt next to", "no picture"), strict=True
     ):
         assert said in fault.reason
 
@@ -103,6 +104,84 @@ def test_image_folders_are_read_and_a_picture_without_a_line_is_a_fault(tmp_path
     assert list(read_own(file)) == read
 
 
+TALK = {
+    "conversations": [
+        {"from": "human", "value": "<image>\nWhat is it?"},
+        {"from": "gpt", "value": "A wall.\n"},
+        {"from": "human", "value": "Of which colour?"},
+        {"from": "gpt", "value": "Red."},
+    ]
+}
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "You see."},
+        {"role": "user", "content": "What is it?"},
+        {"role": "assistant", "content": "A wall."},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "pairs"),
+    [
+        (TALK, [("What is it?", "A wall."), ("Of which colour?", "Red.")]),
+        (CHAT, [("What is it?", "A wall.")]),
+        ({"question": "", "answer": 3}, [(None, "3")]),
+        ({"question": None, "text": "a wall"}, [(None, "a wall")]),
+        ({"conversations": TALK["conversations"][:1]}, None),
+        ({"conversations": []}, None),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_conversations_and_arrays_of_them_are_read_as_llava_writes_them(tmp_path, line, pairs, indent):
+    (tmp_path / "7.jpg").write_bytes(jpeg("red"))
+    line = {"id": "7", "image": 7, **line}
+    text = json.dumps(line) if indent is None else json.dumps([line], indent=indent)
+    (tmp_path / "own.json").write_text(text)
+    found = list(read_own(tmp_path / "own.json"))
+    if pairs is None:
+        assert [one.reason for one in found] == ["there is no `answer`, nor a conversation with one"]
+    else:
+        assert found == [AnsweredPicture(tmp_path / "7.jpg", *pair) for pair in pairs]
+
+
+def test_a_picture_is_found_by_a_path_of_windows(tmp_path):
+    (tmp_path / "100% #1").mkdir()
+    for name in (r".\100% #1\a.jpg", r"100% #1\..\b.JPG"):
+        file = tmp_path / name.replace("\\", "/")
+        file.write_bytes(jpeg("red"))
+        (tmp_path / "own.jsonl").write_text(json.dumps({"image": name, "answer": "a wall"}))
+        (pair,) = read_own(tmp_path / "own.jsonl")
+        assert pair.file.samefile(file)
+
+
+def test_a_text_may_have_the_whole_name_of_its_picture(tmp_path):
+    for name in ("a.jpg", "a.png", "b\nc.jpg"):
+        (tmp_path / name).write_bytes(jpeg("red"))
+        (tmp_path / f"{name}.txt").write_text(f"the text of {name}")
+    assert {pair.file.name: pair.answer for pair in read_own(tmp_path)} == {
+        name: f"the text of {name}" for name in ("a.jpg", "a.png", "b\nc.jpg")
+    }
+
+
+def test_linked_folders_are_read_once_and_dead_links_are_told(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "elsewhere" / "a.jpg").write_bytes(jpeg("red"))
+    (tmp_path / "elsewhere" / "a.txt").write_text("a wall")
+    (tmp_path / "elsewhere" / "round").symlink_to("..")
+    (tmp_path / "own" / "linked").symlink_to(tmp_path / "elsewhere")
+    for name in ("dead.jpg", "dead.txt"):
+        (tmp_path / "own" / name).symlink_to("none")
+    used = set()
+    found = list(read_own(tmp_path / "own", used))
+    pairs = [one for one in found if isinstance(one, AnsweredPicture)]
+    assert [pair.file.resolve() for pair in pairs] == [tmp_path / "elsewhere" / "a.jpg"]
+    (dead,) = (one for one in found if isinstance(one, Fault))
+    assert dead.where.endswith("dead.txt") and "No such file" in dead.reason
+    assert files_used(tmp_path / "own", used).startswith("2 of the 4 files")
+
+
 def test_half_an_escaped_emoji_costs_its_own_text_alone(tmp_path):
     data, images = write(tmp_path / "own", "cc_sbu_align")
     file = data / "filter_cap.json"
@@ -128,6 +207,9 @@ def test_what_has_none_of_the_shapes_is_met_by_all_three(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is not there\. DATA is a folder with filter_cap\.json"):
         read_own(tmp_path / "none")
     (tmp_path / "a.jpg").write_bytes(jpeg("red"))
-    (tmp_path / "own.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"a \.txt of the same name.*Is it .*own\.jsonl that is meant"):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"a \.txt of the same name.*LLaVA\.$"):
+        read_own(tmp_path)
+    (tmp_path / "own.json").write_text('[{"image": "a.jpg", "answer": "a wall"}]')
+    with pytest.raises(ValueError, match=r"Is it .*own\.json that is meant"):
         read_own(tmp_path)

@@ -1,9 +1,12 @@
 """Readers of the annotation files of the paper, each on records in the official release's shape."""
 
 import collections
+import gzip
+import io
 import json
 import os
 import pickle
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -11,6 +14,7 @@ from data_files import jpeg
 from official_records import CHOICE, GRAPH, INSTANCES, NARRATIVE, REFERENCE, REGIONS, RELATIONSHIPS
 
 from mglib.data import records
+from mglib.data.answers import read_answers
 from mglib.data.narratives import Narrative, read_narratives
 from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import Fault, Quarantine, strict
@@ -84,12 +88,28 @@ def test_a_file_in_utf_16_is_called_so(tmp_path, encoding):
             list(read(tmp_path / "a.json"))
 
 
-def test_lines_in_place_of_an_array_and_the_other_way_round_are_told(tmp_path):
+def test_lines_in_place_of_an_array_are_told_and_the_other_way_round_read(tmp_path):
     (tmp_path / "a.json").write_text("\n".join([json.dumps(CHOICE)] * 2))
     with pytest.raises(ValueError, match=r"a\.json is not JSON: .*are these JSON lines"):
         list(read_a_okvqa(tmp_path / "a.json"))
-    with pytest.raises(ValueError, match=r"b\.jsonl is not JSON: one object a line is expected and no array"):
-        list(read_narratives(write(tmp_path / "b.jsonl", [NARRATIVE, NARRATIVE])))
+    array = write(tmp_path / "b.jsonl", [NARRATIVE, NARRATIVE])
+    assert [one.caption for one in read_narratives(array)] == [NARRATIVE["caption"]] * 2
+
+
+def zipped(content):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.json", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("pack", "told"), [(gzip.compress, "gunzip"), (zipped, "unzip")])
+def test_a_packed_file_is_told(tmp_path, pack, told):
+    for name in ("a.jsonl", "a.json"):
+        (tmp_path / name).write_bytes(pack(json.dumps(NARRATIVE).encode()))
+        for read in (records.read_json, read_a_okvqa, read_narratives, read_answers):
+            with pytest.raises(ValueError, match=rf"{name} is not JSON: .*unpack it first \(`{told}`\)"):
+                list(read(tmp_path / name))
 
 
 def test_windows_line_ends_are_no_part_of_a_line(tmp_path):

@@ -77,6 +77,12 @@ def test_files_of_the_truth_that_are_not_used_are_counted(tmp_path, coco, capsys
     assert f"2 of the 5 files in {coco} are used; not used: 2 .jpg, 1 .json." in capsys.readouterr().out
 
 
+def test_empty_answers_are_counted_and_shown(tmp_path, coco):
+    answers = [{"image": "3.jpg", "answer": "NaN"}, {"image": "7.jpg", "answer": "</s>"}]
+    scored = chair_scores(lines(tmp_path / "a.jsonl", answers), coco)
+    assert "Empty answers: 2, the first is line 1; they are scored as they are." in scored.remarks
+
+
 def test_the_official_layout_without_pictures_is_enough(tmp_path, coco):
     folder = tmp_path / "official" / "annotations"
     folder.mkdir(parents=True)

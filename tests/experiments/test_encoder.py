@@ -1,8 +1,10 @@
 """What notebook 01 measures of BLIP-2 mini."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from mglib import frame
 from mglib.config import EvalConfig
@@ -85,3 +87,20 @@ def test_captions_come_from_the_model_for_every_split(study, monkeypatch):
     found = encoder.captions(study, {"val": [1, 2], "test": [3]})
     assert found == {"val": ["a dog"] * 2, "test": ["a dog"]}
     assert asked == [([1, 2], "keywords", False), ([3], "keywords", False)]
+
+
+def test_attention_is_counted_in_boxes_against_their_area(monkeypatch):
+    """One picture of 4 x 4 pixels and 2 x 2 patches, its left half in a box; one query looks there alone."""
+    picture = SimpleNamespace(id=7, objects=(((0.0, 0.0, 2.0, 4.0), None),))
+    monkeypatch.setattr(encoder, "read_pictures", lambda folder: [picture])
+    monkeypatch.setattr(encoder, "picture_places", lambda folder: {7: 0})
+    looked = torch.tensor([[[0.5, 0.25, 0.0, 0.25, 0.0], [0.2, 0.2, 0.2, 0.2, 0.2], [0.5, 0, 0.5, 0, 0]]])
+    monkeypatch.setattr(encoder, "looks", lambda study, qformer, tokens, rows: looked)
+    study = SimpleNamespace(world=Path("world"), world_config=SimpleNamespace(size=4))
+    found = values(encoder.in_boxes(study, None, [None]))
+    assert found == {
+        "qformer.mass.in_boxes": pytest.approx(0.5),
+        "qformer.area.in_boxes": 0.5,
+        "qformer.mass_minus_area.in_boxes": pytest.approx(0, abs=1e-6),
+        "qformer.queries.in_boxes": pytest.approx(1 / 3),
+    }

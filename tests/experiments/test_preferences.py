@@ -126,8 +126,26 @@ def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study,
     assert not any(torch.equal(weights[0], other) for other in weights[1:])
     found = preferences.held_out(study, known, models)
     values = dict(zip(frame.names(found), found["value"], strict=True))
-    assert len(values) == 3 * len(models) and values["conjecture.drift.start"] == 0
+    assert len(values) == 4 * len(models) - 2 and "conjecture.drift.start" not in values
+    orders = [values[f"conjecture.pair_order.{name}"] for name in runs]
+    losses = [values[f"conjecture.pair_loss.{name}"] for name in runs]
+    assert all(
+        0 <= order <= 1 and (order == 0) <= (loss >= 0.6931)
+        for order, loss in zip(orders, losses, strict=True)
+    )
     assert values["conjecture.pair_loss.start"] == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_imitation_takes_the_optimiser_of_stage_2_with_its_rate(study, monkeypatch):
+    known = feedback(SimpleNamespace(question=str), list(torch.zeros(4, 3, 32)))
+    stage2 = replace(study.profile.stage2, lr=7e-3, min_lr=7e-4, muon=True)
+    study = replace(study, profile=replace(study.profile, stage2=stage2))
+    taken = {}
+    monkeypatch.setattr(preferences, "train_stage2", lambda *given, **how: taken.update(how))
+    preferences.imitate(study, known, study.profile.preference.train)
+    config = taken["config"]
+    assert (config.lr, config.min_lr, config.muon) == (7e-3, 7e-4, True)
+    assert config.steps == study.profile.preference.train.steps
 
 
 def test_the_pool_shows_what_its_scenes_hold(monkeypatch, tmp_path):

@@ -187,6 +187,34 @@ def test_the_arms_are_compared_question_by_question(monkeypatch):
     assert found["note"][3] == "treatment minus control, paired"
 
 
+def test_the_objective_has_moved_where_texts_beat_their_opposites(monkeypatch):
+    """The treatment finds every spatial text likelier than its opposite, the control one of two."""
+    texts = {
+        "control": ("a dog", "a cat", "a bus"),
+        "treatment": ("a dog", "the cat on the left", "a bus behind it, above a car"),
+    }
+    asked = {}
+
+    def losses(name, queries, probes, batch_size):
+        asked[name] = probes
+        return [Losses((float(place * (name == "control")), 0.5), (1, 1)) for place in range(len(probes))]
+
+    monkeypatch.setattr(spatial_captions, "caption_losses", losses)
+    study = SimpleNamespace(profile=SimpleNamespace(evaluation=EvalConfig()))
+    models = {name: SimpleNamespace(model=name) for name in texts}
+    data = ArmsData(rows=(7, 3, 5), texts=texts, tokens={})
+    found = spatial_captions.learnt(study, SimpleNamespace(queries={"train": []}), models, data)
+    assert [(one.picture, one.options) for one in asked["control"]] == [
+        (3, ("the cat on the left", "the cat on the right")),
+        (5, ("a bus behind it, above a car", "a bus in front of it, below a car")),
+    ]
+    assert values(found) == {
+        "conjecture.spatial.learnt.control": 0.5,
+        "conjecture.spatial.learnt.treatment": 1,
+        "conjecture.spatial.learnt.difference": 0.5,
+    }
+
+
 def test_the_cost_is_the_treatments_minus_the_controls(monkeypatch):
     said = {"control": "a dog", "treatment": "a dog and a cat"}
     monkeypatch.setattr("mglib.evals.generate.answers", lambda *given, what, **rest: [said[what]])

@@ -10,6 +10,7 @@ from mglib.repro import claims
 from mglib.repro.claims import CLAIMS, judge
 from mglib.repro.publish import readme_with
 from mglib.repro.report import Report, numbers, read
+from mglib.repro.seeds import REACH
 from mglib.settings import Settings
 
 NAMES = [
@@ -153,6 +154,22 @@ def test_holm_takes_back_what_only_one_test_of_many_shows():
     assert (table["verdict"], table["by Holm"]) == ("reproduced", "inconclusive")
 
 
+def test_power_is_by_the_pictures_and_by_the_trainings():
+    """A share of one half on 100 pictures has an error of 0.05; half of the paper's 0.6 is 0.3."""
+    one = (
+        entries()
+        .query("name == 't1.gain.requests.over_blip2'")
+        .assign(value=0.5, low=0.402, high=0.598, n=100, seed_sd=0.0)
+    )
+    (line,) = claims.power(one).to_dict("records")
+    assert (line["comparison"], line["effect to see"], line["pictures"]) == ("requests", "0.3", "100")
+    assert (line["pictures needed"], line["trainings needed"]) == ("22", "1")
+    reach = (0.098**2 + (REACH * 0.2) ** 2) ** 0.5
+    (wider,) = claims.power(one.assign(low=0.5 - reach, high=0.5 + reach, seed_sd=0.2)).to_dict("records")
+    assert (wider["pictures needed"], wider["trainings needed"]) == ("22", "4")
+    assert claims.power(one.assign(name="space")).empty
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_claim_without_all_its_numbers_is_not_judged(claim):
     for name in names(claim):
@@ -192,6 +209,24 @@ def test_a_notebook_judges_by_the_numbers_of_all(tmp_path):
     by = found.set_index("measure")
     assert by["value"]["curation"] == 1 and "descriptions 0.4 [0.3, 0.5]" in by["note"]["curation"]
     assert pandas.isna(by["value"]["data"]) and "inconclusive: not measured" in by["note"]["data"]
+
+
+def test_a_conjecture_is_tested_only_where_its_training_moved_what_it_trains():
+    numbers = {
+        "conjecture.spatial.learnt.difference": 0.1,
+        **{f"conjecture.spatial.{test}.left_right.difference": 0.1 for test in ("question", "order")},
+        **{"conjecture.pair_order.dpo": 0.6, "conjecture.chair_i_change.dpo": -0.1},
+    }
+
+    def outcomes(**changes):
+        return claims.conjectures(entries(**numbers | changes))["outcome"].tolist()
+
+    assert outcomes() == ["borne out"] * 2
+    assert outcomes(**{"conjecture.chair_i_change.dpo": 0.01})[1] == "inconclusive"
+    assert outcomes(**{"conjecture.chair_i_change.dpo": 0.1})[1] == "not borne out"
+    still = {"conjecture.spatial.learnt.difference": 0.01, "conjecture.pair_order.dpo": 0.51}
+    assert outcomes(**still) == ["not tested"] * 2
+    assert claims.conjectures(entries())["outcome"].tolist() == ["not tested"] * 2
 
 
 def test_the_claims_are_written_between_their_markers():
