@@ -16,6 +16,7 @@ NAMES = {
     "stage1": "stage 1",
     "locna": "MiniGPT-4 (LocNa)",
     "no_critic": "MiniGPT-4 (no critic)",
+    "weak_lm": "MiniGPT-4 (weaker language model)",
     "minigpt4": "MiniGPT-4",
     "oracle": "MiniGPT-4 (oracle)",
     "official": "MiniGPT-4 (official texts)",
