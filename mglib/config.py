@@ -316,5 +316,7 @@ class Profile:
     lora: LoRAConfig | None = None
     release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`
     preference: PreferenceConfig | None = None
+    # A weaker language model, trained behind the same eyes for Table 1; None: that is not compared.
+    weak_language: LanguageConfig | None = None
     # Stage 1 going on with and without spatially rich captions, each arm; None: that is not tested.
     spatial: TrainConfig | None = None

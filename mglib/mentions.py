@@ -61,6 +61,21 @@ BEHIND_VERB = POSSESSIVES + word_list("behind a verb")
 BEFORE_NOUN = POSSESSIVES + word_list("before a noun")
 
 
+# A phrase that introduces something: behind an article or a number, or written as a proper name.
+INTRODUCE, NO_THINGS = word_list("introduce a thing"), frozenset(word_list("no things"))
+_END = "|".join(word_list("end its name") + INTRODUCE)
+INTRODUCED = re.compile(rf"\b(?:{'|'.join(INTRODUCE)})\b((?:,? (?!(?:{_END})\b)[a-z][a-z'-]*){{1,5}})", re.I)
+PROPER = re.compile(r"(?<=[a-z,] )([A-Z][a-z]+(?: [A-Z][a-z]+)*)")
+
+
+def introduced(text: str) -> list[str]:
+    """Return the phrases by which a text introduces things, by rule and without a grammar: "a small turkey",
+    "two dogs", "Dorchester County"; not "a picture" or "a group", which are nothing that can be seen.
+    """
+    found = [match[1].strip() for rule in (INTRODUCED, PROPER) for match in rule.finditer(text)]
+    return [phrase for phrase in found if set(words(phrase)) - NO_THINGS]
+
+
 class Vocabulary:
     """The names by which objects can be mentioned: names, plurals and synonyms, double words before single
     ones.

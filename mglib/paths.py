@@ -93,22 +93,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line, or one array of them; only a line feed ends a line. Raises ValueError with
-    file and line.
-    """
-    found: list[dict[str, Any]] = []
-    content = path.read_bytes().removeprefix(BOM_UTF8)
-    array = content.lstrip().startswith(b"[")
-    for number, line in enumerate([content] if array else content.split(b"\n"), start=1):
+    """Read one JSON object a line; only a line feed ends one. Raises ValueError with file and line."""
+    found = []
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).split(b"\n"), start=1):
         if line.strip():
             try:
-                value = json.loads(line.decode("utf-8"))
+                found.append(json.loads(line.decode("utf-8")))
             except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
                 raise ValueError(f"{path}, line {number} is not JSON in UTF-8: {error}") from error
-            values = value if array else [value]
-            if not all(isinstance(one, dict) for one in values):
+            if not isinstance(found[-1], dict):
                 raise ValueError(f"{path}, line {number} is no JSON object: write {{...}}.")
-            found += values
     return found
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from mglib.evals import chair
-from mglib.mentions import Vocabulary, object_scores
+from mglib.mentions import Vocabulary, introduced, object_scores
 from mglib.metrics import read_rows, words
 
 ROWS = read_rows(chair.EVALUATION / "mentions.csv")
@@ -71,3 +71,17 @@ def test_a_smaller_vocabulary_still_reads_the_longest_name():
     )
     assert few.names == {"dog", "bear"}
     assert few.mentions("a teddy bear, a hot dog, a dog and a bus") == ["dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("A small turkey is on the table.", ["small turkey"]),
+        ("two dogs and a kite, near another lake", ["dogs and", "kite", "lake"]),
+        ("This is a picture of a group of people.", []),
+        ("a small, delicate flower in Dorchester County", ["small, delicate flower", "Dorchester County"]),
+        ("the dog", []),
+    ],
+)
+def test_what_introduces_something_is_found_and_what_frames_a_picture_is_not(text, phrases):
+    assert introduced(text) == phrases

@@ -18,12 +18,14 @@ from mglib.data.journal import append, read_log
 from mglib.data.pictures import (
     ADDRESS,
     ENDINGS,
+    KNOWN,
     files_used,
     line_picture,
     picture,
     pictures_below,
     to_rgb,
 )
+from mglib.data.records import first_sign, read_json
 from mglib.data.splits import batched
 from mglib.data.text import TAKEN, without_placeholder
 from mglib.errors import sentence
@@ -60,33 +62,39 @@ def answer(
 
 
 def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """List `image` and `question` of each picture of a folder and those below it, or of each line of a JSONL
-    file.
+    """List `image` and `question` of a picture, of each of a folder and those below it, or of each line of a
+    JSONL file or item of an array.
 
     A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
     if not source.exists():
         raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
-    if source.is_dir():
-        asked = without_placeholder(question)
-        found: list[dict[str, Any]] = [
-            {"image": str(file), "question": asked} for file in pictures_below(source)
-        ]
+    if source.is_dir() or source.suffix.lower() in KNOWN:
+        files = pictures_below(source) if source.is_dir() else [source]
+        found = [{"image": str(file), "question": without_placeholder(question)} for file in files]
     else:
-        found = [{"question": line.get("text", question), **line} for line in read_jsonl(source)]
-        taken = 0
-        for number, line in enumerate(found, start=1):
-            if fault := line_fault(line):
-                raise ValueError(f"{source}, line {number}: {fault}.")
-            asked = without_placeholder(line["question"])
-            taken += asked != line["question"]
-            line["question"] = asked or question
-            line["image"] = each(line, lambda name: str(line_picture(name, folder or source.parent)))
-        if taken:
-            print(TAKEN.format(source, taken))
+        found = asked_lines(source, question, folder or source.parent)
     if not found:
         raise ValueError(f"{source} holds no pictures ({', '.join(ENDINGS)}) and no lines.")
+    return found
+
+
+def asked_lines(source: Path, question: str, folder: Path) -> list[dict[str, Any]]:
+    """Read the lines of a file of questions; raises ValueError for one that cannot be asked."""
+    found, taken = [], 0
+    rows = read_json(source) if first_sign(source) == b"[" else read_jsonl(source)
+    for number, row in enumerate(rows, start=1):
+        line = {"question": row.get("text", question), **row} if isinstance(row, dict) else {}
+        if fault := line_fault(line):
+            raise ValueError(f"{source}, line {number}: {fault}.")
+        asked = without_placeholder(line["question"])
+        taken += asked != line["question"]
+        line["question"] = asked or question
+        line["image"] = each(line, lambda name: str(line_picture(name, folder)))
+        found.append(line)
+    if taken:
+        print(TAKEN.format(source, taken))
     return found
 
 
@@ -189,32 +197,16 @@ def answer_lines(
             results[index]["answer"] = "".join(talk.ask(line["question"], decoding))
         except Exception as error:  # one line costs no other its answer
             results[index]["error"] = sentence(error, "answer")
-    answer_together(chat_model, single, lines, decoding, results)
-    return results
-
-
-def answer_together(
-    chat_model: ChatModel,
-    images: dict[int, Image.Image],
-    lines: Sequence[dict[str, Any]],
-    decoding: Decoding,
-    results: list[dict[str, str]],
-) -> None:
-    """Put the answers about these pictures, by the places of their lines, into `results`; where they fail
-    together, each is asked alone.
-    """
-    questions = [lines[index]["question"] for index in images]
+    questions = [lines[index]["question"] for index in single]
     try:
-        texts = answer(chat_model, list(images.values()), questions, decoding)
+        texts = answer(chat_model, list(single.values()), questions, decoding)
     except Exception as error:
-        if len(images) == 1:
-            results[next(iter(images))]["error"] = sentence(error, "answer")
-        else:
-            for index, image in images.items():
-                answer_together(chat_model, {index: image}, lines, decoding, results)
-        return
-    for index, text in zip(images, texts, strict=True):
+        if len(lines) == 1:
+            return [{"error": sentence(error, "answer")}]
+        return [found for line in lines for found in answer_lines(chat_model, [line], decoding)]
+    for index, text in zip(single, texts, strict=True):
         results[index]["answer"] = text
+    return results
 
 
 def require_room(chat_model: ChatModel, question: str) -> None:

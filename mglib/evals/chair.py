@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from mglib.data.splits import Split
-from mglib.mentions import Vocabulary, object_counts
+from mglib.mentions import Vocabulary, introduced, object_counts
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import DATA
 from mglib.world import catalog
@@ -50,6 +50,8 @@ class Reading:
     mentions: tuple[str, ...]
     truth: Truth
     length: int  # words
+    introduced: int = 0  # phrases that introduce something
+    unlisted: int = 0  # of these, those in which no name is known: they can be no mention, true or not
 
     @property
     def wrong(self) -> list[bool]:
@@ -142,9 +144,16 @@ def truths(split: Split, words: Mentions, scenes: Sequence[Scene] | None = None)
 
 def read(answers: Sequence[str], truths: Sequence[Truth], words: Mentions) -> list[Reading]:
     """Find what each answer mentions."""
+    phrases = [introduced(answer) for answer in answers]
     return [
-        Reading(tuple(words.mentions(answer)), truth, len(answer.split()))
-        for answer, truth in zip(answers, truths, strict=True)
+        Reading(
+            tuple(words.mentions(answer)),
+            truth,
+            len(answer.split()),
+            len(some),
+            sum(not words.mentions(phrase) for phrase in some),
+        )
+        for answer, truth, some in zip(answers, truths, phrases, strict=True)
     ]
 
 
@@ -153,7 +162,7 @@ def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
 
     `chair_i`: hallucinated mentions / mentions, pooled (each mention counts); `chair_s`: answers with a
     hallucination; `object_recall`: annotated objects that are mentioned; `mentions` and `length` (words): of
-    an answer.
+    an answer; `unlisted`: phrases that introduce what no list names, of which CHAIR says nothing.
     """
     mentioned = [reading.mentions for reading in readings]
     return {
@@ -162,6 +171,9 @@ def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
         "object_recall": recall(readings),
         "mentions": each([len(names) for names in mentioned]),
         "length": each([reading.length for reading in readings]),
+        "unlisted": Counts(
+            [reading.unlisted for reading in readings], [reading.introduced for reading in readings]
+        ),
     }
 
 

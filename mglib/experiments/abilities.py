@@ -20,12 +20,13 @@ from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
 from mglib.study import display_names
-from mglib.study.models import PromptedModel, side_by_side
-from mglib.study.stage1 import Stage1
+from mglib.study.models import PromptedModel, prompted_stage1, side_by_side
+from mglib.study.stage1 import Stage1, train_stage1
+from mglib.study.stage2 import stage2_data, train_stage2
 from mglib.study.study import Study
 from mglib.world.scene import Scene, read_scenes
 
-JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "minigpt4")
+JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "weak_lm", "minigpt4")
 TRUTH = "The image shows: {facts} {request}"  # what a language model reads instead of seeing a picture
 # The models that have a way of their own, with the wordings that are compared: the first is as trained.
 # A caption model is tried in three, so that it is asked in the way that suits it.
@@ -35,7 +36,7 @@ WORDINGS = {
     "blip2_ft": CAPTION_WORDINGS,
     "minigpt4": (prompts.with_image("{}"),),
 }
-ALIKE = {"stage1": "minigpt4", "locna": "minigpt4"}  # take over what suits another
+ALIKE = dict.fromkeys(("stage1", "locna", "weak_lm"), "minigpt4")  # take over what suits another
 STORIES = {  # what the paper shows without a table; the words are ours
     "sketches": "Write the HTML of a website that looks like this sketch.",
     "unusual": "What is unusual about this image?",
@@ -144,6 +145,20 @@ def as_minigpt4(study: Study, base: Stage1, model: PromptedModel) -> dict[str, f
     return {what: one.value for what, one in found.items()}
 
 
+def with_weaker(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, PromptedModel]:
+    """Return the models with *weak_lm*, where the profile has a weaker language model: both stages behind the
+    same eyes, on the same pairs and the same curated texts.
+    """
+    if study.profile.weak_language is None:
+        return dict(models)
+    weak = replace(study, profile=replace(study.profile, language=study.profile.weak_language))
+    pairs = base.splits["train"], base.queries["train"]
+    model, trained = train_stage1(weak, base.model.qformer, weak.language(), *pairs)
+    start = prompted_stage1(weak, replace(base, language=model.language, model=model, trained=trained))
+    lessons = stage2_data(study, base)["curated"]
+    return {**models, "weak_lm": train_stage2(weak, start, lessons, what="weak-lm")[0]}
+
+
 def asked(config: EvalConfig, name: str) -> Asked:
     """Return how a model is asked: as the profile says of it or of the one it is like, else officially."""
     return dict(config.abilities).get(ALIKE.get(name, name), Asked())
@@ -171,7 +186,7 @@ def answers(study: Study, base: Stage1, participants: Mapping[str, Participant])
     """Ask the models of Table 1 about the test pictures of each task."""
     said: dict[str, dict[str, list[str]]] = {}
     size = study.profile.evaluation.batch_size
-    for name, (task, sheet) in product(JUDGED, tasks(study).items()):
+    for name, (task, sheet) in product(participants, tasks(study).items()):
         one, queries = participants[name], base.queries[f"{sheet.kind}_test"]
         said.setdefault(name, {})[task] = one.prompted.answers(
             queries, sheet.request, one.decoding, batch_size=size, what=f"{name}, {task}"

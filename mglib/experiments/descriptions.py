@@ -220,7 +220,7 @@ def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
 
 def table5(told: Descriptions, counted: Counted) -> pandas.DataFrame:
     """Return what each row invents, names and says in how many words; the rows of others are the paper's."""
-    measures = ("chair_i", "object_recall", "length")
+    measures = ("chair_i", "object_recall", "length", "unlisted")
     rows: dict[str, dict[str, frame.Measured]] = {
         name: {what: one[what] for what in measures} for name, one in counted.items()
     }

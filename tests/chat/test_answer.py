@@ -104,6 +104,14 @@ def test_questions_may_stand_in_one_array(tmp_path):
     lines = [{"image": "a.jpg", "question": text} for text in ("what", "who")]
     (tmp_path / "ask.json").write_text(json.dumps(lines, indent=1))
     assert [one["question"] for one in chat.what_to_ask(tmp_path / "ask.json", "")] == ["what", "who"]
+    (tmp_path / "ask.json").write_text("[1]")
+    with pytest.raises(ValueError, match='line 1: there is no "image"'):
+        chat.what_to_ask(tmp_path / "ask.json", "")
+
+
+def test_one_picture_is_asked_about_as_a_folder_of_one(tmp_path):
+    picture().save(tmp_path / "a.JPG")
+    assert chat.what_to_ask(tmp_path / "a.JPG", "what") == chat.what_to_ask(tmp_path, "what")
 
 
 def test_a_batch_that_asks_nothing_is_told(tmp_path, capsys, run):

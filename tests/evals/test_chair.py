@@ -116,7 +116,7 @@ def simple(*objects):
     return Truth(tuple(frozenset([name]) for name in objects), frozenset(objects))
 
 
-ANSWERS = ["a dog, a dog and a bus", "a bear", "nothing at all"]
+ANSWERS = ["a dog, a dog and a bus", "a bear", "a small turkey"]
 TRUTHS = [simple("dog", "cup"), simple("bear"), simple("truck")]
 
 
@@ -128,6 +128,7 @@ def test_scores_worked_out_by_hand():
         "object_recall": pytest.approx(2 / 4),  # dog and bear, of dog cup bear truck
         "mentions": pytest.approx(4 / 3),
         "length": pytest.approx((7 + 2 + 3) / 3),
+        "unlisted": pytest.approx(1 / 5),  # the turkey
     }
 
 

@@ -15,11 +15,12 @@ from mglib.model.decoding import greedy
 from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI, PROFILES
 from mglib.study.models import PromptedModel
+from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 from mglib.world.scene import Item, Scene
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
-MODELS = ("blip2", "blip2_ft", "stage1", "minigpt4", "locna", "oracle")
+MODELS = ("blip2", "blip2_ft", "stage1", "weak_lm", "minigpt4", "locna", "oracle")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def test_models_are_asked_as_the_profile_says_or_officially(study, base):
     study = replace(study, profile=replace(study.profile, evaluation=evaluation))
     participants = abilities.participants(study, dict.fromkeys(MODELS, Speaking()))
     greedily = {name for name, one in participants.items() if not one.decoding.sample}
-    assert greedily == {"blip2", "minigpt4", "stage1", "locna"}  # the last two are asked like minigpt4
+    assert greedily == {"blip2", "minigpt4", "stage1", "locna", "weak_lm"}  # the last three like minigpt4
     assert list(participants) == list(abilities.JUDGED) and participants["locna"].way == "greedy"
     table = abilities.overview(participants)
     assert list(table["model"]) == list(participants)
@@ -112,6 +113,34 @@ def test_facts_are_judged_with_the_models(study):
     items = values(abilities.table1_items(study, judged, swapped))
     assert items["t1.items.total.blip2"] == items["t1.swapped.total.blip2"] == 0.5
     assert items["t1.drop.blip2"] == 0
+
+
+def test_the_weaker_language_model_goes_through_both_stages_on_the_same_texts(study, monkeypatch):
+    weaker, seen = replace(study.profile.language, name="weaker"), {}
+    study = replace(study, profile=replace(study.profile, weak_language=weaker))
+    parts = {"splits": {"train": "pairs"}, "queries": {"train": "queries"}, "vision": None, "tokens": {}}
+    strong = SimpleNamespace(qformer="eyes", language="strong")
+    base = Stage1(**parts, language="strong", model=strong, trained=None)
+
+    def stage1(study, qformer, language, pairs, queries):
+        seen["stage 1"] = study.profile.language, qformer, language, pairs, queries
+        return SimpleNamespace(qformer=qformer, language=language), "log"
+
+    def stage2(study, start, data, *, what):
+        seen["stage 2"] = study.profile.language, start.language, data, what
+        return "learnt", "log"
+
+    monkeypatch.setattr(Study, "language", lambda self: self.profile.language.name)
+    monkeypatch.setattr(abilities, "train_stage1", stage1)
+    monkeypatch.setattr(abilities, "train_stage2", stage2)
+    monkeypatch.setattr(abilities, "prompted_stage1", lambda study, base: base.model)
+    monkeypatch.setattr(abilities, "stage2_data", lambda study, base: {"curated": base.language})
+    models = abilities.with_weaker(study, base, {"minigpt4": "strong"})
+    assert models == {"minigpt4": "strong", "weak_lm": "learnt"}
+    assert seen["stage 1"] == (weaker, "eyes", "weaker", "pairs", "queries")
+    assert seen["stage 2"] == (weaker, "weaker", "strong", "weak-lm")  # texts that the stronger one wrote
+    without = replace(study, profile=replace(study.profile, weak_language=None))
+    assert abilities.with_weaker(without, base, {"minigpt4": 1}) == {"minigpt4": 1}
 
 
 def test_the_three_decodings_differ_in_one_thing_each(study):
