@@ -19,10 +19,10 @@ from mglib.data.pictures import (
     ADDRESS,
     ENDINGS,
     KNOWN,
-    files_used,
     line_picture,
     picture,
     pictures_below,
+    print_files_used,
     to_rgb,
 )
 from mglib.data.records import first_sign, read_json
@@ -170,9 +170,7 @@ def answer_all(
             out,
             [{**lines[number], **found, **made_by} for number, found in zip(numbers, results, strict=True)],
         )
-    if (place := folder or source).is_dir():
-        names = (line["image"] for line in asked)
-        print(files_used(place, {Path(one) for name in names for one in listed(name)}))
+    print_files_used(folder or source, (Path(name) for line in asked for name in listed(line["image"])))
     bad = sum("error" in line for line in read_log(out))
     print(f"{len(asked)} answers are in {out}" + (f", {bad} of them errors." if bad else "."))
 
