@@ -49,6 +49,7 @@ def test_a_tilde_is_home_in_every_path(tmp_path, monkeypatch, capsys):
 def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
     for number in range(3_000):
         (tmp_path / f"{number}.txt").write_text("a text without its picture")
+    shutil.copy(tmp_path / "0.txt", tmp_path / "0.jpg")
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(

@@ -197,32 +197,16 @@ def answer_lines(
             results[index]["answer"] = "".join(talk.ask(line["question"], decoding))
         except Exception as error:  # one line costs no other its answer
             results[index]["error"] = sentence(error, "answer")
-    answer_together(chat_model, single, lines, decoding, results)
-    return results
-
-
-def answer_together(
-    chat_model: ChatModel,
-    images: dict[int, Image.Image],
-    lines: Sequence[dict[str, Any]],
-    decoding: Decoding,
-    results: list[dict[str, str]],
-) -> None:
-    """Put the answers about these pictures, by the places of their lines, into `results`; where they fail
-    together, each is asked alone.
-    """
-    questions = [lines[index]["question"] for index in images]
+    questions = [lines[index]["question"] for index in single]
     try:
-        texts = answer(chat_model, list(images.values()), questions, decoding)
+        texts = answer(chat_model, list(single.values()), questions, decoding)
     except Exception as error:
-        if len(images) == 1:
-            results[next(iter(images))]["error"] = sentence(error, "answer")
-        else:
-            for index, image in images.items():
-                answer_together(chat_model, {index: image}, lines, decoding, results)
-        return
-    for index, text in zip(images, texts, strict=True):
+        if len(lines) == 1:
+            return [{"error": sentence(error, "answer")}]
+        return [found for line in lines for found in answer_lines(chat_model, [line], decoding)]
+    for index, text in zip(single, texts, strict=True):
         results[index]["answer"] = text
+    return results
 
 
 def require_room(chat_model: ChatModel, question: str) -> None:

@@ -129,6 +129,7 @@ CHAT = {
         ({"question": "", "answer": 3}, [(None, "3")]),
         ({"question": None, "text": "a wall"}, [(None, "a wall")]),
         ({"conversations": TALK["conversations"][:1]}, None),
+        ({"conversations": [TALK["conversations"][0], {"from": "gpt", "value": " "}]}, None),
         ({"conversations": []}, None),
     ],
 )
@@ -140,7 +141,8 @@ def test_conversations_and_arrays_of_them_are_read_as_llava_writes_them(tmp_path
     (tmp_path / "own.json").write_text(text)
     found = list(read_own(tmp_path / "own.json"))
     if pairs is None:
-        assert [one.reason for one in found] == ["there is no `answer`, nor a conversation with one"]
+        (fault,) = found
+        assert "nor a conversation" in fault.reason or "`conversations.1.value`" in fault.reason
     else:
         assert found == [AnsweredPicture(tmp_path / "7.jpg", *pair) for pair in pairs]
 
@@ -211,5 +213,6 @@ def test_what_has_none_of_the_shapes_is_met_by_all_three(tmp_path):
     with pytest.raises(ValueError, match=r"a \.txt of the same name.*LLaVA\.$"):
         read_own(tmp_path)
     (tmp_path / "own.json").write_text('[{"image": "a.jpg", "answer": "a wall"}]')
+    (tmp_path / "README.txt").write_text("Lines of own.json are about the pictures here.")
     with pytest.raises(ValueError, match=r"Is it .*own\.json that is meant"):
         read_own(tmp_path)
