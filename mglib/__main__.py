@@ -227,6 +227,8 @@ def answer(
     source = questions or images
     if source is None:
         raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
+    if not source.exists():  # said before the model is loaded, which takes a while
+        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
     decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)

@@ -68,8 +68,6 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     if source.is_dir() or source.suffix.lower() in KNOWN:
         files = pictures_below(source) if source.is_dir() else [source]
         found = [{"image": str(file), "question": without_placeholder(question)} for file in files]

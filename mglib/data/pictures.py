@@ -119,8 +119,9 @@ def print_files_used(folder: Path, used: Iterable[Path]) -> None:
     if not folder.is_dir():
         return
     every = files_below(folder)
-    real = {os.path.realpath(file) for file in used}
-    others = [file for file in every if os.path.realpath(file) not in real]
+    real = cache(os.path.realpath)  # of the folders: links to files are themselves what is used
+    known = {(real(file.parent), file.name) for file in used}
+    others = [file for file in every if (real(file.parent), file.name) not in known]
     kinds = Counter(
         "hidden" if hidden(file, folder) else file.suffix.lower() or "without an ending" for file in others
     )
