@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mglib.errors import needed, sentence
+from mglib.errors import sentence
 from mglib.paths import ROOT
 from mglib.settings import Settings
 
@@ -229,14 +229,15 @@ def answer(
     from mglib.chat.answer import QUESTION, answer_all
     from mglib.chat.chat_model import load
 
-    if images is None and questions is None:
+    source = questions or images
+    if source is None:
         raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
+    if not source.exists():  # said before the model is loaded, which takes a while
+        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
     decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)
-    answer_all(
-        model, needed(questions or images, "pictures"), out, question or QUESTION, decoding, folder=images
-    )
+    answer_all(model, source, out, question or QUESTION, decoding, folder=images)
 
 
 @command(MODEL, MODEL_ONLY)

@@ -19,10 +19,10 @@ from mglib.data.pictures import (
     ADDRESS,
     ENDINGS,
     KNOWN,
-    files_used,
     line_picture,
     picture,
     pictures_below,
+    print_files_used,
     to_rgb,
 )
 from mglib.data.records import first_sign, read_json
@@ -68,8 +68,6 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     if source.is_dir() or source.suffix.lower() in KNOWN:
         files = pictures_below(source) if source.is_dir() else [source]
         found = [{"image": str(file), "question": without_placeholder(question)} for file in files]
@@ -170,9 +168,7 @@ def answer_all(
             out,
             [{**lines[number], **found, **made_by} for number, found in zip(numbers, results, strict=True)],
         )
-    if (place := folder or source).is_dir():
-        names = (line["image"] for line in asked)
-        print(files_used(place, {Path(one) for name in names for one in listed(name)}))
+    print_files_used(folder or source, (Path(name) for line in asked for name in listed(line["image"])))
     bad = sum("error" in line for line in read_log(out))
     print(f"{len(asked)} answers are in {out}" + (f", {bad} of them errors." if bad else "."))
 

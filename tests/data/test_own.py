@@ -6,7 +6,7 @@ import pytest
 from data_files import jpeg
 
 from mglib.data.own import AnsweredPicture, read_own
-from mglib.data.pictures import files_used
+from mglib.data.pictures import print_files_used
 from mglib.data.quarantine import Fault, Quarantine
 
 TEXTS = {"a": "a red wall", "b": "a blue wall"}
@@ -166,7 +166,7 @@ def test_a_text_may_have_the_whole_name_of_its_picture(tmp_path):
     }
 
 
-def test_linked_folders_are_read_once_and_dead_links_are_told(tmp_path):
+def test_linked_folders_are_read_once_and_dead_links_are_told(tmp_path, capsys):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "own").mkdir()
     (tmp_path / "elsewhere" / "a.jpg").write_bytes(jpeg("red"))
@@ -181,7 +181,8 @@ def test_linked_folders_are_read_once_and_dead_links_are_told(tmp_path):
     assert [pair.file.resolve() for pair in pairs] == [tmp_path / "elsewhere" / "a.jpg"]
     (dead,) = (one for one in found if isinstance(one, Fault))
     assert dead.where.endswith("dead.txt") and "No such file" in dead.reason
-    assert files_used(tmp_path / "own", used).startswith("2 of the 4 files")
+    print_files_used(tmp_path / "own", used)
+    assert capsys.readouterr().out.startswith("2 of the 4 files")
 
 
 def test_half_an_escaped_emoji_costs_its_own_text_alone(tmp_path):
