@@ -163,8 +163,7 @@ def write(
 ) -> list[str]:
     """Answer as `answer` does, with a given seed a row: row and seed alone decide its text, up to rounding.
 
-    Prompts are padded on the left. Rows that have ended leave the batch as soon as they are half of it. Fused
-    attention is the faster one here, on a CPU too, where training takes plain products.
+    Prompts are padded on the left. Rows that have ended leave the batch as soon as they are half of it.
     """
     language, tokenizer = model.language, model.language.tokenizer
     layout = generation_batch(tokenizer, template, questions, queries=model.qformer.config.queries)
@@ -175,18 +174,17 @@ def write(
     rows = list(range(len(said)))  # of the questions, in the batch
     steps = Steps(language, model.embed(batch), batch["mask"], decoding, seeds, DynamicCache())
     going = set(rows)
-    with language.attending("sdpa"):
-        for tokens in steps:
-            for row, token in zip(rows, tokens.tolist(), strict=True):
-                if row in going:
-                    said[row].append(token)
-                    if has_ended(tokenizer, said[row], ends):
-                        going.remove(row)
-            if not going:
-                break
-            if 2 * len(going) <= len(rows):
-                steps.keep([place for place, row in enumerate(rows) if row in going])
-                rows = [row for row in rows if row in going]
+    for tokens in steps:
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row in going:
+                said[row].append(token)
+                if has_ended(tokenizer, said[row], ends):
+                    going.remove(row)
+        if not going:
+            break
+        if 2 * len(going) <= len(rows):
+            steps.keep([place for place, row in enumerate(rows) if row in going])
+            rows = [row for row in rows if row in going]
     return [until_end(tokenizer.decode(ids), *ends) for ids in said]
 
 
@@ -239,7 +237,7 @@ def search(
     def ended(ids: Tensor, _: object) -> Tensor:
         return torch.tensor([has_ended(tokenizer, row, ends) for row in ids.tolist()], device=ids.device)
 
-    with torch.random.fork_rng(), language.attending("sdpa"), warnings.catch_warnings():
+    with torch.random.fork_rng(), warnings.catch_warnings():
         # transformers warns that the penalty counts new tokens only, which is what is meant (see `choose`)
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
         torch.manual_seed(seeds[0])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from mglib.model.attention import GROUPED
 from mglib.paths import CACHE, write_json
 
 PRECISION = "MGLIB_PRECISION"  # the environment variable that overrides the measurement on a CPU
@@ -99,8 +100,8 @@ def _best_gflops(device: torch.device, dtype: torch.dtype, *, side: int, rounds:
 
 
 def attention(device: torch.device) -> str:
-    """Return the faster attention of transformers: on a CPU, at these lengths, plain matrix products win."""
-    return "eager" if device.type == "cpu" else "sdpa"
+    """Return the faster attention: on a CPU, at these lengths, plain matrix products win."""
+    return GROUPED if device.type == "cpu" else "sdpa"
 
 
 def processor(device: torch.device) -> str:

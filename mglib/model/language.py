@@ -1,7 +1,5 @@
 """The frozen language model: embeddings in, hidden states out, logits only where they are asked for."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +36,6 @@ class Language(nn.Module):
     def train(self, mode: bool = True) -> "Language":
         """Stay in evaluation mode: a frozen model has no other."""
         return super().train(False)
-
-    @contextmanager
-    def attending(self, attention: str) -> Iterator[None]:
-        """Compute attention by another implementation of transformers for a while."""
-        usual = self.model.config._attn_implementation
-        self.model.set_attn_implementation(attention)
-        try:
-            yield
-        finally:
-            self.model.set_attn_implementation(usual)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Look up token embeddings: (B, T) -> (B, T, D_l)."""

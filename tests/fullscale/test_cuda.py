@@ -78,8 +78,8 @@ def test_fused_attention_learns_what_plain_products_do(place, model, qformer, ba
     plain = model().sharing(qformer=qformer(attention="eager").eval().requires_grad_(False))
     for block in plain.vision.encoder.blocks:
         block.attn.fused_attn = False
-    with plain.language.attending("eager"):
-        wanted, gradient = learnt(plain, batch)
+    plain.language.model.set_attn_implementation("eager")
+    wanted, gradient = learnt(plain, batch)
     fused = model().to(place)
     assert fused.language.model.config._attn_implementation == "sdpa"
     found, theirs = learnt(fused, moved(batch, place))

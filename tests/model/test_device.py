@@ -74,4 +74,4 @@ def test_a_gpu_computes_in_bfloat16_where_it_has_the_instructions():
 def test_apples_gpu_computes_in_float32_and_plain_products_are_for_the_cpu_alone():
     apple, card = torch.device("mps"), torch.device("cuda")
     assert device.frozen_dtype(apple) == torch.float32
-    assert [device.attention(place) for place in (CPU, apple, card)] == ["eager", "sdpa", "sdpa"]
+    assert [device.attention(place) for place in (CPU, apple, card)] == ["grouped", "sdpa", "sdpa"]
