@@ -215,12 +215,11 @@ class CurationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    """The one budget at which every arm of the ablation is trained, each at the best rate of one grid."""
+    """At which rates the arms of the ablation are trained, which are stage 1 in all else."""
 
-    train: TrainConfig
-    lrs: tuple[tuple[str, float], ...] = ()  # of arms for which another rate than `train.lr` was better
+    lrs: tuple[tuple[str, float], ...] = ()  # of arms for which another rate than stage 1's was better
     rates: tuple[float, ...] = ()  # candidates, the same for each arm, compared on val by `make tune`
-    rate_steps: int = 16  # of each short run
+    rate_steps: int = 60  # of each short run
 
 
 @dataclass(frozen=True, kw_only=True)

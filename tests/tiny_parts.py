@@ -30,9 +30,9 @@ def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT
         vision=vision_config,
         qformer=QFORMER,
         language=LanguageConfig(name="tiny", width=48, template="vicuna"),
-        stage1=SHORT,
+        stage1=train,
         stage2=SHORT,
-        ablation=AblationConfig(train=train, rates=(1e-3, 1e-2), rate_steps=3),
+        ablation=AblationConfig(rates=(1e-3, 1e-2), rate_steps=3),
         lora=LoRAConfig(rank=2, train=train),
     )
     study = Study.of(profile, seed=0, weights="wheel")

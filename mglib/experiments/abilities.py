@@ -21,7 +21,7 @@ from mglib.model import prompts
 from mglib.model.decoding import Decoding
 from mglib.study import display_names
 from mglib.study.models import PromptedModel, prompted_stage1, side_by_side
-from mglib.study.stage1 import Stage1, train_stage1
+from mglib.study.stage1 import Stage1, behind_weaker
 from mglib.study.stage2 import stage2_data, train_stage2
 from mglib.study.study import Study
 from mglib.world.scene import Scene, read_scenes
@@ -151,12 +151,10 @@ def with_weaker(study: Study, base: Stage1, models: Mapping[str, PromptedModel])
     """
     if study.profile.weak_language is None:
         return dict(models)
-    weak = replace(study, profile=replace(study.profile, language=study.profile.weak_language))
-    pairs = base.splits["train"], base.queries["train"]
-    model, trained = train_stage1(weak, base.model.qformer, weak.language(), *pairs)
-    start = prompted_stage1(weak, replace(base, language=model.language, model=model, trained=trained))
+    weak, start = behind_weaker(study, base)
     lessons = stage2_data(study, base)["curated"]
-    return {**models, "weak_lm": train_stage2(weak, start, lessons, what="weak-lm")[0]}
+    model, _ = train_stage2(weak, prompted_stage1(weak, start), lessons, what="weak-lm")
+    return {**models, "weak_lm": model}
 
 
 def asked(config: EvalConfig, name: str) -> Asked:

@@ -1,13 +1,15 @@
 """Stage 1 changed: other parts between encoder and language model (the paper's ablation, T4; ICLR T5), and
 fewer steps (ICLR T8).
 
-Every arm of the ablation, the base included, is trained from the start at one budget on the same pairs; its
-rate was chosen on val from one grid (`make tune`).
+Every arm of the ablation is trained as long as its base, on the same pairs and from the same kind of start;
+its rate was chosen on val from one grid (`make tune`). They ask about the side of the picture, so the
+language model is the profile's weaker one, behind which they cost a third.
 """
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import product
 
 import pandas
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mglib import frame, metrics
-from mglib.config import AblationConfig, ConcatConfig, TrainConfig
+from mglib.config import ConcatConfig, Profile, TrainConfig
 from mglib.data.splits import Pairs, batched
 from mglib.errors import needed
 from mglib.evals import coverage
@@ -25,7 +27,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import standardise
 from mglib.model.token_concat import Concat
 from mglib.paths import hash_json, sha256
-from mglib.study.stage1 import Stage1, attach, first, picture_layout
+from mglib.study.stage1 import Stage1, behind_weaker, picture_layout, with_warm_start
 from mglib.study.stage2 import with_own_projection
 from mglib.study.study import Study
 from mglib.study.train import Trained, train
@@ -45,14 +47,12 @@ class ThreeLinear(nn.Sequential):
         return self[0].weight
 
     @classmethod
-    def behind(cls, first: nn.Linear, *, seed: int) -> "ThreeLinear":
-        """Put two layers behind a first one that keep the spread of its output."""
-        width, generator = first.out_features, torch.Generator().manual_seed(seed + 1)
-        layers = [nn.Linear(width, width) for _ in range(2)]
-        with torch.no_grad():
-            for layer in layers:
-                layer.weight.copy_(torch.randn(width, width, generator=generator) / width**0.5)
-                layer.bias.zero_()
+    def behind(cls, first: nn.Linear) -> "ThreeLinear":
+        """Put two layers behind a first one that leave its output as it is, so that all arms start alike."""
+        layers = [nn.Linear(first.out_features, first.out_features) for _ in range(2)]
+        for layer in layers:
+            nn.init.eye_(layer.weight)
+            nn.init.zeros_(layer.bias)
         return cls(first, *layers)
 
 
@@ -93,9 +93,10 @@ class Slowly(nn.Module):
 
 
 def init_arm(study: Study, name: str, base: Stage1) -> MiniGPT4:
-    """Build one of the ARMS as it is before training."""
+    """Build one of the ARMS as it is before training, started as stage 1 is."""
     tokens = base.tokens["train"]
     between: nn.Module = base.model.qformer.requires_grad_(False)
+    seen: Sequence[Tensor] = base.queries["train"]
     if name == "no_qformer":
         # The LLaMA-2 variant's way: each four neighbouring tokens, side by side, are one visual token.
         vision = study.profile.vision
@@ -103,13 +104,12 @@ def init_arm(study: Study, name: str, base: Stage1) -> MiniGPT4:
         # Deviation: `ln_vision` is set once, as the Q-Former's was, or a short training does not get past it.
         some = tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256)))
         standardise(between.ln_vision, some)
+        seen = queries(between.to(study.device), tokens)
     if name == "qformer_tuned":
         between = Slowly(deepcopy(base.model.qformer), share=SLOW)
-    with torch.no_grad():
-        queries = between(first(tokens))
-    model = attach(study, between, base.language, queries)
+    model = with_warm_start(study, between, base.language, seen, base.splits["train"].captions)
     if name == "three_layers":
-        model.projection = ThreeLinear.behind(model.projection, seed=study.seed).to(study.device)
+        model.projection = ThreeLinear.behind(model.projection).to(study.device)
     return model
 
 
@@ -137,43 +137,46 @@ def train_arm(study: Study, name: str, base: Stage1, config: TrainConfig) -> tup
 
 
 def arms(study: Study, base: Stage1) -> tuple[dict[str, MiniGPT4], dict[str, Log]]:
-    """Train every arm; returns the models and their logs. Without a budget *base* is stage 1's own model,
-    alone.
+    """Train every arm but the base, which is stage 1; returns the models and their logs. Where no arm is
+    trained *base* is alone.
     """
-    config = study.profile.ablation
-    if config is None:
+    if study.profile.ablation is None:
         return {"base": base.model}, {}
-    trained = {name: train_arm(study, name, base, settings(config, name)) for name in ARMS}
-    models = {name: model for name, (model, _) in trained.items()}
-    return models, {name: run.log for name, (_, run) in trained.items()}
+    study, base = behind_weaker(study, base)
+    models, logs = {"base": base.model}, {"base": base.trained.log}
+    for name in ARMS[1:]:
+        models[name], trained = train_arm(study, name, base, settings(study.profile, name))
+        logs[name] = trained.log
+    return models, logs
 
 
-def settings(config: AblationConfig, name: str) -> TrainConfig:
-    """Return how an arm is trained: at its own rate where the profile has one."""
-    rate = dict(config.lrs).get(name)
-    return config.train if rate is None else replace(config.train, lr=rate, min_lr=rate / 10)
+def settings(profile: Profile, name: str) -> TrainConfig:
+    """Return how an arm is trained: as stage 1, at its own rate where the profile has one."""
+    config = needed(profile.ablation, "a profile with `ablation`, as `mini`")
+    rate = dict(config.lrs).get(name, profile.stage1.lr)
+    return replace(profile.stage1, lr=rate, min_lr=rate / 10, keep=(1.0,))
 
 
 def rates(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Try every arm at each rate of the profile in a short run: its loss a caption token on val."""
+    """Try every arm but the base at each rate of the profile in a short run: its loss per token on val."""
     config, lines = needed(study.profile.ablation, "a profile with `ablation`, as `mini`"), []
-    for name in ARMS:
-        for rate in config.rates:
-            model, _ = train_arm(study, name, base, stage1.trial(config.train, rate, config.rate_steps))
-            val = queries(model, base.tokens["val"])
-            loss = stage1.caption_loss(study, model, val, base.splits["val"].captions).estimate()
-            tried = {"arm": name, "lr": rate, "steps": config.rate_steps}
-            lines.append({**tried, **metrics.columns("loss", loss)})
+    study, base = behind_weaker(study, base)
+    for name, rate in product(ARMS[1:], config.rates):
+        short = stage1.trial(settings(study.profile, name), rate, config.rate_steps)
+        model, _ = train_arm(study, name, base, short)
+        val = queries(model.qformer, base.tokens["val"])
+        loss = stage1.caption_loss(study, model, val, base.splits["val"].captions).estimate()
+        lines.append({"arm": name, "lr": rate, "steps": short.steps, **metrics.columns("loss", loss)})
     return pandas.DataFrame(lines)
 
 
 @torch.inference_mode()
-def queries(model: MiniGPT4, tokens: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:
+def queries(between: nn.Module, tokens: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:
     """Return what an arm's projection reads of each picture, (Q, D_q), from its vision tokens, (N, D_v)."""
-    device = model.projection.weight.device
+    device = next(between.parameters()).device
     found: list[Tensor] = []
     for rows in batched(tokens, batch_size):
-        found += model.qformer(torch.stack(rows).to(device)).cpu()
+        found += between(torch.stack(rows).to(device)).cpu()
     return found
 
 
@@ -181,7 +184,7 @@ def captions(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], count: 
     """Let each arm caption the first test pictures, in the form that all of them were trained in."""
     tokens = [base.tokens[study.tests[0]][row] for row in range(count)]
     return {
-        name: stage1.captions(study, model, queries(model, tokens), what=name)
+        name: stage1.captions(study, model, queries(model.qformer, tokens), what=name)
         for name, model in models.items()
     }
 

@@ -177,7 +177,7 @@ def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.D
     chat = prompts.template(study.profile.language.template, base.language.tokenizer)
     _, blip2, v2, _ = vqa.PROMPTS
     offered = ExamPrompt(chat, v2), ExamPrompt(chat, blip2), ExamPrompt(prompts.CAPTION, blip2)
-    lines, row = [], {"val": (model, ablations.queries(model, base.tokens[study.questioned["val"]]))}
+    lines, row = [], {"val": (model, ablations.queries(model.qformer, base.tokens[study.questioned["val"]]))}
     for prompt in offered:
         scores = examine(study, "val", row, prompt, part=3).scores["val"]
         found = {name: needed(one.estimate(), "questions").value for name, one in scores.items()}
@@ -195,7 +195,7 @@ def examine_arms(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], pro
     *majority* and *chance*: the training questions' answers, no model.
     """
     tokens = base.tokens[study.questioned["test"]]
-    rows = {name: (one, ablations.queries(one, tokens)) for name, one in models.items()}
+    rows = {name: (one, ablations.queries(one.qformer, tokens)) for name, one in models.items()}
     first, own = rows["base"]
     rows["blank"] = first, [vqa.blank(base.vision, first.qformer)] * len(own)
     rows["shuffled"] = first, shuffled(own, seed=study.seed)

@@ -89,9 +89,7 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
             measure="loss",
             of="arm",
             candidates=lambda profile: profile.ablation and profile.ablation.rates,
-            choice=lambda profile, arm: {
-                "lr": ablations.settings(needed(profile.ablation, "`ablation`"), arm).lr
-            },
+            choice=lambda profile, arm: {"lr": ablations.settings(profile, arm).lr},
         ),
         "preferences": Grid(
             measure="loss",

@@ -4,7 +4,7 @@ A drawn profile keeps the features of its pictures on disk; one made from publis
 from web shards, since five million pictures' vision tokens would be terabytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -73,8 +73,8 @@ def init_model(study: Study, base: Stage1) -> MiniGPT4:
     """Return the model as it was before the first step of stage 1."""
     if study.streams:
         return random_model(study, base)
-    parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
-    return with_warm_start(study, *parts)
+    captions = base.splits["train"].captions
+    return with_warm_start(study, base.model.qformer, base.language, base.queries["train"], captions)
 
 
 def random_model(study: Study, base: Stage1) -> MiniGPT4:
@@ -97,7 +97,7 @@ def train_stage1(
 ) -> tuple[MiniGPT4, Trained]:
     """Train the projection alone, from the frozen Q-Former into the frozen language model."""
     config = config or study.profile.stage1
-    model = with_warm_start(study, qformer.requires_grad_(False), language, split, queries)
+    model = with_warm_start(study, qformer.requires_grad_(False), language, queries, split.captions)
     pairs = Pairs("queries", queries, split.captions)
     collate = pairs.collate(
         picture_layout(language, prompts.CAPTION, study.profile.qformer.queries, config.max_answer)
@@ -116,16 +116,33 @@ def train_stage1(
     return model, trained
 
 
+def behind_weaker(study: Study, base: Stage1) -> tuple[Study, Stage1]:
+    """Return the study behind its profile's weaker language model, with stage 1 trained there on the same
+    pairs; both as they are where the profile names none.
+    """
+    weaker = study.profile.weak_language
+    if weaker is None:
+        return study, base
+    weak = replace(study, profile=replace(study.profile, language=weaker))
+    pairs = base.splits["train"], base.queries["train"]
+    model, trained = train_stage1(weak, base.model.qformer, weak.language(), *pairs)
+    return weak, replace(base, language=model.language, model=model, trained=trained)
+
+
 def with_warm_start(
-    study: Study, qformer: QFormer, language: Language, split: Split, queries: Features
+    study: Study,
+    qformer: nn.Module,
+    language: Language,
+    queries: Sequence[Tensor],
+    captions: Sequence[str],
 ) -> MiniGPT4:
     """Return the model as stage 1 begins with it: its projection at random or, where the profile says so, by
-    regression from the pictures to their captions.
+    regression from what `qformer` makes of the pictures, (Q, D_q) each, to their captions.
     """
     model = attach(study, qformer, language, first(queries))
     if study.profile.warm_start is not None:
         means = torch.stack([rows.float().mean(0) for rows in queries])  # (P, D_q)
-        warm_start(model.projection, means, split.captions, language, ridge=study.profile.warm_start)
+        warm_start(model.projection, means, captions, language, ridge=study.profile.warm_start)
     return model
 
 
@@ -138,9 +155,9 @@ def attach(study: Study, qformer: QFormer, language: Language, queries: Tensor) 
     return model.to(study.device)
 
 
-def first(features: Features) -> Tensor:
+def first(features: Sequence[Tensor]) -> Tensor:
     """Return the features of the first pictures, by which a projection's size is set."""
-    return features.batch(range(min(64, len(features))))
+    return torch.stack([features[index] for index in range(min(64, len(features)))])
 
 
 def picture_layout(

@@ -131,7 +131,7 @@ def test_the_weaker_language_model_goes_through_both_stages_on_the_same_texts(st
         return "learnt", "log"
 
     monkeypatch.setattr(Study, "language", lambda self: self.profile.language.name)
-    monkeypatch.setattr(abilities, "train_stage1", stage1)
+    monkeypatch.setattr("mglib.study.stage1.train_stage1", stage1)
     monkeypatch.setattr(abilities, "train_stage2", stage2)
     monkeypatch.setattr(abilities, "prompted_stage1", lambda study, base: base.model)
     monkeypatch.setattr(abilities, "stage2_data", lambda study, base: {"curated": base.language})

@@ -86,8 +86,8 @@ def test_pictures_are_encoded_and_every_model_trained_and_asked_in_float32(tiny,
         queries={"train": list(queries)},
     )
     for name in ablations.ARMS:
-        arm, _ = ablations.train_arm(tiny, name, base, tiny.profile.ablation.train)
-        ask(arm, ablations.queries(arm, list(tokens)))
+        arm, _ = ablations.train_arm(tiny, name, base, tiny.profile.stage1)
+        ask(arm, ablations.queries(arm.qformer, list(tokens)))
     asked = [(place, "what is it", text) for place, text in enumerate(texts)]
     taught = lora.learn(tiny, base, asked, ExamPrompt(template, "{}"))[0]["lora"]
     spatial_captions.arm(tiny, "control", model, first.state, list(queries), texts)
