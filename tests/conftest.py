@@ -2,21 +2,17 @@
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import tiny_languages
 import torch
 from tiny_world import small_world
 from torch import nn
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mglib.config import (
-    CaptionLMConfig,
-    PretrainConfig,
-    QFormerConfig,
-    TrainConfig,
-    VisionConfig,
-)
+from mglib.config import CaptionLMConfig, PretrainConfig, QFormerConfig, TrainConfig, VisionConfig
 from mglib.model.blip2 import Representation, train_tokenizer
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
@@ -53,9 +49,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def smollm2() -> PreTrainedTokenizerFast:
     """Return the real language model's tokenizer."""
-    folders = [file.parent for file in sorted((CACHE / "smollm2").glob("*/tokenizer.json"))]
+    folders = [file.parent for file in sorted((CACHE / "smollm2-135m").glob("*/tokenizer.json"))]
     if not folders:
-        pytest.skip("SmolLM2's tokenizer is not in data/cache/smollm2: run `python -m mglib weights` first")
+        pytest.skip("SmolLM2's tokenizer is not in data/cache: run `python -m mglib weights --profile smoke`")
     return AutoTokenizer.from_pretrained(folders[0])
 
 
@@ -67,27 +63,8 @@ def world(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def llama(tokenizer) -> Callable[..., LlamaForCausalLM]:
-    """Return a function that builds a tiny Llama; its weights are spread wide, so that its text varies."""
-
-    def build(*, layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return LlamaForCausalLM(
-                LlamaConfig(
-                    vocab_size=len(tokenizer),
-                    hidden_size=48,
-                    intermediate_size=96,
-                    num_hidden_layers=layers,
-                    num_attention_heads=4,
-                    max_position_embeddings=256,
-                    initializer_range=0.2,
-                    bos_token_id=tokenizer.bos_token_id,
-                    eos_token_id=tokenizer.eos_token_id,
-                    pad_token_id=tokenizer.pad_token_id,
-                )
-            )
-
-    return build
+    """Return a function that builds a tiny Llama."""
+    return partial(tiny_languages.llama, len(tokenizer), **tiny_languages.ends(tokenizer))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import tomllib
 from functools import wraps
 
 import pytest
+import typer
 from data_files import write_coco
 
 from mglib import errors
@@ -49,6 +50,7 @@ def test_a_tilde_is_home_in_every_path(tmp_path, monkeypatch, capsys):
 def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
     for number in range(3_000):
         (tmp_path / f"{number}.txt").write_text("a text without its picture")
+    shutil.copy(tmp_path / "0.txt", tmp_path / "0.jpg")
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -130,3 +132,23 @@ def test_what_is_installed_runs_outside_a_clone(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     said = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
     assert said.stdout == f"{elsewhere / 'runs'}\n"
+
+
+SETTING = r"""([A-Z_]+)=(?:'[^']*'|"[^"]*"|[^\s`"',]+)"""
+
+
+def test_each_command_that_an_error_names_takes_the_settings_that_it_gives():
+    commands = typer.main.get_command(app).commands
+    taken = {name: {each.envvar for each in one.params} for name, one in commands.items()}
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    found = 0
+    for file in sorted((ROOT / "mglib").rglob("*.py")):
+        code = re.sub(r"\"\s*\n\s*f?\"", "", file.read_text(encoding="utf-8"))  # a string over several lines
+        named = re.findall(rf"\bmake ([a-z]+)((?: {SETTING})+)", code)
+        named += re.findall(r"command\(\s*['\"](\w+)['\"]((?:, [A-Z_]+=[^,)]+)+)", code)
+        for target, settings, *_ in named:
+            names = re.findall(r"\b([A-Z_]+)=", settings)
+            assert target in targets, (file, target)
+            assert {f"MGLIB_{name}" for name in names} <= taken[target], (file, target, settings)
+            found += 1
+    assert found >= 15

@@ -231,19 +231,7 @@ def test_the_results_page_holds_all_published_numbers():
 
 
 def test_the_readme_is_short():
-    assert len(readme().splitlines()) <= 150
-
-
-def test_the_readme_links_to_what_exists():
-    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)|(?:src|href)=\"([^\"#]+)\"", readme())
-    local = [link for pair in links for link in pair if link and "://" not in link]
-    assert [link for link in local if not (ROOT / link).exists()] == []
-
-
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
-def test_the_files_that_a_page_names_exist(page):
-    named = re.findall(r"`((?:mglib|tests|docs)/[\w./]+)`", (ROOT / page).read_text())
-    assert named and [name for name in named if not (ROOT / name).exists()] == []
+    assert len(readme().splitlines()) <= 120
 
 
 def test_each_case_that_users_brought_is_held_by_a_test():
@@ -263,13 +251,6 @@ def test_the_tree_in_the_readme_exists():
     blocks = "\n".join(re.findall(r"^```(?:text)?\n(.*?)^```", readme(), re.MULTILINE | re.DOTALL))
     names = re.findall(r"^(\.?[A-Za-z][\w./-]*(?:/|\.\w+)|Makefile)(?=\s|$)", blocks, re.MULTILINE)
     assert [name for name in names if not (ROOT / name).exists() and not name.startswith(ignored)] == []
-
-
-def test_the_commands_in_the_readme_are_targets():
-    blocks = re.findall(r"^```\w*\n(.*?)^```|`([^`\n]+)`", readme(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(text for pair in blocks for text in pair)
-    named = re.findall(r"^\s*(?:\$ )?make (?:\w+=\S+ )*([a-z-]+)", lines, re.MULTILINE)
-    assert [target for target in named if target not in TARGETS] == []
 
 
 @notebook

@@ -106,7 +106,7 @@ def test_every_arm_has_its_own_rate():
     ("name", "column", "own", "measure", "sign"),
     [
         ("temperatures", "temperature", MINI.curation.temperature, "fit", 1),
-        ("stage2", "lr", MINI.stage2.lr, "loss", -1),
+        ("stage2", "lr", MINI.stage2.lr, "balance", 1),
         ("preferences", "lr", MINI.preference.train.lr, "loss", -1),
     ],
 )

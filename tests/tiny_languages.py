@@ -3,7 +3,7 @@
 from copy import deepcopy
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 LLAMA3 = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m.role }}<|head|>\n\n{{ m.content | trim }}<|eot|>"
@@ -44,6 +44,26 @@ FAMILIES = {  # the kind of transformers' configuration: template, special token
     "phi3": (PHI, ["<|user|>", "<|assistant|>", "<|end|>"], "<|end|>", {"pad_token_id": 0}),
     "gpt_neox": (NEOX, ["<|user|>", "<|assistant|>"], "[EOS]", {}),
 }
+
+
+def llama(vocabulary, *, seed=0, width=48, heads=4, layers=2, **more):
+    """Return a Llama with random weights, spread wide, so that its text varies."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        **{"max_position_embeddings": 256, "initializer_range": 0.2, **more},
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def ends(tokenizer):
+    """Return the settings of a language model that name its tokenizer's special tokens."""
+    return {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
 
 
 def write(folder, kind, tokenizer, **more):

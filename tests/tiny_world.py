@@ -13,12 +13,19 @@ SMALL = WorldConfig(
 )
 
 
-def small_world(folder: Path) -> Path:
-    """Build the world in a folder, or skip the test where the pictures' font is absent."""
+def pictures_font() -> Path:
+    """Return the pictures' font, or skip the test where it is absent."""
     font = CACHE / "openmoji" / "glyf_colr0.ttf"
     if not font.exists():
-        pytest.skip("the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights` first")
-    build(SMALL, font=font, folder=folder, processes=1)
+        pytest.skip(
+            "the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights --profile smoke`"
+        )
+    return font
+
+
+def small_world(folder: Path) -> Path:
+    """Build the world in a folder."""
+    build(SMALL, font=pictures_font(), folder=folder, processes=1)
     return folder
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from conftest import CAPTIONS
+from tiny_languages import llama
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from mglib.config import TrainConfig
 from mglib.data.mixture import Mixture, Source
@@ -38,18 +38,11 @@ class Watched(nn.Module):
     def __init__(self, *, die_at: int | None = None) -> None:
         super().__init__()
         torch.manual_seed(0)
-        llama = LlamaConfig(
-            vocab_size=len(TOKENIZER),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-        )
         self.model = MiniGPT4(
             vision=nn.Identity(),
             qformer=nn.Identity(),
             projection=nn.Linear(6, 16),
-            language=Language(model=LlamaForCausalLM(llama), tokenizer=TOKENIZER),
+            language=Language(model=llama(len(TOKENIZER), width=16, layers=1), tokenizer=TOKENIZER),
         )
         self.die_at, self.seen = die_at, []
 

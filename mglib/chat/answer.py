@@ -19,10 +19,10 @@ from mglib.data.pictures import (
     ADDRESS,
     ENDINGS,
     KNOWN,
-    files_used,
     line_picture,
     picture,
     pictures_below,
+    print_files_used,
     to_rgb,
 )
 from mglib.data.records import first_sign, read_json
@@ -68,8 +68,6 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
     several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
     """
-    if not source.exists():
-        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     if source.is_dir() or source.suffix.lower() in KNOWN:
         files = pictures_below(source) if source.is_dir() else [source]
         found = [{"image": str(file), "question": without_placeholder(question)} for file in files]
@@ -170,9 +168,7 @@ def answer_all(
             out,
             [{**lines[number], **found, **made_by} for number, found in zip(numbers, results, strict=True)],
         )
-    if (place := folder or source).is_dir():
-        names = (line["image"] for line in asked)
-        print(files_used(place, {Path(one) for name in names for one in listed(name)}))
+    print_files_used(folder or source, (Path(name) for line in asked for name in listed(line["image"])))
     bad = sum("error" in line for line in read_log(out))
     print(f"{len(asked)} answers are in {out}" + (f", {bad} of them errors." if bad else "."))
 
@@ -197,32 +193,16 @@ def answer_lines(
             results[index]["answer"] = "".join(talk.ask(line["question"], decoding))
         except Exception as error:  # one line costs no other its answer
             results[index]["error"] = sentence(error, "answer")
-    answer_together(chat_model, single, lines, decoding, results)
-    return results
-
-
-def answer_together(
-    chat_model: ChatModel,
-    images: dict[int, Image.Image],
-    lines: Sequence[dict[str, Any]],
-    decoding: Decoding,
-    results: list[dict[str, str]],
-) -> None:
-    """Put the answers about these pictures, by the places of their lines, into `results`; where they fail
-    together, each is asked alone.
-    """
-    questions = [lines[index]["question"] for index in images]
+    questions = [lines[index]["question"] for index in single]
     try:
-        texts = answer(chat_model, list(images.values()), questions, decoding)
+        texts = answer(chat_model, list(single.values()), questions, decoding)
     except Exception as error:
-        if len(images) == 1:
-            results[next(iter(images))]["error"] = sentence(error, "answer")
-        else:
-            for index, image in images.items():
-                answer_together(chat_model, {index: image}, lines, decoding, results)
-        return
-    for index, text in zip(images, texts, strict=True):
+        if len(lines) == 1:
+            return [{"error": sentence(error, "answer")}]
+        return [found for line in lines for found in answer_lines(chat_model, [line], decoding)]
+    for index, text in zip(single, texts, strict=True):
         results[index]["answer"] = text
+    return results
 
 
 def require_room(chat_model: ChatModel, question: str) -> None:

@@ -18,7 +18,7 @@ from mglib.chat.answer import answer
 from mglib.chat.chat_model import ChatModel, chat_model_of, kept_folder, load, save
 from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.own import SHAPES, AnsweredPicture, read_own
-from mglib.data.pictures import files_used
+from mglib.data.pictures import print_files_used
 from mglib.data.quarantine import Quarantine
 from mglib.data.splits import Split, batched, file_split
 from mglib.errors import needed
@@ -227,8 +227,7 @@ def finetune(
     pairs = list(quarantine.sift(read_own(data, used)))
     print(f"{data}: {len(pairs):,} answers about {len({pair.file for pair in pairs}):,} pictures")
     print("".join(f"  {fault}\n" for fault in list(quarantine.faults)[:PRINTED]), end="")
-    if data.is_dir():
-        print(files_used(data, used))
+    print_files_used(data, used)
     first = start(settings, projection)
     study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
     own = own_data(pairs, seed=study.seed)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from mglib.data import coco, narratives, questions, regions, shards
 from mglib.data.own import ALIGNED, read_cc_sbu_align, read_own
-from mglib.data.pictures import files_used, named_picture, with_pictures
+from mglib.data.pictures import named_picture, print_files_used, with_pictures
 from mglib.data.quarantine import Fault, unique
 
 T = TypeVar("T")
@@ -98,23 +98,17 @@ def annotated(
     return records
 
 
-def narrated(narrative: narratives.Narrative) -> str:
-    """Return the name of a narrative's picture: COCO 2017's has twelve digits."""
-    is_coco = narrative.dataset_id.startswith("mscoco")
-    return narrative.image_id.zfill(12) if is_coco else narrative.image_id
-
-
-def val2017_name(question: questions.ChoiceQuestion) -> str:
-    """Return the name of the picture that a question of A-OKVQA is about."""
-    return f"{question.image_id:012d}"
-
-
 FORMATS: dict[str, Read] = {
     "webdataset": webdataset,
     "coco": coco_folder,
     "cc_sbu_align": aligned,
-    "localized_narratives": annotated(narratives.read_narratives, narrated, "*localized_narratives*.jsonl"),
-    "a_okvqa": annotated(questions.read_a_okvqa, val2017_name, "aokvqa*.json"),
+    "localized_narratives": annotated(
+        narratives.read_narratives,
+        # the names of COCO 2017 have twelve digits
+        lambda one: one.image_id.zfill(12) if one.dataset_id.startswith("mscoco") else one.image_id,
+        "*localized_narratives*.jsonl",
+    ),
+    "a_okvqa": annotated(questions.read_a_okvqa, lambda one: f"{one.image_id:012d}", "aokvqa*.json"),
     "gqa": annotated(questions.read_gqa, attrgetter("image_id"), "*questions*.json", "*questions*/*.json"),
     "pope": annotated(questions.read_pope, lambda one: one.image, "*pope*.json"),
     "refcoco": annotated(
@@ -149,19 +143,17 @@ def check(name: str, folder: Path) -> bool:
         if isinstance(item, Fault):
             faults[item] += 1
             if faults[item] == 1:  # many questions may be asked about one missing picture
-                print(printable(f"fault: {item}"))
+                print(one_line(f"fault: {item}"))
             continue
         counts[type(item).__name__] += 1
         if counts.total() <= EXAMPLES:
-            print(printable(f"example: {item}"))
+            print(one_line(f"example: {item}")[:EXAMPLE_LENGTH])
     good = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
-    if folder.is_dir():
-        print(printable(files_used(folder, used)))
+    print_files_used(folder, used)
     print(f"{name} in {folder}: {good}; {faults.total():,} faults")
     return bool(counts) and not faults
 
 
-def printable(text: str) -> str:
-    """Write a fault in one line, and the beginning of an example."""
-    line = " ".join(text.splitlines())
-    return line if line.startswith("fault") else line[:EXAMPLE_LENGTH]
+def one_line(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.splitlines())

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import AliasChoices, Field
 
-from mglib.data.pictures import KNOWN, line_picture, named_picture, pictures_below, shown, with_pictures
+from mglib.data.pictures import line_picture, named_picture, pictures_below, shown, with_pictures
 from mglib.data.quarantine import Fault, unique
-from mglib.data.records import Caption, FileName, Name, fit_all, fit_list, read_json, read_lines
+from mglib.data.records import Caption, FileName, Name, Text, fit_all, fit_list, read_json, read_lines
 from mglib.data.text import TAKEN, without_placeholder
 
 SHAPES = (
@@ -73,7 +73,7 @@ def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
 class Turn:
     """What one side says in a conversation, as files of LLaVA, ShareGPT and chat models hold it."""
 
-    text: Annotated[str, Field(validation_alias=AliasChoices("value", "content"))]
+    text: Annotated[Text, Field(validation_alias=AliasChoices("value", "content"))]
     speaker: Annotated[str, Field(validation_alias=AliasChoices("from", "role"))]
 
     @property
@@ -125,8 +125,8 @@ def read_own(data: Path, used: set[Path] | None = None) -> Iterator[AnsweredPict
     elif (data / METADATA).is_file():
         found = image_folder(data)
         used.add(data / METADATA)
-    elif texts := shown(data, ".txt"):
-        found = text_files(data, texts, used)
+    elif any((texts := texts_of_pictures(data))[0].values()):
+        found = text_files(*texts, used)
     else:
         lines = [file for file in shown(data, ".jsonl", ".json") if begins_with_a_pair(file)]
         hint = f" Is it {lines[0]} that is meant?" if lines else ""
@@ -174,17 +174,20 @@ def image_folder(folder: Path) -> Iterator[AnsweredPicture | Fault]:
             yield Fault(str(file), "", f"no good line of {path.name} names it")
 
 
-def text_files(folder: Path, files: Iterable[Path], used: set[Path]) -> Iterator[AnsweredPicture | Fault]:
-    """Read pictures with texts of the same name, also in folders below; a text without its picture is listed,
-    but is no sample.
+def texts_of_pictures(folder: Path) -> tuple[dict[Path, Path | None], list[Path]]:
+    """Return the text of each picture of a folder and of those below it (a.txt or a.jpg.txt beside a.jpg),
+    and the texts that are no picture's.
     """
-    texts = {file.with_suffix(""): file for file in files}
-    pictures = {
-        file: file.with_suffix("") if file.suffix.lower() in KNOWN else file
-        for file in pictures_below(folder)
-    }
-    for file, name in pictures.items():
-        text = texts.get(name, texts.get(file))  # a.txt or a.jpg.txt
+    texts = {file.with_suffix(""): file for file in shown(folder, ".txt")}
+    found = {file: texts.get(file, texts.get(file.with_suffix(""))) for file in pictures_below(folder)}
+    return found, sorted(set(texts.values()) - set(found.values()))
+
+
+def text_files(
+    pictures: dict[Path, Path | None], others: Iterable[Path], used: set[Path]
+) -> Iterator[AnsweredPicture | Fault]:
+    """Read pictures with their texts; a text without its picture is listed, but is no sample."""
+    for file, text in pictures.items():
         try:
             answer = text.read_text(encoding="utf-8-sig").strip() if text else ""
         except (OSError, UnicodeDecodeError) as error:
@@ -194,7 +197,7 @@ def text_files(folder: Path, files: Iterable[Path], used: set[Path]) -> Iterator
             used.add(text)
             yield AnsweredPicture(file, None, answer)
         else:
-            reason = f"{text.name} is empty" if text else f"there is no {name.name}.txt next to it"
+            reason = f"{text.name} is empty" if text else f"there is no {file.stem}.txt next to it"
             yield Fault(str(file), "", reason)
-    for name in sorted(texts.keys() - {*pictures, *pictures.values()}):
-        yield Fault(str(texts[name]), "", "there is no picture of this name", costs=0)
+    for text in others:
+        yield Fault(str(text), "", "there is no picture of this name", costs=0)

@@ -114,17 +114,20 @@ def shown(folder: Path, *endings: str) -> list[Path]:
     ]
 
 
-def files_used(folder: Path, used: Iterable[Path]) -> str:
-    """Say how many files of a folder were used, and how many of each kind were not."""
+def print_files_used(folder: Path, used: Iterable[Path]) -> None:
+    """Print how many files of a folder, if it is one, were used, and how many of each kind were not."""
+    if not folder.is_dir():
+        return
     every = files_below(folder)
-    real = {os.path.realpath(file) for file in used}
-    others = [file for file in every if os.path.realpath(file) not in real]
+    real = cache(os.path.realpath)  # of the folders: links to files are themselves what is used
+    known = {(real(file.parent), file.name) for file in used}
+    others = [file for file in every if (real(file.parent), file.name) not in known]
     kinds = Counter(
         "hidden" if hidden(file, folder) else file.suffix.lower() or "without an ending" for file in others
     )
-    said = f"{len(every) - len(others):,} of the {len(every):,} files in {folder} are used"
     rest = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-    return f"{said}; not used: {rest}." if rest else f"{said}."
+    said = f"{len(every) - len(others):,} of the {len(every):,} files in {folder} are used"
+    print(f"{said}; not used: {rest}." if rest else f"{said}.")
 
 
 def pictures_below(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ import pandas
 from mglib.data import check, coco, questions
 from mglib.data.answers import PictureNames, read_answers
 from mglib.data.coco import CocoPicture
-from mglib.data.pictures import files_used
+from mglib.data.pictures import print_files_used
 from mglib.data.quarantine import Fault, keep
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, YesNoQuestion
 from mglib.evals import chair, chair_official, coverage, pope, vqa
@@ -78,8 +78,7 @@ def score(task: str, answers: Path, data: Path) -> Scored:
     scored = TASKS[task](answers, data)
     print(scored.table().to_string(index=False, float_format="{:.4f}".format))
     print("(low to high: 95 % intervals over pictures)", *scored.remarks, scored.used, sep="\n")
-    if data.is_dir():
-        print(files_used(data, scored.files))
+    print_files_used(data, scored.files)
     for what, faults in scored.left_out.items():
         more = [f"  and {len(faults) - SHOWN:,} more"] if len(faults) > SHOWN else []
         print(f"{len(faults):,} {what}:", *(f"  {fault}" for fault in faults[:SHOWN]), *more, sep="\n")

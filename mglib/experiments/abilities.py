@@ -106,25 +106,43 @@ def decodings(study: Study) -> dict[str, Decoding]:
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
     """Try the decodings and wordings on val: the share of all tasks' items that answers fulfil."""
     return pandas.DataFrame(
-        {"model": name, "decoding": way, "wording": wording, **metrics.columns("items", items)}
+        {
+            "model": name,
+            "decoding": way,
+            "wording": wording,
+            **metrics.columns("items", found["items"]),
+            "requests": found["requests"].value,
+        }
         for name, (way, decoding) in product(WORDINGS, decodings(study).items())
         for wording in WORDINGS[name]
-        for items in [items_on_val(study, base, replace(models[name], wording=wording), decoding, name)]
+        for found in [on_val(study, base, replace(models[name], wording=wording), decoding, name)]
     )
 
 
-def items_on_val(
+def on_val(
     study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str
-) -> Estimate | None:
-    """Return the share of all tasks' items that a model's answers fulfil on val."""
-    size, items = study.profile.evaluation.batch_size, []
-    for sheet in tasks(study).values():
+) -> dict[str, Estimate]:
+    """Return the share of items and of requests that a model's answers meet on val, over all tasks; and of
+    items against another picture of the task.
+    """
+    size, said, pictures = study.profile.evaluation.batch_size, {}, {}
+    for task, sheet in tasks(study).items():
         split = f"{sheet.kind}_val"
-        texts = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
-        items += checklist.scores(sheet, texts, read_scenes(needed(study.scenes(split), "scene graphs")))[
-            "items"
-        ]
-    return metrics.mean(items)
+        said[task] = asked.answers(base.queries[split], sheet.request, decoding, batch_size=size, what=name)
+        pictures[task] = read_scenes(needed(study.scenes(split), "scene graphs"))
+    own, other = judge({name: said}, pictures)
+    scores = {"items": (own, "items"), "requests": (own, "success"), "swapped items": (other, "items")}
+    return {
+        what: needed(checklist.pooled(judged, score)[name].estimate(), "answers")
+        for what, (judged, score) in scores.items()
+    }
+
+
+def as_minigpt4(study: Study, base: Stage1, model: PromptedModel) -> dict[str, float]:
+    """Return what `on_val` does, of a model that is asked as MiniGPT-4 is."""
+    way = asked(study.profile.evaluation, "minigpt4").decoding
+    found = on_val(study, base, model, decodings(study)[way], "minigpt4")
+    return {what: one.value for what, one in found.items()}
 
 
 def with_weaker(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, PromptedModel]:

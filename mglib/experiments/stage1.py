@@ -14,6 +14,7 @@ from mglib.data.splits import Split
 from mglib.errors import needed
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
+from mglib.experiments import abilities
 from mglib.frame import Measured
 from mglib.mentions import Vocabulary, object_counts, object_scores
 from mglib.metrics import Counts
@@ -112,7 +113,8 @@ def start_name(warm_start: float | None) -> str:
 
 
 def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float | None]:
-    """Return what a model's captions of val are worth, the loss of others', and CHAIR_i of its descriptions.
+    """Return what a model's captions of val are worth, the loss of others', CHAIR_i of its descriptions, and
+    the items of Table 1 that its answers fulfil.
 
     All greedily; descriptions are asked for in the language model's conversation, as after stage 1.
     """
@@ -120,17 +122,18 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     scores = object_scores(
         captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
     )
-    few = shown[: settings.fault_pictures]
-    told = replace(prompted_stage1(study, base), model=model).answers(
+    few, prompted = shown[: settings.fault_pictures], replace(prompted_stage1(study, base), model=model)
+    described = prompted.answers(
         few, DESCRIBE, greedy(settings.long_tokens), batch_size=settings.batch_size, what="descriptions"
     )
-    at_length = object_scores(told, val.objects[: len(few)], study.vocabulary())
+    at_length = object_scores(described, val.objects[: len(few)], study.vocabulary())
     found = {name: scores[name] for name in ("mention_precision", "mention_recall")}
     found["description_chair_i"] = at_length["chair_i"]
     return {
         **metrics.columns("chair_i", scores["chair_i"]),
         "loss": needed(caption_loss(study, model, shown, val.captions).estimate(), "captions").value,
         **{name: one.value if one else None for name, one in found.items()},
+        **abilities.as_minigpt4(study, base, prompted),
     }
 
 

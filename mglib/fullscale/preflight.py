@@ -141,9 +141,8 @@ def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]
 
 def missing_weights(path: Path) -> list[str]:
     """Say what is wrong with a .pth file, as far as its first bytes tell."""
-    if not path.is_file():
-        return [f"{shown(path)} is not there: mglib/weights/official.py says where it is published."]
-    problem = not_weights(path)
+    absent = "is not there: mglib/weights/official.py says where it is published."
+    problem = not_weights(path) if path.is_file() else absent
     return [f"{shown(path)} {problem}"] if problem else []
 
 
@@ -155,12 +154,8 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
             f"{shown(path)} is not there: put a transformers folder there (Vicuna v0: "
             "`mglib.weights.vicuna.merge_delta`)."
         ]
-    config = json.loads(path.read_text(encoding="utf-8"))
-    wrong = [
-        f"{key} {config.get(key)} for {value}"
-        for key, value in asdict(wanted).items()
-        if config.get(key) != value
-    ]
+    config, shape = json.loads(path.read_text(encoding="utf-8")), asdict(wanted).items()
+    wrong = [f"{key} {config.get(key)} for {value}" for key, value in shape if config.get(key) != value]
     if wrong:
         return [f"{shown(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
     return []

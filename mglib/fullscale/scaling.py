@@ -16,6 +16,7 @@ from mglib.fullscale.plan import A100, PICTURE, fits, hours, tokens_a_second, tr
 from mglib.paper_profiles import LLAMA2_7B, VICUNA_7B, VICUNA_13B
 from mglib.paths import ROOT, atomic_write, write_text
 from mglib.profiles import MINI
+from mglib.world.scene import length
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 PLOT = ROOT / "docs" / "scaling.png"
@@ -34,7 +35,7 @@ def growth() -> pandas.DataFrame:
     rows = []
     for name, each, pairs in rungs:
         # Each picture is looked at once: where mini sees one again, its queries are kept.
-        pair, pictures = counted(each).first, min(pairs, each.world.train) if each.world else pairs
+        pair, pictures = counted(each).first, min(pairs, length(each.world, "train")) if each.world else pairs
         flops = pair.look * pictures + pair.read * pairs
         rows.append(
             {

@@ -22,22 +22,22 @@ from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
 from mglib.study.machine import here
-from mglib.study.models import prompted_stage1
 from mglib.study.stage1 import Stage1
 from mglib.study.stage2 import prompted_models, stage2_data
 from mglib.study.study import Study
 
+SPECIAL = tuple(dict.fromkeys(f"{sheet.kind}_val" for sheet in CHECKLISTS.values()))
+
 
 def of_stage2(study: Study) -> pandas.DataFrame:
-    """Compare rates of stage 2 on curated texts that are held out."""
-    base = Stage1.of(study, "pool")
-    return stage2.rates(study, prompted_stage1(study, base), stage2_data(study, base)["curated"])
+    """Compare rates of stage 2 by what Tables 1 and 3 ask for, on val."""
+    base = Stage1.of(study, "pool", "val", *SPECIAL)
+    return stage2.rates(study, base, stage2_data(study, base)["curated"])
 
 
 def of_decoding(study: Study) -> pandas.DataFrame:
     """Compare decodings and wordings for Table 1 on val's special pictures."""
-    special = [f"{sheet.kind}_val" for sheet in CHECKLISTS.values()]
-    base = Stage1.of(study, "pool", *dict.fromkeys(special))
+    base = Stage1.of(study, "pool", *SPECIAL)
     return abilities.tried(study, base, prompted_models(study, base))
 
 
@@ -56,7 +56,7 @@ def of_preferences(study: Study) -> pandas.DataFrame:
 
 MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
     {
-        "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val")),
+        "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val", *SPECIAL)),
         "temperatures": lambda study: curated.temperatures(study, Stage1.of(study, "val")),
         "stage2": of_stage2,
         "decoding": of_decoding,

@@ -66,7 +66,8 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
             choice=lambda profile, _: {"temperature": profile.curation.temperature},
         ),
         "stage2": Grid(
-            measure="loss",
+            measure="balance",
+            highest=True,
             candidates=lambda profile: profile.stage2_rates,
             choice=lambda profile, _: {"lr": profile.stage2.lr},
         ),

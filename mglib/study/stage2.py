@@ -57,7 +57,8 @@ def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
     if study.profile.curation.fitting is not None:
         found["no_critic"] = kept_texts(base, *curation_of(study, base, critical=False))[1:]
     for kind, others in study.pool_texts().items():
-        found[kind] = queries, [others[int(one)] for one in ids]
+        known = [index for index, one in enumerate(ids) if int(one) in others]  # special pictures have none
+        found[kind] = [queries[index] for index in known], [others[int(ids[index])] for index in known]
     for kind, name in study.stage2_splits.items():
         split = study.split(name)
         seen = study.queries(split, study.tokens(split, base.vision), base.model.qformer)

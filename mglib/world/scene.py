@@ -182,12 +182,16 @@ def image_id(split: str, index: int) -> int:
 
 
 def length(config: WorldConfig, split: str) -> int:
-    """Return how many pictures a split has."""
-    if split == PRETRAIN:
-        return config.pretrain + len(SPECIALS) * config.special_pretrain
+    """Return how many pictures a split has; a sharded one has special pictures behind its plain scenes."""
     if split in SPECIAL_SPLITS:
         return config.special_val if split.endswith("_val") else config.special_test
-    return getattr(config, split)
+    special = getattr(config, f"special_{split}") if split in SHARDED else 0
+    return getattr(config, split) + len(SPECIALS) * special
+
+
+def is_special(config: WorldConfig, split: str, index: int) -> bool:
+    """Say whether picture number `index` of a split is of a special kind."""
+    return split in SPECIAL_SPLITS or (split in SHARDED and index >= getattr(config, split))
 
 
 @cache

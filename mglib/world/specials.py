@@ -3,8 +3,9 @@ sketches, unusual scenes and handwritten notes.
 
 Each is a `Scene` of its own kind whose `truth` says what a good answer has to know. Of the rows of each list
 in data/world a fifth is kept for val, and of jokes, pages, notes and the impossible another fifth for
-BLIP-2's pretraining; the others make test, so that none of them is in two of these. Dishes, products and
-landscapes are what the whole web shows: pretraining has all of them, arranged otherwise.
+training (BLIP-2's pretraining, stage 1 and the pool); the others make test, so that none of them is in two of
+these. Dishes, products and landscapes are what the whole web shows: training has all of them, arranged
+otherwise.
 """
 
 from functools import cache
@@ -16,7 +17,7 @@ from mglib.world import catalog
 from mglib.world.catalog import FOLDER, Filled, Setting, Thing, read, split, symbol, wording
 from mglib.world.lettering import LINE
 from mglib.world.scene import (
-    PRETRAIN,
+    SHARDED,
     SPECIALS,
     Item,
     Scene,
@@ -31,7 +32,7 @@ from mglib.world.scene import (
 )
 from mglib.world.text import REFERENCES, Caption, capitalise, join, mentions
 
-HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again for pretraining
+HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again for training
 OWN_ROWS = ("memes", "sketches", "unusual", "notes")
 ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
 READ = ("top", "bottom", "brand", "slogan", "title", "text")  # what of a truth is written in the picture
@@ -73,16 +74,16 @@ def ingredients() -> tuple[dict[str, str], ...]:
 
 
 def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
-    """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of PRETRAIN.
+    """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of SHARDED.
 
-    In PRETRAIN the kinds come in turn; it shows no new object and no pair of objects that are kept for the
+    In these the kinds come in turn; they show no new object and no pair of objects that are kept for the
     tests.
     """
     number = image_id(split, index)
     rng = stream(config, number, "scene")
-    if split == PRETRAIN:
-        turn, place = divmod(index - config.pretrain, len(SPECIALS))
-        kind, part = SPECIALS[place], PRETRAIN
+    if split in SHARDED:
+        turn, place = divmod(index - getattr(config, split), len(SPECIALS))
+        kind, part = SPECIALS[place], "train"
     else:
         turn, (kind, part) = index, split.split("_")
     cases, new = _cases(kind, part, config.seed), set(catalog.names("new"))
@@ -96,22 +97,22 @@ def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
             kind=kind,
             **drawn,
         )
-        if split != PRETRAIN or not (new & set(scene.names) or held_out(scene.names, config)):
+        if split not in SHARDED or not (new & set(scene.names) or held_out(scene.names, config)):
             return scene
         turn += 1
 
 
 @cache
 def _cases(kind: str, part: str, seed: int) -> list[Row]:
-    """Return the cases of one kind for a part (val, test, PRETRAIN), in an order of the seed's."""
+    """Return the cases of one kind for a part (val, test, train), in an order of the seed's."""
     every = _spread(kind)
     Random(f"{seed}/{kind}/cases").shuffle(every)
     held = max(1, round(HELD * len(every)))
     if part == "val":
         return every[:held]
     if kind not in OWN_ROWS:
-        return every if part == PRETRAIN else every[held:]
-    return every[held : 2 * held] if part == PRETRAIN else every[2 * held :]
+        return every if part == "train" else every[held:]
+    return every[held : 2 * held] if part == "train" else every[2 * held :]
 
 
 def _spread(kind: str) -> list[Row]:

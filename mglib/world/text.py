@@ -13,7 +13,7 @@ from mglib.world import catalog
 from mglib.world.catalog import STANDS, Thing, choose, wording
 from mglib.world.scene import Relation, Scene, sample, stream
 
-SOURCES = ("cc_sbu", "laion")  # in the order in which their shards are read
+SOURCES = ("cc_sbu", "laion", "special")  # in the order in which their shards are read
 NOISE = ("none", "clipped", "shouting", "mismatched", "long")
 # How many kinds of object a web caption names (from none), by how many there are: 0.58 of them on average.
 NAMED_WEIGHTS = {1: (22, 78), 2: (6, 74, 20), 3: (2, 44, 44, 10), 4: (1, 27, 40, 25, 7)}

@@ -122,13 +122,13 @@ def test_a_study_is_talked_to_in_its_profiles_template(
 @pytest.mark.slow
 @pytest.mark.weights
 def test_the_real_language_model_is_loaded_and_talks_as_transformers_lets_it(tmp_path, monkeypatch):
-    study = Study.open(Settings())
+    study = Study.open(Settings(profile="smoke"))
     language = study.language()
     parts = {"qformer": study.frozen_qformer(), "projection": nn.Linear(384, language.width)}
     monkeypatch.setattr("mglib.chat.chat_model.CACHE", tmp_path)
     folder = keep(study, MiniGPT4(vision=study.vision(), language=language, **parts))
-    loaded, file = load(Settings()), folder / "projection.safetensors"
-    assert f"profile mini, {hashed(file)} with SmolLM2-135M-Instruct, on " in loaded.weights()
+    loaded, file = load(Settings(profile="smoke")), folder / "projection.safetensors"
+    assert f"profile smoke, {hashed(file)} with smollm2-135m, on " in loaded.weights()
     assert torch.equal(loaded.model.projection.weight.cpu(), parts["projection"].weight)
     talk, tokenizer, messages = Conversation(loaded), language.tokenizer, []
     for question in ("Name a large animal in one sentence.", "And a small one?"):

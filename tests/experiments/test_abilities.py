@@ -75,6 +75,11 @@ def test_captioners_are_tried_in_several_wordings(study, base):
     assert "greedy" in set(well["decoding"]) and set(well["wording"].str[:2]) == {"{}"}
 
 
+def test_a_model_is_asked_on_val_as_minigpt4_is(study, base):
+    found = abilities.as_minigpt4(study, base, Speaking(wording="{} <picture>"))
+    assert found == {"items": 1, "requests": 1, "swapped items": 1}
+
+
 def test_models_are_asked_as_the_profile_says_or_officially(study, base):
     chosen = (
         ("blip2", Asked(decoding="greedy", wording="{} <picture>")),

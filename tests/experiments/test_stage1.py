@@ -79,6 +79,7 @@ def tried(tmp_path, monkeypatch, vision_config, captions):
     few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, long_tokens=6)
     profile = replace(plain.profile, warm_start=0.1, stage1_trials=trials, evaluation=few)
     monkeypatch.setattr(type(plain), "vocabulary", lambda self: Vocabulary({"dog": ["dog", "dogs"]}))
+    monkeypatch.setattr(stage1.abilities, "as_minigpt4", lambda *_: {"items": 0.5})
     return replace(plain, profile=profile)
 
 

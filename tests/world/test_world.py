@@ -19,11 +19,12 @@ import PIL
 import pytest
 import webdataset
 from PIL import Image, ImageChops
-from tiny_world import box_holds
+from tiny_world import box_holds, pictures_font
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from mglib.config import WorldConfig
 from mglib.data.check import check
-from mglib.paths import CACHE, ROOT, read_jsonl, sha256
+from mglib.paths import ROOT, read_jsonl, sha256
 from mglib.world import build as building
 from mglib.world import catalog, specials
 from mglib.world import draw as drawing
@@ -36,6 +37,7 @@ from mglib.world.scene import (
     SPECIALS,
     SPLITS,
     held_out,
+    is_special,
     length,
     new_pairs,
     overlap,
@@ -47,36 +49,18 @@ from mglib.world.text import mentions, references, web_caption
 MANY = 600
 WIDE = WorldConfig(train=MANY, pool=150, val=150, test_seen=150, test_new_pairs=150, test_new_objects=150)
 TINY = WorldConfig(
-    train=40,
-    pool=6,
-    val=6,
-    test_seen=6,
-    test_new_pairs=6,
-    test_new_objects=6,
-    special_val=1,
-    special_test=1,
+    train=40, pool=6, val=6, test_seen=6, test_new_pairs=6, test_new_objects=6, special_val=1, special_test=1
 )
 PINNED_TEXTS = "cdc97e2720bdfca6b479f287333009b02cfae57dbf47075c92dbc1cf2f8173ca"
 PINNED_PIXELS = "a2774a6caa13eccb772128d94a739a93cc80473e1380154b07536408d2805bc7"
 PINNED_PILLOW = "13.0.0"
 RELATION_WORDS = re.compile(r"\b(left|right|above|below|beneath|under|behind|in front|next to)\b", re.I)
-COCO = """
-person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,,stop sign,
-parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,,backpack,umbrella,,,
-handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,
-surfboard,tennis racket,bottle,,wine glass,cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,
-broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,potted plant,bed,,dining table,,,toilet,,tv,laptop,
-mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,refrigerator,,book,clock,vase,scissors,
-teddy bear,hair drier,toothbrush
-"""  # in the order of the ids from 1; COCO never used the empty ones
+COCO = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]  # by id; "N/A" where there is none
 
 
 @pytest.fixture(scope="module")
 def font():
-    path = CACHE / "openmoji" / "glyf_colr0.ttf"
-    if not path.exists():
-        pytest.skip("the OpenMoji font is not in data/cache/openmoji: fetch it first")
-    return path
+    return pictures_font()
 
 
 @pytest.fixture(scope="module")
@@ -148,18 +132,17 @@ def words_of(things):
 
 def test_categories_are_cocos_own_or_stand_after_them():
     assert 75 <= len(catalog.THINGS.values()) <= 85
-    official = COCO.replace("\n", "").split(",")
     for thing in catalog.THINGS.values():
         if thing.coco:
-            assert official[thing.coco_id - 1] == thing.coco == thing.category
+            assert COCO[thing.coco_id] == thing.coco == thing.category
         else:
-            assert thing.coco_id > 100 and thing.category == thing.name and thing.name not in official
+            assert thing.coco_id > 100 and thing.category == thing.name and thing.name not in COCO
     assert len({thing.coco_id for thing in catalog.THINGS.values()}) == len(catalog.THINGS.values())
     assert sum(bool(thing.coco) for thing in catalog.THINGS.values()) == 64
 
 
 def test_the_data_card_lists_the_absent_categories():
-    absent = set(COCO.replace("\n", "").split(",")) - {thing.coco for thing in catalog.THINGS.values()} - {""}
+    absent = set(COCO) - {thing.coco for thing in catalog.THINGS.values()} - {"N/A", "__background__"}
     assert len(absent) == 16
     card = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
     assert all(name in card for name in absent), absent
@@ -662,7 +645,7 @@ def test_no_pair_of_splits_shares_a_picture():
 @pytest.mark.parametrize("kind", SPECIALS)
 def test_val_and_test_of_a_kind_share_no_case(kind):
     val, test, taught = (
-        {json.dumps(one) for one in specials._cases(kind, part, 0)} for part in ("val", "test", PRETRAIN)
+        {json.dumps(one) for one in specials._cases(kind, part, 0)} for part in ("val", "test", "train")
     )
     assert val and len(test) > len(val) and not val & test
     if kind in specials.OWN_ROWS:
@@ -671,10 +654,11 @@ def test_val_and_test_of_a_kind_share_no_case(kind):
         assert taught == val | test
 
 
-def test_pretraining_shows_every_kind_and_nothing_that_is_kept_for_the_tests():
-    config = replace(WIDE, pretrain=3, special_pretrain=40)
-    places = range(3, length(config, PRETRAIN))
-    found = [specials.sample_special(config, PRETRAIN, place) for place in places]
+@pytest.mark.parametrize("split", SHARDED)
+def test_training_shows_every_kind_and_nothing_that_is_kept_for_the_tests(split):
+    config = replace(WIDE, **{split: 3, f"special_{split}": 40})
+    assert [is_special(config, split, index) for index in range(4)] == [False, False, False, True]
+    found = [specials.sample_special(config, split, index) for index in range(3, length(config, split))]
     assert [scene.kind for scene in found] == [*SPECIALS] * 40
     assert len({scene.image_id for scene in found}) == len(found) == 280
     new = set(catalog.names("new"))
