@@ -257,6 +257,7 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
             found,
             name=f"{found.name}-{last_part(language)}",
             language=LanguageConfig(name=language, width=0, template="chat", place=language),
+            weak_language=None,  # which of the two is the weaker is not known
             # The authors' projection belongs to another model.
             release=found.release and replace(found.release, projection=None),
         )
