@@ -61,7 +61,8 @@ def ratio(
     """Return sum / sum with a percentile bootstrap over pictures; None where nothing was counted.
 
     Both are given per picture, so that a picture with many mentions is drawn with all of them. A share that
-    is 0 or 1 in every picture gets Clopper and Pearson's interval over the pictures in which it was counted.
+    is the same in every picture gets what an unseen picture may show: at 0 and 1 this is Clopper and
+    Pearson's interval, over the pictures in which it was counted.
     """
     counts = Counts(numerators, denominators)
     if sum(counts.among) == 0:
@@ -69,9 +70,9 @@ def ratio(
     values = _resampled(counts, seed, resamples)
     low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
     value = float(numpy.sum(counts.found) / numpy.sum(counts.among))
-    if counts.is_share and value in (0, 1):
+    if counts.is_share and high - low < 1e-12:
         unseen = rarest(sum(each > 0 for each in counts.among))
-        low, high = (0, unseen) if value == 0 else (1 - unseen, 1)
+        low, high = max(0, value - unseen), min(1, value + unseen)
     return Estimate(value, float(low), float(high), len(counts.found))
 
 
@@ -113,9 +114,13 @@ def _difference(first: Counts, second: Counts, seeds: tuple[int, int], resamples
     values = _resampled(first, seeds[0], resamples) - _resampled(second, seeds[1], resamples)
     low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
     difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
-    if first.is_share and second.is_share and high - low < 1e-12:  # no picture in which the two differ
-        unseen = rarest(min(len(first.found), len(second.found)))
-        low, high = max(-1, low - unseen), min(1, high + unseen)
+    if high - low < 1e-12 and (difference == 0 or (first.is_share and second.is_share)):
+        unseen = rarest(min(len(first.found), len(second.found)))  # no picture seen in which they differ
+        ratios = (
+            found / among for both in (first, second) for found, among in zip(*both, strict=True) if among
+        )
+        most = max(1.0, *ratios)
+        low, high = max(-most, difference - most * unseen), min(most, difference + most * unseen)
     return Estimate(float(difference), float(low), float(high), len(first.found))
 
 

@@ -63,6 +63,7 @@ MINI = Profile(
         width=384, layers=2, heads=6, queries=16, cross_attention_frequency=1, vocabulary=2048
     ),
     language=QWEN_05B,
+    weak_language=SMOLLM2,
     world=WorldConfig(
         train=4_800,
         special_train=300,
@@ -246,6 +247,7 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
             found,
             name=f"{found.name}-{last_part(language)}",
             language=LanguageConfig(name=language, width=0, template="chat", place=language),
+            weak_language=None,  # which of the two is the weaker is not known
             # The authors' projection belongs to another model.
             release=found.release and replace(found.release, projection=None),
         )

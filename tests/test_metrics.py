@@ -93,6 +93,8 @@ def test_none_of_a_hundred_and_all_of_them_have_the_interval_of_clopper_and_pear
     assert (every.low, every.high) == (pytest.approx(0.9638, abs=5e-5), 1)
     assert ratio([0] * 4, [3, 0, 2, 0]).high == pytest.approx(0.8419, abs=1e-4)  # two pictures count any
     assert mean([1.0, 1.0, 0.0]).high == 1
+    half = ratio([1] * 100, [2] * 100)  # one of two questions in every picture
+    assert (half.low, half.high) == (pytest.approx(0.4638, abs=5e-5), pytest.approx(0.5362, abs=5e-5))
 
 
 def test_a_mean_of_more_than_a_share_has_no_such_end():
@@ -103,6 +105,7 @@ def test_where_no_picture_tells_two_shares_apart_some_unseen_one_may():
     same = paired(each([0.0] * 100), each([0.0] * 100))
     assert (same.low, same.high) == (pytest.approx(-0.0362, abs=5e-5), pytest.approx(0.0362, abs=5e-5))
     assert paired(each([1.0, 0.0]), each([1.0, 0.0])).high == pytest.approx(0.8419, abs=1e-4)
+    assert paired(each([2.0, 0.0]), each([2.0, 0.0])).high == pytest.approx(2 * 0.8419, abs=1e-4)
     longer = paired(each([9.0] * 9), each([7.0] * 9))
     assert longer.low == longer.high == 2
 

@@ -112,6 +112,11 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
     "drift": "drift (nats an answer)",
     "pair_loss": "loss of held-out pairs (nats)",
     "pair_order": "held-out pairs in order",
+    "mass": "share of the attention",
+    "area": "share of the picture",
+    "mass_minus_area": "attention minus area",
+    "queries": "queries above the area",
+    "learnt": "own texts likelier than their opposites",
     "chair_i_whole": "CHAIR_i, whole answers",
     "chair_i_change": "CHAIR_i minus MiniGPT-4's",
 }

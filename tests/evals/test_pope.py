@@ -98,7 +98,7 @@ def test_a_model_that_always_says_yes_recalls_all_at_chance():
     silent = counts(asked, ["hm"] * len(asked))
     assert silent["precision"].estimate() is None and silent["unparsed"].estimate().value == 1
     better = paired(scores["recall"], silent["recall"])
-    assert (better.value, better.low, better.high) == (1, 1, 1)
+    assert (better.value, better.high) == (1, 1) and better.low > 0.4
 
 
 def test_as_many_answers_as_questions_are_needed():
