@@ -56,7 +56,7 @@ NAMES = {
     "lora": "LoRA",
     "lora_shuffled": "LoRA, another picture",
     "lora_less_base": "LoRA minus base",
-    "base_shuffled": "base, another picture",
+    "base_shuffled": "base of Table 7, another picture",
     "lora_less_lora_shuffled": "LoRA minus itself, another picture",
     "base_less_base_shuffled": "base minus itself, another picture",
     "seen_more": "LoRA's minus base's, of these two",
