@@ -106,7 +106,7 @@ PROMPT = ExamPrompt(VICUNA, "{}")
 
 
 def test_the_prompt_with_the_best_mean_on_val_is_chosen(put):
-    tried, prompt = exams.choose_prompt(STUDY, BASE, None)
+    tried, prompt = exams.choose_prompt(STUDY, BASE, SimpleNamespace(qformer=None))
     assert prompt == ExamPrompt(VICUNA, exams.vqa.PROMPTS[1])
     assert tried["mean of three"].tolist() == [0, 0.75, 0]
 
