@@ -49,7 +49,7 @@ def contact_sheet(
     images: Sequence[Image.Image],
     captions: Sequence[str],
     *,
-    columns: int = 6,
+    columns: int = 4,
     side: int = 200,
     lines: int = 3,
 ) -> Image.Image | None:
@@ -79,8 +79,12 @@ def cards(
     side: int = 180,
     width: int = 380,
     lines: int = 10,
-) -> Image.Image:
-    """Lay out a row a picture: the picture, then beside each other what each model says of it."""
+) -> Image.Image | None:
+    """Lay out a row a picture: the picture, then a column for each model with what it says of it; None where
+    there is no picture.
+    """
+    if not images:
+        return None
     font, gap, head = letters(), 12, 22
     size = (side + len(answers) * (width + gap) + 2 * gap, head + len(images) * (side + gap) + gap)
     sheet = Image.new("RGB", size, WHITE)
@@ -138,7 +142,7 @@ def curves(
     across = len(logs) if len(logs) <= 3 else 2
     down = -(-len(logs) // across)
     figure, axes = pyplot.subplots(
-        down, across, figsize=(4.5 * across, 3.4 * down), squeeze=False, layout="constrained"
+        down, across, figsize=(min(4.5 * across, 10), 3.4 * down), squeeze=False, layout="constrained"
     )
     for ax in axes.flat[len(logs) :]:
         ax.remove()

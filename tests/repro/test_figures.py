@@ -94,6 +94,18 @@ def test_figures_carry_names_and_not_keys():
     assert (by_key == by_name).all()
 
 
+def test_cards_have_a_row_for_each_picture_and_a_column_for_each_text():
+    images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green")]
+    texts = {"before": ["a red bus"] * 2, "after": ["", "a bus"]}
+    sheet = cards(images, texts, side=50, width=70)
+    assert sheet.size == (50 + 2 * 82 + 24, 22 + 2 * 62 + 12)
+    assert [sheet.getpixel((30, y)) for y in (50, 112)] == [(255, 0, 0), (0, 128, 0)]
+    ink = 255 - numpy.asarray(sheet.convert("L"), dtype=int)
+    before, empty = ink[34:84, 74:144], ink[34:84, 156:226]
+    assert min(before.sum(), empty.sum()) > 1000  # an empty answer is said to be one
+    assert cards([], {"before": []}) is None
+
+
 def test_a_contact_sheet_writes_the_texts():
     assert below("a red bus").sum() > 1000
     assert (below("a red bus") != below("a red car")).any()
