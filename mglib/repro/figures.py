@@ -25,13 +25,13 @@ from mglib.study import display_names
 
 WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
-COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is hardly seen on white
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is too light on white
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
 def letters() -> ImageFont.FreeTypeFont:
     """Return the font of all sheets: about seven pixels a letter."""
-    return ImageFont.truetype(str(FONT), 11)
+    return ImageFont.truetype(str(FONT), 13)
 
 
 @cache
@@ -134,7 +134,7 @@ def curves(
 ) -> Figure | None:
     """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
 
-    Each has a panel and a scale of its own; more than three panels stand in rows of two.
+    Each has a panel and a scale of its own; more than three panels come in rows of two.
     """
     logs = {name: log for name, log in logs.items() if log}
     if not logs:
@@ -200,13 +200,17 @@ def forest(
             ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     for name, colour in colours.items() if hue not in (panel, rows) else ():
         axes[0, -1].plot([], [], "o-", color=colour, label=display_names.column(name, names))
-    if axes[0, -1].get_legend_handles_labels()[0]:
+    marks, texts = axes[0, -1].get_legend_handles_labels()
+    if marks and panel is None:
         axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    elif marks:  # below, where it takes no room from the panels
+        figure.set_figheight(size[1] + 0.3 * -(-len(marks) // 2))
+        figure.legend(marks, texts, frameon=False, loc="outside lower center", ncols=2)
     return figure
 
 
 def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
-    """Draw what is left after each step as a share of the first; the paper's where it tells its number."""
+    """Draw what is left after each step as a share of the first; the paper's where it gives its number."""
     figure, ax = pyplot.subplots(figsize=(7, 0.6 + 0.6 * len(ours)), layout="constrained")
     for colour, offset, (name, counts) in zip(
         ("C0", "0.65"), (-0.2, 0.2), (("ours", ours), ("paper", paper)), strict=True
@@ -247,7 +251,7 @@ def histograms(
 def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
     """Draw the chain of parts, bottom to top as in the paper's Figure 1.
 
-    Each block is (name, the shape it returns, "trained", "frozen" or ""); `answer` stands on top.
+    Each block is (name, the shape it returns, "trained", "frozen" or ""); `answer` is on top.
     """
     height = 1.25 * len(blocks) + 1.2
     figure, ax = pyplot.subplots(figsize=(6.4, 0.78 * height))

@@ -158,6 +158,16 @@ def test_four_trainings_stand_in_two_rows_and_five_leave_no_empty_panel():
     assert len(curves(dict.fromkeys("abcde", log)).axes) == 5
 
 
+def test_a_forest_of_panels_has_one_legend_below_them():
+    one = Estimate(0.5, 0.4, 0.6, 10)
+    some = rows({name: {"chair_i": one, "chair_s": one} for name in ("short", "long")})
+    plain = forest(some, xlabel="x")
+    figure = forest(some, xlabel="x", panel="measure", hue="system")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["MiniGPT-4, short", "MiniGPT-4, long"]
+    assert not [ax for ax in figure.axes if ax.get_legend()] and plain.axes[0].get_legend()
+
+
 def test_ours_and_the_papers_point_of_a_name_look_alike_and_are_joined():
     one, other = Estimate(20.0, 10.0, 30.0, 10), Estimate(0.5, 0.4, 0.6, 10)
     none = Estimate(0.0, 0.0, 0.0, 10)  # cannot be drawn on a logarithmic axis
