@@ -33,7 +33,7 @@ ALLOWED = {
     "01_encoder": 10,
     "02_stage1_pretrain": 5,
     "03_curate": 7,
-    "04_stage2": 8,
+    "04_stage2": 0,
     "05_eval": 21,
     "06_limitations": 28,
 }
