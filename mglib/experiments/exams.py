@@ -173,8 +173,8 @@ def examine(
 
 
 def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFrame, ExamPrompt]:
-    """Try three ways of asking on val; returns all lines, and the way with the best mean of three tasks."""
-    chat = prompts.template(study.profile.language.template, base.language.tokenizer)
+    """Try three ways of asking a model on val; returns all, and the one with the best mean of three tasks."""
+    chat = prompts.template(study.profile.language.template, model.language.tokenizer)
     _, blip2, v2, _ = vqa.PROMPTS
     offered = ExamPrompt(chat, v2), ExamPrompt(chat, blip2), ExamPrompt(prompts.CAPTION, blip2)
     lines, row = [], {"val": (model, ablations.queries(model.qformer, base.tokens[study.questioned["val"]]))}

@@ -106,7 +106,8 @@ PROMPT = ExamPrompt(VICUNA, "{}")
 
 
 def test_the_prompt_with_the_best_mean_on_val_is_chosen(put):
-    tried, prompt = exams.choose_prompt(STUDY, BASE, SimpleNamespace(qformer=None))
+    model = SimpleNamespace(qformer=None, language=SimpleNamespace(tokenizer=None))
+    tried, prompt = exams.choose_prompt(STUDY, BASE, model)
     assert prompt == ExamPrompt(VICUNA, exams.vqa.PROMPTS[1])
     assert tried["mean of three"].tolist() == [0, 0.75, 0]
 
