@@ -97,16 +97,19 @@ class Report:
         display(HTML(table.to_html(index=False, na_rep="-", float_format=rounded)))
 
     def figure(self, name: str, fig: Figure | None) -> None:
-        """Save a figure as PNG at 150 dpi, show it once as JPEG, close it; None says that there is none."""
+        """Save a figure as PNG at 150 dpi, show it once in 64 colours, close it; None says that there is
+        none.
+        """
         if fig is None:
             print(f"{name}: nothing to draw under this profile")
             return
         path = self._path("figures", name, ".png")
         fig.savefig(path, dpi=150, bbox_inches="tight", metadata={"Software": None})
-        shown = io.BytesIO()
-        fig.savefig(shown, dpi=100, bbox_inches="tight", format="jpeg", pil_kwargs={"quality": 85})
+        drawn, shown = io.BytesIO(), io.BytesIO()
+        fig.savefig(drawn, dpi=100, bbox_inches="tight")
         pyplot.close(fig)  # or the notebook's backend shows it a second time
-        display(Picture(data=shown.getvalue(), format="jpeg"))
+        Image.open(drawn).convert("RGB").quantize(64).save(shown, "PNG", optimize=True)
+        display(Picture(data=shown.getvalue(), format="png"))
 
     def forest(self, name: str, found: pandas.DataFrame, **how: Any) -> None:
         """Save and show the numbers of a tidy frame by `figures.forest`."""
