@@ -171,7 +171,7 @@ def tune(
 
 @command(STUDY, ALL)
 def publish(settings: Settings) -> None:
-    """Copy a finished run into notebooks/ and results/, the only way in which they change."""
+    """Copy a finished run into notebooks/ and results/; of a further seed, its numbers for the next time."""
     from mglib.repro.ledger import only_one
     from mglib.repro.publish import publish
 

@@ -242,9 +242,10 @@ def answering(of: Subject, rows: int, tokens: int) -> Row:
 
 def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2ForConditionalGeneration:
     """Return transformers' own BLIP-2 where ours is, with random weights in the same shapes (where ours has
-    no Q-Former, the release's), around our language model; all is frozen but its projection.
+    no Q-Former, the release's), around our language model's weights; all is frozen but its projection.
 
-    Its Q-Former looks at every token of the encoder, of which ours may pool some.
+    Its Q-Former looks at every token of the encoder, of which ours may pool some; its attention is the fused
+    one, transformers' default.
     """
     shaped = ours
     if not isinstance(ours.qformer, QFormer):
@@ -253,10 +254,12 @@ def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2For
     config = blip2_config(shaped, image_token=ours.language.model.config.vocab_size - 1)  # in no text here
     config.vision_config.initializer_range = 0.02
     with ours.projection.weight.device:
-        model = AutoModelForImageTextToText.from_config(config, dtype=dtype).eval()
+        model = AutoModelForImageTextToText.from_config(
+            config, dtype=dtype, attn_implementation="sdpa"
+        ).eval()
+    model.language_model.load_state_dict(ours.language.model.state_dict(), assign=True)
     model.requires_grad_(False)
     model.language_projection.requires_grad_(True)
-    model.language_model = ours.language.model
     return model
 
 

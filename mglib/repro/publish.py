@@ -19,13 +19,15 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from mglib import frame
-from mglib.paths import write_json, write_text
+from mglib.data.records import read_json
+from mglib.paths import hash_json, write_json, write_text
 from mglib.repro import claims, seeds
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
 from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded
 from mglib.settings import Settings
 
 LARGEST = 1_000_000  # bytes of a published notebook
+SEEDS = "seeds"  # the folder of a published run that holds the numbers of further seeds
 QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -153,6 +155,43 @@ def finished_numbers(root: Path, settings: Settings) -> pandas.DataFrame:
     return found[found["notebook"].isin(ledger.entries.keys() - stale)]
 
 
+def keep_seed(root: Path, settings: Settings) -> list[Path]:
+    """Keep the numbers of a further seed's notebooks that are up to date, for the first seed's publication,
+    with the key of each notebook. Raises CannotRun where there are none.
+    """
+    first = replace(settings, seed=Settings.seed)
+    found, keys = finished_numbers(root, settings), notebook_keys(root, first)
+    if found.empty:
+        again = settings.command("reproduce")
+        raise CannotRun(f"No notebook of {settings.folder_name} is up to date: run `{again}` first.")
+    file = root / "results" / first.folder_name / SEEDS / f"{settings.seed}.json"
+    kept = {name: keys[name] for name in found["notebook"].unique()}
+    write_json(file, {"notebooks": kept, "numbers": records(found)})
+    return [file]
+
+
+def kept_seeds(root: Path, settings: Settings, known: Iterable[int]) -> list[pandas.DataFrame]:
+    """Return what `keep_seed` kept of seeds other than the `known` ones, as far as the code is the same; says
+    what is not and does not count.
+    """
+    keys, found = notebook_keys(root, settings), []
+    for file in sorted((root / "results" / settings.folder_name / SEEDS).glob("*.json")):
+        kept = read_json(file)
+        same = [name for name, key in kept["notebooks"].items() if keys.get(name) == key]
+        if int(file.stem) in known:
+            continue
+        for name in kept["notebooks"].keys() - {*same}:
+            print(f"{name} of seed {file.stem} was run with other code: it does not count for the spread.")
+        numbers = pandas.DataFrame(kept["numbers"], columns=FIELDS)
+        found.append(numbers[numbers["notebook"].isin(same)])
+    return [one for one in found if len(one)]
+
+
+def notebook_keys(root: Path, settings: Settings) -> dict[str, str]:
+    """Return what each notebook's results depend on, as one hash."""
+    return {name: hash_json(parts) for name, parts in dependencies(root, settings).items()}
+
+
 def readme_table(entries: pandas.DataFrame, patterns: list[str] | None = None) -> str:
     """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
     chosen = [
@@ -249,10 +288,16 @@ def with_seeds(
 
 
 def publish(root: Path, settings: Settings) -> list[Path]:
-    """Publish a run and return what was written; raises CannotRun before anything is touched."""
+    """Publish a run and return what was written; of a further seed its numbers alone, which the first seed's
+    next publication joins to its own. Raises CannotRun before anything is touched.
+    """
+    if settings.seed != Settings.seed:
+        return keep_seed(root, settings)
     ready = publishable(root, settings)
     run, results = root / "runs" / settings.folder_name, root / "results" / settings.folder_name
-    others = [finished_numbers(root, other) for other in other_seeds(root, settings)]
+    running = other_seeds(root, settings)
+    others = [finished_numbers(root, other) for other in running]
+    others += kept_seeds(root, settings, [other.seed for other in running])
     own = numbers(run)
     own = own[own["notebook"].isin(list(ready))]
     entries = with_seeds(own, others, read(results / "numbers.json"))
@@ -266,6 +311,8 @@ def publish(root: Path, settings: Settings) -> list[Path]:
             for name in ready:
                 if (run / kind / name).is_dir():
                     shutil.copytree(run / kind / name, made / kind / name)
+        if (results / SEEDS).is_dir():
+            shutil.copytree(results / SEEDS, made / SEEDS)
         replace_folder(made, results)
     written = [results]
     if (measured := root / "runs" / "bench.json").exists():

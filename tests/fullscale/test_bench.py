@@ -127,7 +127,12 @@ def test_the_usual_way_has_the_profiles_shapes(tiny, kind):
     profile = tiny if kind == "as the profile's" else replace(tiny, qformer=CONCAT)
     ours = random_model(profile, CPU, torch.float32)
     theirs = bench.usual_blip2(profile, ours, torch.bfloat16)
-    assert theirs.language_model is ours.language.model and theirs.vision_model.dtype == torch.bfloat16
+    own, shared = (
+        model.get_input_embeddings().weight for model in (ours.language.model, theirs.language_model)
+    )
+    assert shared.data_ptr() == own.data_ptr() and theirs.vision_model.dtype == torch.bfloat16
+    attention = [one.config._attn_implementation for one in (ours.language.model, theirs.language_model)]
+    assert attention == ["grouped", "sdpa"]
     vision, encoder = theirs.config.vision_config, ours.vision.encoder
     assert (vision.num_hidden_layers, vision.num_attention_heads) == (3, 4)
     assert vision.intermediate_size == encoder.blocks[0].mlp.fc1.out_features != 4 * vision.hidden_size

@@ -20,6 +20,7 @@ from mglib.repro.figures import (
     funnel,
     histograms,
     legible,
+    over_size,
     signs,
     token_colours,
 )
@@ -38,7 +39,7 @@ def closed():
 def texts(figure):
     """Draw a figure, which would warn of missing glyphs, and return all that is written in it."""
     figure.savefig(io.BytesIO())
-    found = []
+    found = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     for ax in figure.axes:
         legend = ax.get_legend()
         found += [text.get_text() for text in (legend.get_texts() if legend else [])]
@@ -94,16 +95,41 @@ def test_figures_carry_names_and_not_keys():
     assert (by_key == by_name).all()
 
 
-def test_cards_have_a_row_for_each_picture_and_a_column_for_each_text():
-    images = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green")]
-    texts = {"before": ["a red bus"] * 2, "after": ["", "a bus"]}
-    sheet = cards(images, texts, side=50, width=70)
-    assert sheet.size == (50 + 2 * 82 + 24, 22 + 2 * 62 + 12)
-    assert [sheet.getpixel((30, y)) for y in (50, 112)] == [(255, 0, 0), (0, 128, 0)]
-    ink = 255 - numpy.asarray(sheet.convert("L"), dtype=int)
-    before, empty = ink[34:84, 74:144], ink[34:84, 156:226]
-    assert min(before.sum(), empty.sum()) > 1000  # an empty answer is said to be one
-    assert cards([], {"before": []}) is None
+def test_a_forest_has_two_panels_in_a_row_each_with_its_own_axis():
+    one = Estimate(0.5, 0.4, 0.6, 10)
+    some = rows({name: dict.fromkeys(("chair_i", "length", "covered"), one) for name in ("blip2", "long")})
+    figure = forest(some, xlabel={"length": "words"}, panel="measure")
+    places = [ax.get_subplotspec() for ax in figure.axes]
+    assert [(each.rowspan.start, each.colspan.start) for each in places] == [(0, 0), (0, 1), (1, 0)]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "words", ""] and not figure.legends
+    labels = [[text.get_text() for text in ax.get_yticklabels()] for ax in figure.axes]
+    assert labels == [["BLIP-2", "MiniGPT-4, long"], ["", ""], ["BLIP-2", "MiniGPT-4, long"]]
+
+
+def test_a_measure_is_drawn_over_the_size_of_the_language_model():
+    one = rows({name: {"requests": Estimate(0.5, 0.4, 0.6, 10)} for name in ("weak_lm", "minigpt4")})
+    figure = over_size(one.assign(size=[5e8, 1e8], given="the picture"), hue="given", ylabel="requests met")
+    ax = figure.axes[0]
+    assert list(ax.lines[0].get_xdata()) == [1e8, 5e8] and "the picture" in texts(figure)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100 million", "500 million"]
+    assert over_size(one.iloc[:0], hue="given", ylabel="") is None
+
+
+def written(sheet, left, top):
+    """Return whether something is written where a text of a sheet has its place."""
+    return (
+        255 - numpy.asarray(sheet.convert("L"), dtype=int)[top : top + 60, left : left + 100]
+    ).sum() > 1000
+
+
+def test_texts_are_next_to_their_picture_in_rows_of_as_many_as_asked():
+    pictures = [Image.new("RGB", (9, 9), "red")] * 2
+    sheet = cards(pictures, {name: ["said", "said"] for name in "abc"}, side=50, width=100, lines=2, across=2)
+    block, row = 20 + 17 * 2, 2 * (20 + 17 * 2) + 12
+    assert sheet.size == (50 + 2 * 112 + 24, 2 * row + 12)
+    assert sheet.getpixel((30, 12 + row + 25)) == (255, 0, 0)
+    assert written(sheet, 74, 12) and written(sheet, 186, 12 + row) and written(sheet, 74, 12 + row + block)
+    assert cards([], {"a": []}) is None
 
 
 def test_a_contact_sheet_writes_the_texts():
@@ -156,16 +182,6 @@ def test_four_trainings_stand_in_two_rows_and_five_leave_no_empty_panel():
     places = [ax.get_subplotspec() for ax in curves(dict.fromkeys("abcd", log)).axes]
     assert [(one.rowspan.start, one.colspan.start) for one in places] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert len(curves(dict.fromkeys("abcde", log)).axes) == 5
-
-
-def test_a_forest_of_panels_has_one_legend_below_them():
-    one = Estimate(0.5, 0.4, 0.6, 10)
-    some = rows({name: {"chair_i": one, "chair_s": one} for name in ("short", "long")})
-    plain = forest(some, xlabel="x")
-    figure = forest(some, xlabel="x", panel="measure", hue="system")
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["MiniGPT-4, short", "MiniGPT-4, long"]
-    assert not [ax for ax in figure.axes if ax.get_legend()] and plain.axes[0].get_legend()
 
 
 def test_ours_and_the_papers_point_of_a_name_look_alike_and_are_joined():

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import nbformat
 import numpy
@@ -306,6 +307,29 @@ def test_other_seeds_give_the_spread(tmp_path, capsys):
     one, two, *_ = ((number["value"], number["seeds"], number["seed_sd"]) for number in found)
     assert one == (1.0, 3, pytest.approx(7**0.5)) and two == (1.0, 2, pytest.approx(0.5**0.5))
     assert "02_two of smoke-seed2 does not count" in capsys.readouterr().out
+
+
+def test_a_seed_that_was_published_counts_where_its_run_is_gone_and_its_code_is_the_same(tmp_path, capsys):
+    make_study(tmp_path)
+    with pytest.raises(CannotRun, match="No notebook of smoke-seed1 is up to date: run `make reproduce "):
+        publish.publish(tmp_path, Settings(profile="smoke", seed=1))
+    for seed, value in enumerate((1.0, 2.0)):
+        finish(tmp_path, Settings(profile="smoke", seed=seed), value)
+    kept = tmp_path / "results" / "smoke" / "seeds" / "1.json"
+    assert publish.publish(tmp_path, Settings(profile="smoke", seed=1)) == [kept]
+    shutil.rmtree(tmp_path / "runs" / "smoke-seed1")
+
+    def seeds():
+        publish.publish(tmp_path, Settings(profile="smoke"))
+        found = json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())
+        return [number["seeds"] for number in found[:2]]
+
+    assert seeds() == [2, 2] and kept.exists() and not capsys.readouterr().out
+    other = json.loads(kept.read_text())
+    other["notebooks"]["02_two"] = "other code"
+    kept.write_text(json.dumps(other))
+    assert seeds() == [2, 1]
+    assert capsys.readouterr().out.startswith("02_two of seed 1 was run with other code")
 
 
 def test_the_claims_are_judged_by_the_intervals_over_seeds():
