@@ -44,7 +44,10 @@ STORIES = {  # what the paper shows without a table; the words are ours
     "story": "Can you write a short story about this image?",
 }
 Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
+# A model, and its language model alone, which reads the truth in words instead of seeing the picture.
+ORACLES = {"weak_lm": "text_oracle_weak", "minigpt4": "text_oracle"}
 REMARKS = {
+    "text_oracle_weak": "no picture: the truth in words, decoded as MiniGPT-4",
     "text_oracle": "no picture: the truth in words, decoded as MiniGPT-4",
     "facts": "no model: the picture's truth",
 }
@@ -192,26 +195,27 @@ def answers(study: Study, base: Stage1, participants: Mapping[str, Participant])
     return said
 
 
-def text_oracle(
-    study: Study, one: Participant, shown: Mapping[str, Sequence[Scene]]
-) -> dict[str, dict[str, list[str]]]:
-    """Give a model's language model the truth in words instead of the pictures: the ceiling.
+def text_oracles(
+    study: Study, participants: Mapping[str, Participant], shown: Mapping[str, Sequence[Scene]]
+) -> Said:
+    """Give the language models of ORACLES the truth in words instead of the pictures: their ceilings.
 
-    It is the system *text_oracle*, and decodes as the model does; empty where there are no pictures.
+    Each decodes as its model does; empty where there are no pictures.
     """
-    size, answers = study.profile.evaluation.batch_size, {}
-    for task, pictures in shown.items():
-        request = CHECKLISTS[task].request
-        questions = [TRUTH.format(facts=each.in_words, request=request) for each in pictures]
-        answers[task] = generate.blind_answers(
-            one.prompted.model,
-            one.prompted.template,
-            questions,
-            one.decoding,
-            batch_size=size,
-            what=f"text oracle, {task}",
-        )
-    return {"text_oracle": answers} if answers else {}
+    said: Said = {}
+    size = study.profile.evaluation.batch_size
+    for (name, system), (task, pictures) in product(ORACLES.items(), shown.items()):
+        if name in participants:
+            one, request = participants[name], CHECKLISTS[task].request
+            said.setdefault(system, {})[task] = generate.blind_answers(
+                one.prompted.model,
+                one.prompted.template,
+                [TRUTH.format(facts=each.in_words, request=request) for each in pictures],
+                one.decoding,
+                batch_size=size,
+                what=f"{system}, {task}",
+            )
+    return said
 
 
 def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tuple[Judged, Judged]:
@@ -232,6 +236,21 @@ def table1(
     """Return the share of requests that each system meets, by task and in all; or of its *items*."""
     remarks = {name: one.way for name, one in participants.items()} | REMARKS
     return frame.rows("t1", checklist.counts(judged, score), note=_note(study), remarks=remarks)
+
+
+def by_size(table: pandas.DataFrame, participants: Mapping[str, Participant]) -> pandas.DataFrame:
+    """Return the rows of `table1` over all tasks that show what a larger language model brings, with its
+    number of parameters, `size`, and what it was `given`: the picture, or the truth in words.
+    """
+    found = []
+    for name, oracle in ORACLES.items():
+        for system, given in ((name, "the picture"), (oracle, "the truth in words (text oracle)")):
+            rows = table[(table["measure"] == "total") & (table["system"] == system)]
+            if len(rows):
+                language = participants[name].prompted.model.language
+                size = sum(weight.numel() for weight in language.parameters())
+                found.append(rows.assign(size=size, given=given))
+    return frame.concat(*found)
 
 
 def table1_items(study: Study, judged: Judged, swapped: Judged) -> pandas.DataFrame:

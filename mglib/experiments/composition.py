@@ -22,6 +22,13 @@ from mglib.study.study import Study
 from mglib.weights import sources
 
 MEASURES = ("chair_i", "object_recall")
+NAMES = {  # what readers see of differences and recalls
+    **{
+        f"{one}.difference": f"{display_names.of(one)}, minus test_seen" for one in ("blip2", "short", "long")
+    },
+    "recall_new": "new objects named",
+    "recall_known": "known objects named",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +74,6 @@ def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) ->
                 words=words,
             )
     return found
-
-
-def openings(told: Descriptions, name: str) -> pandas.DataFrame:
-    """Return the first answer about a split to each request."""
-    said = {display_names.of(what): one.said[0] for (what, split), one in told.items() if split == name}
-    return pandas.DataFrame({"asked": said.keys(), f"the first answer on {name}": said.values()})
 
 
 def composed(told: Descriptions, seen: str) -> pandas.DataFrame:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mglib import frame, metrics
 from mglib.config import EvalConfig
 from mglib.errors import needed
-from mglib.evals import caption_scores, chair, chair_official, checklist, coverage, generate
+from mglib.evals import chair, chair_official, checklist, coverage, generate
 from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
@@ -179,12 +179,6 @@ def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
     return frame.rows("t2", gains, note=f"MiniGPT-4 minus the other, paired; {told.note}")
 
 
-def caption_metrics(told: Descriptions) -> pandas.DataFrame:
-    """Score the long descriptions by two of COCO's own measures."""
-    scored = caption_scores.score(told.with_everything, told.references)
-    return frame.rows("t2", scored, note=f"{told.note}, pycocoevalcap against five references")
-
-
 # --- Table 5 ---
 
 
@@ -263,7 +257,7 @@ def further_readings(
     )
 
 
-def by_rank(told: Descriptions, readings: Mapping[str, Sequence[Reading]], most: int = 4) -> pandas.DataFrame:
+def by_rank(told: Descriptions, readings: Mapping[str, Sequence[Reading]], most: int = 3) -> pandas.DataFrame:
     """Return CHAIR_i of the first mentions of some rows' answers, of the second ones, and so on."""
     ranks = {name: chair.by_rank(readings[name], most) for name in COMPARED if name in readings}
     return frame.concat(
@@ -277,25 +271,6 @@ def by_rank(told: Descriptions, readings: Mapping[str, Sequence[Reading]], most:
             for rank in range(most)
         )
     )
-
-
-def elsewhere(
-    study: Study, base: Stage1, models: Mapping[str, PromptedModel], told: Descriptions
-) -> pandas.DataFrame:
-    """Let MiniGPT-4 and BLIP-2 describe the first pictures of the other test splits: what they invent."""
-    size, found = study.profile.evaluation.described_pictures, []
-    for split in study.tests[1:]:
-        queries = list(base.queries[split])[:size]
-        said = {
-            row: at_length(study, models[name], queries, told.decodings[name], f"{name}, {split}")
-            for row, name in {"blip2": "blip2", "long": "minigpt4"}.items()
-        }
-        rows = {
-            name: {what: one[what] for what in ("chair_i", "object_recall")}
-            for name, one in counted(read(study, base, split, said)).items()
-        }
-        found.append(frame.rows("t5", rows, note=f"first {len(queries)}, all nameable objects", split=split))
-    return frame.concat(*found)
 
 
 def _chair_i(readings: Mapping[str, Sequence[Reading]]) -> Counted:

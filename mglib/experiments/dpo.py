@@ -2,7 +2,7 @@
 
 The model answers about pictures of the pool several times, a critic (`curation.critic`) says which answer
 fits the picture better, and DPO (Rafailov et al. 2023) makes that one likelier than the other. Two controls:
-a coin prefers, and the preferred answers are merely learnt by heart (`mglib.study.stage2`).
+a coin prefers, and the preferred answers are merely imitated (`mglib.study.stage2`).
 """
 
 from collections.abc import Callable, Sequence
@@ -103,7 +103,7 @@ def settings(study: Study) -> PreferenceConfig:
 def dpo_losses(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
     """Return the loss of B pairs, (B,) (Rafailov et al. 2023, equation 7).
 
-    Both are log-ratios, (B,): the log-probability of an answer, less what the start gives it.
+    Both are log-ratios, (B,): the log-probability of an answer, minus what the start gives it.
     """
     return -functional.logsigmoid(beta * (chosen - rejected))
 

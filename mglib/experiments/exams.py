@@ -115,7 +115,7 @@ def pope_table(
         for way in drawn
     }
     note = f"first {most} of {split}, greedy, asked {request!r}; not in the paper"
-    apart = f"MiniGPT-4 less the constant yes, paired; {note}"
+    apart = f"MiniGPT-4 minus the constant yes, paired; {note}"
     return frame.rows("pope", scores, note=note), frame.rows("pope", gains, note=apart)
 
 
@@ -173,8 +173,8 @@ def examine(
 
 
 def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFrame, ExamPrompt]:
-    """Try three ways of asking on val; returns all lines, and the way with the best mean of three tasks."""
-    chat = prompts.template(study.profile.language.template, base.language.tokenizer)
+    """Try three ways of asking a model on val; returns all, and the one with the best mean of three tasks."""
+    chat = prompts.template(study.profile.language.template, model.language.tokenizer)
     _, blip2, v2, _ = vqa.PROMPTS
     offered = ExamPrompt(chat, v2), ExamPrompt(chat, blip2), ExamPrompt(prompts.CAPTION, blip2)
     lines, row = [], {"val": (model, ablations.queries(model.qformer, base.tokens[study.questioned["val"]]))}
@@ -248,16 +248,6 @@ def differences(task: str, answered: Answered) -> pandas.DataFrame:
     }
     remarks = {name: f"{' + '.join(plus)} minus {' + '.join(minus)}" for name, (plus, minus) in pairs.items()}
     return frame.rows(task, rows, note="paired, clustered by picture", remarks=remarks, split=split)
-
-
-def by_structure(answered: Answered) -> pandas.DataFrame:
-    """Return what each row scores in GQA by the structure of its questions, which is the rows' split."""
-    kinds, found = answered.exam.graph_kinds("structural"), []
-    parts = {row: scores["gqa"].by(kinds) for row, scores in answered.scores.items()}
-    for kind in sorted(set(kinds)):
-        rows = {row: {"gqa": one[kind].counts()} for row, one in parts.items()}
-        found.append(frame.rows("t4", rows, note=f"exact match on {kinds.count(kind)} questions", split=kind))
-    return frame.concat(*found)
 
 
 def examples(answered: Answered, models: Iterable[str], most: int) -> pandas.DataFrame:

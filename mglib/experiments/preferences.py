@@ -36,6 +36,11 @@ NAMES = {  # what readers see of the models
     "dpo_random": "DPO, coin",
     "chosen": "preferred answers learnt",
 }
+SIDES = {  # and of the two answers about a picture
+    "chosen": "preferred answers",
+    "rejected": "other answers",
+    "chosen_less_rejected": "preferred minus other",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +143,8 @@ def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
 def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
     """Train by the critic's preferences (*dpo*) and both controls; the models have the *start* with them.
 
-    *dpo_random*: a coin prefers, on the same pairs. *chosen*: the preferred answers are learnt by heart, each
-    as often.
+    *dpo_random*: a coin prefers, on the same pairs. *chosen*: the preferred answers are imitated, each as
+    often.
     """
     config = dpo.settings(study).train
     lessons = {"dpo": feedback.learnt, "dpo_random": dpo.by_coin(feedback.learnt, seed=study.seed)}

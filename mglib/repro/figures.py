@@ -77,25 +77,30 @@ def cards(
     answers: Mapping[str, Sequence[str]],
     *,
     side: int = 180,
-    width: int = 380,
+    width: int = 330,
     lines: int = 10,
+    across: int = 2,
 ) -> Image.Image:
-    """Lay out a row a picture: the picture, then beside each other what each model says of it."""
-    font, gap, head = letters(), 12, 22
-    size = (side + len(answers) * (width + gap) + 2 * gap, head + len(images) * (side + gap) + gap)
-    sheet = Image.new("RGB", size, WHITE)
+    """Lay out each picture with what every model says of it to its right: `across` texts in a row, each below
+    its model's name. The default is as wide as GitHub shows.
+    """
+    font, gap, head = letters(), 12, 20
+    across = min(across, len(answers))
+    block = head + 17 * lines
+    height = max(side, -(-len(answers) // across) * block) + gap  # of a picture with its texts
+    sheet = Image.new("RGB", (side + across * (width + gap) + 2 * gap, len(images) * height + gap), WHITE)
     draw = ImageDraw.Draw(sheet)
     for row, image in enumerate(images):
-        sheet.paste(image.resize((side, side)), (gap, head + gap + row * (side + gap)))
-    for column, (name, texts) in enumerate(answers.items()):
-        x = side + 2 * gap + column * (width + gap)
-        draw.text((x, gap // 2), display_names.of(name), fill=INK, font=font, stroke_width=0.4)
+        sheet.paste(image.resize((side, side)), (gap, gap + row * height))
+    for place, (name, texts) in enumerate(answers.items()):
+        x = side + 2 * gap + place % across * (width + gap)
         for row, text in enumerate(texts[: len(images)]):
+            y = gap + row * height + place // across * block
+            draw.text((x, y), display_names.of(name), fill=INK, font=font, stroke_width=0.4)
             paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
             said = said[:lines] if len(said) <= lines else [*said[: lines - 1], "…"]
-            y = head + gap + row * (side + gap)
-            draw.multiline_text((x, y), "\n".join(said), fill=INK, font=font, spacing=3)
+            draw.multiline_text((x, y + head), "\n".join(said), fill=INK, font=font, spacing=3)
     return sheet
 
 
@@ -158,7 +163,7 @@ def curves(
 def forest(
     frame: pandas.DataFrame,
     *,
-    xlabel: str,
+    xlabel: str | Mapping[str, str],
     rows: str = "system",
     hue: str = "measure",
     panel: str | None = None,
@@ -168,8 +173,8 @@ def forest(
     """Draw the numbers of a tidy frame with their 95 % intervals; None where no number has one.
 
     `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value, by
-    the names that readers see or those in `names`. A dotted line marks `chance`, which is 0 where the numbers
-    are differences.
+    the names that readers see or those in `names`; two panels share a row of the figure. `xlabel` may name
+    the axis of each panel. A dotted line marks `chance`, which is 0 where the numbers are differences.
     """
     known = frame.dropna(subset=["low", "high"])
     if known.empty:
@@ -177,10 +182,14 @@ def forest(
     parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
     colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS), strict=False))
     lines = max(len(part) + part[rows].nunique() for _, part in parts)
-    size = (9 if panel is None else 3 + 3.2 * len(parts), 0.8 + 0.24 * lines)
-    figure, axes = pyplot.subplots(1, len(parts), figsize=size, squeeze=False, layout="constrained")
+    across = min(len(parts), 2)
+    down = -(-len(parts) // across)
+    size = (9, 0.4 + down * (0.9 + 0.24 * lines))
+    figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat[len(parts) :]:
+        ax.remove()
     labels: list[str] = []
-    for ax, (title, part) in zip(axes.flat, parts, strict=True):
+    for place, (ax, (title, part)) in enumerate(zip(axes.flat, parts, strict=False)):
         y, ticks = 0.0, {}
         for name, group in part.groupby(rows, sort=False):
             ticks[display_names.of(name, names)] = y + (len(group) - 1) / 2
@@ -189,15 +198,39 @@ def forest(
                 ax.plot(one["value"], y, "o", color=colours[one[hue]])
                 y += 1
             y += 0.8
-        ax.set_yticks([*ticks.values()], [""] * len(ticks) if labels == [*ticks] else [*ticks])
-        ax.set(xlabel=xlabel, ylim=(y - 0.8, -1), title=display_names.column(title, names) if title else "")
+        repeated = place % across and labels == [*ticks]
+        ax.set_yticks([*ticks.values()], [""] * len(ticks) if repeated else [*ticks])
+        under = xlabel if isinstance(xlabel, str) else xlabel.get(title, "")
+        ax.set(xlabel=under, ylim=(y - 0.8, -1), title=display_names.column(title, names) if title else "")
         labels = [*ticks]
         if chance is not None:
             ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
-    for name, colour in colours.items() if hue not in (panel, rows) else ():
-        axes[0, -1].plot([], [], "o-", color=colour, label=display_names.column(name, names))
-    if axes[0, -1].get_legend_handles_labels()[0]:
-        axes[0, -1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    for name, colour in colours.items() if hue not in (panel, rows) and len(colours) > 1 else ():
+        axes[0, 0].plot([], [], "o-", color=colour, label=display_names.column(name, names))
+    handles, texts = axes[0, 0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | None:
+    """Draw the numbers of a tidy frame with their 95 % intervals over `size`, the parameters of the language
+    model: a line for each value of the column `hue`. None where there are none.
+    """
+    known = frame.dropna(subset=["low", "high"])
+    if known.empty:
+        return None
+    figure, ax = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for marker, (name, part) in zip(MARKERS, known.groupby(hue, sort=False), strict=False):
+        part = part.sort_values("size")
+        reach = [part["value"] - part["low"], part["high"] - part["value"]]
+        ax.errorbar(part["size"], part["value"], reach, fmt=f"{marker}-", markersize=8, capsize=3, label=name)
+    sizes = sorted(set(known["size"]))
+    ax.set(xscale="log", xlabel="parameters of the language model", ylabel=ylabel)
+    ax.set_xticks(sizes, [f"{size / 1e6:,.0f} million" for size in sizes])
+    ax.set_xticks([], minor=True)
+    ax.margins(x=0.2)
+    ax.legend(frameon=False)
     return figure
 
 

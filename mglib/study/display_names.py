@@ -20,6 +20,7 @@ NAMES = {
     "minigpt4": "MiniGPT-4",
     "oracle": "MiniGPT-4 (oracle)",
     "official": "MiniGPT-4 (official texts)",
+    "text_oracle_weak": "text oracle (weaker language model)",
     "text_oracle": "text oracle",
     "facts": "list of facts",
     # Table 5: a system and the request.
@@ -88,7 +89,7 @@ NAMES = {
     "chair_i": "CHAIR_i",
     "chair_s": "CHAIR_s",
     "object_recall": "object recall",
-    "unlisted": "things that no list names",
+    "unlisted": "objects that no list names",
     "references_covered": "references covered",
     "yes_ratio": "share of yes",
     "unparsed": "neither yes nor no",

@@ -162,13 +162,15 @@ def test_the_truth_in_words_takes_the_pictures_place(study, model, monkeypatch):
     monkeypatch.setattr(abilities.generate, "answer", write)
     shown = {task: [picture(task, 0), picture(task, 1)] for task in CHECKLISTS}
     one = abilities.Participant(PromptedModel(model=model(), template=VICUNA), "greedy", greedy(7))
-    found = abilities.text_oracle(study, one, shown)
+    found = abilities.text_oracles(study, {"blip2": one, "minigpt4": one}, shown)
     assert list(found) == ["text_oracle"] and list(found["text_oracle"]) == list(CHECKLISTS)
     for task, sheet in CHECKLISTS.items():
         for place, each in enumerate(shown[task]):
             text = f"The image shows: {each.in_words} {sheet.request}"
             assert asked[text] == [(place, greedy(7))] and prompts.IMAGE not in text
-    assert abilities.text_oracle(study, one, {}) == {}
+    both = abilities.text_oracles(study, {"minigpt4": one, "weak_lm": one}, shown)
+    assert list(both) == ["text_oracle_weak", "text_oracle"]
+    assert abilities.text_oracles(study, {"minigpt4": one}, {}) == {}
 
 
 def picture(task, number):
@@ -192,6 +194,22 @@ def test_all_systems_are_in_reading_order_with_what_is_to_know_of_them(study):
     assert notes["t1.total.minigpt4"].endswith("; greedy")
     assert notes["t1.total.text_oracle"].endswith("decoded as MiniGPT-4")
     assert values(found)["t1.total.text_oracle"] == 1 and set(found["n"]) == {2, 2 * len(shown)}
+
+
+def test_requests_are_shown_by_the_size_of_the_language_model(study, model):
+    shown, one = abilities.shown(study), PromptedModel(model=model(), template=VICUNA)
+    said = {"weak_lm": "badly", "minigpt4": "badly", "text_oracle": "well", "blip2": "well"}
+    judged, _ = abilities.judge(
+        {name: dict.fromkeys(shown, [text] * 2) for name, text in said.items()}, shown
+    )
+    participants = dict.fromkeys(said, abilities.Participant(one, "greedy", greedy(7)))
+    found = abilities.by_size(abilities.table1(study, judged, {}), participants)
+    assert list(zip(found["system"], found["value"], strict=True)) == [
+        ("weak_lm", 0), ("minigpt4", 0), ("text_oracle", 1),
+    ]  # fmt: skip
+    assert set(found["size"]) == {sum(weight.numel() for weight in one.model.language.parameters())}
+    assert list(found["given"])[1:] == ["the picture", "the truth in words (text oracle)"]
+    assert abilities.by_size(found.iloc[:0], {}).empty
 
 
 def test_minigpt4_gains_what_it_meets_more(study):

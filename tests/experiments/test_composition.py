@@ -71,9 +71,6 @@ def test_each_request_goes_to_its_model_about_the_first_pictures(study, base):
         ([4], 9, "long, test_b"),
     ]
     assert [reading.wrong for reading in told["long", "test_a"].readings] == [[False, True], [True, True]]
-    table = composition.openings(told, "test_b")
-    assert list(table["asked"]) == ["MiniGPT-4, short", "MiniGPT-4, long"]
-    assert list(table["the first answer on test_b"]) == ["a dog and a boat"] * 2
 
 
 def test_blip2_is_asked_for_a_caption_where_there_is_one(study):

@@ -20,6 +20,7 @@ from mglib.repro.figures import (
     funnel,
     histograms,
     legible,
+    over_size,
     signs,
     token_colours,
 )
@@ -38,7 +39,7 @@ def closed():
 def texts(figure):
     """Draw a figure, which would warn of missing glyphs, and return all that is written in it."""
     figure.savefig(io.BytesIO())
-    found = []
+    found = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     for ax in figure.axes:
         legend = ax.get_legend()
         found += [text.get_text() for text in (legend.get_texts() if legend else [])]
@@ -92,6 +93,42 @@ def test_figures_carry_names_and_not_keys():
     image = [Image.new("RGB", (9, 9))]
     by_key, by_name = (numpy.asarray(cards(image, {name: ["a"]})) for name in ("text_oracle", "text oracle"))
     assert (by_key == by_name).all()
+
+
+def test_a_forest_has_two_panels_in_a_row_each_with_its_own_axis():
+    one = Estimate(0.5, 0.4, 0.6, 10)
+    some = rows({name: dict.fromkeys(("chair_i", "length", "covered"), one) for name in ("blip2", "long")})
+    figure = forest(some, xlabel={"length": "words"}, panel="measure")
+    places = [ax.get_subplotspec() for ax in figure.axes]
+    assert [(each.rowspan.start, each.colspan.start) for each in places] == [(0, 0), (0, 1), (1, 0)]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["", "words", ""] and not figure.legends
+    labels = [[text.get_text() for text in ax.get_yticklabels()] for ax in figure.axes]
+    assert labels == [["BLIP-2", "MiniGPT-4, long"], ["", ""], ["BLIP-2", "MiniGPT-4, long"]]
+
+
+def test_a_measure_is_drawn_over_the_size_of_the_language_model():
+    one = rows({name: {"requests": Estimate(0.5, 0.4, 0.6, 10)} for name in ("weak_lm", "minigpt4")})
+    figure = over_size(one.assign(size=[5e8, 1e8], given="the picture"), hue="given", ylabel="requests met")
+    ax = figure.axes[0]
+    assert list(ax.lines[0].get_xdata()) == [1e8, 5e8] and "the picture" in texts(figure)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100 million", "500 million"]
+    assert over_size(one.iloc[:0], hue="given", ylabel="") is None
+
+
+def written(sheet, left, top):
+    """Return whether something is written where a text of a sheet has its place."""
+    return (
+        255 - numpy.asarray(sheet.convert("L"), dtype=int)[top : top + 60, left : left + 100]
+    ).sum() > 1000
+
+
+def test_texts_are_next_to_their_picture_in_rows_of_as_many_as_asked():
+    pictures = [Image.new("RGB", (9, 9), "red")] * 2
+    sheet = cards(pictures, {name: ["said", "said"] for name in "abc"}, side=50, width=100, lines=2, across=2)
+    block, row = 20 + 17 * 2, 2 * (20 + 17 * 2) + 12
+    assert sheet.size == (50 + 2 * 112 + 24, 2 * row + 12)
+    assert sheet.getpixel((30, 12 + row + 25)) == (255, 0, 0)
+    assert written(sheet, 74, 12) and written(sheet, 186, 12 + row) and written(sheet, 74, 12 + row + block)
 
 
 def test_a_contact_sheet_writes_the_texts():
