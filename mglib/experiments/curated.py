@@ -2,9 +2,8 @@
 paper, section 3.2).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas
 from PIL import Image
@@ -13,14 +12,21 @@ from mglib import frame, metrics
 from mglib.curation.critic import limit_of
 from mglib.curation.repair import repair
 from mglib.curation.select import STEPS, Curated, Curation
-from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import open_picture
-from mglib.data.quarantine import strict
+from mglib.evals import chair
 from mglib.study import curation as curating
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
+from mglib.world.scene import read_scenes
 
 SHOWN = 8  # pictures of each kind
+CHAIR = {
+    "generated": "as generated",
+    "rules_alone": "kept by rules alone, without the critic",
+    "kept": "kept",
+    "kept_minus_generated": "kept minus generated",
+    "mentions": "objects mentioned in a text",
+}
 PAPER = {"generated": 5000, f"after {STEPS[-1]}": 3500}  # pictures left; what its people left, at the end
 
 
@@ -45,36 +51,20 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
 
 
 def shown(
-    files: Mapping[str, bytes], chosen: Sequence[Curated], text: Callable[[Curated], str]
-) -> tuple[list[Image.Image], list[str]]:
-    """Return the first of the chosen pictures, whose `files` go by id, each with a text."""
+    files: Mapping[str, bytes], chosen: Sequence[Curated]
+) -> tuple[list[Image.Image], dict[str, list[str]]]:
+    """Return the first of the chosen pictures, whose `files` go by id, what was generated about each (two
+    answers with a bar between them), and what became of it.
+    """
     print(f"{min(SHOWN, len(chosen))} of {len(chosen)} are shown")
     first = chosen[:SHOWN]
-    return [open_picture(files[one.description.image_id]) for one in first], [*map(text, first)]
-
-
-def why_dropped(one: Curated) -> str:
-    """Return what was written about a dropped picture, behind the step and the reason."""
-    return f"[{one.step}: {one.reason}] {one.description.text}"
-
-
-def before_after(curation: Curation) -> pandas.DataFrame:
-    """Return a few texts as they were written and as they were kept."""
-    rows = [(one.description.image_id, one.description.text, one.text) for one in curation.changed[:5]]
-    return pandas.DataFrame(rows, columns=["picture", "generated", "kept"])
-
-
-def funnel(curation: Curation) -> pandas.DataFrame:
-    """Return what is left after each step, with the paper's numbers where it gives them."""
-    return pandas.DataFrame(
-        {
-            "step": step,
-            "pictures left": count,
-            "share of all": count / len(curation.pictures),
-            "pictures left, paper": PAPER.get(step, "-"),
-        }
-        for step, count in curation.funnel().items()
-    )
+    texts = {
+        "generated": [" | ".join(one.description.answers) for one in first],
+        "what became of it": [
+            one.text if one.step == "kept" else f"[dropped by {one.step}: {one.reason}]" for one in first
+        ],
+    }
+    return [open_picture(files[one.description.image_id]) for one in first], texts
 
 
 def reasons(curation: Curation) -> pandas.DataFrame:
@@ -113,6 +103,40 @@ def counts(study: Study, curation: Curation) -> pandas.DataFrame:
     )
 
 
+def chair_i(study: Study, base: Stage1, curation: Curation) -> pandas.DataFrame:
+    """Return how much texts about the pool's plain scenes invent, as generated and as kept, with and without
+    the critic, and how many objects they mention.
+
+    The difference is paired by picture, of which a dropped one has no text. No row where nobody knows what is
+    in the pictures.
+    """
+    file = study.scenes("pool")
+    if file is None:
+        return frame.absent("curate", "chair_i", "what is in the pictures of the pool is not annotated")
+    words, truths = study.nameable(), {}
+    for scene in (one for one in read_scenes(file) if one.kind == "scene"):
+        objects = [item.thing.category for item in scene.objects]
+        truths[f"{scene.image_id:09d}"] = chair.truth(objects, (), words, scene)
+    rules_alone, _ = curating.curation_of(study, base, critical=False)
+    texts = {
+        "generated": {one.description.image_id: one.description.text for one in curation.pictures},
+        "rules_alone": {one.description.image_id: one.text for one in rules_alone.kept},
+        "kept": {one.description.image_id: one.text for one in curation.kept},
+    }
+
+    def invented(said: Mapping[str, str], ids: Sequence[str]) -> metrics.Counts:
+        return chair.chair_i([words.mentions(said.get(one, "")) for one in ids], [truths[one] for one in ids])
+
+    found = {name: invented(said, [one for one in said if one in truths]) for name, said in texts.items()}
+    every = {name: invented(said, list(truths)) for name, said in texts.items()}
+    rows: dict[str, dict[str, frame.Measured]] = {
+        name: {"chair_i": counts, "mentions": metrics.each(counts.among)} for name, counts in found.items()
+    }
+    rows["kept_minus_generated"] = {"chair_i": metrics.paired(every["kept"], every["generated"])}
+    note = "plain drawn scenes of the pool, all nameable objects, truth from the scene graphs"
+    return frame.rows("curate", rows, note=note)
+
+
 @dataclass(frozen=True)
 class Fits:
     """How well sentences fit their own pictures, by the critic, and the limit below which one is dropped."""
@@ -134,9 +158,3 @@ def fits(study: Study, base: Stage1, curation: Curation) -> Fits | None:
     }
     limit = limit_of(scores["generated sentences"], share)
     return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, limit)
-
-
-def read_back(folder: Path, count: int) -> tuple[list[Image.Image], list[str]]:
-    """Return the first pairs of a curated folder as its reader gives them."""
-    pairs = list(strict(read_cc_sbu_align(folder)))[:count]
-    return [open_picture(pair.file) for pair in pairs], [pair.answer for pair in pairs]

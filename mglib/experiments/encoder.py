@@ -1,19 +1,15 @@
 """What the encoder and BLIP-2 see in the pictures of the study (notebook 01; paper and BLIP-2, section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from mglib import frame, metrics
-from mglib.data.narratives import read_narratives
-from mglib.data.quarantine import strict
-from mglib.data.questions import read_a_okvqa, read_gqa
-from mglib.data.records import read_json
-from mglib.data.regions import read_refcoco, read_regions
+from mglib.config import Profile
 from mglib.data.splits import Split, batched
 from mglib.evals import generate
 from mglib.evals.retrieval import chance, retrieval_recall
@@ -70,40 +66,38 @@ def world_size(study: Study, card: dict[str, Any]) -> pandas.DataFrame:
     )
 
 
-def texts(study: Study, count: int) -> pandas.DataFrame:
-    """Return every text that the first pictures of val have, read by the readers of the real data sets."""
-    val, folder = study.split("val"), study.world / "val"
-    asked = list(strict(read_a_okvqa(folder / "aokvqa.json")))[:count]
-    found = {
-        "GQA": {
-            int(one.image_id): f"{one.question} {one.answer}"
-            for one in strict(read_gqa(folder / "gqa_balanced_questions.json"))
-        },
-        "RefCOCO": {
-            one.image_id: one.sentences[0]
-            for one in strict(read_refcoco(folder / "refs(mglib).p", folder / "instances.json"))
-        },
-        "Visual Genome": {
-            one.image_id: one.phrase for one in strict(read_regions(folder / "region_descriptions.json"))
-        },
-        "Localized Narratives": {
-            int(one.image_id): one.caption
-            for one in strict(read_narratives(folder / "localized_narratives.jsonl"))
-        },
-        "long description": {
-            int(one["image_id"]): one["caption"]
-            for one in read_json(folder / "descriptions.json")["annotations"]
-        },
-    }
-    choices = [f"{one.question} {', '.join(one.choices)}: {one.choices[one.right]}" for one in asked]
-    texts = {
-        "web caption": val.captions[:count],
-        "reference": [references[0] for references in val.references[:count]],
-        "A-OKVQA": choices,
-        **{kind: [each.get(one.image_id, "-") for one in asked] for kind, each in found.items()},
-    }
-    rows = {kind: dict(enumerate(each, start=1)) for kind, each in texts.items()}
-    return pandas.DataFrame(rows).T.rename(columns="picture {}".format).rename_axis("text")
+def sizes(profiles: Mapping[str, Profile], models: Mapping[str, MiniGPT4]) -> pandas.DataFrame:
+    """Return how large each profile's model is and how many pairs it reads, a column a profile.
+
+    The models may be on torch's meta device: only shapes are read.
+    """
+    found = {}
+    for name, profile in profiles.items():
+        model, vision = models[name], profile.vision
+        parts = {
+            "image encoder": model.vision,
+            "Q-Former": model.qformer,
+            "projection, the only one trained": model.projection,
+            "language model": model.language,
+        }
+        rows = {
+            "side of the picture, pixels": vision.image_size,
+            "vision tokens, N": vision.tokens,
+            "their width, D_v": vision.width,
+            "queries, Q": profile.qformer.queries,
+            "their width, D_q": profile.qformer.width,
+            "width of the language model, D_l": model.language.width,
+            **{f"parameters: {part}": parameters(module) for part, module in parts.items()},
+            "stage 1: pairs read": profile.stage1.steps * profile.stage1.batch_size,
+            "stage 2: texts read": profile.stage2.steps * profile.stage2.batch_size,
+        }
+        found[name] = {what: f"{count:,}" for what, count in rows.items()}
+    return pandas.DataFrame(found).rename_axis("size")
+
+
+def parameters(module: nn.Module) -> int:
+    """Count a module's parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def blip2_size(study: Study) -> pandas.DataFrame:
@@ -116,9 +110,8 @@ def blip2_size(study: Study) -> pandas.DataFrame:
 
 def trained_parameters(model: MiniGPT4) -> pandas.DataFrame:
     """Return how many parameters stage 1 trains."""
-    count = sum(parameter.numel() for parameter in model.projection.parameters())
     note = "the projection; the paper's is 768 -> 4096 for Vicuna-7B"
-    return frame.rows("model", {"": {"trained_parameters": count}}, note=note)
+    return frame.rows("model", {"": {"trained_parameters": parameters(model.projection)}}, note=note)
 
 
 def trainings(blip2: Blip2) -> pandas.DataFrame:

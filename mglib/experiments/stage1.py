@@ -140,10 +140,11 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
 # --- What the training does ---
 
 
-def checkpoint_curve(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+def checkpoint_curve(study: Study, base: Stage1) -> tuple[dict[str, list[str]], pandas.DataFrame]:
     """Follow the projection from its start through the weights that the training kept.
 
-    Returns captions of the first pictures of val, a column a step, and the loss on all of val, a row a step.
+    Returns captions of the first pictures of val by when they were written, and the loss on all of val, a row
+    for each of these times.
     """
     val, queries = base.splits["val"], list(base.queries["val"])
     few = queries[: study.profile.evaluation.shown]
@@ -152,8 +153,7 @@ def checkpoint_curve(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pand
         when = after(0 if state is None else restore(model, state)["step"])
         said[when] = captions(study, model, few, what=f"captions {when}")
         losses[when] = caption_loss(study, model, queries, val.captions)
-    pictures = [f"picture {number + 1}" for number in range(len(few))]
-    return pandas.DataFrame(said, index=pictures).rename_axis("val"), loss_table(losses)
+    return said, loss_table(losses)
 
 
 def loss_table(losses: Mapping[str, Measured]) -> pandas.DataFrame:

@@ -25,13 +25,13 @@ from mglib.study import display_names
 
 WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
-COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is hardly seen on white
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is too light on white
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
 def letters() -> ImageFont.FreeTypeFont:
     """Return the font of all sheets: about seven pixels a letter."""
-    return ImageFont.truetype(str(FONT), 11)
+    return ImageFont.truetype(str(FONT), 13)
 
 
 @cache
@@ -49,7 +49,7 @@ def contact_sheet(
     images: Sequence[Image.Image],
     captions: Sequence[str],
     *,
-    columns: int = 6,
+    columns: int = 4,
     side: int = 200,
     lines: int = 3,
 ) -> Image.Image | None:
@@ -80,13 +80,15 @@ def cards(
     width: int = 330,
     lines: int = 10,
     across: int = 2,
-) -> Image.Image:
+) -> Image.Image | None:
     """Lay out each picture with what every model says of it to its right: `across` texts in a row, each below
-    its model's name. The default is as wide as GitHub shows.
+    its model's name. The default is as wide as GitHub shows. None where there is no picture.
     """
+    if not images:
+        return None
     font, gap, head = letters(), 12, 20
     across = min(across, len(answers))
-    block = head + 14 * lines + 6
+    block = head + 17 * lines
     height = max(side, -(-len(answers) // across) * block) + gap  # of a picture with its texts
     sheet = Image.new("RGB", (side + across * (width + gap) + 2 * gap, len(images) * height + gap), WHITE)
     draw = ImageDraw.Draw(sheet)
@@ -135,15 +137,15 @@ def curves(
 ) -> Figure | None:
     """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
 
-    Each has a panel and a scale of its own; two panels share a row.
+    Each has a panel and a scale of its own; more than three panels come in rows of two.
     """
     logs = {name: log for name, log in logs.items() if log}
     if not logs:
         return None
-    across = min(len(logs), 2)
+    across = len(logs) if len(logs) <= 3 else 2
     down = -(-len(logs) // across)
     figure, axes = pyplot.subplots(
-        down, across, figsize=(4.5 * across, 3.4 * down), squeeze=False, layout="constrained"
+        down, across, figsize=(min(4.5 * across, 10), 3.4 * down), squeeze=False, layout="constrained"
     )
     for ax in axes.flat[len(logs) :]:
         ax.remove()
@@ -205,7 +207,8 @@ def forest(
         axes[0, 0].plot([], [], "o-", color=colour, label=display_names.column(name, names))
     handles, texts = axes[0, 0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, texts, loc="outside lower center", ncols=3, frameon=False)
+        columns = 4 if len("".join(texts)) < 75 else 2
+        figure.legend(handles, texts, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
@@ -248,7 +251,7 @@ def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | Non
 
 
 def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
-    """Draw what is left after each step as a share of the first; the paper's where it tells its number."""
+    """Draw what is left after each step as a share of the first; the paper's where it gives its number."""
     figure, ax = pyplot.subplots(figsize=(7, 0.6 + 0.6 * len(ours)), layout="constrained")
     for colour, offset, (name, counts) in zip(
         ("C0", "0.65"), (-0.2, 0.2), (("ours", ours), ("paper", paper)), strict=True
@@ -289,7 +292,7 @@ def histograms(
 def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
     """Draw the chain of parts, bottom to top as in the paper's Figure 1.
 
-    Each block is (name, the shape it returns, "trained", "frozen" or ""); `answer` stands on top.
+    Each block is (name, the shape it returns, "trained", "frozen" or ""); `answer` is on top.
     """
     height = 1.25 * len(blocks) + 1.2
     figure, ax = pyplot.subplots(figsize=(6.4, 0.78 * height))

@@ -11,6 +11,7 @@ from mglib.config import EvalConfig
 from mglib.experiments import encoder
 from mglib.mentions import Vocabulary
 from mglib.metrics import Estimate
+from mglib.profiles import MINI
 
 
 @pytest.fixture
@@ -74,6 +75,18 @@ def test_a_reader_sees_words_for_what_the_worlds_card_says(study):
     assert list(table) == list(encoder.SHARES.values())
     assert table["split"].tolist() == ["train", "train, laion"] and table["cut short, share"][0] == 0.2
     assert values(encoder.world_size(study, card)) == {"world.pictures": 8, "world.named": 0.5}
+
+
+def test_sizes_are_those_of_the_parts_and_of_the_trainings(model):
+    whole = model()
+    found = encoder.sizes({"mini": MINI}, {"mini": whole})["mini"]
+    assert found["vision tokens, N"] == "65" and found["queries, Q"] == "16"
+    assert found["width of the language model, D_l"] == "48"
+    projection = whole.projection
+    trained = projection.in_features * projection.out_features + projection.out_features
+    assert found["parameters: projection, the only one trained"] == f"{trained:,}"
+    assert values(encoder.trained_parameters(whole)) == {"model.trained_parameters": trained}
+    assert found["stage 1: pairs read"] == f"{MINI.stage1.steps * MINI.stage1.batch_size:,}"
 
 
 def test_captions_come_from_the_model_for_every_split(study, monkeypatch):

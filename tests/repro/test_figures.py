@@ -136,11 +136,12 @@ def written(sheet, left, top):
 def test_texts_are_next_to_their_picture_in_rows_of_as_many_as_asked():
     pictures = [Image.new("RGB", (9, 9), "red")] * 2
     sheet = cards(pictures, {name: ["said", "said"] for name in "abc"}, side=50, width=100, lines=2, across=2)
-    block = 20 + 14 * 2 + 6
+    block = 20 + 17 * 2
     row = 2 * block + 12
     assert sheet.size == (50 + 2 * 112 + 24, 2 * row + 12)
     assert sheet.getpixel((30, 12 + row + 25)) == (255, 0, 0)
     assert written(sheet, 74, 12) and written(sheet, 186, 12 + row) and written(sheet, 74, 12 + row + block)
+    assert cards([], {"a": []}) is None
 
 
 def test_a_contact_sheet_writes_the_texts():

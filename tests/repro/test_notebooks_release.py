@@ -36,6 +36,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
 ABSENT = {
     "blip2.chair_i",
     "blip2.pictures",
+    "curate.chair_i",
     "qformer.retrieval",
     "spatial.accuracy",
     "spatial.changed",
