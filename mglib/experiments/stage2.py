@@ -25,6 +25,7 @@ from mglib.study.study import Study
 from mglib.study.train import Trained
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
+from mglib.world.scene import read_scenes
 
 REQUESTS = {"describe": DESCRIBE, "poem": POEM}
 LESSONS = {
@@ -168,7 +169,7 @@ class Answers:
 
     task: str  # of REQUESTS
     decoding: str  # of DECODED
-    when: str  # before or after
+    when: str  # before, after or text_oracle
     texts: Sequence[str]
     failures: Sequence[set[str]]  # of KINDS
 
@@ -185,29 +186,55 @@ class Answers:
 
 def answers(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> list[Answers]:
     """Let the models `before` and `after` describe the first pictures of the first test split and put them
-    into poems, and look for failures.
+    into poems, and look for failures; *text_oracle*: what the language model fails at that is given the truth
+    in words, where scene graphs hold it.
     """
-    return [
-        answer(study, base, model, study.tests[0], task, way, when)
+    split = study.tests[0]
+    found = [
+        answer(study, base, model, split, task, way, when)
         for task, way, (when, model) in product(REQUESTS, DECODED, models.items())
     ]
+    if study.scenes(split) is not None:
+        found += [text_oracle(study, base, models["before"], split, task) for task in REQUESTS]
+    return found
 
 
 def answer(
     study: Study, base: Stage1, model: PromptedModel, split: str, task: str, way: str, when: str
 ) -> Answers:
     """Put one request to a model about the first pictures of a split and look for failures."""
-    settings, longest = study.profile.evaluation, study.profile.evaluation.failure_tokens
-    queries = list(base.queries[split])[: settings.failure_pictures]
-    truth = truths(base.splits[split], study.scenes(split))[: len(queries)]
-    what, decoding = join(task, when, way), decoding_configs(study)[way]
-    texts = model.answers(queries, REQUESTS[task], decoding, what=what, batch_size=settings.batch_size)
-    detector, tokenizer = Detector(study.vocabulary()), base.language.tokenizer
-    failures = [
-        detector.failures(text, one, poem=task == "poem", cut=cut(text, tokenizer, longest))
-        for text, one in zip(texts, truth, strict=True)
+    settings = study.profile.evaluation
+    queries, decoding = list(base.queries[split])[: settings.failure_pictures], decoding_configs(study)[way]
+    size, what = settings.batch_size, join(task, when, way)
+    texts = model.answers(queries, REQUESTS[task], decoding, what=what, batch_size=size)
+    return judged(study, base, split, Answers(task, way, when, texts, []))
+
+
+def text_oracle(study: Study, base: Stage1, model: PromptedModel, split: str, task: str) -> Answers:
+    """Put one request to a language model about the truth in words, sampled, and look for failures."""
+    settings, scenes = study.profile.evaluation, read_scenes(needed(study.scenes(split), "scene graphs"))
+    questions = [
+        abilities.TRUTH.format(facts=scene.in_words, request=REQUESTS[task])
+        for scene in scenes[: settings.failure_pictures]
     ]
-    return Answers(task, way, when, texts, failures)
+    size, decoding = settings.batch_size, decoding_configs(study)[""]
+    what = f"text oracle, {ASKED[task]}"
+    texts = generate.blind_answers(
+        model.model, model.template, questions, decoding, batch_size=size, what=what
+    )
+    return judged(study, base, split, Answers(task, "", "text_oracle", texts, []))
+
+
+def judged(study: Study, base: Stage1, split: str, said: Answers) -> Answers:
+    """Return answers about the first pictures of a split with their failures."""
+    detector, tokenizer = Detector(study.vocabulary()), base.language.tokenizer
+    longest, poem = study.profile.evaluation.failure_tokens, said.task == "poem"
+    truth = truths(base.splits[split], study.scenes(split))[: len(said.texts)]
+    failures = [
+        detector.failures(text, one, poem=poem, cut=cut(text, tokenizer, longest))
+        for text, one in zip(said.texts, truth, strict=True)
+    ]
+    return replace(said, failures=failures)
 
 
 def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:

@@ -284,7 +284,7 @@ def histograms(
         ax.set(ylabel="how many")
         if limit is not None:
             ax.axvline(limit, color="0.2", linestyle="--", label=f"limit: {limit:.2g}")
-            ax.legend(frameon=False, loc="upper right")
+            ax.legend(loc="upper right", framealpha=1)
     axes[-1, 0].set(xlabel=xlabel)
     return figure
 

@@ -107,3 +107,21 @@ def test_rates_are_weighed_by_descriptions_poems_and_requests_together(monkeypat
         "items": 0.4,
         "requests": 0.1,
     }
+
+
+def test_the_text_oracle_is_judged_as_the_answers_are(monkeypatch, study):
+    scenes = [SimpleNamespace(in_words=f"things: dog {number}") for number in range(3)]
+    asked = []
+
+    def blind_answers(model, template, questions, decoding, *, batch_size, what):
+        asked.extend(questions)
+        return ["a dog."] * len(questions)
+
+    monkeypatch.setattr(stage2, "read_scenes", lambda path: scenes)
+    monkeypatch.setattr(stage2.generate, "blind_answers", blind_answers)
+    monkeypatch.setattr(stage2, "judged", lambda study, base, split, said: replace(said, failures=WHOLE))
+    found = stage2.text_oracle(study, None, SimpleNamespace(model=None, template=None), "test_seen", "poem")
+    assert (found.task, found.when, found.texts) == ("poem", "text_oracle", ["a dog."] * 3)
+    assert asked[1] == f"The image shows: things: dog 1 {stage2.POEM}" and len(asked) == 3
+    both = [*answered("poem", "", FAULTY, WHOLE), replace(found, texts=["a", "b"])]
+    assert "t3.failure.poem.text_oracle" in set(names(failures(study, both)))
