@@ -20,7 +20,7 @@ from mglib.metrics import Estimate
 from mglib.model import prompts
 from mglib.model.decoding import Decoding
 from mglib.study import display_names
-from mglib.study.models import PromptedModel, prompted_stage1, side_by_side
+from mglib.study.models import PromptedModel, language_size, prompted_stage1, side_by_side
 from mglib.study.stage1 import Stage1, behind_weaker
 from mglib.study.stage2 import stage2_data, train_stage2
 from mglib.study.study import Study
@@ -247,9 +247,7 @@ def by_size(table: pandas.DataFrame, participants: Mapping[str, Participant]) ->
         for system, given in ((name, "the picture"), (oracle, "the truth in words (text oracle)")):
             rows = table[(table["measure"] == "total") & (table["system"] == system)]
             if len(rows):
-                language = participants[name].prompted.model.language
-                size = sum(weight.numel() for weight in language.parameters())
-                found.append(rows.assign(size=size, given=given))
+                found.append(rows.assign(size=language_size(participants[name].prompted), given=given))
     return frame.concat(*found)
 
 

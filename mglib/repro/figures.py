@@ -182,38 +182,49 @@ def forest(
     if known.empty:
         return None
     parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
-    colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS), strict=False))
-    lines = max(len(part) + part[rows].nunique() for _, part in parts)
+    single = hue in (panel, rows)  # then a colour would say nothing
+    colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS[:1] if single else COLOURS), strict=False))
+    at, ticks = _lines(known, rows, None if single else hue)
     across = min(len(parts), 2)
     down = -(-len(parts) // across)
-    size = (9, 0.4 + down * (0.9 + 0.24 * lines))
+    size = (9, 0.4 + down * (0.9 + 0.24 * (max(at.values()) + 1.8)))
     figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat[len(parts) :]:
         ax.remove()
-    labels: list[str] = []
     for place, (ax, (title, part)) in enumerate(zip(axes.flat, parts, strict=False)):
-        y, ticks = 0.0, {}
-        for name, group in part.groupby(rows, sort=False):
-            ticks[display_names.of(name, names)] = y + (len(group) - 1) / 2
-            for one in group.to_dict("records"):
-                ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
-                ax.plot(one["value"], y, "o", color=colours[one[hue]])
-                y += 1
-            y += 0.8
-        repeated = place % across and labels == [*ticks]
-        ax.set_yticks([*ticks.values()], [""] * len(ticks) if repeated else [*ticks])
+        for one in part.to_dict("records"):
+            y = at[one[rows], "" if single else one[hue]]
+            ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
+            ax.plot(one["value"], y, "o", color=colours[one[hue]])
+        labels = [display_names.of(name, names) for name in ticks]
+        ax.set_yticks([*ticks.values()], [""] * len(ticks) if place % across else labels)
         under = xlabel if isinstance(xlabel, str) else xlabel.get(title, "")
-        ax.set(xlabel=under, ylim=(y - 0.8, -1), title=display_names.column(title, names) if title else "")
-        labels = [*ticks]
+        ax.set(xlabel=under, ylim=(max(at.values()) + 1, -1))
+        ax.set_title(display_names.column(title, names) if title else "")
         if chance is not None:
             ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
-    for name, colour in colours.items() if hue not in (panel, rows) and len(colours) > 1 else ():
+    for name, colour in {} if single or len(colours) == 1 else colours.items():
         axes[0, 0].plot([], [], "o-", color=colour, label=display_names.column(name, names))
     handles, texts = axes[0, 0].get_legend_handles_labels()
     if handles:
         columns = 4 if len("".join(texts)) < 75 else 2
         figure.legend(handles, texts, loc="outside lower center", ncols=columns, frameon=False)
     return figure
+
+
+def _lines(
+    frame: pandas.DataFrame, rows: str, hue: str | None
+) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
+    """Return the height of each row's line of each colour, the same in all panels, and of each row's name."""
+    at: dict[tuple[str, str], float] = {}
+    ticks, y = {}, 0.0
+    order = list(dict.fromkeys(frame[hue])) if hue else [""]
+    for name, group in frame.groupby(rows, sort=False):
+        there = [one for one in order if hue is None or one in set(group[hue])]
+        at |= {(name, one): y + line for line, one in enumerate(there)}
+        ticks[name] = y + (len(there) - 1) / 2
+        y += len(there) + 0.8
+    return at, ticks
 
 
 def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | None:
@@ -224,16 +235,18 @@ def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | Non
     if known.empty:
         return None
     figure, ax = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for marker, (name, part) in zip(MARKERS, known.groupby(hue, sort=False), strict=False):
+    for line, (name, part) in enumerate(known.groupby(hue, sort=False)):
         part = part.sort_values("size")
         reach = [part["value"] - part["low"], part["high"] - part["value"]]
-        ax.errorbar(part["size"], part["value"], reach, fmt=f"{marker}-", markersize=8, capsize=3, label=name)
+        shifted = part["size"] * (1 + 0.02 * line)  # intervals do not hide each other
+        how = {"fmt": f"{MARKERS[line]}-", "markersize": 8, "capsize": 3, "label": name}
+        ax.errorbar(shifted, part["value"], reach, **how)
     sizes = sorted(set(known["size"]))
     ax.set(xscale="log", xlabel="parameters of the language model", ylabel=ylabel)
     ax.set_xticks(sizes, [f"{size / 1e6:,.0f} million" for size in sizes])
     ax.set_xticks([], minor=True)
     ax.margins(x=0.2)
-    ax.legend(frameon=False)
+    ax.legend(title=hue, frameon=False)
     return figure
 
 

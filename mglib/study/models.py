@@ -78,16 +78,21 @@ def prompted_stage1(study: Study, base: Stage1) -> PromptedModel:
 
 
 def overview(models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
-    """List the models with the size of their language model and how a question reaches them."""
+    """List the models with the parameters of their language model and how a question reaches them."""
     lines = [
         {
             "model": display_names.of(name),
-            "parameters of its language model": sum(p.numel() for p in one.model.language.parameters()),
+            "its language model": f"{language_size(one) / 1e6:,.1f} million parameters",
             "asked": one.template.prompt(one.question("QUESTION")),
         }
         for name, one in models.items()
     ]
     return pandas.DataFrame(lines)
+
+
+def language_size(one: PromptedModel) -> int:
+    """Return the number of parameters of a model's language model."""
+    return sum(weight.numel() for weight in one.model.language.parameters())
 
 
 def side_by_side(models: Container[str]) -> tuple[str, str]:

@@ -106,6 +106,17 @@ def test_a_forest_has_two_panels_in_a_row_each_with_its_own_axis():
     assert labels == [["BLIP-2", "MiniGPT-4, long"], ["", ""], ["BLIP-2", "MiniGPT-4, long"]]
 
 
+def test_a_row_that_one_panel_lacks_keeps_its_line_there():
+    one = Estimate(0.5, 0.4, 0.6, 10)
+    some = rows({"blip2": {"length": one}, "long": {"length": one, "chair_i": one}})
+    more = some.assign(split="test_new_pairs")
+    figure = forest(frame.concat(some, more), xlabel="x", panel="measure", hue="split")
+    heights = [[line.get_ydata()[0] for line in ax.lines if len(line.get_xdata()) == 2] for ax in figure.axes]
+    assert heights == [[0, 2.8, 1, 3.8], [2.8, 3.8]]
+    assert [ax.get_ylim() for ax in figure.axes] == [(4.8, -1)] * 2
+    assert [text.get_text() for text in figure.axes[1].get_yticklabels()] == ["", ""]
+
+
 def test_a_measure_is_drawn_over_the_size_of_the_language_model():
     one = rows({name: {"requests": Estimate(0.5, 0.4, 0.6, 10)} for name in ("weak_lm", "minigpt4")})
     figure = over_size(one.assign(size=[5e8, 1e8], given="the picture"), hue="given", ylabel="requests met")
@@ -125,7 +136,8 @@ def written(sheet, left, top):
 def test_texts_are_next_to_their_picture_in_rows_of_as_many_as_asked():
     pictures = [Image.new("RGB", (9, 9), "red")] * 2
     sheet = cards(pictures, {name: ["said", "said"] for name in "abc"}, side=50, width=100, lines=2, across=2)
-    block, row = 20 + 17 * 2, 2 * (20 + 17 * 2) + 12
+    block = 20 + 17 * 2
+    row = 2 * block + 12
     assert sheet.size == (50 + 2 * 112 + 24, 2 * row + 12)
     assert sheet.getpixel((30, 12 + row + 25)) == (255, 0, 0)
     assert written(sheet, 74, 12) and written(sheet, 186, 12 + row) and written(sheet, 74, 12 + row + block)

@@ -93,4 +93,5 @@ def test_the_overview_shows_how_a_question_reaches_a_model(model):
     silent = PromptedModel(model=model(), template=CAPTION, wording=prompts.IMAGE)
     found = overview({"chat": one, "captions": silent})
     assert "QUESTION" in found["asked"][0] and "QUESTION" not in found["asked"][1]
-    assert found["parameters of its language model"][0] > 1000
+    million = sum(weight.numel() for weight in one.model.language.parameters()) / 1e6
+    assert found["its language model"].tolist() == [f"{million:.1f} million parameters"] * 2
