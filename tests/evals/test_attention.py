@@ -64,9 +64,9 @@ def test_an_answer_looks_the_same_alone_and_beside_a_longer_one(model, queries):
     assert together[0] == pytest.approx(alone[0], abs=1e-5)
 
 
-def test_the_usual_attention_is_back_afterwards(model, queries):
+def test_the_attention_of_the_device_is_back_afterwards(model, queries, monkeypatch):
     built = model()
-    built.language.model.set_attn_implementation("sdpa")
+    monkeypatch.setattr(attention, "attention", lambda device: "sdpa")  # as on a card
     attention.visual_shares(built, queries, VICUNA, ASKED, ANSWERS)
     assert built.language.model.config._attn_implementation == "sdpa"
 
