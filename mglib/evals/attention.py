@@ -14,6 +14,8 @@ from mglib.evals.chair import Truth
 from mglib.mentions import Vocabulary
 from mglib.metrics import Counts
 from mglib.model import prompts
+from mglib.model.attention import GROUPED
+from mglib.model.device import attention
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import IGNORE, Template
 
@@ -48,13 +50,15 @@ def visual_shares(
         max_answer=longest + len(prompts.tokenize(tokenizer, template.end)),
     )
     batch = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
-    with model.language.attending("eager"):  # which alone returns its weights
-        layers = model.language.model.get_decoder()(
-            inputs_embeds=model.embed(batch),
-            attention_mask=batch["mask"],
-            use_cache=False,
-            output_attentions=True,
-        ).attentions  # (B, heads, T, T) each
+    language = model.language.model
+    language.set_attn_implementation(GROUPED)  # which returns its weights; a card's does not
+    layers = language.get_decoder()(
+        inputs_embeds=model.embed(batch),
+        attention_mask=batch["mask"],
+        use_cache=False,
+        output_attentions=True,
+    ).attentions  # (B, heads, T, T) each
+    language.set_attn_implementation(attention(device))
     slots = batch["slots"][:, None, None]  # (B, 1, 1, T)
     shares = torch.stack([(layer.float() * slots).sum(-1).mean(1) for layer in layers]).mean(0)  # (B, T)
     said = batch["labels"][:, 1:] != IGNORE  # position t predicts token t + 1
