@@ -1,7 +1,7 @@
 """The paper's Table 1 and its Figures 2 to 4: what is asked of the models that no caption gives.
 
 The tasks with a checklist belong to the small world; a study of real pictures has none of them. How a model
-is asked and how it decodes was chosen on val (`make tune`) and stands in the profile.
+is asked and how it decodes was chosen on val (`make tune`) and is in the profile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -307,7 +307,7 @@ def pages(study: Study, base: Stage1, said: Said) -> list[Page]:
 
 
 def stories(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> list[Page]:
-    """Ask two models about the first pictures of each further kind; a story can be told of any picture."""
+    """Ask two models about the first pictures of each further kind; a story may be about any picture."""
     asked, found = study.profile.evaluation, []
     few, size = asked.shown // 4, asked.batch_size
     for kind, request in STORIES.items():

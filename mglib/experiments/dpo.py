@@ -33,7 +33,7 @@ SAMPLES = 2  # answers a picture, of which the best and the worst are compared
 
 @dataclass(frozen=True)
 class Preference:
-    """Two answers about one picture, which stands at `place`; the first is preferred, by `margin`."""
+    """Two answers about the picture with index `place`; the first is preferred, by `margin`."""
 
     place: int
     chosen: str

@@ -1,4 +1,4 @@
-"""The paper's conjecture that training on spatial relations mends spatial understanding (section 4.5.2).
+"""The paper's conjecture that training on spatial relations helps spatial understanding (section 4.5.2).
 
 Two arms go on from stage 1 alike, with as many answer tokens about the same pictures: the control with the
 web captions, the treatment with what RefCOCO and Visual Genome say in part of them.
@@ -67,7 +67,7 @@ class ArmsData:
 
 
 def spatial_phrases(folder: Path) -> dict[int, list[str]]:
-    """Return what a split's regions and referring expressions say of where things are, by picture's place.
+    """Return what a split's regions and referring expressions say of where objects are, by picture.
 
     Visual Genome's `region_descriptions.json` and RefCOCO's `refs(mglib).p` are read; phrases that quote
     writing are left out.
@@ -148,7 +148,7 @@ def arm(
 def statements(folder: Path, *, seed: int = 0) -> list[Probe]:
     """Offer, for a pair of objects of each relation of each picture, two orders of which one is true.
 
-    Both orders have the same words, and which stands first is drawn: chance is 1/2, and so is preferring the
+    Both orders have the same words, and which comes first is drawn: chance is 1/2, and so is preferring the
     first. What the language model expects of the two objects without looking remains; both arms have it.
     """
     places, found = picture_places(folder), []
@@ -264,7 +264,7 @@ def learnt(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], data: ArmsData
 ) -> pandas.DataFrame:
     """Return whether the treatment's objective moved: how often each model finds the spatial texts that the
-    treatment was trained on, about the same pictures, likelier than with every relation turned round.
+    treatment was trained on, about the same pictures, likelier than with every relation reversed.
 
     Of the first of these pictures; chance is 1/2, and with it comes treatment minus control, paired.
     """
@@ -289,7 +289,7 @@ def learnt(
 
 
 def turned_round(text: str) -> str:
-    """Say the opposite of where things are."""
+    """Say the opposite of where objects are."""
     return TURNED.sub(lambda found: OPPOSITES[found[0]], text)
 
 
