@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import pandas
+import torch
+from PIL import Image
 
 from mglib import frame, metrics
 from mglib.errors import needed
@@ -16,7 +18,8 @@ from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut
 from mglib.experiments import abilities
 from mglib.experiments.stage1 import after, loss_table
 from mglib.metrics import Counts
-from mglib.model.decoding import Decoding, greedy
+from mglib.model.decoding import Decoding, greedy, row_seed
+from mglib.model.dialogue import reply, turns
 from mglib.study import display_names
 from mglib.study.models import PromptedModel, prompted_blip2, prompted_stage1
 from mglib.study.stage1 import Stage1
@@ -309,6 +312,32 @@ def descriptions(
         name: model.answers(queries, DESCRIBE, decoding, what=name, batch_size=size)
         for name, model in display_names.ordered(models).items()
     }
+
+
+CHAT = ("Describe this image in detail.", "What could I do there?")  # the second without another look
+CHATS = 10
+
+
+def chats(study: Study, base: Stage1, model: PromptedModel) -> tuple[list[Image.Image], dict[str, list[str]]]:
+    """Ask about the first pictures of the first test split, one question after the other, decoded as the chat
+    does; returns the pictures and the answers by question.
+    """
+    split, tokenizer = study.tests[0], base.language.tokenizer
+    way = abilities.asked(study.profile.evaluation, "minigpt4").decoding
+    decoding = abilities.decodings(study)[way]
+    queries = torch.stack(list(base.queries[split])[:CHATS])
+    written, seeds = (
+        turns(model.template, tokenizer),
+        [row_seed(study.seed, row) for row in range(len(queries))],
+    )
+    transcripts, said = [""] * len(queries), {}
+    for number, question in enumerate(CHAT):
+        form = written.following if number else written.first.turn
+        asked = question if number else model.question(question)
+        transcripts = [before + form.replace("{}", asked) for before in transcripts]
+        said[question] = reply(model.model, {"queries": queries}, written, transcripts, decoding, seeds)
+        transcripts = [before + text for before, text in zip(transcripts, said[question], strict=True)]
+    return base.splits[split].first(len(queries)), said
 
 
 def join(*parts: str) -> str:

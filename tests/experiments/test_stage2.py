@@ -4,12 +4,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from mglib.evals.failures import KINDS
 from mglib.experiments import stage2
 from mglib.experiments.stage2 import Answers, Variant, decoding_configs, failure_kinds, failures
 from mglib.frame import names
+from mglib.model.prompts import VICUNA, with_image
 from mglib.profiles import MINI
+from mglib.study.models import PromptedModel
 from mglib.study.study import Study
 
 FAULTY, WHOLE = [{"repetition", "off-topic"}, set()], [set(), set()]
@@ -125,3 +128,25 @@ def test_the_text_oracle_is_judged_as_the_answers_are(monkeypatch, study):
     assert asked[1] == f"The image shows: things: dog 1 {stage2.POEM}" and len(asked) == 3
     both = [*answered("poem", "", FAULTY, WHOLE), replace(found, texts=["a", "b"])]
     assert "t3.failure.poem.text_oracle" in set(names(failures(study, both)))
+
+
+def test_the_second_question_of_a_chat_follows_the_first_answer(monkeypatch, study, model, tokenizer):
+    study.seed, read = 3, []
+    monkeypatch.setattr(stage2.abilities, "decodings", lambda study: {"penalised": "as the chat"})
+
+    def reply(model, images, turns, transcripts, decoding, seeds):
+        read.append((transcripts, decoding, seeds))
+        return [f"answer {len(read)}"] * len(transcripts)
+
+    monkeypatch.setattr(stage2, "reply", reply)
+    base = SimpleNamespace(
+        language=SimpleNamespace(tokenizer=tokenizer),
+        queries={"test_seen": torch.zeros(12, 3, 32)},
+        splits={"test_seen": SimpleNamespace(first=lambda count: ["picture"] * count)},
+    )
+    pictures, said = stage2.chats(study, base, PromptedModel(model=model(), template=VICUNA))
+    assert len(pictures) == 10 and said[stage2.CHAT[1]] == ["answer 2"] * 10
+    first, second = [transcripts[0] for transcripts, *_ in read]
+    assert first == VICUNA.prompt(with_image(stage2.CHAT[0]))
+    assert second == f"{first}answer 1###Human: {stage2.CHAT[1]} ###Assistant: "
+    assert len(set(read[0][2])) == 10 and read[0][1] == "as the chat"
