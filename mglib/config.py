@@ -208,9 +208,6 @@ class CurationConfig:
     temperature: float = 1.0  # of the sampling; the official chat's
     temperatures: tuple[float, ...] = ()  # candidates, compared on val by the critic (`make tune`)
     val_pictures: int = 48  # described for that
-    # Share of the generated sentences that is kept, those that fit their pictures best; None: nobody looks at
-    # the pictures.
-    fitting: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,14 +120,13 @@ MINI = Profile(
     ),
     stage2_rates=(3e-4, 6e-4, 1.2e-3, 2.4e-3),
     # Deviation: answers are cut at 64 tokens, and 17 count as short as 80 of the official chat's 300 do.
-    # Deviations, since this small model drifts: sampling is cooler, and a critic looks at the picture.
+    # Deviation, since this small model drifts: sampling is cooler.
     curation=CurationConfig(
         max_new_tokens=64,
         short=17,
         batch_size=60,
         temperature=0.5,
         temperatures=(1.0, 0.7, 0.5, 0.3),
-        fitting=0.5,
         well_formed=WellFormed(min_sentences=1),
     ),
     ablation=ABLATION,
@@ -200,7 +199,6 @@ SMOKE = replace(
         well_formed=WellFormed(min_words=5, min_sentences=1),
         temperatures=(1.0, 0.3),
         val_pictures=2,
-        fitting=0.8,
     ),
     ablation=replace(ABLATION, rates=(2e-3,), rate_steps=1),
     lora=replace(LORA, train=briefly(LORA.train, 2, batch_size=4)),

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-import numpy
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -54,19 +53,6 @@ def sentence_scores(
     others = (cosines.sum(0) - own) / (len(tokens) - 1)
     left = iter((own - others).tolist())
     return [[fmean([next(left) for _ in sentence]) for sentence in text] for text in said]
-
-
-def limit_of(scores: Sequence[Sequence[float]], share: float) -> float:
-    """Return the score that keeps the `share` of all sentences that fit their pictures best."""
-    return float(numpy.quantile([score for each in scores for score in each] or [0.0], 1 - share))
-
-
-def fitting_sentences(texts: Sequence[str], scores: Sequence[Sequence[float]], limit: float) -> list[str]:
-    """Return each text without the sentences that score less than `limit`."""
-    return [
-        " ".join(one for one, score in zip(sentences(text), each, strict=True) if score >= limit)
-        for text, each in zip(texts, scores, strict=True)
-    ]
 
 
 def answer_scores(sentence_scores: Sequence[Sequence[float]]) -> list[float]:

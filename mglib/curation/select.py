@@ -1,8 +1,7 @@
 """The second stage's data (paper, section 3.2): drop by rules, select the well-formed, write with a card.
 
-Everything here judges a text by the text alone; which sentences fit the picture is the critic's
-(`curation.critic`). No annotation of the pictures is read, and neither the code nor the quantities of the
-evaluation are used, so that what is kept is not chosen by what is measured later.
+Everything here judges a text by the text alone. No annotation of the pictures is read, and neither the code
+nor the quantities of the evaluation are used, so that what is kept is not chosen by what is measured later.
 """
 
 import re
@@ -22,7 +21,7 @@ from mglib.locks import locked
 from mglib.paths import hash_json, write_json
 
 # The steps at which a picture can be dropped, in order.
-STEPS = REPAIR, RULES, CRITIC, SELECTION = "repair", "hard-coded rules", "the critic", "selection"
+STEPS = REPAIR, RULES, SELECTION = "repair", "hard-coded rules", "selection"
 
 I_CANNOT = (
     r"\bI('m unable to|'m not able to| cannot| can't| can not| could not| couldn't| am unable to"
@@ -135,34 +134,25 @@ class Curation:
         }
 
 
-def curate(
-    described: Sequence[Description],
-    rewritten: Sequence[str],
-    well_formed: WellFormed,
-    *,
-    fitting: Sequence[str] | None = None,
-) -> Curation:
+def curate(described: Sequence[Description], rewritten: Sequence[str], well_formed: WellFormed) -> Curation:
     """Drop descriptions by rules and select the well-formed ones; each text is kept once.
 
-    `rewritten` holds each description after repair, empty where nothing usable is left; `fitting`, where a
-    critic compares with the pictures, what the critic leaves of it.
+    `rewritten` holds each description after repair, empty where nothing usable is left.
     """
     known: set[str] = set()
     pictures = []
-    for description, whole, text in zip(described, rewritten, fitting or rewritten, strict=True):
-        pictures.append(Curated(description, text, *judge(whole, text, well_formed, known)))
+    for description, text in zip(described, rewritten, strict=True):
+        pictures.append(Curated(description, text, *judge(text, well_formed, known)))
         known.add(text)
     return Curation(tuple(pictures))
 
 
-def judge(whole: str, text: str, well_formed: WellFormed, known: set[str]) -> tuple[str, str]:
-    """Return the step that drops a text, and why; `text` is what the critic leaves of the `whole`."""
-    if not whole:
-        return REPAIR, "nothing is left"
-    if rule := dropped(whole):
-        return RULES, rule
+def judge(text: str, well_formed: WellFormed, known: set[str]) -> tuple[str, str]:
+    """Return the step that drops a text, and why; `known` are the texts before it."""
     if not text:
-        return CRITIC, "no sentence fits it"
+        return REPAIR, "nothing is left"
+    if rule := dropped(text):
+        return RULES, rule
     if fault := malformed(text, well_formed):
         return SELECTION, fault
     return (SELECTION, "said of another picture too") if text in known else ("kept", "")

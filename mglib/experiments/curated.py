@@ -3,13 +3,11 @@ paper, section 3.2).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas
 from PIL import Image
 
 from mglib import frame, metrics
-from mglib.curation.critic import limit_of
 from mglib.curation.repair import repair
 from mglib.curation.select import STEPS, Curated, Curation
 from mglib.data.pictures import open_picture
@@ -22,7 +20,6 @@ from mglib.world.scene import read_scenes
 SHOWN = 8  # pictures of each kind
 CHAIR = {
     "generated": "as generated",
-    "rules_alone": "kept by rules alone, without the critic",
     "kept": "kept",
     "kept_minus_generated": "kept minus generated",
     "mentions": "objects mentioned in a text",
@@ -103,9 +100,9 @@ def counts(study: Study, curation: Curation) -> pandas.DataFrame:
     )
 
 
-def chair_i(study: Study, base: Stage1, curation: Curation) -> pandas.DataFrame:
-    """Return how much texts about the pool's plain scenes invent, as generated and as kept, with and without
-    the critic, and how many objects they mention.
+def chair_i(study: Study, curation: Curation) -> pandas.DataFrame:
+    """Return how much texts about the pool's plain scenes invent, as generated and as kept, and how many
+    objects they mention.
 
     The difference is paired by picture, of which a dropped one has no text. No row where nobody knows what is
     in the pictures.
@@ -117,10 +114,8 @@ def chair_i(study: Study, base: Stage1, curation: Curation) -> pandas.DataFrame:
     for scene in (one for one in read_scenes(file) if one.kind == "scene"):
         objects = [item.thing.category for item in scene.objects]
         truths[f"{scene.image_id:09d}"] = chair.truth(objects, (), words, scene)
-    rules_alone, _ = curating.curation_of(study, base, critical=False)
     texts = {
         "generated": {one.description.image_id: one.description.text for one in curation.pictures},
-        "rules_alone": {one.description.image_id: one.text for one in rules_alone.kept},
         "kept": {one.description.image_id: one.text for one in curation.kept},
     }
 
@@ -135,26 +130,3 @@ def chair_i(study: Study, base: Stage1, curation: Curation) -> pandas.DataFrame:
     rows["kept_minus_generated"] = {"chair_i": metrics.paired(every["kept"], every["generated"])}
     note = "plain drawn scenes of the pool, all nameable objects, truth from the scene graphs"
     return frame.rows("curate", rows, note=note)
-
-
-@dataclass(frozen=True)
-class Fits:
-    """How well sentences fit their own pictures, by the critic, and the limit below which one is dropped."""
-
-    scores: dict[str, list[float]]
-    limit: float
-
-
-def fits(study: Study, base: Stage1, curation: Curation) -> Fits | None:
-    """Compare generated sentences with training captions; None where no critic looks."""
-    share = study.profile.curation.fitting
-    if share is None:
-        return None
-    critic, pool = curating.critic(study), base.tokens["pool"]
-    known = [base.tokens["train"][index] for index in range(len(pool))]
-    scores = {
-        "training captions": critic(known, base.splits["train"].captions[: len(pool)]),
-        "generated sentences": critic(pool, [repair(one.description.text) for one in curation.pictures]),
-    }
-    limit = limit_of(scores["generated sentences"], share)
-    return Fits({name: [fit for one in each for fit in one] for name, each in scores.items()}, limit)

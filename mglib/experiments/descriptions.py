@@ -43,10 +43,9 @@ EFFECTS = {  # the first minus the second
 }
 # What the texts change in the chat model, minus what they change in the caption model: a sum minus a sum.
 TWICE = (("minigpt4", "blip2"), ("stage1", "blip2_ft"))
-DIFFERENCES = {  # of CHAIR_i between rows of Table 5: the paper's three, and what the critic is worth
+DIFFERENCES = {  # of CHAIR_i between rows of Table 5
     "long_less_short": ("long", "short"),
     "short_less_blip2": ("short", "blip2"),
-    "no_critic_less_minigpt4": ("long.no_critic", "long"),
 }
 
 

@@ -33,12 +33,11 @@ from mglib.world.scene import read_scenes
 REQUESTS = {"describe": DESCRIBE, "poem": POEM}
 LESSONS = {
     "curated": "curated",
-    "no_critic": "curated without a critic",
     "locna": "Localized Narratives",
     "oracle": "true descriptions",
     "official": "official curated pairs",
 }
-VARIANTS = ("locna", "no_critic", "oracle", "blip2_ft")  # of stage 2, where a profile has texts and baseline
+VARIANTS = ("locna", "oracle", "blip2_ft")  # of stage 2, where a profile has texts and baseline
 
 
 # --- The loss on held-out texts ---

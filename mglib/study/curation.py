@@ -1,6 +1,6 @@
 """The second stage's data, from the pool's pictures to a folder (paper, section 3.2): notebooks 03 and 04.
 
-The steps in order: `describe`, `repair`, `critic`, `select`. What was made before with the same settings is
+The steps in order: `describe`, `repair`, `select`. What was made before with the same settings is
 found again.
 """
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mglib.curation.critic import Critic, fitting_sentences, limit_of, sentence_scores
+from mglib.curation.critic import Critic, sentence_scores
 from mglib.curation.describe import CONTINUE, QUESTION, Description, describe
-from mglib.curation.repair import repair, sentences
+from mglib.curation.repair import repair
 from mglib.curation.select import Curation, curate, write
 from mglib.model.decoding import Decoding
 from mglib.model.dialogue import turns
@@ -25,27 +25,15 @@ from mglib.study.study import Study
 FOLDER = CACHE / "curated"
 
 
-def curation_of(
-    study: Study, base: Stage1, rewriter: Callable[[str], str] = repair, *, critical: bool = True
-) -> tuple[Curation, Path]:
+def curation_of(study: Study, base: Stage1, rewriter: Callable[[str], str] = repair) -> tuple[Curation, Path]:
     """Curate the pool with the stage-1 model and return what became of each picture, and the folder.
 
-    `rewriter` returns an empty text where it can make nothing of one. Of all sentences the share that fit
-    their pictures best is kept, where the profile has one (`fitting`) and unless not `critical`. The folder
-    is one of `cc_sbu_align`; its name changes with its content. Raises ValueError when nothing is kept.
+    `rewriter` returns an empty text where it can make nothing of one. The folder is one of `cc_sbu_align`;
+    its name changes with its content. Raises ValueError when nothing is kept.
     """
     config = study.profile.curation
     described = descriptions(study, base)
-    texts = [rewriter(one.text) for one in described]
-    fitting = texts
-    judged: str | dict[str, float] = "nothing compared texts with pictures"
-    if critical and config.fitting is not None:
-        scores = critic(study)(base.tokens["pool"], texts)
-        limit = limit_of(scores, config.fitting)
-        fitting = fitting_sentences(texts, scores, limit)
-        count = {"sentences": sum(map(len, scores)), "fitting": sum(len(sentences(text)) for text in fitting)}
-        judged = {"limit": limit, **count}
-    curation = curate(described, texts, config.well_formed, fitting=fitting)
+    curation = curate(described, [rewriter(one.text) for one in described], config.well_formed)
     about = {
         "profile": study.profile.name,
         "seed": study.seed,
@@ -55,7 +43,6 @@ def curation_of(
         "answers": f"at most {config.max_new_tokens} tokens each; continued after {config.short} or fewer",
         "temperature": config.temperature,
         "rewriter": getattr(rewriter, "__name__", type(rewriter).__name__),
-        "critic": judged,
         "well formed": asdict(config.well_formed),
     }
     return curation, write(curation, pool(study), FOLDER, about)

@@ -48,14 +48,12 @@ class Stage2Data:
 def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
     """Return what stage 2 and its variants learn from; `base` holds the pool.
 
-    *curated*: notebook 03's texts; *no_critic*, where a critic looks: what is kept when none does. Further
-    texts about the same pictures, in a small world: *locna*: Localized Narratives; *oracle*: true
-    descriptions. Of a release, about other pictures: *official*: the authors' own curated pairs.
+    *curated*: notebook 03's texts. Further texts about the same pictures, in a small world: *locna*:
+    Localized Narratives; *oracle*: true descriptions. Of a release, about other pictures: *official*: the
+    authors' own curated pairs.
     """
     ids, queries, texts = kept_texts(base, *curation_of(study, base))
     found = {"curated": (queries, texts)}
-    if study.profile.curation.fitting is not None:
-        found["no_critic"] = kept_texts(base, *curation_of(study, base, critical=False))[1:]
     for kind, others in study.pool_texts().items():
         known = [index for index, one in enumerate(ids) if int(one) in others]  # special pictures have none
         found[kind] = [queries[index] for index in known], [others[int(ids[index])] for index in known]

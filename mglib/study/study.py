@@ -425,7 +425,7 @@ class PublishedStudy(Study):
     def blip2(self) -> Blip2:
         raise ValueError(
             "The released Q-Former is read without its text branch and its language model, so BLIP-2 neither "
-            "writes captions nor judges texts: set `fitting` to None and `temperatures` to () in the "
+            "writes captions nor judges texts: set `temperatures` to () in the "
             "profile's curation."
         )
 

@@ -42,7 +42,6 @@ ABSENT = {
     "spatial.changed",
     "stage2.loss.blip2_ft",
     "stage2.loss.locna",
-    "stage2.loss.no_critic",
     "stage2.loss.oracle",
     "t3.detector.kappa",
     *(f"t4.{task}.{arm}" for task in ("aokvqa", "gqa") for arm in ARMS[1:]),

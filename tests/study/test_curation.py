@@ -1,7 +1,6 @@
 """The chain of curation over a pool of five pictures, with a tiny random model."""
 
 import json
-from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ from data_files import jpeg, write_shard
 
 from mglib.config import CurationConfig, WellFormed
 from mglib.curation import describe
-from mglib.curation.repair import sentences
 from mglib.data.own import read_cc_sbu_align
 from mglib.data.quarantine import strict
 from mglib.data.shards import read_shards
@@ -119,20 +117,6 @@ def test_keys_may_be_names_and_stand_in_folders(run, study, tmp_path):
 def test_nothing_kept_is_told(run):
     with pytest.raises(ValueError, match="Nothing was kept"):
         run(lambda text: "Nothing")
-
-
-def test_a_critic_keeps_the_share_of_sentences_that_fits_best(run, study, monkeypatch):
-    study.profile.curation = replace(study.profile.curation, fitting=0.5)
-    fit = (0.9, 0.1, 0.5, 0.49, 0.6)
-
-    def critic(tokens, texts):
-        return [[one] * len(sentences(text)) for one, text in zip(fit, texts, strict=True)]
-
-    monkeypatch.setattr(module, "critic", lambda *_: critic)
-    curation, folder = run()
-    assert [one.step for one in curation.pictures] == ["kept", "the critic", "kept", "the critic", "kept"]
-    judged = json.loads((folder / "card.json").read_text())["about"]["critic"]
-    assert judged == {"limit": pytest.approx(0.5), "sentences": 5, "fitting": 3}
 
 
 def test_each_temperature_describes_the_same_pictures_and_is_read_by_the_critic(
