@@ -267,28 +267,6 @@ def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
     return figure
 
 
-def histograms(
-    groups: dict[str, Sequence[float]], *, xlabel: str, limit: float | None = None, bins: int = 24
-) -> Figure:
-    """Draw how often each value occurs: a panel a group, over bins that all share, and the limit through all.
-
-    Each panel has a scale of its own, since groups differ in size and in how narrow they are.
-    """
-    figure, axes = pyplot.subplots(
-        len(groups), 1, figsize=(7, 0.8 + 1.7 * len(groups)), sharex=True, squeeze=False, layout="constrained"
-    )
-    edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
-    for ax, (place, (name, values)) in zip(axes[:, 0], enumerate(groups.items()), strict=True):
-        ax.hist(values, edges, color=f"C{place}", edgecolor="white", linewidth=0.5)
-        ax.set_title(f"{name} (n = {len(values):,})", loc="left", fontsize="medium")
-        ax.set(ylabel="how many")
-        if limit is not None:
-            ax.axvline(limit, color="0.2", linestyle="--", label=f"limit: {limit:.2g}")
-            ax.legend(loc="upper right", framealpha=1)
-    axes[-1, 0].set(xlabel=xlabel)
-    return figure
-
-
 def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
     """Draw the chain of parts, bottom to top as in the paper's Figure 1.
 

@@ -18,7 +18,6 @@ from mglib.repro.figures import (
     curves,
     forest,
     funnel,
-    histograms,
     legible,
     over_size,
     signs,
@@ -221,12 +220,3 @@ def test_the_funnel_has_the_counts_of_both_and_the_papers_only_where_it_tells_th
     assert {"600", "500", "300", "5,000", "3,500", "ours", "paper", "after rule"} <= set(found)
     ours, paper = ([bar.get_width() for bar in bars] for bars in figure.axes[0].containers)
     assert ours == [1, 500 / 600, 0.5] and paper == [1, 0.7]
-
-
-def test_histograms_share_their_bins_and_lose_no_value():
-    figure = histograms({"before": [0, 10, 48], "after": [5]}, xlabel="words", limit=0.0047, bins=7)
-    assert {"words", "how many", "limit: 0.0047"} <= set(texts(figure))
-    before, after = ([bar.get_height() for bar in ax.patches] for ax in figure.axes)
-    assert (sum(before), sum(after)) == (3, 1) and len(before) == len(after) == 7
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["before (n = 3)", "after (n = 1)"]
-    assert {ax.get_lines()[0].get_xdata()[0] for ax in figure.axes} == {0.0047}
