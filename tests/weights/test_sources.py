@@ -104,7 +104,7 @@ def converted(*parts: str) -> Path:
     folder = CACHE.joinpath(*parts)
     if not (folder / MANIFEST).exists():
         pytest.skip(
-            f"{'/'.join(parts)} is not under data/cache: run `python -m mglib weights --profile smoke` first"
+            f"{'/'.join(parts)} is not under data/cache: `python -m mglib weights` fetches it"
         )
     return folder
 
