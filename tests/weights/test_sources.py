@@ -103,9 +103,7 @@ def test_a_language_release_keeps_its_logits_and_a_head_of_its_own(download, lla
 def converted(*parts: str) -> Path:
     folder = CACHE.joinpath(*parts)
     if not (folder / MANIFEST).exists():
-        pytest.skip(
-            f"{'/'.join(parts)} is not under data/cache: `python -m mglib weights` fetches it"
-        )
+        pytest.skip(f"{'/'.join(parts)} is not under data/cache: `python -m mglib weights` fetches it")
     return folder
 
 
