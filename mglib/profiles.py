@@ -45,7 +45,10 @@ PRETRAIN = PretrainConfig(
     representation=BLIP2_MINI,
     generative=replace(BLIP2_MINI, steps=1_800, max_answer=24),
 )
-ABLATION = AblationConfig(rates=(1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2))
+ABLATION = AblationConfig(
+    lrs=(("no_qformer", 4e-3), ("three_layers", 3.2e-2), ("qformer_tuned", 4e-3)),
+    rates=(1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2),
+)
 LORA = LoRAConfig(
     train=TrainConfig(steps=60, batch_size=16, lr=1e-3, min_lr=1e-4, warmup_steps=10, max_answer=10)
 )
