@@ -153,7 +153,7 @@ CLAIMS = {
         (Row("descriptions", FAILED, PAPER[FAILED], OFTEN),),
     ),
     "advanced_lm": Claim(
-        "Behind the same eyes a stronger language model meets more requests than a weaker one",
+        "Behind the same encoder a stronger language model meets more requests than a weaker one",
         "section 1",
         _requests("weak_lm"),
     ),
@@ -215,7 +215,7 @@ CLAIMS = {
         ),
     ),
     "space": Claim(
-        "Left is not told from right: questions with two answers are answered at chance",
+        "Left and right are not distinguished: questions with two answers are answered at chance",
         "4.5.2",
         (
             Row(
