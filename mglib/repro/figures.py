@@ -41,8 +41,13 @@ def signs() -> frozenset[str]:
 
 
 def legible(text: str) -> str:
-    """Put the sign for an unknown letter where the font lacks one; white space stays."""
-    return "".join(sign if sign in signs() or sign.isspace() else "\ufffd" for sign in text)
+    """Put the sign for an unknown letter where the font lacks one, and a space for white space that is no new
+    line: the font's layout refuses some of it.
+    """
+    known = signs() | {"\n"}
+    return "".join(
+        " " if one.isspace() and one != "\n" else one if one in known else "\ufffd" for one in text
+    )
 
 
 def contact_sheet(
