@@ -207,15 +207,26 @@ def text_oracles(
     for (name, system), (task, pictures) in product(ORACLES.items(), shown.items()):
         if name in participants:
             one, request = participants[name], CHECKLISTS[task].request
-            said.setdefault(system, {})[task] = generate.blind_answers(
-                one.prompted.model,
-                one.prompted.template,
-                [TRUTH.format(facts=each.in_words, request=request) for each in pictures],
-                one.decoding,
-                batch_size=size,
-                what=f"{system}, {task}",
+            said.setdefault(system, {})[task] = from_truth(
+                one.prompted, pictures, request, one.decoding, batch_size=size, what=f"{system}, {task}"
             )
     return said
+
+
+def from_truth(
+    prompted: PromptedModel,
+    pictures: Sequence[Scene],
+    request: str,
+    decoding: Decoding,
+    *,
+    batch_size: int,
+    what: str,
+) -> list[str]:
+    """Let a model's language model answer a request about the truth in words instead of each picture."""
+    questions = [TRUTH.format(facts=each.in_words, request=request) for each in pictures]
+    return generate.blind_answers(
+        prompted.model, prompted.template, questions, decoding, batch_size=batch_size, what=what
+    )
 
 
 def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tuple[Judged, Judged]:

@@ -79,8 +79,9 @@ def rates(study: Study, base: Stage1, lesson: Stage2Data) -> pandas.DataFrame:
     for rate in study.profile.stage2_rates:
         config = replace(study.profile.stage2, lr=rate, min_lr=rate / 10)
         tried, _ = train_stage2(study, before, lesson, what="rate", config=config)
-        rows.append({"lr": rate, "steps": config.steps, **seen_on_val(study, base, tried)})
-        rows[-1]["loss"] = needed(held_out_loss(study, tried, lesson).estimate(), "held-out texts").value
+        loss = needed(held_out_loss(study, tried, lesson).estimate(), "held-out texts").value
+        seen = seen_on_val(study, base, tried)
+        rows.append({"lr": rate, "steps": config.steps, **seen, "loss": loss})
     return pandas.DataFrame(rows)
 
 
@@ -215,14 +216,13 @@ def answer(
 def text_oracle(study: Study, base: Stage1, model: PromptedModel, split: str, task: str) -> Answers:
     """Put one request to a language model about the truth in words, sampled, and look for failures."""
     settings, scenes = study.profile.evaluation, read_scenes(needed(study.scenes(split), "scene graphs"))
-    questions = [
-        abilities.TRUTH.format(facts=scene.in_words, request=REQUESTS[task])
-        for scene in scenes[: settings.failure_pictures]
-    ]
-    size, decoding = settings.batch_size, decoding_configs(study)[""]
-    what = f"text oracle, {ASKED[task]}"
-    texts = generate.blind_answers(
-        model.model, model.template, questions, decoding, batch_size=size, what=what
+    texts = abilities.from_truth(
+        model,
+        scenes[: settings.failure_pictures],
+        REQUESTS[task],
+        decoding_configs(study)[""],
+        batch_size=settings.batch_size,
+        what=f"text oracle, {ASKED[task]}",
     )
     return judged(study, base, split, Answers(task, "", "text_oracle", texts, []))
 
@@ -325,10 +325,8 @@ def chats(study: Study, base: Stage1, model: PromptedModel) -> tuple[list[Image.
     way = abilities.asked(study.profile.evaluation, "minigpt4").decoding
     decoding = abilities.decodings(study)[way]
     queries = torch.stack(list(base.queries[split])[:CHATS])
-    written, seeds = (
-        turns(model.template, tokenizer),
-        [row_seed(study.seed, row) for row in range(len(queries))],
-    )
+    seeds = [row_seed(study.seed, row) for row in range(len(queries))]
+    written = turns(model.template, tokenizer)
     transcripts, said = [""] * len(queries), {}
     for number, question in enumerate(CHAT):
         form = written.following if number else written.first.turn
