@@ -121,7 +121,7 @@ MINI = Profile(
         save_every=20,
         keep=(0.25, 0.5, 1.0),
     ),
-    stage2_rates=(3e-4, 6e-4, 1.2e-3, 2.4e-3),
+    stage2_rates=(3e-4, 6e-4, 1.2e-3),
     # Deviation: answers are cut at 64 tokens, and 17 count as short as 80 of the official chat's 300 do.
     # Deviation, since this small model drifts: sampling is cooler.
     curation=CurationConfig(

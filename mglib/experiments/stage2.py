@@ -75,10 +75,11 @@ def rates(study: Study, base: Stage1, lesson: Stage2Data) -> pandas.DataFrame:
     items of Table 1 that an answer fulfils. The loss on held-out texts cannot choose: they are descriptions
     alone, and the rate that suits them best turns every answer into one.
     """
-    before, rows = prompted_stage1(study, base), []
+    before, own, rows = prompted_stage1(study, base), study.profile.stage2, []
     for rate in study.profile.stage2_rates:
-        config = replace(study.profile.stage2, lr=rate, min_lr=rate / 10)
-        tried, _ = train_stage2(study, before, lesson, what="rate", config=config)
+        config = own if rate == own.lr else replace(own, lr=rate, min_lr=rate / 10)
+        what = "minigpt4" if config == own else "rate"  # the study's own training is not repeated
+        tried, _ = train_stage2(study, before, lesson, what=what, config=config)
         loss = needed(held_out_loss(study, tried, lesson).estimate(), "held-out texts").value
         seen = seen_on_val(study, base, tried)
         rows.append({"lr": rate, "steps": config.steps, **seen, "loss": loss})

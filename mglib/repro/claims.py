@@ -391,6 +391,31 @@ def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
     return frame.rows("claims", {"": {"same_over_seeds": 1 - len(differ) / len(found)}}, note=note)
 
 
+def drawn(numbers: pandas.DataFrame, runs: Sequence[pandas.DataFrame] = ()) -> list[dict[str, Any]]:
+    """Return what a figure of the claims shows of each number that decides one: the value with its interval,
+    the range, the paper's value, the claim's verdict, and the value in each of several trainings, `runs`.
+    """
+    known, lines = numbers.dropna(subset=["low"]).set_index("name").to_dict("index"), []
+    others = [run.dropna(subset=["value"]).set_index("name")["value"] for run in runs]
+    for name, verdict in judge(numbers).items():
+        claim = CLAIMS[name]
+        for row in claim.rows:
+            if row.decides and row.number in known:
+                number = known[row.number]
+                lines.append(
+                    {
+                        "claim": f"{claim.says} ({claim.where})",
+                        "what": row.what,
+                        **{end: float(number[end]) for end in ("value", "low", "high")},
+                        "range": row.range,
+                        "paper": row.paper,
+                        "verdict": WORDS[verdict.value],
+                        "seeds": [float(run[row.number]) for run in others if row.number in run],
+                    }
+                )
+    return lines
+
+
 def table(numbers: pandas.DataFrame) -> pandas.DataFrame:
     """Write a line for each claim: the paper's value and ours, the range fixed beforehand, the verdict, the
     same after Holm's correction over all claims, and what limits it.

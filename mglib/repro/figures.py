@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy
@@ -214,6 +215,42 @@ def forest(
     if handles:
         columns = 4 if len("".join(texts)) < 75 else 2
         figure.legend(handles, texts, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def claims(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the numbers that decide the claims (`claims.drawn`): a dot with its 95 % interval in the colour of
+    the verdict, the range in which the claim holds as a grey bar, the paper's value as a diamond, and the
+    value of each training as a small line.
+    """
+    colours = {"reproduced": "C2", "not reproduced": "C3", "inconclusive": "0.45"}
+    reach = 1.05 * max(abs(one[end]) for one in lines for end in ("low", "high"))
+    figure, ax = pyplot.subplots(figsize=(10, 1 + 0.36 * len(lines)), layout="constrained")
+    for y, one in enumerate(lines):
+        ends = [min(max(end, -reach), reach) for end in one["range"]]
+        ax.barh(y, ends[1] - ends[0], left=ends[0], height=0.8, color="0.92", zorder=0)
+        ax.plot([one["low"], one["high"]], [y, y], color=colours[one["verdict"]], linewidth=2.5)
+        ax.plot(one["value"], y, "o", color=colours[one["verdict"]])
+        ax.plot(one["seeds"], [y] * len(one["seeds"]), "|", color=INK, markersize=9)
+        if one["paper"] is not None:
+            ax.plot(one["paper"], y, "D", color=INK, fillstyle="none")
+        ax.text(1.01, y, one["what"], transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+    of = [one["claim"] for one in lines]
+    firsts = [place for place, claim in enumerate(of) if claim not in of[:place]]
+    middles = [first + (of.count(of[first]) - 1) / 2 for first in firsts]
+    ax.set_yticks(middles, [textwrap.fill(of[first], 56) for first in firsts], fontsize=8)
+    for first in firsts[1:]:
+        ax.axhline(first - 0.5, color="0.85", linewidth=0.8)
+    ax.set(xlim=(-reach, reach), ylim=(len(lines) - 0.5, -0.5))
+    ax.set_xlabel("share, difference of shares, or references of five; 95 % interval")
+    ax.grid(visible=False, axis="y")
+    for verdict, colour in colours.items():
+        ax.plot([], [], "o-", color=colour, label=verdict)
+    ax.plot([], [], "D", color=INK, fillstyle="none", label="the paper")
+    if any(one["seeds"] for one in lines):
+        ax.plot([], [], "|", color=INK, label="each seed")
+    ax.barh(0, 0, color="0.92", label="the claim holds")
+    figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     return figure
 
 

@@ -1,7 +1,6 @@
 """Copy a finished, clean run into notebooks/, results/ and the README: the only way in which they change."""
 
 import base64
-import fnmatch
 import io
 import re
 import shutil
@@ -21,9 +20,9 @@ from PIL import Image
 from mglib import frame
 from mglib.data.records import read_json
 from mglib.paths import hash_json, write_json, write_text
-from mglib.repro import claims, seeds
+from mglib.repro import claims, figures, seeds
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
-from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded
+from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded, style
 from mglib.settings import Settings
 
 LARGEST = 1_000_000  # bytes of a published notebook
@@ -34,7 +33,7 @@ TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 README_NUMBER = re.compile(r"(<!-- number (\S+) -->).*?(<!-- -->)")
 CLAIMS_BLOCK = re.compile(r"(<!-- claims:start -->\n).*?(<!-- claims:end -->)", re.DOTALL)
-README_BLOCK = re.compile(r"(<!-- numbers:start ?(.*?) ?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
+README_BLOCK = re.compile(r"(<!-- numbers:start\s?(.*?)\s?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
 
 
 def lighter(picture: str) -> str:
@@ -192,14 +191,14 @@ def notebook_keys(root: Path, settings: Settings) -> dict[str, str]:
     return {name: hash_json(parts) for name, parts in dependencies(root, settings).items()}
 
 
-def readme_table(entries: pandas.DataFrame, patterns: list[str] | None = None) -> str:
-    """Return the numbers as the README's Markdown; patterns such as `stage1.*` choose among them."""
-    chosen = [
-        one
-        for one in entries.to_dict("records")
-        if any(fnmatch.fnmatch(one["name"], pattern) for pattern in patterns or ["*"])
-    ]
-    return markdown(pandas.DataFrame(map(readable, chosen)))
+def readme_table(entries: pandas.DataFrame, names: Mapping[str, str] | None = None) -> str:
+    """Return the numbers as the README's Markdown: all of them, or those in `names` by what they are called
+    there.
+    """
+    known = {one["name"]: one for one in entries.to_dict("records")}
+    called = names or {name: name for name in known}
+    lines = [{"what": what, **readable(known[name])} for name, what in called.items() if name in known]
+    return markdown(pandas.DataFrame(lines))
 
 
 def readable(number: Mapping[str, Any]) -> dict[str, str]:
@@ -208,7 +207,6 @@ def readable(number: Mapping[str, Any]) -> dict[str, str]:
     if number["seed_sd"] and not pandas.isna(number["seed_sd"]):
         ours += f" (sd {rounded(number['seed_sd'])} over {number['seeds']:.0f} seeds)"
     return {
-        "what": number["name"],
         "ours [95 % interval]": ours,
         "n": rounded(number["n"]),
         "paper": rounded(number["paper"]),
@@ -220,12 +218,15 @@ def readme_with(text: str, entries: pandas.DataFrame) -> str:
     """Return the README, or a notebook's prose, with what stands between its markers made from the numbers.
 
     The paper's claims stand between `<!-- claims:start -->` and `<!-- claims:end -->`; a table of numbers
-    between `<!-- numbers:start stage1.* -->`, with any number of patterns, and `<!-- numbers:end -->`; one
-    number in a sentence between `<!-- number NAME -->` and `<!-- -->`.
+    between `<!-- numbers:start`, a line `name: what it is called` for each, `-->` and `<!-- numbers:end -->`;
+    one number in a sentence between `<!-- number NAME -->` and `<!-- -->`.
     """
-    text = README_BLOCK.sub(
-        lambda block: block[1] + readme_table(entries, block[2].split() or None) + block[3], text
-    )
+
+    def block(found: re.Match[str]) -> str:
+        names = dict(line.split(": ", 1) for line in found[2].splitlines() if line)
+        return found[1] + readme_table(entries, names) + found[3]
+
+    text = README_BLOCK.sub(block, text)
     text = CLAIMS_BLOCK.sub(lambda block: block[1] + markdown(claims.table(entries)) + block[2], text)
     values = dict(zip(entries["name"], map(rounded, entries["value"]), strict=True))
     return README_NUMBER.sub(lambda found: found[1] + values.get(found[2], "-") + found[3], text)
@@ -287,6 +288,14 @@ def with_seeds(
     return entries[list(FIELDS)]
 
 
+def draw_claims(entries: pandas.DataFrame, runs: Sequence[pandas.DataFrame], path: Path) -> None:
+    """Save the figure of all claims, where any has been measured."""
+    if lines := claims.drawn(entries, runs):
+        path.parent.mkdir(exist_ok=True)
+        style()
+        figures.claims(lines).savefig(path, dpi=150, metadata={"Software": None})
+
+
 def publish(root: Path, settings: Settings) -> list[Path]:
     """Publish a run and return what was written; of a further seed its numbers alone, which the first seed's
     next publication joins to its own. Raises CannotRun before anything is touched.
@@ -311,6 +320,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
             for name in ready:
                 if (run / kind / name).is_dir():
                     shutil.copytree(run / kind / name, made / kind / name)
+        draw_claims(entries, [own, *others] if others else [], made / "figures" / "claims.png")
         if (results / SEEDS).is_dir():
             shutil.copytree(results / SEEDS, made / SEEDS)
         replace_folder(made, results)

@@ -6,7 +6,7 @@ import pytest
 from mglib import frame
 from mglib.metrics import Estimate
 from mglib.paths import ROOT
-from mglib.repro import claims
+from mglib.repro import claims, figures
 from mglib.repro.claims import CLAIMS, judge
 from mglib.repro.publish import readme_with
 from mglib.repro.report import Report, numbers, read
@@ -239,6 +239,17 @@ def test_the_claims_are_written_between_their_markers():
     )
     assert readme_with(made, entries()) == made
     assert list(claims.table(entries())["paper"])[3:5] == ["0.6", "0.387; 0.26"]
+
+
+def test_the_figure_has_each_number_that_decides_a_claim():
+    run = entries()
+    lines = claims.drawn(run, [run, run])
+    deciding = [row for claim in claims.CLAIMS.values() for row in claim.rows if row.decides]
+    assert [one["what"] for one in lines] == [row.what for row in deciding]
+    assert all(one["seeds"] == [one["value"]] * 2 for one in lines)
+    (ax,) = figures.claims(lines).axes
+    assert len(ax.get_yticklabels()) == len(claims.CLAIMS)
+    assert claims.drawn(run.iloc[:0]) == []
 
 
 def test_a_claim_with_another_verdict_under_another_seed_is_named():

@@ -348,9 +348,13 @@ def test_the_claims_are_judged_by_the_intervals_over_seeds():
 
 def test_the_readme_may_choose_its_numbers():
     entries = table_of(entry("a.b"), entry("c.d"), entry("c.e"))
-    text = "<!-- numbers:start c.* -->\n<!-- numbers:end -->\n<!-- number a.b -->?<!-- -->"
+    text = (
+        "<!-- numbers:start\nc.e: the last: of all\nc.d: another\n-->\nold\n<!-- numbers:end -->\n"
+        "<!-- number a.b -->?<!-- -->"
+    )
     made = publish.readme_with(text, entries)
-    assert "| c.d |" in made and "| c.e |" in made and "| a.b |" not in made
+    assert made.index("| the last: of all |") < made.index("| another |") and "| a.b |" not in made
+    assert publish.readme_with(made, entries) == made and "old" not in made
     assert made.endswith("-->1<!-- -->")
 
 
