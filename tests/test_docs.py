@@ -214,13 +214,6 @@ def test_a_notebook_uses_the_words_of_the_glossary(file):
     assert found_words("\n\n".join(prose)) == []
 
 
-def test_the_words_that_are_replaced_are_found():
-    assert found_words("It cannot be told anew.\n`told`\n> told\n```\ntold\n```\n[a](told)") == [
-        "told",
-        "anew",
-    ]
-
-
 if __name__ == "__main__":
     write_text(COMMANDS_PAGE, with_reference(COMMANDS_PAGE.read_text(encoding="utf-8")))
     print(f"{COMMANDS_PAGE} is written.")

@@ -157,10 +157,3 @@ def test_functions_classes_methods_partials_and_closures_are_named_by_their_unit
     inner = pairs.collate(picture_layout(None, None, 3, 4))
     assert set(units_of(inner)) == {("mglib.data.splits", "Pairs"), ("mglib.study.stage1", "picture_layout")}
     assert hash_source(pad) == hash_source(pad) != hash_source(trainable)
-
-
-def test_a_function_that_holds_itself_ends():
-    def again(n):
-        return again(n - 1)
-
-    assert list(units_of(again)) == []

@@ -1,7 +1,6 @@
 """The house: what may import what, and how large its rooms may be."""
 
 import ast
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -28,6 +27,10 @@ LAYERS = (
 )
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 BASE = {*LAYERS[0], *LAYERS[1]}
+
+
+def package(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
 
 
 def modules() -> dict[str, Path]:
@@ -57,25 +60,6 @@ def graph() -> dict[str, set[str]]:
     return {name: set(arrows(name, file, set(known))) - {name} for name, file in known.items()}
 
 
-def floors(links: dict[str, set[str]]) -> int:
-    """Count the floors of the house: the longest way down, with circles taken as one."""
-    height: dict[str, int] = {}
-
-    def of(name: str, below: tuple[str, ...]) -> int:
-        if name not in height:
-            down = [
-                of(other, (*below, name)) for other in links[name] if other not in below and other != name
-            ]
-            height[name] = 1 + max(down, default=0)
-        return height[name]
-
-    return max(of(name, ()) for name in links)
-
-
-def package(name: str) -> str:
-    return name.split(".")[1] if "." in name else ""
-
-
 def test_every_room_has_its_floor():
     assert {package(name) for name in modules()} - {""} == set(LAYER)
 
@@ -99,14 +83,3 @@ def test_there_is_no_circle():
 def test_the_model_can_be_read_in_an_hour():
     files = [file for name, file in modules().items() if package(name) == "model"]
     assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 1_300
-
-
-if __name__ == "__main__":  # what a change of the house does to it
-    found = graph()
-    lines = Counter()
-    for name, file in modules().items():
-        lines[package(name) or "mglib"] += len(file.read_text(encoding="utf-8").splitlines())
-    for name, count in lines.most_common():
-        print(f"{count:7,} lines  {name}")
-    print(f"{len(found)} modules, {sum(map(len, found.values()))} arrows, {floors(found)} floors")
-    test_there_is_no_circle()

@@ -68,12 +68,3 @@ def test_windows_is_told_what_it_needs(monkeypatch):
     monkeypatch.delitem(sys.modules, "mglib.locks")
     with pytest.raises(ImportError, match="Linux and macOS, and on Windows inside WSL"):
         importlib.import_module("mglib.locks")
-
-
-def test_other_errors_are_not_hidden(tmp_path, monkeypatch):
-    def refuse(*given):
-        raise OSError(errno.EIO, "broken")
-
-    monkeypatch.setattr(locks.fcntl, "flock", refuse)
-    with pytest.raises(OSError, match="broken"), locked(tmp_path / "shared"):
-        pass

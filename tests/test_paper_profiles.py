@@ -11,7 +11,7 @@ from mglib.paper_profiles import (
     VICUNA_7B,
     VICUNA_13B,
 )
-from mglib.training.loop import learning_rate, share
+from mglib.training.loop import share
 
 PROFILES = (VICUNA_7B, VICUNA_13B, LLAMA2_7B)
 every = pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
@@ -70,14 +70,6 @@ def test_stage_2_is_the_official_one_in_both_lengths(stage, steps):
     assert (stage.lr, stage.min_lr, stage.warmup_lr) == (3e-5, 1e-5, 1e-6)
     assert (stage.weight_decay, stage.betas, stage.clip) == (0.05, (0.9, 0.999), None)
     assert (stage.steps, stage.warmup_steps, stage.batch_size, stage.max_answer) == (steps, 200, 12, 160)
-
-
-def test_rates_at_given_steps():
-    stage1 = VICUNA_7B.stage1
-    assert learning_rate(0, stage1) == 1e-6
-    assert learning_rate(2_500, stage1) == pytest.approx(50.5e-6)
-    assert learning_rate(20_000, stage1) == pytest.approx(8e-5)
-    assert learning_rate(1_000, STAGE2_AS_PUBLISHED) == pytest.approx(1e-5)
 
 
 def test_prompts_and_end_symbols_are_the_official_ones():

@@ -33,42 +33,33 @@ PROFILE = replace(
 )
 
 
-def stage1_table():
-    """Return a table of mini's trials in which the profile's own has the lowest CHAIR_i, 0.1."""
+def stage1_table(chair_i=(0.1, 0.2, 0.2)):
+    """Return a table of mini's trials, of which the profile's own is the first."""
     lines = [
-        {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps, "chair_i": 0.2}
+        {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
         for one in PROFILE.stage1_trials
     ]
-    return pandas.DataFrame(lines).assign(chair_i=[0.1, *[0.2] * (len(lines) - 1)])
+    return pandas.DataFrame(lines).assign(chair_i=chair_i)
 
 
-def test_the_best_row_is_the_profiles():
-    assert tuning.faults(PROFILE, "stage1", stage1_table()) == []
-    marked = tuning.marked(PROFILE, "stage1", stage1_table())
-    assert marked[tuning.MARK].tolist() == ["*", "", ""]
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (stage1_table(), []),
+        (stage1_table((0.1, 0.1, 0.1)), []),  # of equals each will do
+        (stage1_table((0.1, 0.2, None)), []),  # a run without a measurement does not compete
+        (stage1_table((0.1, 0.05, 0.2)), ["0.001", "lowest CHAIR_i"]),
+        (stage1_table((0.1, 0.2, 0.05)), ["random", "lowest CHAIR_i"]),
+        (stage1_table()[1:], ["not in the table"]),
+    ],
+)
+def test_another_choice_than_the_best_of_the_table_is_a_fault(table, told):
+    faults = tuning.faults(PROFILE, "stage1", table)
+    assert len(faults) == bool(told) and all(part in faults[0] for part in told)
 
 
-@pytest.mark.parametrize(("place", "better"), [(1, "0.001"), (2, "random")])
-def test_a_better_rate_or_start_is_told(place, better):
-    table = stage1_table()
-    table.loc[place, "chair_i"] = 0.05
-    (fault,) = tuning.faults(PROFILE, "stage1", table)
-    assert better in fault and "lowest CHAIR_i" in fault
-
-
-def test_a_run_without_a_measurement_does_not_compete():
-    table = stage1_table()
-    table.loc[2, "chair_i"] = None
-    assert tuning.faults(PROFILE, "stage1", table) == []
-
-
-def test_a_choice_that_was_never_tried_is_told():
-    (fault,) = tuning.faults(PROFILE, "stage1", stage1_table()[1:])
-    assert "not in the table" in fault
-
-
-def test_of_equals_each_will_do():
-    assert tuning.faults(PROFILE, "stage1", stage1_table().assign(chair_i=0.1)) == []
+def test_the_profiles_row_is_marked():
+    assert tuning.marked(PROFILE, "stage1", stage1_table())[tuning.MARK].tolist() == ["*", "", ""]
 
 
 def test_every_model_of_table_1_has_its_own_best():
@@ -80,17 +71,16 @@ def test_every_model_of_table_1_has_its_own_best():
             for wording in wordings[:1]
         ]
     )
-    assert len(tuning.faults(with_ways(), "decoding", table)) == 3
-    chosen = with_ways(
-        ("blip2", Asked(decoding="greedy")),
-        ("blip2_ft", Asked(decoding="greedy", wording=abilities.CAPTION_WORDINGS[0])),
+    ways = {
+        "blip2": Asked(decoding="greedy"),
+        "blip2_ft": Asked(decoding="greedy", wording=abilities.CAPTION_WORDINGS[0]),
+    }
+    official, chosen = (
+        replace(MINI, evaluation=replace(MINI.evaluation, abilities=one)) for one in ((), tuple(ways.items()))
     )
+    assert len(tuning.faults(official, "decoding", table)) == 3
     (fault,) = tuning.faults(chosen, "decoding", table)
     assert fault.startswith("decoding minigpt4") and "highest items for each model" in fault
-
-
-def with_ways(*ways):
-    return replace(MINI, evaluation=replace(MINI.evaluation, abilities=ways))
 
 
 def test_every_arm_has_its_own_rate():
@@ -118,9 +108,12 @@ def test_one_value_is_compared_by_its_own_measure(name, column, own, measure, si
 
 
 def test_descriptions_decode_by_what_covers_most():
-    lines = [("blip2", "greedy", 1.0), ("blip2", "sampled", 0.5), ("minigpt4", "greedy", 0.5)]
     table = pandas.DataFrame(
-        [*lines, ("minigpt4", "sampled", 0.7)], columns=["model", "decoding", "references_covered"]
+        {
+            "model": ["blip2", "blip2", "minigpt4", "minigpt4"],
+            "decoding": ["greedy", "sampled"] * 2,
+            "references_covered": [1.0, 0.5, 0.5, 0.7],
+        }
     )
     greedy = replace(MINI, evaluation=replace(MINI.evaluation, descriptions=()))
     (fault,) = tuning.faults(greedy, "descriptions", table)

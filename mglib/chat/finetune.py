@@ -35,7 +35,7 @@ from mglib.settings import Settings
 from mglib.study.machine import here, peak_bytes
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.stage1 import finished_stage1, join_parts, stage1_pairs
-from mglib.study.stage2 import replaying, split_holdout
+from mglib.study.stage2 import replaying
 from mglib.study.study import Study
 from mglib.study.train import training_run
 from mglib.training.checkpoint import trainable
@@ -92,7 +92,7 @@ def own_data(pairs: Sequence[AnsweredPicture], *, seed: int) -> OwnData:
     for pair in pairs:
         drawn = random.Random(f"{seed}/{hash_of[pair.file]}").choice(INSTRUCTIONS)
         rows.append((index[hash_of[pair.file]], pair.question or drawn, pair.answer))
-    _, held = split_holdout(range(len(files)), HELD_OUT)
+    held = range(0, len(files), HELD_OUT)
     return OwnData(
         files=files,
         pictures=file_split("own", files, [""] * len(files)),

@@ -55,7 +55,9 @@ def load(
     Raises ValueError where it is damaged or was trained behind another image encoder than that of `weights`.
     """
     card = checked(folder, weights)
-    tokenizer = read_tokenizer(folder / TOKENIZER)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / TOKENIZER), pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]"
+    )
     language = caption_language(config.caption_lm, tokenizer, seed=card["seed"], attention=attention(device))
     freeze(WriteFromKeywords(language), folder / TRAININGS["caption LM"])
     representation = Representation(qformer=qformer(text_branch=True), tokenizer=tokenizer, config=config)
@@ -81,13 +83,6 @@ def checked(folder: Path, weights: str) -> dict[str, Any]:
             f"`make reproduce PRETRAIN=1 WEIGHTS={weights}`."
         )
     return card
-
-
-def read_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """Read the tokenizer that `mglib.model.blip2.train_tokenizer` made."""
-    return PreTrainedTokenizerFast(
-        tokenizer_file=str(file), pad_token="[PAD]", bos_token="[BOS]", eos_token="[EOS]"
-    )
 
 
 def read_logs(file: Path) -> dict[str, list[dict[str, float]]]:

@@ -32,7 +32,8 @@ def curation_of(study: Study, base: Stage1, rewriter: Callable[[str], str] = rep
     its name changes with its content. Raises ValueError when nothing is kept.
     """
     config = study.profile.curation
-    described = descriptions(study, base)
+    ids = [image_id for image_id, _ in pool(study)]
+    described = sampled(study, base, base.queries["pool"], ids, "pool", config.temperature)
     curation = curate(described, [rewriter(one.text) for one in described], config.well_formed)
     about = {
         "profile": study.profile.name,
@@ -53,12 +54,6 @@ def pool(study: Study) -> Iterator[tuple[str, bytes]]:
     return ((pair.key.removeprefix("./").replace("/", "_"), pair.picture) for pair in study.pool())
 
 
-def descriptions(study: Study, base: Stage1) -> list[Description]:
-    """Let the stage-1 model describe the pool, with the official sampling at the study's seed."""
-    ids = [image_id for image_id, _ in pool(study)]
-    return sampled(study, base, base.queries["pool"], ids, "pool", study.profile.curation.temperature)
-
-
 def sampled(
     study: Study,
     base: Stage1,
@@ -67,7 +62,9 @@ def sampled(
     split: str,
     temperature: float,
 ) -> list[Description]:
-    """Let the stage-1 model describe pictures of a split, (Q, D_q) each, at a temperature."""
+    """Let the stage-1 model describe pictures of a split, (Q, D_q) each, with the official sampling at a
+    temperature and the study's seed.
+    """
     config, tokenizer = study.profile.curation, base.model.language.tokenizer
     return describe(
         base.model,

@@ -105,8 +105,6 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
     "mention_recall": "mention recall",
     "description_chair_i": "CHAIR_i of descriptions",
     "f1": "F1",
-    "meteor": "METEOR",
-    "cider": "CIDEr",
     "critic": "critic's score",
     "drift": "drift (nats an answer)",
     "pair_loss": "loss of held-out pairs (nats)",

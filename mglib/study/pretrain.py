@@ -29,7 +29,7 @@ from mglib.model.blip2 import (
 )
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.qformer import QFormer, standardise
+from mglib.model.qformer import standardise
 from mglib.paths import CACHE, hash_json, sha256, write_json, write_text
 from mglib.study.blip2 import CARD, LOG, TOKENIZER, TRAININGS
 from mglib.study.stage1 import attach, first, picture_layout
@@ -134,7 +134,8 @@ def generative(
     """
     config = study.pretraining.generative
     qformer = study.qformer()
-    take_over(qformer, start)
+    state = under(load_weights(start.state)[0], "qformer.")  # its text parts are dropped
+    qformer.load_state_dict({name: state[name] for name in qformer.state_dict()})
     with torch.no_grad():
         queries = qformer(first(tokens))
     model = attach(study, qformer, language, queries)
@@ -155,16 +156,6 @@ def generative(
         vision=sha256(study.vision_state),
     )
     return model, trained
-
-
-def take_over(qformer: QFormer, start: Trained) -> None:
-    """Fill a Q-Former without text branch from BLIP-2's representation learning, whose text parts are
-    dropped.
-    """
-    weights, _ = load_weights(start.state)
-    state = under(weights, "qformer.")
-    own = qformer.state_dict()
-    qformer.load_state_dict({name: state[name] for name in own}, strict=True)
 
 
 def pretrain(study: Study, folder: Path, known: dict[str, Any]) -> None:

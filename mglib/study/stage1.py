@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -203,17 +204,16 @@ def shard_counts(name: str) -> Path:
 
 
 def open_sources(study: Study) -> list[Source]:
-    """Open the profile's shards, which counts them where that was not done."""
-    return [
-        Source.open(web.name, str(DOWNLOADS / web.shards), weight=web.weight, counts=shard_counts(web.name))
-        for web in study.release.web
-    ]
-
-
-def shared_sources(study: Study) -> list[Source]:
-    """Open the profile's shards in every process: the main one first, the others read its counts."""
+    """Open the profile's shards in every process: the main one first, which counts them where that was not
+    done.
+    """
     with PartialState().main_process_first():
-        return open_sources(study)
+        return [
+            Source.open(
+                web.name, str(DOWNLOADS / web.shards), weight=web.weight, counts=shard_counts(web.name)
+            )
+            for web in study.release.web
+        ]
 
 
 def mixture(study: Study, language: Language, config: TrainConfig, found: list[Source]) -> Mixture:
@@ -238,10 +238,19 @@ def mixture(study: Study, language: Language, config: TrainConfig, found: list[S
     )
 
 
-def stream_depends(study: Study, found: list[Source]) -> dict[str, object]:
-    """Return what the result of stage 1 depends on besides its settings: the encoder's file and the pairs."""
+def streamed(study: Study, model: MiniGPT4, accumulate: int = 1) -> dict[str, Any]:
+    """Return the arguments of stage 1's training on the mixture, with what its result depends on: the
+    encoder's file and the pairs.
+    """
+    config, found = replace(study.profile.stage1, accumulate=accumulate), open_sources(study)
     vision = study.vision_state
     return {
+        "study": study,
+        "module": model,
+        "data": mixture(study, model.language, config, found),
+        "collate": None,
+        "config": config,
+        "what": "stage1",
         "vision": [asdict(study.profile.vision), vision.name, vision.stat().st_size],
         "pairs": [(source.name, source.counts, source.weight) for source in found],
     }
@@ -253,31 +262,20 @@ def train_streamed(study: Study, model: MiniGPT4, *, accumulate: int = 1) -> Tra
     A finished run is found by its settings, files and pairs, however many processes it had; one that was
     stopped goes on with as many as it was begun with. The order of the pairs depends on their number.
     """
-    config, found = replace(study.profile.stage1, accumulate=accumulate), shared_sources(study)
-    stream = mixture(study, model.language, config, found)
-    return train(study, model, stream, None, config, "stage1", **stream_depends(study, found))
+    return train(**streamed(study, model, accumulate))
 
 
 def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
     """Fill the model with stage 1 as `make train` left it, else with the authors' projection where that file
     is there (the shortcut); None where neither is.
     """
-    official = study.release.projection
-    if trained_to_end(study, model):
+    steps, official = study.profile.stage1.steps, study.release.projection
+    counted = all(shard_counts(web.name).exists() for web in study.release.web)  # else it was never begun
+    if counted and training_run(**streamed(study, model)).weights(steps).exists():
         return train_streamed(study, model)
     if official and (DOWNLOADS / official).is_file():
         return shortcut(study, model, DOWNLOADS / official)
     return None
-
-
-def trained_to_end(study: Study, model: MiniGPT4) -> bool:
-    """Tell whether stage 1 was trained to its end; where no shard was ever counted, it was not."""
-    if not all(shard_counts(web.name).exists() for web in study.release.web):
-        return False
-    config, found = study.profile.stage1, shared_sources(study)
-    stream = mixture(study, model.language, config, found)
-    run = training_run(study, model, stream, None, config, "stage1", **stream_depends(study, found))
-    return run.weights(config.steps).exists()
 
 
 def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:

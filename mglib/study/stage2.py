@@ -61,7 +61,7 @@ def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
         split = study.split(name)
         seen = study.queries(split, study.tokens(split, base.vision), base.model.qformer)
         found[kind] = list(seen), list(split.captions)
-    return {kind: held_out_split(*both, HELD_OUT) for kind, both in found.items()}
+    return {kind: held_out_split(*both) for kind, both in found.items()}
 
 
 def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str], list[Tensor], list[str]]:
@@ -72,15 +72,11 @@ def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str
     return ids, [base.queries["pool"][index[one]] for one in ids], [pair.answer for pair in pairs]
 
 
-def held_out_split(queries: Sequence[Tensor], texts: Sequence[str], k: int) -> Stage2Data:
-    """Hold every `k`-th text out, with its picture."""
-    (learnt, held), (said, held_texts) = (split_holdout(items, k) for items in (queries, texts))
-    return Stage2Data(queries=learnt, texts=said, held_queries=held, held_texts=held_texts)
-
-
-def split_holdout(items: Sequence, k: int) -> tuple[list, list]:
-    """Return the items to train on, and every `k`-th one, from the first on, which is held out."""
-    return [item for index, item in enumerate(items) if index % k], list(items[::k])
+def held_out_split(queries: list[Tensor], texts: list[str]) -> Stage2Data:
+    """Hold every `HELD_OUT`-th text out, from the first on, with its picture."""
+    learnt, said = list(queries), list(texts)
+    del learnt[::HELD_OUT], said[::HELD_OUT]
+    return Stage2Data(learnt, said, queries[::HELD_OUT], texts[::HELD_OUT])
 
 
 def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:

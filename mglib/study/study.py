@@ -1,6 +1,5 @@
 """What the notebooks share: the parts that a profile names, built or loaded, and its data, each made once."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -44,16 +43,25 @@ from mglib.world.scene import SHARDED, SPECIAL_SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(ABC):
+class Study:
     """One profile under one seed, with one source of pretrained weights.
 
-    Where its pictures and frozen parts come from is the subclasses' business: `DrawnStudy` or
-    `PublishedStudy`, which answer the same calls.
+    Its pictures are those of the small world and its frozen parts come from the package index or the hub;
+    `PublishedStudy` answers the same calls from published files.
     """
 
     profile: Profile
     seed: int
     weights: str
+
+    streams: ClassVar = False  # whether stage 1 streams its pairs; else it keeps the features of `train`
+    has_blip2: ClassVar = True  # whether its BLIP-2 has a language model and a text branch of its own
+    # The names of the test splits, which only cells that publish read, then those of the special pictures.
+    tests: ClassVar[tuple[str, ...]] = ("test_seen", "test_new_pairs", "test_new_objects")
+    special_tests: ClassVar = tuple(name for name in SPECIAL_SPLITS if name.endswith("_test"))
+    # The splits that A-OKVQA and GQA ask about, by their use.
+    questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
+    stage2_splits: ClassVar[dict[str, str]] = {}  # splits whose texts are stage 2's in a variant, by its name
 
     @classmethod
     def open(cls, settings: Settings) -> "Study":
@@ -63,94 +71,99 @@ class Study(ABC):
     @staticmethod
     def of(profile: Profile, *, seed: int, weights: str) -> "Study":
         """Return the study of a profile, of the kind that its data ask for."""
-        kind = DrawnStudy if profile.release is None else PublishedStudy
+        kind = Study if profile.release is None else PublishedStudy
         return kind(profile=profile, seed=seed, weights=weights)
 
-    # What each kind has of its own.
-
-    tests: ClassVar[tuple[str, ...]]  # the names of the test splits, which only cells that publish read
-    special_tests: ClassVar[tuple[str, ...]]  # those of the special pictures' test splits, one of each kind
-    questioned: ClassVar[dict[str, str]]  # those of the splits that A-OKVQA and GQA ask about, by their use
-    streams: ClassVar[bool]  # whether stage 1 streams its pairs; else it keeps the features of `train`
-    has_blip2: ClassVar[bool]  # whether its BLIP-2 comes with a language model and a text branch of its own
-    stage2_splits: ClassVar[dict[str, str]]  # splits whose texts are stage 2's in a variant, by its name
-
-    @abstractmethod
     def draw(self) -> dict[str, Any]:
         """Draw the study's pictures, or find them, and return what they are; nothing where they are real."""
+        return build(self.world_config, font=sources.font(), folder=self.world)
 
-    @abstractmethod
     def split(self, name: str) -> Split:
         """Read a split from its official formats."""
+        folder = self.world / name
+        return web_split(folder) if name in SHARDED else annotated_split(folder)
 
-    @abstractmethod
     def pictures(self, name: str) -> str:
         """Say what a split's pictures are, for the notes of numbers."""
+        return "drawn scenes"
 
-    @abstractmethod
     def scenes(self, name: str) -> Path | None:
-        """The file of a split's exact scene graphs; None where only the objects are annotated."""
+        """Return the file of a split's exact scene graphs; None where only the objects are annotated."""
+        return self.world / name / "scenes.jsonl"
 
-    @abstractmethod
     def pool(self) -> Iterator[WebPair]:
         """Yield the pairs of the pool, pictures still encoded."""
+        return strict(read_shards(shards(self.world / "pool")))
 
-    @abstractmethod
     def pool_texts(self) -> dict[str, dict[int, str]]:
         """Return other texts about the pool, by the variant that learns from them and a picture's number."""
+        pool = self.world / "pool"
+        narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
+        described = read_json(pool / "descriptions.json")["annotations"]
+        return {
+            "locna": {int(one.image_id): one.caption for one in narratives},
+            "oracle": {int(one["image_id"]): one["caption"] for one in described},
+        }
 
-    @abstractmethod
     def stage1_shards(self) -> list[tuple[list[Path], float]]:
         """Return the shards on disk of each source of stage 1, with the source's weight."""
+        train = self.world / "train"
+        return [(shards(train), 1.0)] if train.is_dir() else []
 
-    @abstractmethod
     def judge(self, name: str) -> Judge | None:
         """Return what judges whether an answer covers a reference; None where references have no facts."""
+        return fact_judge(read_facts(self.world / name))
 
-    @abstractmethod
     def exam(self, name: str) -> Exam:
         """Return the questions of A-OKVQA and GQA about a split."""
+        return Exam.read(self.world / name)
 
-    @abstractmethod
     def vocabulary(self) -> Vocabulary:
         """Return the names of what can be annotated in the pictures."""
+        return vocabulary()
 
-    @abstractmethod
     def nameable(self) -> Vocabulary:
         """Return the names of everything that can be invented about the pictures, scenery too."""
+        return chair.vocabulary()
 
-    @abstractmethod
     def coco_vocabulary(self) -> Vocabulary:
         """Return the names of COCO's objects among those."""
+        return chair.coco_vocabulary()
 
     @property
-    @abstractmethod
     def world(self) -> Path:
-        """The folder of the small world; raises ValueError where there is none."""
+        """The folder of the small world, named by its settings; raises ValueError where there is none."""
+        return CACHE / f"world-{hash_json(asdict(self.world_config))}"
 
-    @property
-    @abstractmethod
+    @cached_property
     def vision_state(self) -> Path:
         """The file that the image encoder is filled from."""
+        return sources.vision_state(self.weights)
 
-    @abstractmethod
     def vision(self) -> Vision:
         """Load the frozen image encoder."""
+        vision = Vision.load(self.profile.vision, self.vision_state, attention=self.attention)
+        return vision.to(self.device, self.dtype)
 
-    @property
-    @abstractmethod
+    @cached_property
     def blip2(self) -> Blip2:
-        """BLIP-2 with its own language model; raises ValueError where the study has none."""
+        """BLIP-2 mini, which every run starts from; raises ValueError as `blip2.load`, or where there is
+        none.
+        """
+        config = self.pretraining
+        folder = ROOT / "data" / config.release
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is not there: run this in a clone of the repository.")
+        return load_blip2(folder, config, self.qformer, weights=self.weights, device=self.device)
 
-    @abstractmethod
     def frozen_qformer(self) -> QFormer | Concat:
         """Return BLIP-2's Q-Former as stage 1 takes it over, or what replaces it."""
+        return self.blip2.model.qformer
 
-    @abstractmethod
     def own_language(self) -> Language:
         """Read the frozen language model that the profile has of its own."""
-
-    # What all have in common.
+        folder = sources.language_folder(self.profile.language.name, self.weights)
+        return Language.load(folder, dtype=self.dtype, attention=self.attention)
 
     @property
     def world_config(self) -> WorldConfig:
@@ -270,89 +283,6 @@ class Study(ABC):
         """Name a cache by pictures, encoder, precision, and whatever else its features depend on."""
         encoder = [sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
         return CACHE / kind / f"{split.name}-{hash_json([split.key(), encoder, depends])}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawnStudy(Study):
-    """A study of the small world, with parts from the package index or the hub."""
-
-    streams, has_blip2, stage2_splits = False, True, {}
-    tests = ("test_seen", "test_new_pairs", "test_new_objects")
-    special_tests = tuple(name for name in SPECIAL_SPLITS if name.endswith("_test"))
-    questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
-
-    def draw(self) -> dict[str, Any]:
-        return build(self.world_config, font=sources.font(), folder=self.world)
-
-    def split(self, name: str) -> Split:
-        folder = self.world / name
-        return web_split(folder) if name in SHARDED else annotated_split(folder)
-
-    def pictures(self, name: str) -> str:
-        return "drawn scenes"
-
-    def scenes(self, name: str) -> Path:
-        return self.world / name / "scenes.jsonl"
-
-    def pool(self) -> Iterator[WebPair]:
-        return strict(read_shards(shards(self.world / "pool")))
-
-    def pool_texts(self) -> dict[str, dict[int, str]]:
-        pool = self.world / "pool"
-        narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
-        described = read_json(pool / "descriptions.json")["annotations"]
-        return {
-            "locna": {int(one.image_id): one.caption for one in narratives},
-            "oracle": {int(one["image_id"]): one["caption"] for one in described},
-        }
-
-    def stage1_shards(self) -> list[tuple[list[Path], float]]:
-        train = self.world / "train"
-        return [(shards(train), 1.0)] if train.is_dir() else []
-
-    def judge(self, name: str) -> Judge:
-        return fact_judge(read_facts(self.world / name))
-
-    def exam(self, name: str) -> Exam:
-        return Exam.read(self.world / name)
-
-    def vocabulary(self) -> Vocabulary:
-        return vocabulary()
-
-    def nameable(self) -> Vocabulary:
-        return chair.vocabulary()
-
-    def coco_vocabulary(self) -> Vocabulary:
-        return chair.coco_vocabulary()
-
-    @property
-    def world(self) -> Path:
-        """The folder of the small world, named by its settings."""
-        return CACHE / f"world-{hash_json(asdict(self.world_config))}"
-
-    @cached_property
-    def vision_state(self) -> Path:
-        return sources.vision_state(self.weights)
-
-    def vision(self) -> Vision:
-        vision = Vision.load(self.profile.vision, self.vision_state, attention=self.attention)
-        return vision.to(self.device, self.dtype)
-
-    @cached_property
-    def blip2(self) -> Blip2:
-        """The release that every run starts from; raises ValueError as `blip2.load`."""
-        config = self.pretraining
-        folder = ROOT / "data" / config.release
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not there: run this in a clone of the repository.")
-        return load_blip2(folder, config, self.qformer, weights=self.weights, device=self.device)
-
-    def frozen_qformer(self) -> QFormer:
-        return self.blip2.model.qformer
-
-    def own_language(self) -> Language:
-        folder = sources.language_folder(self.profile.language.name, self.weights)
-        return Language.load(folder, dtype=self.dtype, attention=self.attention)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from mglib.experiments.ablations import ARMS, Slowly
 from mglib.model.decoding import answer, greedy
 from mglib.model.language import Language
 from mglib.model.prompts import CAPTION, IMAGE
-from mglib.study.study import DrawnStudy
+from mglib.study.study import Study
 from mglib.training.checkpoint import trainable
 from mglib.weights.tensors import save_weights
 
@@ -182,7 +182,7 @@ def test_each_kept_part_of_stage_1_captions_by_itself_and_is_compared_with_the_w
         return next(said)
 
     monkeypatch.setattr(ablations.stage1, "captions", caption)
-    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: lambda answer, text: answer == texts["100"])
+    monkeypatch.setattr(Study, "judge", lambda study, split: lambda answer, text: answer == texts["100"])
     found, rest = ablations.saturation(study, base)
     assert torch.allclose(2 * drawn[0], drawn[1])
     assert dict(zip(frame.names(found), found["value"], strict=True)) == {
@@ -190,5 +190,5 @@ def test_each_kept_part_of_stage_1_captions_by_itself_and_is_compared_with_the_w
     }  # fmt: skip
     names = [f"t8.references_covered.{name}" for name in ("gained_from_50", "quarter_minus_gain")]
     assert dict(zip(frame.names(rest), rest["value"], strict=True)) == dict(zip(names, (1, -1), strict=True))
-    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: None)
+    monkeypatch.setattr(Study, "judge", lambda study, split: None)
     assert all(one.empty for one in ablations.saturation(study, base))

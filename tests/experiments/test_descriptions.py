@@ -15,7 +15,7 @@ from mglib.experiments.descriptions import Descriptions
 from mglib.metrics import each
 from mglib.paths import ROOT, sha256
 from mglib.profiles import MINI, PROFILES
-from mglib.study.study import DrawnStudy, Study
+from mglib.study.study import Study
 
 PAPER_SIZED = next(profile for profile in PROFILES.values() if profile.release is not None)
 NAMES = ("blip2", "blip2_ft", "stage1", "minigpt4", "locna")
@@ -34,7 +34,7 @@ class Speaking:
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.setattr(DrawnStudy, "judge", lambda study, split: lambda answer, text: answer == text)
+    monkeypatch.setattr(Study, "judge", lambda study, split: lambda answer, text: answer == text)
     return Study.of(MINI, seed=0, weights="wheel")
 
 

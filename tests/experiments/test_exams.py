@@ -15,7 +15,7 @@ from mglib.experiments.exams import ExamPrompt
 from mglib.model.prompts import VICUNA
 from mglib.profiles import MINI
 from mglib.study.models import PromptedModel
-from mglib.study.study import DrawnStudy, Study
+from mglib.study.study import Study
 
 STUDY = Study.of(MINI, seed=0, weights="wheel")
 PICTURES = {"val": [0], "test_seen": [0, 1, 2]}
@@ -96,7 +96,7 @@ def put(monkeypatch):
 
     monkeypatch.setattr(exams.vqa, "examine", examine)
     monkeypatch.setattr(exams.vqa, "blank", lambda vision, qformer: torch.zeros(1))
-    monkeypatch.setattr(DrawnStudy, "exam", lambda self, name: EXAM)
+    monkeypatch.setattr(Study, "exam", lambda self, name: EXAM)
     monkeypatch.setattr(exams.ablations, "queries", lambda model, tokens: list(tokens))
     monkeypatch.setattr(exams.prompts, "template", lambda name, tokenizer: VICUNA)
     return seen

@@ -36,7 +36,7 @@ def tiny(tmp_path, monkeypatch, vision_config, pretrain_config, train_config):
     changed = replace(plain, profile=profile)
     changed.__dict__.update({name: plain.__dict__[name] for name in ("device", "dtype", "vision_state")})
     encoder = Vision(config=vision_config)
-    monkeypatch.setattr(study.DrawnStudy, "vision", lambda self: encoder)
+    monkeypatch.setattr(study.Study, "vision", lambda self: encoder)
     return changed
 
 

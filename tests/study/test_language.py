@@ -4,14 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_parts import SHORT, tiny_study
 
 from mglib.chat import chat_model
 from mglib.chat.chat_model import load
-from mglib.data.splits import Split
 from mglib.settings import Settings
-from mglib.study import stage1
-from mglib.study.stage1 import train_stage1
 from mglib.study.study import Study
 
 
@@ -56,23 +52,6 @@ def test_it_is_known_by_its_content_wherever_it_is(tmp_path, monkeypatch, llama,
     one.rename(tmp_path / "moved")
     for spelt in ("moved", "./moved/", str(tmp_path / "moved")):
         assert talked_to(spelt) == (name, folder)
-
-
-def test_stage_1_is_trained_behind_it(
-    tmp_path, monkeypatch, llama, tokenizer, qformer, captions, vision_config
-):
-    usual = tiny_study(tmp_path, monkeypatch, vision_config)
-    place = str(write(tmp_path / "own", llama, tokenizer, 1))
-    language = replace(usual.profile.language, name=place, width=0, template="chat", place=place)
-    own = Study.of(replace(usual.profile, language=language), seed=0, weights="wheel")
-    own.__dict__.update(
-        device=torch.device("cpu"), dtype=torch.float32, vision_state=tmp_path / "vision.safetensors"
-    )
-    split = Split(name="train", hashes=(), captions=tuple(captions), images=lambda: iter(()))
-    queries = torch.randn(len(captions), 3, 32, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(stage1, "first", lambda features: features)
-    _, trained = train_stage1(own, qformer(), own.language(), split, queries, SHORT)
-    assert trained.state.exists() and trained.log[-1]["loss"] > 0
 
 
 def test_a_published_projection_is_not_put_before_another_language_model(tmp_path, llama, tokenizer):

@@ -13,7 +13,7 @@ from mglib.model.prompts import IGNORE, VICUNA
 from mglib.study import study as studies
 from mglib.study.stage1 import stage1_pairs
 from mglib.study.stage2 import replaying
-from mglib.study.study import DrawnStudy, Study
+from mglib.study.study import Study
 
 
 def shard(path, captions, *, broken=()):
@@ -25,7 +25,7 @@ def shard(path, captions, *, broken=()):
 
 
 def test_the_small_world_s_first_good_pairs_are_taken(tiny, tmp_path, monkeypatch, captions):
-    monkeypatch.setattr(DrawnStudy, "world", tmp_path / "world")
+    monkeypatch.setattr(Study, "world", tmp_path / "world")
     assert stage1_pairs(tiny, 3) is None
     shard(tiny.world / "train" / "00000.tar", captions[:4], broken=[1])
     shard(tiny.world / "train" / "00001.tar", captions[4:])

@@ -18,10 +18,9 @@ from mglib.model.decoding import greedy
 from mglib.settings import Settings
 from mglib.study import stage1
 from mglib.study import study as studies
-from mglib.study.stage1 import finished_stage1, join_parts, mixture, shared_sources, train_streamed
+from mglib.study.stage1 import finished_stage1, join_parts, train_streamed
 from mglib.study.study import Study
 from mglib.training.loop import kept
-from mglib.weights import official, saved
 
 
 @pytest.fixture
@@ -50,14 +49,6 @@ def test_the_parts_are_the_published_ones(study, random):
     ]
 
 
-def test_a_batch_of_the_mixture_fits_the_model(study):
-    model = join_parts(study)
-    stream = mixture(study, model.language, study.profile.stage1, shared_sources(study))
-    batch = next(iter(stream))
-    assert batch["pixels"].shape == (4, 3, 28, 28) and batch["slots"].sum(1).tolist() == [3] * 4
-    assert model(batch)["count"] > 0
-
-
 def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
     model = join_parts(study)
     trained = train_streamed(study, model)
@@ -83,23 +74,6 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
         model, list(queries), captions[:2], prompts.CAPTION, max_answer=16, batch_size=2
     )
     assert len(said) == 2 and min(counts) > 1 and min(sums) > 0
-
-
-def test_the_shortcut_starts_from_the_official_projection(study, tmp_path):
-    model, release = join_parts(study), study.profile.release
-    place = tmp_path / "downloads" / release.projection
-    official.load_projection(model.projection, place)
-    form = prompts.VICUNA
-    saved.save_pretrained(model, tmp_path / "saved", language="tiny-vicuna", template=form)
-    again = saved.from_pretrained(
-        tmp_path / "saved",
-        vision=model.vision,
-        qformer=model.qformer,
-        language=model.language,
-        name="tiny-vicuna",
-        template=form,
-    )
-    assert torch.equal(again.projection.weight, model.projection.weight)
 
 
 def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):

@@ -2,34 +2,21 @@
 
 import pytest
 import torch
+from tiny_parts import tiny_study
 
-from mglib.config import LanguageConfig, Profile
 from mglib.model import prompts
-from mglib.model.blip2 import KEYWORDS
-from mglib.model.prompts import IGNORE, IMAGE, VICUNA
-from mglib.study import study
+from mglib.model.prompts import IGNORE, VICUNA
 from mglib.study import train as study_train
 from mglib.study.models import INSTRUCTIONS, PromptedModel
-from mglib.study.stage2 import Stage2Data, instructed, split_holdout, train_stage2
-from mglib.study.study import Study
+from mglib.study.stage2 import Stage2Data, instructed, train_stage2
 
 TEXTS = ["A dog sits in the park. It is brown.", "Two birds fly over the sea!", "A cat.", "A red bus waits."]
 ASKED = tuple(map(prompts.with_image, INSTRUCTIONS))
 
 
 @pytest.fixture
-def tiny(monkeypatch, tmp_path, vision_config, qformer, train_config) -> Study:
-    """Return a study whose trainings go to a temporary folder."""
-    monkeypatch.setattr(study, "CACHE", tmp_path)
-    profile = Profile(
-        name="tiny",
-        vision=vision_config,
-        qformer=qformer().config,
-        language=LanguageConfig(name="tiny", width=48, template="vicuna"),
-        stage1=train_config(),
-        stage2=train_config(max_answer=40, batch_size=2, steps=6),
-    )
-    return Study.of(profile, seed=0, weights="wheel")
+def tiny(tmp_path, monkeypatch, vision_config):
+    return tiny_study(tmp_path, monkeypatch, vision_config)
 
 
 @pytest.fixture
@@ -103,17 +90,7 @@ def test_texts_are_taken_as_they_are_and_end_with_the_symbol(model, tokenizer):
     assert tokenizer.decode(labels[labels != IGNORE]) == "A Dog, no: 2 Dogs!###"
 
 
-def test_blip2_reads_no_instruction(model, tokenizer):
-    layout = instructed(model(), KEYWORDS, (IMAGE,), 40, seed=0)
-    assert layout(["A dog."])["slots"][0].sum() == 3
-
-
 def test_what_the_language_model_cannot_read_is_refused(model):
     layout = instructed(model(), VICUNA, ASKED, 300, seed=0)
     with pytest.raises(ValueError, match="reads 256: lower `max_answer`"):
         layout(["a very long text " * 100])
-
-
-def test_hold_out_parts_without_loss():
-    kept, held = split_holdout(range(11), 5)
-    assert held == [0, 5, 10] and sorted(kept + held) == list(range(11))

@@ -3,7 +3,6 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy
 import pytest
 import torch
 
@@ -80,13 +79,6 @@ def test_every_item_is_computed_once_and_a_second_call_reads_none(tmp_path):
 
     again = cached(tmp_path, refuse, COUNT, refuse, what="thirds")
     assert torch.equal(stacked(first), stacked(again))
-
-
-def test_a_file_that_the_index_does_not_know_is_not_trusted(tmp_path):
-    numpy.save(tmp_path / "00000.npy", numpy.zeros((4, 3), dtype=numpy.int16))
-    compute = Compute()
-    assert torch.equal(get(tmp_path, compute)[1], rows([1])[0].bfloat16())
-    assert compute.asked == list(range(COUNT))
 
 
 @pytest.mark.parametrize("text", ["", '{"00000.npy": '])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from data_files import jpeg, write_shard
-from two_processes import PARTS, WHOLE, mixture, run, samples
+from two_processes import PARTS, WHOLE, run, samples
 
 from mglib.config import TrainConfig
 from mglib.paths import ROOT
@@ -104,14 +104,6 @@ def test_accumulated_parts_are_the_big_batch_though_answers_differ_in_length(tmp
     assert sum(lengths[:4]) != sum(lengths[4:])
 
 
-def test_a_stopped_run_in_parts_goes_on_exactly(tmp_path):
-    whole = run(samples(), PARTS, tmp_path / "whole")
-    broken = run(samples(), PARTS, tmp_path / "stopped", die_at=7)
-    resumed = run(samples(), PARTS, tmp_path / "stopped")
-    assert broken["seen"][:4] + resumed["seen"] == whole["seen"]
-    assert resumed["weight"] == whole["weight"]
-
-
 # --- two processes ---
 
 
@@ -121,14 +113,6 @@ def test_two_processes_are_one(two, one, name, parts):
     for process in seen:
         same(process[name], one[1])
     assert steps([process[name]["seen"] for process in seen], parts) == steps([one[1]["seen"]], 1)
-
-
-def test_no_sample_is_seen_twice_or_lost_in_an_epoch(two):
-    for name, parts in (("whole", 1), ("parts", 2)):
-        rounds = steps([process[name]["seen"] for process in two[1]], parts)
-        for epoch in (rounds[:2], rounds[2:4]):
-            seen = list(chain.from_iterable(epoch))
-            assert len(seen) == len(set(seen)) == 16
 
 
 def test_only_the_main_process_writes(two):
@@ -172,14 +156,6 @@ def test_a_stream_goes_on_with_as_many_processes_alone(tmp_path):
     assert own_stream([{"step": 3}], one, "stage1") == {"step": 3}
     with pytest.raises(ValueError, match=r"stage1 was begun with 2 processes .* not with 1"):
         own_stream([{}, {}], one, "stage1")
-
-
-def test_a_stream_in_one_process_sees_an_epoch_once(tmp_path):
-    write_web(tmp_path / "web")
-    one = type("One", (), {"process_index": 0, "num_processes": 1})()
-    config = TrainConfig(steps=6, batch_size=8, lr=1e-2, min_lr=1e-3, warmup_steps=2)
-    done = run(mixture(tmp_path / "web", one, config), config, tmp_path / "run")
-    assert sorted(chain.from_iterable(done["seen"])) == NAMES
 
 
 # --- cutting a batch ---
