@@ -24,10 +24,24 @@ from mglib.model.prompts import IMAGE, Template, prompt_tokens, tokenize, with_i
 from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.paths import atomic_write, new_folder, write_text
-from mglib.weights.official import join_bias, listed, translate
+from mglib.weights.official import listed, rename
 from mglib.weights.vicuna import BY_TOKEN
 
 IMAGE_TOKEN = "<image>"  # one for each visual token; the slots that transformers fills
+# What our names become in transformers, rule after rule.
+TRANSFORMERS = {
+    r"^vision\.encoder\.cls_token": "vision_model.embeddings.class_embedding",
+    r"^vision\.encoder\.pos_embed": "vision_model.embeddings.position_embedding",
+    r"^vision\.encoder\.patch_embed\.proj": "vision_model.embeddings.patch_embedding",
+    r"^vision\.encoder\.blocks\.(\d+)\.norm": r"vision_model.encoder.layers.\1.layer_norm",
+    r"^vision\.encoder\.blocks": "vision_model.encoder.layers",
+    r"\.attn\.": ".self_attn.",
+    r"self_attn\.proj\b": "self_attn.projection",
+    r"^qformer\.ln_vision": "vision_model.post_layernorm",
+    r"^qformer\.query_tokens": "query_tokens",
+    r"^qformer\.bert": "qformer",
+    r"^projection": "language_projection",
+}
 
 
 def export_official(projection: nn.Linear, path: Path, *, config: dict[str, Any]) -> None:
@@ -128,9 +142,14 @@ def blip2_config(model: MiniGPT4, image_token: int) -> Blip2Config:
 
 
 def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
-    """Return the weights under transformers' names, the vocabulary filled up with rows of zeros."""
+    """Return the weights under transformers' names, the vocabulary filled up with rows of zeros; q_bias and
+    v_bias are two thirds of its `qkv.bias`, that of the keys is 0.
+    """
     own = {name: value for name, value in model.state_dict().items() if not name.startswith("language.")}
-    state = join_bias({translate(name, "ours", "transformers") or name: own[name] for name in own})
+    state = {rename(name, TRANSFORMERS): value for name, value in own.items()}
+    for name in [name for name in state if name.endswith(".q_bias")]:
+        q, v = state.pop(name), state.pop(name.replace("q_bias", "v_bias"))
+        state[name.replace("q_bias", "qkv.bias")] = torch.cat([q, torch.zeros_like(v), v])
     for name, value in model.language.model.state_dict().items():
         if name in BY_TOKEN and len(value) < vocabulary:
             value = torch.cat([value, value.new_zeros(vocabulary - len(value), value.shape[1])])

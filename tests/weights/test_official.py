@@ -24,7 +24,7 @@ from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.weights import vicuna
 from mglib.weights.files import read_folder, read_state
-from mglib.weights.official import load_projection, load_qformer, load_vision, rows, translate
+from mglib.weights.official import load_projection, load_qformer, load_vision
 
 
 def write(path, value):
@@ -70,27 +70,6 @@ def test_a_projection_may_be_wrapped_as_trainers_do(tmp_path, wrap):
     load_projection(projection, tmp_path / "a.pth")
     assert torch.equal(projection.weight, state["llama_proj.weight"])
     assert torch.equal(projection.bias, state["llama_proj.bias"])
-
-
-# --- the table ---
-
-
-def test_every_name_of_the_table_can_be_translated_back():
-    for row in rows():
-        names = {column: name.replace("#", "7").replace("*", "bias") for column, name in row.items()}
-        for source in names:
-            for target in names:
-                assert translate(names[source], source, target) == names[target]
-    assert translate("blocks.7.attn.k_bias", "official", "ours") is None
-
-
-def test_the_table_covers_the_whole_model_at_full_size():
-    vision, qformer = full_size()
-    names = [f"vision.{name}" for name in vision.state_dict()]
-    names += [f"qformer.{name}" for name in qformer.state_dict()]
-    for target in ("official", "transformers"):
-        translated = [translate(name, "ours", target) for name in names]
-        assert None not in translated and len(set(translated)) == len(names)
 
 
 # --- sizes: the paper's, on the meta device ---
