@@ -6,6 +6,7 @@
 import json
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,14 +128,15 @@ class PictureNames:
     FORMS: tuple[Callable[[str], str | None], ...] = (str, without_ending, coco_number)
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.whole: list[dict[tuple[str, ...], list[str]]] = [{} for _ in self.FORMS]
-        self.ends: list[dict[tuple[str, ...], list[str]]] = [{} for _ in self.FORMS]
+        # By form and parts: the paths that are these, and those that end with them.
+        self.whole: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
+        self.ends: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
         for path in dict.fromkeys(paths):
-            for form, whole, ends in zip(self.FORMS, self.whole, self.ends, strict=True):
+            for form in self.FORMS:
                 if parts := self.parts(path, form):
-                    whole.setdefault(parts, []).append(path)
+                    self.whole[form, *parts].append(path)
                     for start in range(1, len(parts)):
-                        ends.setdefault(parts[start:], []).append(path)
+                        self.ends[form, *parts[start:]].append(path)
 
     @staticmethod
     def parts(name: str, form: Callable[[str], str | None]) -> tuple[str, ...]:
@@ -145,11 +147,11 @@ class PictureNames:
 
     def find(self, name: str) -> list[str]:
         """Return the paths that a name may mean: one where that is certain, else none or several."""
-        for form, whole, ends in zip(self.FORMS, self.whole, self.ends, strict=True):
+        for form in self.FORMS:
             parts = self.parts(name, form)
-            if parts in whole:
-                return whole[parts]
-            below = (whole[parts[start:]] for start in range(1, len(parts)) if parts[start:] in whole)
-            if found := [*next(below, ()), *ends.get(parts, ())]:
+            if found := self.whole.get((form, *parts)):
+                return found
+            shorter = (self.whole.get((form, *parts[start:]), []) for start in range(1, len(parts)))
+            if found := next(filter(None, shorter), []) + self.ends.get((form, *parts), []):
                 return found
         return []

@@ -1,8 +1,4 @@
-"""Look a data set's folder over: counts, the first records, and every fault.
-
-One function for each format yields all records and faults of a folder in the official layout, and opens the
-pictures that it has.
-"""
+"""Look a data set's folder, in the official layout, over: counts, the first records, and every fault."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -129,8 +125,7 @@ FORMATS: dict[str, Read] = {
 
 
 def check(name: str, folder: Path) -> bool:
-    """Print what a folder holds, every fault in it, and how many of its files were used; return whether it is
-    good.
+    """Print what a folder holds, its faults and how many files were used; return whether it is good.
 
     Raises ValueError for an unknown format.
     """
@@ -140,20 +135,16 @@ def check(name: str, folder: Path) -> bool:
     faults: Counter[Fault] = Counter()
     used: set[Path] = set()
     for item in read_all(lambda path: FORMATS[name](path, used), [folder]):
+        line = " ".join(str(item).splitlines())
         if isinstance(item, Fault):
             faults[item] += 1
             if faults[item] == 1:  # many questions may be asked about one missing picture
-                print(one_line(f"fault: {item}"))
+                print(f"fault: {line}")
             continue
         counts[type(item).__name__] += 1
         if counts.total() <= EXAMPLES:
-            print(one_line(f"example: {item}")[:EXAMPLE_LENGTH])
+            print(f"example: {line}"[:EXAMPLE_LENGTH])
     good = ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "nothing"
     print_files_used(folder, used)
     print(f"{name} in {folder}: {good}; {faults.total():,} faults")
     return bool(counts) and not faults
-
-
-def one_line(text: str) -> str:
-    """Return a text without its line breaks."""
-    return " ".join(text.splitlines())

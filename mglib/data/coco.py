@@ -4,14 +4,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator
 
 from mglib.data.quarantine import Fault, keep, unique
 from mglib.data.records import Caption, FilePath, Text, fit_list, read_json
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,16 @@ class CocoPicture:
 
 
 @dataclass(frozen=True)
-class ImageEntry:
-    """An entry of `images`."""
+class Identified:
+    """An entry with an id of its own."""
 
     id: int
+
+
+@dataclass(frozen=True)
+class ImageEntry(Identified):
+    """An entry of `images`."""
+
     file_name: FilePath
 
 
@@ -54,18 +58,10 @@ def spelt(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class CategoryEntry:
+class CategoryEntry(Identified):
     """An entry of `categories`."""
 
-    id: int
     name: Annotated[Text, AfterValidator(spelt)]
-
-
-class Identified(Protocol):
-    """An entry with an id of its own."""
-
-    @property
-    def id(self) -> int: ...
 
 
 Entry = TypeVar("Entry", bound=Identified)

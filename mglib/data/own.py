@@ -20,6 +20,7 @@ SHAPES = (
     "with the `conversations` of LLaVA"
 )
 ALIGNED, METADATA = "filter_cap.json", "metadata.jsonl"
+PERSON = ("human", "user")  # the speaker of a question
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,6 @@ class Turn:
     text: Annotated[Text, Field(validation_alias=AliasChoices("value", "content"))]
     speaker: Annotated[str, Field(validation_alias=AliasChoices("from", "role"))]
 
-    @property
-    def is_question(self) -> bool:
-        """Whether the person speaks."""
-        return self.speaker in ("human", "user")
-
 
 @dataclass(frozen=True)
 class Line:
@@ -104,7 +100,7 @@ class Line:
         return [
             (asked.text.strip(), said.text.strip())
             for asked, said in pairwise(self.turns)
-            if asked.is_question and not said.is_question
+            if asked.speaker in PERSON and said.speaker not in PERSON
         ]
 
 

@@ -46,10 +46,9 @@ class RefEntry:
 
 
 @dataclass(frozen=True)
-class BoxEntry:
+class BoxEntry(coco.Identified):
     """An entry of `annotations` in an instances.json with boxes."""
 
-    id: int
     image_id: int
     category_id: int
     bbox: Area
@@ -63,9 +62,6 @@ class PlainUnpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and a list of expressions needs no code")
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("it points to something outside of itself")
 
 
 def read_plain_pickle(path: Path) -> Any:

@@ -49,11 +49,7 @@ class Split:
         return [image for image, _ in zip(self.images(), range(count), strict=False)]
 
 
-def pair_split(
-    name: str,
-    pairs: Iterable[WebPair],
-    again: Callable[[], Iterable[WebPair]],
-) -> Split:
+def pair_split(name: str, pairs: Iterable[WebPair], again: Callable[[], Iterable[WebPair]]) -> Split:
     """Make a split of web pairs; `again` returns them once more for each pass over the pictures."""
     found = [(sha256(pair.picture).hexdigest(), clean_caption(pair.caption)) for pair in pairs]
     return Split(

@@ -55,12 +55,10 @@ def export_official(projection: nn.Linear, path: Path, *, config: dict[str, Any]
 
 
 def export_blip2(model: MiniGPT4, folder: Path, *, language: str, template: Template) -> None:
-    """Write the whole model as a folder for transformers' `Blip2ForConditionalGeneration`.
+    """Write the whole model as a folder for transformers' `Blip2ForConditionalGeneration`: weights, processor
+    with the chat template, and CARD, which says where its numbers differ.
 
-    Weights as safetensors, processor with the chat template, model card. transformers has one LayerNorm eps
-    for all of vision (the encoder's 1e-6), ours is 1e-5 in `ln_vision` as in LAVIS: with a token's variance v
-    that changes what follows by a factor of 1 + 4.5e-6 / v; nothing else differs. Raises ValueError when
-    transformers cannot express the model, FileExistsError when the folder exists.
+    Raises ValueError when transformers cannot express the model, FileExistsError when the folder exists.
     """
     require_eva(model)
     processor = build_processor(model, template)
@@ -160,9 +158,8 @@ def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
 def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
     """Return what turns pictures and a conversation into the model's inputs.
 
-    It gets no number of queries, since it would put their tokens before the whole text: the chat template
-    writes them where the picture belongs. The template belongs to the tokenizer: transformers'
-    `Blip2Processor` loses one of its own.
+    The tokenizer's chat template writes the queries' tokens where the picture belongs; the processor itself
+    would put them before the whole text, and loses a template of its own.
     """
     look = model.vision.config
     pictures = BlipImageProcessorPil(

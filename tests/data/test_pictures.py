@@ -45,19 +45,16 @@ def palette(*colours):
             for deep, flat in ((0xFFFF, 255), (0x8000, 128), (0x0100, 1), (0x00FF, 0))  # not clipped
             for kind in ("PNG", "TIFF")
         ),
+        # What is transparent lies over white.
+        (Image.new("RGBA", (1, 1), (255, 0, 0, 0)), "PNG", (255, 255, 255)),
+        (Image.new("RGBA", (1, 1), (255, 0, 0, 128)), "PNG", (255, 127, 127)),
+        (Image.new("LA", (1, 1), (0, 0)), "PNG", (255, 255, 255)),
+        (Image.new("LA", (1, 1), (7, 255)), "PNG", (7, 7, 7)),
     ],
 )
 def test_any_mode_becomes_rgb(image, kind, colour):
     options = {"quality": 95} if kind == "JPEG" else {}
     assert numpy.allclose(pixel(encoded(image, kind, **options)), colour, atol=4 if options else 0)
-
-
-def test_what_is_transparent_lies_over_white():
-    assert pixel(encoded(Image.new("RGBA", (1, 1), (255, 0, 0, 0)), "PNG")) == (255, 255, 255)
-    half = pixel(encoded(Image.new("RGBA", (1, 1), (255, 0, 0, 128)), "PNG"))
-    assert numpy.allclose(half, (255, 127, 127), atol=1)
-    assert pixel(encoded(Image.new("LA", (1, 1), (0, 0)), "PNG")) == (255, 255, 255)
-    assert pixel(encoded(Image.new("LA", (1, 1), (7, 255)), "PNG")) == (7, 7, 7)
 
 
 def test_transparency_of_a_palette_or_of_one_colour_lies_over_white():
@@ -223,13 +220,10 @@ def test_names_with_dots_and_accents_are_found(tmp_path):
 
 
 def test_what_is_no_picture_is_told(tmp_path):
-    (tmp_path / "a.jpg").write_text("no picture")
-    with pytest.raises(ValueError, match=r"a\.jpg is not a picture"):
-        picture(tmp_path / "a.jpg")
-    Image.new("L", (40, 30)).save(tmp_path / "b.jpg")
-    (tmp_path / "cut.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"cut\.jpg is not a picture"):
-        picture(tmp_path / "cut.jpg")
+    for name, content in (("a.jpg", b"no picture"), ("cut.jpg", jpeg("red")[:-200])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is not a picture"):
+            picture(tmp_path / name)
 
 
 @pytest.mark.parametrize(

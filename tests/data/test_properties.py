@@ -185,11 +185,3 @@ def test_a_damaged_picture_opens_or_is_an_os_error(kind, damage, at):
         assert open_picture(whole[:at] + damage + whole[at + len(damage) :]).mode == "RGB"
     except OSError as error:
         assert str(error)
-
-
-@often
-@given(some.sampled_from(["PNG", "JPEG", "WEBP", "GIF"]), some.floats(0, 0.9))
-def test_a_picture_that_is_cut_off_never_opens(kind, share):
-    whole = encoded(Image.effect_noise((64, 64), 50), kind)
-    with pytest.raises(OSError):
-        open_picture(whole[: int(share * len(whole))])

@@ -157,15 +157,6 @@ def test_ids_of_cc_sbu_align_may_be_numbers_have_endings_and_several_texts(tmp_p
     assert fault.sample == "6" and "missing" in fault.reason
 
 
-@pytest.mark.parametrize("value", [[], {}, {"annotations": {}}])
-def test_cc_sbu_align_of_another_shape_is_named(tmp_path, value):
-    write(tmp_path / "filter_cap.json", value)
-    with pytest.raises(
-        ValueError, match=r"filter_cap\.json is not of this format: it needs the key `annotations`"
-    ):
-        list(read_cc_sbu_align(tmp_path))
-
-
 @pytest.mark.parametrize("caption", ["nan", "NaN", " None", "null", "<NA>", "\u200b", "\ufeff ", [], 7, None])
 def test_a_caption_that_says_nothing_is_a_fault(tmp_path, caption):
     (fault,) = read_cc_sbu_align(write_align(tmp_path, (52, caption)))

