@@ -180,7 +180,7 @@ DISHES = LISTS["dishes"]  # other words for what is drawn
 INGREDIENTS = Vocabulary(
     {
         name: [form for one in (name, *LISTS["ingredients"].get(name, ())) for form in (one, plural(one))]
-        for name in (row["name"] for row in specials.ingredients())
+        for name in (row["name"] for row in specials.rows("ingredients"))
         if name != "canned tomato"
     }
 )

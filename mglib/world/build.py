@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +25,7 @@ from mglib.config import WorldConfig
 from mglib.data.records import read_json
 from mglib.keys import hash_source
 from mglib.locks import locked
-from mglib.paths import hash_json, sha256, write_json, write_text
+from mglib.paths import hash_json, new_folder, sha256, write_json, write_text
 from mglib.world import catalog
 from mglib.world.catalog import FOLDER
 from mglib.world.scene import PRETRAIN, SHARDED, SPECIAL_SPLITS, SPLITS, Scene, is_special, length, sample
@@ -55,6 +54,7 @@ HEAD = {
         }
     ],
 }
+NO_MASK: dict[str, Any] = {"iscrowd": 0, "segmentation": []}
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,17 @@ def build(
         raise RuntimeError(GUARD)
     if not font.exists():
         raise OSError(f"The font {font} is missing; fetch it first (the README says how).")
-    key = _key(config, font)
+    lists = {path.name: sha256(path) for path in sorted(FOLDER.glob("*.csv"))}
+    code = hash_source(build)
+    key = hash_json({"config": asdict(config), "lists": lists, "font": sha256(font), "code": code})
     with locked(folder) as alone:
         if alone:
-            for left in folder.glob(".*.unfinished-*"):  # by builders that were killed
+            for left in folder.glob(".*-*"):  # by builders that were killed
                 shutil.rmtree(left, ignore_errors=True)
         due = [split for split in splits if not _is_whole(folder / split, key)]
         card = _read(folder / "card.json")
-        if not due and card and card.get("key") == key:
+        if not due and card.get("key") == key:
             return card
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "card.json").unlink(missing_ok=True)
         lengths = {split: length(config, split) for split in due}
         named = [split for split, count in lengths.items() for _ in range(count)]
@@ -157,25 +158,18 @@ def _workers(count: int) -> Iterator[Callable[..., Iterable[Sample]]]:
         ) from error
 
 
-def _key(config: WorldConfig, font: Path) -> str:
-    """Name everything the files depend on: settings, lists, font, code."""
-    lists = {path.name: sha256(path) for path in sorted(FOLDER.glob("*.csv"))}
-    code = hash_source(build)
-    return hash_json({"config": asdict(config), "lists": lists, "font": sha256(font), "code": code})
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None if there is none or it is not whole."""
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one if there is none or it is not whole."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
-        return None
+        return {}
 
 
 def _is_whole(folder: Path, key: str) -> bool:
     """Say whether a split is there, made by these settings and undamaged; damage is named in one sentence."""
     stats = _read(folder / "stats.json")
-    if stats is None or stats.get("key") != key:
+    if stats.get("key") != key:
         return False
     for name, digest in stats["sha256"].items():
         path = folder / name
@@ -186,26 +180,22 @@ def _is_whole(folder: Path, key: str) -> bool:
 
 
 def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
-    """Write the split that `folder` is named after into a temporary folder, and move it there when whole."""
+    """Write the split that `folder` is named after, whole or not at all."""
     split = folder.name
-    temporary = Path(tempfile.mkdtemp(prefix=f".{split}.unfinished-", dir=folder.parent))
-    temporary.chmod(0o755)
-    kept = (_write_shards if split in SHARDED else _write_images)(temporary, samples)
-    scenes = [one.scene for one in kept]
-    lines = [json.dumps(asdict(scene), separators=(",", ":")) + "\n" for scene in scenes]
-    write_text(temporary / "scenes.jsonl", "".join(lines))
-    _write_annotations(temporary, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
-    if split in SPLITS:
-        plain = [one for one in kept if one.scene.kind == "scene"]
-        write_texts(temporary, [one.scene for one in plain], [one.texts for one in plain])
-        if split not in SHARDED:
-            said = [(one.scene, reference) for one in kept for reference in one.references]
-            write_facts(temporary / "facts.json", said)
-    files = sorted(path for path in temporary.rglob("*") if path.is_file())
-    digests = {path.relative_to(temporary).as_posix(): sha256(path) for path in files}
-    write_json(temporary / "stats.json", {"key": key, "shares": _shares(kept), "sha256": digests})
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    with new_folder(folder, replace=True) as built:
+        kept = (_write_shards if split in SHARDED else _write_images)(built, samples)
+        lines = [json.dumps(asdict(one.scene), separators=(",", ":")) + "\n" for one in kept]
+        write_text(built / "scenes.jsonl", "".join(lines))
+        _write_annotations(built, kept, "{:09d}.jpg" if split in SHARDED else "{:012d}.jpg")
+        if split in SPLITS:
+            plain = [one for one in kept if one.scene.kind == "scene"]
+            write_texts(built, [one.scene for one in plain], [one.texts for one in plain])
+            if split not in SHARDED:
+                said = [(one.scene, reference) for one in kept for reference in one.references]
+                write_facts(built / "facts.json", said)
+        files = sorted(path for path in built.rglob("*") if path.is_file())
+        digests = {path.relative_to(built).as_posix(): sha256(path) for path in files}
+        write_json(built / "stats.json", {"key": key, "shares": _shares(kept), "sha256": digests})
 
 
 def _write_shards(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
@@ -230,19 +220,19 @@ def _write_shards(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
 
 def _web_pair(one: Sample) -> dict[str, Any]:
     """Return a sample as img2dataset writes it."""
-    key = f"{one.scene.image_id:09d}"
+    key, caption = f"{one.scene.image_id:09d}", one.caption
     record = {
         "key": key,
-        "caption": one.caption.text,
+        "caption": caption.text,
         "width": one.scene.size,
         "height": one.scene.size,
-        "source": one.caption.source,
+        "source": caption.source,
         "sha256": hashlib.sha256(one.jpeg).hexdigest(),
-        "noise": one.caption.noise,
-        "named": list(one.caption.named),
+        "noise": caption.noise,
+        "named": caption.named,
     }
-    text = one.caption.text.encode()
-    return {"__key__": key, "jpg": one.jpeg, "json": json.dumps(record).encode(), "txt": text}
+    about, text = json.dumps(record).encode(), caption.text.encode()
+    return {"__key__": key, "jpg": one.jpeg, "json": about, "txt": text}
 
 
 def _write_images(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
@@ -259,10 +249,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
     """Write instances.json and, where there are references, captions.json and web_captions.json as COCO's."""
 
     def write(file: str, notes: Iterable[tuple[Scene, dict[str, Any]]], **more: Any) -> None:
-        numbered = [
-            {"id": number, "image_id": scene.image_id, **note}
-            for number, (scene, note) in enumerate(notes, 1)
-        ]
+        numbered = [{"id": n, "image_id": scene.image_id, **note} for n, (scene, note) in enumerate(notes, 1)]
         write_json(folder / file, {**HEAD, "images": images, "annotations": numbered, **more})
 
     images = [
@@ -276,16 +263,7 @@ def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
         for one in samples
     ]
     boxes = [
-        (
-            one.scene,
-            {
-                "category_id": item.thing.coco_id,
-                "bbox": list(item.box),
-                "area": item.area,
-                "iscrowd": 0,
-                "segmentation": [],
-            },
-        )
+        (one.scene, {"category_id": item.thing.coco_id, "bbox": item.box, "area": item.area, **NO_MASK})
         for one in samples
         for item in one.scene.objects
     ]
@@ -318,15 +296,11 @@ def _web_shares(samples: list[Sample]) -> dict[str, Any]:
     """Measure web captions: how many, their faults, the share of objects named and of relations stated."""
     count = max(1, len(samples))
     noise = Counter(one.caption.noise for one in samples)
-    named = [
-        len(set(one.caption.named) & set(one.scene.names)) / len(one.scene.names)
-        for one in samples
-        if one.scene.objects
-    ]
+    named = [len(set(one.caption.named) & set(one.scene.names)) / len(one.scene.names) for one in samples]
     return {
         "captions": len(samples),
         "noise": {kind: noise[kind] / count for kind in sorted(noise)},
-        "named": sum(named) / max(1, len(named)),
+        "named": sum(named) / count,
         "relations": sum(one.caption.relation is not None for one in samples) / count,
         "words": sum(len(one.caption.text.split()) for one in samples) / count,
     }

@@ -3,7 +3,7 @@
 They are meant to be read by the module's name: `catalog.THINGS["dog"]`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 Row = TypeVar("Row", bound="Thing | Prop | Setting")
 STANDS = ("ground", "pole", "water", "sky", "swim")
 Colour = tuple[int, int, int]
-Phrases = dict[str, tuple[tuple[str, int], ...]]  # kind -> (text, weight)
+Phrases = Sequence[tuple[str, int]]  # (text, weight)
 
 
 def split(cell: str) -> tuple[str, ...]:
@@ -222,15 +222,15 @@ class _Phrase:
 
 
 @cache
-def wording(name: str = "") -> Phrases:
-    """Read data/world/phrases_<name>.csv, or phrases.csv."""
-    phrases: dict[str, list[tuple[str, int]]] = {}
+def wording(name: str = "") -> dict[str, Phrases]:
+    """Read data/world/phrases_<name>.csv, or phrases.csv: kind -> phrases."""
+    phrases: dict[str, Phrases] = {}
     for row in read(FOLDER / (f"phrases_{name}.csv" if name else "phrases.csv"), _Phrase):
-        phrases.setdefault(row.kind, []).append((row.text, row.weight))
-    return {kind: tuple(texts) for kind, texts in phrases.items()}
+        phrases[row.kind] = (*phrases.get(row.kind, ()), (row.text, row.weight))
+    return phrases
 
 
-def choose(rng: Random, phrases: Phrases, kind: str) -> str:
-    """Draw a phrase of `kind` by weight."""
-    texts, weights = zip(*phrases[kind], strict=True)
+def choose(rng: Random, phrases: Phrases) -> str:
+    """Draw one of some phrases by weight."""
+    texts, weights = zip(*phrases, strict=True)
     return rng.choices(texts, weights)[0]

@@ -13,7 +13,7 @@ from typing import Any
 from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import choose, wording
-from mglib.world.scene import Item, Scene, stream
+from mglib.world.scene import Item, Scene, relation, stream
 from mglib.world.text import capitalise, join
 from mglib.world.view import Link, definite, distance, groups, landmarks, links, side
 
@@ -40,13 +40,10 @@ class _Telling:
     def phrase(self, kind: str, **slots: str) -> str:
         """Draw a phrase that this description has not used yet, while there is one."""
         every = wording("describe")[kind]
-        fresh = tuple(pair for pair in every if pair[0] not in self.used)
-        text = choose(self.rng, {kind: fresh or every}, kind)
+        fresh = [pair for pair in every if pair[0] not in self.used]
+        text = choose(self.rng, fresh or every)
         self.used.add(text)
         return text.format(**slots)
-
-    def known_as(self, item: Item) -> str:
-        return definite(item, self.scene)
 
     def say(self, kind: str, **slots: str) -> None:
         self.sentences.append(self.phrase(kind, **slots))
@@ -87,15 +84,14 @@ def _open(telling: _Telling) -> None:
     """Say where we are and what is most striking, in one sentence or in two."""
     setting = catalog.SETTINGS[telling.scene.setting]
     place = telling.rng.choice(setting.phrases)
-    every = list(groups(telling.scene).values())
-    apart = not every or telling.rng.random() < 0.4
+    main = next(iter(groups(telling.scene).values()))
+    apart = telling.rng.random() < 0.4
     if apart:
         telling.say("open scene", place=place, noun=setting.noun)
-    if every:
-        stands = every[0][0].thing.stands
-        place = {"sky": f"over the {setting.noun}", "water": "on the water"}.get(stands, place)
-        where = _where(telling, every[0]) if apart else ""
-        telling.name("main" if apart else "open", every[0], where=where, place=place)
+    afar = {"sky": f"over the {setting.noun}", "water": "on the water"}
+    place = afar.get(main[0].thing.stands, place)
+    where = _where(telling, main) if apart else ""
+    telling.name("main" if apart else "open", main, where=where, place=place)
 
 
 def _go_round(telling: _Telling) -> None:
@@ -113,13 +109,11 @@ def _go_round(telling: _Telling) -> None:
 
 def _next(telling: _Telling, left: list[Group]) -> tuple[Group, Link | None]:
     """Choose the next group: one that stands in a relation to what was named last, else to anything named."""
-    every = {(id(link.subject), id(link.object)): link for link in links(telling.scene)}
-    for known in reversed(telling.known):
+    for known in reversed([group[0] for group in telling.known if len(group) == 1]):
         for group in left:
-            found = [every.get((id(item), id(known[0]))) for item in group]
-            alike = {link and link.predicate for link in found}
-            if len(known) == 1 and len(alike) == 1 and found[0] and telling.rng.random() < 0.85:
-                return group, found[0]
+            first, *others = [relation(item, known, telling.scene.size) for item in group]
+            if first and {*others} <= {first} and telling.rng.random() < 0.85:
+                return group, Link(group[0], first, known)
     return left[0], None
 
 
@@ -128,7 +122,7 @@ def _related(telling: _Telling, link: Link) -> str:
     telling.links.append(link)
     if telling.it == (link.object,) and telling.rng.random() < 0.5:
         return telling.phrase(f"{link.predicate} it")
-    return telling.phrase(link.predicate, known=telling.known_as(link.object))
+    return telling.phrase(link.predicate, known=definite(link.object, telling.scene))
 
 
 def _where(telling: _Telling, group: Group) -> str:
@@ -170,18 +164,14 @@ def _add_scenery(telling: _Telling) -> None:
         kinds[prop.stands if prop.stands in kinds else "background"].append((prop.counted(number), many))
     for board in telling.scene.writing[:1]:
         kinds["sign"] = [(board.text, False)]
-    room = SENTENCES[1] - 1 - len(telling.sentences) - _still_due(telling)
-    for kind, props in [(kind, props) for kind, props in kinds.items() if props][: max(0, room)]:
+    left = len(groups(telling.scene)) - len(telling.known)
+    alone = min(left, GROUPS - len(telling.known))
+    due = alone + (left > alone)  # sentences that the other groups will take
+    room = max(0, SENTENCES[1] - 1 - len(telling.sentences) - due)
+    for kind, props in [(kind, props) for kind, props in kinds.items() if props][:room]:
         forms = {"is": "are" if props[0][1] else "is", "s": "" if props[0][1] or len(props) > 1 else "s"}
         words = join([words for words, _ in props])
         telling.say(kind, props=words, text=words, **forms)
-
-
-def _still_due(telling: _Telling) -> int:
-    """Return how many sentences the groups that are not named yet will take."""
-    left = len(groups(telling.scene)) - len(telling.known)
-    alone = min(left, GROUPS - len(telling.known))
-    return alone + (left > alone)
 
 
 def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
@@ -192,8 +182,8 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
     looks: list[Callable[[], str]] = []
     for link in every:
         ends = frozenset((id(link.subject), id(link.object)))
-        known = link.subject in alone and (link.object in alone or link.object in telling.scene.props)
-        if known and ends not in told:
+        named = link.subject in alone and (link.object in alone or link.object in telling.scene.props)
+        if named and ends not in told:
             told.add(ends)
             looks.append(partial(_spot, telling, link.subject, link))
     telling.rng.shuffle(looks)
@@ -203,13 +193,14 @@ def _closer_looks(telling: _Telling) -> list[Callable[[], str]]:
         if item.name not in telling.placed and _ways(telling, (item,))
     ]
     if len(telling.scene.objects) == 1:
-        looks.insert(0, lambda: telling.phrase("alone", known=telling.known_as(alone[0]), **{"is": "is"}))
+        known = definite(alone[0], telling.scene)
+        looks.insert(0, partial(telling.phrase, "alone", known=known, **{"is": "is"}))
     return looks
 
 
 def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
     where = _related(telling, link) if link else _where(telling, (item,))
-    return telling.phrase("spot", known=telling.known_as(item), where=where, **{"is": "is"})
+    return telling.phrase("spot", known=definite(item, telling.scene), where=where, **{"is": "is"})
 
 
 # Localized Narratives
@@ -228,7 +219,7 @@ def narrative(config: WorldConfig, scene: Scene) -> dict[str, Any]:
     place = rng.choice(catalog.SETTINGS[scene.setting].phrases)
     sorts = _sorted(scene)
     first = sorts.pop("opening")
-    said = [_sentence(mine["opening" if first else "opening empty"].replace("{place}", place), first)]
+    said = [_sentence(mine["opening"].replace("{place}", place), first)]
     for name, items in list(groups(scene).items())[: len(first)]:
         if len(items) == 1:
             thing = catalog.THINGS[name]
@@ -273,5 +264,5 @@ def _sorted(scene: Scene) -> dict[str, list[_Named]]:
 
 def _sentence(phrase: str, named: list[_Named]) -> str:
     """Fill {objects} and {is}."""
-    is_ = "are" if named and named[0][1] > 1 else "is"
-    return phrase.replace("{is}", is_).replace("{objects}", join([words for words, _ in named] or [""]))
+    verb = "are" if named[0][1] > 1 else "is"
+    return phrase.replace("{is}", verb).replace("{objects}", join([words for words, _ in named]))

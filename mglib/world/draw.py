@@ -84,13 +84,9 @@ def paste(
     if item.mirrored:
         small = small.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if haze:
-        small = Image.merge(
-            "RGBA",
-            (
-                *Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze), share).split(),
-                small.getchannel("A"),
-            ),
-        )
+        hazy = Image.blend(small.convert("RGB"), Image.new("RGB", small.size, haze), share)
+        hazy.putalpha(small.getchannel("A"))
+        small = hazy
     picture.paste(small, (x, y), small)
 
 
@@ -231,9 +227,8 @@ def _dunes(painter, rng, side, line, sky, ground) -> None:
         for _ in range(3):
             wide, high = rng.randint(side // 2, side), round(side * tall * rng.uniform(0.5, 1.1))
             x = rng.randint(-side // 4, side)
-            painter.polygon(
-                ((x - wide // 2, line), (x + wide // 6, line - high), (x + wide // 2, line)), colour
-            )
+            corners = ((x - wide // 2, line), (x + wide // 6, line - high), (x + wide // 2, line))
+            painter.polygon(corners, fill=colour)
 
 
 def _acacias(painter, rng, side, line, sky, ground) -> None:
@@ -261,9 +256,8 @@ def _blinds(painter, rng, side, line, sky, ground) -> None:
     for y in range(rng.randint(0, 12), line - 16, 26):
         painter.line((0, y, side, y), fill=mix(sky[0], sky[1], 0.55), width=3)
     x = rng.randint(side // 8, side // 2)
-    painter.rectangle(
-        (x, 0, x + side // 3, line - 60), fill=(190, 225, 245), outline=(250, 250, 252), width=9
-    )
+    pane = (x, 0, x + side // 3, line - 60)
+    painter.rectangle(pane, fill=(190, 225, 245), outline=(250, 250, 252), width=9)
     for y in range(14, line - 66, 18):
         painter.line((x + 8, y, x + side // 3 - 8, y), fill=(232, 240, 246), width=5)
     painter.rectangle((0, line - 10, side, line), fill=mix(ground[1], (60, 40, 20), 0.2))

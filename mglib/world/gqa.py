@@ -14,7 +14,7 @@ from mglib.config import WorldConfig
 from mglib.world import catalog
 from mglib.world.catalog import Thing, wording
 from mglib.world.knowledge import Asking, categories, seen_behind
-from mglib.world.scene import INVERSE, Item, Scene, skip, stream
+from mglib.world.scene import INVERSE, Item, Scene, relation, skip, stream
 from mglib.world.view import Link, alike, groups, links, number, side, singles
 
 Record = dict[str, Any]
@@ -85,15 +85,13 @@ def _even(counts: dict[str, int]) -> dict[str, int]:
     return kept
 
 
-def _ask(asking: Asking, kind: str, answer: str | bool, group: str | None = None, **slots: str) -> Record:
-    """Word a question of one of TYPES; within one kind and group the answers are balanced."""
-    return _record(asking, kind, asking.word(kind, **slots), answer, group)
-
-
-def _record(asking: Asking, kind: str, text: str, answer: str | bool, group: str | None = None) -> Record:
+def _ask(
+    asking: Asking, kind: str, answer: str | bool, group: str | None = None, text: str = "", **slots: str
+) -> Record:
+    """Word a question of one of TYPES, or take its `text`; within a kind and group answers are balanced."""
     structural, semantic = TYPES[kind]
     return {
-        "question": text,
+        "question": text or asking.word(kind, **slots),
         "imageId": f"{asking.scene.image_id:012d}",
         "answer": answer if isinstance(answer, str) else "yes" if answer else "no",
         "types": {"structural": structural, "semantic": semantic, "detailed": kind},
@@ -117,14 +115,9 @@ def _nouns(asking: Asking) -> dict[str, tuple[str, str]]:
 
 def _exist(asking: Asking) -> Record | None:
     true = asking.rng.random() < 0.5
-    if true:
-        here = list(groups(asking.scene))
-        things = [catalog.THINGS[asking.rng.choice(here)]] if here else []
-    else:
-        things = asking.strangers(1)
-    if not things:
-        return None
-    return _ask(asking, "exist", true, a=things[0].phrase, plural=things[0].plural)
+    names = list(groups(asking.scene))
+    things = [catalog.THINGS[asking.rng.choice(names)]] if true else asking.strangers(1)
+    return _ask(asking, "exist", true, a=things[0].phrase, plural=things[0].plural) if things else None
 
 
 def _exist_both(asking: Asking) -> Record | None:
@@ -153,8 +146,8 @@ def _scenery_exist(asking: Asking) -> Record | None:
         return None
     prop = catalog.PROPS[asking.rng.choice(options)]
     a = prop.counted(1)
-    text = asking.word("sceneryExist", a=a) if prop.stands != "sky" else f"Do you see {a} in the sky?"
-    return _record(asking, "sceneryExist", text, true)
+    text = f"Do you see {a} in the sky?" if prop.stands == "sky" else ""
+    return _ask(asking, "sceneryExist", true, text=text, a=a)
 
 
 def _count(asking: Asking) -> Record | None:
@@ -176,9 +169,10 @@ def _count(asking: Asking) -> Record | None:
 
 
 def _scenery_count(asking: Asking) -> Record | None:
+    home = map(catalog.PROPS.__getitem__, catalog.SETTINGS[asking.scene.setting].props)
     props = [
         prop
-        for prop in (catalog.PROPS[name] for name in catalog.SETTINGS[asking.scene.setting].props)
+        for prop in home
         if prop.name != prop.plural
         and prop.most > 1
         and categories("prop", prop.name).isdisjoint(seen_behind(asking.scene, prop.name))
@@ -235,27 +229,27 @@ def _rel_exist(asking: Asking) -> Record | None:
         return None
     link = asking.rng.choice(found)
     thing = link.subject.thing if true else gone[0]
-    other, relation = link.object.thing.known, asking.word(link.predicate)
-    return _ask(asking, "existRel", true, a=thing.phrase, relation=relation, other=other)
+    said, other = asking.word(link.predicate), link.object.thing.known
+    return _ask(asking, "existRel", true, a=thing.phrase, relation=said, other=other)
 
 
 def _category_rel(asking: Asking) -> Record | None:
     """Ask which animal stands behind the bus, if one does and no other might."""
-    every = {(id(link.subject), id(link.object)): link for link in links(asking.scene)}
+    scene = asking.scene
     found = []
     for link in _lone_links(asking):
         category = link.subject.thing.supercategory
-        kin = [item for item in asking.scene.objects if item.thing.supercategory == category]
-        kin = [item for item in kin if item is not link.subject and item is not link.object]
-        others = [every.get((id(item), id(link.object))) for item in kin]
-        if category in _nouns(asking) and all(o and o.predicate != link.predicate for o in others):
+        kin = [item for item in scene.objects if item.thing.supercategory == category]
+        others = [item for item in kin if item is not link.subject and item is not link.object]
+        ways = {relation(item, link.object, scene.size) for item in others}
+        if category in _nouns(asking) and not ways & {link.predicate, None}:
             found.append((link, category))
     if not found:
         return None
     link, category = asking.rng.choice(found)
-    relation, other = asking.word(link.predicate), link.object.thing.known
-    slots = {"noun": _nouns(asking)[category][0], "relation": relation, "other": other}
-    return _ask(asking, "categoryRelS", link.subject.name, category, **slots)
+    said, other = asking.word(link.predicate), link.object.thing.known
+    noun = _nouns(asking)[category][0]
+    return _ask(asking, "categoryRelS", link.subject.name, category, noun=noun, relation=said, other=other)
 
 
 # What kind, and where in the picture
@@ -270,20 +264,17 @@ def _lone_of_category(asking: Asking) -> Thing | None:
 
 
 def _category(asking: Asking) -> Record | None:
-    thing = _lone_of_category(asking)
-    if thing is None:
+    if not (thing := _lone_of_category(asking)):
         return None
     noun = _nouns(asking)[thing.supercategory][0]
     return _ask(asking, "categoryThis", thing.name, thing.supercategory, noun=noun)
 
 
 def _category_choose(asking: Asking) -> Record | None:
-    thing = _lone_of_category(asking)
-    if thing is None:
+    if not (thing := _lone_of_category(asking)):
         return None
     kin = [other.name for other in catalog.THINGS.values() if other.supercategory == thing.supercategory]
-    wrong = asking.strangers(1, among=kin)
-    if not wrong:
+    if not (wrong := asking.strangers(1, among=kin)):
         return None
     a, b = asking.rng.sample((thing, wrong[0]), 2)
     slots = {"noun": _nouns(asking)[thing.supercategory][0], "a": a.phrase, "b": b.phrase}
@@ -332,7 +323,7 @@ def _nearer(asking: Asking) -> Record | None:
 def _which(asking: Asking, link: Link, kind: str, wanted: str, answer: Item) -> Record:
     a, b = asking.rng.sample((link.subject, link.object), 2)
     text = asking.word(kind, it=a.thing.known, other=b.thing.known, side=wanted)
-    return _record(asking, "comparativeChoose", text, answer.name, kind)
+    return _ask(asking, "comparativeChoose", answer.name, kind, text)
 
 
 def _same_side(asking: Asking) -> Record | None:

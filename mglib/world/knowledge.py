@@ -6,7 +6,7 @@ painted backdrops look like: a tree painted in the distance is a tree, too. trai
 have a trait (`yes`) and which might be argued to have it (`maybe`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -81,11 +81,11 @@ class Asking:
     rng: Random
     config: WorldConfig
     scene: Scene
-    phrases: Phrases
+    phrases: Mapping[str, Phrases]
 
     def word(self, kind: str, **slots: str) -> str:
         """Draw a phrase of a kind and fill its slots."""
-        return choose(self.rng, self.phrases, kind).format(**slots)
+        return choose(self.rng, self.phrases[kind]).format(**slots)
 
     def strangers(
         self, count: int, *, among: Collection[str] | None = None, beside: Collection[str] = ()

@@ -54,12 +54,11 @@ def aokvqa(config: WorldConfig, scene: Scene) -> dict[str, Any]:
 def _ask(picture: Asking) -> _Asked:
     """Choose the sort of question, then the question; where the picture was made can always be asked."""
     left = dict(SORTS)
-    while left:
+    while True:
         sort = picture.rng.choices(list(left), list(left.values()))[0]
         del left[sort]
         if found := sort(picture):
             return picture.rng.choice(found)
-    raise AssertionError("where a picture was made can always be asked")
 
 
 def _about_objects(picture: Asking) -> list[_Asked]:
@@ -75,8 +74,8 @@ def _about_objects(picture: Asking) -> list[_Asked]:
 def _about_setting(picture: Asking) -> list[_Asked]:
     picture.rng.choice(catalog.SETTINGS[picture.scene.setting].phrases)  # as `skip` does
     skip(picture.rng)
-    found = [_from_fact(picture, fact, "") for fact in facts_about("setting", picture.scene.setting)]
-    return [asked for questions in found for asked in questions]
+    facts = facts_about("setting", picture.scene.setting)
+    return [asked for fact in facts for asked in _from_fact(picture, fact, "")]
 
 
 def _about_props(picture: Asking) -> list[_Asked]:
@@ -115,14 +114,12 @@ def _about_signs(picture: Asking) -> list[_Asked]:
 
 
 def _about_place(picture: Asking) -> list[_Asked]:
-    settings = catalog.SETTINGS.values()
     setting = catalog.SETTINGS[picture.scene.setting]
-    wrong = [other.noun for other in settings if set(other.kinds) != set(setting.kinds)]
-    wrong = wrong or [other.noun for other in settings if other is not setting]
+    others = [place for place in catalog.SETTINGS.values() if set(place.kinds) != set(setting.kinds)]
     said = (setting.noun.removeprefix("a "), picture.rng.choice(setting.phrases))
     question = picture.word("place")
     skip(picture.rng)
-    return [_Asked(question, setting.noun, said, tuple(dict.fromkeys(wrong)))]
+    return [_Asked(question, setting.noun, said, tuple(dict.fromkeys(place.noun for place in others)))]
 
 
 def _about_traits(picture: Asking) -> list[_Asked]:
@@ -132,31 +129,28 @@ def _about_traits(picture: Asking) -> list[_Asked]:
     if not fit:
         return []
     trait = picture.rng.choice(fit)
-    (name,) = here & trait.yes
-    thing = catalog.THINGS[name]
+    thing = catalog.THINGS[(here & trait.yes).pop()]
     wrong = _other_objects(picture, trait, thing)
     if len(wrong) < CHOICES - 1:
         return []
     skip(picture.rng)
-    return [_Asked(picture.rng.choice(trait.question), name, thing.synonyms, wrong)]
+    return [_Asked(picture.rng.choice(trait.question), thing.name, thing.synonyms, wrong)]
 
 
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
     """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
     every = set(catalog.names())
-    kin = {one.name for one in catalog.THINGS.values() if one.supercategory == thing.supercategory}
+    kin = {name for name in every if catalog.THINGS[name].supercategory == thing.supercategory}
     near: list[str] = []
     for among, most in ((trait.yes, 1), (kin - trait.maybe, 2), (every - trait.maybe, CHOICES - 1)):
-        found = picture.strangers(most - len(near), among=among, beside=near)
-        near += [stranger.name for stranger in found]
+        near += [one.name for one in picture.strangers(most - len(near), among=among, beside=near)]
     here = [name for name in groups(picture.scene) if name != thing.name]
     return tuple([*near[:2], *here, *near[2:]][: CHOICES - 1])
 
 
 def _meant(picture: Asking, item: Item) -> str:
     """Point at an object without its name where its kind and side suffice, so that one has to look."""
-    scene = picture.scene
-    thing = item.thing
+    scene, thing = picture.scene, item.thing
     nouns = dict(text.split("|") for text, _ in picture.phrases["noun"])
     kind = [other for other in scene.objects if other.thing.supercategory == thing.supercategory]
     options = [(kind, nouns[thing.supercategory])] if thing.supercategory in nouns else []
@@ -181,8 +175,7 @@ SORTS = {  # what can be asked about -> how often
 
 def _people(rng: Random, asked: _Asked) -> list[str]:
     """Let ten people answer in their own words: about half of them as the list has it."""
-    ways = [asked.answer.removeprefix("a ").removeprefix("the "), *asked.said]
-    ways = list(dict.fromkeys(ways))
+    ways = list(dict.fromkeys((asked.answer.removeprefix("a ").removeprefix("the "), *asked.said)))
     weights = [len(ways) + 1, *[2] * (len(ways) - 1)]
     return rng.choices(ways, weights, k=PEOPLE)
 

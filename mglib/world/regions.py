@@ -4,16 +4,12 @@ RefCOCO's official file of references is a pickle, and so is ours; `mglib.data.r
 unpickler that refuses to run code.
 """
 
-import json
-import pickle
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from mglib.config import WorldConfig
-from mglib.paths import atomic_write
 from mglib.world import catalog
 from mglib.world.catalog import choose, wording
 from mglib.world.scene import INVERSE, Item, Scene, stream
@@ -46,9 +42,9 @@ def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
     side = _own_side(scene, item)
     kinds = [*(["name"] if item in singles(scene) else []), *([side] if side else [])]
     lists, name = wording("regions"), item.thing.known.removeprefix("the ")
-    said = [choose(rng, lists, f"ref {kind}").format(name=name) for kind in kinds]
+    said = [choose(rng, lists[f"ref {kind}"]).format(name=name) for kind in kinds]
     for link in _telling(scene, item):
-        phrase = choose(rng, lists, f"ref {link.predicate}")
+        phrase = choose(rng, lists[f"ref {link.predicate}"])
         said.append(phrase.format(name=name, other=definite(link.object, scene)))
     said = list(dict.fromkeys(said))
     kept = set(rng.sample(range(len(said)), min(MOST, len(said))))
@@ -105,13 +101,6 @@ def references(said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
     ]
 
 
-def write_refs(path: Path, refs: list[Record]) -> None:
-    """Write numbered references as the official `refs(<splitter>).p` (pickle protocol 2)."""
-    plain = json.loads(json.dumps(refs))  # a pickle's bytes tell which texts are one object: here none are
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(pickle.dumps(plain, protocol=2))
-
-
 def regions(config: WorldConfig, scene: Scene) -> Record:
     """Describe regions of a picture as Visual Genome's region_descriptions.json does.
 
@@ -124,31 +113,23 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
     for item in scene.objects:
         thing = item.thing
         kind = f"region {thing.stands}" if thing.stands in ("sky", "water") else "region"
-        phrase = choose(rng, lists, kind)
+        phrase = choose(rng, lists[kind])
         said.append((phrase.format(a=thing.phrase, verb=rng.choice(thing.verbs), place=where), [item]))
     said += [(f'a sign that says "{board.text}"', [Item("sign", board.box, 0.5)]) for board in scene.writing]
     said += [(catalog.PROPS[item.name].counted(1), [item]) for item in scene.props]
-    said += [
-        (f"{catalog.THINGS[name].counted(len(items))}", list(items))
-        for name, items in groups(scene).items()
-        if len(items) > 1
-    ]
+    several = [items for items in groups(scene).values() if len(items) > 1]
+    said += [(items[0].thing.counted(len(items)), [*items]) for items in several]
     for link in links(scene):
         if rng.random() < 0.5:  # each relation from one of its ends, more or less
             a, b = (item.thing.phrase for item in (link.subject, link.object))
-            phrase = choose(rng, lists, f"ref {link.predicate}")
+            phrase = choose(rng, lists[f"ref {link.predicate}"])
             said.append((phrase.format(name=a, other=b), [link.subject, link.object]))
     rng.shuffle(said)
     return {
         "id": scene.image_id,
         "regions": [
-            {
-                "region_id": number(scene, place),
-                "image_id": scene.image_id,
-                "phrase": phrase,
-                **_around(items),
-            }
-            for place, (phrase, items) in enumerate(said)
+            {"region_id": number(scene, place), "image_id": scene.image_id, "phrase": text, **_around(items)}
+            for place, (text, items) in enumerate(said)
         ],
     }
 
@@ -156,8 +137,7 @@ def regions(config: WorldConfig, scene: Scene) -> Record:
 def _around(items: list[Item]) -> Record:
     """Return the box around all items as x, y, width, height."""
     x, y = min(item.box[0] for item in items), min(item.box[1] for item in items)
-    right = max(item.right for item in items)
-    low = max(item.foot for item in items)
+    right, low = max(item.right for item in items), max(item.foot for item in items)
     return {"x": x, "y": y, "width": right - x, "height": low - y}
 
 
@@ -166,8 +146,14 @@ def relationships(config: WorldConfig, scene: Scene) -> Record:
 
     It needs no random numbers; the arguments are those of the other texts.
     """
-    every = [*scene.objects, *scene.props]
-    ids = {id(item): number(scene, place) for place, item in enumerate(every)}
+    nodes = {
+        id(item): {
+            "object_id": number(scene, place),
+            "name": item.name,
+            **dict(zip("xywh", item.box, strict=True)),
+        }
+        for place, item in enumerate((*scene.objects, *scene.props))
+    }
     predicates = {"left of": "to the left of", "right of": "to the right of"}
     return {
         "image_id": scene.image_id,
@@ -175,14 +161,9 @@ def relationships(config: WorldConfig, scene: Scene) -> Record:
             {
                 "relationship_id": number(scene, place),
                 "predicate": predicates.get(link.predicate, link.predicate),
-                "subject": _node(link.subject, ids[id(link.subject)]),
-                "object": _node(link.object, ids[id(link.object)]),
+                "subject": nodes[id(link.subject)],
+                "object": nodes[id(link.object)],
             }
             for place, link in enumerate([*links(scene), *landmarks(scene)])
         ],
     }
-
-
-def _node(item: Item, object_id: int) -> Record:
-    box = dict(zip("xywh", item.box, strict=True))
-    return {"object_id": object_id, "name": item.name, **box}

@@ -176,8 +176,6 @@ def skip(rng: Random, draws: int = 1) -> None:
 
 def image_id(split: str, index: int) -> int:
     """Return an id that is unique over all splits; raises ValueError for an unknown split."""
-    if split not in KNOWN:
-        raise ValueError(f"There is no split {split!r}; choose one of {', '.join(KNOWN)}.")
     return (KNOWN.index(split) + 1) * ID_STEP + index
 
 
@@ -201,13 +199,9 @@ def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     Of the partners that an object can meet anywhere, about the same share is taken for each object. Each pair
     is in the catalog's order. Raises ValueError if no pair would be left for training.
     """
-    order = {name: place for place, name in enumerate(catalog.names("train"))}
-    meet = {
-        pair
-        for setting in catalog.SETTINGS.values()
-        for pair in combinations([t.name for t in catalog.at_home(setting) if t.split == "train"], 2)
-    }
-    left = sorted(meet, key=lambda pair: (order[pair[0]], order[pair[1]]))
+    homes = [{thing.name for thing in catalog.at_home(setting)} for setting in catalog.SETTINGS.values()]
+    pairs = combinations(catalog.names("train"), 2)
+    left = [pair for pair in pairs if any(home.issuperset(pair) for home in homes)]
     partners = Counter(name for pair in left for name in pair)
     wanted = round(config.new_pair_share * len(left))
     if wanted >= len(left):
@@ -219,9 +213,7 @@ def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     chosen: set[tuple[str, str]] = set()
     taken: Counter[str] = Counter()
     for _ in range(wanted):
-        pair = min(
-            left, key=lambda pair: sorted((taken[name] / partners[name] for name in pair), reverse=True)
-        )
+        pair = min(left, key=lambda pair: sorted((taken[one] / partners[one] for one in pair), reverse=True))
         left.remove(pair)
         chosen.add(pair)
         taken.update(pair)
@@ -240,16 +232,9 @@ def sample(config: WorldConfig, split: str, index: int) -> Scene:
     rng = stream(config, number, "scene")
     setting, objects = _fitting(rng, config, split)
     props = scenery(rng, setting, objects, config.size)
-    return Scene(
-        number,
-        config.size,
-        setting.name,
-        objects,
-        props,
-        relations(objects, config.size),
-        rng.randrange(2**32),
-        _signs(rng, setting, (*objects, *props), config.size),
-    )
+    known, paint = relations(objects, config.size), rng.randrange(2**32)
+    writing = _signs(rng, setting, (*objects, *props), config.size)
+    return Scene(number, config.size, setting.name, objects, props, known, paint, writing)
 
 
 def _fitting(rng: Random, config: WorldConfig, split: str) -> tuple[Setting, tuple[Item, ...]]:
@@ -286,11 +271,8 @@ def _cast(
 ) -> tuple[Setting, list[Thing]]:
     """Choose a setting where all of `names` may be, and more objects under the split's rules."""
     first = [catalog.THINGS[name] for name in names]
-    places = [
-        place
-        for place in catalog.SETTINGS.values()
-        if all(thing in catalog.at_home(place) for thing in first)
-    ]
+    settings = catalog.SETTINGS.values()
+    places = [each for each in settings if all(thing in catalog.at_home(each) for thing in first)]
     setting = rng.choices(places, [1 / len(catalog.at_home(place)) for place in places])[0]
     others = [
         thing
@@ -323,12 +305,11 @@ def place_all(rng: Random, things: list[Thing], setting: Setting, size: int) -> 
     placed: list[Item] = []
     for thing in things:
         for _ in range(40):
-            alike = [item for item in placed if item.name == thing.name]
-            item = (
-                _beside(rng, rng.choice(alike), thing, setting, size)
-                if alike
-                else _place(rng, thing, setting, size)
-            )
+            item: Item | None
+            if alike := [item for item in placed if item.name == thing.name]:
+                item = _beside(rng, rng.choice(alike), thing, setting, size)
+            else:
+                item = _place(rng, thing, setting, size)
             if item and all(_hidden(other, [*placed, item]) <= MOST_HIDDEN for other in (*placed, item)):
                 placed.append(item)
                 break
@@ -381,8 +362,7 @@ def _item(rng: Random, thing: Thing, box: tuple[int, int, int, int], size: int) 
 def _hidden(item: Item, items: list[Item]) -> float:
     """Return an upper bound of the share of `item`'s box that nearer boxes cover."""
     nearer = [other for other in items if other is not item and other.depth <= item.depth]
-    covered = sum(overlap(item.box, other.box) for other in nearer)
-    return covered / item.area
+    return sum(overlap(item.box, other.box) for other in nearer) / item.area
 
 
 def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
@@ -401,11 +381,9 @@ def scenery(rng: Random, setting: Setting, objects: tuple[Item, ...], size: int)
         for _ in range(rng.randint(1, prop.most) if rng.random() < PROP_SHARE else 0):
             for _ in range(4):
                 item = _place_prop(rng, prop, setting, size)
-                if sum(
-                    overlap(item.box, other.box) for other in objects
-                ) <= MOST_HIDDEN * item.area and not any(
-                    overlap(item.box, other.box) for other in (*afloat, *items)
-                ):
+                hidden = sum(overlap(item.box, other.box) for other in objects)
+                clear = not any(overlap(item.box, other.box) for other in (*afloat, *items))
+                if clear and hidden <= MOST_HIDDEN * item.area:
                     items.append(item)
                     break
     return tuple(sorted(items, key=lambda item: -item.depth))

@@ -144,10 +144,8 @@ def _light(picture: Image.Image, rng: Random, effect: str, horizon: int, shore: 
     size = picture.width
     colour = LIGHTS[effect]
     radius = round(0.07 * size)
-    x, y = (
-        rng.randint(size // 4, 3 * size // 4),
-        horizon - round(radius * (3.2 if effect == "moonlight" else 0.5)),
-    )
+    x = rng.randint(size // 4, 3 * size // 4)
+    y = horizon - round(radius * (3.2 if effect == "moonlight" else 0.5))
     glow = ImageChops.invert(Image.radial_gradient("L")).resize((8 * radius, 8 * radius))
     sky = picture.crop((0, 0, size, horizon))
     sky.paste(colour, (x - 4 * radius, y - 4 * radius), glow.point(lambda v: max(0, v - 74) * 0.9))
@@ -193,11 +191,8 @@ def _rain(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None:
     _drops(picture, rng, 150)
     painter = ImageDraw.Draw(picture)
     for _ in range(10):  # puddles
-        x, y, wide = (
-            rng.randrange(picture.width),
-            rng.randint(horizon + 60, picture.height - 6),
-            rng.randint(8, 24),
-        )
+        x, y = rng.randrange(picture.width), rng.randint(horizon + 60, picture.height - 6)
+        wide = rng.randint(8, 24)
         painter.ellipse((x - wide, y - wide // 5, x + wide, y + wide // 5), outline=(190, 204, 220))
 
 
@@ -214,11 +209,8 @@ def _fog(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None:
         y = horizon - 50 + 26 * number
         wide, high = rng.randint(size // 2, size), rng.randint(26, 44)
         bank = ImageChops.invert(Image.radial_gradient("L")).resize((2 * wide, 2 * high))
-        picture.paste(
-            (236, 240, 243),
-            (rng.randint(-wide, size - wide), y - high),
-            bank.point(lambda v: round(v * 0.75)),
-        )
+        at = (rng.randint(-wide, size - wide), y - high)
+        picture.paste((236, 240, 243), at, bank.point(lambda v: round(v * 0.75)))
 
 
 def _snowfall(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None:
@@ -271,9 +263,8 @@ def _written(picture, painter, rng, writing, ink, share: float = 0.66) -> None:
     x, y, width, height = writing.box
     letters = fitting(writing.text, OBLIQUE, width - 8, round(height * share))
     left = x + round((width - letters.getlength(writing.text) * 0.95) / 2)
-    handwriting(
-        picture, rng, writing.text, (left, y + round((height - letters.size * 1.25) / 2)), letters.size, ink
-    )
+    top = y + round((height - letters.size * 1.25) / 2)
+    handwriting(picture, rng, writing.text, (left, top), letters.size, ink)
 
 
 def _title(picture, painter, rng, writing, ink) -> None:
@@ -295,9 +286,8 @@ def _nav(picture, painter, rng, writing, ink) -> None:
 def _search(picture, painter, rng, writing, ink) -> None:
     x, y, width, height = writing.box
     wobbly_box(painter, rng, writing.box, ink)
-    handwriting(
-        picture, rng, "search...", (x + 8, y + 4), round(height * 0.5), mix(ink, (255, 255, 255), 0.35)
-    )
+    grey = mix(ink, (255, 255, 255), 0.35)
+    handwriting(picture, rng, "search...", (x + 8, y + 4), round(height * 0.5), grey)
     middle = (x + width - height, y + height // 2 - 2)
     painter.circle(middle, height // 4, outline=ink, width=2)
     painter.line((middle[0] + 4, middle[1] + 4, middle[0] + 10, middle[1] + 10), fill=ink, width=2)
@@ -380,8 +370,7 @@ def _note(scene: Scene, font: Path, rng: Random) -> Image.Image:
     left, top, right, low = (round(share * size) for share in (0.11, 0.13, 0.89, 0.89))
     painter.rectangle((left + 5, top + 6, right + 5, low + 6), fill=mix(board, (20, 14, 10), 0.45))
     painter.rectangle((left, top, right, low), fill=paper)
-    step = scene.writing[0].box[3]
-    first = scene.writing[0].box[1] % step
+    _, first, _, step = scene.writing[0].box
     for y in range(top + (first - top) % step, low, step):
         painter.line((left + 4, y, right - 4, y), fill=mix(paper, (110, 140, 200), 0.35))
     ink = rng.choice((INK, (30, 50, 140), (120, 30, 40), (40, 40, 44)))
@@ -390,13 +379,9 @@ def _note(scene: Scene, font: Path, rng: Random) -> Image.Image:
     for writing in scene.writing:
         x, y, _, height = writing.box
         handwriting(picture, rng, writing.text, (x, y + height - round(letters * 1.25)), letters, ink, 0.015)
-    pin = glyph(font, "\U0001f4cc")
-    high = round(0.15 * size)
-    paste(
-        picture,
-        pin,
-        Item("pin", (size // 2 - 10, top - high // 2, round(high * pin.width / pin.height), high), 0.0),
-    )
+    pin, high = glyph(font, "\U0001f4cc"), round(0.15 * size)
+    box = (size // 2 - 10, top - high // 2, round(high * pin.width / pin.height), high)
+    paste(picture, pin, Item("pin", box, 0.0))
     return picture
 
 

@@ -9,6 +9,7 @@ otherwise.
 """
 
 from functools import cache
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -37,40 +38,27 @@ OWN_ROWS = ("memes", "sketches", "unusual", "notes")
 ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
 READ = ("top", "bottom", "brand", "slogan", "title", "text")  # what of a truth is written in the picture
 Row = dict[str, Any]
-
-
-LISTS = {  # of data/world, and their columns that hold several things
-    "memes": ("memes", ("objects",)),
-    "dishes": ("dishes", ("ingredients",)),
-    "products": ("brands", ("products",)),
-    "landscapes": ("moods", ("settings",)),
-    "sketches": ("sketches", ("parts",)),
-    "unusual": ("unusual", ("things", "settings")),
-    "notes": ("notes", ("text",)),
-}
+FILES = {"products": "brands", "landscapes": "moods"}  # whose names are not their kinds'
+ALTERNATIVES = {"products": ("products",), "landscapes": ("settings",), "unusual": ("things", "settings")}
+SEVERAL = {"memes": "objects", "dishes": "ingredients", "sketches": "parts", "notes": "text"}  # columns
 
 
 @cache
 def rows(kind: str) -> tuple[Row, ...]:
     """Read the list that a kind of special picture is made from, one dictionary a row."""
-    file, several = LISTS[kind]
+    several = (*ALTERNATIVES.get(kind, ()), SEVERAL.get(kind))
     return tuple(
         {column: split(cell) if column in several else cell for column, cell in row.items()}
-        for row in read(FOLDER / f"{file}.csv", dict[str, Filled])
+        for row in read(FOLDER / f"{FILES.get(kind, kind)}.csv", dict[str, Filled])
     )
 
 
 @cache
 def glyphs() -> dict[str, str]:
     """Return the glyphs of ingredients and dishes by name."""
-    dishes = {row["dish"]: symbol(row["glyph"]) for row in rows("dishes")}
-    return {row["name"]: symbol(row["glyph"]) for row in ingredients()} | dishes
-
-
-@cache
-def ingredients() -> tuple[dict[str, str], ...]:
-    """Read the list of ingredients: name and glyph."""
-    return read(FOLDER / "ingredients.csv", dict[str, Filled])
+    named = [(row["name"], row["glyph"]) for row in rows("ingredients")]
+    named += [(row["dish"], row["glyph"]) for row in rows("dishes")]
+    return {name: symbol(glyph) for name, glyph in named}
 
 
 def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
@@ -104,8 +92,16 @@ def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
 
 @cache
 def _cases(kind: str, part: str, seed: int) -> list[Row]:
-    """Return the cases of one kind for a part (val, test, train), in an order of the seed's."""
-    every = _spread(kind)
+    """Return the cases of one kind for a part (val, test, train), in an order of the seed's.
+
+    A row with alternatives makes one case for each: of "things" a "thing".
+    """
+    columns = ALTERNATIVES.get(kind, ())
+    every = [
+        {**row, **{column[:-1]: one for column, one in zip(columns, chosen, strict=True)}}
+        for row in rows(kind)
+        for chosen in product(*(row[column] for column in columns))
+    ]
     Random(f"{seed}/{kind}/cases").shuffle(every)
     held = max(1, round(HELD * len(every)))
     if part == "val":
@@ -113,23 +109,6 @@ def _cases(kind: str, part: str, seed: int) -> list[Row]:
     if kind not in OWN_ROWS:
         return every if part == "train" else every[held:]
     return every[held : 2 * held] if part == "train" else every[2 * held :]
-
-
-def _spread(kind: str) -> list[Row]:
-    """List the cases of a kind: rows with alternatives become one case for each."""
-    every = rows(kind)
-    if kind == "products":
-        return [{**row, "product": name} for row in every for name in row["products"]]
-    if kind == "landscapes":
-        return [{**row, "setting": name} for row in every for name in row["settings"]]
-    if kind == "unusual":
-        return [
-            {**row, "thing": thing, "setting": setting}
-            for row in every
-            for thing in row["things"]
-            for setting in row["settings"]
-        ]
-    return list(every)
 
 
 def special_references(config: WorldConfig, scene: Scene) -> list[Caption]:

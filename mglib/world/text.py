@@ -59,7 +59,7 @@ def web_caption(config: WorldConfig, scene: Scene, purpose: str = "web") -> Capt
     if noise == "mismatched":
         scene = _another(rng, config, scene)
     hidden = catalog.names("new") if noise == "mismatched" else []
-    names = _notice(rng, scene, NAMED_WEIGHTS, hidden)
+    names = _notice(rng, scene, hidden)
     text, relation = _say_plainly(rng, scene, names, source)
     if noise == "long":
         text = _lengthen(rng, text, scene, names)
@@ -117,8 +117,8 @@ def _another(rng: Random, config: WorldConfig, scene: Scene) -> Scene:
     return other
 
 
-def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidden: list[str]) -> list[str]:
-    """Choose which kinds of object are named: how many by `weights`, which by their size and nearness."""
+def _notice(rng: Random, scene: Scene, hidden: list[str]) -> list[str]:
+    """Choose which kinds of object are named, the large and near ones rather than others."""
     salience: dict[str, float] = {}
     for item in scene.objects:
         if item.name not in hidden:
@@ -126,7 +126,7 @@ def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidd
     if not salience:
         return []
     names = []
-    for _ in range(rng.choices(range(len(salience) + 1), weights[len(salience)])[0]):
+    for _ in range(rng.choices(range(len(salience) + 1), NAMED_WEIGHTS[len(salience)])[0]):
         names += rng.choices(list(salience), list(salience.values()))
         del salience[names[-1]]
     return names
@@ -134,8 +134,7 @@ def _notice(rng: Random, scene: Scene, weights: dict[int, tuple[int, ...]], hidd
 
 def _phrase(rng: Random, kind: str, few: bool = False) -> str:
     """Choose a phrase of `kind`; with `few` objects only one that does not speak of "the rest"."""
-    fit = tuple(pair for pair in wording()[kind] if not (few and "{rest}" in pair[0]))
-    return choose(rng, {kind: fit}, kind)
+    return choose(rng, [pair for pair in wording()[kind] if not (few and "{rest}" in pair[0])])
 
 
 def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relation | None = None) -> str:
@@ -145,11 +144,10 @@ def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relati
     slots = {"place": _place(rng, scene, things), "noun": catalog.SETTINGS[scene.setting].noun}
     if things:
         counts = [scene.count(thing.name) for thing in things]
-        phrases = [thing.counted(count) for thing, count in zip(things, counts, strict=True)]
+        pairs = list(zip(things, counts, strict=True))
+        phrases = [thing.counted(count) for thing, count in pairs]
         rest = join(phrases[1:]) if len(things) > 1 else ""
-        bare = [
-            thing.name if count == 1 else thing.plural for thing, count in zip(things, counts, strict=True)
-        ]
+        bare = [thing.name if count == 1 else thing.plural for thing, count in pairs]
         slots |= {
             "objects": join(phrases),
             "bare": join(bare),
@@ -162,14 +160,12 @@ def _fill(rng: Random, text: str, scene: Scene, names: list[str], stated: Relati
             "be": "is" if counts[0] == 1 else "are",
         }
     if stated:
-        (a, one), (b, other) = (
-            (catalog.THINGS[name], scene.count(name)) for name in (stated.subject, stated.object)
-        )
+        thing, count = catalog.THINGS[stated.subject], scene.count(stated.subject)
         slots |= {
-            "a": a.counted(one),
-            "b": b.counted(other),
-            "posed_a": f"{a.counted(one)} {rng.choice(a.verbs)}",
-            "be_a": "is" if one == 1 else "are",
+            "a": thing.counted(count),
+            "b": catalog.THINGS[stated.object].counted(scene.count(stated.object)),
+            "posed_a": f"{thing.counted(count)} {rng.choice(thing.verbs)}",
+            "be_a": "is" if count == 1 else "are",
             "relation": _phrase(rng, stated.predicate),
         }
     return text.format(**slots)
@@ -214,10 +210,9 @@ def _clip(rng: Random, text: str) -> str:
 
 
 def _refer(rng: Random, scene: Scene) -> Caption:
-    everyone = scene.names
-    names = list(everyone)
+    names = list(scene.names)
     rng.shuffle(names)
-    if len(everyone) > 1 and rng.random() < 0.35:
+    if len(names) > 1 and rng.random() < 0.35:
         names = names[: rng.randint(1, len(names) - 1)]
     among = [fact for fact in scene.relations if fact.subject in names and fact.object in names]
     stated = rng.choice(among) if among and rng.random() < 0.7 else None
@@ -228,6 +223,5 @@ def _refer(rng: Random, scene: Scene) -> Caption:
     if others:
         text += ", " + _fill(rng, _phrase(rng, "extra"), scene, others)
     if scene.writing and rng.random() < SIGN_SHARE:
-        sign = f'"{scene.writing[0].text}"'
-        text += ", " + _phrase(rng, "sign").format(text=sign)
+        text += ", " + _phrase(rng, "sign").format(text=f'"{scene.writing[0].text}"')
     return Caption(capitalise(text) + ".", tuple(names), stated)

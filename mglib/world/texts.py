@@ -1,6 +1,7 @@
 """All further texts of a picture, and the files in which the official formats keep them."""
 
 import json
+import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from mglib.world import catalog
 from mglib.world.describe import describe, narrative
 from mglib.world.gqa import balance, gqa
 from mglib.world.questions import aokvqa
-from mglib.world.regions import references, referring, regions, relationships, write_refs
+from mglib.world.regions import references, referring, regions, relationships
 from mglib.world.scene import Scene
 from mglib.world.text import Caption
 
@@ -45,7 +46,8 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
     asked = {name: question for record in of("gqa") for name, question in record.items()}
     write_json(folder / "gqa_balanced_questions.json", balance(asked))
     said = zip(scenes, of("referring"), strict=True)
-    write_refs(folder / "refs(mglib).p", references(said))
+    refs = json.loads(json.dumps(references(said)))  # a pickle tells which texts are one object: none are
+    (folder / "refs(mglib).p").write_bytes(pickle.dumps(refs, protocol=2))
     write_json(folder / "region_descriptions.json", of("regions"))
     write_json(folder / "relationships.json", of("relationships"))
     if of("narrative"):

