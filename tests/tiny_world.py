@@ -1,15 +1,21 @@
 """A small world on disk for the tests that need its questions and relations."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from mglib.config import WorldConfig
 from mglib.paths import CACHE
+from mglib.world import catalog
 from mglib.world.build import build
 
 SMALL = WorldConfig(
     train=60, pool=2, val=40, test_seen=2, test_new_pairs=2, test_new_objects=2, special_val=1, special_test=1
+)
+# Every word for an object that no text of training may name.
+NEW = re.compile(
+    rf"\b(?:{'|'.join(word for name in catalog.names('new') for word in catalog.THINGS[name].words)})\b", re.I
 )
 
 
