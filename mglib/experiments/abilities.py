@@ -5,8 +5,9 @@ is asked and how it decodes was chosen on val (`make tune`) and is in the profil
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
+from typing import NamedTuple
 
 import pandas
 from PIL import Image
@@ -47,14 +48,12 @@ Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
 # A model, and its language model alone, which reads the truth in words instead of seeing the picture.
 ORACLES = {"weak_lm": "text_oracle_weak", "minigpt4": "text_oracle"}
 REMARKS = {
-    "text_oracle_weak": "no picture: the truth in words, decoded as MiniGPT-4",
-    "text_oracle": "no picture: the truth in words, decoded as MiniGPT-4",
+    **dict.fromkeys(ORACLES.values(), "no picture: the truth in words, decoded as MiniGPT-4"),
     "facts": "no model: the picture's truth",
 }
 
 
-@dataclass(frozen=True)
-class Participant:
+class Participant(NamedTuple):
     """A model as it is asked here, and how it decodes; `way` is the decoding's name."""
 
     prompted: PromptedModel
@@ -62,8 +61,7 @@ class Participant:
     decoding: Decoding
 
 
-@dataclass(frozen=True, kw_only=True)
-class Page:
+class Page(NamedTuple):
     """What a figure shows: pictures, the request, and what some models answered."""
 
     name: str
@@ -170,7 +168,7 @@ def participants(study: Study, models: Mapping[str, PromptedModel]) -> dict[str,
     known, found = decodings(study), {}
     for name in (name for name in JUDGED if name in models):
         how = asked(study.profile.evaluation, name)
-        prompted = models[name] if how.wording is None else replace(models[name], wording=how.wording)
+        prompted = replace(models[name], wording=how.wording or models[name].wording)
         found[name] = Participant(prompted, how.decoding, known[how.decoding])
     return found
 
@@ -185,13 +183,11 @@ def overview(participants: Mapping[str, Participant]) -> pandas.DataFrame:
 
 def answers(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> Said:
     """Ask the models of Table 1 about the test pictures of each task."""
-    said: dict[str, dict[str, list[str]]] = {}
-    size = study.profile.evaluation.batch_size
-    for name, (task, sheet) in product(participants, tasks(study).items()):
-        one, queries = participants[name], base.queries[f"{sheet.kind}_test"]
-        said.setdefault(name, {})[task] = one.prompted.answers(
-            queries, sheet.request, one.decoding, batch_size=size, what=f"{name}, {task}"
-        )
+    size, said = study.profile.evaluation.batch_size, Said()
+    for (name, one), (task, sheet) in product(participants.items(), tasks(study).items()):
+        queries, what = base.queries[f"{sheet.kind}_test"], f"{name}, {task}"
+        texts = one.prompted.answers(queries, sheet.request, one.decoding, batch_size=size, what=what)
+        said.setdefault(name, {})[task] = texts
     return said
 
 
@@ -202,31 +198,21 @@ def text_oracles(
 
     Each decodes as its model does; empty where there are no pictures.
     """
-    said: Said = {}
-    size = study.profile.evaluation.batch_size
-    for (name, system), (task, pictures) in product(ORACLES.items(), shown.items()):
+    said, size = Said(), study.profile.evaluation.batch_size
+    for (name, system), (task, scenes) in product(ORACLES.items(), shown.items()):
         if name in participants:
-            one, request = participants[name], CHECKLISTS[task].request
-            said.setdefault(system, {})[task] = from_truth(
-                one.prompted, pictures, request, one.decoding, batch_size=size, what=f"{system}, {task}"
+            (prompted, _, decoding), what = participants[name], f"{system}, {task}"
+            questions = in_words(scenes, CHECKLISTS[task].request)
+            texts = generate.blind_answers(
+                prompted.model, prompted.template, questions, decoding, batch_size=size, what=what
             )
+            said.setdefault(system, {})[task] = texts
     return said
 
 
-def from_truth(
-    prompted: PromptedModel,
-    pictures: Sequence[Scene],
-    request: str,
-    decoding: Decoding,
-    *,
-    batch_size: int,
-    what: str,
-) -> list[str]:
-    """Let a model's language model answer a request about the truth in words instead of each picture."""
-    questions = [TRUTH.format(facts=each.in_words, request=request) for each in pictures]
-    return generate.blind_answers(
-        prompted.model, prompted.template, questions, decoding, batch_size=batch_size, what=what
-    )
+def in_words(pictures: Sequence[Scene], request: str) -> list[str]:
+    """Put a request about the truth in words, in the place of each picture."""
+    return [TRUTH.format(facts=each.in_words, request=request) for each in pictures]
 
 
 def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tuple[Judged, Judged]:
@@ -241,22 +227,20 @@ def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tupl
     return checklist.judged(systems, shown), checklist.judged(systems, checklist.exchanged(shown))
 
 
-def table1(
-    study: Study, judged: Judged, participants: Mapping[str, Participant], score: str = "success"
-) -> pandas.DataFrame:
-    """Return the share of requests that each system meets, by task and in all; or of its *items*."""
+def table1(study: Study, judged: Judged, participants: Mapping[str, Participant]) -> pandas.DataFrame:
+    """Return the share of requests that each system meets, by task and in all."""
     remarks = {name: one.way for name, one in participants.items()} | REMARKS
-    return frame.rows("t1", checklist.counts(judged, score), note=_note(study), remarks=remarks)
+    return frame.rows("t1", checklist.counts(judged, "success"), note=_note(study), remarks=remarks)
 
 
 def by_size(table: pandas.DataFrame, participants: Mapping[str, Participant]) -> pandas.DataFrame:
     """Return the rows of `table1` over all tasks that show what a larger language model brings, with its
     number of parameters, `size`, and what it was `given`: the picture, or the truth in words.
     """
-    found = []
+    totals, found = table[table["measure"] == "total"], []
     for name, oracle in ORACLES.items():
         for system, given in ((name, "the picture"), (oracle, "the truth in words (text oracle)")):
-            rows = table[(table["measure"] == "total") & (table["system"] == system)]
+            rows = totals[totals["system"] == system]
             if len(rows):
                 found.append(rows.assign(size=language_size(participants[name].prompted), given=given))
     return frame.concat(*found)
@@ -305,33 +289,24 @@ def _note(study: Study) -> str:
 
 def pages(study: Study, base: Stage1, said: Said) -> list[Page]:
     """Return for each task its first pictures with what was answered, two models side by side."""
-    few = study.profile.evaluation.shown // 4
-    return [
-        Page(
-            name=task,
-            request=sheet.request,
-            pictures=base.splits[f"{sheet.kind}_test"].first(few),
-            answers={name: said[name][task] for name in side_by_side(said)},
-        )
-        for task, sheet in tasks(study).items()
-    ]
+    few, found = study.profile.evaluation.shown // 4, []
+    for task, sheet in tasks(study).items():
+        texts = {name: said[name][task] for name in side_by_side(said)}
+        found.append(Page(task, sheet.request, base.splits[f"{sheet.kind}_test"].first(few), texts))
+    return found
 
 
 def stories(study: Study, base: Stage1, participants: Mapping[str, Participant]) -> list[Page]:
     """Ask two models about the first pictures of each further kind; a story may be about any picture."""
-    asked, found = study.profile.evaluation, []
-    few, size = asked.shown // 4, asked.batch_size
+    config, found = study.profile.evaluation, []
+    few, size = config.shown // 4, config.batch_size
     for kind, request in STORIES.items():
-        split = study.tests[0] if kind == "story" else f"{kind}_test"
-        if split not in base.queries:
-            continue
-        rows = list(base.queries[split])[:few]
-        texts = {
-            name: participants[name].prompted.answers(
-                rows, request, participants[name].decoding, batch_size=size, what=f"{name}, {kind}"
-            )
-            for name in side_by_side(participants)
-        }
-        pictures = base.splits[split].first(few)
-        found.append(Page(name=kind, request=request, pictures=pictures, answers=texts))
+        split, texts = study.tests[0] if kind == "story" else f"{kind}_test", {}
+        if split in base.queries:
+            rows = list(base.queries[split])[:few]
+            for name in side_by_side(participants):
+                prompted, _, decoding = participants[name]
+                what = f"{name}, {kind}"
+                texts[name] = prompted.answers(rows, request, decoding, batch_size=size, what=what)
+            found.append(Page(kind, request, base.splits[split].first(few), texts))
     return found

@@ -4,6 +4,7 @@ composition (paper, section 5) and of photographs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas
 from torch import Tensor
@@ -22,16 +23,13 @@ from mglib.study.study import Study
 from mglib.weights import sources
 
 MEASURES = ("chair_i", "object_recall")
-NAMES = {  # what readers see of differences and recalls
-    **{
-        f"{one}.difference": f"{display_names.of(one)}, minus test_seen" for one in ("blip2", "short", "long")
-    },
-    "recall_new": "new objects named",
-    "recall_known": "known objects named",
+NAMES = {
+    f"{one}.difference": f"{display_names.of(one)}, minus test_seen" for one in ("blip2", "short", "long")
 }
+NAMES |= {"recall_new": "new objects named", "recall_known": "known objects named"}  # what readers see
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Described:
     """What one request brought about the first pictures of a split, and how it is read."""
 
@@ -59,20 +57,12 @@ def requests(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, tup
 def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
     """Put every request to its model, about the first pictures of every test split."""
     words, sizes, found = study.nameable(), study.profile.evaluation, {}
-    for request, (model, text, decoding) in requests(study, models).items():
-        for name in study.tests:
-            count = min(sizes.limit_pictures, len(base.splits[name]))
-            queries = [base.queries[name][row] for row in range(count)]
-            said = models[model].answers(
-                queries, text, decoding, batch_size=sizes.batch_size, what=f"{request}, {name}"
-            )
-            found[request, name] = Described(
-                split=base.splits[name],
-                queries=queries,
-                said=said,
-                readings=chair.read(said, truths(study, base, name)[:count], words),
-                words=words,
-            )
+    for (request, (model, text, way)), name in product(requests(study, models).items(), study.tests):
+        split, what = base.splits[name], f"{request}, {name}"
+        queries = [base.queries[name][row] for row in range(min(sizes.limit_pictures, len(split)))]
+        said = models[model].answers(queries, text, way, batch_size=sizes.batch_size, what=what)
+        readings = chair.read(said, truths(study, base, name)[: len(said)], words)
+        found[request, name] = Described(split, queries, said, readings, words)
     return found
 
 
@@ -110,22 +100,20 @@ def recalls(told: Descriptions, name: str) -> pandas.DataFrame:
 
 def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, Described]:
     """Put every request to its model about the photographs that scikit-image ships."""
-    real, words = photographs.photographs(sources.photographs()), photographs.words()
-    tokens = study.tokens(real, base.vision)
-    queries = list(study.queries(real, tokens, base.model.qformer))
-    found = {}
-    for request, (model, text, decoding) in requests(study, models).items():
-        size = study.profile.evaluation.batch_size
-        said = models[model].answers(queries, text, decoding, batch_size=size, what=request)
-        readings = chair.read(said, photographs.truths(real), words)
-        found[request] = Described(split=real, queries=queries, said=said, readings=readings, words=words)
+    real, words, found = photographs.photographs(sources.photographs()), photographs.words(), {}
+    queries = list(study.queries(real, study.tokens(real, base.vision), base.model.qformer))
+    size, known = study.profile.evaluation.batch_size, photographs.truths(real)
+    for request, (model, text, way) in requests(study, models).items():
+        said = models[model].answers(queries, text, way, batch_size=size, what=request)
+        readings = chair.read(said, known, words)
+        found[request] = Described(real, queries, said, readings, words)
     return found
 
 
 def named_in_photographs(told: Mapping[str, Described]) -> pandas.DataFrame:
     """Return how many of the listed objects each request's answers name; five pictures are no statistics."""
-    listed = {name: sum(len(one.truth.objects) for one in each.readings) for name, each in told.items()}
-    named = {name: sum(one.recalled for one in each.readings) for name, each in told.items()}
     return pandas.DataFrame(
-        {"asked": display_names.of(name), "named": named[name], "listed": listed[name]} for name in told
+        {"asked": display_names.of(name), "named": sum(recall.found), "listed": sum(recall.among)}
+        for name, one in told.items()
+        for recall in [chair.recall(one.readings)]
     )

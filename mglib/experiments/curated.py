@@ -33,16 +33,14 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     The critic says how well a sentence fits; it is no metric of the evaluation.
     """
     config, critic, rows = study.profile.curation, curating.critic(study), []
-    count = min(len(base.queries["val"]), config.val_pictures)
+    first = range(min(len(base.queries["val"]), config.val_pictures))
     # By index: features are read from disk one at a time.
-    queries, tokens = (
-        [features["val"][index] for index in range(count)] for features in (base.queries, base.tokens)
-    )
-    ids = [str(index) for index in range(count)]
+    queries, tokens = ([some["val"][index] for index in first] for some in (base.queries, base.tokens))
+    ids = list(map(str, first))
     for temperature in config.temperatures:
         made = curating.sampled(study, base, queries, ids, "val", temperature)
         scores = critic(tokens, [repair(one.text) for one in made])
-        fit = metrics.ratio([sum(each) for each in scores], [len(each) for each in scores])
+        fit = metrics.Counts([sum(each) for each in scores], [len(each) for each in scores]).estimate()
         rows.append({"temperature": temperature, **metrics.columns("fit", fit)})
     return pandas.DataFrame(rows)
 
@@ -53,8 +51,8 @@ def shown(
     """Return the first of the chosen pictures, whose `files` go by id, what was generated about each (two
     answers with a bar between them), and what became of it.
     """
-    print(f"{min(SHOWN, len(chosen))} of {len(chosen)} are shown")
     first = chosen[:SHOWN]
+    print(f"{len(first)} of {len(chosen)} are shown")
     texts = {
         "generated": [" | ".join(one.description.answers) for one in first],
         "what became of it": [
@@ -66,21 +64,9 @@ def shown(
 
 def reasons(curation: Curation) -> pandas.DataFrame:
     """Return how many pictures were dropped at which step, and why."""
-    rows = [
-        (step, reason, count, count / len(curation.pictures))
-        for step, found in curation.reasons().items()
-        for reason, count in found.items()
-    ]
-    return pandas.DataFrame(rows, columns=["dropped by", "why", "pictures", "share of all"])
-
-
-def words(curation: Curation) -> dict[str, list[int]]:
-    """Return how many words each text has, as it was generated and as it was kept."""
-    texts = {
-        "generated": [one.description.text for one in curation.pictures],
-        "kept": [one.text for one in curation.kept],
-    }
-    return {name: [len(text.split()) for text in some] for name, some in texts.items()}
+    found = [(step, why, n) for step, some in curation.reasons().items() for why, n in some.items()]
+    table = pandas.DataFrame(found, columns=["dropped by", "why", "pictures"])
+    return table.assign(**{"share of all": table["pictures"] / len(curation.pictures)})
 
 
 def counts(study: Study, curation: Curation) -> pandas.DataFrame:
@@ -93,7 +79,13 @@ def counts(study: Study, curation: Curation) -> pandas.DataFrame:
         "kept": float(len(curation.kept)),
         "kept_share": metrics.each([float(one.step == "kept") for one in curation.pictures]),
     }
-    lengths = {name: {"words": metrics.each(some)} for name, some in words(curation).items()}
+    texts = {
+        "generated": [one.description.text for one in curation.pictures],
+        "kept": [one.text for one in curation.kept],
+    }
+    lengths = {
+        name: {"words": metrics.each([len(text.split()) for text in some])} for name, some in texts.items()
+    }
     return frame.concat(
         frame.rows("curate", {"": found}, note=note),
         frame.rows("curate", lengths, note=f"words of a text; {note}"),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import pandas
-from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.config import EvalConfig
@@ -27,7 +26,8 @@ from mglib.study.study import Study
 from mglib.world.scene import read_scenes
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
-ROWS = {"stage1": "long.stage1", "minigpt4": "long"}  # of Table 5, where they are not called by their model
+# Rows of Table 5 that are not called *long.* and their model.
+ROWS = {"blip2": "blip2", "blip2_ft": "blip2_ft", "everything": "everything", "minigpt4": "long"}
 COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
 SQUARE = {
     "blip2": "caption model, before",
@@ -51,7 +51,10 @@ DIFFERENCES = {  # of CHAIR_i between rows of Table 5
 
 @dataclass(frozen=True, kw_only=True)
 class Descriptions:
-    """What the models say of the first pictures of a split, and the name of what each decodes by."""
+    """What the models say of the first pictures of a split, and the name of what each decodes by.
+
+    Among the long ones is a degenerate row, *everything*: one list of all objects for every picture.
+    """
 
     split: str
     references: Sequence[Sequence[str]]
@@ -61,20 +64,16 @@ class Descriptions:
     note: str
 
     @property
-    def with_everything(self) -> dict[str, list[str]]:
-        """The long ones, and the degenerate row: one list of all objects for every picture."""
-        return {**self.long, "everything": [coverage.everything()] * len(self.references)}
-
-    @property
     def rows(self) -> dict[str, list[str]]:
         """All answers by the names that Table 5 has for them."""
-        same = ("blip2", "blip2_ft", "everything")
-        found = {
-            name if name in same else ROWS.get(name, f"long.{name}"): texts
-            for name, texts in self.with_everything.items()
-        }
+        found = {row(name): texts for name, texts in self.long.items()}
         found |= {"short": self.short["minigpt4"], "short.stage1": self.short["stage1"]}
         return display_names.ordered(found)
+
+
+def row(name: str) -> str:
+    """Return what Table 5 calls the long descriptions of a model."""
+    return ROWS.get(name, f"long.{name}")
 
 
 # --- How they are asked for ---
@@ -107,38 +106,23 @@ def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pa
 
 def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
     """Let all models describe the first test pictures at length, and the two chat models shortly too."""
-    asked, split = study.profile.evaluation, study.tests[0]
+    asked, split, ways = study.profile.evaluation, study.tests[0], decodings(study)
     chosen = {name: decoding(asked, "minigpt4" if one.reads else "blip2") for name, one in models.items()}
     queries = list(base.queries[split])[: asked.described_pictures]
-    long = {
-        name: at_length(study, one, queries, chosen[name], f"{name}, long") for name, one in models.items()
-    }
-    short = {
-        name: models[name].answers(
-            queries,
-            SHORT,
-            replace(decodings(study)[chosen[name]], max_new_tokens=asked.brief_tokens),
-            batch_size=asked.batch_size,
-            what=f"{name}, short",
-        )
-        for name in ("stage1", "minigpt4")
-    }
+
+    def say(name: str, text: str, most: int, what: str) -> list[str]:
+        way = replace(ways[chosen[name]], max_new_tokens=most)
+        return models[name].answers(queries, text, way, batch_size=asked.batch_size, what=f"{name}, {what}")
+
+    long = {name: say(name, LONG, asked.long_tokens, "long") for name in models}
     return Descriptions(
         split=split,
         references=base.splits[split].references[: len(queries)],
         decodings=chosen,
-        long=long,
-        short=short,
+        long=long | {"everything": [coverage.everything()] * len(queries)},
+        short={name: say(name, SHORT, asked.brief_tokens, "short") for name in ("stage1", "minigpt4")},
         note=f"first {len(queries)} of {split}, at most {asked.long_tokens} tokens",
     )
-
-
-def at_length(
-    study: Study, model: PromptedModel, queries: Sequence[Tensor], decoding: str, what: str
-) -> list[str]:
-    """Let a model describe pictures, (Q, D_q) each, with the paper's long prompt."""
-    size = study.profile.evaluation.batch_size
-    return model.answers(queries, LONG, decodings(study)[decoding], batch_size=size, what=what)
 
 
 # --- Table 2 ---
@@ -149,13 +133,14 @@ def parser_agreement() -> pandas.DataFrame:
     labelled = coverage.read_labels()
     found = coverage.agreement([coverage.parse(text) for text, _ in labelled], [true for _, true in labelled])
     note = "facts parsed from answers against labels made by reading them (a language model's, not people's)"
-    return frame.rows("t2", {kind: _prefixed("parser", one) for kind, one in found.items()}, note=note)
+    rows = {kind: {f"parser.{what}": counts for what, counts in one.items()} for kind, one in found.items()}
+    return frame.rows("t2", rows, note=note)
 
 
 def covered(study: Study, told: Descriptions) -> Counted:
     """Count what each model's long descriptions cover; empty where there is no judge."""
     known = study.judge(told.split)
-    return coverage.counted(told.with_everything, told.references, known) if known else {}
+    return coverage.counted(told.long, told.references, known) if known else {}
 
 
 def table2(told: Descriptions, covered: Counted) -> pandas.DataFrame:
@@ -243,41 +228,26 @@ def further_readings(
     """
     rows = {name: readings[name] for name in COMPARED if name in readings}
     texts = {name: told.rows[name] for name in rows}
-    found = {"matched": chair.matched(rows)}
+    ways = {"matched": chair.matched(rows)}
     for reading in ("coco", chair_official.at_hand()):
-        found[reading] = read(study, base, told.split, texts, reading)
-    return frame.concat(
-        *(
-            frame.rows(
-                "t5", _chair_i(some), note=f"{name} reading of the same answers; {told.note}", split=name
-            )
-            for name, some in found.items()
-        )
-    )
+        ways[reading] = read(study, base, told.split, texts, reading)
+    found = []
+    for way, some in ways.items():
+        chair_i = {name: {"chair_i": one["chair_i"]} for name, one in counted(some).items()}
+        note = f"{way} reading of the same answers; {told.note}"
+        found.append(frame.rows("t5", chair_i, note=note, split=way))
+    return frame.concat(*found)
 
 
 def by_rank(told: Descriptions, readings: Mapping[str, Sequence[Reading]], most: int = 3) -> pandas.DataFrame:
     """Return CHAIR_i of the first mentions of some rows' answers, of the second ones, and so on."""
     ranks = {name: chair.by_rank(readings[name], most) for name in COMPARED if name in readings}
-    return frame.concat(
-        *(
-            frame.rows(
-                "t5",
-                {name: {"chair_i": counts[rank]} for name, counts in ranks.items()},
-                note=f"mention {rank + 1} of each answer; {told.note}",
-                split=f"mention_{rank + 1}",
-            )
-            for rank in range(most)
-        )
-    )
-
-
-def _chair_i(readings: Mapping[str, Sequence[Reading]]) -> Counted:
-    return {name: {"chair_i": one["chair_i"]} for name, one in counted(readings).items()}
-
-
-def _prefixed(prefix: str, counts: Mapping[str, Counts]) -> dict[str, Counts]:
-    return {f"{prefix}.{name}": one for name, one in counts.items()}
+    found = []
+    for rank in range(most):
+        chair_i = {name: {"chair_i": counts[rank]} for name, counts in ranks.items()}
+        note = f"mention {rank + 1} of each answer; {told.note}"
+        found.append(frame.rows("t5", chair_i, note=note, split=f"mention_{rank + 1}"))
+    return frame.concat(*found)
 
 
 # --- Section 4.3.2: {caption model, chat model} x {before, after the curated descriptions} ---
@@ -290,7 +260,7 @@ def square(judged: Judged, covered: Counted, counted: Counted) -> Counted:
         name: {
             "items": items[name],
             **{what: covered[name][what] for what in ("covered", "length")},
-            **{what: counted[ROWS.get(name, name)][what] for what in ("chair_i", "object_recall")},
+            **{what: counted[row(name)][what] for what in ("chair_i", "object_recall")},
         }
         for name in SQUARE
         if name in items
@@ -310,17 +280,12 @@ def effects(measured: Counted) -> pandas.DataFrame:
         if one in measured and other in measured
     }
     if measured.keys() >= SQUARE.keys():
-        gains = {
-            what: paired(*(_added(measured[one][what], measured[other][what]) for one, other in TWICE))
-            for what in ("items", "covered")
-        }
+        gains = {}
+        for what in ("items", "covered"):
+            pairs = [zip(*(measured[name][what].found for name in names), strict=True) for names in TWICE]
+            gains[what] = paired(*(metrics.each(list(map(sum, rows))) for rows in pairs))
         found["texts_chat_minus_caption"] = gains
     note = (
         "paired difference over the same pictures; items: Table 1's checklists, the rest: long descriptions"
     )
     return frame.rows("effect", found, note=note)
-
-
-def _added(one: Counts, other: Counts) -> Counts:
-    """Add two means over the same pictures."""
-    return metrics.each([a + b for a, b in zip(one.found, other.found, strict=True)])

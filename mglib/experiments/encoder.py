@@ -11,17 +11,15 @@ from torch.nn.functional import adaptive_avg_pool2d
 from mglib import frame, metrics
 from mglib.config import Profile
 from mglib.data.splits import Split, batched
-from mglib.evals import generate
 from mglib.evals.retrieval import chance, retrieval_recall
 from mglib.evals.spatial import read_pictures
 from mglib.evals.vqa import picture_places
 from mglib.mentions import object_counts
-from mglib.model import prompts
-from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import QFormer
 from mglib.study.blip2 import Blip2
+from mglib.study.models import prompted_blip2
 from mglib.study.study import Study
 from mglib.training.feature_cache import Features
 
@@ -56,14 +54,16 @@ def world_size(study: Study, card: dict[str, Any]) -> pandas.DataFrame:
     if not card:
         reason = "the pictures are real, and what is in them is not known exactly"
         return frame.concat(*(frame.absent("world", what, reason) for what in ("pictures", "named")))
+    splits = card["splits"]
+    counted = {
+        "pictures": sum(entry["pictures"] for entry in splits.values()),
+        "named": splits["train"]["named"],
+    }
     notes = {
         "pictures": "drawn scenes, all splits; the paper's figure is its stage-1 web pairs, approximate",
         "named": "share of a training picture's objects that its caption names; exact over the split",
     }
-    pictures = sum(entry["pictures"] for entry in card["splits"].values())
-    return frame.rows(
-        "world", {"": {"pictures": pictures, "named": card["splits"]["train"]["named"]}}, note=notes
-    )
+    return frame.rows("world", {"": counted}, note=notes)
 
 
 def sizes(profiles: Mapping[str, Profile], models: Mapping[str, MiniGPT4]) -> pandas.DataFrame:
@@ -74,12 +74,6 @@ def sizes(profiles: Mapping[str, Profile], models: Mapping[str, MiniGPT4]) -> pa
     found = {}
     for name, profile in profiles.items():
         model, vision = models[name], profile.vision
-        parts = {
-            "image encoder": model.vision,
-            "Q-Former": model.qformer,
-            "projection, the only one trained": model.projection,
-            "language model": model.language,
-        }
         rows = {
             "side of the picture, pixels": vision.image_size,
             "vision tokens, N": vision.tokens,
@@ -87,7 +81,10 @@ def sizes(profiles: Mapping[str, Profile], models: Mapping[str, MiniGPT4]) -> pa
             "queries, Q": profile.qformer.queries,
             "their width, D_q": profile.qformer.width,
             "width of the language model, D_l": model.language.width,
-            **{f"parameters: {part}": parameters(module) for part, module in parts.items()},
+            "parameters: image encoder": parameters(model.vision),
+            "parameters: Q-Former": parameters(model.qformer),
+            "parameters: projection, the only one trained": parameters(model.projection),
+            "parameters: language model": parameters(model.language),
             "stage 1: pairs read": profile.stage1.steps * profile.stage1.batch_size,
             "stage 2: texts read": profile.stage2.steps * profile.stage2.batch_size,
         }
@@ -178,17 +175,10 @@ def captions(study: Study, queries: dict[str, Features]) -> dict[str, list[str]]
     """Let BLIP-2 mini caption every split; nothing where it has no language model of its own."""
     if not study.has_blip2:
         return {}
-    settings = study.profile.evaluation
+    settings, blip2 = study.profile.evaluation, prompted_blip2(study.blip2)
+    way, size = greedy(settings.max_new_tokens), settings.batch_size
     return {
-        name: generate.answers(
-            study.blip2.model,
-            shown,
-            KEYWORDS,
-            prompts.IMAGE,
-            greedy(settings.max_new_tokens),
-            what=f"captions of {name}",
-            batch_size=settings.batch_size,
-        )
+        name: blip2.answers(shown, "", way, batch_size=size, what=f"captions of {name}")
         for name, shown in queries.items()
     }
 

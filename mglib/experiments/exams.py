@@ -108,12 +108,8 @@ def pope_table(
     counts["yes"] = pope.counts(drawn["random"], ["yes"] * len(drawn["random"]))
     shown = ("accuracy", "f1", "yes_ratio", "unparsed")
     scores = {row: {what: one[what] for what in shown} for row, one in counts.items()}
-    gains = {
-        f"{way}.over_yes": {
-            "gain.accuracy": metrics.paired(counts[way]["accuracy"], counts["yes"]["accuracy"])
-        }
-        for way in drawn
-    }
+    gained = {way: metrics.paired(counts[way]["accuracy"], counts["yes"]["accuracy"]) for way in drawn}
+    gains = {f"{way}.over_yes": {"gain.accuracy": gain} for way, gain in gained.items()}
     note = f"first {most} of {split}, greedy, asked {request!r}; not in the paper"
     apart = f"MiniGPT-4 minus the constant yes, paired; {note}"
     return frame.rows("pope", scores, note=note), frame.rows("pope", gains, note=apart)
@@ -154,8 +150,9 @@ def examine(
     config, split = study.profile.evaluation, study.questioned[use]
     whole = study.exam(split)
     exam = whole.first(choice=config.choice_pictures // part, graph=config.graph_pictures // part)
-    results = {
-        name: vqa.examine(
+    answered = Answered(exam=exam, split=split, scores={}, said={})
+    for name, (model, queries) in rows.items():
+        answered.scores[name], answered.said[name] = vqa.examine(
             model,
             queries,
             prompt.template,
@@ -165,11 +162,7 @@ def examine(
             short_tokens=config.short_tokens,
             what=name,
         )
-        for name, (model, queries) in rows.items()
-    }
-    scores = {name: scored for name, (scored, _) in results.items()}
-    said = {name: told for name, (_, told) in results.items()}
-    return Answered(exam=exam, split=split, scores=scores, said=said)
+    return answered
 
 
 def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFrame, ExamPrompt]:

@@ -58,14 +58,15 @@ def causes(told: Described, seen: Seen) -> pandas.DataFrame:
     """Return how often an invented object ranks above an absent one, by *frequency*, *together*, *lift*, and
     the share of the invented mentions whose object no training caption names.
     """
-    above = hallucination.explained(told.readings, seen)
-    note = f"invented above absent objects of the same picture, chance 0.5; {_about(told)}"
-    unknown = {"": {"unknown": hallucination.unknown(told.readings, seen)}}
-    other = "of the invented mentions, those of an object that no training caption names"
-    return frame.concat(
-        frame.rows("hallucination", {cause: {"above": one} for cause, one in above.items()}, note=note),
-        frame.rows("hallucination", unknown, note=other),
-    )
+    above = hallucination.explained(told.readings, seen).items()
+    rows: dict[str, dict[str, frame.Measured]] = {cause: {"above": one} for cause, one in above}
+    rows[""] = {"unknown": hallucination.unknown(told.readings, seen)}
+    about = f"first {len(told.said)} of {told.split.name}"
+    notes = {
+        "above": f"invented above absent objects of the same picture, chance 0.5; {about}",
+        "unknown": "of the invented mentions, those of an object that no training caption names",
+    }
+    return frame.rows("hallucination", rows, note=notes)
 
 
 def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFrame:
@@ -76,12 +77,8 @@ def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFra
 def positions(told: Described) -> pandas.DataFrame:
     """Return CHAIR_i by the sentence and by the word at which a mention is."""
     truths = [reading.truth for reading in told.readings]
-    found = {
-        f"sentence_{number}": counts
-        for number, counts in enumerate(
-            hallucination.by_sentence(told.said, truths, told.words, SENTENCES).values(), start=1
-        )
-    }
+    sentences = hallucination.by_sentence(told.said, truths, told.words, SENTENCES).values()
+    found = {f"sentence_{number}": counts for number, counts in enumerate(sentences, start=1)}
     spans = hallucination.by_word(told.said, truths, told.words, EDGES)
     found |= {f"words_{low}_{high - 1}": counts for (low, high), counts in spans.items()}
     rows = {name: {"where": counts} for name, counts in found.items()}
@@ -107,21 +104,13 @@ def attended(told: Described, looked: Sequence[Sequence[Look]]) -> pandas.DataFr
     """
     truths = [reading.truth for reading in told.readings]
     every = attention.by_truth(looked, truths)
-    note = "attention to the visual tokens at a mention's first token, mean over heads and layers"
-    counted = {**every, "within": attention.within(every)}
-    found = [
-        frame.rows("hallucination", {kind: {"attention": one} for kind, one in counted.items()}, note=note)
-    ]
+    counted = {"": {**every, "within": attention.within(every)}}
     for low, high in pairwise(EDGES):
-
-        def inside(look: attention.Look, low: int = low, high: int = high) -> bool:
-            return low <= look.word < high
-
-        near = attention.by_truth(looked, truths, inside)
-        rows = {kind: {"attention": one} for kind, one in near.items()}
-        found.append(frame.rows("hallucination", rows, note=note, split=f"words_{low}_{high - 1}"))
+        near = [[look for look in row if low <= look.word < high] for row in looked]
+        counted[f"words_{low}_{high - 1}"] = attention.by_truth(near, truths)
+    note = "attention to the visual tokens at a mention's first token, mean over heads and layers"
+    found = []
+    for split, kinds in counted.items():
+        rows = {kind: {"attention": one} for kind, one in kinds.items()}
+        found.append(frame.rows("hallucination", rows, note=note, split=split))
     return frame.concat(*found)
-
-
-def _about(told: Described) -> str:
-    return f"first {len(told.said)} of {told.split.name}"

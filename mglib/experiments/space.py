@@ -47,11 +47,8 @@ def probes(study: Study) -> list[Probe]:
 def examples(asked: Sequence[Probe]) -> pandas.DataFrame:
     """Return the first question about each relation."""
     first = {probe.relation: probe for probe in reversed(asked)}
-    lines = [
-        (name, one.text, " / ".join(one.options), one.options[one.right])
-        for relation, name in NAMES.items()
-        if (one := first.get(relation))
-    ]
+    found = [(name, first[relation]) for relation, name in NAMES.items() if relation in first]
+    lines = [(name, one.text, " / ".join(one.options), one.options[one.right]) for name, one in found]
     return pandas.DataFrame(lines, columns=["relation", "question", "options", "right"])
 
 
@@ -91,11 +88,11 @@ def by_relation(
     task: str, measure: str, scores: Mapping[str, Mapping[str, Scores]], note: str
 ) -> pandas.DataFrame:
     """Return scores, by model and relation, as rows whose split is the relation; clustered by picture."""
-    relations = [one for one in RELATIONS if any(one in each for each in scores.values())]
     found = []
-    for relation in relations:
-        rows = {name: {measure: each[relation].counts()} for name, each in scores.items() if relation in each}
-        count = next(len(each[relation].values) for each in scores.values() if relation in each)
+    for relation in RELATIONS:
+        some = {name: each[relation] for name, each in scores.items() if relation in each}
+        rows = {name: {measure: one.counts()} for name, one in some.items()}
+        count = max((len(one.values) for one in some.values()), default=0)
         found.append(frame.rows(task, rows, note=f"{count} {note}", split=relation))
     return frame.concat(*found)
 

@@ -2,7 +2,7 @@
 (notebook 02; paper, sections 3.1 and 3.2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pandas
@@ -10,13 +10,10 @@ from torch import Tensor
 
 from mglib import frame, metrics
 from mglib.config import Stage1Trial, TrainConfig
-from mglib.data.splits import Split
-from mglib.errors import needed
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, Detector, cut, truths
 from mglib.experiments import abilities
-from mglib.frame import Measured
-from mglib.mentions import Vocabulary, object_counts, object_scores
+from mglib.mentions import object_counts
 from mglib.metrics import Counts
 from mglib.model import prompts
 from mglib.model.decoding import Decoding, greedy
@@ -24,6 +21,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.study.models import prompted_stage1
 from mglib.study.stage1 import Stage1, init_model, random_model, train_stage1
 from mglib.study.study import Study
+from mglib.study.train import Trained
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
 
@@ -40,14 +38,14 @@ def layout(study: Study, base: Stage1) -> pandas.DataFrame:
         queries=study.profile.qformer.queries,
         max_answer=study.profile.stage1.max_answer,
     )
-    row = {name: values[0].tolist() for name, values in batch.items()}
-    decode = base.language.tokenizer.decode
-    tokens = [
-        "(visual)" if slot else repr(decode([token]))
-        for token, slot in zip(row["ids"], row["slots"], strict=True)
-    ]
-    labels = ["-" if label == prompts.IGNORE else repr(decode([label])) for label in row["labels"]]
-    table = {"position": range(len(tokens)), "token read": tokens, "label (counts in the loss)": labels}
+    ids, slots, labels = (batch[name][0].tolist() for name in ("ids", "slots", "labels"))
+
+    def shown(token: int) -> str:
+        return "-" if token == prompts.IGNORE else repr(base.language.tokenizer.decode([token]))
+
+    read = ["(visual)" if slot else shown(token) for token, slot in zip(ids, slots, strict=True)]
+    counted = list(map(shown, labels))
+    table = {"position": range(len(ids)), "token read": read, "label (counts in the loss)": counted}
     return pandas.DataFrame(table)
 
 
@@ -55,16 +53,8 @@ def caption_loss(
     study: Study, model: MiniGPT4, shown: list[Tensor], captions: list[str] | tuple[str, ...]
 ) -> Counts:
     """Return the loss per caption token of pictures, (Q, D_q) each, laid out as in stage 1."""
-    return Counts(
-        *generate.losses(
-            model,
-            shown,
-            captions,
-            prompts.CAPTION,
-            max_answer=study.profile.stage1.max_answer,
-            batch_size=study.profile.evaluation.batch_size,
-        )
-    )
+    most, size = study.profile.stage1.max_answer, study.profile.evaluation.batch_size
+    return Counts(*generate.losses(model, shown, captions, prompts.CAPTION, max_answer=most, batch_size=size))
 
 
 def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -> list[str]:
@@ -119,20 +109,21 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
     All greedily; descriptions are asked for in the language model's conversation, as after stage 1.
     """
     settings, val, shown = study.profile.evaluation, base.splits["val"], list(base.queries["val"])
-    scores = object_scores(
-        captions(study, model, shown, what="captions of val"), val.objects, study.vocabulary()
-    )
+    said, words = captions(study, model, shown, what="captions of val"), study.vocabulary()
+    scores = object_counts([words.mentions(text) for text in said], val.objects)
     few, prompted = shown[: settings.fault_pictures], replace(prompted_stage1(study, base), model=model)
     described = prompted.answers(
         few, DESCRIBE, greedy(settings.long_tokens), batch_size=settings.batch_size, what="descriptions"
     )
-    at_length = object_scores(described, val.objects[: len(few)], study.vocabulary())
-    found = {name: scores[name] for name in ("mention_precision", "mention_recall")}
-    found["description_chair_i"] = at_length["chair_i"]
+    at_length = object_counts([words.mentions(text) for text in described], val.objects[: len(few)])
+    found = {
+        "loss": caption_loss(study, model, shown, val.captions),
+        **{name: scores[name] for name in ("mention_precision", "mention_recall")},
+        "description_chair_i": at_length["chair_i"],
+    }
     return {
-        **metrics.columns("chair_i", scores["chair_i"]),
-        "loss": needed(caption_loss(study, model, shown, val.captions).estimate(), "captions").value,
-        **{name: one.value if one else None for name, one in found.items()},
+        **metrics.columns("chair_i", scores["chair_i"].estimate()),
+        **{name: one.value if (one := counts.estimate()) else None for name, counts in found.items()},
         **abilities.as_minigpt4(study, base, prompted),
     }
 
@@ -149,29 +140,28 @@ def checkpoint_curve(study: Study, base: Stage1) -> tuple[dict[str, list[str]], 
     val, queries = base.splits["val"], list(base.queries["val"])
     few = queries[: study.profile.evaluation.shown]
     model, said, losses = init_model(study, base), {}, {}
-    for state in [None, *kept(base.trained.folder)]:
-        when = after(0 if state is None else restore(model, state)["step"])
+    for when in along(model, base.trained):
         said[when] = captions(study, model, few, what=f"captions {when}")
         losses[when] = caption_loss(study, model, queries, val.captions)
     return said, loss_table(losses)
 
 
-def loss_table(losses: Mapping[str, Measured]) -> pandas.DataFrame:
+def along(model: MiniGPT4, trained: Trained) -> Iterator[str]:
+    """Take an untrained model through the weights that its training kept, and say when each was."""
+    yield "at the start"
+    for state in kept(trained.folder):
+        yield f"after {restore(model, state)['step']:,} steps"
+
+
+def loss_table(losses: Mapping[str, Counts]) -> pandas.DataFrame:
     """Return losses with their intervals, a row for each time at which they were measured."""
-    lines = frame.rows("", {when: {"loss": loss} for when, loss in losses.items()})
-    return lines[["system", "value", "low", "high", "n"]].rename(
-        columns={"system": "weights", "value": "loss of a token, nats", **metrics.INTERVAL}
-    )
-
-
-def after(step: int) -> str:
-    """Say when weights were kept."""
-    return f"after {step:,} steps" if step else "at the start"
+    name = "loss of a token, nats"
+    lines = [{"weights": when, **metrics.columns(name, loss.estimate())} for when, loss in losses.items()]
+    return pandas.DataFrame(lines).rename(columns=metrics.INTERVAL)
 
 
 # --- Controls ---
 
-MEASURES = ("loss", "chair_i", "mention_precision", "mention_recall")
 CONTROLS = {  # by the ending of a number's name
     "": "trained",
     "start": "start by regression, no gradient step",
@@ -216,44 +206,43 @@ def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, 
             }
             note = f"own picture minus another one, paired; {name}"
             found.append(frame.rows("stage1", {"drop": lost}, note=note))
-        found.append(of_captions(split, words))
+        if any(split.captions):
+            named = object_counts([words.mentions(text) for text in split.captions], split.objects)
+            own = {"of_captions": {"mention_recall": named["mention_recall"]}}
+            note = "what the web captions themselves name: the level at which recall saturates"
+            found.append(frame.rows("stage1", own, note=note, split=name))
     return frame.concat(*found), said
 
 
-def of_captions(split: Split, words: Vocabulary) -> pandas.DataFrame:
-    """Return the share of objects that a split's web captions name; no row where it has none."""
-    if not any(split.captions):
-        return frame.rows("stage1", {})
-    named = object_counts([words.mentions(text) for text in split.captions], split.objects)
-    note = "what the web captions themselves name: the level at which recall saturates"
-    measured = {"of_captions": {"mention_recall": named["mention_recall"]}}
-    return frame.rows("stage1", measured, note=note, split=split.name)
-
-
 # --- Faults ---
+
+
+def detected(
+    study: Study, base: Stage1, split: str, texts: Sequence[str], most: int, *, poem: bool = False
+) -> list[set[str]]:
+    """Return the failures of each answer, of at most `most` tokens, to the first pictures of a split."""
+    detector, known = Detector(study.vocabulary()), truths(base.splits[split], study.scenes(split))
+    return [
+        detector.failures(text, truth, poem=poem, cut=cut(text, base.language.tokenizer, most))
+        for text, truth in zip(texts, known, strict=False)
+    ]
 
 
 def faults(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
     """Ask for detailed descriptions of val after stage 1 alone: the share of answers with each fault, and the
     answers, by decoding. Drift is left out where nobody knows what is in a picture.
     """
-    settings, val = study.profile.evaluation, base.splits["val"]
-    asked = list(base.queries["val"])[: settings.fault_pictures]
-    longest, prompted = settings.long_tokens, prompted_stage1(study, base)
-    decodings = {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}
-    scenes = study.scenes("val")
-    detector, truth = Detector(study.vocabulary()), truths(val, scenes)
-    kinds = {name: kind for name, kind in FAULTS.items() if scenes or kind != "off-topic"}
+    settings, prompted = study.profile.evaluation, prompted_stage1(study, base)
+    longest, asked = settings.long_tokens, list(base.queries["val"])[: settings.fault_pictures]
+    known = study.scenes("val") is not None
     texts, shares = {}, {}
-    for name, decoding in decodings.items():
+    for name, decoding in {"sampled": Decoding(max_new_tokens=longest), "greedy": greedy(longest)}.items():
         texts[name] = prompted.answers(asked, DESCRIBE, decoding, batch_size=settings.batch_size, what=name)
-        found = [
-            detector.failures(text, one, poem=False, cut=cut(text, base.language.tokenizer, longest))
-            for text, one in zip(texts[name], truth, strict=False)
-        ]
+        found = detected(study, base, "val", texts[name], longest)
         shares[name] = {
             f"fault.{fault}": metrics.each([float(kind in each) for each in found])
-            for fault, kind in kinds.items()
+            for fault, kind in FAULTS.items()
+            if known or kind != "off-topic"
         }
     note = f"detailed descriptions on val, chat template, at most {longest} tokens"
     return frame.rows("stage1", shares, note=note), texts

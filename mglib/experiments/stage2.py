@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean as mean
 
 import pandas
 import torch
@@ -14,9 +15,9 @@ from PIL import Image
 from mglib import frame, metrics
 from mglib.errors import needed
 from mglib.evals import generate
-from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, cut, read_labels, truths
+from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, read_labels
 from mglib.experiments import abilities
-from mglib.experiments.stage1 import after, loss_table
+from mglib.experiments.stage1 import along, detected, loss_table
 from mglib.metrics import Counts
 from mglib.model.decoding import Decoding, greedy, row_seed
 from mglib.model.dialogue import reply, turns
@@ -26,8 +27,6 @@ from mglib.study.stage1 import Stage1
 from mglib.study.stage2 import Stage2Data, train_stage2, with_own_projection
 from mglib.study.study import Study
 from mglib.study.train import Trained
-from mglib.training.checkpoint import restore
-from mglib.training.loop import kept
 from mglib.world.scene import read_scenes
 
 REQUESTS = {"describe": DESCRIBE, "poem": POEM}
@@ -48,9 +47,9 @@ def overview(lessons: Mapping[str, Stage2Data]) -> pandas.DataFrame:
     rows = []
     for name, lesson in lessons.items():
         texts = lesson.texts + lesson.held_texts
-        length = needed(metrics.mean([len(metrics.words(text)) for text in texts]), "texts")
         row = {"texts": LESSONS[name], "pictures": len(texts), "of these held out": len(lesson.held_texts)}
-        rows.append({**row, "words a text": length.value, "the first": texts[0]})
+        length = mean(len(metrics.words(text)) for text in texts)
+        rows.append({**row, "words a text": length, "the first": texts[0]})
     return pandas.DataFrame(rows)
 
 
@@ -101,12 +100,8 @@ def checkpoint_curve(
     study: Study, before: PromptedModel, lesson: Stage2Data, trained: Trained
 ) -> pandas.DataFrame:
     """Return the loss on the hold-out at the start and at each step whose weights were kept."""
-    losses = {after(0): held_out_loss(study, before, lesson)}
     model = replace(before, model=with_own_projection(before.model))
-    for state in kept(trained.folder):
-        step = restore(model.model, state)["step"]
-        losses[after(step)] = held_out_loss(study, model, lesson)
-    return loss_table(losses)
+    return loss_table({when: held_out_loss(study, model, lesson) for when in along(model.model, trained)})
 
 
 @dataclass(frozen=True)
@@ -136,18 +131,17 @@ def losses(
     """Return the loss per token on the held-out texts of each variant's kind, before stage 2 and after it."""
     found = []
     for name, one in variants.items():
-        only = "; evaluation only" if name == "oracle" else ""
-        note = f"per token of held-out texts ({LESSONS[one.texts]}){only}"
-        for when, model in (("before", one.before), ("after", one.after)):
+        note = f"per token of held-out texts ({LESSONS[one.texts]})"
+        note += "; evaluation only" if name == "oracle" else ""
+        for when, model in {"before": one.before, "after": one.after}.items():
             system = join("" if name == "minigpt4" else name, "before" if when == "before" else "")
             loss = held_out_loss(study, model, lessons[one.texts])
             rows = frame.rows("stage2", {system: {"loss": loss}}, note=note)
             found.append(rows.assign(model=name, when=when))
     reason = "real pictures have no such texts or baseline here"
-    for name in VARIANTS:
-        if name not in variants:
-            rows = frame.absent("stage2", "loss", reason, system=name)
-            found.append(rows.assign(model=name, when="after"))
+    for name in [name for name in VARIANTS if name not in variants]:
+        rows = frame.absent("stage2", "loss", reason, system=name)
+        found.append(rows.assign(model=name, when="after"))
     return frame.concat(*found)
 
 
@@ -155,6 +149,8 @@ def losses(
 
 ASKED = {"describe": "descriptions", "poem": "poems"}
 DECODED = {"": "sampled", "greedy": "greedy", "penalty": "greedy with penalty 1.2"}
+LESS = {"cut": "before minus after", "half": "half of before minus after"}
+ORACLE = "text_oracle"  # the language model, which reads the truth in words
 
 
 def decoding_configs(study: Study) -> dict[str, Decoding]:
@@ -173,7 +169,7 @@ class Answers:
 
     task: str  # of REQUESTS
     decoding: str  # of DECODED
-    when: str  # before, after or text_oracle
+    when: str  # before, after or ORACLE
     texts: Sequence[str]
     failures: Sequence[set[str]]  # of KINDS
 
@@ -191,53 +187,35 @@ class Answers:
 def answers(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> list[Answers]:
     """Let the models `before` and `after` describe the first pictures of the first test split and put them
     into poems, and look for failures; *text_oracle*: what the language model fails at that is given the truth
-    in words, where scene graphs hold it.
+    in words, sampled, where scene graphs hold it.
     """
     split = study.tests[0]
-    found = [
-        answer(study, base, model, split, task, way, when)
-        for task, way, (when, model) in product(REQUESTS, DECODED, models.items())
-    ]
+    asked = list(product(REQUESTS, DECODED, models))
     if study.scenes(split) is not None:
-        found += [text_oracle(study, base, models["before"], split, task) for task in REQUESTS]
-    return found
+        asked += [(task, "", ORACLE) for task in REQUESTS]
+    models = {**models, ORACLE: models["before"]}
+    return [answer(study, base, models[when], split, task, way, when) for task, way, when in asked]
 
 
 def answer(
     study: Study, base: Stage1, model: PromptedModel, split: str, task: str, way: str, when: str
 ) -> Answers:
-    """Put one request to a model about the first pictures of a split and look for failures."""
-    settings = study.profile.evaluation
-    queries, decoding = list(base.queries[split])[: settings.failure_pictures], decoding_configs(study)[way]
-    size, what = settings.batch_size, join(task, when, way)
-    texts = model.answers(queries, REQUESTS[task], decoding, what=what, batch_size=size)
-    return judged(study, base, split, Answers(task, way, when, texts, []))
-
-
-def text_oracle(study: Study, base: Stage1, model: PromptedModel, split: str, task: str) -> Answers:
-    """Put one request to a language model about the truth in words, sampled, and look for failures."""
-    settings, scenes = study.profile.evaluation, read_scenes(needed(study.scenes(split), "scene graphs"))
-    texts = abilities.from_truth(
-        model,
-        scenes[: settings.failure_pictures],
-        REQUESTS[task],
-        decoding_configs(study)[""],
-        batch_size=settings.batch_size,
-        what=f"text oracle, {ASKED[task]}",
-    )
-    return judged(study, base, split, Answers(task, "", "text_oracle", texts, []))
-
-
-def judged(study: Study, base: Stage1, split: str, said: Answers) -> Answers:
-    """Return answers about the first pictures of a split with their failures."""
-    detector, tokenizer = Detector(study.vocabulary()), base.language.tokenizer
-    longest, poem = study.profile.evaluation.failure_tokens, said.task == "poem"
-    truth = truths(base.splits[split], study.scenes(split))[: len(said.texts)]
-    failures = [
-        detector.failures(text, one, poem=poem, cut=cut(text, tokenizer, longest))
-        for text, one in zip(said.texts, truth, strict=True)
-    ]
-    return replace(said, failures=failures)
+    """Put one request to a model about the first pictures of a split, or as the ORACLE about their truth in
+    words, and look for failures.
+    """
+    settings, decoding = study.profile.evaluation, decoding_configs(study)[way]
+    few, size, what = settings.failure_pictures, settings.batch_size, join(task, when, way)
+    if when == ORACLE:
+        scenes = read_scenes(needed(study.scenes(split), "scene graphs"))[:few]
+        said = abilities.in_words(scenes, REQUESTS[task])
+        texts = generate.blind_answers(
+            model.model, model.template, said, decoding, batch_size=size, what=what
+        )
+    else:
+        queries = list(base.queries[split])[:few]
+        texts = model.answers(queries, REQUESTS[task], decoding, batch_size=size, what=what)
+    found = detected(study, base, split, texts, settings.failure_tokens, poem=task == "poem")
+    return Answers(task, way, when, texts, found)
 
 
 def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
@@ -258,13 +236,10 @@ def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
         if one.when == "after":
             whole = before[one.asked]
             half = Counts([failed / 2 for failed in whole.found], whole.among)
-            for measure, some, when in (
-                ("cut", whole, "before minus after"),
-                ("half", half, "half of before minus after"),
-            ):
-                less = {join(one.task, one.decoding): {measure: metrics.paired(some, one.failed)}}
-                rows = frame.rows("t3", less, note=f"{when}, paired; {note}")
-                found.append(rows.assign(asked=one.asked, when=when))
+            less = {what: metrics.paired(some, one.failed) for what, some in (("cut", whole), ("half", half))}
+            notes = {what: f"{when}, paired; {note}" for what, when in LESS.items()}
+            rows = frame.rows("t3", {join(one.task, one.decoding): less}, note=notes)
+            found.append(rows.assign(asked=one.asked, when=rows["measure"].map(LESS)))
     return frame.concat(*found)
 
 
@@ -277,11 +252,11 @@ def failure_kinds(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
     kinds = [kind for kind in KINDS if kind != "off-topic" or study.scenes(study.tests[0])]
     rows = []
     for one in answers:
-        row = {kind: sum(kind in each for each in one.failures) / len(one.failures) for kind in kinds}
+        row = {kind: mean(kind in each for each in one.failures) for kind in kinds}
         if one.task != "poem":
             row["no-verse"] = math.nan
-        words = [len(metrics.words(text)) for text in one.texts]
-        rows.append({"answers": f"{one.asked}, {one.when}", **row, "words": sum(words) / len(words)})
+        words = mean(len(metrics.words(text)) for text in one.texts)
+        rows.append({"answers": f"{one.asked}, {one.when}", **row, "words": words})
     return pandas.DataFrame(rows)
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
+from tidy import values
 
-from mglib import frame
 from mglib.config import Asked
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities
@@ -99,11 +99,6 @@ def test_models_are_asked_as_the_profile_says_or_officially(study, base):
     assert said["minigpt4"]["poems"] == ["badly", "badly"]
 
 
-def values(found):
-    """Return the values of a frame by the names of its numbers."""
-    return dict(zip(frame.names(found), found["value"], strict=True))
-
-
 def test_facts_are_judged_with_the_models(study):
     shown = abilities.shown(study)
     judged, swapped = abilities.judge({"blip2": {task: ["well", "badly"] for task in shown}}, shown)
@@ -190,7 +185,7 @@ def test_all_systems_are_in_reading_order_with_what_is_to_know_of_them(study):
     assert list(dict.fromkeys(found["system"])) == [
         "blip2", "blip2_ft", "stage1", "locna", "minigpt4", "text_oracle", "facts",
     ]  # fmt: skip
-    notes = dict(zip(frame.names(found), found["note"], strict=True))
+    notes = values(found, "note")
     assert notes["t1.total.minigpt4"].endswith("; greedy")
     assert notes["t1.total.text_oracle"].endswith("decoded as MiniGPT-4")
     assert values(found)["t1.total.text_oracle"] == 1 and set(found["n"]) == {2, 2 * len(shown)}

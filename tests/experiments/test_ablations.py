@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 from tiny_parts import SHORT, kept, tiny_study
 from torch import nn
 
-from mglib import frame
 from mglib.config import AblationConfig
 from mglib.data.splits import Split
 from mglib.experiments import ablations
@@ -185,10 +185,10 @@ def test_each_kept_part_of_stage_1_captions_by_itself_and_is_compared_with_the_w
     monkeypatch.setattr(Study, "judge", lambda study, split: lambda answer, text: answer == texts["100"])
     found, rest = ablations.saturation(study, base)
     assert torch.allclose(2 * drawn[0], drawn[1])
-    assert dict(zip(frame.names(found), found["value"], strict=True)) == {
+    assert values(found) == {
         "t8.references_covered.50": 0, "t8.words.50": 2, "t8.references_covered.100": 1, "t8.words.100": 3,
     }  # fmt: skip
     names = [f"t8.references_covered.{name}" for name in ("gained_from_50", "quarter_minus_gain")]
-    assert dict(zip(frame.names(rest), rest["value"], strict=True)) == dict(zip(names, (1, -1), strict=True))
+    assert list(values(rest).items()) == list(zip(names, (1, -1), strict=True))
     monkeypatch.setattr(Study, "judge", lambda study, split: None)
     assert all(one.empty for one in ablations.saturation(study, base))

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
+from tidy import values
 
-from mglib import frame
 from mglib.config import EvalConfig
 from mglib.data.splits import Split
 from mglib.evals import chair
@@ -77,11 +77,6 @@ def test_blip2_is_asked_for_a_caption_where_there_is_one(study):
     assert list(composition.requests(study, {"minigpt4": None})) == ["short", "long"]
     both = composition.requests(study, {"minigpt4": None, "blip2": None})
     assert list(both) == ["blip2", "short", "long"] and both["blip2"][:2] == ("blip2", "")
-
-
-def values(found):
-    """Return the values of a frame by the names of its numbers."""
-    return dict(zip(frame.names(found), found["value"], strict=True))
 
 
 def test_other_splits_are_compared_with_the_seen_one():

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 
-from mglib import frame
 from mglib.config import EvalConfig
 from mglib.experiments import encoder
 from mglib.mentions import Vocabulary
@@ -25,11 +25,6 @@ def study():
     return SimpleNamespace(
         vocabulary=lambda: words, profile=profile, has_blip2=True, blip2=blip2, pretraining=pretraining
     )
-
-
-def values(found):
-    """Return the values of a frame by the names of its numbers."""
-    return dict(zip(frame.names(found), found["value"], strict=True))
 
 
 def test_named_objects_are_compared_split_by_split(study):
@@ -96,7 +91,7 @@ def test_captions_come_from_the_model_for_every_split(study, monkeypatch):
         asked.append((list(shown), template.name, decoding.sample))
         return ["a dog"] * len(shown)
 
-    monkeypatch.setattr(encoder.generate, "answers", answers)
+    monkeypatch.setattr("mglib.evals.generate.answers", answers)
     found = encoder.captions(study, {"val": [1, 2], "test": [3]})
     assert found == {"val": ["a dog"] * 2, "test": ["a dog"]}
     assert asked == [([1, 2], "keywords", False), ([3], "keywords", False)]

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 
-from mglib import frame
 from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
@@ -23,10 +23,6 @@ BASE = SimpleNamespace(
     queries=PICTURES, tokens=PICTURES, vision=None, language=SimpleNamespace(tokenizer=None)
 )
 WAYS = exams.pope.WAYS
-
-
-def values(found):
-    return dict(zip(frame.names(found), found["value"], strict=True))
 
 
 def graph(question, kind):

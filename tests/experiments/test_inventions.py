@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from tidy import values
 
-from mglib import frame
 from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.attention import Look
@@ -65,11 +65,6 @@ def test_causes_and_objects_without_any_caption(told):
     assert list(table["invented object"]) == ["bus", "cat", "cow"]
     assert list(table) == list(inventions.HEADS.values())
     assert len(inventions.most_invented(told, seen, most=2)) == 2
-
-
-def values(found):
-    """Return the values of a frame by the names of its numbers."""
-    return dict(zip(frame.names(found), found["value"], strict=True))
 
 
 def test_positions_are_by_sentence_and_by_word(told):

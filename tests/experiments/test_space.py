@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 from tiny_world import SMALL
 
-from mglib import frame
 from mglib.config import EvalConfig
 from mglib.evals.choices import Losses
 from mglib.evals.spatial import RELATIONS, Probe
@@ -35,7 +35,7 @@ def answered():
 
 def test_numbers_are_called_by_relation_and_model(answered):
     found = space.accuracies(answered)
-    assert dict(zip(frame.names(found), found["value"], strict=True)) == {
+    assert values(found) == {
         "spatial.accuracy.left_right.minigpt4": 0.5,
         "spatial.accuracy.left_right.stage1": 1,
         "spatial.accuracy.counting.minigpt4": 0.5,

@@ -13,7 +13,7 @@ from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.experiments import stage1
 from mglib.mentions import Vocabulary
-from mglib.metrics import Estimate
+from mglib.metrics import Counts
 from mglib.model import device
 from mglib.model.language import Language
 from mglib.model.prompts import tokenize
@@ -53,12 +53,14 @@ def test_the_layout_is_bos_the_queries_the_caption_and_its_end(study, base, toke
     assert label.iloc[-1] == repr("\n")
 
 
-def test_losses_are_listed_by_the_step_of_their_weights():
-    when = [stage1.after(step) for step in (0, 1200)]
+def test_losses_are_listed_by_the_step_of_their_weights(monkeypatch):
+    monkeypatch.setattr(stage1, "kept", lambda folder: [folder])
+    monkeypatch.setattr(stage1, "restore", lambda model, state: {"step": 1200})
+    when = list(stage1.along(None, SimpleNamespace(folder="stage1")))
     assert when == ["at the start", "after 1,200 steps"]
-    losses = dict(zip(when, (Estimate(5.0, 4.0, 6.0, 8), None), strict=True))
+    losses = dict(zip(when, (Counts([5.0] * 8, [1.0] * 8), Counts([0], [0])), strict=True))
     start, end = stage1.loss_table(losses).to_dict("records")
-    assert list(start.values()) == ["at the start", 5.0, 4.0, 6.0, 8]
+    assert list(start.values()) == ["at the start", 5.0, 5.0, 5.0, 8]
     assert end["weights"] == "after 1,200 steps" and math.isnan(end["to"])
 
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 
 from mglib.evals.failures import KINDS
 from mglib.experiments import stage2
-from mglib.experiments.stage2 import Answers, Variant, decoding_configs, failure_kinds, failures
-from mglib.frame import names
+from mglib.experiments.stage2 import ORACLE, Answers, Variant, decoding_configs, failure_kinds, failures
 from mglib.model.prompts import VICUNA, with_image
 from mglib.profiles import MINI
 from mglib.study.models import PromptedModel
@@ -35,7 +35,7 @@ def answered(task, decoding, before, after):
 def test_shares_and_cuts_carry_the_names_of_the_paper(study):
     sampled = answered("describe", "", FAULTY, WHOLE)
     found = failures(study, [*sampled, *answered("poem", "greedy", FAULTY, FAULTY[::-1])])
-    assert dict(zip(names(found), found["value"], strict=True)) == {
+    assert values(found) == {
         "t3.failure.describe.before": 0.5,
         "t3.failure.describe.after": 0,
         "t3.cut.describe": 0.5,
@@ -80,11 +80,8 @@ def test_losses_are_named_by_the_variant_and_before_what_stage_2_changes(monkeyp
     monkeypatch.setattr(stage2, "held_out_loss", lambda study, model, lesson: float(model + lesson))
     found = {"minigpt4": Variant(3, 2, "curated"), "oracle": Variant(3, 1, "oracle")}
     table = stage2.losses(study, found, {"curated": 0, "oracle": 10})
-    values = dict(zip(names(table), table["value"], strict=True))
-    assert [values[f"stage2.loss{end}"] for end in (".before", "", ".oracle.before", ".oracle")] == [
-        *(3, 2),
-        *(13, 11),
-    ]
+    names = [f"stage2.loss{end}" for end in (".before", "", ".oracle.before", ".oracle")]
+    assert [values(table)[name] for name in names] == [3, 2, 13, 11]
     assert table.set_index("system").loc["locna", "note"].startswith("not applicable")
     assert table["note"].str.endswith("evaluation only").tolist()[:4] == [False, False, True, True]
 
@@ -112,7 +109,7 @@ def test_rates_are_weighed_by_descriptions_poems_and_requests_together(monkeypat
     }
 
 
-def test_the_text_oracle_is_judged_as_the_answers_are(monkeypatch, study):
+def test_the_text_oracle_reads_the_truth_and_is_judged_as_the_answers_are(monkeypatch, study):
     scenes = [SimpleNamespace(in_words=f"things: dog {number}") for number in range(3)]
     asked = []
 
@@ -122,12 +119,15 @@ def test_the_text_oracle_is_judged_as_the_answers_are(monkeypatch, study):
 
     monkeypatch.setattr(stage2, "read_scenes", lambda path: scenes)
     monkeypatch.setattr(stage2.generate, "blind_answers", blind_answers)
-    monkeypatch.setattr(stage2, "judged", lambda study, base, split, said: replace(said, failures=WHOLE))
-    found = stage2.text_oracle(study, None, SimpleNamespace(model=None, template=None), "test_seen", "poem")
+    monkeypatch.setattr(stage2, "detected", lambda study, base, split, texts, most, poem: [poem, *texts[1:]])
+    found = stage2.answer(
+        study, None, PromptedModel(model=None, template=None), "test_seen", "poem", "", ORACLE
+    )
     assert (found.task, found.when, found.texts) == ("poem", "text_oracle", ["a dog."] * 3)
     assert asked[1] == f"The image shows: things: dog 1 {stage2.POEM}" and len(asked) == 3
-    both = [*answered("poem", "", FAULTY, WHOLE), replace(found, texts=["a", "b"])]
-    assert "t3.failure.poem.text_oracle" in set(names(failures(study, both)))
+    assert found.failures[0] is True  # judged as a poem
+    both = [*answered("poem", "", FAULTY, WHOLE), replace(found, texts=["a", "b"], failures=WHOLE)]
+    assert "t3.failure.poem.text_oracle" in values(failures(study, both))
 
 
 def test_the_second_question_of_a_chat_follows_the_first_answer(monkeypatch, study, model, tokenizer):
