@@ -129,7 +129,7 @@ MINI = Profile(
         short=17,
         batch_size=60,
         temperature=0.5,
-        temperatures=(1.0, 0.7, 0.5, 0.3),
+        temperatures=(1.0, 0.7, 0.5, 0.3, 0.1),
         well_formed=WellFormed(min_sentences=1),
     ),
     ablation=ABLATION,
