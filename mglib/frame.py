@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas
 
-from mglib.metrics import Counts, Estimate
+from mglib.metrics import Counts, Estimate, paired
 
 COLUMNS = ("task", "measure", "split", "system", "value", "low", "high", "n", "share", "note")
 NAME = list(COLUMNS[:4])  # these name a number, as in `t5.chair_i.long`; what is empty is left out
@@ -41,6 +41,19 @@ def absent(task: str, measure: str, reason: str, *, system: str = "") -> pandas.
     """Return a row for a number that cannot exist under this profile, with the reason."""
     line = {"task": task, "measure": measure, "split": "", "system": system}
     return pandas.DataFrame([{**line, "note": f"not applicable: {reason}"}], columns=COLUMNS)
+
+
+def differences(
+    counted: Mapping[str, Mapping[str, Counts]], pairs: Mapping[str, tuple[str, str]]
+) -> dict[str, dict[str, Estimate | None]]:
+    """Return the measures of the first system of each pair minus those of the second, paired over the same
+    pictures, by the pair's name; without the pairs of which one was not counted.
+    """
+    return {
+        name: {what: paired(counts, counted[other][what]) for what, counts in counted[one].items()}
+        for name, (one, other) in pairs.items()
+        if one in counted and other in counted
+    }
 
 
 def concat(*frames: pandas.DataFrame) -> pandas.DataFrame:

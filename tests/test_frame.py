@@ -36,3 +36,9 @@ def test_frames_are_joined_in_order_and_may_be_empty():
     assert frame.names(both) == ["t5.chair_i.long", "t2.covered"] and pandas.isna(both["value"][1])
     assert both["note"][1] == "not applicable: real captions come without facts"
     assert frame.concat(none).empty and tuple(frame.concat()) == frame.COLUMNS
+
+
+def test_differences_are_paired_and_need_both_systems():
+    counted = {"long": {"chair_i": Counts([1, 1], [1, 1])}, "short": {"chair_i": Counts([0, 1], [1, 1])}}
+    found = frame.differences(counted, {"less": ("long", "short"), "over_blip2": ("long", "blip2")})
+    assert found.keys() == {"less"} and found["less"]["chair_i"].value == 0.5

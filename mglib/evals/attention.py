@@ -1,7 +1,7 @@
 """How much the language model attends to the picture when it names an object (paper, section 4.5.1)."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,19 +102,12 @@ def looks(
     return found
 
 
-def by_truth(
-    looked: Sequence[Sequence[Look]],
-    truths: Sequence[Truth],
-    where: Callable[[Look], bool] = lambda look: True,
-) -> dict[str, Counts]:
-    """Return the attention at true and at invented mentions, summed a picture, ready to be averaged.
-
-    `where` chooses mentions, by their word for instance: attention to the picture changes along an answer.
-    """
+def by_truth(looked: Sequence[Sequence[Look]], truths: Sequence[Truth]) -> dict[str, Counts]:
+    """Return the attention at true and at invented mentions, summed a picture, ready to be averaged."""
     found = {}
     for kind, wanted in (("true", True), ("invented", False)):
         rows = [
-            [look.share for look in row if (look.name in truth.sayable) == wanted and where(look)]
+            [look.share for look in row if (look.name in truth.sayable) == wanted]
             for row, truth in zip(looked, truths, strict=True)
         ]
         found[kind] = Counts([sum(row) for row in rows], [float(len(row)) for row in rows])

@@ -271,15 +271,10 @@ def table1_items(study: Study, judged: Judged, swapped: Judged) -> pandas.DataFr
 def table1_gains(study: Study, judged: Judged) -> pandas.DataFrame:
     """Return by how much MiniGPT-4 meets more requests and items than others, paired."""
     requests, items = (checklist.pooled(judged, score) for score in ("success", "items"))
-    rows = {
-        f"over_{name}": {
-            "gain.requests": metrics.paired(requests["minigpt4"], requests[name]),
-            "gain.items": metrics.paired(items["minigpt4"], items[name]),
-        }
-        for name in ("blip2", "locna", "weak_lm")
-        if name in judged
-    }
-    return frame.rows("t1", rows, note=f"MiniGPT-4 minus the other, paired; {_note(study)}")
+    met = {name: {"gain.requests": requests[name], "gain.items": items[name]} for name in judged}
+    pairs = {f"over_{name}": ("minigpt4", name) for name in ("blip2", "locna", "weak_lm")}
+    note = f"MiniGPT-4 minus the other, paired; {_note(study)}"
+    return frame.rows("t1", frame.differences(met, pairs), note=note)
 
 
 def _note(study: Study) -> str:

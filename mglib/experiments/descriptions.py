@@ -152,15 +152,11 @@ def table2(told: Descriptions, covered: Counted) -> pandas.DataFrame:
 
 def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
     """Return by how much MiniGPT-4 covers more than others, paired."""
-    gains = {
-        f"over_{name}": {
-            f"gain.{what}": paired(covered["minigpt4"][what], covered[name][what])
-            for what in ("covered", "references_covered")
-        }
-        for name in ("blip2", "blip2_ft", "stage1")
-        if name in covered
-    }
-    return frame.rows("t2", gains, note=f"MiniGPT-4 minus the other, paired; {told.note}")
+    wanted = ("covered", "references_covered")
+    gains = {name: {f"gain.{what}": one[what] for what in wanted} for name, one in covered.items()}
+    pairs = {f"over_{name}": ("minigpt4", name) for name in ("blip2", "blip2_ft", "stage1")}
+    note = f"MiniGPT-4 minus the other, paired; {told.note}"
+    return frame.rows("t2", frame.differences(gains, pairs), note=note)
 
 
 # --- Table 5 ---
@@ -210,12 +206,8 @@ def table5(told: Descriptions, counted: Counted) -> pandas.DataFrame:
 
 def table5_differences(told: Descriptions, counted: Counted) -> pandas.DataFrame:
     """Return by how much more the first row of each of DIFFERENCES invents than the second, paired."""
-    found = {
-        name: {"chair_i": paired(counted[one]["chair_i"], counted[other]["chair_i"])}
-        for name, (one, other) in DIFFERENCES.items()
-        if one in counted and other in counted
-    }
-    return frame.rows("t5", found, note=f"paired; {told.note}")
+    chair_i = {name: {"chair_i": one["chair_i"]} for name, one in counted.items()}
+    return frame.rows("t5", frame.differences(chair_i, DIFFERENCES), note=f"paired; {told.note}")
 
 
 def further_readings(
@@ -274,11 +266,7 @@ def square_table(measured: Counted) -> pandas.DataFrame:
 
 def effects(measured: Counted) -> pandas.DataFrame:
     """Return what the chat model and what the curated texts change, paired over the same pictures."""
-    found = {
-        label: {what: paired(measured[one][what], measured[other][what]) for what in measured[one]}
-        for label, (one, other) in EFFECTS.items()
-        if one in measured and other in measured
-    }
+    found = frame.differences(measured, EFFECTS)
     if measured.keys() >= SQUARE.keys():
         gains = {}
         for what in ("items", "covered"):

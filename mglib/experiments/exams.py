@@ -108,8 +108,8 @@ def pope_table(
     counts["yes"] = pope.counts(drawn["random"], ["yes"] * len(drawn["random"]))
     shown = ("accuracy", "f1", "yes_ratio", "unparsed")
     scores = {row: {what: one[what] for what in shown} for row, one in counts.items()}
-    gained = {way: metrics.paired(counts[way]["accuracy"], counts["yes"]["accuracy"]) for way in drawn}
-    gains = {f"{way}.over_yes": {"gain.accuracy": gain} for way, gain in gained.items()}
+    accuracies = {row: {"gain.accuracy": one["accuracy"]} for row, one in counts.items()}
+    gains = frame.differences(accuracies, {f"{way}.over_yes": (way, "yes") for way in drawn})
     note = f"first {most} of {split}, greedy, asked {request!r}; not in the paper"
     apart = f"MiniGPT-4 minus the constant yes, paired; {note}"
     return frame.rows("pope", scores, note=note), frame.rows("pope", gains, note=apart)

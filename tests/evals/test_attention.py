@@ -93,5 +93,3 @@ def test_true_and_invented_mentions_are_told_apart():
     assert counts["true"].estimate().value == pytest.approx(0.3)
     assert counts["invented"].estimate().value == pytest.approx(0.3)
     assert attention.within(counts).estimate().value == pytest.approx(0.2)
-    early = attention.by_truth(looked, [dog] * 3, lambda look: look.word < 5)
-    assert early["invented"].estimate().value == pytest.approx(0.2)

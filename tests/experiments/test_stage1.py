@@ -106,11 +106,6 @@ def parts(tmp_path, captions, model):
     )
 
 
-def test_a_trial_is_the_whole_schedule_in_small():
-    short = stage1.trial(replace(SHORT, steps=100, warmup_steps=10), 5e-3, 20)
-    assert (short.steps, short.warmup_steps, short.lr, short.min_lr) == (20, 2, 5e-3, 5e-4)
-
-
 def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tried, parts, tmp_path):
     table = stage1.trials(tried, parts)
     assert table["start"].tolist() == ["0.1", "random", "0.1"]
