@@ -12,7 +12,7 @@ from functools import cache
 from itertools import accumulate
 from pathlib import Path
 
-from mglib.metrics import Counts, Estimate, plural, read_rows, words
+from mglib.metrics import Counts, plural, read_rows, words
 from mglib.paths import DATA
 
 COMPOUNDS = DATA / "evaluation" / "compounds.csv"
@@ -180,21 +180,12 @@ def is_verb(tokens: Sequence[str], span: Span) -> bool:
     return subject or (behind in BEHIND_VERB and before.isalpha() and before not in BEFORE_NOUN)
 
 
-def object_scores(
-    answers: Sequence[str], truths: Sequence[AbstractSet[str]], vocabulary: Vocabulary
-) -> dict[str, Estimate | None]:
-    """Compare the objects that answers mention with those in the pictures; see `object_counts`."""
-    counts = object_counts([vocabulary.mentions(answer) for answer in answers], truths)
-    return {name: count.estimate() for name, count in counts.items()}
-
-
 def object_counts(
     mentioned: Sequence[Sequence[str]], truths: Sequence[AbstractSet[str]]
 ) -> dict[str, Counts]:
     """Compare the objects that answers mention with those in the pictures.
 
-    `chair_i`: hallucinated mentions / all mentions, pooled as in Rohrbach et al. 2018 (a mention counts each
-    time);
+    `chair_i`: hallucinated mentions / all mentions, pooled as in Rohrbach et al. 2018;
     `mention_precision`: objects named that are there / objects named, each object once per picture;
     `mention_recall`: objects there that are named / objects there.
     """

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy
 import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,26 @@ class Counts(NamedTuple):
     found: Sequence[float]
     among: Sequence[float]
 
-    def estimate(self) -> Estimate | None:
-        """Return the pooled ratio with its interval; None where nothing was counted."""
-        return ratio(self.found, self.among)
-
     @property
     def is_share(self) -> bool:
         """Whether it can be no less than 0 and no more than 1."""
         return all(0 <= found <= among for found, among in zip(self.found, self.among, strict=True))
+
+    def estimate(self) -> Estimate | None:
+        """Return sum / sum with a percentile bootstrap over pictures; None where nothing was counted.
+
+        A picture with many mentions is drawn with all of them. A share that is the same in every picture gets
+        what an unseen picture may show: at 0 and 1 this is Clopper and Pearson's interval, over the pictures
+        in which it was counted.
+        """
+        if sum(self.among) == 0:
+            return None
+        low, high = _interval(_resampled(self, seed=0))
+        value = float(numpy.sum(self.found) / numpy.sum(self.among))
+        if self.is_share and high - low < 1e-12:
+            unseen = rarest(sum(each > 0 for each in self.among))
+            low, high = max(0, value - unseen), min(1, value + unseen)
+        return Estimate(value, float(low), float(high), len(self.found))
 
 
 # The columns of an interval as readers see them.
@@ -55,40 +66,12 @@ def each(values: Sequence[float]) -> Counts:
     return Counts(values, [1.0] * len(values))
 
 
-def ratio(
-    numerators: Sequence[float], denominators: Sequence[float], *, seed: int = 0, resamples: int = 2000
-) -> Estimate | None:
-    """Return sum / sum with a percentile bootstrap over pictures; None where nothing was counted.
-
-    Both are given per picture, so that a picture with many mentions is drawn with all of them. A share that
-    is the same in every picture gets what an unseen picture may show: at 0 and 1 this is Clopper and
-    Pearson's interval, over the pictures in which it was counted.
-    """
-    counts = Counts(numerators, denominators)
-    if sum(counts.among) == 0:
-        return None
-    values = _resampled(counts, seed, resamples)
-    low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
-    value = float(numpy.sum(counts.found) / numpy.sum(counts.among))
-    if counts.is_share and high - low < 1e-12:
-        unseen = rarest(sum(each > 0 for each in counts.among))
-        low, high = max(0, value - unseen), min(1, value + unseen)
-    return Estimate(value, float(low), float(high), len(counts.found))
-
-
 def rarest(n: int) -> float:
-    """Return the largest share that none of n pictures may show: Clopper and Pearson's upper end for 0 of
-    n.
-    """
+    """Return the largest share that none of n pictures may show (Clopper and Pearson's upper end)."""
     return 1 - 0.025 ** (1 / n)
 
 
-def mean(values: Sequence[float]) -> Estimate | None:
-    """Return the mean with its bootstrap interval over pictures."""
-    return each(values).estimate()
-
-
-def paired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 2000) -> Estimate | None:
+def paired(first: Counts, second: Counts) -> Estimate | None:
     """Return the first ratio less the second, both over the same pictures, which are drawn together.
 
     None where either counted nothing; raises ValueError for different numbers of pictures.
@@ -97,22 +80,21 @@ def paired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 200
         raise ValueError(
             f"{len(first.found)} pictures against {len(second.found)}: compare on the same pictures."
         )
-    return _difference(first, second, (seed, seed), resamples)
+    return _difference(first, second, second_seed=0)
 
 
-def unpaired(first: Counts, second: Counts, *, seed: int = 0, resamples: int = 2000) -> Estimate | None:
+def unpaired(first: Counts, second: Counts) -> Estimate | None:
     """Return the first ratio less the second, over different pictures, which are drawn apart.
 
     None where either counted nothing; `n` is how many pictures the first has.
     """
-    return _difference(first, second, (seed, seed + 1), resamples)
+    return _difference(first, second, second_seed=1)
 
 
-def _difference(first: Counts, second: Counts, seeds: tuple[int, int], resamples: int) -> Estimate | None:
+def _difference(first: Counts, second: Counts, *, second_seed: int) -> Estimate | None:
     if sum(first.among) == 0 or sum(second.among) == 0:
         return None
-    values = _resampled(first, seeds[0], resamples) - _resampled(second, seeds[1], resamples)
-    low, high = numpy.quantile(values[~numpy.isnan(values)], [0.025, 0.975])
+    low, high = _interval(_resampled(first, seed=0) - _resampled(second, seed=second_seed))
     difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
     if high - low < 1e-12 and (difference == 0 or (first.is_share and second.is_share)):
         unseen = rarest(min(len(first.found), len(second.found)))  # no picture seen in which they differ
@@ -124,8 +106,23 @@ def _difference(first: Counts, second: Counts, seeds: tuple[int, int], resamples
     return Estimate(float(difference), float(low), float(high), len(first.found))
 
 
+def _resampled(counts: Counts, *, seed: int) -> numpy.ndarray:
+    """Return the ratio in each of 2,000 resamples of the pictures; nan where it has nothing to count.
+
+    The same seed and number of pictures draw the same resamples.
+    """
+    found, among = (numpy.asarray(values, dtype=float) for values in counts)
+    draws = numpy.random.default_rng(seed).integers(len(found), size=(2000, len(found)))
+    totals = among[draws].sum(1)
+    return numpy.divide(found[draws].sum(1), totals, out=numpy.full(2000, numpy.nan), where=totals > 0)
+
+
+def _interval(values: numpy.ndarray) -> list[float]:
+    return numpy.nanquantile(values, [0.025, 0.975]).tolist()
+
+
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for so many tests (Holm 1979), in their order."""
+    """Return p-values adjusted for their number (Holm 1979), in their order."""
     adjusted, least = [0.0] * len(ps), 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         least = adjusted[place] = max(least, min(1.0, (len(ps) - rank) * ps[place]))
@@ -137,17 +134,6 @@ def needed_for(effect: float, deviation: float) -> int:
     of them has this standard deviation.
     """
     return max(1, math.ceil(((1.96 + 0.8416) * deviation / effect) ** 2))
-
-
-def _resampled(counts: Counts, seed: int, resamples: int) -> numpy.ndarray:
-    """Return the ratio in each resample of the pictures, (resamples,); nan where it has nothing to count.
-
-    The same seed and number of pictures draw the same resamples.
-    """
-    found, among = (numpy.asarray(values, dtype=float) for values in counts)
-    draws = numpy.random.default_rng(seed).integers(len(found), size=(resamples, len(found)))
-    totals = among[draws].sum(1)
-    return numpy.divide(found[draws].sum(1), totals, out=numpy.full(resamples, numpy.nan), where=totals > 0)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -168,12 +154,6 @@ def plural(word: str) -> str:
 def words(text: str) -> list[str]:
     """Split into lower-case words; a hyphen or an apostrophe separates."""
     return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def recall_at(similarity: Tensor, correct: Tensor, k: int) -> list[float]:
-    """For each row of (A, B) tell whether one of its k most similar columns is correct (A, B boolean)."""
-    best = similarity.topk(k, dim=1).indices  # (A, k)
-    return correct.gather(1, best).any(1).float().tolist()
 
 
 def distinct(text: str, n: int) -> float:

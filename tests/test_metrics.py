@@ -1,10 +1,8 @@
 """The measures, each worked out by hand on captions short enough to check."""
 
 import random
-from dataclasses import asdict
 
 import pytest
-import torch
 
 from mglib.metrics import (
     Counts,
@@ -13,15 +11,16 @@ from mglib.metrics import (
     distinct,
     each,
     holm,
-    mean,
     needed_for,
     paired,
     rarest,
-    ratio,
-    recall_at,
     unpaired,
     words,
 )
+
+
+def mean(values):
+    return each(values).estimate()
 
 
 def test_an_estimate_makes_four_columns_that_may_be_empty():
@@ -37,15 +36,15 @@ def test_a_hyphen_separates_words():
 # --- intervals ---
 
 
-def test_a_ratio_is_pooled_and_lies_in_its_interval():
+@pytest.mark.parametrize("n", [5, 30, 200])
+def test_a_ratio_is_pooled_and_lies_in_its_interval(n):
     source = random.Random(0)
-    for n in (5, 30, 200):
-        below = [source.randint(1, 6) for _ in range(n)]
-        above = [source.randint(0, most) for most in below]
-        estimate = ratio(above, below)
-        assert estimate.value == pytest.approx(sum(above) / sum(below))
-        assert 0 <= estimate.low < estimate.value < estimate.high <= 1
-        assert estimate.n == n
+    below = [source.randint(1, 6) for _ in range(n)]
+    above = [source.randint(0, most) for most in below]
+    estimate = Counts(above, below).estimate()
+    assert estimate.value == pytest.approx(sum(above) / sum(below)) and estimate.n == n
+    assert 0 <= estimate.low < estimate.value < estimate.high <= 1
+    assert estimate == Counts(above, below).estimate()
 
 
 def test_the_interval_is_that_of_the_normal_approximation_for_many_pictures():
@@ -56,32 +55,13 @@ def test_the_interval_is_that_of_the_normal_approximation_for_many_pictures():
 
 def test_pictures_are_drawn_whole():
     """One picture with all the mentions leaves more doubt than as many mentions in as many pictures."""
-    spread = ratio([1, 0] * 20, [1, 1] * 20)
-    lumped = ratio([20, *[0] * 4], [20, *[5] * 4])
+    spread = Counts([1, 0] * 20, [1, 1] * 20).estimate()
+    lumped = Counts([20, *[0] * 4], [20, *[5] * 4]).estimate()
     assert lumped.high - lumped.low > 2 * (spread.high - spread.low)
 
 
-def test_more_pictures_give_a_narrower_interval():
-    widths = []
-    for n in (10, 100, 1000):
-        estimate = mean([1.0, 0.0] * (n // 2))
-        widths.append(estimate.high - estimate.low)
-    assert widths[0] > 2 * widths[1] > 4 * widths[2]
-
-
 def test_where_nothing_was_counted_there_is_no_ratio():
-    assert ratio([0, 0], [0, 0]) is None and ratio([], []) is None and mean([]) is None
-
-
-def test_intervals_are_drawn_from_their_seed_alone():
-    values = [0.0, 1.0, 3.0, 7.0, 2.0]
-    assert mean(values) == mean(values)
-    assert ratio(values, [1] * 5, seed=1) != ratio(values, [1] * 5, seed=2)
-    assert all(isinstance(value, (float, int)) for value in asdict(mean(values)).values())
-
-
-def test_a_mean_is_the_mean():
-    assert mean([1.0, 2.0, 6.0]).value == pytest.approx(3)
+    assert Counts([0, 0], [0, 0]).estimate() is None and mean([]) is None
 
 
 # --- at the ends ---
@@ -91,9 +71,10 @@ def test_none_of_a_hundred_and_all_of_them_have_the_interval_of_clopper_and_pear
     none, every = mean([0.0] * 100), mean([1.0] * 100)
     assert (none.low, none.high) == (0, pytest.approx(0.0362, abs=5e-5))
     assert (every.low, every.high) == (pytest.approx(0.9638, abs=5e-5), 1)
-    assert ratio([0] * 4, [3, 0, 2, 0]).high == pytest.approx(0.8419, abs=1e-4)  # two pictures count any
+    two = Counts([0] * 4, [3, 0, 2, 0]).estimate()  # two pictures count any
+    assert two.high == pytest.approx(0.8419, abs=1e-4)
     assert mean([1.0, 1.0, 0.0]).high == 1
-    half = ratio([1] * 100, [2] * 100)  # one of two questions in every picture
+    half = Counts([1] * 100, [2] * 100).estimate()  # one of two questions in every picture
     assert (half.low, half.high) == (pytest.approx(0.4638, abs=5e-5), pytest.approx(0.5362, abs=5e-5))
 
 
@@ -123,23 +104,6 @@ def test_half_the_effect_takes_four_times_the_pictures():
     assert needed_for(0.05, 0.5) == 785 and needed_for(0.1, 0.0) == 1
 
 
-# --- retrieval ---
-
-
-def test_a_hit_is_a_correct_column_among_the_k_most_similar():
-    similarity = torch.tensor([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.1, 0.5, 0.9]])
-    correct = torch.eye(3, dtype=torch.bool)
-    assert recall_at(similarity, correct, 1) == [1, 0, 1]
-    assert recall_at(similarity, correct, 2) == [1, 1, 1]
-
-
-def test_one_of_several_correct_columns_suffices():
-    similarity = torch.tensor([[0.1, 0.2, 0.9, 0.3], [0.9, 0.2, 0.1, 0.3]])
-    correct = torch.tensor([[True, False, True, False], [False, True, False, True]])
-    assert recall_at(similarity, correct, 1) == [1, 0]
-    assert recall_at(similarity, correct, 2) == [1, 1]
-
-
 # --- variety ---
 
 
@@ -148,10 +112,8 @@ def test_one_of_several_correct_columns_suffices():
     [
         ("a dog and a cat", 1, 4 / 5),
         ("A dog, a DOG, a dog.", 2, 2 / 5),
-        ("a dog and a cat", 2, 1),
         ("a dog", 3, 1),
         ("", 1, 1),
-        ("the the the the the", 1, 1 / 5),
     ],
 )
 def test_distinct_is_the_share_of_different_runs(text, n, expected):
@@ -161,18 +123,14 @@ def test_distinct_is_the_share_of_different_runs(text, n, expected):
 # --- the shuffled-picture control ---
 
 
-@pytest.mark.parametrize("n", range(2, 51))
-def test_a_derangement_moves_everything_and_loses_nothing(n):
-    order = derangement(n)
-    assert sorted(order) == list(range(n))
-    assert all(place != item for place, item in enumerate(order))
-
-
-def test_derangements_differ_by_seed_alone():
+def test_a_derangement_moves_everything_and_loses_nothing():
+    for n in range(2, 51):
+        order = derangement(n)
+        assert sorted(order) == list(range(n)) and all(place != item for place, item in enumerate(order))
     assert derangement(20, seed=3) == derangement(20, seed=3) != derangement(20, seed=4)
 
 
-# --- paired differences ---
+# --- differences ---
 
 
 def test_a_paired_difference_is_that_of_the_ratios():
@@ -186,25 +144,21 @@ def test_pictures_that_are_hard_for_both_leave_no_doubt():
     source = random.Random(0)
     hard = [source.random() for _ in range(100)]
     better = [value + 0.1 for value in hard]
-    difference = paired(each(better), each(hard))
-    assert difference.high - difference.low < 1e-6
-    alone = mean(better)
-    assert alone.high - alone.low > 0.05
+    difference, alone = paired(each(better), each(hard)), mean(better)
+    assert difference.high - difference.low < 1e-6 and alone.high - alone.low > 0.05
 
 
 def test_a_difference_needs_the_same_pictures_and_something_counted():
     with pytest.raises(ValueError, match="same pictures"):
         paired(each([1.0]), each([1.0, 2.0]))
-    assert paired(each([1.0]), Counts([0], [0])) is None
+    assert paired(each([1.0]), Counts([0], [0])) is None and unpaired(each([1.0]), each([])) is None
 
 
 def test_an_unpaired_difference_has_the_spread_of_both():
-    one, other = each([0.0, 1.0] * 50), each([1.0] * 80)
-    found = unpaired(one, other)
+    one = each([0.0, 1.0] * 50)
+    found, alone = unpaired(one, each([1.0] * 80)), one.estimate()
     assert found.value == -0.5 and found.n == 100
-    alone = one.estimate()
     assert found.high - found.low == pytest.approx(alone.high - alone.low, abs=0.02)
-    assert unpaired(one, each([])) is None
 
 
 def test_a_group_less_itself_drawn_apart_is_not_surely_nothing():

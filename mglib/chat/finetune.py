@@ -25,7 +25,7 @@ from mglib.errors import needed
 from mglib.evals.generate import losses
 from mglib.experiments.lora import Answered, Asked, answering
 from mglib.keys import hash_source
-from mglib.metrics import Counts, paired, ratio
+from mglib.metrics import Counts, paired
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import CAPTION, template
@@ -358,7 +358,7 @@ def show_losses(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float
 
 def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
     """Say what became of the loss of the captions that are watched, and what to do where it rose."""
-    first = needed(ratio(*before), "captions of stage 1")
+    first = needed(before.estimate(), "captions of stage 1")
     change = needed(paired(after, before), "captions of stage 1")
     said = (
         f"{first.n} captions of stage 1 that were not learnt here: loss {first.value:.3f} before, changed by "

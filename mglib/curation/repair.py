@@ -8,6 +8,11 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import pairwise
 
+
+def listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 MARKS = re.compile(r"</?Img>|<ImageHere>|<\|[^|>]*\|>|</?s>|#{2,}|\b(?:Human|Assistant|User|System) ?:")
 LINKS = re.compile(r"(?:https?://|www\.)\S+")
 OTHER_SCRIPT = re.compile(r"[^\W\d_a-zA-Z\u00C0-\u024F]+")
@@ -17,38 +22,26 @@ STOPS = re.compile(r"[.,;:!?]{2,}")  # of these the first that ends a sentence s
 RUN = re.compile(r"([^\w\s])(?:\s?\1)+")  # one sign several times
 TYPED = str.maketrans("‘’“”–—", "''\"\"--")
 STOP = re.compile(r"([\w.]*)([.!?]+)[\"')]*(?=\s|$)")  # with the word before it
-TITLES = frozenset(
-    ["mr", "ms", "mrs", "dr", "st", "prof", "jr", "sr", "mt", "ft", "vs", "gen", "capt", "sgt", "rev"]
-)  # they wait for a name
-NUMBERED = frozenset(["no", "nos", "fig", "vol", "p", "pp", "ca", "approx"])  # they wait for a number
 INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
 CLOSED = re.compile(r"[.!?][\"')]*$")
 LETTERS = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
-ENGLISH = frozenset(
-    re.findall(
-        r"\w+",
-        "a about an and are as at be by for from has have her his in is it its near no not of on one or "
-        "other over she some that the their them there these they this to under was which while with "
-        "you",
-    )
-)
-FOREIGN = frozenset(
-    re.findall(
-        r"\w+",
-        "auf aus avec con das dans de del dem den der des deux di dos du ein eine el elle en es est et "
-        "für il ist la las le les los mit na nicht os para pas por que qui se si sobre sont su sur um "
-        "una und une uno vom von zu",
-    )
-)
+TITLES = listed("mr ms mrs dr st prof jr sr mt ft vs gen capt sgt rev")  # they wait for a name
+NUMBERED = listed("no nos fig vol p pp ca approx")  # they wait for a number
+ENGLISH = listed("""
+    a about an and are as at be by for from has have her his in is it its near no not of on one or other over
+    she some that the their them there these they this to under was which while with you
+""")
+FOREIGN = listed("""
+    auf aus avec con das dans de del dem den der des deux di dos du ein eine el elle en es est et für il ist
+    la las le les los mit na nicht os para pas por que qui se si sobre sont su sur um una und une uno vom
+    von zu
+""")
 # A sentence does not end in one of these: words that wait for another word.
-OPEN = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are as at be because behind beside between but by for from has have his her in into "
-        "is its near of on or that the their this to under very was were which while with",
-    )
-)
+OPEN = listed("""
+    a an and are as at be because behind beside between but by for from has have his her in into is its near
+    of on or that the their this to under very was were which while with
+""")
 FEWEST_WORDS = 3  # of a sentence
 LOOP = 12  # words that a repeated run may have
 AGAIN = 8  # words: a run so long that comes again in the same sentence begins a circle

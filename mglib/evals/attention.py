@@ -40,14 +40,14 @@ def visual_shares(
     picture's place; the answers are read again, not sampled.
     """
     tokenizer, device = model.language.tokenizer, model.projection.weight.device
-    longest = max(len(prompts.tokenize(tokenizer, answer)) for answer in answers)
+    lengths = [len(prompts.tokenize(tokenizer, answer)) for answer in answers]
     layout = prompts.training_batch(
         tokenizer,
         template,
         [question] * len(answers),
         answers,
         queries=model.qformer.config.queries,
-        max_answer=longest + len(prompts.tokenize(tokenizer, template.end)),
+        max_answer=max(lengths) + len(prompts.tokenize(tokenizer, template.end)),
     )
     batch = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
     language = model.language.model
@@ -63,15 +63,13 @@ def visual_shares(
     shares = torch.stack([(layer.float() * slots).sum(-1).mean(1) for layer in layers]).mean(0)  # (B, T)
     said = batch["labels"][:, 1:] != IGNORE  # position t predicts token t + 1
     rows = [row[chosen].tolist() for row, chosen in zip(shares[:, :-1], said, strict=True)]
-    lengths = [len(prompts.tokenize(tokenizer, answer)) for answer in answers]
     return [row[:length] for row, length in zip(rows, lengths, strict=True)]  # without the end symbol
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
     """Return for each word of an answer, as `metrics.words` splits it, which token it begins in."""
-    ends = [end for _, end in tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)[
-        "offset_mapping"
-    ]]  # fmt: skip
+    encoded = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
+    ends = [end for _, end in encoded["offset_mapping"]]
     starts = [word.start() for word in re.finditer(r"[a-z0-9]+", answer.lower())]
     return [next(place for place, end in enumerate(ends) if end > start) for start in starts]
 
@@ -120,6 +118,5 @@ def within(counts: dict[str, Counts]) -> Counts:
     Pictures without one of them count for nothing.
     """
     rows = list(zip(*counts["true"], *counts["invented"], strict=True))
-    both = [float(bool(n and m)) for _, n, _, m in rows]
     gaps = [a / n - b / m if n and m else 0.0 for a, n, b, m in rows]
-    return Counts(gaps, both)
+    return Counts(gaps, [float(bool(n and m)) for _, n, _, m in rows])

@@ -8,10 +8,10 @@ may be said. `mglib.evals.chair_official` has the rules of the official code.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
 
 from mglib.data.splits import Split
-from mglib.mentions import Vocabulary, introduced, object_counts
+from mglib.evals.chair_official import OfficialVocabulary
+from mglib.mentions import Vocabulary, introduced
 from mglib.metrics import Counts, each, read_rows
 from mglib.paths import DATA
 from mglib.world import catalog
@@ -21,13 +21,7 @@ EVALUATION = DATA / "evaluation"
 COCO = EVALUATION / "coco.csv"
 
 
-class Mentions(Protocol):
-    """What can find the objects of a text: a Vocabulary, or the official code's rules."""
-
-    @property
-    def names(self) -> frozenset[str]: ...
-
-    def mentions(self, text: str) -> list[str]: ...
+Mentions = Vocabulary | OfficialVocabulary  # what finds the objects of a text
 
 
 @dataclass(frozen=True)
@@ -57,11 +51,6 @@ class Reading:
     def wrong(self) -> list[bool]:
         """For each mention whether it is hallucinated."""
         return [name not in self.truth.sayable for name in self.mentions]
-
-    @property
-    def recalled(self) -> int:
-        """How many of the annotated objects are mentioned."""
-        return sum(bool(names & set(self.mentions)) for names in self.truth.objects)
 
 
 @lru_cache
@@ -98,18 +87,16 @@ def more_general() -> dict[str, frozenset[str]]:
         row["name"]: {name for name in row["also"].split("|") if name}
         for row in read_rows(EVALUATION / "nouns.csv")
     }
-
-    def climb(name: str) -> frozenset[str]:
-        above = direct.get(name, set())
-        return frozenset(above.union(*(direct.get(other, set()) for other in above)))
-
-    return {name: climb(name) for name in direct}
+    return {
+        name: frozenset(above.union(*(direct.get(other, ()) for other in above)))
+        for name, above in direct.items()
+    }
 
 
 def generalised(names: Iterable[str]) -> frozenset[str]:
     """Return these names with all that are true of the same things."""
     kept = frozenset(names)
-    return kept.union(*(more_general().get(name, frozenset()) for name in kept))
+    return kept.union(*(more_general().get(name, ()) for name in kept))
 
 
 def truth(
@@ -164,39 +151,34 @@ def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
     hallucination; `object_recall`: annotated objects that are mentioned; `mentions` and `length` (words): of
     an answer; `unlisted`: phrases that introduce what no list names, of which CHAIR says nothing.
     """
-    mentioned = [reading.mentions for reading in readings]
+    mentioned = [one.mentions for one in readings]
     return {
-        "chair_i": chair_i(mentioned, [reading.truth for reading in readings]),
-        "chair_s": each([float(any(reading.wrong)) for reading in readings]),
+        "chair_i": chair_i(mentioned, [one.truth for one in readings]),
+        "chair_s": each([float(any(one.wrong)) for one in readings]),
         "object_recall": recall(readings),
         "mentions": each([len(names) for names in mentioned]),
-        "length": each([reading.length for reading in readings]),
-        "unlisted": Counts(
-            [reading.unlisted for reading in readings], [reading.introduced for reading in readings]
-        ),
+        "length": each([one.length for one in readings]),
+        "unlisted": Counts([one.unlisted for one in readings], [one.introduced for one in readings]),
     }
 
 
 def chair_i(mentioned: Sequence[Sequence[str]], truths: Sequence[Truth]) -> Counts:
     """Return how many mentions of each picture are hallucinated, and how many there are."""
-    return object_counts(mentioned, [set(truth.sayable) for truth in truths])["chair_i"]
+    rows = zip(mentioned, truths, strict=True)
+    wrong = [sum(name not in truth.sayable for name in names) for names, truth in rows]
+    return Counts(wrong, [len(names) for names in mentioned])
 
 
 def recall(
     readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool] = lambda names: True
 ) -> Counts:
     """Return how many of the annotated objects are mentioned, of those alone whose names are `wanted`."""
-    asked = [[names for names in reading.truth.objects if wanted(names)] for reading in readings]
+    asked = [[names for names in one.truth.objects if wanted(names)] for one in readings]
     named = [
-        sum(bool(names & set(reading.mentions)) for names in some)
-        for reading, some in zip(readings, asked, strict=True)
+        sum(not names.isdisjoint(one.mentions) for names in some)
+        for one, some in zip(readings, asked, strict=True)
     ]
     return Counts(named, [len(some) for some in asked])
-
-
-def first(readings: Sequence[Reading], most: int) -> list[Reading]:
-    """Cut each answer to its first `most` mentions."""
-    return [replace(reading, mentions=reading.mentions[:most]) for reading in readings]
 
 
 def matched(models: Mapping[str, Sequence[Reading]]) -> dict[str, list[Reading]]:

@@ -74,21 +74,19 @@ def exchanged(pictures: Mapping[str, Sequence[Scene]]) -> dict[str, list[Scene]]
     return {task: [some[place] for place in derangement(len(some))] for task, some in pictures.items()}
 
 
+def counts(given: Judged, what: str) -> dict[str, dict[str, Counts]]:
+    """Return "success" or "items" of each system by task, and of all tasks together as *total*."""
+    found = {}
+    for system, tasks in given.items():
+        values = {task: one[what] for task, one in tasks.items()}
+        values["total"] = [value for some in values.values() for value in some]
+        found[system] = {task: each(some) for task, some in values.items()}
+    return found
+
+
 def pooled(given: Judged, what: str) -> dict[str, Counts]:
     """Return what each system has of "success" or "items", every picture of every task once."""
-    return {
-        system: each([value for one in tasks.values() for value in one[what]])
-        for system, tasks in given.items()
-    }
-
-
-def counts(given: Judged, what: str) -> dict[str, dict[str, Counts]]:
-    """Return one score of each system by task, and of all tasks together as *total*."""
-    total = pooled(given, what)
-    return {
-        system: {**{task: each(one[what]) for task, one in tasks.items()}, "total": total[system]}
-        for system, tasks in given.items()
-    }
+    return {system: some["total"] for system, some in counts(given, what).items()}
 
 
 def has(text: str, forms: Iterable[str]) -> bool:
@@ -132,11 +130,6 @@ def ingredients_of(picture: Scene) -> set[str]:
     return set(INGREDIENTS.mentions(", ".join(picture.truth["ingredients"])))
 
 
-def names_dish(text: str, picture: Scene) -> bool:
-    dish = picture.truth["dish"]
-    return has(text, (dish, *DISHES.get(dish, ())))
-
-
 def names_ingredients(text: str, picture: Scene) -> bool:
     shown = ingredients_of(picture)
     return 2 * len(shown & set(INGREDIENTS.mentions(text))) >= len(shown)
@@ -154,18 +147,10 @@ def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], 
     return not any(has(text, words) for name, words in forms.items() if name != right)
 
 
-def names_place(text: str, picture: Scene) -> bool:
-    return has(text, PLACES[picture.setting]) and names_only(text, picture, PLACES, picture.setting)
-
-
 def is_verse(text: str) -> bool:
     """Tell whether a text has four lines with words or more, none of over 14 words."""
     lines = [words(line) for line in text.splitlines() if words(line)]
     return len(lines) >= 4 and max(map(len, lines)) <= 14
-
-
-def in_order(text: str, _: Scene) -> bool:
-    return count(text, ORDER) >= 2 or len(re.findall(r"(?:^|\s)\d[.)]", text)) >= 2
 
 
 def says_nothing_twice(text: str, _: Scene) -> bool:
@@ -176,7 +161,6 @@ def says_nothing_twice(text: str, _: Scene) -> bool:
 
 
 LISTS, OBJECTS = word_lists(), vocabulary()
-DISHES = LISTS["dishes"]  # other words for what is drawn
 INGREDIENTS = Vocabulary(
     {
         name: [form for one in (name, *LISTS["ingredients"].get(name, ())) for form in (one, plural(one))]
@@ -192,17 +176,17 @@ RULES: dict[str, Rule] = {
     "objects": names_objects,
     "writing": lambda text, it: takes_up(text, writing(it), without=" ".join(it.names)),
     "joke": lambda text, it: takes_up(text, it.truth["joke"], without=f"{writing(it)} {' '.join(it.names)}"),
-    "dish": names_dish,
+    "dish": lambda text, it: has(text, (it.truth["dish"], *LISTS["dishes"].get(it.truth["dish"], ()))),
     "ingredients": names_ingredients,
     "few other ingredients": names_few_other_ingredients,
     "product": lambda text, it: set(OBJECTS.mentions(it.truth["product"])) <= set(OBJECTS.mentions(text)),
     "brand": lambda text, it: has(text, [it.truth["brand"]]),
     "slogan": lambda text, it: takes_up(text, it.truth["slogan"]),
-    "place": names_place,
+    "place": lambda text, it: has(text, PLACES[it.setting]) and names_only(text, it, PLACES, it.setting),
     "weather": lambda text, it: has(text, WEATHER[it.truth["effect"]]),
     "no other weather": lambda text, it: names_only(text, it, WEATHER, it.truth["effect"]),
     "mood or scenery": lambda text, it: has(text, [it.truth["mood"], *it.truth["props"]]),
-    "order": in_order,
+    "order": lambda text, _: count(text, ORDER) >= 2 or len(re.findall(r"(?:^|\s)\d[.)]", text)) >= 2,
     "verse": lambda text, _: is_verse(text),
     "nothing twice": says_nothing_twice,
 }

@@ -23,7 +23,6 @@ from mglib.paths import DATA
 from mglib.world import catalog
 
 Judge = Callable[[str, str], bool]
-LABELS = DATA / "coverage" / "labels.csv"
 Fact = tuple[str, ...]  # kind, then what: ("object", "dog"), ("relation", "dog", "left of", "cat")
 KINDS = ("object", "count", "relation", "setting", "writing")
 NUMBERS = {
@@ -59,35 +58,28 @@ def relation(subject: str, predicate: str, other: str) -> Fact:
 
 def count_facts(number: Counter[str]) -> set[Fact]:
     """Return the objects, and how many there are where there are several."""
-    return {("object", name) for name in number} | {
-        ("count", name, str(many)) for name, many in number.items() if many > 1
-    }
+    several = {("count", name, str(many)) for name, many in number.items() if many > 1}
+    return {("object", name) for name in number} | several
 
 
 def parse(text: str) -> frozenset[Fact]:
     """Read the facts that a text states; what is in quotation marks is writing and nothing else."""
     quoted = r"[\"“]([^\"”]+)[\"”]"
-    found: set[Fact] = {
-        ("writing", " ".join(written.lower().split())) for written in re.findall(quoted, text)
-    }
+    found: set[Fact] = {("writing", " ".join(one.lower().split())) for one in re.findall(quoted, text)}
     number: Counter[str] = Counter()
     before: list[Span] = []
     for sentence in re.split(r"[.!?\n]+", re.sub(quoted, " writing ", text).lower()):
         tokens = re.findall(r"[a-z0-9]+|[,;]", sentence)
         places = settings().spans(tokens)
         named = vocabulary().spans(tokens)
-        absent = denied(tokens, named)
-        spans = [
-            span for span in named if span not in absent and not any(_within(span, place) for place in places)
-        ]
+        absent = denied(tokens, named) | {one for one in named if any(_within(one, at) for at in places)}
+        spans = [span for span in named if span not in absent]
         here: Counter[str] = Counter()
         for span in spans:
             here[span[2]] += _count(tokens, span, known=span[2] in here or span[2] in number)
         number |= Counter({name: max(1, many) for name, many in here.items()})  # the larger of both
         found |= _relations(tokens, spans, before[-1:])
-        found |= {
-            ("setting", place[2]) for place in places if not any(_within(place, span) for span in named)
-        }
+        found |= {("setting", at[2]) for at in places if not any(_within(at, one) for one in named)}
         before = spans or before
     if any(fact[0] == "writing" for fact in found):
         number.pop("sign", None)  # the board of the writing
@@ -208,14 +200,9 @@ def fact_judge(stored: Mapping[str, frozenset[Fact]]) -> Judge:
     return covers
 
 
-def one_covered(
-    answers: Sequence[str], references: Sequence[Sequence[str]], judge: Judge, *, seed: int
-) -> Counts:
-    """Return for each picture whether one random reference is covered (v2).
-
-    The same seed draws the same references for every model.
-    """
-    draw = random.Random(seed)
+def one_covered(answers: Sequence[str], references: Sequence[Sequence[str]], judge: Judge) -> Counts:
+    """Return for each picture whether one random reference, the same for every model, is covered (v2)."""
+    draw = random.Random(0)
     drawn = [draw.choice(texts) for texts in references]
     return each([float(judge(*pair)) for pair in zip(answers, drawn, strict=True)])
 
@@ -234,7 +221,7 @@ def counted(
     """
     return {
         name: {
-            "covered": one_covered(answers, references, judge, seed=0),
+            "covered": one_covered(answers, references, judge),
             "references_covered": references_covered(answers, references, judge),
             "length": each([len(answer.split()) for answer in answers]),
         }
@@ -266,11 +253,11 @@ def agreement(
     return scores
 
 
-def read_labels(path: Path = LABELS) -> list[tuple[str, frozenset[Fact]]]:
+def read_labels() -> list[tuple[str, frozenset[Fact]]]:
     """Read answers with the facts that they state, labelled by reading them (by a language model, not by the
     parser; data/README.md says how).
     """
     return [
         (row["answer"], frozenset(tuple(fact.split(":")) for fact in row["facts"].split("|") if fact))
-        for row in read_rows(path)
+        for row in read_rows(DATA / "coverage" / "labels.csv")
     ]

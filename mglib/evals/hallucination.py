@@ -4,9 +4,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise, permutations
 
 from mglib.evals.chair import Mentions, Reading, Truth, chair_i
@@ -36,18 +35,17 @@ class Seen:
             pairs.update(permutations(named, 2))
         return cls(len(captions), alone, pairs)
 
-    def frequency(self, name: str) -> float:
-        """Return the share of captions that name an object."""
-        return self.alone[name] / self.captions
+    def ranks(self, name: str, there: Iterable[str]) -> dict[str, float]:
+        """Return by what an object may be expected where the objects `there` are.
 
-    def together(self, name: str, there: Iterable[str]) -> float:
-        """Return the largest share that `name` has among the captions of one of the objects `there`."""
+        *frequency*: the share of captions that name it; *together*: the largest share that it has among the
+        captions of one of those objects; *lift*: how much larger that share is than its frequency.
+        """
+        frequency = self.alone[name] / self.captions
         shares = [self.pairs[name, other] / self.alone[other] for other in there if self.alone[other]]
-        return max(shares, default=0.0)
-
-    def lift(self, name: str, there: Iterable[str]) -> float:
-        """Return how much likelier captions with one of the objects `there` name `name` than any caption."""
-        return self.together(name, there) / self.frequency(name) if self.alone[name] else 0.0
+        together = max(shares, default=0.0)
+        lift = together / frequency if frequency else 0.0
+        return {"frequency": frequency, "together": together, "lift": lift}
 
 
 def invented(reading: Reading) -> set[str]:
@@ -63,25 +61,21 @@ def present(truth: Truth) -> frozenset[str]:
 def explained(readings: Sequence[Reading], seen: Seen) -> dict[str, Counts]:
     """Return how often an invented object ranks above one that is absent as well and was not invented.
 
-    Both are of the same picture, and named by some training caption. *frequency* ranks by the share of
-    training captions that name the object, *together* by its share among captions that name an object of the
-    picture, *lift* by how much larger that share is than its frequency. A tie counts 1/2; so does chance.
+    Both are of the same picture, and named by some training caption; they are ranked by each of
+    `Seen.ranks`. A tie counts 1/2; so does chance.
     """
     found: dict[str, list[float]] = {"frequency": [], "together": [], "lift": []}
     compared = []
     for reading in readings:
         there = present(reading.truth)
-        made_up = sorted(invented(reading) & set(seen.alone))
-        others = sorted(set(seen.alone) - reading.truth.sayable - set(made_up))
-        compared.append(float(len(made_up) * len(others)))
-        ranks: dict[str, Callable[[str], float]] = {
-            "frequency": seen.frequency,
-            "together": partial(seen.together, there=there),
-            "lift": partial(seen.lift, there=there),
-        }
-        for cause, rank in ranks.items():
-            pairs = [(rank(one), rank(other)) for one in made_up for other in others]
-            found[cause].append(sum(float(one > other) + 0.5 * (one == other) for one, other in pairs))
+        ranks = {name: seen.ranks(name, there) for name in seen.alone if name not in reading.truth.sayable}
+        made_up = ranks.keys() & invented(reading)
+        pairs = [(ranks[one], ranks[other]) for one in made_up for other in ranks.keys() - made_up]
+        compared.append(float(len(pairs)))
+        for cause, wins in found.items():
+            wins.append(
+                sum((one[cause] > other[cause]) + 0.5 * (one[cause] == other[cause]) for one, other in pairs)
+            )
     return {cause: Counts(wins, compared) for cause, wins in found.items()}
 
 
@@ -99,24 +93,22 @@ def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float |
     training captions that name it; `beside` the object of those pictures that training captions most often
     name with it, "-" where they name none with it.
     """
-    times: Counter[str] = Counter()
-    beside: dict[str, Counter[str]] = {}
-    for reading in readings:
-        for name in invented(reading):
-            times[name] += 1
-            near = {other: count for other in present(reading.truth) if (count := seen.pairs[name, other])}
-            beside.setdefault(name, Counter()).update(near)
-    absent = {name: sum(name not in one.truth.sayable for one in readings) for name in times}
-    return [
-        {
-            "object": name,
-            "answers": count,
-            "rate": count / absent[name],
-            "captions": seen.frequency(name),
-            "beside": max(sorted(beside[name]), key=beside[name].__getitem__, default="-"),
-        }
-        for name, count in sorted(times.items(), key=lambda row: (-row[1], row[0]))
-    ]
+    times = Counter(name for one in readings for name in invented(one))
+    rows: list[dict[str, float | str]] = []
+    for name, count in sorted(times.items(), key=lambda row: (-row[1], row[0])):
+        near = Counter(other for one in readings if name in invented(one) for other in present(one.truth))
+        told = {other: many * seen.pairs[name, other] for other, many in near.items()}
+        beside = max(sorted(told), key=told.__getitem__, default="-")
+        rows.append(
+            {
+                "object": name,
+                "answers": count,
+                "rate": count / sum(name not in one.truth.sayable for one in readings),
+                "captions": seen.alone[name] / seen.captions,
+                "beside": beside if told.get(beside) else "-",
+            }
+        )
+    return rows
 
 
 def sentences(answer: str) -> list[str]:
@@ -124,18 +116,14 @@ def sentences(answer: str) -> list[str]:
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", answer.strip()) if part]
 
 
-def by_sentence(
-    answers: Sequence[str], truths: Sequence[Truth], words: Mentions, most: int
-) -> dict[str, Counts]:
+def by_sentence(answers: Sequence[str], truths: Sequence[Truth], words: Mentions, most: int) -> list[Counts]:
     """Return CHAIR_i of the first sentences of all answers, of the second ones, ...; the last is open."""
     said = [sentences(answer) for answer in answers]
-    found = {}
-    for place in range(most):
-        last = place == most - 1
-        parts = [" ".join(one[place:] if last else one[place : place + 1]) for one in said]
-        name = f"sentence {place + 1}" + (" and later" if last else "")
-        found[name] = chair_i([words.mentions(part) for part in parts], truths)
-    return found
+    ends = [*range(1, most), None]
+    return [
+        chair_i([words.mentions(" ".join(one[place:end])) for one in said], truths)
+        for place, end in enumerate(ends)
+    ]
 
 
 def by_word(

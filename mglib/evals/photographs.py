@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mglib.data.pictures import open_picture
 from mglib.data.splits import Split
-from mglib.evals.chair import EVALUATION, Truth, generalised
+from mglib.evals.chair import EVALUATION
 from mglib.mentions import Vocabulary
 from mglib.metrics import read_rows
 from mglib.paths import DATA, sha256
@@ -13,16 +13,16 @@ from mglib.world.catalog import vocabulary
 LABELS = DATA / "photographs.csv"
 
 
-def photographs(folder: Path, labels: Path = LABELS) -> Split:
+def photographs(folder: Path) -> Split:
     """Open the photographs that the list of labels names, in its order, as a split without captions.
 
     The list has a row for each object. Raises ValueError naming a file that is not in `folder`.
     """
     objects: dict[str, set[str]] = {}
-    for row in read_rows(labels):
+    for row in read_rows(LABELS):
         objects.setdefault(row["file"], set()).add(row["name"])
     if missing := [name for name in objects if not (folder / name).exists()]:
-        raise ValueError(f"{labels.name} names {missing[0]}, which is not in {folder}: correct the list.")
+        raise ValueError(f"{LABELS.name} names {missing[0]}, which is not in {folder}: correct the list.")
     return Split(
         name="photographs",
         hashes=tuple(sha256(folder / name) for name in objects),
@@ -32,11 +32,6 @@ def photographs(folder: Path, labels: Path = LABELS) -> Split:
     )
 
 
-def words(labels: Path = LABELS) -> Vocabulary:
+def words() -> Vocabulary:
     """Return the names of all objects of the small world and of the photographs."""
-    return vocabulary(EVALUATION / "nouns.csv", labels, scenery=True)
-
-
-def truths(real: Split) -> list[Truth]:
-    """Say what each photograph shows; whatever is more general may be said, too."""
-    return [Truth(tuple(generalised([name]) for name in names), generalised(names)) for names in real.objects]
+    return vocabulary(EVALUATION / "nouns.csv", LABELS, scenery=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from mglib.metrics import Estimate, mean, recall_at
+from mglib.metrics import Estimate, each
 from mglib.model.blip2 import Representation, similarities
 
 
@@ -32,11 +32,12 @@ def retrieval_recall(
         representation, tokens, texts, tokenizer=tokenizer, max_text=max_text, batch_size=batch_size
     )  # (P, R)
     correct = torch.arange(len(references)).unsqueeze(1) == owner  # (P, R)
-    hits = torch.tensor(recall_at(similarity.T, correct.T, 1))
+    hits = correct.T.gather(1, similarity.T.topk(1).indices).squeeze(1).float()  # (R,)
     share = torch.zeros(len(references)).index_add(0, owner, hits) / owner.bincount()
+    found = correct.gather(1, similarity.topk(1).indices).squeeze(1).float()  # (P,)
     return {
-        "retrieval_i2t_r1": mean(recall_at(similarity, correct, 1)),
-        "retrieval_t2i_r1": mean(share.tolist()),
+        "retrieval_i2t_r1": each(found.tolist()).estimate(),
+        "retrieval_t2i_r1": each(share.tolist()).estimate(),
     }
 
 

@@ -102,20 +102,18 @@ def read_pictures(folder: Path) -> list[Picture]:
     return [Picture(number, tuple(objects[number]), tuple(links[number])) for number in sorted(objects)]
 
 
-def probes(folder: Path, *, seed: int = 0) -> list[Probe]:
+def probes(folder: Path) -> list[Probe]:
     """Ask about every picture of a split: one pair of objects a relation, in both directions; and counts.
 
-    A blind model scores 50 %: both directions of a pair have opposite answers (of
-    `nearest`, opposite orders), and each count is as often right as it is offered and wrong.
+    A blind model scores 50 %: both directions of a pair have opposite answers (of `nearest`, opposite
+    orders), and each count is as often right as it is offered and wrong.
     """
     places, pictures = picture_places(folder), read_pictures(folder)
-    found = []
-    for picture in pictures:
-        found += between(picture, places[picture.id], seed)
-    return found + counting(pictures, places, seed)
+    pairs = [probe for picture in pictures for probe in between(picture, places[picture.id])]
+    return pairs + counting(pictures, places)
 
 
-def between(picture: Picture, place: int, seed: int) -> list[Probe]:
+def between(picture: Picture, place: int) -> list[Probe]:
     """Ask about one pair of objects, drawn at random, for each relation that some pair has.
 
     Each is asked for from both ends: where a is left of b, b is right of a.
@@ -123,7 +121,7 @@ def between(picture: Picture, place: int, seed: int) -> list[Probe]:
 
     def drawn(relation: str, predicates: Sequence[str]) -> list[Relationship]:
         links = [link for link in picture.certain() if link.predicate in predicates]
-        return [Random(f"{seed}/{picture.id}/{relation}").choice(links)] if links else []
+        return [Random(f"0/{picture.id}/{relation}").choice(links)] if links else []
 
     def ask(relation: str, text: str, options: tuple[str, str], right: int) -> Probe:
         return Probe(picture=place, text=text, options=options, right=right, relation=relation)
@@ -142,7 +140,7 @@ def between(picture: Picture, place: int, seed: int) -> list[Probe]:
     return found
 
 
-def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) -> list[Probe]:
+def counting(pictures: Sequence[Picture], places: Mapping[int, int]) -> list[Probe]:
     """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
     many = {thing.category: thing.plural for thing in catalog.THINGS.values()}
     by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
@@ -154,7 +152,7 @@ def counting(pictures: Sequence[Picture], places: Mapping[int, int], seed: int) 
         pair = (few, few + 1)
         share = min(len(by_count[few]), len(by_count.get(few + 1, ())))
         for answer, count in enumerate(pair if share else ()):
-            drawn = Random(f"{seed}/count/{few}/{count}").sample(by_count[count], share)
+            drawn = Random(f"0/count/{few}/{count}").sample(by_count[count], share)
             options = tuple(catalog.NUMBERS[number] for number in pair)
             found += [
                 Probe(picture=place, text=text, options=options, right=answer, relation="counting")

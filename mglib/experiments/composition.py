@@ -102,7 +102,8 @@ def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedMode
     """Put every request to its model about the photographs that scikit-image ships."""
     real, words, found = photographs.photographs(sources.photographs()), photographs.words(), {}
     queries = list(study.queries(real, study.tokens(real, base.vision), base.model.qformer))
-    size, known = study.profile.evaluation.batch_size, photographs.truths(real)
+    size = study.profile.evaluation.batch_size
+    known = [chair.truth(names, (), words) for names in real.objects]
     for request, (model, text, way) in requests(study, models).items():
         said = models[model].answers(queries, text, way, batch_size=size, what=request)
         readings = chair.read(said, known, words)

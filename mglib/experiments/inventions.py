@@ -77,7 +77,7 @@ def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFra
 def positions(told: Described) -> pandas.DataFrame:
     """Return CHAIR_i by the sentence and by the word at which a mention is."""
     truths = [reading.truth for reading in told.readings]
-    sentences = hallucination.by_sentence(told.said, truths, told.words, SENTENCES).values()
+    sentences = hallucination.by_sentence(told.said, truths, told.words, SENTENCES)
     found = {f"sentence_{number}": counts for number, counts in enumerate(sentences, start=1)}
     spans = hallucination.by_word(told.said, truths, told.words, EDGES)
     found |= {f"words_{low}_{high - 1}": counts for (low, high), counts in spans.items()}

@@ -135,7 +135,7 @@ def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
         brief = trial(config.train, rate, config.rate_steps)
         model, _ = dpo.dpo(study, feedback.start, feedback.shown, feedback.learnt, brief, what="dpo-rate")
         losses = dpo.held_out_losses(study, feedback.start, model, feedback.shown, feedback.held)
-        loss = metrics.columns("loss", metrics.mean(losses))
+        loss = metrics.columns("loss", metrics.each(losses).estimate())
         rows.append({"lr": rate, "steps": config.rate_steps, **loss})
     return pandas.DataFrame(rows)
 

@@ -11,8 +11,7 @@ from mglib.chat.chat_model import ChatModel, load
 from mglib.chat.finetune import finetune
 from mglib.config import WorldConfig
 from mglib.evals.generate import losses
-from mglib.metrics import Counts, Estimate, paired, ratio
-from mglib.metrics import mean as share
+from mglib.metrics import Counts, Estimate, each, paired
 from mglib.model.decoding import greedy
 from mglib.model.prompts import CAPTION, template, with_image
 from mglib.paths import CACHE, RUNS, write_text
@@ -96,10 +95,10 @@ def shown(settings: Settings, kind: str, *, lora: bool, replay: bool) -> dict[st
     finetune(settings, folder / "learnt", out, lora=lora, replay=replay)
     last = load(settings, out)
     after, other = named(last, files, kind), val_losses(study, last)
-    found = {"named before": share(before), "named after": share(after)}
+    found = {"named before": each(before).estimate(), "named after": each(after).estimate()}
     for form, counts in loss.items():
         found |= {
-            f"loss on val {form}, before": ratio(*counts),
+            f"loss on val {form}, before": counts.estimate(),
             f"loss on val {form}, difference": paired(other[form], counts),
         }
     return found

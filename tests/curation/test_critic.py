@@ -74,7 +74,6 @@ def test_a_long_sentence_is_read_in_pieces_whose_mean_counts(knows, tokenizer):
 
 def test_an_answer_without_a_sentence_has_no_score_and_counts_as_zero(knows):
     found = score(knows, ["", "A dog. A dog. A bus."])
-    assert found[0] == []
     assert answer_scores(found) == pytest.approx([0, (1 + 1 - 1) / 3])
     assert score(knows, ["", " "]) == [[], []]
 

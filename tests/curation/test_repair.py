@@ -7,25 +7,9 @@ from mglib.curation.repair import is_english, repair, sentences, without_loops
 GOOD = "A red bus stands in front of a house. Two dogs sit on the grass beside it."
 
 
-def test_a_good_paragraph_stays_as_it_is():
-    assert repair(GOOD) == GOOD
-
-
 def test_repairing_twice_changes_nothing_more():
     broken = f"### {GOOD} Two dogs sit on the grass beside it. and a cat, a cat, a cat on the"
     assert repair(repair(broken)) == repair(broken) == GOOD
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("The sky is blue. The sky is blue. The sea is calm.", "The sky is blue. The sea is calm."),
-        ("The sky is blue. The sea is calm. the sky is BLUE!", "The sky is blue. The sea is calm."),
-        ("The sky is blue.The sky is blue.", "The sky is blue."),
-    ],
-)
-def test_repeated_sentences_stay_once(text, expected):
-    assert repair(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,13 +32,13 @@ def test_loops_are_said_once(text, expected):
     assert without_loops(text) == expected
 
 
-def test_a_loop_without_end_becomes_a_sentence():
-    assert repair("The scene shows " + "a cat, a dog, " * 20 + "a") == "The scene shows a cat, a dog."
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("The sky is blue. The sky is blue. The sea is calm.", "The sky is blue. The sea is calm."),
+        ("The sky is blue. The sea is calm. the sky is BLUE!", "The sky is blue. The sea is calm."),
+        ("The sky is blue.The sky is blue.", "The sky is blue."),
+        ("The scene shows " + "a cat, a dog, " * 20 + "a", "The scene shows a cat, a dog."),
         (f"{GOOD} In the background there is a", GOOD),
         (f"{GOOD} A dog.", GOOD),  # two words are a fragment
         ("A red bus stands in front of the", "A red bus stands in front."),
@@ -65,7 +49,7 @@ def test_a_loop_without_end_becomes_a_sentence():
         ("", ""),
     ],
 )
-def test_fragments_and_unfinished_sentences(text, expected):
+def test_repeated_sentences_stay_once_and_unfinished_ones_are_closed_or_removed(text, expected):
     assert repair(text) == expected
 
 
@@ -81,28 +65,21 @@ def test_fragments_and_unfinished_sentences(text, expected):
         f"* {GOOD}",
         GOOD.replace("Two dogs", "Two 两只狗 dogs"),
         GOOD.replace("Two dogs", "Two RajaLightBrownGoldcapsadella dogs"),
+        f"{GOOD} Der Hund ist auf dem Gras und die Katze ist im Haus.",
+        f"{GOOD} El perro está en la calle con los gatos.",
+        f"{GOOD} Le chien est sur la table avec une pomme.",
     ],
 )
-def test_meaningless_characters_and_other_scripts_are_removed(text):
+def test_meaningless_characters_other_scripts_and_languages_are_removed(text):
     assert repair(text) == GOOD
-
-
-def test_signs_that_mean_something_stay():
-    text = "A sign (with the number 12) says \"Don't stop\": it's 5% off - today; nothing else."
-    assert repair(text) == text
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "Der Hund ist auf dem Gras und die Katze ist im Haus.",
-        "El perro está en la calle con los gatos.",
-        "Le chien est sur la table avec une pomme.",
-    ],
+    [GOOD, "A sign (with the number 12) says \"Don't stop\": it's 5% off - today; nothing else."],
 )
-def test_other_languages_are_removed(text):
-    assert not is_english(text)
-    assert repair(f"{GOOD} {text}") == GOOD
+def test_a_good_text_stays_as_it_is(text):
+    assert repair(text) == text
 
 
 def test_english_with_foreign_names_stays():

@@ -41,6 +41,11 @@ def curated(*texts) -> Curation:
         ("There is no image attached.", "no picture"),
         ("Please provide the paragraph you want corrected.", "no picture"),
         ("Here is the corrected paragraph: A dog.", "talks about the paragraph"),
+        ("I'm sorry, but I can't assist with that request.", "sorry"),
+        ("Sorry, but I can't assist with that.", "sorry"),
+        ("I can't assist with that request.", "declines"),
+        ("I am unable to help you with this picture.", "declines"),
+        (f"{GOOD} I'm sorry, but I can't assist with that request.", "sorry"),  # asked to go on
         (GOOD, None),
         ("A man waves as an airplane passes. He looks sorry for the dog.", None),
         ("I can't help but like the dog. A nurse can assist with the bag.", None),
@@ -48,21 +53,6 @@ def curated(*texts) -> Curation:
 )
 def test_hard_coded_rules(text, rule):
     assert dropped(text) == rule
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "I'm sorry, but I can't assist with that request.",
-        "Sorry, but I can't assist with that.",
-        "I can't assist with that request.",
-        "I am unable to help you with this picture.",
-        f"{GOOD} I'm sorry, but I can't assist with that request.",  # asked to go on
-    ],
-)
-def test_a_models_own_refusal_is_dropped(text):
-    (one,) = curate(described(text), [repair(text)], FORM).pictures
-    assert one.step == "hard-coded rules"
 
 
 @pytest.mark.parametrize(
@@ -87,33 +77,22 @@ def test_the_share_of_sentences_that_tell_nothing_new():
     assert repetition_ratio("One.") == repetition_ratio("") == 0
 
 
-def test_each_picture_ends_at_the_first_step_that_drops_it():
-    result = curated(GOOD, "I apologize for that.", "Short.", GOOD, OTHER)
-    assert [(one.step, one.reason) for one in result.pictures] == [
-        ("kept", ""),
-        ("hard-coded rules", "apologizes"),
-        ("selection", "too short"),
-        ("selection", "said of another picture too"),
-        ("kept", ""),
-    ]
-    assert [one.description.image_id for one in result.kept] == ["0", "4"]
-
-
 def test_every_picture_is_counted_at_its_step():
     texts = [GOOD, f"{OTHER} {OTHER}", "I apologize for that.", "I am sorry.", "Short.", GOOD]
     result = curate(described(*texts), [repair(text) for text in texts], FORM)
-    assert result.funnel() == {
-        "generated": 6,
-        "after repair": 5,  # a single word is no sentence
-        "after hard-coded rules": 3,
-        "after selection": 2,
-    }
+    # A single word is no sentence: nothing is left of it after the repair.
+    assert list(result.funnel().items()) == [
+        ("generated", 6),
+        ("after repair", 5),
+        ("after hard-coded rules", 3),
+        ("after selection", 2),
+    ]
     assert result.reasons() == {
         "repair": {"nothing is left": 1},
         "hard-coded rules": {"apologizes": 1, "sorry": 1},
         "selection": {"said of another picture too": 1},
     }
-    assert [one.text for one in result.kept] == [GOOD, OTHER]
+    assert [(one.description.image_id, one.text) for one in result.kept] == [("0", GOOD), ("1", OTHER)]
 
 
 def jpeg(path, color):
@@ -176,13 +155,6 @@ def test_two_at_once_write_one_folder(tmp_path):
         )
     (folder,) = folders
     assert [path for path in (tmp_path / "curated").iterdir()] == [folder]
-
-
-@pytest.mark.parametrize("space", ["\u00a0", "  ", "\n", "\u2009", " \u200b"])
-def test_no_space_hides_a_refusal(space):
-    assert (
-        dropped(f"I'm{space}sorry.") == "sorry" and dropped(f"I{space}cannot{space}see it.") == "cannot see"
-    )
 
 
 @pytest.mark.parametrize("sign", ["'", "\u2019", "\u2018", "\u02bc", "\u00b4", "`", "\u2032"])

@@ -57,13 +57,6 @@ def test_the_share_is_what_attention_by_hand_gives(model, llama, queries):
     assert found[0] == pytest.approx(share.item(), rel=1e-4)
 
 
-def test_an_answer_looks_the_same_alone_and_beside_a_longer_one(model, queries):
-    built = model()
-    together = attention.visual_shares(built, queries, VICUNA, ASKED, ANSWERS)
-    alone = attention.visual_shares(built, queries[:1], VICUNA, ASKED, ANSWERS[:1])
-    assert together[0] == pytest.approx(alone[0], abs=1e-5)
-
-
 def test_the_attention_of_the_device_is_back_afterwards(model, queries, monkeypatch):
     built = model()
     monkeypatch.setattr(attention, "attention", lambda device: "sdpa")  # as on a card
@@ -73,17 +66,14 @@ def test_the_attention_of_the_device_is_back_afterwards(model, queries, monkeypa
 
 def test_every_mention_gets_its_look(model, queries):
     built = model()
-    one, two = attention.looks(built, list(queries), VICUNA, ASKED, ANSWERS, WORDS, batch_size=1)
+    shown, said = [queries[0], queries[0], queries[1]], [ANSWERS[0], "", ANSWERS[1]]
+    one, none, two = attention.looks(built, shown, VICUNA, ASKED, said, WORDS, batch_size=2)
+    assert none == []
     assert [(look.name, look.word) for look in one] == [("dog", 1), ("cat", 4)]
     assert [(look.name, look.word) for look in two] == [("bus", 2)]
     shares = attention.visual_shares(built, queries[:1], VICUNA, ASKED, ANSWERS[:1])[0]
     tokens = attention.first_tokens(built.language.tokenizer, ANSWERS[0])
     assert one[1].share == pytest.approx(shares[tokens[4]], abs=1e-5)
-
-
-def test_an_empty_answer_has_no_looks(model, queries):
-    found = attention.looks(model(), list(queries), VICUNA, ASKED, ["", "a dog"], WORDS, batch_size=2)
-    assert found[0] == [] and len(found[1]) == 1
 
 
 def test_true_and_invented_mentions_are_told_apart():

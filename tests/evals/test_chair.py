@@ -98,15 +98,8 @@ def test_what_is_shown_painted_written_or_referred_to_may_be_said(text, shown, i
 def test_recall_counts_annotated_objects_each_once_and_may_be_of_some_alone():
     shown = truth("dog", "runner", "cup", props=["tree"])
     readings = read(["a dog, another dog, a person and a tree"], [shown], WORDS)
-    assert (readings[0].recalled, len(shown.objects)) == (2, 3)
     assert chair.recall(readings) == counts(readings)["object_recall"] == ([2], [3])
     assert chair.recall(readings, lambda names: "cup" not in names) == ([2], [2])
-
-
-def test_as_many_scenes_as_pictures_are_needed():
-    split = Split(name="val", hashes=("a",), captions=("",), images=lambda: iter(()), objects=(frozenset(),))
-    with pytest.raises(ValueError):
-        chair.truths(split, WORDS, [])
 
 
 # --- scores ---
@@ -141,7 +134,6 @@ def test_matched_answers_have_as_many_mentions_picture_by_picture():
     scores = {name: counts(readings)["chair_i"] for name, readings in cut.items()}
     assert scores["long"].estimate().value == pytest.approx(1 / 3)
     assert paired(scores["long"], scores["short"]).value == 0
-    assert chair.first(long, 1)[0].mentions == ("dog",)
 
 
 def test_hallucination_by_rank():
@@ -154,15 +146,6 @@ def test_hallucination_by_rank():
 
 
 OFFICIAL = OfficialVocabulary.study()
-
-
-def test_synonyms_with_a_stray_space_never_match():
-    assert OfficialVocabulary([["dog", "puppy "]]).mentions("a puppy") == []
-
-
-def test_either_mode_is_scored_by_the_same_code():
-    readings = read(["a bus, two ties and a cat"], [simple("tie")], OFFICIAL)
-    assert readings[0].mentions == ("cat",) and counts(readings)["chair_i"].estimate().value == 1
 
 
 def test_only_the_official_list_is_read_as_such(tmp_path):
@@ -178,8 +161,10 @@ def test_new_objects_are_those_that_training_never_had():
     assert not chair.new_objects() & {"dog", "person"}
 
 
-def test_the_official_rules_know_the_eighty_categories():
+def test_the_official_rules_know_the_eighty_categories_and_their_quirks():
     assert len(OFFICIAL.names) == 80 and OFFICIAL.names >= {"bench", "sink", "hair drier", "person"}
+    assert OFFICIAL.mentions("a bus, two ties and a cat") == ["cat"]
+    assert OfficialVocabulary([["dog", "puppy "]]).mentions("a puppy") == []  # a stray space
 
 
 def test_a_possessive_names_nothing_of_its_own():

@@ -60,7 +60,7 @@ def test_a_reference_is_covered_by_its_objects_and_relations(answer, expected):
     assert [judge(answer, reference) for reference in REFERENCES[0]] == expected
 
 
-def test_a_runner_covers_a_person():
+def test_a_runner_covers_a_person_and_not_the_other_way_round():
     assert fact_judge(STORED)("a bus and a runner", "A person and a bus.")
     assert not fact_judge(STORED)("a person in the park", "A runner in the park.")
 
@@ -76,11 +76,9 @@ def test_one_random_reference_is_the_same_for_every_model():
     asked = []
     for model in ("a", "b"):
         drawn = []
-        one_covered([model] * 2, REFERENCES, lambda _, text, drawn=drawn: not drawn.append(text), seed=3)
+        one_covered([model] * 2, REFERENCES, lambda _, text, drawn=drawn: not drawn.append(text))
         asked.append(drawn)
     assert asked[0] == asked[1] and all(one in texts for one, texts in zip(asked[0], REFERENCES, strict=True))
-    draws = [one_covered(["", ""], REFERENCES, lambda _, t: t == "A dog.", seed=s).found for s in range(40)]
-    assert 0 < sum(found[0] for found in draws) < 40
 
 
 # --- stored facts ---

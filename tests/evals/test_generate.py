@@ -41,37 +41,20 @@ def test_blind_answers_hang_on_words_alone_and_on_their_row(model):
     tiny, questions = model(), ["a red bus"] * 4
     sampled = Decoding(max_new_tokens=8, seed=1)
     found = generate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=3, what="test")
-    again = generate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=1, what="test")
-    assert found == again and len(set(found)) > 1
+    assert len(set(found)) > 1
     with torch.no_grad():
         tiny.projection.weight.mul_(20)
-    assert generate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=3, what="test") == found
+    assert generate.blind_answers(tiny, CAPTION, questions, sampled, batch_size=1, what="test") == found
     assert tiny.qformer.config.queries == 3  # the model itself still sees
-
-
-def layout(tiny, captions):
-    return training_batch(
-        tiny.language.tokenizer, CAPTION, [IMAGE] * len(captions), captions, queries=3, max_answer=32
-    )
-
-
-def test_losses_of_all_pictures_sum_to_the_models_loss(model, queries, captions):
-    tiny = model()
-    sums, counts = generate.losses(tiny, queries, captions, CAPTION, max_answer=32, batch_size=3)
-    whole = tiny({"queries": torch.stack(queries), **layout(tiny, captions)})
-    assert sum(sums) == pytest.approx(whole["loss"].item(), rel=1e-5)
-    assert sum(counts) == whole["count"]
 
 
 def test_each_loss_is_that_of_its_own_picture_and_caption(model, queries, captions):
     tiny = model()
     sums, counts = generate.losses(tiny, queries, captions, CAPTION, max_answer=32, batch_size=5)
     for index, caption in enumerate(captions):
-        alone = tiny({"queries": queries[index][None], **layout(tiny, [caption])})
+        row = training_batch(tiny.language.tokenizer, CAPTION, [IMAGE], [caption], queries=3, max_answer=32)
+        alone = tiny({"queries": queries[index][None], **row})
         assert sums[index] == pytest.approx(alone["loss"].item(), rel=1e-5)
         assert counts[index] == len(tokenize(tiny.language.tokenizer, caption)) + 1
-
-
-def test_losses_need_a_caption_for_each_picture(model, queries, captions):
     with pytest.raises(ValueError):
-        generate.losses(model(), queries, captions[:5], CAPTION, max_answer=32, batch_size=3)
+        generate.losses(tiny, queries, captions[:5], CAPTION, max_answer=32, batch_size=3)

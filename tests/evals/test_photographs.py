@@ -23,8 +23,10 @@ def test_each_photograph_has_objects_in_the_order_of_the_list(shown):
 
 def test_what_is_said_by_another_or_a_more_general_name_is_there(shown):
     said = ["an astronaut", "a kitten and a dog", "a mug on a desk", "a missile", "a lawn"]
-    readings = chair.read(said, photographs.truths(shown), photographs.words())
-    assert [reading.recalled for reading in readings] == [1, 1, 2, 1, 1]
+    words = photographs.words()
+    truths = [chair.truth(names, (), words) for names in shown.objects]
+    readings = chair.read(said, truths, words)
+    assert chair.recall(readings).found == [1, 1, 2, 1, 1]
     assert [sum(reading.wrong) for reading in readings] == [0, 1, 0, 0, 0]
 
 

@@ -181,14 +181,6 @@ def test_choices_that_are_not_offered_are_told(tmp_path):
     assert "'B' for made3" in scored.remarks[0]
 
 
-def test_empty_answers_are_told_and_scored(tmp_path, authors):
-    results = load("captions_val2014_fakecap_results.json")
-    results[0]["caption"] = " "
-    scored = chair_scores(dump(tmp_path / "results.json", results), OFFICIAL)
-    assert values(scored)["chair_i"] == exactly(11 / 38)
-    assert scored.remarks == ["Empty answers: 1, the first is item 0; they are scored as they are."]
-
-
 # --- the command ---
 
 

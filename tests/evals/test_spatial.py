@@ -120,10 +120,6 @@ def test_a_name_that_means_several_is_not_counted():
     assert picture.counts() == {runner: 1}
 
 
-def test_questions_are_the_same_every_time_and_others_for_another_seed(world, asked):
-    assert spatial.probes(world / "train") == asked != spatial.probes(world / "train", seed=1)
-
-
 def test_no_training_question_is_put_in_these_words(world, asked):
     exam = Exam.read(world / "train")
     trained = {one.question for _, one in (*exam.choice, *exam.graph)}
