@@ -117,8 +117,9 @@ def _resampled(counts: Counts, *, seed: int) -> numpy.ndarray:
     return numpy.divide(found[draws].sum(1), totals, out=numpy.full(2000, numpy.nan), where=totals > 0)
 
 
-def _interval(values: numpy.ndarray) -> list[float]:
-    return numpy.nanquantile(values, [0.025, 0.975]).tolist()
+def _interval(values: numpy.ndarray) -> tuple[float, float]:
+    low, high = numpy.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -113,7 +113,9 @@ def _relations(tokens: Sequence[str], spans: Sequence[Span], before: Sequence[Sp
         of_it = tokens[start] in ITS or tokens[end : end + 1] in PRONOUNS
         target = None if tokens[start] in ITS else _target(tokens, right, end)
         if target and (not subjects or _inverted(tokens, left, start)):  # "behind the dog is a cat"
-            subjects = _subject_behind(tokens, right, target) or subjects
+            later = [span for span in right if span[0] >= target[1]][:1]
+            if later and VERBS & set(tokens[target[1] : later[0][0]]):
+                subjects = later
         elif not target and of_it:  # "a cat is behind it", "to its left is a cat"
             subjects = subjects or right[:1]
             target = next(reversed([*before, *left[:-1]]), None)
@@ -121,12 +123,6 @@ def _relations(tokens: Sequence[str], spans: Sequence[Span], before: Sequence[Sp
             relation(one[2], predicate, target[2]) for one in subjects if target and one[2] != target[2]
         }
     return found
-
-
-def _subject_behind(tokens: Sequence[str], right: Sequence[Span], target: Span) -> list[Span]:
-    """Return the object that follows a relation's target and a verb."""
-    later = [span for span in right if span[0] >= target[1]]
-    return later[:1] if later and VERBS & set(tokens[target[1] : later[0][0]]) else []
 
 
 def _subjects(tokens: Sequence[str], left: Sequence[Span], start: int) -> list[Span]:
@@ -200,13 +196,6 @@ def fact_judge(stored: Mapping[str, frozenset[Fact]]) -> Judge:
     return covers
 
 
-def one_covered(answers: Sequence[str], references: Sequence[Sequence[str]], judge: Judge) -> Counts:
-    """Return for each picture whether one random reference, the same for every model, is covered (v2)."""
-    draw = random.Random(0)
-    drawn = [draw.choice(texts) for texts in references]
-    return each([float(judge(*pair)) for pair in zip(answers, drawn, strict=True)])
-
-
 def references_covered(answers: Sequence[str], references: Sequence[Sequence[str]], judge: Judge) -> Counts:
     """Return for each picture how many of its references are covered (ICLR)."""
     rows = zip(answers, references, strict=True)
@@ -216,12 +205,16 @@ def references_covered(answers: Sequence[str], references: Sequence[Sequence[str
 def counted(
     models: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], judge: Judge
 ) -> dict[str, dict[str, Counts]]:
-    """Count for each model's answers both protocols, *covered* and *references_covered*, and the words, by
-    which coverage can be bought (*length*).
+    """Count for each model's answers both protocols, and the words, by which coverage can be bought.
+
+    *covered*: whether one random reference of each picture is covered, the same one for every model (v2);
+    *references_covered*: how many of them (ICLR).
     """
+    draw = random.Random(0)
+    drawn = [draw.choice(texts) for texts in references]
     return {
         name: {
-            "covered": one_covered(answers, references, judge),
+            "covered": each([float(judge(*pair)) for pair in zip(answers, drawn, strict=True)]),
             "references_covered": references_covered(answers, references, judge),
             "length": each([len(answer.split()) for answer in answers]),
         }

@@ -61,10 +61,6 @@ class Scored:
         if found:
             self.remarks.append(f"{what}: {len(found):,}, the first is {found[0]}{then}")
 
-    def table(self) -> pandas.DataFrame:
-        """Return the lines with their 95 % intervals, which are over pictures."""
-        return pandas.DataFrame(self.lines).rename(columns={"n": "pictures"})
-
 
 def score(task: str, answers: Path, data: Path) -> Scored:
     """Score a file of answers; print the table, what was used and what was not, which a file lists in full.
@@ -76,7 +72,8 @@ def score(task: str, answers: Path, data: Path) -> Scored:
     if not data.exists():
         raise FileNotFoundError(f"There is no {data}: name with --data where the truth is.")
     scored = TASKS[task](answers, data)
-    print(scored.table().to_string(index=False, float_format="{:.4f}".format))
+    table = pandas.DataFrame(scored.lines).rename(columns={"n": "pictures"})
+    print(table.to_string(index=False, float_format="{:.4f}".format))
     print("(low to high: 95 % intervals over pictures)", *scored.remarks, scored.used, sep="\n")
     print_files_used(data, scored.files)
     for what, faults in scored.left_out.items():
@@ -97,9 +94,9 @@ def score(task: str, answers: Path, data: Path) -> Scored:
 
 def answer_frame(scored: Scored, file: Path) -> pandas.DataFrame:
     """Read answers, one a row; `named` is what each calls its picture, by id or by file."""
-    names = ("where", "text", "choice", "image", "image_id", "question", "question_id")
-    rows = [[getattr(one, name) for name in names] for one in keep_from(scored, read_answers(file))]
-    frame = pandas.DataFrame(rows, columns=list(names), dtype=object)
+    names = ["where", "text", "choice", "image", "image_id", "question", "question_id"]
+    rows = [vars(one) for one in keep_from(scored, read_answers(file))]
+    frame = pandas.DataFrame(rows, columns=names, dtype=object)
     frame["named"] = frame["image_id"].where(frame["image_id"].notna(), frame["image"])
     return frame
 
