@@ -131,17 +131,13 @@ def truths(split: Split, words: Mentions, scenes: Sequence[Scene] | None = None)
 
 def read(answers: Sequence[str], truths: Sequence[Truth], words: Mentions) -> list[Reading]:
     """Find what each answer mentions."""
-    phrases = [introduced(answer) for answer in answers]
-    return [
-        Reading(
-            tuple(words.mentions(answer)),
-            truth,
-            len(answer.split()),
-            len(some),
-            sum(not words.mentions(phrase) for phrase in some),
-        )
-        for answer, truth, some in zip(answers, truths, phrases, strict=True)
-    ]
+    found = []
+    for answer, truth in zip(answers, truths, strict=True):
+        phrases = introduced(answer)
+        unlisted = sum(not words.mentions(phrase) for phrase in phrases)
+        mentions = tuple(words.mentions(answer))
+        found.append(Reading(mentions, truth, len(answer.split()), len(phrases), unlisted))
+    return found
 
 
 def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
@@ -189,20 +185,12 @@ def matched(models: Mapping[str, Sequence[Reading]]) -> dict[str, list[Reading]]
     """
     fewest = [min(len(reading.mentions) for reading in row) for row in zip(*models.values(), strict=True)]
     return {
-        name: [
-            replace(reading, mentions=reading.mentions[:most])
-            for reading, most in zip(readings, fewest, strict=True)
-        ]
+        name: [replace(one, mentions=one.mentions[:most]) for one, most in zip(readings, fewest, strict=True)]
         for name, readings in models.items()
     }
 
 
 def by_rank(readings: Sequence[Reading], most: int) -> list[Counts]:
     """Return CHAIR_i of the first mentions of all answers, of the second ones, and so on to `most`."""
-    return [
-        Counts(
-            [sum(reading.wrong[rank : rank + 1]) for reading in readings],
-            [len(reading.mentions) > rank for reading in readings],
-        )
-        for rank in range(most)
-    ]
+    truths = [one.truth for one in readings]
+    return [chair_i([one.mentions[rank : rank + 1] for one in readings], truths) for rank in range(most)]

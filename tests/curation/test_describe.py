@@ -9,8 +9,8 @@ import torch
 from mglib.curation import describe as module
 from mglib.curation.describe import CONTINUE, QUESTION, describe
 from mglib.model.decoding import Decoding, row_seed
-from mglib.model.dialogue import Turns, turns
-from mglib.model.prompts import LLAMA2, Template, tokenize, with_image
+from mglib.model.dialogue import Turns
+from mglib.model.prompts import Template, tokenize, with_image
 
 TURNS = Turns(first=Template(name="lines", bos=True, turn="q {} a ", end="zz"), following="zz\nq {} a ")
 IDS = [f"{number:09d}" for number in range(7)]
@@ -79,17 +79,6 @@ def test_only_short_answers_are_continued_in_the_papers_words(run, monkeypatch):
     assert [one.continued for one in made] == [False, True, True]
     assert made[1].text == "a " * 80 + " and on" and made[2].text == "and on too"
     assert made[0].tokens == (81,) and made[1].tokens == (80, 2)
-
-
-def test_llama_2_is_asked_to_go_on_in_its_own_second_turn(model, queries, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(module, "reply", lambda *given: asked.append(list(given[3])) or ["short"])
-    decoding = Decoding(max_new_tokens=4)
-    folder = {"short": 80, "folder": tmp_path, "depends": (), "batch_size": 1}
-    (made,) = describe(model(), queries[:1], IDS[:1], turns(LLAMA2, None), decoding, **folder)
-    first = f"[INST] {with_image(QUESTION)} [/INST] "
-    assert asked == [[first], [f"{first}short</s><s>[INST] Continue [/INST] "]]
-    assert made.answers == ("short", "short")
 
 
 @pytest.mark.parametrize(("kept", "torn"), [(0, b'{"image_id": "00000'), (3, b""), (4, b'{"image'), (7, b"")])

@@ -10,7 +10,7 @@ from PIL import Image
 from mglib.config import WellFormed
 from mglib.curation.describe import Description
 from mglib.curation.repair import repair
-from mglib.curation.select import Curation, curate, dropped, malformed, repetition_ratio, write
+from mglib.curation.select import Curation, curate, dropped, malformed, write
 from mglib.paths import ROOT
 
 GOOD = "A red bus stands in front of a small house. Two dogs sit on the grass and look at it."
@@ -41,11 +41,6 @@ def curated(*texts) -> Curation:
         ("There is no image attached.", "no picture"),
         ("Please provide the paragraph you want corrected.", "no picture"),
         ("Here is the corrected paragraph: A dog.", "talks about the paragraph"),
-        ("I'm sorry, but I can't assist with that request.", "sorry"),
-        ("Sorry, but I can't assist with that.", "sorry"),
-        ("I can't assist with that request.", "declines"),
-        ("I am unable to help you with this picture.", "declines"),
-        (f"{GOOD} I'm sorry, but I can't assist with that request.", "sorry"),  # asked to go on
         (GOOD, None),
         ("A man waves as an airplane passes. He looks sorry for the dog.", None),
         ("I can't help but like the dog. A nurse can assist with the bag.", None),
@@ -53,6 +48,21 @@ def curated(*texts) -> Curation:
 )
 def test_hard_coded_rules(text, rule):
     assert dropped(text) == rule
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that request.",
+        "Sorry, but I can't assist with that.",
+        "I can't assist with that request.",
+        "I am unable to help you with this picture.",
+        f"{GOOD} I'm sorry, but I can't assist with that request.",  # asked to go on
+    ],
+)
+def test_a_models_own_refusal_is_dropped(text):
+    (one,) = curate(described(text), [repair(text)], FORM).pictures
+    assert one.step == "hard-coded rules"
 
 
 @pytest.mark.parametrize(
@@ -68,13 +78,6 @@ def test_hard_coded_rules(text, rule):
 )
 def test_well_formed_texts_by_the_text_alone(text, reason):
     assert malformed(text, FORM) == reason
-
-
-def test_the_share_of_sentences_that_tell_nothing_new():
-    assert repetition_ratio(GOOD) == 0
-    assert repetition_ratio("A dog sits here. A dog sits.") == 1
-    assert repetition_ratio("A dog sits here. A dog sits. A cat runs.") == 0.5
-    assert repetition_ratio("One.") == repetition_ratio("") == 0
 
 
 def test_every_picture_is_counted_at_its_step():
@@ -155,6 +158,13 @@ def test_two_at_once_write_one_folder(tmp_path):
         )
     (folder,) = folders
     assert [path for path in (tmp_path / "curated").iterdir()] == [folder]
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "  ", "\n", "\u2009", " \u200b"])
+def test_no_space_hides_a_refusal(space):
+    assert (
+        dropped(f"I'm{space}sorry.") == "sorry" and dropped(f"I{space}cannot{space}see it.") == "cannot see"
+    )
 
 
 @pytest.mark.parametrize("sign", ["'", "\u2019", "\u2018", "\u02bc", "\u00b4", "`", "\u2032"])

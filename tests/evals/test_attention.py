@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from mglib.evals import attention
 from mglib.evals.attention import Look
@@ -35,26 +34,6 @@ def test_uniform_attention_gives_the_picture_its_share_of_the_positions(model, q
     for row, answer in zip(rows, ANSWERS, strict=True):
         assert len(row) == len(prompts.tokenize(tokenizer, answer))
         assert row == pytest.approx([3 / (before + place) for place in range(len(row))], rel=1e-4)
-
-
-def test_the_share_is_what_attention_by_hand_gives(model, llama, queries):
-    built = model(language=llama(layers=1))
-    found = attention.visual_shares(built, queries[:1], VICUNA, ASKED, ANSWERS[:1])[0]
-    layout = prompts.training_batch(
-        built.language.tokenizer, VICUNA, [ASKED], ANSWERS[:1], queries=3, max_answer=99
-    )
-    start = int((layout["labels"][0] != prompts.IGNORE).nonzero()[0]) - 1  # predicts the first token
-    layer = built.language.model.model.layers[0]
-    with torch.no_grad():
-        embedded = built.embed({"queries": queries[:1], **layout})
-        hidden = layer.input_layernorm(embedded)
-        parts = (layer.self_attn.q_proj, layer.self_attn.k_proj)
-        q, k = (part(hidden).view(1, -1, 4, 12).transpose(1, 2) for part in parts)  # (1, heads, T, 12)
-        positions = torch.arange(embedded.shape[1])[None]
-        q, k = apply_rotary_pos_emb(q, k, *built.language.model.model.rotary_emb(hidden, positions))
-        weights = torch.einsum("hd,htd->ht", q[0, :, start], k[0, :, : start + 1])
-        share = (weights / 12**0.5).softmax(-1)[:, layout["slots"][0, : start + 1]].sum(-1).mean()
-    assert found[0] == pytest.approx(share.item(), rel=1e-4)
 
 
 def test_the_attention_of_the_device_is_back_afterwards(model, queries, monkeypatch):

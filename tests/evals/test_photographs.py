@@ -5,7 +5,6 @@ from PIL import Image
 
 from mglib.evals import chair, photographs
 from mglib.evals.photographs import LABELS
-from mglib.paths import CACHE
 
 
 @pytest.fixture
@@ -39,10 +38,3 @@ def test_every_listed_object_is_found_in_a_text(shown):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"photographs\.csv names astronaut\.png, which is not in"):
         photographs.photographs(tmp_path)
-
-
-def test_the_real_photographs_open():
-    folder = CACHE / "photographs"
-    if not (folder / "manifest.json").exists():
-        pytest.skip("scikit-image's photographs are not in data/cache/photographs: run notebook 06 first")
-    assert all(min(image.size) >= 300 for image in photographs.photographs(folder).images())
