@@ -3,6 +3,7 @@ it written down.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import pandas
 
@@ -32,8 +33,16 @@ def rows(
         for measure, value in measures.items():
             about = note if isinstance(note, str) else note[measure]
             about = "; ".join(filter(None, [about, (remarks or {}).get(system)]))
-            line = {"task": task, "measure": measure, "split": split, "system": system}
-            lines.append({**line, **_numbers(value, about)})
+            line: dict[str, object] = {"task": task, "measure": measure, "split": split, "system": system}
+            share = isinstance(value, Counts) and value.is_share
+            found = value.estimate() if isinstance(value, Counts) else value
+            if isinstance(found, Estimate):
+                line |= {**asdict(found), "share": share or None}
+            elif found is not None:
+                line["value"] = float(found)
+            else:
+                about = "; ".join(filter(None, ["not applicable: nothing was counted", about]))
+            lines.append({**line, "note": about})
     return pandas.DataFrame(lines, columns=COLUMNS)
 
 
@@ -65,15 +74,3 @@ def concat(*frames: pandas.DataFrame) -> pandas.DataFrame:
 def names(frame: pandas.DataFrame) -> list[str]:
     """Return the name of each row's number."""
     return [".".join(filter(None, parts)) for parts in frame[NAME].itertuples(index=False)]
-
-
-def _numbers(value: Measured, note: str) -> dict[str, float | bool | str | None]:
-    share = (isinstance(value, Counts) and value.is_share) or None  # lies between 0 and 1
-    if isinstance(value, Counts):
-        value = value.estimate()
-    if value is None:
-        return {"note": "; ".join(filter(None, ["not applicable: nothing was counted", note]))}
-    if isinstance(value, Estimate):
-        interval = {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
-        return {**interval, "share": share, "note": note}
-    return {"value": float(value), "note": note}

@@ -4,17 +4,18 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from mglib.data.splits import batched
 from mglib.metrics import Counts, Estimate, paired
 from mglib.model import prompts
-from mglib.model.language import Language
-from mglib.model.minigpt4 import MiniGPT4, answer_losses
-from mglib.model.prompts import IGNORE, Template
+from mglib.model.minigpt4 import MiniGPT4
+from mglib.model.prompts import Template
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,31 +84,6 @@ class Scores:
         return {kind: Scores(*zip(*some, strict=True)) for kind, some in apart.items()}
 
 
-class Continued:
-    """A language model that has read prompts already: they are run once, however many answers follow each."""
-
-    def __init__(self, language: Language, embeddings: Tensor, mask: Tensor, owner: Tensor) -> None:
-        """Read B prompts, (B, T, D_l) and (B, T) padded on the left; row r goes on with prompt `owner[r]`."""
-        self.decoder, self.logits = language.model.get_decoder(), language.logits
-        self.cache = self.run(embeddings, mask, None).past_key_values
-        self.cache.batch_select_indices(owner)
-
-    def run(self, embeddings: Tensor, mask: Tensor, cache: object):
-        """Run the decoder on what comes last in `mask`; padding takes no position, as in generation."""
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -embeddings.shape[1] :]
-        return self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-
-    def __call__(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Run rows (R, A, D_l) behind their prompts, once; `mask` (R, T + A) covers both: (R, A, D_l)."""
-        return self.run(embeddings, mask, self.cache).last_hidden_state
-
-
 @torch.inference_mode()
 def option_losses(
     model: MiniGPT4,
@@ -161,15 +137,28 @@ def batch_losses(
     ids = prompts.pad(answers, 0, left=False).to(device)  # (R, A)
     real = prompts.pad([[1] * len(row) for row in answers], 0, left=False).to(device)
     rows = torch.cat([words[owner, -1:], language.embed(ids)], dim=1)  # (R, 1 + A, D_l)
-    batch = {
-        "mask": torch.cat([layout["mask"][owner], real], dim=1),  # (R, T + A)
-        "labels": prompts.pad([[IGNORE, *row] for row in answers], IGNORE, left=False).to(device),
-    }
-    reader = Continued(language, words[:, :-1], layout["mask"][:, :-1], owner)
-    losses, row = answer_losses(reader, rows, batch)  # type: ignore[arg-type]  # it reads on as a Language does
+    decoder = language.model.get_decoder()
+
+    def run(embeddings: Tensor, mask: Tensor, cache: Any = None) -> Any:
+        positions = (mask.cumsum(1) - 1).clamp(min=0)  # padding takes none, as in generation
+        return decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions[:, -embeddings.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+        )
+
+    read = run(words[:, :-1], layout["mask"][:, :-1]).past_key_values
+    read.batch_select_indices(owner)
+    mask = torch.cat([layout["mask"][owner], real], dim=1)  # (R, T + A)
+    hidden = run(rows, mask, read).last_hidden_state  # (R, 1 + A, D_l): position t predicts token t
+    row, position = real.nonzero(as_tuple=True)
+    logits = language.logits(hidden[row, position])  # (M, V)
+    losses = functional.cross_entropy(logits.float(), ids[row, position], reduction="none")
     sums = torch.zeros(len(answers), device=device).index_add(0, row, losses).tolist()
-    rows = iter(zip(sums, map(len, answers), strict=True))
-    return [Losses(*zip(*islice(rows, len(offered)), strict=True)) for offered in options]
+    scored = iter(zip(sums, map(len, answers), strict=True))
+    return [Losses(*zip(*islice(scored, len(offered)), strict=True)) for offered in options]
 
 
 def right(

@@ -83,16 +83,6 @@ def test_empty_answers_are_counted_and_shown(tmp_path, coco):
     assert "Empty answers: 2, the first is line 1; they are scored as they are." in scored.remarks
 
 
-def test_the_official_layout_without_pictures_is_enough(tmp_path, coco):
-    folder = tmp_path / "official" / "annotations"
-    folder.mkdir(parents=True)
-    for kind in ("captions", "instances"):
-        (coco / f"{kind}.json").rename(folder / f"{kind}_val2014.json")
-    file = whole(tmp_path / "results.json", RESULTS)
-    assert values(chair_scores(file, folder.parent), "official_rules")["chair_i"] == 0.75
-    assert values(chair_scores(file, folder), "official_rules")["chair_i"] == 0.75
-
-
 def test_no_name_of_cocos_implies_another_one():
     names = chair.coco_vocabulary().names
     assert all(chair.generalised([name]) & names == {name} for name in names)
@@ -251,19 +241,6 @@ def pope_file(path, asked=ASKED, start=1):
     )
 
 
-def test_pope_is_scored_as_officially_and_by_its_own_reading(tmp_path):
-    data = pope_file(tmp_path / "pope" / "coco_pope_random.json").parent
-    made = [{"question_id": number, "answer": text} for number, text in enumerate(SAID, 1)]
-    scored = pope_scores(lines(tmp_path / "answers.jsonl", made), data)
-    official = values(scored, "official", questions="coco_pope_random")
-    # read as yes, yes, no, no: one true and one false yes, one true and one false no
-    assert official["accuracy"] == official["precision"] == official["recall"] == official["f1"] == 0.5
-    assert official["yes_ratio"] == 0.5 and official["unparsed"] == 0
-    study = values(scored, "study")
-    assert study["unparsed"] == 0.25 and study["accuracy"] == 0.5  # "I do not know" is neither
-    assert {line["n"] for line in scored.lines} == {2}
-
-
 def test_popes_own_example_tells_by_order_alone(tmp_path):
     data = pope_file(tmp_path / "coco_pope_random.json")
     made = [
@@ -372,6 +349,7 @@ def test_what_stays_unread_is_counted_and_shown(tmp_path, asked):
     data = pope_file(tmp_path / "coco_pope_random.json", KINDS["random"])
     made = [{"question_id": number, "answer": "Perhaps."} for number in (1, 2, 3, 4)]
     scored = pope_scores(lines(tmp_path / "a.jsonl", made), data)
+    assert values(scored, "study")["unparsed"] == 1 and values(scored, "official")["yes_ratio"] == 1
     assert "neither yes nor no: 4, the first is line 1: 'Perhaps.'" in scored.remarks[0]
     told = [{"questionId": "01", "prediction": "The sky of this picture has a dark colour"}]
     remarks = vqa_scores(whole(tmp_path / "predictions.json", told), asked).remarks
@@ -417,14 +395,6 @@ def test_a_okvqas_submission_is_scored_as_officially(tmp_path, asked):
     assert study["aokvqa.choice"] == 0.5 and study["aokvqa.direct"] == pytest.approx(1 / 3)
     assert [one.sample for one in scored.left_out[UNANSWERED]] == ["q2"]
     assert "testdev_balanced" in scored.remarks[0]
-
-
-def test_gqas_submission_is_scored_as_officially(tmp_path, asked):
-    told = [{"questionId": "01", "prediction": "Yes, it is."}, {"questionId": "02", "prediction": "red"}]
-    scored = vqa_scores(whole(tmp_path / "testdev_predictions.json", told), asked)
-    assert values(scored, "official") == {"gqa": 0.5, "gqa.binary": 0, "gqa.open": 1}
-    assert values(scored, "study") == {"gqa": 1}  # its reading is of an answer's head
-    assert not scored.left_out[UNANSWERED]  # the third is not balanced
 
 
 def test_questions_can_be_told_by_picture_and_words(tmp_path, asked):

@@ -182,12 +182,8 @@ def test_the_worlds_exams_are_whole_and_know_their_priors(world):
     assert len(exam.choice) == 40 and len(training.choice) == 60
     prior = Prior.of(training)
     assert prior.choice.total() == 60 and sum(map(Counter.total, prior.graph.values())) == len(training.graph)
-    chances = vqa.chance(exam, prior)
-    assert chances["aokvqa"].estimate().value == 0.25
-    for task, scores in vqa.majority(exam, prior).items():
-        assert 0 <= scores.estimate().value <= 1, task
-    yes_no = chances["gqa"].by(exam.graph_kinds("structural"))["verify"].estimate().value
-    assert 0.35 < yes_no < 0.65
+    yes_no = vqa.chance(exam, prior)["gqa"].by(exam.graph_kinds("structural"))["verify"]
+    assert 0.35 < yes_no.estimate().value < 0.65
 
 
 @pytest.mark.parametrize("file", ["aokvqa.json", "gqa_balanced_questions.json"])
