@@ -78,11 +78,8 @@ def questions(
         elif way == "adversarial":
             absent.sort(key=lambda name: -sum(together[name, other] for other in present))
         number = min(PAIRS, len(there), len(absent))
-        pairs = [(there[place], True) for place in range(number)]
-        pairs += [(absent[place], False) for place in range(number)]
-        asked += [
-            Question(picture, name, QUESTION.format(thing=phrase(name)), right) for name, right in pairs
-        ]
+        for names, right in ((there[:number], True), (absent[:number], False)):
+            asked += [Question(picture, name, QUESTION.format(thing=phrase(name)), right) for name in names]
     return asked
 
 

@@ -25,7 +25,7 @@ from mglib.evals.chair_official import OFFICIAL, SYNONYMS
 from mglib.evals.cleaning import clean, spoken
 from mglib.metrics import Counts, columns
 from mglib.paths import write_text
-from mglib.world.scene import read_scenes
+from mglib.world.scene import Scene, read_scenes
 
 Record = CocoPicture | ChoiceQuestion | GraphQuestion | YesNoQuestion
 Known = Mapping[Path, Sequence[Any]]  # the records of each file of the truth
@@ -315,28 +315,22 @@ def chair_scores(file: Path, folder: Path) -> Scored:
     scored = Scored()
     rows = described(scored, file, folder)
     pictures = list(rows["record"])
-    graphs = None
+    graphs = {}
     if (folder / "scenes.jsonl").exists():  # the small world's: scenery and writing are true too
         scored.files.add(folder / "scenes.jsonl")
-        scenes = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
-        if missing := [one.id for one in pictures if one.id not in scenes]:
+        graphs = {graph.image_id: graph for graph in read_scenes(folder / "scenes.jsonl")}
+        if missing := [one.id for one in pictures if one.id not in graphs]:
             raise ValueError(
                 f"{folder / 'scenes.jsonl'} lacks picture {missing[0]}: take a folder as it was made."
             )
-        graphs = [scenes[one.id] for one in pictures]
-    words: Mentions = chair.vocabulary() if graphs else chair.photo_vocabulary()
-    rules = chair_official.at_hand()
-    official: Mentions = chair_official.vocabulary(rules)
-    nothing = [None] * len(pictures)
-    for reading, vocabulary, shown, texts in (
-        ("study", words, graphs or nothing, rows["read"]),
-        (rules, official, nothing, rows["text"]),
-    ):
-        truths = [
-            chair.truth(one.objects, one.captions, vocabulary, scene)
-            for one, scene in zip(pictures, shown, strict=True)
-        ]
-        scored.add(reading, chair.counts(chair.read(list(texts), truths, vocabulary)))
+    words, rules = chair.vocabulary() if graphs else chair.photo_vocabulary(), chair_official.at_hand()
+    readings: dict[str, tuple[Mentions, Mapping[int, Scene], str]] = {
+        "study": (words, graphs, "read"),
+        rules: (chair_official.vocabulary(rules), {}, "text"),
+    }
+    for reading, (vocabulary, shown, column) in readings.items():
+        truths = [chair.truth(one.objects, one.captions, vocabulary, shown.get(one.id)) for one in pictures]
+        scored.add(reading, chair.counts(chair.read(list(rows[column]), truths, vocabulary)))
     if rules != OFFICIAL:
         scored.remarks.append(
             "official_rules are the official rules with the study's synonyms; put the official synonyms.txt "
