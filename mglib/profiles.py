@@ -128,7 +128,7 @@ MINI = Profile(
         max_new_tokens=64,
         short=17,
         batch_size=60,
-        temperature=0.5,
+        temperature=0.1,
         temperatures=(1.0, 0.7, 0.5, 0.3, 0.1),
         well_formed=WellFormed(min_sentences=1),
     ),
