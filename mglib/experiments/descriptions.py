@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import pandas
+from PIL import Image
 
 from mglib import frame, metrics
 from mglib.config import EvalConfig
@@ -16,12 +17,13 @@ from mglib.evals.chair import Mentions, Reading, Truth
 from mglib.evals.chair_official import OFFICIAL, OFFICIAL_RULES
 from mglib.evals.checklist import Judged
 from mglib.evals.hallucination import LONG, SHORT
+from mglib.experiments import stage1
 from mglib.metrics import Counts, paired
 from mglib.model.decoding import Decoding
 from mglib.paper import QUOTED
 from mglib.study import display_names
 from mglib.study.models import PromptedModel
-from mglib.study.stage1 import Stage1
+from mglib.study.stage1 import Stage1, random_model
 from mglib.study.study import Study
 from mglib.world.scene import read_scenes
 
@@ -123,6 +125,21 @@ def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) ->
         short={name: say(name, SHORT, asked.brief_tokens, "short") for name in ("stage1", "minigpt4")},
         note=f"first {len(queries)} of {split}, at most {asked.long_tokens} tokens",
     )
+
+
+def at_a_glance(
+    study: Study, base: Stage1, told: Descriptions, *, count: int
+) -> tuple[list[Image.Image], dict[str, list[str]]]:
+    """Return the first pictures that were described, with a caption before stage 1 (a random projection), one
+    after it, and the description after stage 2.
+    """
+    shown = list(base.queries[told.split])[:count]
+    said = {
+        "before stage 1": stage1.captions(study, random_model(study, base), shown, what="random projection"),
+        "after stage 1": stage1.captions(study, base.model, shown, what="stage 1"),
+        "after stage 2": list(told.long["minigpt4"][:count]),
+    }
+    return base.splits[told.split].first(count), said
 
 
 # --- Table 2 ---
