@@ -56,7 +56,6 @@ EVALUATION = EvalConfig(
     long_tokens=300,
     brief_tokens=60,
     failure_tokens=300,
-    failure_pictures=100,
     choice_pictures=4_800,
     graph_pictures=398,
     limit_pictures=500,

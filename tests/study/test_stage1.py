@@ -12,8 +12,6 @@ from tiny_release import CONCAT, tiny_profile, write_release
 from mglib.chat import chat_model
 from mglib.chat.conversation import Conversation
 from mglib.data import released
-from mglib.evals import generate
-from mglib.model import prompts
 from mglib.model.decoding import greedy
 from mglib.settings import Settings
 from mglib.study import stage1
@@ -49,7 +47,7 @@ def test_the_parts_are_the_published_ones(study, random):
     ]
 
 
-def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
+def test_stage_1_streams_and_is_found_again(study):
     model = join_parts(study)
     trained = train_streamed(study, model)
     assert len(trained.log) == 6 and all(line["loss"] > 0 for line in trained.log)
@@ -64,16 +62,6 @@ def test_stage_1_streams_is_found_again_and_can_be_asked(study, captions):
     assert torch.equal(again.projection.weight, model.projection.weight)
     fresh = join_parts(study)
     assert not torch.equal(fresh.projection.weight, model.projection.weight)
-
-    queries = model.queries({"pixels": torch.zeros(2, 3, 28, 28)})
-    form = prompts.template(study.profile.language.template, model.language.tokenizer)
-    said = generate.answers(
-        model, list(queries), form, prompts.with_image("What?"), greedy(5), batch_size=2, what="asked"
-    )
-    sums, counts = generate.losses(
-        model, list(queries), captions[:2], prompts.CAPTION, max_answer=16, batch_size=2
-    )
-    assert len(said) == 2 and min(counts) > 1 and min(sums) > 0
 
 
 def test_a_notebook_starts_from_what_was_trained_else_from_the_authors_file(study, tmp_path):
