@@ -59,7 +59,7 @@ def test_another_choice_than_the_best_of_the_table_is_a_fault(table, told):
 
 
 def test_the_profiles_row_is_marked():
-    assert tuning.marked(PROFILE, "stage1", stage1_table())[tuning.MARK].tolist() == ["*", "", ""]
+    assert tuning.marked(PROFILE, "stage1", stage1_table())["chosen"].tolist() == ["*", "", ""]
 
 
 def test_every_model_of_table_1_has_its_own_best():

@@ -42,18 +42,15 @@ def answer(
     chat_model: ChatModel,
     pictures: Sequence[Image.Image | Path],
     questions: Sequence[str],
-    decoding: Decoding | None = None,
-    *,
-    batch_size: int = BATCH,
+    decoding: Decoding,
 ) -> list[str]:
     """Answer one question about each picture, in batches; every row draws from the same seed.
 
     So an answer depends on its own picture and question, and not on what else is asked. Files are opened
     when their batch comes.
     """
-    decoding, texts = decoding or Decoding(), []
-    pairs = list(zip(pictures, questions, strict=True))
-    for rows in batched(pairs, batch_size):
+    texts: list[str] = []
+    for rows in batched(zip(pictures, questions, strict=True), BATCH):
         images = [picture(one) if isinstance(one, Path) else to_rgb(one) for one, _ in rows]
         asked, seeds = [with_image(question) for _, question in rows], [decoding.seed] * len(rows)
         shown = {"queries": chat_model.queries(images)}
@@ -155,19 +152,15 @@ def answer_all(
     done = Counter(hash_json({name: line[name] for name in line.keys() - {*WRITTEN}}) for line in log)
     left = []
     for number, line in enumerate(lines):
-        key = hash_json(line)
-        if done[key]:
-            done[key] -= 1  # a line that is there twice is answered twice
-        else:
+        done[hash_json(line)] -= 1  # a line that is there twice is answered twice
+        if done[hash_json(line)] < 0:
             left.append(number)
-    if done.total():
+    if any(count > 0 for count in done.values()):
         raise ValueError(f"{out} answers other questions than these: move it away, or name another OUT.")
     for numbers in batched(tqdm(left, desc="answers", mininterval=10), BATCH):
         results = answer_lines(chat_model, [asked[number] for number in numbers], decoding)
-        append(
-            out,
-            [{**lines[number], **found, **made_by} for number, found in zip(numbers, results, strict=True)],
-        )
+        pairs = zip(numbers, results, strict=True)
+        append(out, [{**lines[number], **found, **made_by} for number, found in pairs])
     print_files_used(folder or source, (Path(name) for line in asked for name in listed(line["image"])))
     bad = sum("error" in line for line in read_log(out))
     print(f"{len(asked)} answers are in {out}" + (f", {bad} of them errors." if bad else "."))

@@ -43,7 +43,7 @@ class ChatModel:
     decoding: Decoding = field(default_factory=Decoding)  # as the profile chose it on val, or officially
     origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
     language: str = "a language model without a name"
-    language_id: str = ""  # the same wherever the language model's files are; "": `language`
+    language_id: str = "no name"  # the same wherever the language model's files are
     trained: str = "weights of no file"  # the files of what was trained, as `hashed` names them
 
     @torch.inference_mode()
@@ -62,13 +62,10 @@ class ChatModel:
     @cached_property
     def name(self) -> str:
         """Name the model by its content, wherever its files are and whatever computes it."""
-        model = self.model
-        named = model.named_parameters()
+        named = self.model.named_parameters()
         trained = {name: value for name, value in named if name.startswith(("qformer.", "projection."))}
-        key = hash_tensors(trained | lora_weights(model.language))[:12]
-        return (
-            f"{self.origin.get('profile', 'no profile')}, weights {key}, {self.language_id or self.language}"
-        )
+        key = hash_tensors(trained | lora_weights(self.model.language))[:12]
+        return f"{self.origin.get('profile', 'no profile')}, weights {key}, {self.language_id}"
 
     def decoding_with(self, *, greedy: bool, tokens: int | None, beams: int, seed: int) -> Decoding:
         """Return the model's own decoding, or that of the likeliest tokens, with these limits."""
@@ -79,10 +76,8 @@ class ChatModel:
     def sees(self, image: Image.Image, name: str) -> str:
         """Say of a picture what was read, and what `preprocess` makes of it."""
         side = self.vision.image_size
-        return (
-            f"{name}, read as {image.width} x {image.height} pixels; the model sees the whole of it resized "
-            f"to a square of {side} x {side}"
-        )
+        seen = f"the model sees the whole of it resized to a square of {side} x {side}"
+        return f"{name}, read as {image.width} x {image.height} pixels; {seen}"
 
 
 def hashed(*files: Path) -> str:
@@ -115,7 +110,7 @@ def save(chat_model: ChatModel, folder: Path, *, lora: LoRAConfig | None = None,
     save_pretrained(
         chat_model.model,
         folder,
-        language=chat_model.language_id or chat_model.language,
+        language=chat_model.language_id,
         template=chat_model.turns.first,
         lora=lora,
         run={**chat_model.origin, **run},

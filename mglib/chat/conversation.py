@@ -32,9 +32,8 @@ class Exchange:
 
     def pace(self) -> str:
         """Say how fast the answer came."""
-        return (
-            f"{self.tokens} tokens in {self.seconds:.1f} s: {self.tokens / self.seconds:.1f} tokens a second"
-        )
+        pace = self.tokens / self.seconds
+        return f"{self.tokens} tokens in {self.seconds:.1f} s: {pace:.1f} tokens a second"
 
 
 class Conversation:

@@ -29,9 +29,7 @@ def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
 
     Raises ValueError where the format cannot hold the model, FileExistsError where something is there.
     """
-    require_format(to)
-    model, template = chat_model.model, chat_model.turns.first
-    language = chat_model.language_id or chat_model.language
+    model, template, language = chat_model.model, chat_model.turns.first, chat_model.language_id
     if to == "pth":
         file = folder / "checkpoint.pth"
         if file.exists():

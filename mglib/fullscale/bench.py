@@ -20,14 +20,10 @@ from typing import Any
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import find_executable_batch_size
+from accelerate.utils import find_executable_batch_size as at_most  # as many samples as a card holds
 from torch import Tensor
 from torch.utils.benchmark import Timer
-from transformers import (
-    AutoModelForImageTextToText,
-    Blip2ForConditionalGeneration,
-    DynamicCache,
-)
+from transformers import AutoModelForImageTextToText, Blip2ForConditionalGeneration, DynamicCache
 
 from mglib.config import Profile, QFormerConfig, TrainConfig
 from mglib.fullscale.counts import PROMPT, build, cost
@@ -52,7 +48,7 @@ Work = Callable[[], object]
 Batch = dict[str, Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Subject:
     """A profile's model with random weights, what it runs on, and how long it is measured."""
 
@@ -154,7 +150,7 @@ def measured(of: Subject, what: str, unit: str, work: Work, *, at_once: int, cou
     release_memory()
     taken = seconds(work, of.seconds)
     row = {"model": of.name, "what": what, "unit": unit, "at_once": at_once, "rate": count / taken}
-    return {**row, "seconds": taken, "share": least / taken, "peak": peak_bytes(of.device)}
+    return row | {"seconds": taken, "share": least / taken, "peak": peak_bytes(of.device)}
 
 
 def compared(of: Subject, name: str, usual: Work, ours: Work) -> Row:
@@ -300,10 +296,10 @@ def usual_answering(of: Subject, theirs: Blip2ForConditionalGeneration, rows: in
 def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Yield what is measured of a profile, in fewer bits too where bitsandbytes is installed."""
     share = stages(of.profile)["stage 1"][2]
-    yield "pictures", as_many(share, partial(encoding, of))
+    yield "pictures", at_most(partial(encoding, of), starting_batch_size=share)
     yield from own_tasks(of)
     theirs = usual_blip2(of.profile, of.model, of.dtype)
-    yield "the usual step", as_many(share, partial(usual_training, of, theirs))
+    yield "the usual step", at_most(partial(usual_training, of, theirs), starting_batch_size=share)
     for rows in (1, 16):
         yield f"the usual answers about {rows}", partial(usual_answering, of, theirs, rows)
     del theirs
@@ -314,14 +310,9 @@ def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
 def own_tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Yield what is measured of one model behind its encoder."""
     for stage, (_, _, size) in stages(of.profile).items():
-        yield f"{of.name}: {stage}", as_many(size, partial(training, of, stage))
+        yield f"{of.name}: {stage}", at_most(partial(training, of, stage), starting_batch_size=size)
     for rows, tokens in ((1, 1), (1, of.tokens), (16, of.tokens)):
         yield f"{of.name}: {tokens} tokens about {rows}", partial(answering, of, rows, tokens)
-
-
-def as_many(size: int, measure: Callable[[int], Row]) -> Callable[[], Row]:
-    """Return a measurement with `size` samples at once, or with as many as the card can hold."""
-    return find_executable_batch_size(measure, starting_batch_size=size)
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
@@ -344,28 +335,12 @@ def bench(
     dtype = devices.frozen_dtype(device)
     torch.manual_seed(0)
     ceiling, bandwidth = ceilings(device, dtype)
-    of = Subject(
-        name=chosen.name,
-        profile=chosen,
-        model=random_model(chosen, device, dtype),
-        device=device,
-        dtype=dtype,
-        ceiling=ceiling,
-        bandwidth=bandwidth,
-        seconds=at_least,
-        tokens=tokens,
-    )
-    entry: Row = {
-        "date": date.today().isoformat(),
-        **asdict(machine),
-        "ceiling": ceiling,
-        "bandwidth": bandwidth,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "measured": [],
-        "ratios": [],
-        "failed": {},
-    }
+    model = random_model(chosen, device, dtype)
+    of = Subject(chosen.name, chosen, model, device, dtype, ceiling, bandwidth, at_least, tokens)
+    entry: Row = {"date": date.today().isoformat(), **asdict(machine)}
+    entry |= {"ceiling": ceiling, "bandwidth": bandwidth}
+    entry |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    entry |= {"measured": [], "ratios": [], "failed": {}}
     others = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     print(f"{chosen.name} on {machine}; {bandwidth / 1e9:,.3g} GB/s", flush=True)
     for what, task in tasks(of):

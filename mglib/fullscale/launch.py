@@ -17,15 +17,6 @@ from mglib.study.stage1 import join_parts, open_sources, train_streamed
 from mglib.study.study import Study
 
 
-def start(processes: int, arguments: list[str]) -> int:
-    """Run `train` in several processes, as `accelerate launch` does; returns the exit status."""
-    found = torch.cuda.device_count()
-    if found and processes > found:
-        raise ValueError(f"This machine has {found} GPUs: take GPUS={found}, or more ACCUMULATE.")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.run([*command, "-m", "mglib", "train", *arguments], check=False).returncode
-
-
 def train(
     settings: Settings, *, stage: int = 1, accumulate: int = 1, gpus: int = 1, allow_missing: bool = False
 ) -> int:
@@ -46,9 +37,14 @@ def train(
         raise ValueError("\n".join(faults))
     if gpus > 1:
         open_sources(study)  # counted here, since processes that wait for each other's counting give up
+        if 0 < (found := torch.cuda.device_count()) < gpus:
+            raise ValueError(f"This machine has {found} GPUs: take GPUS={found}, or more ACCUMULATE.")
+        # As `accelerate launch` does.
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
         passed = {"accumulate": accumulate, "gpus": 1, **asdict(settings)}
         words = [f"--{name}={value}" for name, value in passed.items() if value != ""]
-        return start(gpus, [*words, *(["--allow-missing"] if allow_missing else [])])
+        words += ["--allow-missing"] if allow_missing else []
+        return subprocess.run([*command, "-m", "mglib", "train", *words], check=False).returncode
     state = PartialState(cpu=device.pick().type == "cpu")  # it gives each process its GPU
     for remark in other_numbers(study.release):
         state.print(remark)

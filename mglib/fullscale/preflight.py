@@ -59,12 +59,11 @@ def check(settings: Settings) -> bool:
 
 def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     """Return a sentence for each published file that is not where it should be, or is something else."""
-    release = chosen.release
-    if release is None:
-        return []
-    faults = []
-    for name in filter(None, (release.vision, release.qformer)):
-        faults += missing_weights(folder / name)
+    release, faults = needed(chosen.release, "a profile of published files"), []
+    for path in (folder / name for name in (release.vision, release.qformer) if name):
+        absent = "is not there: mglib/weights/official.py says where it is published."
+        if problem := not_weights(path) if path.is_file() else absent:
+            faults.append(f"{shown(path)} {problem}")
     if (place := chosen.language.place) is None:
         faults += missing_language(folder / release.language, release.llama)
     else:
@@ -76,12 +75,12 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
         shards = expand_urls(str(folder / pattern))
         if source != "the pool" and any(Path(shard).is_file() for shard in present(str(folder / pattern))[0]):
             continue  # shards are what is there; `gaps` names those between them
-        absent = [shard for shard in shards if not Path(shard).is_file() and shard not in named]
-        named.update(absent)
-        if absent:
+        lacking = [shard for shard in shards if not Path(shard).is_file() and shard not in named]
+        named.update(lacking)
+        if lacking:
             faults.append(
-                f"{len(absent):,} of the {len(shards):,} shards of {source} are not there, the first is "
-                f"{shown(Path(absent[0]))}: download the pairs with img2dataset (docs/scaling.md)."
+                f"{len(lacking):,} of the {len(shards):,} shards of {source} are not there, the first is "
+                f"{shown(Path(lacking[0]))}: download the pairs with img2dataset (docs/scaling.md)."
             )
     return faults + [
         f"{shown(folder / name)} is not there: {why}."
@@ -101,29 +100,21 @@ def raised(check: Callable[[], object]) -> list[str]:
 
 def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     """Return a sentence for each source with shards missing between others: most likely a failed download."""
-    found = {
-        web.name: present(str(folder / web.shards))[1]
-        for web in needed(chosen.release, "a profile of published files").web
-    }
     return [
-        f"{len(absent):,} shards between others of {name} are not there, the first is "
+        f"{len(absent):,} shards between others of {web.name} are not there, the first is "
         f"{shown(Path(absent[0]))}: download them, or go on without them with ALLOW_MISSING=1."
-        for name, absent in found.items()
-        if absent
+        for web in needed(chosen.release, "a profile of published files").web
+        if (absent := present(str(folder / web.shards))[1])
     ]
 
 
 def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     """Return a sentence for each published file that may be wanted and can be done without."""
-    if chosen.release is None:
-        return []
-    official = chosen.release.projection
-    shortcut = (
-        [f"{shown(folder / official)} is not there: the shortcut past stage 1 needs it, training does not."]
-        if official and not (folder / official).is_file()
-        else []
-    )
-    return [*shortcut, *other_numbers(chosen.release, folder), *gaps(chosen, folder)]
+    release = needed(chosen.release, "a profile of published files")
+    found = [*other_numbers(release, folder), *gaps(chosen, folder)]
+    if release.projection and not (path := folder / release.projection).is_file():
+        found.insert(0, f"{shown(path)} is not there: the shortcut past stage 1 needs it, training does not.")
+    return found
 
 
 def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]:
@@ -137,13 +128,6 @@ def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]
                 f"names {len(named):,}."
             )
     return found
-
-
-def missing_weights(path: Path) -> list[str]:
-    """Say what is wrong with a .pth file, as far as its first bytes tell."""
-    absent = "is not there: mglib/weights/official.py says where it is published."
-    problem = not_weights(path) if path.is_file() else absent
-    return [f"{shown(path)} {problem}"] if problem else []
 
 
 def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:

@@ -91,17 +91,13 @@ def measured(record: dict[str, Any]) -> pandas.DataFrame:
             if what.startswith("answers"):
                 rate = tokens_a_second(chosen, at_once, card)
             peak = holds.training(samples[what], at_once) / 1e9 if what in samples else None
-            rows.append(
-                {
-                    "on": entry["processor"],
-                    "model": row["model"],
-                    "what": f"{row['what']}, {at_once} at once",
-                    "a second": f"{row['rate']:,.3g} {row['unit']}",
-                    "measured / predicted": compared(row["rate"], rate),
-                    "GB at most": f"{row['peak'] / 1e9:,.3g}",
-                    "GB, measured / predicted": compared(row["peak"] / 1e9, peak),
-                }
-            )
+            line = {"on": entry["processor"], "model": row["model"]}
+            line["what"] = f"{row['what']}, {at_once} at once"
+            line["a second"] = f"{row['rate']:,.3g} {row['unit']}"
+            line["measured / predicted"] = compared(row["rate"], rate)
+            line["GB at most"] = f"{row['peak'] / 1e9:,.3g}"
+            line["GB, measured / predicted"] = compared(row["peak"] / 1e9, peak)
+            rows.append(line)
     return pandas.DataFrame(rows)
 
 

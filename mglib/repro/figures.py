@@ -4,7 +4,6 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import matplotlib
 import numpy
 import pandas
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch
@@ -27,28 +27,17 @@ from mglib.study import display_names
 WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is too light on white
-FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-
-
-def letters() -> ImageFont.FreeTypeFont:
-    """Return the font of all sheets: about seven pixels a letter."""
-    return ImageFont.truetype(str(FONT), 13)
-
-
-@cache
-def signs() -> frozenset[str]:
-    """Return the signs that this font has."""
-    return frozenset(map(chr, FT2Font(str(FONT)).get_charmap()))
+FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+LETTERS = ImageFont.truetype(FONT, 13)  # of all sheets: about seven pixels a letter
+SIGNS = {"\n", *map(chr, FT2Font(FONT).get_charmap())}  # that this font has
 
 
 def legible(text: str) -> str:
     """Put the sign for an unknown letter where the font lacks one, and a space for white space that is no new
     line: the font's layout refuses some of it.
     """
-    known = signs() | {"\n"}
-    return "".join(
-        " " if one.isspace() and one != "\n" else one if one in known else "\ufffd" for one in text
-    )
+    spaced = "".join(" " if one.isspace() and one != "\n" else one for one in text)
+    return "".join(one if one in SIGNS else "\ufffd" for one in spaced)
 
 
 def contact_sheet(
@@ -64,17 +53,15 @@ def contact_sheet(
     """
     if not images:
         return None
-    font = letters()
     rows, gap, text = (len(images) + columns - 1) // columns, 12, 17 * lines + 8
     sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + text + gap) + gap), WHITE)
     draw = ImageDraw.Draw(sheet)
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + place % columns * (side + gap), gap + place // columns * (side + text + gap)
         sheet.paste(image.resize((side, side)), (x, y))
-        words = textwrap.wrap(legible(caption), width=side // 7, max_lines=lines, placeholder=" …") or [
-            "(nothing)"
-        ]
-        draw.multiline_text((x, y + side + 4), "\n".join(words), fill=INK, font=font, spacing=3)
+        said = textwrap.wrap(legible(caption), width=side // 7, max_lines=lines, placeholder=" …")
+        below = "\n".join(said) or "(nothing)"
+        draw.multiline_text((x, y + side + 4), below, fill=INK, font=LETTERS, spacing=3)
     return sheet
 
 
@@ -92,7 +79,7 @@ def cards(
     """
     if not images:
         return None
-    font, gap, head = letters(), 12, 20
+    gap, head = 12, 20
     across = min(across, len(answers))
     block = head + 17 * lines
     height = max(side, -(-len(answers) // across) * block) + gap  # of a picture with its texts
@@ -104,11 +91,12 @@ def cards(
         x = side + 2 * gap + place % across * (width + gap)
         for row, text in enumerate(texts[: len(images)]):
             y = gap + row * height + place // across * block
-            draw.text((x, y), display_names.of(name), fill=INK, font=font, stroke_width=0.4)
+            draw.text((x, y), display_names.of(name), fill=INK, font=LETTERS, stroke_width=0.4)
             paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
-            said = said[:lines] if len(said) <= lines else [*said[: lines - 1], "…"]
-            draw.multiline_text((x, y + head), "\n".join(said), fill=INK, font=font, spacing=3)
+            if len(said) > lines:
+                said = [*said[: lines - 1], "…"]
+            draw.multiline_text((x, y + head), "\n".join(said), fill=INK, font=LETTERS, spacing=3)
     return sheet
 
 
@@ -138,9 +126,19 @@ def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224)
     return Image.fromarray((pixels * (0.2 + 0.8 * mask)).astype(numpy.uint8))
 
 
-def curves(
-    logs: Mapping[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",), *, smooth: int = 10
-) -> Figure | None:
+def _panels(
+    count: int, across: int, width: float, height: float, more: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` panels in rows of `across`, and those; `height` is that of a row."""
+    down = -(-count // across)
+    size = width, more + down * height
+    figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat[count:]:
+        ax.remove()
+    return figure, list(axes.flat[:count])
+
+
+def curves(logs: Mapping[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",)) -> Figure | None:
     """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
 
     Each has a panel and a scale of its own; more than three panels come in rows of two.
@@ -149,18 +147,13 @@ def curves(
     if not logs:
         return None
     across = len(logs) if len(logs) <= 3 else 2
-    down = -(-len(logs) // across)
-    figure, axes = pyplot.subplots(
-        down, across, figsize=(min(4.5 * across, 10), 3.4 * down), squeeze=False, layout="constrained"
-    )
-    for ax in axes.flat[len(logs) :]:
-        ax.remove()
-    for ax, (name, log) in zip(axes.flat, logs.items(), strict=False):
+    figure, axes = _panels(len(logs), across, min(4.5 * across, 10), 3.4)
+    for ax, (name, log) in zip(axes, logs.items(), strict=True):
         table = pandas.DataFrame(log)
         logged = [part for part in parts if part in table]
         for part in logged:
             line = ax.plot(table["step"], table[part], alpha=0.25, linewidth=1)[0]
-            mean = table[part].rolling(smooth, min_periods=1).mean()
+            mean = table[part].rolling(10, min_periods=1).mean()
             ax.plot(table["step"], mean, color=line.get_color(), label=part)
         ax.set(title=display_names.of(name), xlabel="step", ylabel="loss (nats)")
         if len(logged) > 1:
@@ -192,12 +185,8 @@ def forest(
     colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS[:1] if single else COLOURS), strict=False))
     at, ticks = _lines(known, rows, None if single else hue)
     across = min(len(parts), 2)
-    down = -(-len(parts) // across)
-    size = (9, 0.4 + down * (0.9 + 0.24 * (max(at.values()) + 1.8)))
-    figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
-    for ax in axes.flat[len(parts) :]:
-        ax.remove()
-    for place, (ax, (title, part)) in enumerate(zip(axes.flat, parts, strict=False)):
+    figure, axes = _panels(len(parts), across, 9, 0.9 + 0.24 * (max(at.values()) + 1.8), 0.4)
+    for place, (ax, (title, part)) in enumerate(zip(axes, parts, strict=True)):
         for one in part.to_dict("records"):
             y = at[one[rows], "" if single else one[hue]]
             ax.plot([one["low"], one["high"]], [y, y], color=colours[one[hue]], linewidth=2.5)
@@ -210,8 +199,8 @@ def forest(
         if chance is not None:
             ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
     for name, colour in {} if single or len(colours) == 1 else colours.items():
-        axes[0, 0].plot([], [], "o-", color=colour, label=display_names.column(name, names))
-    handles, texts = axes[0, 0].get_legend_handles_labels()
+        axes[0].plot([], [], "o-", color=colour, label=display_names.column(name, names))
+    handles, texts = axes[0].get_legend_handles_labels()
     if handles:
         columns = 4 if len("".join(texts)) < 75 else 2
         figure.legend(handles, texts, loc="outside lower center", ncols=columns, frameon=False)
@@ -295,9 +284,7 @@ def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | Non
 def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
     """Draw what is left after each step as a share of the first; the paper's where it gives its number."""
     figure, ax = pyplot.subplots(figsize=(7, 0.6 + 0.6 * len(ours)), layout="constrained")
-    for colour, offset, (name, counts) in zip(
-        ("C0", "0.65"), (-0.2, 0.2), (("ours", ours), ("paper", paper)), strict=True
-    ):
+    for name, counts, colour, offset in (("ours", ours, "C0", -0.2), ("paper", paper, "0.65", 0.2)):
         whole = next(iter(counts.values()))
         places = [list(ours).index(step) + offset for step in counts]
         bars = ax.barh(places, [count / whole for count in counts.values()], 0.38, color=colour, label=name)
@@ -348,23 +335,18 @@ def against(frame: pandas.DataFrame, *, x: str, y: str, xlabel: str, ylabel: str
         return None
     figure, ax = pyplot.subplots(figsize=(8.5, 5.2), layout="constrained")
     for marker, name, colour in zip(cycle(MARKERS), systems, cycle(COLOURS), strict=False):
-        colour = colour if name in ours else INK
-        if name in ours:
-            across, up = (
-                [[one["value"] - one["low"]], [one["high"] - one["value"]]]
-                for one in (rows[x, name], rows[y, name])
-            )
-            values = rows[x, name]["value"], rows[y, name]["value"]
-            label = display_names.of(name)
+        colour, label = colour if name in ours else INK, display_names.of(name)
+        both = [rows[x, name], rows[y, name]] if name in ours else []
+        if both:
+            values = [one["value"] for one in both]
+            across, up = ([[one["value"] - one["low"]], [one["high"] - one["value"]]] for one in both)
             ax.errorbar(*values, up, across, fmt=marker, markersize=8, capsize=2, color=colour, label=label)
         if name in theirs:
-            label = f"paper: {display_names.of(name)}"
             how = {"markersize": 9, "markeredgewidth": 2, "fillstyle": "none", "linestyle": "none"}
-            ax.plot(*theirs[name], marker, color=colour, label=label, **how)
-        if name in theirs and name in ours:
-            ax.plot(
-                *zip(values, theirs[name], strict=True), color=colour, linestyle=":", linewidth=1.2, zorder=1
-            )
+            ax.plot(*theirs[name], marker, color=colour, label=f"paper: {label}", **how)
+        if both and name in theirs:
+            joined = zip(values, theirs[name], strict=True)
+            ax.plot(*joined, color=colour, linestyle=":", linewidth=1.2, zorder=1)
     ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 from mglib.keys import closure, units_named
@@ -48,14 +47,6 @@ def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     return source
 
 
-def code_used(code: str, root: Path) -> dict[str, str]:
-    """Return the functions, classes and constants of mglib that the code uses, directly or through each
-    other, with their hashes.
-    """
-    named = units_named(TransformerManager().transform_cell(code), root)
-    return {".".join(unit): hash_json(text) for unit, text in closure(named, root).items()}
-
-
 def inputs(root: Path, profile: str) -> dict[str, str]:
     """Return the hashes of the files that every notebook may read: the lock and the tracked data.
 
@@ -73,10 +64,11 @@ def inputs(root: Path, profile: str) -> dict[str, str]:
 
 
 def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
-    """Return, for each notebook by name, all that its results depend on, each part with a hash.
+    """Return, for each notebook by name, all that its results depend on, each part with a hash: settings,
+    files, the code of mglib that it uses, directly or indirectly, and earlier notebooks.
 
-    Prose does not count: it is written after the results have been read. A notebook depends on those before
-    it. Raises CannotRun for code that cannot be parsed.
+    Prose does not count: it is written after the results have been read. Raises CannotRun for code that
+    cannot be parsed.
     """
     common = {**inputs(root, settings.name), "parameters": hash_json(asdict(settings))}
     result: dict[str, dict[str, str]] = {}
@@ -84,9 +76,10 @@ def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
         cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]
         earlier = {name: hash_json(parts) for name, parts in result.items()}
         try:
-            used = code_used("\n".join(cells), root)
+            units = closure(units_named("\n".join(cells), root), root)
         except SyntaxError as error:
             raise CannotRun(f"{path.name}, or what it imports, is not valid Python: {error}.") from error
+        used = {".".join(unit): hash_json(text) for unit, text in units.items()}
         result[path.stem] = {**common, **used, **earlier, "its code": hash_json(cells)}
     return result
 
@@ -126,14 +119,8 @@ class Ledger:
 
     def add(self, name: str, parts: dict[str, str], seconds: float, **about: Any) -> None:
         """Note a notebook that has finished, and whatever else is to be known `about` its run."""
-        kept = artefacts(self.folder, name)
-        entry = {
-            "key": hash_json(parts),
-            "seconds": round(seconds, 1),
-            "artefacts": kept,
-            "parts": parts,
-            **about,
-        }
+        known = {"key": hash_json(parts), "seconds": round(seconds, 1)}
+        entry = {**known, "artefacts": artefacts(self.folder, name), "parts": parts, **about}
         self.entries = dict(sorted({**self.entries, name: entry}.items()))
         write_json(self._file, self.entries)
 

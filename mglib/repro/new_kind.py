@@ -41,14 +41,12 @@ def drawn(kind: str) -> Iterator[Sample]:
 
 def write(folder: Path, samples: Sequence[Sample], kind: str) -> list[Path]:
     """Write pictures with a text beside each, the first reference that names the kind."""
-    files = []
-    for number, one in enumerate(samples):
-        file = folder / f"{number:02d}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{number:02d}.jpg" for number in range(len(samples))]
+    for file, one in zip(files, samples, strict=True):
         file.write_bytes(one.jpeg)
-        named = [reference.text for reference in one.references if kind in reference.named]
-        write_text(file.with_suffix(".txt"), named[0] if named else one.references[0].text)
-        files.append(file)
+        named = [each for each in one.references if kind in each.named] or one.references
+        write_text(file.with_suffix(".txt"), named[0].text)
     return files
 
 
@@ -68,14 +66,9 @@ def val_losses(study: Study, chat_model: ChatModel) -> dict[str, Counts]:
     said = [several[0] for several in split.references]
     asked = with_image(INSTRUCTIONS[0])
     longest = study.profile.stage1.max_answer
-    return {
-        "as asked": Counts(
-            *losses(model, seen, said, form, max_answer=TOKENS, batch_size=16, question=asked)
-        ),
-        "in stage 1's form": Counts(
-            *losses(model, seen, split.captions, CAPTION, max_answer=longest, batch_size=16)
-        ),
-    }
+    found = losses(model, seen, said, form, max_answer=TOKENS, batch_size=16, question=asked)
+    first = losses(model, seen, split.captions, CAPTION, max_answer=longest, batch_size=16)
+    return {"as asked": Counts(*found), "in stage 1's form": Counts(*first)}
 
 
 def shown(settings: Settings, kind: str, *, lora: bool, replay: bool) -> dict[str, Estimate | None]:

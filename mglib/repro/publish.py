@@ -4,7 +4,6 @@ import base64
 import io
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 
 from mglib import frame
 from mglib.data.records import read_json
-from mglib.paths import hash_json, write_json, write_text
+from mglib.paths import hash_json, new_folder, write_json, write_text
 from mglib.repro import claims, figures, seeds
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
 from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded, style
@@ -36,27 +35,16 @@ CLAIMS_BLOCK = re.compile(r"(<!-- claims:start -->\n).*?(<!-- claims:end -->)", 
 README_BLOCK = re.compile(r"(<!-- numbers:start\s?(.*?)\s?-->\n).*?(<!-- numbers:end -->)", re.DOTALL)
 
 
-def lighter(picture: str) -> str:
-    """Return a base64 JPEG in the size and quality of published notebooks; results/ holds the better ones."""
-    small = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
-        image.thumbnail((WIDEST, image.height))
-        image.save(small, format="jpeg", quality=QUALITY, optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
-
-
 def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
     """Return a notebook without what its run and its machine left: counts 1..n, tags alone, plain kernel."""
     for cell in code_cells(notebook):
-        outputs = [
-            one for one in cell.outputs if one.get("name") != "stderr" and WIDGET not in one.get("data", {})
+        cell.outputs = [
+            shortened(one, f"{root}/")
+            for one in cell.outputs
+            if one.get("name") != "stderr" and WIDGET not in one.get("data", {})
         ]
-        cell.outputs = [shortened(one, f"{root}/") for one in outputs]
-    for each in (
-        ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags"}),
-        CoalesceStreamsPreprocessor(),
-    ):
-        notebook, _ = each.preprocess(notebook, {})
+    notebook, _ = ClearMetadataPreprocessor(preserve_cell_metadata_mask={"tags"}).preprocess(notebook, {})
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         for output in cell.outputs:
@@ -68,7 +56,9 @@ def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
 
 
 def shortened(output: NotebookNode, root: str) -> NotebookNode:
-    """Return an output without colours and this machine's folders, and with a lighter picture."""
+    """Return an output without colours and this machine's folders, its JPEG as large and good as published
+    notebooks have them; results/ holds the better ones.
+    """
     if output.output_type == "stream":
         return nbformat.from_dict({**output, "text": TERMINAL_CODE.sub("", output.text).replace(root, "")})
     data = {
@@ -76,17 +66,12 @@ def shortened(output: NotebookNode, root: str) -> NotebookNode:
         for kind, value in output.get("data", {}).items()
     }
     if "image/jpeg" in data:
-        data["image/jpeg"] = lighter(data["image/jpeg"])
+        small = io.BytesIO()
+        with Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))) as image:
+            image.thumbnail((WIDEST, image.height))
+            image.save(small, format="jpeg", quality=QUALITY, optimize=True)
+        data["image/jpeg"] = base64.b64encode(small.getvalue()).decode()
     return nbformat.from_dict({**output, "data": data}) if data else output
-
-
-def texts(notebook: NotebookNode) -> list[str]:
-    """Return everything in a notebook that is read as text: its cells and their textual outputs."""
-    found = [cell.source for cell in notebook.cells]
-    for output in (output for cell in code_cells(notebook) for output in cell.outputs):
-        found.append(output.get("text", ""))
-        found += [str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
-    return found
 
 
 def faults(notebook: NotebookNode) -> list[str]:
@@ -99,8 +84,11 @@ def faults(notebook: NotebookNode) -> list[str]:
         found.append("progress bars or warnings")
     if "widgets" in notebook.metadata or any(WIDGET in output.get("data", {}) for output in outputs):
         found.append("the state of widgets, which GitHub cannot show")
-    paths = [match.group() for text in texts(notebook) for match in MACHINE_PATH.finditer(text)]
-    found += [f"a path of this machine ({path})" for path in dict.fromkeys(paths)]
+    texts = [cell.source for cell in notebook.cells] + [output.get("text", "") for output in outputs]
+    for output in outputs:
+        texts += [str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    paths = dict.fromkeys(MACHINE_PATH.findall("\n".join(texts)))
+    found += [f"a path of this machine ({path})" for path in paths]
     size = len(nbformat.writes(notebook).encode())
     if size > LARGEST:
         found.append(
@@ -112,13 +100,9 @@ def faults(notebook: NotebookNode) -> list[str]:
 def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
     """Return a run's notebooks, cleaned; raises CannotRun unless all are finished, current and fit."""
     ledger = Ledger(root / "runs" / settings.folder_name)
-    ready: dict[str, NotebookNode] = {}
-    again = "`make reproduce" + (
-        f" PROFILE={settings.profile}`" if settings.profile != Settings.profile else "`"
-    )
+    ready, again = {}, f"`{settings.command('reproduce')}`"
     for name, parts in dependencies(root, settings).items():
-        why = ledger.stale(name, parts)
-        if why:
+        if why := ledger.stale(name, parts):
             raise CannotRun(f"{name} is not up to date in {ledger.folder.name} ({why}): run {again} first.")
         source = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
         executed = nbformat.read(ledger.folder / f"{name}.ipynb", as_version=4)
@@ -145,13 +129,18 @@ def finished_numbers(root: Path, settings: Settings) -> pandas.DataFrame:
     """Return a run's numbers from its notebooks that are up to date; says which are not and do not count."""
     ledger = Ledger(root / "runs" / settings.folder_name)
     parts = dependencies(root, settings)
-    stale = {
-        name: why for name in parts if name in ledger.entries and (why := ledger.stale(name, parts[name]))
-    }
-    for name, why in stale.items():
-        print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
+    current = {*ledger.entries}
+    for name in parts:
+        if name in current and (why := ledger.stale(name, parts[name])):
+            print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
+            current.remove(name)
     found = numbers(ledger.folder)
-    return found[found["notebook"].isin(ledger.entries.keys() - stale)]
+    return found[found["notebook"].isin(current)]
+
+
+def notebook_keys(root: Path, settings: Settings) -> dict[str, str]:
+    """Return what each notebook's results depend on, as one hash."""
+    return {name: hash_json(parts) for name, parts in dependencies(root, settings).items()}
 
 
 def keep_seed(root: Path, settings: Settings) -> list[Path]:
@@ -184,11 +173,6 @@ def kept_seeds(root: Path, settings: Settings, known: Iterable[int]) -> list[pan
         numbers = pandas.DataFrame(kept["numbers"], columns=FIELDS)
         found.append(numbers[numbers["notebook"].isin(same)])
     return [one for one in found if len(one)]
-
-
-def notebook_keys(root: Path, settings: Settings) -> dict[str, str]:
-    """Return what each notebook's results depend on, as one hash."""
-    return {name: hash_json(parts) for name, parts in dependencies(root, settings).items()}
 
 
 def readme_table(entries: pandas.DataFrame, names: Mapping[str, str] | None = None) -> str:
@@ -257,19 +241,6 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def replace_folder(made: Path, target: Path) -> None:
-    """Put a complete folder in the place of an older one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
-    made.replace(target)
-
-
-def minutes(run: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Return how long each notebook of a run took, in seconds, and on which machine."""
-    entries = Ledger(run).entries
-    return {name: {what: entries[name][what] for what in ("seconds", "machine")} for name in names}
-
-
 def with_seeds(
     own: pandas.DataFrame, others: Sequence[pandas.DataFrame], before: pandas.DataFrame
 ) -> pandas.DataFrame:
@@ -310,11 +281,11 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     own = numbers(run)
     own = own[own["notebook"].isin(list(ready))]
     entries = with_seeds(own, others, read(results / "numbers.json"))
-    results.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=results.parent) as folder:
-        made = Path(folder) / "made"
+    took = Ledger(run).entries
+    minutes = {name: {what: took[name][what] for what in ("seconds", "machine")} for name in ready}
+    with new_folder(results, replace=True) as made:
         write_json(made / "numbers.json", records(entries))
-        write_json(made / MINUTES, minutes(run, ready))
+        write_json(made / MINUTES, minutes)
         write_text(made / "README.md", results_page(entries, settings.name))
         for kind in ("figures", "tables"):
             for name in ready:
@@ -323,7 +294,6 @@ def publish(root: Path, settings: Settings) -> list[Path]:
         draw_claims(entries, [own, *others] if others else [], made / "figures" / "claims.png")
         if (results / SEEDS).is_dir():
             shutil.copytree(results / SEEDS, made / SEEDS)
-        replace_folder(made, results)
     written = [results]
     if (measured := root / "runs" / "bench.json").exists():
         written.append(Path(shutil.copy(measured, results.parent)))
@@ -332,10 +302,8 @@ def publish(root: Path, settings: Settings) -> list[Path]:
             for cell in notebook.cells:
                 if cell.cell_type == "markdown":
                     cell.source = readme_with(cell.source, entries)
-            write_text(root / "notebooks" / f"{name}.ipynb", nbformat.writes(notebook) + "\n")
             written.append(root / "notebooks" / f"{name}.ipynb")
-        readme = root / "README.md"
-        if readme.exists():
-            write_text(readme, readme_with(readme.read_text(encoding="utf-8"), entries))
-            written.append(readme)
+            write_text(written[-1], nbformat.writes(notebook) + "\n")
+        written.append(root / "README.md")
+        write_text(written[-1], readme_with(written[-1].read_text(encoding="utf-8"), entries))
     return written

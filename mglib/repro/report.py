@@ -237,7 +237,7 @@ def markdown(table: pandas.DataFrame) -> str:
     def line(cells: Iterable[object]) -> str:
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
         texts = ["-" if text == "nan" else text.replace("|", "\\|").replace("\n", " ") for text in texts]
-        return f"| {' | '.join(texts)} |"
+        return f"| {' | '.join(texts)} |\n"
 
-    head = [line(table.columns), "|" + " --- |" * len(table.columns)]
-    return "\n".join(head + [line(row) for row in table.itertuples(index=False)]) + "\n"
+    rule = "|" + " --- |" * len(table.columns) + "\n"
+    return line(table.columns) + rule + "".join(map(line, table.itertuples(index=False)))

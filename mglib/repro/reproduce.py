@@ -1,15 +1,13 @@
 """Run the notebooks whose inputs have changed, and set their numbers beside the published ones."""
 
 import ast
-import json
 import os
 import re
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import nbformat
 import pandas
@@ -18,6 +16,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
+from mglib.data.records import read_json
 from mglib.paths import ROOT, write_text
 from mglib.repro.ledger import (
     INJECTED,
@@ -46,48 +45,37 @@ SLOW = (
 class Screen:
     """The terminal's view of a running notebook: a line for each code cell, now and then its output."""
 
-    def __init__(
-        self,
-        name: str,
-        notebook: NotebookNode,
-        *,
-        out: TextIO | None = None,
-        pause: float = 10.0,
-    ):
-        self.number, self.out, self.pause = name[:2], out or sys.stdout, pause
+    def __init__(self, name: str, notebook: NotebookNode, *, pause: float = 10.0):
+        self.number, self.pause = name[:2], pause
         self.total = sum(bool(cell.source.strip()) for cell in code_cells(notebook))
         self.count, self.title = 0, ""
-        self._open = False  # whether the cursor is behind a cell's title
 
     def start(self, cell: NotebookNode, cell_index: int) -> None:
         """Announce a cell by the heading that it is under."""
         self._began = self._spoke = time.monotonic()
-        self._open = False
+        self._open = False  # whether the cursor is behind a cell's title
         if cell.cell_type == "markdown":
             headings = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
             self.title = headings[-1][:70] if headings else self.title
         elif cell.source.strip() and INJECTED not in cell.metadata.get("tags", []):
             self.count += 1
             self._open = True
-            self._say(f"[{self.number} {self.count}/{self.total}] {self.title} ... ", end="")
+            print(f"[{self.number} {self.count}/{self.total}] {self.title} ... ", end="", flush=True)
 
     def end(self, cell: NotebookNode, cell_index: int, execute_reply: Any) -> None:
         """Say how long the cell took."""
         if INJECTED not in cell.metadata.get("tags", []):
-            self._say(("" if self._open else "    ") + f"{time.monotonic() - self._began:.0f} s")
+            print(("" if self._open else "    ") + f"{time.monotonic() - self._began:.0f} s", flush=True)
 
     def write(self, text: str) -> None:
         """Show the last line of a cell's stream, at most one in `pause` seconds: bars write ten a second."""
         lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
         if lines and time.monotonic() - self._spoke >= self.pause:
-            self._say(("\n" if self._open else "") + "    " + lines[-1][:100])
+            print(("\n" if self._open else "") + "    " + lines[-1][:100], flush=True)
             self._open, self._spoke = False, time.monotonic()
 
     def flush(self) -> None:
         """Do nothing: every line is flushed as it is said."""
-
-    def _say(self, text: str, end: str = "\n") -> None:
-        print(text, end=end, file=self.out, flush=True)
 
 
 def check_parameters(path: Path, notebook: NotebookNode) -> None:
@@ -96,7 +84,7 @@ def check_parameters(path: Path, notebook: NotebookNode) -> None:
     papermill only warns of a parameter that the notebook does not know, and runs with the notebook's own.
     """
     cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
-    lines = [node for cell in cells for node in ast.parse(cell.source).body]
+    lines = ast.parse("\n".join(cell.source for cell in cells)).body
     names = [ast.unparse(node.targets[0]) for node in lines if isinstance(node, ast.Assign)]
     wanted = list(asdict(Settings()))
     if len(cells) != 1 or len(lines) != len(wanted) or names != wanted:
@@ -153,15 +141,6 @@ def refresh_prose(path: Path, kept: Path) -> None:
     text = nbformat.writes(with_outputs(source, executed))
     if text != kept.read_text(encoding="utf-8"):
         write_text(kept, text)
-
-
-def check(settings: Settings) -> None:
-    """Raise ValueError for a profile or a source of weights that does not exist."""
-    settings.found()
-    if settings.weights not in SOURCES:
-        raise CannotRun(
-            f"There is no source of weights {settings.weights!r}; choose one of {', '.join(SOURCES)}."
-        )
 
 
 def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
@@ -231,7 +210,7 @@ def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, fl
     processor multiplies than this one. Empty where no run of it is published.
     """
     published = root / "results" / profile / MINUTES
-    runs = json.loads(published.read_text(encoding="utf-8")) if published.exists() else {}
+    runs = read_json(published) if published.exists() else {}
     return {name: run["seconds"] * run["machine"]["gflops"] / machine.gflops for name, run in runs.items()}
 
 
@@ -256,12 +235,11 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
     with only_one(folder):
         ledger = Ledger(folder)
         known = dependencies(root, settings)
-        due = [path for path in chosen if force or ledger.stale(path.stem, known[path.stem])]
+        due = [path.stem for path in chosen if force or ledger.stale(path.stem, known[path.stem])]
         machine = here() if due else None
         expected = expected_seconds(root, settings.name, machine) if machine else {}
         if machine:
-            names = [path.stem for path in due]
-            announce(settings, machine, {name: expected[name] for name in names if name in expected})
+            announce(settings, machine, {name: expected[name] for name in due if name in expected})
         for path in chosen:
             parts = dependencies(root, settings)[path.stem]
             why = "forced" if force else ledger.stale(path.stem, parts)
@@ -309,7 +287,11 @@ def run(
     first. Raises CannotRun with the first failure.
     """
     runs = [replace(settings, seed=seed) for seed in chosen_seeds(settings.seed, seeds)]
-    check(settings)
+    settings.found()  # before anything starts
+    if settings.weights not in SOURCES:
+        raise CannotRun(
+            f"There is no source of weights {settings.weights!r}; choose one of {', '.join(SOURCES)}."
+        )
     prepare_kernels(root)
     if pretrain:
         remake_read(settings)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas
 
-from mglib.config import Profile
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
 from mglib.experiments import abilities, ablations, curated, descriptions, preferences, stage1, stage2
@@ -22,11 +21,18 @@ from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
 from mglib.study.machine import here
+from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.stage2 import prompted_models, stage2_data
 from mglib.study.study import Study
 
 SPECIAL = tuple(dict.fromkeys(f"{sheet.kind}_val" for sheet in CHECKLISTS.values()))
+
+
+def models(study: Study, *splits: str) -> tuple[Study, Stage1, dict[str, PromptedModel]]:
+    """Return a study with stage 1 on some splits and with the models of the tables."""
+    base = Stage1.of(study, *splits)
+    return study, base, prompted_models(study, base)
 
 
 def of_stage2(study: Study) -> pandas.DataFrame:
@@ -35,23 +41,10 @@ def of_stage2(study: Study) -> pandas.DataFrame:
     return stage2.rates(study, base, stage2_data(study, base)["curated"])
 
 
-def of_decoding(study: Study) -> pandas.DataFrame:
-    """Compare decodings and wordings for Table 1 on val's special pictures."""
-    base = Stage1.of(study, "pool", *SPECIAL)
-    return abilities.tried(study, base, prompted_models(study, base))
-
-
-def of_descriptions(study: Study) -> pandas.DataFrame:
-    """Compare decodings of the descriptions for Tables 2 and 5 on val."""
-    base = Stage1.of(study, "pool", "val")
-    return descriptions.tried(study, base, prompted_models(study, base))
-
-
 def of_preferences(study: Study) -> pandas.DataFrame:
     """Compare rates of preference optimisation on pairs that are held out."""
-    base = Stage1.of(study, "pool")
-    start = prompted_models(study, base)["minigpt4"]
-    return preferences.rates(study, preferences.collect(study, base, start))
+    _, base, start = models(study, "pool")
+    return preferences.rates(study, preferences.collect(study, base, start["minigpt4"]))
 
 
 MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
@@ -59,8 +52,8 @@ MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
         "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val", *SPECIAL)),
         "temperatures": lambda study: curated.temperatures(study, Stage1.of(study, "val")),
         "stage2": of_stage2,
-        "decoding": of_decoding,
-        "descriptions": of_descriptions,
+        "decoding": lambda study: abilities.tried(*models(study, "pool", *SPECIAL)),
+        "descriptions": lambda study: descriptions.tried(*models(study, "pool", "val")),
         "arms": lambda study: ablations.rates(study, Stage1.of(study, "val")),
         "preferences": of_preferences,
     }
@@ -97,20 +90,16 @@ def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any]
     write_json(card, {grid: about if grid == name else known[grid] for grid in order})
 
 
-def time_taken(profile: Profile, name: str, folder: Path) -> str:
-    """Say how long a grid took when its table was made."""
-    if not tuning.file(profile, name, folder).exists():
-        return f"{name}: never made under {profile.name}, so how long it takes is not known"
-    made = tuning.made(profile, name, folder)
-    return f"{name}: took {made['minutes']:g} min on {made['processor']}, {made['precision']}"
-
-
 def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
     """Make some grids, one after the other, and say where the profile is not what its tables say."""
     machine, profile = here(), study.profile
     print(f"this machine: {machine}")
     for name in names:
-        print(time_taken(study.profile, name, folder))
+        if tuning.file(profile, name, folder).exists():
+            made = tuning.made(profile, name, folder)
+            print(f"{name}: took {made['minutes']:g} min on {made['processor']}, {made['precision']}")
+        else:
+            print(f"{name}: never made under {profile.name}, so how long it takes is not known")
     print("Each goes on from what it has trained.", flush=True)
     for name in names:
         began = time.monotonic()

@@ -21,7 +21,6 @@ from mglib.paths import TUNING
 from mglib.study import display_names
 
 CARD = "card.json"
-MARK = "chosen"  # the column that marks the profile's choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +128,8 @@ def own(profile: Profile, name: str, table: pandas.DataFrame) -> pandas.Series:
 
 
 def marked(profile: Profile, name: str, table: pandas.DataFrame) -> pandas.DataFrame:
-    """Add a column that marks the profile's choices."""
-    return table.assign(**{MARK: own(profile, name, table).map({True: "*", False: ""})})
+    """Add a column `chosen` that marks the profile's choices."""
+    return table.assign(chosen=own(profile, name, table).map({True: "*", False: ""}))
 
 
 def faults(profile: Profile, name: str, table: pandas.DataFrame) -> list[str]:

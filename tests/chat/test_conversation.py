@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_chat import END, LINES, picture, say
+from tiny_chat import END, LINES, picture, say, shown
 
 from mglib.chat import conversation as chat
 from mglib.chat.answer import answer
 from mglib.chat.conversation import Conversation, Exchange, before_end, certain
 from mglib.model.decoding import Decoding, greedy, until_end
 from mglib.model.dialogue import VICUNA_CHAT
-from mglib.model.prompts import CAPTION, prompt_tokens, tokenize
+from mglib.model.prompts import CAPTION, prompt_tokens
 
 
 @torch.inference_mode()
@@ -25,8 +25,7 @@ def uncached(language, context, count):
 
 
 def test_keys_and_values_that_are_kept_change_nothing(chat_model):
-    talk, language = Conversation(chat_model), chat_model.model.language
-    talk.show(picture())
+    talk, language = shown(chat_model), chat_model.model.language
     for question, count in (("what", 9), ("where", 7), ("and now", 8)):
         if question == "and now":
             talk.show(picture("green"))
@@ -41,9 +40,7 @@ def test_keys_and_values_that_are_kept_change_nothing(chat_model):
 
 
 def test_beams_answer_as_one_piece_and_the_conversation_goes_on(chat_model):
-    talk, alone, beams = Conversation(chat_model), Conversation(chat_model), replace(greedy(8), beams=3)
-    for one in (talk, alone):
-        one.show(picture())
+    talk, alone, beams = shown(chat_model), shown(chat_model), replace(greedy(8), beams=3)
     pieces = list(talk.ask("what", beams))
     assert pieces == answer(chat_model, [picture()], ["what"], beams) and pieces[0]
     assert pieces[0] != say(alone, "what", greedy(8))
@@ -70,32 +67,16 @@ def test_only_what_is_new_is_read(chat_model):
     assert lengths[5] == new + 1  # the last token of the first answer had not been read
 
 
-def test_an_answer_is_kept_without_its_end_and_the_next_turn_writes_it(chat_model, tokenizer):
-    text = "two dogszz"
-    ids = tokenize(tokenizer, text)
-    talk = Conversation(chat_model)
-    context = talk.segment("what")
-    talk.keep("what", context, ids, 0.5)
-    count, tail = before_end(tokenizer, ids, [END])
-    assert tokenizer.decode(ids[:count]) + tail == "two dogs"
-    assert talk.context.shape[1] == context.shape[1] + count + len(tokenize(tokenizer, tail))
-    assert talk.history == [Exchange(0, "what", "two dogs", len(ids), 0.5)]
-
-
 def test_an_end_symbol_of_several_tokens_leaves_the_cache_again(chat_model):
     language = chat_model.model.language
     decode = language.tokenizer.decode
 
-    def start(turns):
-        talk = Conversation(replace(chat_model, turns=turns))
-        talk.show(picture())
-        return talk
-
-    probe = start(LINES)
+    probe = shown(chat_model)
     ids = uncached(language, torch.cat([probe.context, probe.segment("what")], dim=1), 9)
     end = decode(ids[5:8])
     assert "\ufffd" not in end and decode(ids[:8]).find(end) == len(decode(ids[:5]))
-    talk = start(replace(LINES, first=replace(LINES.first, end=end), following=f"{end} q {{}} a "))
+    turns = replace(LINES, first=replace(LINES.first, end=end), following=f"{end} q {{}} a ")
+    talk = shown(replace(chat_model, turns=turns))
     whole = talk.context.shape[1] + talk.segment("what").shape[1]
     assert say(talk, "what", greedy(20)) == decode(ids[:5]).strip()
     assert talk.context.shape[1] == talk.cache.get_seq_length() == whole + 5  # 7 had been read
@@ -116,14 +97,6 @@ def test_a_token_that_holds_text_and_end_is_taken_apart():
     assert before_end(Merged(), [], ["###"]) == (0, "")
 
 
-def test_pieces_together_are_the_answer(chat_model):
-    talk = Conversation(chat_model)
-    talk.show(picture())
-    pieces = list(talk.ask("what", Decoding(max_new_tokens=25)))
-    assert len(pieces) > 5
-    assert "".join(pieces) == talk.history[0].answer
-
-
 def test_what_might_still_be_taken_back_is_held():
     assert certain("a dog", ["###"]) == "a dog"
     assert certain(" a dog ##", ["###"]) == "a dog"
@@ -135,12 +108,9 @@ def test_what_might_still_be_taken_back_is_held():
 
 
 def test_the_official_settings_are_the_defaults(chat_model):
-    first, second = Conversation(chat_model), Conversation(chat_model)
-    for talk in (first, second):
-        talk.show(picture())
-    official = Decoding(
-        sample=True, top_p=0.9, temperature=1.0, repetition_penalty=1.05, max_new_tokens=300, seed=0
-    )
+    first, second = shown(chat_model), shown(chat_model)
+    numbers = {"top_p": 0.9, "temperature": 1.0, "repetition_penalty": 1.05, "max_new_tokens": 300}
+    official = Decoding(sample=True, seed=0, **numbers)
     room = second.room(second.segment("what"))
     assert room < 300  # the tiny model reads 256 tokens: the answer fills what is left
     assert say(first, "what") == say(second, "what", official)
@@ -149,9 +119,7 @@ def test_the_official_settings_are_the_defaults(chat_model):
 
 def test_several_pictures_stand_in_their_order(chat_model):
     def said(*colors):
-        talk = Conversation(chat_model)
-        for color in colors:
-            talk.show(picture(color))
+        talk = shown(chat_model, *map(picture, colors))
         return say(talk, "which", greedy(20)), talk
 
     both, talk = said("red", "green")
@@ -160,8 +128,7 @@ def test_several_pictures_stand_in_their_order(chat_model):
 
 
 def test_a_conversation_can_be_cleared(chat_model):
-    talk = Conversation(chat_model)
-    talk.show(picture())
+    talk = shown(chat_model)
     before = say(talk, "what", greedy(10))
     talk.show(picture("green"))
     talk.clear()
@@ -171,24 +138,19 @@ def test_a_conversation_can_be_cleared(chat_model):
 
 
 def test_an_answer_closed_early_stays_as_far_as_it_came(chat_model):
-    talk, language = Conversation(chat_model), chat_model.model.language
-    talk.show(picture())
+    talk, language = shown(chat_model), chat_model.model.language
     pieces = talk.ask("what", greedy(20))
     begun = next(pieces) + next(pieces)
     pieces.close()
     assert talk.history[0].answer.startswith(begun) and len(talk.history[0].answer) <= len(begun) + 1
-    expected = uncached(language, torch.cat([talk.context, talk.segment("where")], dim=1), 6)
-    assert say(talk, "where", greedy(6)) == until_end(
-        language.tokenizer.decode(expected), *LINES.ends(language.tokenizer)
-    )
+    ids = uncached(language, torch.cat([talk.context, talk.segment("where")], dim=1), 6)
+    assert say(talk, "where", greedy(6)) == until_end(language.tokenizer.decode(ids), END)
 
 
 def test_a_failure_in_the_middle_leaves_the_conversation_as_it_was(chat_model, monkeypatch):
-    talk = Conversation(chat_model)
-    talk.show(picture())
+    talk = shown(chat_model)
     say(talk, "what", greedy(6))
-    good = Conversation(chat_model)
-    good.show(picture())
+    good = shown(chat_model)
     say(good, "what", greedy(6))
 
     def broken(self, hidden):
@@ -203,8 +165,7 @@ def test_a_failure_in_the_middle_leaves_the_conversation_as_it_was(chat_model, m
 
 
 def test_a_second_question_waits_for_the_first_answer(chat_model):
-    talk = Conversation(chat_model)
-    talk.show(picture())
+    talk = shown(chat_model)
     pieces = talk.ask("what", greedy(20))
     next(pieces)
     with pytest.raises(RuntimeError, match="still being read"):
@@ -230,8 +191,7 @@ def test_the_transcript_tells_the_turns(chat_model):
 
 def test_the_pace_counts_tokens_and_the_seconds_from_the_question_to_the_last(chat_model, monkeypatch):
     monkeypatch.setattr(chat, "perf_counter", iter([10.0, 14.0, 20.0, 20.5]).__next__)
-    talk = Conversation(chat_model)
-    talk.show(picture())
+    talk = shown(chat_model)
     say(talk, "what", greedy(8))
     pieces = talk.ask("where", greedy(20))
     next(pieces)
@@ -242,9 +202,7 @@ def test_the_pace_counts_tokens_and_the_seconds_from_the_question_to_the_last(ch
 
 
 def test_each_picture_of_a_question_has_a_turn_of_its_own_with_vicuna(chat_model, tokenizer):
-    talk = Conversation(replace(chat_model, turns=VICUNA_CHAT))
-    talk.show(picture())
-    talk.show(picture("green"))
+    talk = shown(replace(chat_model, turns=VICUNA_CHAT), picture(), picture("green"))
     segment = "###Human: <Img><ImageHere></Img>###Human: <Img><ImageHere></Img> which###Assistant: "
     expected = prompt_tokens(tokenizer, CAPTION, VICUNA_CHAT.first.turn.split("###")[0] + segment, queries=3)
     assert talk.segment("which").shape[1] == len(expected[0])

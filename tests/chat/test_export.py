@@ -11,7 +11,6 @@ from mglib.chat.chat_model import ChatModel
 from mglib.chat.export import export
 from mglib.model.vision import Vision
 from mglib.weights.official import load_projection
-from mglib.weights.saved import from_pretrained
 
 
 @pytest.fixture
@@ -28,13 +27,6 @@ def test_the_official_file_holds_the_projection_and_is_not_written_over(chat_mod
     assert torch.equal(other.weight, chat_model.model.projection.weight)
     with pytest.raises(FileExistsError, match="another OUT"):
         export(chat_model, "pth", tmp_path)
-
-
-def test_our_own_folder_is_bound_to_its_frozen_parts(chat_model, tmp_path):
-    folder, model = export(chat_model, "mglib", tmp_path / "own"), chat_model.model
-    parts = {"vision": model.vision, "qformer": model.qformer, "language": model.language}
-    again = from_pretrained(folder, **parts, name="Tiny", template=LINES.first)
-    assert torch.equal(again.projection.weight, model.projection.weight)
 
 
 def test_what_transformers_cannot_hold_is_told(chat_model, tmp_path):

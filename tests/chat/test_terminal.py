@@ -5,12 +5,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from tiny_chat import picture, say
+from tiny_chat import picture, say, shown
 
 from mglib.__main__ import main
 from mglib.chat import chat_model as chat_models
 from mglib.chat.answer import answer
-from mglib.chat.conversation import Conversation
 from mglib.chat.terminal import terminal
 from mglib.model.decoding import greedy
 
@@ -37,8 +36,7 @@ def test_the_terminal_answers_one_question(chat_model, tmp_path, monkeypatch, ca
     picture().save(tmp_path / "a.png")
     given = ["--image", str(tmp_path / "a.png"), "--question", "what", "--greedy", "--tokens", "8"]
     assert run("chat", *given) == 0
-    talk = Conversation(chat_model)
-    talk.show(picture())
+    talk = shown(chat_model)
     said, rest = capsys.readouterr().out.rsplit("\n(", 1)
     assert said == (
         f"Weights: {chat_model.weights()}.\nPicture: {chat_model.sees(picture(), 'a.png')}.\n"
@@ -49,19 +47,10 @@ def test_the_terminal_answers_one_question(chat_model, tmp_path, monkeypatch, ca
 
 def test_the_terminal_talks_until_an_empty_line(chat_model, tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
-    lines = iter(
-        [
-            "what",
-            f"/show {tmp_path / 'none.png'}",
-            f"/show {tmp_path / 'a.png'}",
-            "which",
-            "word " * 400,  # more than the tiny model reads
-            "/clear",
-            "",
-        ]
-    )
-    talk = Conversation(chat_model)
-    talk.show(picture())
+    shows = [f"/show {tmp_path / name}" for name in ("none.png", "a.png")]
+    # The long question is more than the tiny model reads.
+    lines = iter(["what", *shows, "which", "word " * 400, "/clear", ""])
+    talk = shown(chat_model)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     terminal(talk, greedy(5))
     out = capsys.readouterr().out

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from tiny_chat import shown
 
 from mglib import errors
-from mglib.chat.conversation import Conversation
 from mglib.chat.widget import NONE, ChatPanel, turn
 from mglib.model.decoding import Decoding, greedy
 from mglib.paths import ROOT
@@ -50,8 +50,7 @@ def test_an_uploaded_picture_and_a_picked_one_are_the_same(panel, chat_model):
     upload(panel, png())
     panel.question.value = "what"
     panel.send.click()
-    talk = Conversation(chat_model)
-    talk.show(Image.new("RGB", (30, 20), "red"))
+    talk = shown(chat_model, Image.new("RGB", (30, 20), "red"))
     assert panel.talk.history[0].answer == "".join(talk.ask("what", greedy(8)))
     assert panel.upload.value == ()
 
@@ -120,16 +119,13 @@ def test_the_settings_begin_at_the_models_own_and_are_obeyed(chat_model):
     assert ChatPanel(replace(chat_model, decoding=own)).decoding() == own
     panel = ChatPanel(chat_model)
     assert panel.decoding() == Decoding()
-    panel.settings["temperature"].value = 0.5
-    panel.settings["seed"].value = 7
-    assert panel.decoding() == Decoding(temperature=0.5, seed=7)
-    panel.settings["sample"].value = False
-    assert not panel.decoding().sample
+    for name, value in (changed := {"temperature": 0.5, "seed": 7, "sample": False}).items():
+        panel.settings[name].value = value
+    assert panel.decoding() == Decoding(**changed)
 
 
 def test_a_question_on_offer_is_asked_by_its_button(chat_model):
     panel = ChatPanel(chat_model, questions=("what is this", "and this"))
-    panel.settings["sample"].value = False
     panel.settings["max_new_tokens"].value = 4
     panel.offered[1].click()
     assert [turn.question for turn in panel.talk.history] == ["and this"]

@@ -20,7 +20,6 @@ from mglib.fullscale.counts import PROMPT, memory
 from mglib.fullscale.plan import Fit, Machine, fitting
 from mglib.model.language import Language
 from mglib.paper_profiles import VICUNA_7B, VICUNA_13B
-from mglib.profiles import MINI
 from mglib.weights import vicuna
 
 
@@ -77,15 +76,6 @@ def test_longer_texts_cost_more_and_hold_more_and_weights_are_no_activations(tin
     assert 3 * short.activations < long.activations < 8 * short.activations
     stored = sum(p.numel() * p.itemsize for p in model.language.parameters())
     assert short.activations < 2 * stored  # of one sample: with the weights' views it would be more
-
-
-def test_parts_that_do_not_fit_together_are_named(tiny):
-    wrong = replace(tiny, vision=replace(tiny.vision, pool=2))
-    with pytest.raises(ValueError, match="mend the profile"):
-        counts.cost(counts.build(wrong), tiny, text=20, answer=8)
-    other = replace(tiny, language=replace(tiny.language, width=40))
-    with pytest.raises(ValueError, match=r"The words are \(1, 33, 48\), the profile says \(1, 33, 40\)"):
-        counts.counted(other)
 
 
 # --- bytes ---
@@ -203,7 +193,7 @@ def test_a_language_model_that_cannot_be_had_or_talked_to_is_named(tmp_path, tin
 
 
 def test_a_whole_folder_lacks_nothing(tiny, downloads):
-    assert preflight.missing(tiny, downloads) == preflight.missing(MINI, downloads) == []
+    assert preflight.missing(tiny, downloads) == []
     assert preflight.remarks(tiny, downloads) == []
     (downloads / tiny.release.projection).unlink()
     (remark,) = preflight.remarks(tiny, downloads)

@@ -156,12 +156,9 @@ def test_numbers_for_readers():
     values = (None, 0.12345, 8300.0, 99.95, 4e-158)
     assert [rounded(value) for value in values] == ["-", "0.123", "8,300", "100", "0"]
     row = publish.readable(entry(n=400, seed_sd=0.05, seeds=3))
-    assert row["what"] == "stage1.loss" and row["n"] == "400" and row["paper"] == "-"
+    assert row["n"] == "400" and row["paper"] == "-"
     assert row["ours [95 % interval]"] == "1 [0.8, 1.2] (sd 0.05 over 3 seeds)"
-    assert markdown(pandas.DataFrame([row])).splitlines()[0].startswith("| what | ours")
-
-
-def test_a_table_has_a_dash_where_there_is_no_number():
+    assert markdown(pandas.DataFrame([row])).startswith("| ours [95 % interval] | n | paper |")
     table = pandas.DataFrame([{"row": "base", "paper": 0.5}, {"row": "blank"}])
     assert markdown(table).splitlines()[2:] == ["| base | 0.5 |", "| blank | - |"]
 
@@ -383,13 +380,3 @@ def test_a_table_has_names_in_the_place_of_keys(tmp_path, shown, capsys):
     assert list(table.loc[0])[:3] == ["MiniGPT-4", "QUESTION Yes or no?", "minigpt4"]
     make_report(tmp_path, "03_curate").table("tuning", None)
     assert "tuning: no table" in capsys.readouterr().out and len(shown) == 1
-
-
-def test_a_forest_draws_what_has_an_interval(tmp_path, shown, capsys):
-    report = make_report(tmp_path)
-    rows = {name: {"gqa": HALF, "aokvqa": HALF, "words": 3.0} for name in ("base", "blank")}
-    report.forest("arms", frame.rows("t4", rows), xlabel="share", panel="measure", hue="system", chance=0.25)
-    assert (tmp_path / "mini" / "figures" / "02_stage1" / "arms.png").exists()
-    report.forest("nothing", frame.rows("t4", {"base": {"gqa": None}}), xlabel="share")
-    assert len(shown) == 1 and "nothing: nothing to draw" in capsys.readouterr().out
-    assert figures.forest(frame.rows("t4", {}), xlabel="share") is None
