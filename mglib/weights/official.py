@@ -67,19 +67,14 @@ def load_projection(projection: nn.Linear, file: Path) -> None:
     use. Raises as `load_vision`.
     """
     state = read_state(file)
-    if "llama_proj.weight" in state:
-        require_width(file, len(state["llama_proj.weight"]), projection.out_features)
-    fill(projection, "projection.", state, drops=MINIGPT4_DROPS, origin=file)
-
-
-def require_width(file: Path, width: int, wanted: int) -> None:
-    """Raise ValueError when a projection's output is not as wide as the language model."""
-    if width != wanted:
-        size, other = (f"{n} numbers ({SIZES[n]})" if n in SIZES else f"{n} numbers" for n in (width, wanted))
+    widths = len(state.get("llama_proj.weight", projection.weight)), projection.out_features
+    if widths[0] != widths[1]:
+        size, other = (f"{n} numbers ({SIZES[n]})" if n in SIZES else f"{n} numbers" for n in widths)
         raise ValueError(
             f"The projection in {file} writes vectors of {size}, this language model reads vectors of "
             f"{other}: take the projection and the language model of the same size."
         )
+    fill(projection, "projection.", state, drops=MINIGPT4_DROPS, origin=file)
 
 
 def fill(

@@ -22,7 +22,6 @@ from mglib.model.prompts import Template
 from mglib.model.vision import Vision
 from mglib.paths import sha256, write_json
 from mglib.weights.lora import lora_weights, with_lora
-from mglib.weights.official import require_width
 from mglib.weights.tensors import hash_tensors, load_weights, save_weights
 
 CONFIG, WEIGHTS, LORA = "config.json", "projection.safetensors", "lora.safetensors"
@@ -80,7 +79,6 @@ def from_pretrained(
             "was trained with, or train stage 1 again."
         )
     state, _ = load_weights(folder / WEIGHTS)
-    require_width(folder, len(state["weight"]), language.width)
     model = assemble(vision=vision, qformer=qformer, language=language)
     require_same_parts(folder, saved, json.loads(json.dumps(frozen_parts(model, name, template))))
     model.projection.load_state_dict(state)

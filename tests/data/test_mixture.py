@@ -207,15 +207,6 @@ def test_a_batch_without_a_good_sample_is_passed_over(source, mix):
     assert [sorted(batch) for batch in batches] == [names(laion)[4:]] * 3
 
 
-def test_too_many_bad_samples_stop_the_run(source, mix, monkeypatch):
-    monkeypatch.setattr("mglib.data.quarantine.LEAST", 40)
-    laion = source("laion", [40], bad={f"0000000{number:02d}" for number in range(10, 14)})
-    rank = mix([laion])
-    with pytest.raises(ValueError, match=r"3 of the .* more than the 5\.0% .*bad-0\.jsonl lists each"):
-        epoch(rank)
-    assert len(rank.quarantine.file.read_text().splitlines()) == 3
-
-
 def test_a_broken_tar_costs_what_it_lacks_and_what_was_not_counted_is_not_read(tmp_path, source, mix):
     laion = source("laion", [40, 40])
     path = tmp_path / "laion" / "00001.tar"
