@@ -109,11 +109,6 @@ class Curation:
         return [one for one in self.pictures if one.step != "kept"]
 
     @property
-    def continued(self) -> list[Curated]:
-        """Those whose first answer was short, so that the model was asked to go on."""
-        return [one for one in self.pictures if one.description.continued]
-
-    @property
     def changed(self) -> list[Curated]:
         """Those that were kept with a change."""
         return [one for one in self.kept if one.text != one.description.text]

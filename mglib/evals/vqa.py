@@ -247,10 +247,8 @@ def by_picture(rows: Iterable[tuple[int, Any]], values: Iterable[float]) -> Scor
 
 def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict[str, Scores]:
     """Score the heads of the answers to an exam's open questions."""
-    people = [
-        soft_accuracy(head(said), one.direct_answers)
-        for said, (_, one) in zip(direct, exam.direct, strict=True)
-    ]
+    asked = zip(direct, exam.direct, strict=True)
+    people = [soft_accuracy(head(said), one.direct_answers) for said, (_, one) in asked]
     truth = [exact(head(said), one.truth) for said, (_, one) in zip(graph, exam.graph, strict=True)]
     return {"aokvqa_direct": by_picture(exam.direct, people), "gqa": by_picture(exam.graph, truth)}
 
@@ -281,18 +279,18 @@ class Prior:
 
     choice: Counter[str]
     direct: Counter[str]
-    graph: dict[str, Counter[str]]
+    graph: defaultdict[str, Counter[str]]
 
     @classmethod
     def of(cls, exam: Exam) -> "Prior":
         """Count the answers of a training exam."""
-        graph: dict[str, Counter[str]] = defaultdict(Counter)
+        graph: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for _, question in exam.graph:
             graph[question.detailed][normalise(question.truth)] += 1
         return cls(
             Counter(normalise(question.choices[question.right]) for _, question in exam.choice),
             Counter(normalise(said) for _, question in exam.direct for said in question.direct_answers),
-            dict(graph),
+            graph,
         )
 
 
@@ -310,7 +308,7 @@ def majority(exam: Exam, prior: Prior) -> dict[str, Scores]:
         return (counts[question.right] == max(counts)) / counts.count(max(counts))
 
     direct = [most(prior.direct)] * len(exam.direct)
-    graph = [most(prior.graph.get(kind, Counter())) for kind in exam.graph_kinds("detailed")]
+    graph = [most(prior.graph[kind]) for kind in exam.graph_kinds("detailed")]
     return {**choice_rows(exam, best), **open_scores(exam, direct, graph)}
 
 
@@ -325,7 +323,7 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
         return hits / prior.direct.total()
 
     def of_truth(one: GraphQuestion) -> float:
-        counts = prior.graph.get(one.detailed, Counter())
+        counts = prior.graph[one.detailed]
         return counts[normalise(one.truth)] / max(1, counts.total())
 
     return {

@@ -75,7 +75,7 @@ def counts(study: Study, curation: Curation) -> pandas.DataFrame:
     note = f"the pool of {count} {study.pictures('pool')}, answers of at most {longest} tokens"
     found: dict[str, frame.Measured] = {
         "generated": float(count),
-        "continued": float(len(curation.continued)),
+        "continued": float(sum(one.description.continued for one in curation.pictures)),
         "kept": float(len(curation.kept)),
         "kept_share": metrics.each([float(one.step == "kept") for one in curation.pictures]),
     }
