@@ -17,6 +17,7 @@ IN_CLONE = (PACKAGE.parent / "requirements.lock").is_file()  # or the package is
 ROOT = PACKAGE.parent if IN_CLONE else Path.cwd()  # what is made goes below it
 DATA = ROOT / "data" if IN_CLONE else PACKAGE / "_data"  # tracked lists that code reads (pyproject.toml)
 CACHE = ROOT / "data" / "cache"
+RESULTS = ROOT / "results"  # published runs
 DOWNLOADS = ROOT / "downloads"  # the paper's weights and data; may be a link to a larger disk
 RUNS = ROOT / "runs"
 TUNING = ROOT / "data" / "tuning"  # what choices rest on: a folder a profile, a table a grid

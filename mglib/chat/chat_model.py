@@ -19,7 +19,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import VICUNA, template
 from mglib.model.vision import preprocess
-from mglib.paths import CACHE, sha256, shown
+from mglib.paths import CACHE, RESULTS, sha256, shown
 from mglib.profiles import own_name
 from mglib.settings import Settings
 from mglib.study.stage1 import join_parts
@@ -97,6 +97,15 @@ def kept_folder(study: Study) -> Path:
     return CACHE / "chat" / f"{own_name(study.profile)}{other}"
 
 
+def trained_folder(study: Study) -> Path | None:
+    """Return where a study's trained model is: the one that was trained here, else the published one; None
+    where there is neither.
+    """
+    own = study.chosen_language is None
+    published = [RESULTS / own_name(study.profile) / "model"] if own else []
+    return next((folder for folder in (kept_folder(study), *published) if folder.exists()), None)
+
+
 def keep(study: Study, model: MiniGPT4) -> Path:
     """Keep a study's trained model for the chat; returns its folder."""
     save(chat_model_of(study, model), folder := kept_folder(study))
@@ -118,20 +127,20 @@ def save(chat_model: ChatModel, folder: Path, *, lora: LoRAConfig | None = None,
 
 
 def load(settings: Settings, projection: Path | None = None) -> ChatModel:
-    """Load a profile's model as it was trained and kept, with the seed and the pretrained weights of its run;
-    or with another `projection`: a folder of `make finetune` or `make export`, or an official .pth file
-    beside the published parts.
+    """Load a profile's model as it was trained here, else as it was published, with the seed and the
+    pretrained weights of its run; or with another `projection`: a folder of `make finetune` or `make export`,
+    or an official .pth file beside the published parts.
 
     Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together, and as
     `Settings.found`.
     """
     if projection is None:
         study = Study.open(settings)
-        projection = kept_folder(study)
-        if not projection.exists():
+        projection = trained_folder(study)
+        if projection is None:
             official = f" With an official one: `{settings.command('chat', PROJECTION='file.pth')}`."
             raise FileNotFoundError(
-                f"No trained projection of the profile {settings.name} is kept yet: "
+                f"There is no trained projection of the profile {settings.name} yet: "
                 f"`{settings.command('reproduce')}` trains and keeps it.{'' if study.has_blip2 else official}"
             )
     return (load_folder if projection.is_dir() else load_official)(settings, projection)

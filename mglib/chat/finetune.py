@@ -15,7 +15,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from mglib.chat.answer import answer
-from mglib.chat.chat_model import ChatModel, chat_model_of, kept_folder, load, save
+from mglib.chat.chat_model import ChatModel, chat_model_of, load, save, trained_folder
 from mglib.config import LoRAConfig, Profile, TrainConfig
 from mglib.data.own import SHAPES, AnsweredPicture, read_own
 from mglib.data.pictures import print_files_used
@@ -107,7 +107,7 @@ def start(settings: Settings, projection: Path | None) -> ChatModel:
     missing.
     """
     study = Study.open(settings)
-    if projection is not None or kept_folder(study).exists() or study.has_blip2:
+    if projection is not None or trained_folder(study) or study.has_blip2:
         return load(settings, projection)
     model = join_parts(study)
     if finished_stage1(study, model) is None:

@@ -6,7 +6,7 @@ blind to the model and share nothing with the rules that made the second stage's
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,20 @@ from mglib.world.scene import read_scenes
 FOLDER = DATA / "failures"
 # Where an answer has several, the first names it.
 KINDS = ("empty", "repetition", "off-topic", "no-verse", "fragment")
-UNLABELLED = frozenset({"no-verse"})  # decided by counting lines and words: nobody labelled it
 # The two questions of Table 3.
 DESCRIBE = "Describe the image in detail."
 POEM = "Can you write a beautiful poem about this image?"
 
 
 # Where a failure begins; set on the rows of labels.csv with split `thresholds`.
-RUN = 2  # words
+RUN = 4  # words
 SAID_AGAIN = 0.25  # share of runs that came before: from here on it is repetition
 CAPTION = 8  # words: a text no longer than this is a caption, which needs no full stop
-RIGHT_SHARE = 0.34  # of what a description names, so much must be there
-# A model's refusal to describe: it is off the topic also where nobody knows what is in the picture.
+RIGHT_SHARE = 0.5  # of what a description names, more than this must be there
+# A model's refusal to describe.
 REFUSAL = re.compile(
-    r"\b(i|we)\b[^.!?]{0,12}\b(can ?not|can['’]?t|unable to|not able to) (\w+ )?"
+    r"\bi['’]?m sorry\b|\b(don['’]t|do not) have (enough|the (cap)?ability)\b"
+    r"|\b(i|we)\b[^.!?]{0,12}\b(can ?not|can['’]?t|unable to|not able to) (\w+ )?"
     r"(assist|comply|help (you|with)|(see|view|access|process|describe|analy[sz]e|identify|provide) "
     r"(\w+ ){0,2}(images?|pictures?|photos?|photographs?|people|person|description)\b)"
     r"|\bas an? (ai|language model)\b",
@@ -83,19 +83,19 @@ class Detector:
 
         empty: no words.
         repetition: the share of runs of words that came before reaches SAID_AGAIN.
-        off-topic: nothing named is in the picture; or, of a description, too small a share of it. Where the
-        scenery is unknown, a refusal alone is.
+        off-topic: a refusal; or nothing named is in the picture; or, of a description, too small a share of
+        it. Where the scenery is unknown, a refusal alone is.
         no-verse: a poem that is no verse (`checklist.is_verse`).
         fragment: a description that the model broke off, or of which not one sentence was over when the limit
         came. A caption needs no full stop, nor do the lines of a poem.
         """
         count, known = len(words(text)), truth.scenery is not None
-        right = self.share_right(text, truth) if known else float(not REFUSAL.search(text))
+        right = self.share_right(text, truth) if known else 1.0
         if not count:
             return {"empty"}
         checks = {
             "repetition": 1 - distinct(text, RUN) >= SAID_AGAIN,
-            "off-topic": right == 0 or (not poem and right < RIGHT_SHARE),
+            "off-topic": bool(REFUSAL.search(text)) or right <= (0 if poem else RIGHT_SHARE),
             "no-verse": poem and not is_verse(text),
             "fragment": not poem and count > CAPTION and broken_off(text, cut=cut),
         }
@@ -126,24 +126,21 @@ def kind(found: set[str]) -> str:
     return next((name for name in KINDS if name in found), "success")
 
 
-def read_labels(split: str, path: Path = FOLDER / "labels.csv") -> list[dict[str, str]]:
-    """Read the labelled answers of one split, `thresholds` or `agreement`."""
-    return [row for row in read_rows(path) if row["split"] == split]
+def read_labels() -> pandas.DataFrame:
+    """Read the labelled answers: two passes, the label, and the split, `thresholds` or `agreement`."""
+    return pandas.DataFrame(read_rows(FOLDER / "labels.csv"))
 
 
 def verdict(detector: Detector, row: Mapping[str, str]) -> str:
-    """Judge a labelled answer as the detector would, by the kinds that were labelled."""
+    """Judge a labelled answer as the detector would."""
     truth = Truth(*(frozenset(filter(None, row[name].split("|"))) for name in ("objects", "scenery")))
-    found = detector.failures(row["text"], truth, poem=row["question"] == POEM, cut=row["cut"] == "yes")
-    return kind(found - UNLABELLED)
+    poem, broken = row["question"] == POEM, row["cut"] == "yes"
+    return kind(detector.failures(row["text"], truth, poem=poem, cut=broken))
 
 
-def agreement(detector: Detector, rows: Sequence[Mapping[str, str]]) -> tuple[Estimate, pandas.DataFrame]:
-    """Compare the detector with labels: kappa on "has it failed", and how often each met each kind."""
-    ours = [verdict(detector, row) for row in rows]
-    theirs = [row["label"] for row in rows]
-    counts = pandas.crosstab(pandas.Series(theirs, name="label"), pandas.Series(ours, name="detector"))
-    return kappa([one != "success" for one in ours], [one != "success" for one in theirs]), counts
+def failed(kinds: Iterable[str]) -> list[bool]:
+    """Say of each answer whether it has failed, whichever the kind."""
+    return [one != "success" for one in kinds]
 
 
 def kappa(first: Sequence[Any], second: Sequence[Any], *, seed: int = 0, resamples: int = 2000) -> Estimate:

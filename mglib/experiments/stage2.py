@@ -15,7 +15,7 @@ from PIL import Image
 from mglib import frame, metrics
 from mglib.errors import needed
 from mglib.evals import generate
-from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, agreement, read_labels
+from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, failed, kappa, read_labels, verdict
 from mglib.experiments import abilities
 from mglib.experiments.stage1 import along, detected, loss_table
 from mglib.metrics import Counts
@@ -261,17 +261,31 @@ def failure_kinds(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
 
 
 def detector_agreement(study: Study) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """Compare the rules with labelled answers that they were not set on: kappa, and counts of both.
+    """Compare the rules with labelled answers that they were not set on, failed or not: how often they are
+    wrong, kappa of rules and labels, and kappa of the two passes of labelling; and counts of both by kind.
 
     The labels are about drawn scenes; counts are empty where the study has others.
     """
     if study.scenes(study.tests[0]) is None:
         reason = "the labelled answers are about drawn scenes"
         return frame.absent("t3", "detector.kappa", reason), pandas.DataFrame()
-    kappa, counts = agreement(Detector(study.vocabulary()), read_labels("agreement"))
-    note = "failed or not; against labels of a language model, on val, blind to condition"
-    found = frame.rows("t3", {"": {"detector.kappa": kappa}}, note=note)
-    return found, counts.rename(columns="detector: {}".format)
+    detector, every = Detector(study.vocabulary()), read_labels()
+    rows = every[every["split"] == "agreement"]
+    ours = [verdict(detector, row) for row in rows.to_dict("records")]
+    found, label = failed(ours), failed(rows["label"])
+    measured: dict[str, frame.Measured] = {
+        "detector.wrong": metrics.each([float(one != two) for one, two in zip(found, label, strict=True)]),
+        "detector.kappa": kappa(found, label),
+        "labels.kappa": kappa(failed(every["first"]), failed(every["second"])),
+    }
+    notes = {
+        "detector.wrong": "share of labelled answers on val that the rules judge otherwise, failed or not",
+        "detector.kappa": "rules against labels of a language model that did not know the condition",
+        "labels.kappa": "the two passes of labelling against each other, on all labelled answers",
+    }
+    labels = rows["label"].reset_index(drop=True)
+    counts = pandas.crosstab(labels, pandas.Series(ours, name="rules"))
+    return frame.rows("t3", {"": measured}, note=notes), counts.rename(columns="rules: {}".format)
 
 
 # --- What all variants say ---

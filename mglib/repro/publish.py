@@ -23,8 +23,10 @@ from mglib.repro import claims, figures, seeds
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
 from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded, style
 from mglib.settings import Settings
+from mglib.weights.saved import read_config
 
 LARGEST = 1_000_000  # bytes of a published notebook
+MODEL = "model"  # the folder of a published run that the chat takes where nothing was trained
 SEEDS = "seeds"  # the folder of a published run that holds the numbers of further seeds
 QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
@@ -292,8 +294,9 @@ def publish(root: Path, settings: Settings) -> list[Path]:
                 if (run / kind / name).is_dir():
                     shutil.copytree(run / kind / name, made / kind / name)
         draw_claims(entries, [own, *others] if others else [], made / "figures" / "claims.png")
-        if (results / SEEDS).is_dir():
-            shutil.copytree(results / SEEDS, made / SEEDS)
+        for part, source in ((SEEDS, results / SEEDS), (MODEL, model_of(root, settings))):
+            if source.is_dir():
+                shutil.copytree(source, made / part)
     written = [results]
     if (measured := root / "runs" / "bench.json").exists():
         written.append(Path(shutil.copy(measured, results.parent)))
@@ -307,3 +310,15 @@ def publish(root: Path, settings: Settings) -> list[Path]:
         written.append(root / "README.md")
         write_text(written[-1], readme_with(written[-1].read_text(encoding="utf-8"), entries))
     return written
+
+
+def model_of(root: Path, settings: Settings) -> Path:
+    """Return where the model of a run is that the chat is to find in every clone: as notebook 04 kept it, or,
+    where another seed has been kept since, as it was published before, and says so.
+    """
+    kept = root / "data" / "cache" / "chat" / settings.name
+    if kept.exists():
+        if read_config(kept)["run"]["seed"] == settings.seed:
+            return kept
+        print(f"The chat's model of seed {settings.seed} is not kept here: what was published before stays.")
+    return root / "results" / settings.folder_name / MODEL

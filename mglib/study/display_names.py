@@ -116,6 +116,9 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
     "learnt": "own texts likelier than their opposites",
     "chair_i_whole": "CHAIR_i, whole answers",
     "chair_i_change": "CHAIR_i minus MiniGPT-4's",
+    "detector.wrong": "judged otherwise than the label",
+    "detector.kappa": "kappa of rules and labels",
+    "labels.kappa": "kappa of the two passes",
 }
 
 

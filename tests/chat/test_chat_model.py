@@ -1,5 +1,6 @@
 """A model kept on disk goes back to its own language model and template only."""
 
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import torch
 from tiny_chat import LINES
 from torch import nn
 
-from mglib.chat.chat_model import chat_model_of, hashed, keep, load
+from mglib.chat.chat_model import chat_model_of, hashed, keep, load, trained_folder
 from mglib.chat.conversation import Conversation
 from mglib.config import Asked, EvalConfig
 from mglib.model.decoding import greedy
@@ -55,6 +56,17 @@ def test_a_kept_model_is_loaded_with_the_seed_and_weights_of_its_run(study, monk
     assert loaded.trained == hashed(folder / "projection.safetensors")
     assert loaded.origin == {"profile": "mini", "seed": 2, "weights": "hub"}
     assert not any(weight.requires_grad for weight in loaded.model.parameters())
+
+
+def test_the_published_model_is_loaded_where_none_was_trained(study, tmp_path, monkeypatch):
+    kept, published = keep(study, study.model), tmp_path / "published" / "mini" / "model"
+    monkeypatch.setattr("mglib.chat.chat_model.RESULTS", published.parent.parent)
+    shutil.copytree(kept, published)
+    assert trained_folder(study) == kept
+    shutil.rmtree(kept)
+    assert load(Settings()).trained == hashed(published / "projection.safetensors")
+    shutil.rmtree(published)
+    assert trained_folder(study) is None
 
 
 def test_the_weights_of_another_run_are_refused(study, model, vision_config):

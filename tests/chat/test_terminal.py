@@ -88,7 +88,8 @@ def test_the_keys_that_end_a_terminal_end_the_conversation(
 
 def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
     picture().save(tmp_path / "a.png")
-    monkeypatch.setattr(chat_models, "CACHE", tmp_path)
+    for folder in ("CACHE", "RESULTS"):
+        monkeypatch.setattr(chat_models, folder, tmp_path)
     assert main(["chat", "--image", str(tmp_path / "a.png")]) == 1
-    told = "No trained projection of the profile mini is kept yet: `make reproduce` trains and keeps it.\n"
+    told = "There is no trained projection of the profile mini yet: `make reproduce` trains and keeps it.\n"
     assert capsys.readouterr().err == told  # and nothing of an official one, which goes with no small profile

@@ -9,7 +9,7 @@ import pytest
 
 from mglib.data.splits import Split
 from mglib.evals import failures
-from mglib.evals.failures import Detector, Truth, agreement, kappa, kind
+from mglib.evals.failures import Detector, Truth, kappa, kind
 from mglib.mentions import Vocabulary
 from mglib.paths import ROOT
 from mglib.world.scene import Item, Scene
@@ -93,37 +93,29 @@ def test_kappa_of_one_verdict_is_refused():
         kappa([1, 1], [1, 1])
 
 
-def test_agreement_leaves_out_what_was_not_labelled(detector):
-    row = {"question": failures.POEM, "objects": "dog", "scenery": "park", "cut": "no"}
-    short, off = {**row, "text": "Oh dog.", "label": "success"}, {**row, "text": "My", "label": "off-topic"}
-    assert failures.verdict(detector, short) == "success" and failures.verdict(detector, off) == "off-topic"
-    estimate, counts = agreement(detector, [short, off])
-    assert estimate.value == 1 and "no-verse" not in counts.columns
-    assert not failures.UNLABELLED & {row["label"] for row in failures.read_labels("agreement")}
-
-
-def test_agreement_counts_kinds_against_labels(detector):
+def test_a_labelled_answer_is_judged_as_any_other(detector):
     row = {"question": failures.DESCRIBE, "objects": "dog|cat", "scenery": "park", "cut": "no"}
-    rows = [
-        {**row, "text": "A dog in the park.", "label": "success"},
-        {**row, "text": "A bus and a cake.", "label": "off-topic"},
-        {**row, "text": "A dog in the park is on the grass on", "label": "success"},
-        {**row, "question": failures.POEM, "text": "Oh dog in the", "label": "success"},
-    ]
-    estimate, counts = agreement(detector, rows)
-    assert (
-        estimate.n == 4 and counts.loc["success", "fragment"] == 1 and counts.loc["success", "success"] == 2
-    )
+    for text, found in {
+        "A dog in the park.": "success",
+        "A bus and a cake.": "off-topic",
+        "A dog, a bus and a cake.": "off-topic",  # half of what it names is there, and half is too little
+        "A dog in the park is on the grass on": "fragment",
+    }.items():
+        assert failures.verdict(detector, {**row, "text": text}) == found
+    poem = {**row, "question": failures.POEM, "text": "Oh dog in the park,\nthe grass is dark"}
+    assert failures.verdict(detector, poem) == "success"
+    assert failures.verdict(detector, {**poem, "text": poem["text"].replace("\n", " ")}) == "no-verse"
+    assert failures.failed(["success", "no-verse"]) == [False, True]
 
 
 def test_the_labels_are_complete_and_apart():
-    rows = {split: failures.read_labels(split) for split in ("thresholds", "agreement")}
-    assert len(rows["agreement"]) >= 100 and len(rows["thresholds"]) >= 50
-    every = rows["thresholds"] + rows["agreement"]
-    assert len({row["id"] for row in every}) == len(every) == len({row["text"] for row in every})
-    assert {row["label"] for row in every} <= {*failures.KINDS, "success"}
-    assert {row["labeller"] for row in every} == {"language model"}
-    assert {row["question"] for row in every} == {failures.DESCRIBE, failures.POEM}
+    rows = failures.read_labels()
+    assert list(rows["split"].value_counts()) >= [200, 96] and rows["id"].is_unique
+    for pass_ in ("first", "second", "label"):
+        assert set(rows[pass_]) <= {*failures.KINDS, "success"}
+    same = rows["first"] == rows["second"]
+    assert (rows["label"] == rows["first"])[same].all() and 0 < same.mean() < 1
+    assert set(rows["question"]) == {failures.DESCRIBE, failures.POEM}
 
 
 def test_the_detector_shares_no_code_with_curation():

@@ -12,10 +12,12 @@ from tiny_study import make_study, use_real_report, write_notebook
 
 from mglib import frame
 from mglib.metrics import Estimate
+from mglib.paths import sha256
 from mglib.repro import figures, publish, reproduce
 from mglib.repro.ledger import CannotRun, Ledger, code_cells
 from mglib.repro.report import FIELDS, Report, markdown, numbers, pivot, read, records, rounded
 from mglib.settings import Settings
+from mglib.weights.saved import CONFIG, FORMAT, WEIGHTS
 
 
 @pytest.fixture
@@ -274,6 +276,17 @@ def finish(root, settings, value=1.0):
         found = [entry(f"x.n{name}", value, value - 0.1, value + 0.1, notebook=name)]
         (run / "numbers" / f"{name}.json").write_text(json.dumps(found))
         Ledger(run).add(name, parts, 1.0, machine={"gflops": 2.0})
+
+
+def test_the_chats_model_is_that_of_the_published_run(tmp_path, capsys):
+    kept, before = tmp_path / "data" / "cache" / "chat" / "mini", tmp_path / "results" / "mini" / "model"
+    kept.mkdir(parents=True)
+    (kept / WEIGHTS).write_bytes(b"weights")
+    for seed, found in ((0, kept), (1, before)):
+        about = {"format": FORMAT, "sha256": sha256(kept / WEIGHTS), "run": {"seed": seed}}
+        (kept / CONFIG).write_text(json.dumps(about))
+        assert publish.model_of(tmp_path, Settings()) == found
+    assert "of seed 0 is not kept here" in capsys.readouterr().out
 
 
 def test_other_profiles_publish_results_alone(tmp_path):
