@@ -235,7 +235,6 @@ class PreferenceConfig:
 
     train: TrainConfig
     rates: tuple[float, ...] = ()  # candidates, compared on held-out pairs by `make tune`
-    rate_steps: int = 10  # of each short run
     beta: float = 0.1  # how dear it is to leave the start (Rafailov et al. 2023)
     pictures: int = 200
     max_new_tokens: int = 48  # of an answer

@@ -18,7 +18,6 @@ from mglib.evals.chair import Truth
 from mglib.experiments import dpo
 from mglib.experiments.descriptions import truths
 from mglib.experiments.dpo import Preference
-from mglib.experiments.stage1 import trial
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.curation import critic
 from mglib.study.models import PromptedModel
@@ -129,14 +128,14 @@ def of_sides(study: Study, base: Stage1, feedback: Feedback) -> pandas.DataFrame
 
 
 def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
-    """Try each rate in a short run: the loss of held-out pairs (ln 2 before training)."""
+    """Train at each rate: the loss of held-out pairs (ln 2 before training)."""
     config, rows = dpo.settings(study), []
     for rate in config.rates:
-        brief = trial(config.train, rate, config.rate_steps)
-        model, _ = dpo.dpo(study, feedback.start, feedback.shown, feedback.learnt, brief, what="dpo-rate")
+        plan = config.train if rate == config.train.lr else replace(config.train, lr=rate, min_lr=rate / 10)
+        model, _ = dpo.dpo(study, feedback.start, feedback.shown, feedback.learnt, plan)
         losses = dpo.held_out_losses(study, feedback.start, model, feedback.shown, feedback.held)
         loss = metrics.columns("loss", metrics.each(losses).estimate())
-        rows.append({"lr": rate, "steps": config.rate_steps, **loss})
+        rows.append({"lr": rate, "steps": config.train.steps, **loss})
     return pandas.DataFrame(rows)
 
 

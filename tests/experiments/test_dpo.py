@@ -41,7 +41,6 @@ def study(tmp_path, monkeypatch, vision_config, train_config):
     config = PreferenceConfig(
         train=train_config(steps=30, batch_size=4, max_answer=40, lr=1e-2, weight_decay=0.0),
         rates=(1e-3,),
-        rate_steps=2,
         max_new_tokens=12,
         beta=0.5,
     )

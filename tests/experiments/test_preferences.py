@@ -104,7 +104,7 @@ def test_models_are_compared_at_matched_mentions(monkeypatch):
 def study(tmp_path, monkeypatch, vision_config, train_config):
     """Return a study whose trainings go to a temporary folder and take two steps."""
     train = train_config(steps=2, batch_size=2, max_answer=40, weight_decay=0.0)
-    config = PreferenceConfig(train=train, rates=(1e-3, 1e-2), rate_steps=2, max_new_tokens=6)
+    config = PreferenceConfig(train=train, rates=(1e-3, 1e-2), max_new_tokens=6)
     tiny = tiny_study(tmp_path, monkeypatch, vision_config)
     profile = replace(tiny.profile, preference=config, stage2=train, evaluation=EvalConfig(batch_size=8))
     changed = replace(tiny, profile=profile)

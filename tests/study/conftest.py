@@ -30,7 +30,7 @@ def tiny(tmp_path, monkeypatch, vision_config, pretrain_config, train_config):
         stage1=step,
         stage2=step,
         spatial=step,
-        preference=PreferenceConfig(train=step, rates=(1e-3,), rate_steps=1),
+        preference=PreferenceConfig(train=step, rates=(1e-3,)),
         evaluation=EvalConfig(batch_size=4),
     )
     changed = replace(plain, profile=profile)
