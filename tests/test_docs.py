@@ -1,5 +1,7 @@
 """The documentation: commands, links, files and words; run as a script it writes the command reference."""
 
+import ast
+import importlib
 import os
 import re
 from functools import cache
@@ -163,6 +165,17 @@ def test_a_page_links_to_what_exists(file):
 def test_the_files_that_a_page_names_exist(file):
     named = re.findall(r"`((?:mglib|tests|docs|notebooks)/[\w./]+)`", file.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@page
+def test_what_the_python_on_a_page_imports_exists(file):
+    for block in re.findall(
+        r"^```python\n(.*?)^```", file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    ):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("mglib"):
+                module = importlib.import_module(node.module)
+                assert [one.name for one in node.names if not hasattr(module, one.name)] == [], node.module
 
 
 def test_architecture_lists_the_packages_in_the_order_in_which_they_import():
