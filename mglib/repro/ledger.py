@@ -47,19 +47,14 @@ def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     return source
 
 
-def inputs(root: Path, profile: str) -> dict[str, str]:
+def inputs(root: Path) -> dict[str, str]:
     """Return the hashes of the files that every notebook may read: the lock and the tracked data.
 
-    Of the tables of `make tune` these are the profile's own.
+    No run reads the tables of `make tune`.
     """
-    cache, tuning = root / "data" / "cache", root / "data" / "tuning"
-    others = {folder for folder in tuning.glob("*") if folder.name != profile}
-    data = [
-        path
-        for path in sorted((root / "data").rglob("*"))
-        if path.is_file() and not {cache, *others} & {*path.parents}
-    ]
-    files = [root / "requirements.lock", *(path for path in data if path.suffix != ".md")]
+    data, unread = root / "data", {root / "data" / "cache", root / "data" / "tuning"}
+    found = [path for path in sorted(data.rglob("*")) if path.is_file() and not unread & {*path.parents}]
+    files = [root / "requirements.lock", *(path for path in found if path.suffix != ".md")]
     return {str(path.relative_to(root)): sha256(path) for path in files}
 
 
@@ -70,7 +65,7 @@ def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:
     Prose does not count: it is written after the results have been read. Raises CannotRun for code that
     cannot be parsed.
     """
-    common = {**inputs(root, settings.name), "parameters": hash_json(asdict(settings))}
+    common = {**inputs(root), "parameters": hash_json(asdict(settings))}
     result: dict[str, dict[str, str]] = {}
     for path in source_notebooks(root):
         cells = [cell.source for cell in code_cells(nbformat.read(path, as_version=4))]

@@ -81,13 +81,14 @@ def commit() -> str | None:
 
 
 def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any], folder: Path) -> None:
-    """Write a grid's table, then what its card says of it; both are whole at any moment."""
+    """Write a grid's table, what its card says of it, and the page of all; each is whole at any moment."""
     path = tuning.file(study.profile, name, folder)
     write_text(path, table.to_csv(index=False))
     card = path.with_name(tuning.CARD)
     known = read_json(card) if card.exists() else {}
     order = [grid for grid in tuning.GRIDS if grid in {*known, name}]
     write_json(card, {grid: about if grid == name else known[grid] for grid in order})
+    write_text(card.with_name("README.md"), tuning.page(study.profile, folder))
 
 
 def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:

@@ -18,6 +18,7 @@ from mglib.errors import needed
 from mglib.experiments import abilities, ablations, descriptions
 from mglib.experiments.stage1 import start_name
 from mglib.paths import TUNING
+from mglib.repro.report import markdown
 from mglib.study import display_names
 
 CARD = "card.json"
@@ -147,16 +148,16 @@ def faults(profile: Profile, name: str, table: pandas.DataFrame) -> list[str]:
     return found
 
 
-def table(profile: Profile, name: str) -> pandas.DataFrame | None:
-    """Return what `make tune` compared, with the profile's choice marked, and print by which rule; None, with
-    a line that says why, where there is no table.
-    """
-    if name not in compared(profile):
-        print("nothing is compared under this profile: its settings are the published or the default ones")
-        return None
-    if not file(profile, name).exists():
-        print(f"not tuned under this profile: `make tune PROFILE={profile.name}` writes {name}.csv")
-        return None
-    about = made(profile, name)
-    print(f"chosen: {GRIDS[name].criterion}; `make tune` on {about['date']}, {about['processor']}")
-    return marked(profile, name, read(file(profile, name)))
+def page(profile: Profile, folder: Path = TUNING) -> str:
+    """Return all tables of a profile as Markdown, with its choices marked."""
+    parts = [
+        f"# What `make tune` compared for the profile `{profile.name}`\n",
+        "On `val` or on held-out pairs, never on a test split. `*` marks the profile's choice.\n",
+    ]
+    for name in compared(profile):
+        if (path := file(profile, name, folder)).exists():
+            about, shown = made(profile, name, folder), marked(profile, name, read(path))
+            parts.append(f"## {name}\n")
+            parts.append(f"{about['date']}, {about['processor']}; best: {GRIDS[name].criterion}.\n")
+            parts.append(markdown(display_names.table(shown)))
+    return "\n".join(parts)

@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from dataclasses import replace
 
 import pandas
 import pytest
@@ -52,6 +51,7 @@ def test_a_table_and_its_card_are_kept_grid_by_grid(monkeypatch, tmp_path, capsy
     tune.tune(STUDY, ["stage2"], folder=tmp_path)
     assert "stage2: took 0 min on a CPU, float32" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "mini").iterdir()} == {
+        "README.md",
         "card.json",
         "stage2.csv",
         "temperatures.csv",
@@ -105,14 +105,13 @@ def test_no_grid_reads_a_test_split(monkeypatch):
     ]
 
 
-def test_a_notebook_shows_the_table_or_says_that_there_is_none(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(tuning, "file", lambda profile, name: tmp_path / profile.name / f"{name}.csv")
-    monkeypatch.setattr(tuning, "made", lambda profile, name: {"date": "2026-01-01", "processor": "a CPU"})
-    assert tuning.table(MINI, "stage2") is None
-    assert "not tuned under this profile: `make tune PROFILE=mini`" in capsys.readouterr().out
-    (tmp_path / "mini").mkdir()
-    OWN.to_csv(tmp_path / "mini" / "stage2.csv", index=False)
-    assert tuning.table(MINI, "stage2")["chosen"].tolist() == ["*", ""]
-    assert "highest balance; `make tune` on 2026-01-01, a CPU" in capsys.readouterr().out
-    assert tuning.table(replace(MINI, stage2_rates=()), "stage2") is None
-    assert "nothing is compared" in capsys.readouterr().out
+def test_the_page_has_every_table_with_the_choices_marked(monkeypatch, tmp_path):
+    monkeypatch.setattr(tune, "MAKE", {"stage2": lambda study: OWN})
+    tune.tune(STUDY, ["stage2"], folder=tmp_path)
+    page = (tmp_path / "mini" / "README.md").read_text()
+    assert page == tuning.page(MINI, tmp_path) and page.count("## ") == 1
+    assert "a CPU; best: highest balance" in page and page.count("| * |") == 1
+
+
+def test_the_committed_page_is_that_of_the_committed_tables():
+    assert (tuning.TUNING / "mini" / "README.md").read_text() == tuning.page(MINI)
