@@ -19,16 +19,16 @@ help:  ## list the targets
 	@echo
 	@echo '  settings: PROFILE=mini  LANGUAGE=folder|hub-name  BITS=8|4  SEED=0  SEEDS=3  WEIGHTS=wheel|hub  NOTEBOOKS="01 02"  FORCE=1  PRETRAIN=1'
 
-env:  ## install the environment (every target that needs it does so by itself)
+env:  ## install the environment (other targets do it when needed)
 	@./environment.sh $(ENV_FOLDER)
 
 reproduce: env  ## train and evaluate: run the notebooks that have changed, then compare with the published numbers
 	@$(python) -m mglib reproduce
 
-pretrain: env  ## train BLIP-2 mini again (hours on a CPU, minutes on a GPU); continues where it was stopped
+pretrain: env  ## train BLIP-2 mini again (hours on a CPU, minutes on a GPU); resumes if stopped
 	@$(python) -m mglib pretrain
 
-tune: env  ## compare rates, starts and decodings on val, into data/tuning/: [ONLY="stage1 decoding"]
+tune: env  ## compare learning rates, initialisations and decodings on val; writes data/tuning/: [ONLY="stage1 decoding"]
 	@$(python) -m mglib tune
 
 test: env  ## check style and types and run the tests
@@ -40,25 +40,25 @@ test: env  ## check style and types and run the tests
 lab: env  ## open JupyterLab with the environment's kernel
 	@JUPYTER_PREFER_ENV_PATH=1 $(python) -m jupyterlab --ServerApp.tornado_settings='{"websocket_max_message_size": 268435456}'
 
-chat: env  ## talk about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth or folder] [BEAMS=5]
+chat: env  ## chat about a picture: IMAGE=... [QUESTION=...] [PROJECTION=file.pth or folder] [BEAMS=5]
 	@$(python) -m mglib chat
 
 answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS=file.jsonl [OUT=answers.jsonl] [BEAMS=5]
 	@$(python) -m mglib answer
 
-finetune: env  ## learn from your own pictures: DATA=folder or file.jsonl [LORA=1] [REPLAY=0] [PROJECTION=start] [OUT=folder]
+finetune: env  ## fine-tune on your own pictures: DATA=folder or file.jsonl [LORA=1] [REPLAY=0] [PROJECTION=start] [OUT=folder]
 	@$(python) -m mglib finetune
 
 export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
 	@$(python) -m mglib export
 
-plan: env  ## say what a full-size profile needs, what fits which machine and what it costs: PROFILE=vicuna-7b [BITS=4] [LANGUAGE=...]
+plan: env  ## estimate what a full-size profile needs and costs, and which machines it fits: PROFILE=vicuna-7b [BITS=4] [LANGUAGE=...]
 	@$(python) -m mglib plan
 
 train: env  ## train stage 1 of a full-size profile: STAGE=1 PROFILE=vicuna-7b GPUS=4 [BITS=4] [ACCUMULATE=2] [ALLOW_MISSING=1]
 	@$(python) -m mglib train
 
-bench: env  ## measure speed here, as ratios; on a card that of the paper's size: PROFILE=vicuna-7b
+bench: env  ## measure the speed of mini here, or on a GPU that of the paper's size: PROFILE=vicuna-7b
 	@$(python) -m mglib bench
 
 publish: env  ## copy a finished run into notebooks/ and results/ (the only way in which they change)

