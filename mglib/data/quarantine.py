@@ -110,7 +110,7 @@ class Quarantine:
         raise ValueError(
             f"{self.bad:,} of the {seen:,} samples read are bad, more than the {self.share:.1%} that are "
             f"allowed. {self.file} lists each with its reason (the commonest, {times:,} times: {reason}). "
-            f"The first: {next(iter(self.faults))}. Mend or remove them and run the same command again."
+            f"The first: {next(iter(self.faults))}. Repair or remove them and run the same command again."
         )
 
     def write(self) -> None:

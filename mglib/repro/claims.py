@@ -224,7 +224,7 @@ _PAIRS = Control(
 )
 CONJECTURES = {  # which the paper leaves open: each is tested only where its training moved what it trains
     "spatial_captions": Claim(
-        "Captions that say where things are teach left and right",
+        "Captions that say where objects are teach left and right",
         "4.5.2",
         tuple(
             Row(what, f"conjecture.spatial.{test}.left_right.difference", controls=(_TEXTS,))

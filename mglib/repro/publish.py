@@ -110,7 +110,7 @@ def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
         executed = nbformat.read(ledger.folder / f"{name}.ipynb", as_version=4)
         ready[name] = clean(with_outputs(source, executed), root)
         if found := faults(ready[name]):
-            raise CannotRun(f"{name} cannot be published, for it holds {found[0]}: mend it and run {again}.")
+            raise CannotRun(f"{name} cannot be published, for it holds {found[0]}: fix it and run {again}.")
     if not ready:
         raise CannotRun("There is no notebook to publish in notebooks/.")
     return ready

@@ -258,11 +258,11 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
 
 
 def remake_read(settings: Settings) -> None:
-    """Make the BLIP-2 mini anew that the run starts from; raises CannotRun where it reads another one."""
+    """Build again the BLIP-2 mini that the run starts from; raises CannotRun where it reads another one."""
     study = Study.open(replace(settings, seed=Settings.seed))
     read, made = study.profile.pretrain and study.profile.pretrain.release, f"blip2_{settings.name}"
     if read not in (None, made):
-        raise CannotRun(f"{settings.name} starts from data/{read}: make that anew with `make pretrain`.")
+        raise CannotRun(f"{settings.name} starts from data/{read}: build that again with `make pretrain`.")
     remake(study)
 
 

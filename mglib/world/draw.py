@@ -59,7 +59,7 @@ def glyph(font: Path, text: str) -> Image.Image:
     ImageDraw.Draw(canvas).text((GLYPH // 2, GLYPH // 2), text, font=face, embedded_color=True)
     box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
     if box is None:
-        raise ValueError(f"The font {font.name} has no glyph for {text!r}; mend its row in data/world.")
+        raise ValueError(f"The font {font.name} has no glyph for {text!r}; correct its row in data/world.")
     return canvas.crop(box).convert("RGBa")  # as resizing wants it, which then need not convert at each use
 
 
