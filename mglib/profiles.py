@@ -209,7 +209,7 @@ SMOKE = replace(
     preference=replace(
         PREFERENCE,
         train=briefly(PREFERENCE.train, 2, batch_size=4),
-        rates=(1e-4,),
+        rates=(5e-4,),
         pictures=12,
         max_new_tokens=8,
         tested=3,

@@ -82,7 +82,8 @@ class Detector:
         """Return the failures of an answer; `cut` says that the limit on tokens ended it, not the model.
 
         empty: no words.
-        repetition: the share of runs of words that came before reaches SAID_AGAIN.
+        repetition: the share of runs of words that came before reaches SAID_AGAIN. In an answer of few words
+        the runs are half as long as it.
         off-topic: a refusal; or nothing named is in the picture; or, of a description, too small a share of
         it. Where the scenery is unknown, a refusal alone is.
         no-verse: a poem that is no verse (`checklist.is_verse`).
@@ -94,7 +95,7 @@ class Detector:
         if not count:
             return {"empty"}
         checks = {
-            "repetition": 1 - distinct(text, RUN) >= SAID_AGAIN,
+            "repetition": 1 - distinct(text, max(1, min(RUN, count // 2))) >= SAID_AGAIN,
             "off-topic": bool(REFUSAL.search(text)) or right <= (0 if poem else RIGHT_SHARE),
             "no-verse": poem and not is_verse(text),
             "fragment": not poem and count > CAPTION and broken_off(text, cut=cut),
