@@ -30,6 +30,7 @@ from mglib.weights.official import load_projection
 from mglib.weights.saved import LORA, WEIGHTS, from_pretrained, read_config, save_pretrained
 from mglib.weights.tensors import hash_tensors
 
+MODEL = "model"  # the folder of a published run that is taken where nothing was trained
 SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
 
 
@@ -102,7 +103,7 @@ def trained_folder(study: Study) -> Path | None:
     where there is neither.
     """
     own = study.chosen_language is None
-    published = [RESULTS / own_name(study.profile) / "model"] if own else []
+    published = [RESULTS / own_name(study.profile) / MODEL] if own else []
     return next((folder for folder in (kept_folder(study), *published) if folder.exists()), None)
 
 

@@ -18,6 +18,7 @@ from mglib.evals.chair import Truth
 from mglib.experiments import dpo
 from mglib.experiments.descriptions import truths
 from mglib.experiments.dpo import Preference
+from mglib.experiments.stage1 import at_rate
 from mglib.model.decoding import Decoding, greedy
 from mglib.study.curation import critic
 from mglib.study.models import PromptedModel
@@ -131,7 +132,7 @@ def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
     """Train at each rate: the loss of held-out pairs (ln 2 before training)."""
     config, rows = dpo.settings(study), []
     for rate in config.rates:
-        plan = config.train if rate == config.train.lr else replace(config.train, lr=rate, min_lr=rate / 10)
+        plan = at_rate(config.train, rate)
         model, _ = dpo.dpo(study, feedback.start, feedback.shown, feedback.learnt, plan)
         losses = dpo.held_out_losses(study, feedback.start, model, feedback.shown, feedback.held)
         loss = metrics.columns("loss", metrics.each(losses).estimate())

@@ -82,10 +82,15 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
+def at_rate(config: TrainConfig, rate: float) -> TrainConfig:
+    """Return a training at another rate, which falls to a tenth of it; at its own rate, the same training."""
+    return config if rate == config.lr else replace(config, lr=rate, min_lr=rate / 10)
+
+
 def trial(config: TrainConfig, rate: float, steps: int) -> TrainConfig:
     """Return a short run at one rate, the whole schedule in small."""
     warmup = config.warmup_steps * steps // config.steps
-    return replace(config, steps=steps, warmup_steps=warmup, lr=rate, min_lr=rate / 10)
+    return replace(at_rate(config, rate), steps=steps, warmup_steps=warmup)
 
 
 def of_trial(study: Study, one: Stage1Trial) -> Study:

@@ -17,7 +17,7 @@ from mglib.errors import needed
 from mglib.evals import generate
 from mglib.evals.failures import DESCRIBE, KINDS, POEM, Detector, failed, kappa, read_labels, verdict
 from mglib.experiments import abilities
-from mglib.experiments.stage1 import along, detected, loss_table
+from mglib.experiments.stage1 import along, at_rate, detected, loss_table
 from mglib.metrics import Counts
 from mglib.model.decoding import Decoding, greedy, row_seed
 from mglib.model.dialogue import reply, turns
@@ -76,7 +76,7 @@ def rates(study: Study, base: Stage1, lesson: Stage2Data) -> pandas.DataFrame:
     """
     before, own, rows = prompted_stage1(study, base), study.profile.stage2, []
     for rate in study.profile.stage2_rates:
-        config = own if rate == own.lr else replace(own, lr=rate, min_lr=rate / 10)
+        config = at_rate(own, rate)
         what = "minigpt4" if config == own else "rate"  # the study's own training is not repeated
         tried, _ = train_stage2(study, before, lesson, what=what, config=config)
         loss = needed(held_out_loss(study, tried, lesson).estimate(), "held-out texts").value

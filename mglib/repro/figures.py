@@ -4,6 +4,7 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,18 @@ WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is too light on white
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-LETTERS = ImageFont.truetype(FONT, 13)  # of all sheets: about seven pixels a letter
-SIGNS = {"\n", *map(chr, FT2Font(FONT).get_charmap())}  # that this font has
+
+
+@cache
+def letters() -> ImageFont.FreeTypeFont:
+    """Return the font of all sheets: about seven pixels a letter."""
+    return ImageFont.truetype(FONT, 13)
+
+
+@cache
+def signs() -> frozenset[str]:
+    """Return the signs that this font has, and the new line."""
+    return frozenset({"\n", *map(chr, FT2Font(FONT).get_charmap())})
 
 
 def legible(text: str) -> str:
@@ -37,7 +48,7 @@ def legible(text: str) -> str:
     line: the font's layout refuses some of it.
     """
     spaced = "".join(" " if one.isspace() and one != "\n" else one for one in text)
-    return "".join(one if one in SIGNS else "\ufffd" for one in spaced)
+    return "".join(one if one in signs() else "\ufffd" for one in spaced)
 
 
 def contact_sheet(
@@ -61,7 +72,7 @@ def contact_sheet(
         sheet.paste(image.resize((side, side)), (x, y))
         said = textwrap.wrap(legible(caption), width=side // 7, max_lines=lines, placeholder=" …")
         below = "\n".join(said) or "(nothing)"
-        draw.multiline_text((x, y + side + 4), below, fill=INK, font=LETTERS, spacing=3)
+        draw.multiline_text((x, y + side + 4), below, fill=INK, font=letters(), spacing=3)
     return sheet
 
 
@@ -91,12 +102,12 @@ def cards(
         x = side + 2 * gap + place % across * (width + gap)
         for row, text in enumerate(texts[: len(images)]):
             y = gap + row * height + place // across * block
-            draw.text((x, y), display_names.of(name), fill=INK, font=LETTERS, stroke_width=0.4)
+            draw.text((x, y), display_names.of(name), fill=INK, font=letters(), stroke_width=0.4)
             paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
             if len(said) > lines:
                 said = [*said[: lines - 1], "…"]
-            draw.multiline_text((x, y + head), "\n".join(said), fill=INK, font=LETTERS, spacing=3)
+            draw.multiline_text((x, y + head), "\n".join(said), fill=INK, font=letters(), spacing=3)
     return sheet
 
 

@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from mglib import frame
+from mglib.chat.chat_model import MODEL
 from mglib.data.records import read_json
 from mglib.paths import hash_json, new_folder, write_json, write_text
 from mglib.repro import claims, figures, seeds
@@ -26,7 +27,6 @@ from mglib.settings import Settings
 from mglib.weights.saved import read_config
 
 LARGEST = 1_000_000  # bytes of a published notebook
-MODEL = "model"  # the folder of a published run that the chat takes where nothing was trained
 SEEDS = "seeds"  # the folder of a published run that holds the numbers of further seeds
 QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
