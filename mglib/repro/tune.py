@@ -16,7 +16,16 @@ import pandas
 
 from mglib.data.records import read_json
 from mglib.evals.checklist import CHECKLISTS
-from mglib.experiments import abilities, ablations, curated, descriptions, preferences, stage1, stage2
+from mglib.experiments import (
+    abilities,
+    ablations,
+    curated,
+    descriptions,
+    languages,
+    preferences,
+    stage1,
+    stage2,
+)
 from mglib.paths import ROOT, TUNING, write_json, write_text
 from mglib.repro import tuning
 from mglib.repro.ledger import CannotRun
@@ -49,6 +58,7 @@ def of_preferences(study: Study) -> pandas.DataFrame:
 
 MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
     {
+        "language": lambda study: languages.compared(study),
         "stage1": lambda study: stage1.trials(study, Stage1.of(study, "val", *SPECIAL)),
         "temperatures": lambda study: curated.temperatures(study, Stage1.of(study, "val")),
         "stage2": of_stage2,

@@ -50,6 +50,12 @@ def decoding(profile: Profile, model: str) -> dict[str, str]:
 # In the order in which they are made: each is made with the choices of those before it.
 GRIDS: Mapping[str, Grid] = MappingProxyType(
     {
+        "language": Grid(
+            measure="requests",
+            highest=True,
+            candidates=lambda profile: profile.weak_language,
+            choice=lambda profile, _: {"language": profile.language.name},
+        ),
         "stage1": Grid(
             measure="chair_i",
             candidates=lambda profile: profile.stage1_trials,
