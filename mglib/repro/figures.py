@@ -2,6 +2,7 @@
 1).
 """
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -29,11 +30,12 @@ WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is too light on white
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+LETTER = 7.4  # pixels, a letter of that font in the wider lines
 
 
 @cache
 def letters() -> ImageFont.FreeTypeFont:
-    """Return the font of all sheets: about seven pixels a letter."""
+    """Return the font of all sheets."""
     return ImageFont.truetype(FONT, 13)
 
 
@@ -44,11 +46,12 @@ def signs() -> frozenset[str]:
 
 
 def legible(text: str) -> str:
-    """Put the sign for an unknown letter where the font lacks one, and a space for white space that is no new
-    line: the font's layout refuses some of it.
+    """Put one sign for an unknown letter where the font lacks some in a row, and a space for white space that
+    is no new line: the font's layout refuses some of it.
     """
     spaced = "".join(" " if one.isspace() and one != "\n" else one for one in text)
-    return "".join(one if one in signs() else "\ufffd" for one in spaced)
+    known = "".join(one if one in signs() else "\ufffd" for one in spaced)
+    return re.sub("\ufffd+", "\ufffd", known)
 
 
 def contact_sheet(
@@ -70,7 +73,7 @@ def contact_sheet(
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + place % columns * (side + gap), gap + place // columns * (side + text + gap)
         sheet.paste(image.resize((side, side)), (x, y))
-        said = textwrap.wrap(legible(caption), width=side // 7, max_lines=lines, placeholder=" …")
+        said = textwrap.wrap(legible(caption), width=int(side / LETTER), max_lines=lines, placeholder=" …")
         below = "\n".join(said) or "(nothing)"
         draw.multiline_text((x, y + side + 4), below, fill=INK, font=letters(), spacing=3)
     return sheet
@@ -103,7 +106,7 @@ def cards(
         for row, text in enumerate(texts[: len(images)]):
             y = gap + row * height + place // across * block
             draw.text((x, y), display_names.of(name), fill=INK, font=letters(), stroke_width=0.4)
-            paragraphs = [textwrap.wrap(part, width=width // 7) for part in legible(text).splitlines()]
+            paragraphs = [textwrap.wrap(part, width=int(width / LETTER)) for part in legible(text).splitlines()]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
             if len(said) > lines:
                 said = [*said[: lines - 1], "…"]
@@ -206,6 +209,7 @@ def forest(
         ax.set_yticks([*ticks.values()], [""] * len(ticks) if place % across else labels)
         under = xlabel if isinstance(xlabel, str) else xlabel.get(title, "")
         ax.set(xlabel=under, ylim=(max(at.values()) + 1, -1))
+        ax.locator_params(axis="x", nbins=5)
         ax.set_title(display_names.column(title, names) if title else "")
         if chance is not None:
             ax.axvline(chance, color="0.5", linestyle=":", label="chance" if chance else "no difference")
