@@ -27,7 +27,7 @@ from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.qformer import standardise
 from mglib.model.token_concat import Concat
 from mglib.paths import hash_json, sha256
-from mglib.study.stage1 import Stage1, behind_weaker, picture_layout, with_warm_start
+from mglib.study.stage1 import Stage1, behind_weaker, origin, picture_layout, with_warm_start
 from mglib.study.stage2 import with_own_projection
 from mglib.study.study import Study
 from mglib.study.train import Trained, train
@@ -126,6 +126,7 @@ def train_arm(study: Study, name: str, base: Stage1, config: TrainConfig) -> tup
         pairs.collate(layout),
         config,
         f"ablation-{name}",
+        start=name + origin(study, base.model.qformer, init_arm),
         slow=SLOW,
         pictures=split.key(),
         captions=hash_json(split.captions),

@@ -19,6 +19,7 @@ from mglib.data.mixture import Mixture, Row, Source
 from mglib.data.quarantine import Quarantine, keep
 from mglib.data.shards import decodable
 from mglib.data.splits import Pairs, Split, pair_split
+from mglib.keys import hash_source
 from mglib.model import prompts
 from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4, assemble, init_projection
@@ -31,7 +32,7 @@ from mglib.training.feature_cache import Features
 from mglib.training.loop import share
 from mglib.training.warm_start import warm_start, word_vectors
 from mglib.weights.official import load_projection
-from mglib.weights.tensors import save_weights
+from mglib.weights.tensors import hash_tensors, save_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +111,17 @@ def train_stage1(
         collate,
         config,
         "stage1",
+        start=origin(study, qformer, with_warm_start),
         pictures=split.key(),
         captions=hash_json(split.captions),
         vision=sha256(study.vision_state),
     )
     return model, trained
+
+
+def origin(study: Study, qformer: nn.Module, make: Callable[..., MiniGPT4]) -> str:
+    """Name the start of a training by what `make` computes it from, besides the pairs that it learns from."""
+    return hash_json([hash_tensors(qformer.state_dict()), study.profile.warm_start, hash_source(make)])
 
 
 def behind_weaker(study: Study, base: Stage1) -> tuple[Study, Stage1]:

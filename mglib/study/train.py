@@ -62,17 +62,17 @@ def training_run(
     """Return the run of a training, whose folder is found by its settings, the weights that it starts from,
     the language model, the code that it runs, and whatever else its result `depends` on: what it reads.
 
-    In how many parts or processes a step is done does not change the result, and so not the folder either.
+    A start that is computed is named by its origin, `start`, since each processor rounds it differently. In
+    how many parts or processes a step is done does not change the result, and so not the folder either.
     """
     kinds = dict.fromkeys(type(part) for part in module.modules())
-    folder = study.folder(
-        what,
-        config=replace(config, accumulate=1),
-        start=hash_tensors(without_backbones(module)),
-        languages=[part.settings() for part in module.modules() if isinstance(part, Language)],
-        code=hash_source(fit, *kinds, type(data), *([collate] if collate else [])),
-        **depends,
-    )
+    known = {
+        "config": replace(config, accumulate=1),
+        "start": hash_tensors(without_backbones(module)),
+        "languages": [part.settings() for part in module.modules() if isinstance(part, Language)],
+        "code": hash_source(fit, *kinds, type(data), *([collate] if collate else [])),
+    }
+    folder = study.folder(what, **{**known, **depends})
     return Run(config=config, folder=folder, seed=study.seed, device=study.device, bf16=study.bf16, what=what)
 
 

@@ -126,6 +126,15 @@ def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tr
     assert list(table) == ["start", "lr", "steps", *seen]
 
 
+def test_a_finished_training_is_found_where_its_start_is_rounded_otherwise(tried, parts):
+    rows = parts.queries["train"]
+    other = [row * 1.01 for row in rows]  # as another processor would have computed them
+    split, frozen = parts.splits["train"], (parts.model.qformer, parts.language)
+    (model, trained), (again, found) = (train_stage1(tried, *frozen, split, seen) for seen in (rows, other))
+    assert trained.folder == found.folder
+    assert model.projection.weight.equal(again.projection.weight)
+
+
 def test_a_trial_changes_start_rate_and_length_alone(tried):
     own, random, longer = (stage1.of_trial(tried, one) for one in tried.profile.stage1_trials)
     assert own is tried
