@@ -106,7 +106,9 @@ def cards(
         for row, text in enumerate(texts[: len(images)]):
             y = gap + row * height + place // across * block
             draw.text((x, y), display_names.of(name), fill=INK, font=letters(), stroke_width=0.4)
-            paragraphs = [textwrap.wrap(part, width=int(width / LETTER)) for part in legible(text).splitlines()]
+            paragraphs = [
+                textwrap.wrap(part, width=int(width / LETTER)) for part in legible(text).splitlines()
+            ]
             said = [line for part in paragraphs for line in part] or ["(nothing)"]
             if len(said) > lines:
                 said = [*said[: lines - 1], "…"]

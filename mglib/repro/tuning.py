@@ -22,6 +22,7 @@ from mglib.repro.report import markdown
 from mglib.study import display_names
 
 CARD = "card.json"
+OTHERWISE = "; the profile takes what its budget of minutes allows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Grid:
 
     measure: str
     highest: bool = False  # is best; else the lowest
+    decides: bool = True  # else the table informs, and the choice has another reason
     of: str | None = None  # the column of what has a choice of its own each
     candidates: Callable[[Profile], Any]  # what a profile compares; empty: nothing
     choice: Callable[[Profile, str], dict[str, Any]]  # its own row, column by column, for one of `of`
@@ -38,7 +40,7 @@ class Grid:
     def criterion(self) -> str:
         """The rule in words."""
         best = f"{'highest' if self.highest else 'lowest'} {display_names.of(self.measure)}"
-        return best + (f" for each {self.of}" if self.of else "")
+        return best + (f" for each {self.of}" if self.of else "") + ("" if self.decides else OTHERWISE)
 
 
 def decoding(profile: Profile, model: str) -> dict[str, str]:
@@ -53,6 +55,7 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
         "language": Grid(
             measure="requests",
             highest=True,
+            decides=False,
             candidates=lambda profile: profile.weak_language,
             choice=lambda profile, _: {"language": profile.language.name},
         ),
@@ -142,6 +145,8 @@ def marked(profile: Profile, name: str, table: pandas.DataFrame) -> pandas.DataF
 def faults(profile: Profile, name: str, table: pandas.DataFrame) -> list[str]:
     """Say where a profile does not say what its table says; of equals each will do."""
     grid, found = GRIDS[name], []
+    if not grid.decides:
+        return found
     for each, rows in table.groupby(grid.of, sort=False) if grid.of else [("", table)]:
         what, choice, values = f"{name} {each}".strip(), grid.choice(profile, each), rows[grid.measure]
         mine = values[own(profile, name, rows)]

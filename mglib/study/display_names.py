@@ -100,6 +100,7 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
     "fit": "fit by the critic",
     "start": "start (the regression's penalty)",
     "lr": "learning rate",
+    "millions": "parameters (millions)",
     "loss": "loss (nats)",
     "mention_precision": "mention precision",
     "mention_recall": "mention recall",

@@ -64,6 +64,15 @@ def test_a_table_and_its_card_are_kept_grid_by_grid(monkeypatch, tmp_path, capsy
     assert len(about["date"]) == 10 and set(about) >= {"commit", "precision", "minutes"}
 
 
+def test_a_table_that_informs_asks_for_no_change():
+    sizes = pandas.DataFrame(
+        {"language": ["smaller", MINI.language.name, "larger"], "requests": [0.4, 0.7, 0.9]}
+    )
+    assert tuning.faults(MINI, "language", sizes) == []
+    assert tuning.marked(MINI, "language", sizes)["chosen"].tolist() == ["", "*", ""]
+    assert "budget" in tuning.GRIDS["language"].criterion
+
+
 def test_a_grid_that_fails_leaves_the_others_as_they_were(monkeypatch, tmp_path):
     def stopped(study):
         raise KeyboardInterrupt
