@@ -144,7 +144,7 @@ def marked(profile: Profile, name: str, table: pandas.DataFrame) -> pandas.DataF
 
 def faults(profile: Profile, name: str, table: pandas.DataFrame) -> list[str]:
     """Say where a profile does not say what its table says; of equals each will do."""
-    grid, found = GRIDS[name], []
+    grid, found = GRIDS[name], list[str]()
     if not grid.decides:
         return found
     for each, rows in table.groupby(grid.of, sort=False) if grid.of else [("", table)]:
