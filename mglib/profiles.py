@@ -97,7 +97,11 @@ MINI = Profile(
         keep=(0.1, 0.3, 0.5, 1.0),
     ),
     evaluation=EvalConfig(
-        abilities=(("minigpt4", Asked(decoding="penalised")),),
+        abilities=(
+            ("blip2", Asked(decoding="penalised", wording="<ImageHere> {}")),
+            ("blip2_ft", Asked(decoding="greedy")),
+            ("minigpt4", Asked(decoding="penalised")),
+        ),
         descriptions=(("blip2", "penalised"), ("minigpt4", "penalised")),
     ),
     stage1_trials=tuple(
