@@ -198,16 +198,29 @@ def text_oracles(
 
     Each decodes as its model does; empty where there are no pictures.
     """
-    said, size = Said(), study.profile.evaluation.batch_size
-    for (name, system), (task, scenes) in product(ORACLES.items(), shown.items()):
-        if name in participants:
-            (prompted, _, decoding), what = participants[name], f"{system}, {task}"
-            questions = in_words(scenes, CHECKLISTS[task].request)
-            texts = generate.blind_answers(
-                prompted.model, prompted.template, questions, decoding, batch_size=size, what=what
-            )
-            said.setdefault(system, {})[task] = texts
-    return said
+    return {
+        system: read_in_words(study, participants[name], shown, what=system)
+        for name, system in ORACLES.items()
+        if shown and name in participants
+    }
+
+
+def read_in_words(
+    study: Study, one: Participant, shown: Mapping[str, Sequence[Scene]], *, what: str
+) -> dict[str, list[str]]:
+    """Let a model's language model answer each task's request about the truth in words."""
+    (prompted, _, decoding), size = one, study.profile.evaluation.batch_size
+    return {
+        task: generate.blind_answers(
+            prompted.model,
+            prompted.template,
+            in_words(scenes, CHECKLISTS[task].request),
+            decoding,
+            batch_size=size,
+            what=f"{what}, {task}",
+        )
+        for task, scenes in shown.items()
+    }
 
 
 def in_words(pictures: Sequence[Scene], request: str) -> list[str]:

@@ -39,12 +39,13 @@ def train(
     collate: Collate | None,
     config: TrainConfig,
     what: str,
+    start: object = None,  # else the weights of the module
     **depends: object,
 ) -> Trained:
     """Run `fit` in the folder of this training, or find what it left there, and freeze the module with its
     last weights; `what` is the training's name for people.
     """
-    run = training_run(study, module, data, collate, config, what, **depends)
+    run = training_run(study, module, data, collate, config, what, start, **depends)
     trained = Trained(run.folder, fit(module.to(study.device), data, collate, run))
     freeze(module, trained.state)
     return trained
@@ -57,6 +58,7 @@ def training_run(
     collate: Collate | None,
     config: TrainConfig,
     what: str,
+    start: object = None,  # else the weights of the module
     **depends: object,
 ) -> Run:
     """Return the run of a training, whose folder is found by its settings, the weights that it starts from,
@@ -66,13 +68,14 @@ def training_run(
     how many parts or processes a step is done does not change the result, and so not the folder either.
     """
     kinds = dict.fromkeys(type(part) for part in module.modules())
-    known = {
-        "config": replace(config, accumulate=1),
-        "start": hash_tensors(without_backbones(module)),
-        "languages": [part.settings() for part in module.modules() if isinstance(part, Language)],
-        "code": hash_source(fit, *kinds, type(data), *([collate] if collate else [])),
-    }
-    folder = study.folder(what, **{**known, **depends})
+    folder = study.folder(
+        what,
+        config=replace(config, accumulate=1),
+        start=start or hash_tensors(without_backbones(module)),
+        languages=[part.settings() for part in module.modules() if isinstance(part, Language)],
+        code=hash_source(fit, *kinds, type(data), *([collate] if collate else [])),
+        **depends,
+    )
     return Run(config=config, folder=folder, seed=study.seed, device=study.device, bf16=study.bf16, what=what)
 
 

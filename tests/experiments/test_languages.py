@@ -41,7 +41,7 @@ def test_every_pinned_model_answers_the_same_requests_and_sees_no_picture(model,
     monkeypatch.setattr(languages, "read_scenes", scenes)
     monkeypatch.setattr(languages.checklist, "scores", scores)
     monkeypatch.setattr(languages.prompts, "template", lambda name, tokenizer: VICUNA)
-    monkeypatch.setattr(languages.generate, "answer", write)
+    monkeypatch.setattr(languages.abilities.generate, "answer", write)
     evaluation = replace(MINI.evaluation, abilities=(("minigpt4", Asked(decoding="greedy")),))
     table = languages.compared(Study.of(replace(MINI, evaluation=evaluation), seed=0, weights="wheel"))
     assert list(table["language"]) == list(LANGUAGE) == loaded
