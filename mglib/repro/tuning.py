@@ -22,7 +22,6 @@ from mglib.repro.report import markdown
 from mglib.study import display_names
 
 CARD = "card.json"
-OTHERWISE = "; the profile takes what its budget of minutes allows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,7 @@ class Grid:
     highest: bool = False  # is best; else the lowest
     decides: bool = True  # else the table informs, and the choice has another reason
     of: str | None = None  # the column of what has a choice of its own each
+    note: str = ""  # what else the rule says
     candidates: Callable[[Profile], Any]  # what a profile compares; empty: nothing
     choice: Callable[[Profile, str], dict[str, Any]]  # its own row, column by column, for one of `of`
 
@@ -40,7 +40,7 @@ class Grid:
     def criterion(self) -> str:
         """The rule in words."""
         best = f"{'highest' if self.highest else 'lowest'} {display_names.of(self.measure)}"
-        return best + (f" for each {self.of}" if self.of else "") + ("" if self.decides else OTHERWISE)
+        return best + (f" for each {self.of}" if self.of else "") + self.note
 
 
 def decoding(profile: Profile, model: str) -> dict[str, str]:
@@ -56,6 +56,7 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
             measure="requests",
             highest=True,
             decides=False,
+            note="; the profile takes what its budget of minutes allows",
             candidates=lambda profile: profile.weak_language,
             choice=lambda profile, _: {"language": profile.language.name},
         ),
@@ -91,6 +92,7 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
             measure="references_covered",
             highest=True,
             of="model",
+            note=", of which an answer that fails covers none",
             candidates=lambda profile: profile.world,
             choice=lambda profile, model: {"decoding": descriptions.decoding(profile.evaluation, model)},
         ),

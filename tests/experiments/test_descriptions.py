@@ -10,7 +10,7 @@ from tidy import values
 from mglib.evals import chair_official
 from mglib.evals.chair import Reading, Truth
 from mglib.evals.hallucination import SHORT
-from mglib.experiments import descriptions
+from mglib.experiments import descriptions, stage1
 from mglib.experiments.descriptions import Descriptions
 from mglib.metrics import each
 from mglib.paths import ROOT, sha256
@@ -50,13 +50,23 @@ def models():
     return {name: Speaking(name not in ("blip2", "blip2_ft")) for name in NAMES}
 
 
-def test_each_language_model_is_tried_with_every_decoding(study, base, models):
+@pytest.mark.parametrize("failing", ["", "a dog"])
+def test_each_language_model_is_tried_with_every_decoding_and_what_fails_covers_nothing(
+    study, base, models, failing, monkeypatch
+):
+    def detected(study, base, split, texts, most):
+        assert split == "val" and most == MINI.evaluation.long_tokens
+        return [{"repetition"} if text == failing else set() for text in texts]
+
+    monkeypatch.setattr(stage1, "detected", detected)
     tried = descriptions.tried(study, base, models)
     ways = list(descriptions.decodings(study))
     assert list(tried["model"]) == ["blip2"] * len(ways) + ["minigpt4"] * len(ways)
     assert tried["decoding"].tolist() == ways * 2
-    covered = tried.set_index(["model", "decoding"])["references_covered"]
-    assert covered["minigpt4", "sampled"] == 1 and covered["minigpt4", "greedy"] == 0
+    rows = tried.set_index(["model", "decoding"])
+    covered, failed = (rows[column]["minigpt4"] for column in ("references_covered", "failed"))
+    assert covered["sampled"] == (0 if failing else 1) and covered["greedy"] == 0
+    assert failed["sampled"] == bool(failing) and failed["greedy"] == 0
 
 
 def test_each_language_model_decodes_as_the_profile_says(study, base, models):
