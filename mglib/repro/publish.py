@@ -22,7 +22,7 @@ from mglib.data.records import read_json
 from mglib.paths import hash_json, new_folder, write_json, write_text
 from mglib.repro import claims, figures, seeds
 from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
-from mglib.repro.report import FIELDS, interval, markdown, numbers, read, records, rounded, style
+from mglib.repro.report import FIELDS, interval, markdown, numbers, records, rounded, style
 from mglib.settings import Settings
 from mglib.weights.saved import read_config
 
@@ -243,13 +243,11 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_seeds(
-    own: pandas.DataFrame, others: Sequence[pandas.DataFrame], before: pandas.DataFrame
-) -> pandas.DataFrame:
+def with_seeds(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
     """Return a run's numbers with intervals over pictures and seeds, the claims judged by these, and what all
     trainings say together.
     """
-    entries = seeds.spread(own, others, before)
+    entries = seeds.spread(own, others)
     judged, verdicts = entries["task"] == "claim", claims.verdicts(entries)
     verdicts = verdicts.astype(object).set_index(pandas.Index(frame.names(verdicts)))
     for column in ("value", "note"):
@@ -282,7 +280,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
     others += kept_seeds(root, settings, [other.seed for other in running])
     own = numbers(run)
     own = own[own["notebook"].isin(list(ready))]
-    entries = with_seeds(own, others, read(results / "numbers.json"))
+    entries = with_seeds(own, others)
     took = Ledger(run).entries
     minutes = {name: {what: took[name][what] for what in ("seconds", "machine")} for name in ready}
     with new_folder(results, replace=True) as made:

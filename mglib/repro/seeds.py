@@ -10,21 +10,16 @@ from mglib import frame
 REACH = 1.96 * 2**0.5  # standard deviations between two trainings that differ by their seeds alone
 
 
-def spread(
-    own: pandas.DataFrame, others: Sequence[pandas.DataFrame], before: pandas.DataFrame
-) -> pandas.DataFrame:
+def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
     """Add to each number with an interval its standard deviation over trainings, this run's and `others`, and
     widen the interval by it, so that it holds another training's number in 19 of 20 cases.
 
     Both levels are taken as normal and independent: the picture's half of the interval and REACH deviations
-    add in quadrature. A run without others takes the deviation that was published `before`. A number that is
-    the same in all runs, as where nothing was trained, stays as it is.
+    add in quadrature. A number that is the same in all runs, as where nothing was trained, stays as it is,
+    and so do all numbers of a run without others.
     """
     found, values = own.reset_index(drop=True), _of(own, own, *others)
     seeds, deviation = values.count(axis=1), values.std(axis=1)
-    if not others:
-        known = before.set_index("name")[["seeds", "seed_sd"]].astype(float).reindex(own["name"])
-        seeds, deviation = (known[column].reset_index(drop=True) for column in known)
     differ = found["low"].notna() & (deviation > 0)
     reach = REACH * deviation[differ]
     value, low, high = (found.loc[differ, end].astype(float) for end in ("value", "low", "high"))
@@ -46,7 +41,7 @@ def inside(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
         further, (first, *rest) = runs[place], [run for other, run in enumerate(runs) if other != place]
         values = _of(first, first, *rest, further)
         changed = first["low"].notna().reset_index(drop=True) & (values.nunique(axis=1) > 1)
-        for name, known in {"inside": spread(first, rest, first), "inside_pictures": first}.items():
+        for name, known in {"inside": spread(first, rest), "inside_pictures": first}.items():
             ends = (known[end].astype(float).reset_index(drop=True) for end in ("low", "high"))
             hit = values.iloc[:, -1].between(*ends)
             counted[name].append(hit[changed & values.iloc[:, -1].notna()])

@@ -348,7 +348,7 @@ def test_the_claims_are_judged_by_the_intervals_over_seeds():
         claim = entry("claim.faults", 1.0, None, None, notebook="05_eval", note="reproduced")
         return table_of(failed, claim)
 
-    found = publish.with_seeds(run(0.5), [run(0.4), run(0.8)], table_of()).set_index("name")
+    found = publish.with_seeds(run(0.5), [run(0.4), run(0.8)]).set_index("name")
     assert found["low"]["t3.failure.describe.before"] < 0.2  # the margin
     assert pandas.isna(found["value"]["claim.faults"]) and "limit: seeds" in found["note"]["claim.faults"]
     assert found["value"]["claims.same_over_seeds"] == 1 and found["value"]["seeds.inside"] == pytest.approx(
