@@ -28,7 +28,7 @@ from mglib.weights.saved import read_config
 
 LARGEST = 1_000_000  # bytes of a published notebook
 SEEDS = "seeds"  # the folder of a published run that holds the numbers of further seeds
-QUALITY, WIDEST = 55, 900  # of the JPEGs in one; GitHub shows no more pixels of a row
+QUALITY, WIDEST = 45, 800  # of the JPEGs in one: still legible, and ten chats fit
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
