@@ -177,7 +177,8 @@ def compare(run: pandas.DataFrame, published: pandas.DataFrame) -> pandas.DataFr
     table = pandas.DataFrame({**columns, "low": theirs["low"], "high": theirs["high"]}).astype(float)
     known = table[["ours", "low", "high"]].notna().all(axis=1)
     inside = table["ours"].between(table["low"], table["high"]).astype(object).where(known, None)
-    return table.assign(inside=inside, paper=theirs["paper"].fillna(ours["paper"])).reset_index(names="name")
+    paper = theirs["paper"].astype(float).fillna(ours["paper"].astype(float))
+    return table.assign(inside=inside, paper=paper).reset_index(names="name")
 
 
 def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:

@@ -221,7 +221,11 @@ def test_the_expected_time_is_the_published_one_scaled_by_speed(study, monkeypat
     assert "this machine" not in capsys.readouterr().out
 
 
-def test_published_minutes_can_be_read():
-    known = reproduce.expected_seconds(ROOT, "mini", Machine(processor="", threads=2, dtype="", gflops=482.0))
-    assert list(known) == [path.stem for path in source_notebooks(ROOT)]
-    assert sum(known.values()) == pytest.approx(2 * 55.4 * 60)  # README: 55 minutes at 964 GFLOP/s
+def test_published_minutes_can_be_read_and_scaled_to_a_machine():
+    slow, fast = (
+        reproduce.expected_seconds(ROOT, "mini", Machine(processor="", threads=2, dtype="", gflops=speed))
+        for speed in (400.0, 800.0)
+    )
+    assert list(slow) == [path.stem for path in source_notebooks(ROOT)]
+    assert slow == {name: pytest.approx(2 * seconds) for name, seconds in fast.items()}
+    assert sum(slow.values()) > 60 * 60
