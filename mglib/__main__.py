@@ -173,7 +173,10 @@ def tune(
 
 @command(STUDY, ALL)
 def publish(settings: Settings) -> None:
-    """Copy a finished run into notebooks/ and results/; for another seed, only keep its numbers."""
+    """Copy a finished run into notebooks/ and results/; of a further seed only its numbers.
+
+    Intervals and verdicts are over all seeds that are published.
+    """
     from mglib.repro.ledger import only_one
     from mglib.repro.publish import publish
 

@@ -14,10 +14,11 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mglib.data.records import read_json
 from mglib.paths import ROOT
 from mglib.repro.ledger import code_cells, source_notebooks
-from mglib.repro.publish import faults, readme_with, results_page
-from mglib.repro.report import FIELDS, NUMBER_NAME, read
+from mglib.repro.publish import faults, published_seeds, readme_with, results_page, with_seeds
+from mglib.repro.report import FIELDS, NUMBER_NAME, read, records
 from mglib.repro.reproduce import check_parameters
 from mglib.settings import Settings
 
@@ -197,6 +198,12 @@ def test_the_claims_are_in_the_readme_and_head_notebook_05():
     assert "results/mini/figures/claims.png" in README
     _, second, *_ = nbformat.read(ROOT / "notebooks" / "05_eval.ipynb", as_version=4).cells
     assert "<!-- claims:start -->" in second.source
+
+
+def test_the_published_numbers_follow_from_those_of_the_seeds():
+    folder = ROOT / "results" / "mini"
+    first, *others = published_seeds(folder)
+    assert records(with_seeds(first, others)) == read_json(folder / "numbers.json")
 
 
 def test_the_results_page_holds_all_published_numbers():

@@ -4,7 +4,7 @@ import base64
 import io
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,21 @@ from mglib.chat.chat_model import MODEL
 from mglib.data.records import read_json
 from mglib.paths import hash_json, new_folder, write_json, write_text
 from mglib.repro import claims, figures, seeds
-from mglib.repro.ledger import MINUTES, CannotRun, Ledger, code_cells, dependencies, with_outputs
+from mglib.repro.ledger import (
+    MINUTES,
+    CannotRun,
+    Ledger,
+    code_cells,
+    dependencies,
+    source_notebooks,
+    with_outputs,
+)
 from mglib.repro.report import FIELDS, interval, markdown, numbers, records, rounded, style
 from mglib.settings import Settings
 from mglib.weights.saved import read_config
 
 LARGEST = 1_000_000  # bytes of a published notebook
-SEEDS = "seeds"  # the folder of a published run that holds the numbers of further seeds
+SEEDS = "seeds"  # the folder of a published run that holds the numbers of each seed
 QUALITY, WIDEST = 45, 800  # of the JPEGs in one: still legible, and ten chats fit
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -116,63 +124,37 @@ def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
     return ready
 
 
-def other_seeds(root: Path, settings: Settings) -> list[Settings]:
-    """Return the runs of the same profile and weights with other seeds."""
-    found = []
-    for folder in sorted((root / "runs").glob("*-seed*")):
-        seed = re.search(r"-seed(\d+)", folder.name)
-        other = replace(settings, seed=int(seed[1])) if seed else settings
-        if other.folder_name == folder.name != settings.folder_name:
-            found.append(other)
-    return found
-
-
-def finished_numbers(root: Path, settings: Settings) -> pandas.DataFrame:
-    """Return a run's numbers from its notebooks that are up to date; says which are not and do not count."""
-    ledger = Ledger(root / "runs" / settings.folder_name)
-    parts = dependencies(root, settings)
-    current = {*ledger.entries}
-    for name in parts:
-        if name in current and (why := ledger.stale(name, parts[name])):
-            print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
-            current.remove(name)
-    found = numbers(ledger.folder)
-    return found[found["notebook"].isin(current)]
-
-
-def notebook_keys(root: Path, settings: Settings) -> dict[str, str]:
-    """Return what each notebook's results depend on, as one hash."""
-    return {name: hash_json(parts) for name, parts in dependencies(root, settings).items()}
-
-
-def keep_seed(root: Path, settings: Settings) -> list[Path]:
-    """Keep the numbers of a further seed's notebooks that are up to date, for the first seed's publication,
-    with the key of each notebook. Raises CannotRun where there are none.
+def seed_numbers(root: Path, settings: Settings) -> dict[str, Any]:
+    """Return the numbers of a run's notebooks that are up to date, and of each the key that the runs of all
+    seeds share. Raises CannotRun where there are none.
     """
-    first = replace(settings, seed=Settings.seed)
-    found, keys = finished_numbers(root, settings), notebook_keys(root, first)
-    if found.empty:
+    ledger, first = Ledger(root / "runs" / settings.folder_name), replace(settings, seed=Settings.seed)
+    parts, shared = dependencies(root, settings), dependencies(root, first)
+    current = [name for name in parts if not ledger.stale(name, parts[name])]
+    if not current:
         again = settings.command("reproduce")
         raise CannotRun(f"No notebook of {settings.folder_name} is up to date: run `{again}` first.")
-    file = root / "results" / first.folder_name / SEEDS / f"{settings.seed}.json"
-    kept = {name: keys[name] for name in found["notebook"].unique()}
-    write_json(file, {"notebooks": kept, "numbers": records(found)})
-    return [file]
+    found = numbers(ledger.folder)
+    return {
+        "notebooks": {name: hash_json(shared[name]) for name in current},
+        "numbers": records(found[found["notebook"].isin(current)]),
+    }
 
 
-def kept_seeds(root: Path, settings: Settings, known: Iterable[int]) -> list[pandas.DataFrame]:
-    """Return what `keep_seed` kept of seeds other than the `known` ones, as far as the code is the same; says
-    what is not and does not count.
+def published_seeds(folder: Path) -> list[pandas.DataFrame]:
+    """Return the numbers of each seed in a folder of results/, from the first, as far as they are from the
+    first one's code; says what is not and does not count. None where the first is not published.
     """
-    keys, found = notebook_keys(root, settings), []
-    for file in sorted((root / "results" / settings.folder_name / SEEDS).glob("*.json")):
-        kept = read_json(file)
-        same = [name for name, key in kept["notebooks"].items() if keys.get(name) == key]
-        if int(file.stem) in known:
-            continue
-        for name in kept["notebooks"].keys() - {*same}:
+    files = sorted((folder / SEEDS).glob("*.json"), key=lambda file: int(file.stem))
+    if not files or int(files[0].stem) != Settings.seed:
+        return []
+    keys, found = read_json(files[0])["notebooks"], []
+    for file in files:
+        run = read_json(file)
+        same = [name for name, key in run["notebooks"].items() if keys.get(name) == key]
+        for name in sorted(run["notebooks"].keys() - {*same}):
             print(f"{name} of seed {file.stem} was run with other code: it does not count for the spread.")
-        numbers = pandas.DataFrame(kept["numbers"], columns=FIELDS)
+        numbers = pandas.DataFrame(run["numbers"], columns=FIELDS)
         found.append(numbers[numbers["notebook"].isin(same)])
     return [one for one in found if len(one)]
 
@@ -268,46 +250,62 @@ def draw_claims(entries: pandas.DataFrame, runs: Sequence[pandas.DataFrame], pat
 
 
 def publish(root: Path, settings: Settings) -> list[Path]:
-    """Publish a run and return what was written; of a further seed its numbers alone, which the first seed's
-    next publication joins to its own. Raises CannotRun before anything is touched.
+    """Publish a run and return what was written: of the first seed all of it, of a further one the numbers.
+
+    Intervals and verdicts are over all seeds that are published. Raises CannotRun before anything is touched.
     """
-    if settings.seed != Settings.seed:
-        return keep_seed(root, settings)
-    ready = publishable(root, settings)
-    run, results = root / "runs" / settings.folder_name, root / "results" / settings.folder_name
-    running = other_seeds(root, settings)
-    others = [finished_numbers(root, other) for other in running]
-    others += kept_seeds(root, settings, [other.seed for other in running])
-    own = numbers(run)
-    own = own[own["notebook"].isin(list(ready))]
-    entries = with_seeds(own, others)
-    took = Ledger(run).entries
-    minutes = {name: {what: took[name][what] for what in ("seconds", "machine")} for name in ready}
+    first = replace(settings, seed=Settings.seed)
+    run, results = root / "runs" / settings.folder_name, root / "results" / first.folder_name
+    ready = publishable(root, settings) if settings == first else {}
+    kept = seed_numbers(root, settings)
     with new_folder(results, replace=True) as made:
-        write_json(made / "numbers.json", records(entries))
-        write_json(made / MINUTES, minutes)
-        write_text(made / "README.md", results_page(entries, settings.name))
-        for kind in ("figures", "tables"):
-            for name in ready:
-                if (run / kind / name).is_dir():
-                    shutil.copytree(run / kind / name, made / kind / name)
-        draw_claims(entries, [own, *others] if others else [], made / "figures" / "claims.png")
-        for part, source in ((SEEDS, results / SEEDS), (MODEL, model_of(root, settings))):
-            if source.is_dir():
-                shutil.copytree(source, made / part)
+        if ready:
+            copy_run(run, made, list(ready), model_of(root, settings))
+        stays, place = (results / SEEDS, made / SEEDS) if ready else (results, made)
+        if stays.is_dir():
+            shutil.copytree(stays, place, dirs_exist_ok=True)
+        write_json(made / SEEDS / f"{settings.seed}.json", kept)
+        if runs := published_seeds(made):
+            entries = with_seeds(runs[0], runs[1:])
+            write_json(made / "numbers.json", records(entries))
+            write_text(made / "README.md", results_page(entries, settings.name))
+            draw_claims(entries, runs if len(runs) > 1 else [], made / "figures" / "claims.png")
     written = [results]
     if (measured := root / "runs" / "bench.json").exists():
         written.append(Path(shutil.copy(measured, results.parent)))
-    if settings == Settings():  # the notebooks' own parameters: their outputs are this run's
-        for name, notebook in ready.items():
-            for cell in notebook.cells:
-                if cell.cell_type == "markdown":
-                    cell.source = readme_with(cell.source, entries)
-            written.append(root / "notebooks" / f"{name}.ipynb")
-            write_text(written[-1], nbformat.writes(notebook) + "\n")
-        written.append(root / "README.md")
-        write_text(written[-1], readme_with(written[-1].read_text(encoding="utf-8"), entries))
+    if runs and first == Settings():  # the notebooks' own parameters: their outputs are this run's
+        written += write_prose(root, ready, entries)
     return written
+
+
+def copy_run(run: Path, made: Path, notebooks: Sequence[str], model: Path) -> None:
+    """Copy a run's figures, tables and model to a folder of results/, and how long each notebook took."""
+    took = Ledger(run).entries
+    minutes = {name: {what: took[name][what] for what in ("seconds", "machine")} for name in notebooks}
+    write_json(made / MINUTES, minutes)
+    for kind in ("figures", "tables"):
+        for name in notebooks:
+            if (run / kind / name).is_dir():
+                shutil.copytree(run / kind / name, made / kind / name)
+    if model.is_dir():
+        shutil.copytree(model, made / MODEL)
+
+
+def write_prose(root: Path, ready: Mapping[str, NotebookNode], entries: pandas.DataFrame) -> list[Path]:
+    """Write the numbers into the prose of the README and of the notebooks, which are the `ready` ones where
+    there are such; returns the files.
+    """
+    written = []
+    for path in source_notebooks(root):
+        notebook = ready.get(path.stem) or nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = readme_with(cell.source, entries)
+        write_text(path, nbformat.writes(notebook) + "\n")
+        written.append(path)
+    readme = root / "README.md"
+    write_text(readme, readme_with(readme.read_text(encoding="utf-8"), entries))
+    return [*written, readme]
 
 
 def model_of(root: Path, settings: Settings) -> Path:

@@ -304,42 +304,62 @@ def test_other_profiles_publish_results_alone(tmp_path):
         publish.publish(tmp_path, Settings())
 
 
-def test_other_seeds_give_the_spread(tmp_path, capsys):
-    make_study(tmp_path)
-    for seed, value in enumerate((1.0, 2.0, 6.0)):
-        finish(tmp_path, Settings(profile="smoke", seed=seed), value)
-    finish(tmp_path, Settings(profile="smoke", seed=1, weights="hub"), 100.0)
-    finish(tmp_path, Settings(seed=1), 100.0)
-    run = tmp_path / "runs" / "smoke-seed2"
-    (run / "02_two.ipynb").unlink()
-    publish.publish(tmp_path, Settings(profile="smoke"))
-    found = json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())
-    one, two, *_ = ((number["value"], number["seeds"], number["seed_sd"]) for number in found)
-    assert one == (1.0, 3, pytest.approx(7**0.5)) and two == (1.0, 2, pytest.approx(0.5**0.5))
-    assert "02_two of smoke-seed2 does not count" in capsys.readouterr().out
+def seeds_of(results):
+    """Return the first two published numbers: each value, over how many seeds, and the sd."""
+    found = json.loads((results / "numbers.json").read_text())[:2]
+    return [(number["value"], number["seeds"], number["seed_sd"]) for number in found]
 
 
-def test_a_seed_that_was_published_counts_where_its_run_is_gone_and_its_code_is_the_same(tmp_path, capsys):
+def test_each_published_seed_joins_the_spread_though_no_run_is_there(tmp_path, capsys):
     make_study(tmp_path)
     with pytest.raises(CannotRun, match="No notebook of smoke-seed1 is up to date: run `make reproduce "):
         publish.publish(tmp_path, Settings(profile="smoke", seed=1))
-    for seed, value in enumerate((1.0, 2.0)):
-        finish(tmp_path, Settings(profile="smoke", seed=seed), value)
-    kept = tmp_path / "results" / "smoke" / "seeds" / "1.json"
-    assert publish.publish(tmp_path, Settings(profile="smoke", seed=1)) == [kept]
-    shutil.rmtree(tmp_path / "runs" / "smoke-seed1")
+    results = tmp_path / "results" / "smoke"
+    for seed, value in ((1, 2.0), (0, 1.0), (2, 6.0)):  # in any order
+        settings = Settings(profile="smoke", seed=seed)
+        finish(tmp_path, settings, value)
+        if seed == 2:
+            (tmp_path / "runs" / "smoke-seed2" / "02_two.ipynb").unlink()
+        assert publish.publish(tmp_path, settings) == [results]
+        shutil.rmtree(tmp_path / "runs")
+    assert not capsys.readouterr().out
+    assert seeds_of(results) == [(1.0, 3, pytest.approx(7**0.5)), (1.0, 2, pytest.approx(0.5**0.5))]
+    assert (results / "minutes.json").exists()  # what the first seed left
 
-    def seeds():
-        publish.publish(tmp_path, Settings(profile="smoke"))
-        found = json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())
-        return [number["seeds"] for number in found[:2]]
 
-    assert seeds() == [2, 2] and kept.exists() and not capsys.readouterr().out
+def test_a_seed_that_was_run_with_other_code_does_not_count(tmp_path, capsys):
+    make_study(tmp_path)
+    for seed in (1, 0):
+        finish(tmp_path, Settings(profile="smoke", seed=seed), 1.0 + seed)
+    publish.publish(tmp_path, Settings(profile="smoke", seed=1))
+    results = tmp_path / "results" / "smoke"
+    assert not (results / "numbers.json").exists()  # of the first seed nothing is published
+    kept = results / "seeds" / "1.json"
     other = json.loads(kept.read_text())
     other["notebooks"]["02_two"] = "other code"
     kept.write_text(json.dumps(other))
-    assert seeds() == [2, 1]
+    publish.publish(tmp_path, Settings(profile="smoke"))
+    assert [seeds for _, seeds, _ in seeds_of(results)] == [2, 1]
     assert capsys.readouterr().out.startswith("02_two of seed 1 was run with other code")
+
+
+def test_a_further_seed_changes_the_prose_and_no_output(tmp_path):
+    make_study(tmp_path)
+    source, readme = tmp_path / "notebooks" / "01_one.ipynb", tmp_path / "README.md"
+    readme.write_text("<!-- numbers:start -->\n<!-- numbers:end -->\n")
+    write_notebook(source, "# x\n<!-- numbers:start -->\n<!-- numbers:end -->\n", "'an output'")
+    for seed in (0, 1):
+        finish(tmp_path, Settings(seed=seed), 1.0 + seed)
+    publish.publish(tmp_path, Settings())
+    notebook = nbformat.read(source, as_version=4)
+    code_cells(notebook)[-1].outputs = [v4.new_output("stream", text="kept")]
+    source.write_text(nbformat.writes(notebook) + "\n")
+    publish.publish(tmp_path, Settings(seed=1))
+    published = nbformat.read(source, as_version=4)
+    assert code_cells(published)[-1].outputs[0].text == "kept"
+    for prose in (readme.read_text(), *(cell.source for cell in published.cells)):
+        if "numbers:start" in prose:
+            assert "(sd 0.707 over 2 seeds)" in prose
 
 
 def test_the_claims_are_judged_by_the_intervals_over_seeds():
