@@ -215,8 +215,9 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         "",
         "## How many pictures it takes",
         "",
-        "To see half of the paper's effect with a power of 0.8, by the spread of the numbers below: of",
-        "pictures, if trainings did not differ, and of trainings, if pictures did not.",
+        "To see an effect with a power of 0.8, by the spread of the numbers below: of pictures, if trainings",
+        "did not differ, and of trainings, if pictures did not. The effect is half the distance from the",
+        f"paper's value to the end of the range; {claims.UNKNOWN} where the paper has none.",
         "",
         markdown(claims.power(entries)).rstrip(),
     ]
