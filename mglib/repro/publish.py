@@ -206,7 +206,7 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         f"# All numbers of the profile `{profile}`",
         "",
         "Made by `make publish` from `numbers.json`, with which `make reproduce` compares its own.",
-        "Intervals are 95 %, over pictures (bootstrap; where all pictures agree, what an unseen one may show,",
+        "Intervals are 95 %, over pictures (bootstrap; where all agree, what an unseen one may show,",
         "at 0 and 1 Clopper and Pearson's) and, where an sd is given, over trainings too; notes name the",
         "deviations from the paper.",
         "",
