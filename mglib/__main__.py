@@ -1,4 +1,4 @@
-"""The command line: `python -m mglib --help`, and behind each target of the Makefile."""
+"""The command line: `python -m mglib --help`, also run by the targets of the Makefile."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -15,19 +15,19 @@ from mglib.errors import sentence
 from mglib.paths import ROOT
 from mglib.settings import Settings
 
-# Every command imports what it runs when it runs: `--help` comes at once.
+# Commands import what they need only when they run: `--help` is instant.
 STUDY, MODEL, DATA, SCALE = "The study", "The trained model", "Data and weights", "The paper's size"
 
 
 class Commands(TyperGroup):
-    """Runs a command; whatever happens ends in a sentence and an exit status."""
+    """Runs a command; any error ends in a message and an exit status."""
 
     def invoke(self, context: typer.Context) -> None:
         try:
             status = super().invoke(context) or 0
             sys.stdout.flush()
         except (typer.Exit, typer.TyperException, BrokenPipeError):
-            raise  # typer prints usage, and ends quietly where nobody reads on (`| head`)
+            raise  # typer prints usage, and ends quietly on a closed pipe (`| head`)
         except KeyboardInterrupt:
             print("\nStopped; the same command continues where it was stopped.", file=sys.stderr)
             status = 130
@@ -48,7 +48,7 @@ app = typer.Typer(
 
 
 def setting(name: str, text: str, **more: Any) -> Any:
-    """Return an option that the environment can set too, which is how make passes what was typed."""
+    """Return an option that the environment can set too, which is how make passes on its arguments."""
     return typer.Option(envvar=f"MGLIB_{name}", show_envvar=False, help=text, **more)
 
 
@@ -125,7 +125,7 @@ def command(
 
 
 def settings_of(*, language: str = "", **fields: Any) -> Settings:
-    """Return the settings; the folder of a language model is known by its whole path."""
+    """Return the settings; the folder of a language model becomes an absolute path."""
     folder = path(language)
     if language and folder.is_dir():
         language = str(folder.resolve())
@@ -237,7 +237,7 @@ def answer(
     source = questions or images
     if source is None:
         raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
-    if not source.exists():  # said before the model is loaded, which takes a while
+    if not source.exists():  # checked before the model is loaded, which takes a while
         raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
     model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
@@ -380,7 +380,7 @@ def bench(settings: Settings) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command line, by default this process's; returns the exit status."""
-    for stream in (sys.stdout, sys.stderr):  # a sign that a terminal lacks ends no command
+    for stream in (sys.stdout, sys.stderr):  # a character that a terminal lacks must not end a command
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:

@@ -16,12 +16,12 @@ class NoiseConfig:
     clipped: float = 0.05  # cut in the middle of a phrase
     shouting: float = 0.05  # upper case and exclamation marks
     mismatched: float = 0.03  # belongs to another picture
-    long: float = 0.20  # two or three sentences, mostly the same said again
+    long: float = 0.20  # two or three sentences, mostly repetition
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """The small world: how many pictures each split has, and how poor its captions are."""
+    """The small world: how many pictures each split has, and how noisy its captions are."""
 
     seed: int = 0
     size: int = 256  # pixels, square
@@ -31,7 +31,7 @@ class WorldConfig:
     test_seen: int
     test_new_pairs: int
     test_new_objects: int
-    new_pair_share: float = 0.15  # of the pairs of objects that can meet, kept for test_new_pairs
+    new_pair_share: float = 0.15  # of the pairs of objects that can co-occur, held out for test_new_pairs
     cc_sbu_share: float = 14 / 129  # of train's web captions; the others are LAION's (the paper: 115 : 14)
     # Pictures of each special kind (memes, dishes, ...): for stage 1, in the pool, for choices, for tests.
     special_train: int = 0
@@ -76,7 +76,7 @@ class QFormerConfig:
     vocabulary: int = 0  # of the text branch used by BLIP-2's pretraining; 0: no text branch
 
     def without_text(self) -> "QFormerConfig":
-        """The Q-Former as MiniGPT-4 takes it over."""
+        """Return the configuration of the Q-Former as MiniGPT-4 uses it."""
         return replace(self, vocabulary=0)
 
 
@@ -101,12 +101,12 @@ class ConcatConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """The frozen language model: where it comes from and how it is talked to."""
+    """The frozen language model: where it comes from and how it is prompted."""
 
     name: str
     width: int  # D_l; 0: that of the model at `place`
     template: str  # prompts.TEMPLATES: how questions are put to it from stage 2 on
-    # A folder or a name on the hub that takes the place of the profile's own model; its width is its own.
+    # A folder or a name on the hub that replaces the profile's own model; the width is then that model's.
     place: str | None = None
 
 
@@ -155,7 +155,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """How a model is asked for what Table 1 counts, and how it decodes; the defaults are the official way."""
+    """How a model is prompted and decodes for Table 1's requests; the defaults are the official way."""
 
     decoding: str = "sampled"  # of `mglib.evals.generate.decoding_configs`
     wording: str | None = None  # "{}" is the request; None: as the model was trained
@@ -177,19 +177,19 @@ class EvalConfig:
     failure_pictures: int = 100  # of test_seen, each described and put into a poem (Table 3)
     choice_pictures: int = 150  # of a split, asked about with A-OKVQA
     graph_pictures: int = 50  # and with GQA, which has some five questions a picture
-    along_pictures: int = 100  # captioned after each kept part of stage 1 (ICLR Table 8)
+    along_pictures: int = 100  # captioned at each kept checkpoint of stage 1 (ICLR Table 8)
     limit_pictures: int = 75  # of each test split, described for the study of limitations
     described_pictures: int = 140  # of a split, for Tables 2 and 5
     pope_pictures: int = 40
-    # How models are asked and decode, where `make tune` found other than the official way: a model's name and
-    # its way in Table 1, and the name of what it decodes descriptions by (Tables 2 and 5).
+    # How models are prompted and decode if `make tune` found better than the official way: a model's name and
+    # its way in Table 1, and the name of its decoding for descriptions (Tables 2 and 5).
     abilities: tuple[tuple[str, Asked], ...] = ()
     descriptions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class WellFormed:
-    """What a description must look like to be kept; a stand-in for the paper's look at each text."""
+    """What a description must look like to be kept; a stand-in for the paper's manual check of each text."""
 
     min_words: int = 15
     max_words: int = 300
@@ -202,7 +202,7 @@ class CurationConfig:
     """How the pool is described and what is kept of it (paper, section 3.2); the defaults are the paper's."""
 
     max_new_tokens: int = 300  # of an answer
-    short: int = 80  # tokens; an answer that is not longer is asked to go on
+    short: int = 80  # tokens; a model is asked to continue an answer that is not longer
     batch_size: int = 32
     well_formed: WellFormed = field(default_factory=WellFormed)
     temperature: float = 1.0  # of the sampling; the official chat's
@@ -212,7 +212,7 @@ class CurationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AblationConfig:
-    """At which rates the arms of the ablation are trained, which are stage 1 in all else."""
+    """The learning rates of the ablation's arms, which otherwise train as stage 1 does."""
 
     lrs: tuple[tuple[str, float], ...] = ()  # of arms for which another rate than stage 1's was better
     rates: tuple[float, ...] = ()  # candidates, the same for each arm, compared on val by `make tune`
@@ -235,7 +235,7 @@ class PreferenceConfig:
 
     train: TrainConfig
     rates: tuple[float, ...] = ()  # candidates, compared on held-out pairs by `make tune`
-    beta: float = 0.1  # how dear it is to leave the start (Rafailov et al. 2023)
+    beta: float = 0.1  # weight of the penalty for leaving the start (Rafailov et al. 2023)
     pictures: int = 200
     max_new_tokens: int = 48  # of an answer
     tested: int = 80  # pictures of test_seen
@@ -252,7 +252,7 @@ class WebConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaShape:
-    """What `transformers.LlamaConfig` must say of a language model; all else is its default."""
+    """The values that a language model's `transformers.LlamaConfig` must have; all others are defaults."""
 
     hidden_size: int
     intermediate_size: int
@@ -269,7 +269,7 @@ class ReleaseConfig:
     qformer: str | None = "weights/blip2_pretrained_flant5xxl.pth"  # None: the variant without a Q-Former
     language: str  # a transformers folder
     llama: LlamaShape
-    # Where a card cannot hold the language model whole; None: bf16 where the processor has it.
+    # For cards that cannot hold the language model whole; None: bf16 if the processor supports it.
     quantised: Literal["8bit", "4bit"] | None = None
     projection: str | None  # the authors' result of stage 1 alone, for the shortcut; None: not published
     web: tuple[WebConfig, ...]
@@ -281,7 +281,7 @@ class ReleaseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1Trial:
-    """A whole run of stage 1 in which the rest is as the profile has it."""
+    """A whole run of stage 1 with these values; the rest is as in the profile."""
 
     warm_start: float | None  # as in `Profile`
     lr: float
@@ -311,7 +311,7 @@ class Profile:
     lora: LoRAConfig | None = None
     release: ReleaseConfig | None = None  # None: the parts of `mglib.weights.sources`
     preference: PreferenceConfig | None = None
-    # A weaker language model, trained behind the same eyes for Table 1; None: that is not compared.
+    # A weaker language model, trained behind the same encoder for Table 1; None: not compared.
     weak_language: LanguageConfig | None = None
-    # Stage 1 going on with and without spatially rich captions, each arm; None: that is not tested.
+    # The training of each arm that continues stage 1, with or without spatial captions; None: not tested.
     spatial: TrainConfig | None = None

@@ -1,4 +1,4 @@
-"""What a user reads where something failed: a sentence, and for what nobody expected a file with the rest."""
+"""What a user sees when something fails: an error message and, for a bug, a file with the traceback."""
 
 import traceback
 from pathlib import Path
@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 
 def needed(value: T | None, what: str) -> T:
-    """Return a value that a step cannot do without; raises ValueError naming it where it is None."""
+    """Return a value that a step requires; raises ValueError naming it if it is None."""
     if value is None:
         raise ValueError(f"This step needs {what}, and there is none.")
     return value
 
 
 def sentence(error: Exception, what: str, *, folder: Path = RUNS / "errors") -> str:
-    """Return what to tell a user of an error; `what` failed.
+    """Return the error message for a user; `what` failed.
 
-    An error of the machine, and one that this package raises, says itself what is wrong. Any other is a fault
-    of the program: its traceback goes to a file, which the sentence names.
+    An OSError, or an error that this package raises, explains itself. Any other is a bug: its traceback goes
+    to a file, which the message names.
     """
     frames = traceback.extract_tb(error.__traceback__)
     ours = not frames or frames[-1].filename.startswith(PACKAGE)

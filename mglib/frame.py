@@ -1,5 +1,5 @@
-"""Results as one tidy frame, a row a number: experiments make it, tables and figures show it, numbers.json is
-it written down.
+"""Results as one tidy frame, one row per number: experiments make it, tables and figures show it,
+numbers.json stores it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import pandas
 from mglib.metrics import Counts, Estimate, paired
 
 COLUMNS = ("task", "measure", "split", "system", "value", "low", "high", "n", "share", "note")
-NAME = list(COLUMNS[:4])  # these name a number, as in `t5.chair_i.long`; what is empty is left out
+NAME = list(COLUMNS[:4])  # these name a number, as in `t5.chair_i.long`; empty parts are left out
 
 Measured = Counts | Estimate | float | None
 
@@ -25,8 +25,8 @@ def rows(
 ) -> pandas.DataFrame:
     """Return a row for each measure of each system, `measured[system][measure]`.
 
-    `note` belongs to all of them or, as a mapping, to each by its measure; what `remarks` says of a system is
-    added to its rows. Where nothing was counted the value is empty and the note says so.
+    `note` belongs to all of them or, as a mapping, to each by its measure; `remarks`, by system, are added to
+    the system's rows. If nothing was counted, the value is empty and the note says so.
     """
     lines = []
     for system, measures in measured.items():
@@ -55,8 +55,8 @@ def absent(task: str, measure: str, reason: str, *, system: str = "") -> pandas.
 def differences(
     counted: Mapping[str, Mapping[str, Counts]], pairs: Mapping[str, tuple[str, str]]
 ) -> dict[str, dict[str, Estimate | None]]:
-    """Return the measures of the first system of each pair minus those of the second, paired over the same
-    pictures, by the pair's name; without the pairs of which one was not counted.
+    """Return by each pair's name the measures of its first system minus those of its second, paired over the
+    same pictures; pairs with a system that was not counted are left out.
     """
     return {
         name: {what: paired(counts, counted[other][what]) for what, counts in counted[one].items()}
@@ -66,7 +66,7 @@ def differences(
 
 
 def concat(*frames: pandas.DataFrame) -> pandas.DataFrame:
-    """Join frames in order; one without rows is left out."""
+    """Join frames in order; empty ones are left out."""
     some = [frame for frame in frames if len(frame)]
     return pandas.concat(some, ignore_index=True) if some else pandas.DataFrame(columns=COLUMNS)
 

@@ -1,7 +1,7 @@
-"""The code a result depends on, hashed by what it computes: not by where it is or what it is called.
+"""The code a result depends on, hashed by what it computes, not by its place or name.
 
-A unit is what is defined at the top of a module of this package: a function, a class, a constant. From the
-units that are named as roots, all those are followed that their source names. Code is read and not run.
+A unit is a top-level definition in a module of this package: a function, a class, a constant. Starting from
+the units given as roots, all units that their source names are followed. Code is parsed, not run.
 """
 
 import ast
@@ -13,23 +13,24 @@ from typing import Any
 from mglib.paths import ROOT, hash_json
 
 PACKAGE = "mglib"
-REST = ""  # names what a module does besides defining, such as `warnings.filterwarnings(...)`
+REST = ""  # the unit of a module's other top-level statements, such as `warnings.filterwarnings(...)`
 IGNORED_FIELDS = {"annotation", "returns", "type_comment", "ctx", "kind"}  # of a syntax tree
-Unit = tuple[str, str]  # the module, with dots, and a name at its top
+Unit = tuple[str, str]  # the dotted module, and a top-level name in it
 
 
 def hash_source(*roots: Callable[..., Any]) -> str:
-    """Name the code of functions, methods, classes and partials, with all that they use of this package.
+    """Return a hash of the code of functions, methods, classes and partials, and of all they use of this
+    package.
 
-    Imports, comments, layout, docstrings, annotations, a file's place, and the names of what is defined at
-    the top of a module change nothing. Methods are found by their classes, and classes where they are named:
-    an object that is handed in has to be named by its class among the roots.
+    Imports, comments, layout, docstrings, annotations, file paths, and the names of top-level definitions do
+    not change it. Methods are covered by their classes, and classes only if they are named: the class of an
+    object that is passed in has to be among the roots.
     """
     return hash_json(list(closure(unit for root in roots for unit in units_of(root)).values()))
 
 
 def units_of(root: object) -> Iterator[Unit]:
-    """Yield the units of what can be called: a function with what it closes over, a class, a partial."""
+    """Yield the units of a callable: a function with its closure, a class, a partial."""
     waiting, seen = [root], set()
     while waiting:
         each = waiting.pop()
@@ -67,7 +68,7 @@ def closure(roots: Iterable[Unit], root: Path = ROOT) -> dict[Unit, str]:
 
 
 def units_named(code: str, root: Path = ROOT) -> list[Unit]:
-    """Return the units that a piece of code names, which is not of this package itself."""
+    """Return the units named by a piece of code from outside this package."""
     tree = ast.parse(code)
     canonical = Canonicalizer(Module("", tree), {}, root)
     canonical.text(tree)
@@ -75,7 +76,7 @@ def units_named(code: str, root: Path = ROOT) -> list[Unit]:
 
 
 class Module:
-    """One module as read: its units, and the full name of what each import binds."""
+    """A parsed module: its units, and the full name of what each import binds."""
 
     def __init__(self, name: str, tree: ast.Module) -> None:
         self.name = name
@@ -106,7 +107,7 @@ def defined(node: ast.stmt) -> list[str]:
 
 
 def is_ignored(node: object) -> bool:
-    """Tell whether a node does nothing: an import, a docstring, what runs for a module as a script alone."""
+    """Return whether a node is ignored: an import, a docstring, or code that runs only in a script."""
     return (
         isinstance(node, ast.Import | ast.ImportFrom)
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
@@ -130,14 +131,14 @@ def _parsed(name: str, file: Path, changed: int) -> Module:
 
 
 class Canonicalizer:
-    """Writes syntax trees of one module down without what does nothing, and notes which units they use."""
+    """Writes out a module's syntax trees without what is ignored, and records which units they use."""
 
     def __init__(self, module: Module, indices: dict[Unit, int], root: Path) -> None:
         self.module, self.indices, self.root = module, indices, root
         self.used: list[Unit] = []
 
     def text(self, node: object) -> str:
-        """Write a node, a list of nodes or a value."""
+        """Return the text of a node, a list of nodes or a value."""
         if isinstance(node, list):
             return f"[{','.join(self.text(each) for each in node if not is_ignored(each))}]"
         if not isinstance(node, ast.AST):
@@ -145,13 +146,13 @@ class Canonicalizer:
         if unit := self.unit(self.full_name(node)):
             self.used.append(unit)
             return f"@{self.indices.setdefault(unit, len(self.indices))}"
-        own = node is self.module.units.get(getattr(node, "name", ""))  # its name is a unit's, not its own
+        own = node is self.module.units.get(getattr(node, "name", ""))  # the name of a unit is ignored
         ignored = IGNORED_FIELDS | {"name"} if own else IGNORED_FIELDS
         fields = [self.text(value) for name, value in ast.iter_fields(node) if name not in ignored]
         return f"{type(node).__name__}({','.join(fields)})"
 
     def full_name(self, node: ast.AST) -> str:
-        """Return `package.module.name` for a name, or for a name of a module with an attribute; "" else."""
+        """Return `package.module.name` for a name, or for an attribute of a module; else ""."""
         if isinstance(node, ast.Name):
             own = f"{self.module.name}.{node.id}" if node.id in self.module.units else ""
             return own or self.module.imports.get(node.id, "")
@@ -160,7 +161,7 @@ class Canonicalizer:
         return ""
 
     def unit(self, full_name: str) -> Unit | None:
-        """Return where a name is defined in this package, through as many imports as it takes."""
+        """Return the unit that defines a name in this package, following imports; else None."""
         above, _, name = full_name.rpartition(".")
         module = read(above, self.root)
         if module is None:

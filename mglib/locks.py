@@ -1,4 +1,4 @@
-"""One process at a time on a folder, so that two runs at once never spoil what they share."""
+"""Locks on folders, so that concurrent processes never corrupt what they share."""
 
 import errno
 import warnings
@@ -11,17 +11,16 @@ try:
 except ImportError as error:
     raise ImportError("mglib runs on Linux and macOS, and on Windows inside WSL.") from error
 
-# What a file system says that has no locks (some network and container mounts).
+# The errors of a file system without locks (some network and container mounts).
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a folder, which need not exist yet; the system lets go when the process ends, however it ends.
+    """Lock a folder, which need not exist yet; the system releases it when the process ends, however it ends.
 
-    Another process that wants it waits, or with `wait=False` gets BlockingIOError. Yields whether the lock is
-    real: where the file system has none, a warning says so and the work goes on. Not to be nested for one
-    folder.
+    If another process holds it, this one waits, or with `wait=False` raises BlockingIOError. Yields whether
+    the lock is real: if the file system has none, this only warns. Not to be nested for one folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:

@@ -1,7 +1,7 @@
-"""Which objects a text names: by name, plural and synonym, where it says that they are there.
+"""Which objects a text says are there, by name, plural and synonym.
 
-What is denied ("no cat", "without a dog"), verbs that look like a name ("ties his shoes") and set phrases
-("a bird's-eye view") name nothing. data/evaluation/mentions.csv is a labelled list of such sentences.
+Negated objects ("no cat", "without a dog"), verbs that look like a name ("ties his shoes") and set phrases
+("a bird's-eye view") do not count. data/evaluation/mentions.csv is a labelled list of such sentences.
 """
 
 import re
@@ -17,13 +17,13 @@ from mglib.paths import DATA
 
 COMPOUNDS = DATA / "evaluation" / "compounds.csv"
 WORDS = DATA / "evaluation" / "words.csv"
-Span = tuple[int, int, str]  # first token, the token behind the last, object
-TOKEN = re.compile(r"[a-z0-9]+|[.,;:!?]")  # words, which a hyphen or an apostrophe separates, and signs
+Span = tuple[int, int, str]  # first token, the token after the last, object
+TOKEN = re.compile(r"[a-z0-9]+|[.,;:!?]")  # words, split at hyphens and apostrophes, and punctuation
 
 
 @cache
 def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
-    """Read the lists of data/evaluation/words.csv: list -> name ("" where it is one list) -> words."""
+    """Read the lists of data/evaluation/words.csv: list -> name ("" if the list has none) -> words."""
     found: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for row in read_rows(WORDS):
         found[row["list"]][row["name"]] = tuple(row["words"].split("|"))
@@ -31,11 +31,11 @@ def word_lists() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def word_list(name: str) -> tuple[str, ...]:
-    """Return one of those lists that has no names."""
+    """Return a list that has no names."""
     return word_lists()[name][""]
 
 
-# Denial, in a text whose objects are written as @ ("isn't" is "isn t").
+# Negation, in a text whose objects are replaced with @ ("isn't" is "isn t").
 ADJECTIVES = (
     r"(?:(?!(?:one|doubt|longer|only|fewer|less|need|and|but|that|is|are|has|of|in|on|with|to|at|by|for|from"
     r"|above|below|under|over|behind|beside|near)\b)[a-z]+ ){0,2}"
@@ -53,7 +53,7 @@ DENIED = re.compile(
     r"|@ (?:is|are|was|were) (?:absent|missing|nowhere)"
     r"|@ (?:is|are|was|were|isn|aren|wasn|weren) (?:not|t) (?:visible|present|there|shown|seen|pictured)"
 )
-# Names that are verbs too; what goes before and behind a verb, and before a noun.
+# Names that are also verbs; words before and after a verb, and before a noun.
 VERBS = word_list("names that are verbs")
 THIRD_PERSON = list(map(plural, VERBS))
 HELPERS, POSSESSIVES = word_list("helping verbs"), word_list("possessives")
@@ -61,7 +61,7 @@ BEHIND_VERB = POSSESSIVES + word_list("behind a verb")
 BEFORE_NOUN = POSSESSIVES + word_list("before a noun")
 
 
-# A phrase that introduces something: behind an article or a number, or written as a proper name.
+# A phrase that introduces something: after an article or a number, or a proper name.
 INTRODUCE, NO_THINGS = word_list("introduce a thing"), frozenset(word_list("no things"))
 _END = "|".join(word_list("end its name") + INTRODUCE)
 INTRODUCED = re.compile(rf"\b(?:{'|'.join(INTRODUCE)})\b((?:,? (?!(?:{_END})\b)[a-z][a-z'-]*){{1,5}})", re.I)
@@ -69,17 +69,15 @@ PROPER = re.compile(r"(?<=[a-z,] )([A-Z][a-z]+(?: [A-Z][a-z]+)*)")
 
 
 def introduced(text: str) -> list[str]:
-    """Return the phrases by which a text introduces things, by rule and without a grammar: "a small turkey",
-    "two dogs", "Dorchester County"; not "a picture" or "a group", which are nothing that can be seen.
+    """Return the phrases by which a text introduces objects, by rules without a grammar: "a small turkey",
+    "two dogs", "Dorchester County"; not "a picture" or "a group", which are no visible objects.
     """
     found = [match[1].strip() for rule in (INTRODUCED, PROPER) for match in rule.finditer(text)]
     return [phrase for phrase in found if set(words(phrase)) - NO_THINGS]
 
 
 class Vocabulary:
-    """The names by which objects can be mentioned: names, plurals and synonyms, double words before single
-    ones.
-    """
+    """The forms by which objects can be mentioned: names, plurals and synonyms, longer ones first."""
 
     def __init__(
         self,
@@ -89,8 +87,8 @@ class Vocabulary:
     ) -> None:
         """`names` maps an object to all its surface forms.
 
-        `compounds` are phrases that hold an object's name and mean another object, or ("") none. Of objects
-        that are not among `only` the forms still hide what they hold.
+        `compounds` are phrases that contain an object's name and mean another object, or ("") none. The forms
+        of objects not in `only` are not reported, but still hide the names that they contain.
         """
         self.forms: dict[tuple[str, ...], str] = {}
         for phrase, meant in (compounds or {}).items():
@@ -104,10 +102,10 @@ class Vocabulary:
 
     @classmethod
     def read(cls, *paths: Path, only: Iterable[str] | None = None) -> "Vocabulary":
-        """Read CSVs with the columns name and plural, and perhaps coco and synonyms (split by "|", each also
-        with its plural).
+        """Read CSVs with the columns name and plural, and optionally coco and synonyms (split by "|", each
+        also with its plural).
 
-        An object goes by its COCO category where it has one, else by its name. Rows of one name add up.
+        An object is named by its COCO category if it has one, else by its name. Rows of one name are merged.
         """
         names: dict[str, list[str]] = {}
         for row in (row for path in paths for row in read_rows(path)):
@@ -122,7 +120,7 @@ class Vocabulary:
         return frozenset(self.forms.values()) - {""}
 
     def spans(self, tokens: Sequence[str]) -> list[Span]:
-        """Return each name among words, whatever is said of it; the longest wins: "teddy bear" is no bear."""
+        """Return each name among tokens, even if negated; the longest wins: "teddy bear" is no bear."""
         found, place = [], 0
         while place < len(tokens):
             for length in range(self.longest, 0, -1):
@@ -136,15 +134,15 @@ class Vocabulary:
         return [span for span in found if span[2]]
 
     def named(self, text: str) -> list[tuple[int, str]]:
-        """Return each object that a text says is there, with the word (from 0) at which it is named."""
+        """Return each object that a text says is there, with the index of the word that names it."""
         tokens = TOKEN.findall(text.lower())
         spans = [span for span in self.spans(tokens) if not is_verb(tokens, span)]
         absent = denied(tokens, spans)
-        place = [0, *accumulate(token.isalnum() for token in tokens)]  # among words, without signs
+        place = [0, *accumulate(token.isalnum() for token in tokens)]  # among words, without punctuation
         return [(place[start], name) for start, end, name in spans if (start, end, name) not in absent]
 
     def mentions(self, text: str) -> list[str]:
-        """Return the objects that a text says are there, in order, each time it does."""
+        """Return the objects that a text says are there, in order, with repetitions."""
         return [name for _, name in self.named(text)]
 
 

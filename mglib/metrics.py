@@ -23,22 +23,22 @@ class Estimate:
 
 
 class Counts(NamedTuple):
-    """A ratio before it is one: what was found and among how many, for each picture."""
+    """The numerator and denominator of a ratio: what was found and among how many, for each picture."""
 
     found: Sequence[float]
     among: Sequence[float]
 
     @property
     def is_share(self) -> bool:
-        """Whether it can be no less than 0 and no more than 1."""
+        """Whether the ratio lies between 0 and 1 in every picture."""
         return all(0 <= found <= among for found, among in zip(self.found, self.among, strict=True))
 
     def estimate(self) -> Estimate | None:
-        """Return sum / sum with a percentile bootstrap over pictures; None where nothing was counted.
+        """Return sum / sum with a percentile bootstrap over pictures; None if nothing was counted.
 
-        A picture with many mentions is drawn with all of them. A share that is the same in every picture gets
-        what an unseen picture may show: at 0 and 1 this is Clopper and Pearson's interval, over the pictures
-        in which it was counted.
+        A picture with many mentions is resampled with all of them. The interval of a share that is the same
+        in every picture allows for unseen pictures that differ: at 0 and 1 it is Clopper and Pearson's, over
+        the pictures in which it was counted.
         """
         if sum(self.among) == 0:
             return None
@@ -55,7 +55,7 @@ INTERVAL = {"low": "95 % interval from", "high": "to", "n": "pictures"}
 
 
 def columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    """Lay an estimate out as the columns `name`, low, high and n, empty where nothing was counted."""
+    """Lay an estimate out as the columns `name`, low, high and n, empty if nothing was counted."""
     if estimate is None:
         return {name: None, "low": None, "high": None, "n": 0}
     return {name: estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
@@ -67,14 +67,14 @@ def each(values: Sequence[float]) -> Counts:
 
 
 def rarest(n: int) -> float:
-    """Return the largest share that none of n pictures may show (Clopper and Pearson's upper end)."""
+    """Return the largest share compatible with 0 of n pictures (Clopper and Pearson's upper end)."""
     return 1 - 0.025 ** (1 / n)
 
 
 def paired(first: Counts, second: Counts) -> Estimate | None:
-    """Return the first ratio less the second, both over the same pictures, which are drawn together.
+    """Return the first ratio minus the second, both over the same pictures, which are resampled together.
 
-    None where either counted nothing; raises ValueError for different numbers of pictures.
+    None if either counted nothing; raises ValueError for different numbers of pictures.
     """
     if len(first.found) != len(second.found):
         raise ValueError(
@@ -84,9 +84,9 @@ def paired(first: Counts, second: Counts) -> Estimate | None:
 
 
 def unpaired(first: Counts, second: Counts) -> Estimate | None:
-    """Return the first ratio less the second, over different pictures, which are drawn apart.
+    """Return the first ratio minus the second, over different pictures, which are resampled independently.
 
-    None where either counted nothing; `n` is how many pictures the first has.
+    None if either counted nothing; `n` is the first one's number of pictures.
     """
     return _difference(first, second, second_seed=1)
 
@@ -97,7 +97,7 @@ def _difference(first: Counts, second: Counts, *, second_seed: int) -> Estimate 
     low, high = _interval(_resampled(first, seed=0) - _resampled(second, seed=second_seed))
     difference = sum(first.found) / sum(first.among) - sum(second.found) / sum(second.among)
     if high - low < 1e-12 and (difference == 0 or (first.is_share and second.is_share)):
-        unseen = rarest(min(len(first.found), len(second.found)))  # no picture seen in which they differ
+        unseen = rarest(min(len(first.found), len(second.found)))  # no two pictures seen that differ in it
         ratios = (
             found / among for both in (first, second) for found, among in zip(*both, strict=True) if among
         )
@@ -107,7 +107,7 @@ def _difference(first: Counts, second: Counts, *, second_seed: int) -> Estimate 
 
 
 def _resampled(counts: Counts, *, seed: int) -> numpy.ndarray:
-    """Return the ratio in each of 2,000 resamples of the pictures; nan where it has nothing to count.
+    """Return the ratio in each of 2,000 resamples of the pictures; nan if nothing was counted.
 
     The same seed and number of pictures draw the same resamples.
     """
@@ -123,7 +123,7 @@ def _interval(values: numpy.ndarray) -> tuple[float, float]:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number (Holm 1979), in their order."""
+    """Return p-values adjusted for multiple testing (Holm 1979), in the given order."""
     adjusted, least = [0.0] * len(ps), 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         least = adjusted[place] = max(least, min(1.0, (len(ps) - rank) * ps[place]))
@@ -131,20 +131,20 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def needed_for(effect: float, deviation: float) -> int:
-    """Return how many pictures, or trainings, show an effect with a power of 0.8 at the level 0.05, where one
-    of them has this standard deviation.
+    """Return how many pictures, or trainings, with this standard deviation show an effect with a power of 0.8
+    at the level 0.05.
     """
     return max(1, math.ceil(((1.96 + 0.8416) * deviation / effect) ** 2))
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file with a head line; raises FileNotFoundError for a missing one."""
+    """Read a CSV file with a header; raises FileNotFoundError for a missing one."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def plural(word: str) -> str:
-    """Spell the regular English plural; and that of man and woman."""
+    """Return the regular English plural, and that of words in -man."""
     if word.endswith("man"):
         return word[:-2] + "en"
     if re.search(r"(s|x|z|ch|sh)$", word):
@@ -158,7 +158,7 @@ def words(text: str) -> list[str]:
 
 
 def distinct(text: str, n: int) -> float:
-    """Return the share of different ones among the runs of n words (distinct-n); 1 where there is no run."""
+    """Return the share of a text's word n-grams that are distinct (distinct-n); 1 if it has none."""
     said = words(text)
     runs = [tuple(said[start : start + n]) for start in range(len(said) - n + 1)]
     return len(set(runs)) / len(runs) if runs else 1.0

@@ -1,7 +1,7 @@
 """The paper's own numbers: every table of Zhu et al. (ICLR 2024; arXiv 2304.10592v2), named as ours are.
 
 Shares are fractions, as in numbers.json; lengths are words. Where the two versions of the paper differ, both
-protocols have a name of their own.
+protocols have their own names.
 """
 
 PAPER = {
@@ -72,5 +72,5 @@ PAPER = {
     "t8.references_covered.100": 2.22,
 }
 
-# Models that the paper compares with and that are not run here: their rows are quoted and marked so.
+# Models that the paper compares with and that are not run here: their rows are marked as quoted.
 QUOTED = frozenset({"mplug_owl", "llava"})

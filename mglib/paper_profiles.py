@@ -105,7 +105,7 @@ VICUNA_13B = replace(
     ),
 )
 
-# The official LLaMA-2 variant has no Q-Former, and of it only the result of both stages was published.
+# The official LLaMA-2 variant has no Q-Former; only its weights after both stages were published.
 LLAMA2_7B = replace(
     VICUNA_7B,
     name="llama2-7b",

@@ -1,4 +1,4 @@
-"""Where things are on disk, and the only way in which files are written: whole or not at all."""
+"""Paths on disk, and the only way in which files are written: whole or not at all."""
 
 import errno
 import hashlib
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-IN_CLONE = (PACKAGE.parent / "requirements.lock").is_file()  # or the package is installed, as a wheel
-ROOT = PACKAGE.parent if IN_CLONE else Path.cwd()  # what is made goes below it
+IN_CLONE = (PACKAGE.parent / "requirements.lock").is_file()  # else the package is installed, as a wheel
+ROOT = PACKAGE.parent if IN_CLONE else Path.cwd()  # output goes below it
 DATA = ROOT / "data" if IN_CLONE else PACKAGE / "_data"  # tracked lists that code reads (pyproject.toml)
 CACHE = ROOT / "data" / "cache"
 RESULTS = ROOT / "results"  # published runs
 DOWNLOADS = ROOT / "downloads"  # the paper's weights and data; may be a link to a larger disk
 RUNS = ROOT / "runs"
-TUNING = ROOT / "data" / "tuning"  # what choices rest on: a folder a profile, a table a grid
+TUNING = ROOT / "data" / "tuning"  # grid searches: one folder per profile, one table per grid
 
 
 @contextmanager
 def full_disk_advice(path: Path) -> Iterator[None]:
-    """Turn whatever is raised for a full disk while `path` is made into OSError with advice."""
+    """Turn any error about a full disk, raised while `path` is written, into an OSError with advice."""
     try:
         yield
     except Exception as error:
@@ -62,10 +62,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty folder and on success put it in the place of `folder`: whole or not at all.
+    """Yield an empty folder and on success move it to `folder`, deleting what it replaces just before.
 
-    Raises FileExistsError when there is one already that is not to be replaced, OSError with advice on a full
-    disk.
+    Raises FileExistsError if `folder` exists and is not to be replaced, OSError with advice on a full disk.
     """
     if folder.exists() and not replace:
         raise FileExistsError(f"{folder} exists already: delete it or name another folder.")
@@ -94,7 +93,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; only a line feed ends one. Raises ValueError with file and line."""
+    """Read one JSON object per line; only a line feed ends a line. Raises ValueError with file and line."""
     found = []
     for number, line in enumerate(path.read_bytes().removeprefix(BOM_UTF8).split(b"\n"), start=1):
         if line.strip():

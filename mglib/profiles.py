@@ -61,8 +61,8 @@ PREFERENCE = PreferenceConfig(
 MINI = Profile(
     name="mini",
     vision=DINOV2_SMALL,
-    # Deviation: two layers that both look at the picture learn faster than four of which every second does.
-    # Deviation: 16 queries do as well here as 32, and what comes after them is a third cheaper.
+    # Deviation: two layers that both attend to the picture learn faster than four of which every second does.
+    # Deviation: 16 queries do as well here as 32, and everything after them is a third cheaper.
     qformer=QFormerConfig(
         width=384, layers=2, heads=6, queries=16, cross_attention_frequency=1, vocabulary=2048
     ),
@@ -82,9 +82,9 @@ MINI = Profile(
         special_pretrain=700,
     ),
     pretrain=PRETRAIN,
-    # Deviation: a start by regression saves about two thirds of the pairs.
+    # Deviation: starting from a regression saves about two thirds of the pairs.
     warm_start=0.1,
-    # Deviation: with Muon about half of the pairs bring the same loss on val as with AdamW.
+    # Deviation: Muon reaches AdamW's loss on val with about half of the pairs.
     stage1=TrainConfig(
         steps=450,
         batch_size=16,
@@ -127,8 +127,8 @@ MINI = Profile(
         keep=(0.25, 0.5, 1.0),
     ),
     stage2_rates=(3e-4, 6e-4, 1.2e-3),
-    # Deviation: answers are cut at 64 tokens, and 17 count as short as 80 of the official chat's 300 do.
-    # Deviation, since this small model drifts: sampling is cooler.
+    # Deviation: answers are cut at 64 tokens and are short up to 17, as up to 80 of the official chat's 300.
+    # Deviation: a lower sampling temperature, since this small model drifts.
     curation=CurationConfig(
         max_new_tokens=64,
         short=17,
@@ -140,7 +140,7 @@ MINI = Profile(
     ablation=ABLATION,
     lora=LORA,
     preference=PREFERENCE,
-    # After 120 steps the treatment finds 0.67 of its own texts likelier than their opposites, before 0.50.
+    # After 120 steps the treatment finds 0.67 of its own texts likelier than their opposites, 0.50 before.
     spatial=ARM,
 )
 
@@ -152,7 +152,7 @@ def briefly(config: TrainConfig, steps: int, batch_size: int = 16) -> TrainConfi
 
 
 # The same weights and the same code in a few minutes: for CI and for a first look. Its numbers mean nothing.
-# What is cut is how much of each thing is done, never which things: pictures, steps, tokens of an answer.
+# Only amounts are cut (pictures, steps, tokens of an answer), never what is done.
 SMOKE = replace(
     MINI,
     name="smoke",
@@ -227,10 +227,10 @@ PROFILES: dict[str, Profile] = {
 
 
 def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
-    """Return a profile by name, with the language model `language` (a name of `sources.LANGUAGE`, a folder,
-    or a name on the hub) in the place of its own, and with that held in 8 or 4 `bits`.
+    """Return a profile by name, with its language model replaced by `language` (a name of `sources.LANGUAGE`,
+    a folder, or a name on the hub) and held in 8 or 4 `bits`, if given.
 
-    Raises ValueError naming the known profiles, for other bits, and for bits of a profile without a release.
+    Raises ValueError for an unknown profile, for other bits, and for bits of a profile without a release.
     """
     if name not in PROFILES:
         raise ValueError(
@@ -252,7 +252,7 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
             found,
             name=f"{found.name}-{last_part(language)}",
             language=LanguageConfig(name=language, width=0, template="chat", place=language),
-            weak_language=None,  # which of the two is the weaker is not known
+            weak_language=None,  # which of the two is weaker is not known
             # The authors' projection belongs to another model.
             release=found.release and replace(found.release, projection=None),
         )
@@ -260,11 +260,11 @@ def profile(name: str, *, language: str = "", bits: int = 0) -> Profile:
 
 
 def last_part(language: str) -> str:
-    """Return what a folder or a name on the hub is called in a profile's name."""
+    """Return the part of a folder or a name on the hub that a profile's name includes."""
     return language.rstrip("/").split("/")[-1]
 
 
 def own_name(chosen: Profile) -> str:
-    """Return a profile's name without that of another language model, which may be called otherwise later."""
+    """Return a profile's name without that of another language model, which may be renamed later."""
     place = chosen.language.place
     return chosen.name if place is None else chosen.name.removesuffix(f"-{last_part(place)}")

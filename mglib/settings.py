@@ -1,4 +1,4 @@
-"""What a run is asked for: the settings that every command and every notebook takes."""
+"""The settings of a run, which every command and every notebook takes."""
 
 import shlex
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ class Settings:
     bits: int = 0  # 8 or 4: of the language model's weights; 0: whole
 
     def found(self) -> Profile:
-        """Return the profile with these settings; raises ValueError for what there is not."""
+        """Return the profile with these settings; raises ValueError if there is none."""
         return profile(self.profile, language=self.language, bits=self.bits)
 
     @property
@@ -34,7 +34,7 @@ class Settings:
         return f"{self.name}{seed}{weights}"
 
     def command(self, target: str, **more: object) -> str:
-        """Return a command line of make that has these settings, for messages."""
+        """Return the make command line with these settings, for messages."""
         default = asdict(Settings())
         changed = {name: value for name, value in asdict(self).items() if value != default[name]}
         words = {**{name.upper(): value for name, value in changed.items()}, **more}

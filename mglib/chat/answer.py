@@ -1,4 +1,4 @@
-"""`make answer`: questions about many pictures, in batches, into a file of JSON lines."""
+"""`make answer`: answer questions about many pictures, in batches, into a JSONL file."""
 
 import os
 import re
@@ -44,10 +44,9 @@ def answer(
     questions: Sequence[str],
     decoding: Decoding,
 ) -> list[str]:
-    """Answer one question about each picture, in batches; every row draws from the same seed.
+    """Answer one question about each picture, in batches; every row samples with the same seed.
 
-    So an answer depends on its own picture and question, and not on what else is asked. Files are opened
-    when their batch comes.
+    So an answer depends only on its own picture and question. Files are opened when their batch is due.
     """
     texts: list[str] = []
     for rows in batched(zip(pictures, questions, strict=True), BATCH):
@@ -59,11 +58,11 @@ def answer(
 
 
 def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """List `image` and `question` of a picture, of each of a folder and those below it, or of each line of a
-    JSONL file or item of an array.
+    """List the `image` and `question` of a picture, of each picture in a folder and its subfolders, or of
+    each line of a JSONL file or item of a JSON array.
 
-    A line without a question (`text` in POPE's files) gets the given one; its picture's path, or the paths of
-    several pictures, count from `folder` or the file's own. Raises ValueError when there is nothing to ask.
+    A line without a question (`text` in POPE's files) gets the given one; paths of pictures are relative
+    to `folder` or to the file's own. Raises ValueError if there is nothing to ask.
     """
     if source.is_dir() or source.suffix.lower() in KNOWN:
         files = pictures_below(source) if source.is_dir() else [source]
@@ -94,18 +93,18 @@ def asked_lines(source: Path, question: str, folder: Path) -> list[dict[str, Any
 
 
 def each(line: dict[str, Any], change: Callable[[str], str]) -> str | list[str]:
-    """Change the path of a line's picture, or those of its pictures."""
+    """Apply `change` to the path of a line's picture, or to those of its pictures."""
     names = [change(str(name)) for name in listed(line["image"])]
     return names if isinstance(line["image"], list) else names[0]
 
 
 def listed(image: Any) -> list[Any]:
-    """Return what a line calls its picture, or its pictures, as a list."""
+    """Return a line's picture, or its pictures, as a list."""
     return image if isinstance(image, list) else [image]
 
 
 def from_file(name: str, file: Path) -> str:
-    """Return a picture's path as it counts from a file's own folder; an address stays one."""
+    """Return a picture's path relative to a file's folder; a URL is unchanged."""
     if ADDRESS.match(name):
         return name
     path = Path(name)
@@ -113,7 +112,7 @@ def from_file(name: str, file: Path) -> str:
 
 
 def line_fault(line: dict[str, Any]) -> str | None:
-    """Say why a line cannot be asked, if it cannot."""
+    """Return why a line cannot be asked, or None if it can."""
     names = listed(line.get("image"))
     if not names or not all(type(name) in (str, int) and str(name).strip() for name in names):
         return 'there is no "image", the path of a picture, or a list of several'
@@ -132,11 +131,11 @@ def answer_all(
     *,
     folder: Path | None = None,
 ) -> None:
-    """Answer a folder or a JSONL file into another JSONL file, line by line, and say how many it holds.
+    """Answer a folder or a JSONL file into another JSONL file, and print how many answers that holds.
 
-    Each line names the model and the decoding that made it, and its picture by the path from `out`'s folder.
-    What is in `out` already is not asked again. A picture that cannot be read has an `error` instead of an
-    answer. Raises ValueError where `out` answers something else, or by other means.
+    Each line names the model and the decoding that made it; picture paths are relative to `out`'s folder.
+    Lines already in `out` are not asked again. A picture that cannot be read has an `error` instead of an
+    answer. Raises ValueError if `out` answers other questions, or is by another model or decoding.
     """
     asked = what_to_ask(source, question, folder)
     made_by = {"model": chat_model.name, "decoding": asdict(decoding)}
@@ -152,7 +151,7 @@ def answer_all(
     done = Counter(hash_json({name: line[name] for name in line.keys() - {*WRITTEN}}) for line in log)
     left = []
     for number, line in enumerate(lines):
-        done[hash_json(line)] -= 1  # a line that is there twice is answered twice
+        done[hash_json(line)] -= 1  # a line that occurs twice is answered twice
         if done[hash_json(line)] < 0:
             left.append(number)
     if any(count > 0 for count in done.values()):
@@ -184,7 +183,7 @@ def answer_lines(
             for image in images:
                 talk.show(image)
             results[index]["answer"] = "".join(talk.ask(line["question"], decoding))
-        except Exception as error:  # one line costs no other its answer
+        except Exception as error:  # a failed line must not cost the others their answers
             results[index]["error"] = sentence(error, "answer")
     questions = [lines[index]["question"] for index in single]
     try:
@@ -199,8 +198,8 @@ def answer_lines(
 
 
 def require_room(chat_model: ChatModel, question: str) -> None:
-    """Raise ValueError for a question that is too long, behind which a language model writes nonsense without
-    any warning, or that is no text.
+    """Raise ValueError for a question that is too long, after which a language model writes nonsense without
+    any warning, or that contains a lone surrogate.
     """
     if re.search("[\ud800-\udfff]", question):
         raise ValueError("The question holds half a character, which no tokenizer reads.")

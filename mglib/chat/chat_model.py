@@ -1,4 +1,4 @@
-"""The model that is talked to, with its template and preprocessing, as it was trained and kept on disk."""
+"""The model behind the chat, with its template and preprocessing, as trained and kept on disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -30,22 +30,22 @@ from mglib.weights.official import load_projection
 from mglib.weights.saved import LORA, WEIGHTS, from_pretrained, read_config, save_pretrained
 from mglib.weights.tensors import hash_tensors
 
-MODEL = "model"  # the folder of a published run that is taken where nothing was trained
+MODEL = "model"  # the folder of a published run that is used if nothing was trained here
 SHOWN = ("memes", "dishes", "products", "landscapes")  # kinds of special pictures among the examples
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatModel:
-    """A model together with how it is talked to and how it wants its pictures."""
+    """A model together with its chat template, its preprocessing and its decoding."""
 
     model: MiniGPT4
     turns: Turns
     vision: VisionConfig
-    decoding: Decoding = field(default_factory=Decoding)  # as the profile chose it on val, or officially
+    decoding: Decoding = field(default_factory=Decoding)  # the profile's choice on val, or the official one
     origin: dict[str, Any] = field(default_factory=dict)  # the run that trained it
     language: str = "a language model without a name"
     language_id: str = "no name"  # the same wherever the language model's files are
-    trained: str = "weights of no file"  # the files of what was trained, as `hashed` names them
+    trained: str = "weights of no file"  # the files of the trained weights, as `hashed` names them
 
     @torch.inference_mode()
     def queries(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -54,7 +54,7 @@ class ChatModel:
         return self.model.queries({"pixels": pixels.to(self.model.projection.weight.device)})
 
     def weights(self) -> str:
-        """Say which weights answer, and where they compute."""
+        """Describe the weights in use, their device and their precision."""
         device = self.model.projection.weight.device
         precision = str(self.model.language.model.dtype).removeprefix("torch.")
         profile = self.origin.get("profile", "without a name")
@@ -62,20 +62,20 @@ class ChatModel:
 
     @cached_property
     def name(self) -> str:
-        """Name the model by its content, wherever its files are and whatever computes it."""
+        """Name the model by its content, independent of file locations and device."""
         named = self.model.named_parameters()
         trained = {name: value for name, value in named if name.startswith(("qformer.", "projection."))}
         key = hash_tensors(trained | lora_weights(self.model.language))[:12]
         return f"{self.origin.get('profile', 'no profile')}, weights {key}, {self.language_id}"
 
     def decoding_with(self, *, greedy: bool, tokens: int | None, beams: int, seed: int) -> Decoding:
-        """Return the model's own decoding, or that of the likeliest tokens, with these limits."""
+        """Return the model's own decoding, or greedy decoding, with these settings."""
         tokens = tokens or Decoding.max_new_tokens
         own = likeliest(tokens) if greedy else replace(self.decoding, max_new_tokens=tokens, seed=seed)
         return replace(own, beams=beams)
 
     def sees(self, image: Image.Image, name: str) -> str:
-        """Say of a picture what was read, and what `preprocess` makes of it."""
+        """Describe a picture as read, and what `preprocess` makes of it."""
         side = self.vision.image_size
         seen = f"the model sees the whole of it resized to a square of {side} x {side}"
         return f"{name}, read as {image.width} x {image.height} pixels; {seen}"
@@ -87,21 +87,19 @@ def hashed(*files: Path) -> str:
 
 
 def language_id(study: Study) -> str:
-    """Name a study's language model: another than its profile's own by its content, wherever it is."""
+    """Name a study's language model: the profile's own by its name, any other by its content."""
     own = study.profile.language.name
     return own if study.chosen_language is None else chosen.identity(study.chosen_language)
 
 
 def kept_folder(study: Study) -> Path:
-    """Where a study's trained model is kept for the chat."""
+    """Return the folder in which a study's trained model is kept for the chat."""
     other = "" if study.chosen_language is None else f"-{language_id(study)}"
     return CACHE / "chat" / f"{own_name(study.profile)}{other}"
 
 
 def trained_folder(study: Study) -> Path | None:
-    """Return where a study's trained model is: the one that was trained here, else the published one; None
-    where there is neither.
-    """
+    """Return the folder of a study's trained model: the one trained here, else the published one, or None."""
     own = study.chosen_language is None
     published = [RESULTS / own_name(study.profile) / MODEL] if own else []
     return next((folder for folder in (kept_folder(study), *published) if folder.exists()), None)
@@ -114,8 +112,8 @@ def keep(study: Study, model: MiniGPT4) -> Path:
 
 
 def save(chat_model: ChatModel, folder: Path, *, lora: LoRAConfig | None = None, **run: Any) -> None:
-    """Write what was trained into a folder that `load` takes, with the run that trained it and whatever
-    else it is to be known by.
+    """Write the trained weights into a folder that `load` takes, with the run that trained them and any
+    further details of it.
     """
     save_pretrained(
         chat_model.model,
@@ -128,11 +126,11 @@ def save(chat_model: ChatModel, folder: Path, *, lora: LoRAConfig | None = None,
 
 
 def load(settings: Settings, projection: Path | None = None) -> ChatModel:
-    """Load a profile's model as it was trained here, else as it was published, with the seed and the
-    pretrained weights of its run; or with another `projection`: a folder of `make finetune` or `make export`,
-    or an official .pth file beside the published parts.
+    """Load a profile's model as trained here, else as published, with the seed and the pretrained weights of
+    its run; or with another `projection`: a folder of `make finetune` or `make export`, or an official .pth
+    file, which is joined with the published parts.
 
-    Raises FileNotFoundError where nothing is kept, ValueError where parts do not belong together, and as
+    Raises FileNotFoundError if there is no trained model, ValueError if parts do not belong together, and as
     `Settings.found`.
     """
     if projection is None:
@@ -148,7 +146,7 @@ def load(settings: Settings, projection: Path | None = None) -> ChatModel:
 
 
 def load_folder(settings: Settings, folder: Path) -> ChatModel:
-    """Join a profile's frozen parts with what was trained between them and kept in a folder."""
+    """Join a profile's frozen parts with the trained weights in a folder."""
     saved = read_config(folder)
     run = saved.get("run")
     if not run:
@@ -189,7 +187,7 @@ def load_official(settings: Settings, projection: Path) -> ChatModel:
 
 
 def examples(settings: Settings) -> dict[str, Path]:
-    """Return a few pictures to begin with, by what they show: the first ones of the small world's `val`."""
+    """Return a few example pictures by what they show, the first of the small world's `val` splits."""
     study = Study.open(settings)
     if not study.special_tests:
         return {}
@@ -199,15 +197,13 @@ def examples(settings: Settings) -> dict[str, Path]:
 
 
 def turns_of(study: Study, language: Language) -> Turns:
-    """Return how a study's language model is talked to: in its profile's template; Vicuna as in the official
-    chat.
-    """
+    """Return the chat template of a study's language model: its profile's, or Vicuna's official one."""
     first = template(study.profile.language.template, language.tokenizer)
     return VICUNA_CHAT if first == VICUNA else turns(first, language.tokenizer)
 
 
 def chat_model_of(study: Study, model: MiniGPT4) -> ChatModel:
-    """Return a study's model to talk to, with the decoding that its profile chose on val."""
+    """Return a study's model for the chat, with the decoding that its profile chose on val."""
     way = dict(study.profile.evaluation.abilities).get("minigpt4", Asked()).decoding
     return ChatModel(
         model=model,

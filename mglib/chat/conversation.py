@@ -1,4 +1,4 @@
-"""A conversation about any number of pictures, whose answers stream."""
+"""A conversation about any number of pictures, with streamed answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ ANSWERER = "Assistant:"
 @dataclass(frozen=True)
 class Exchange:
     """One turn of a conversation: how many pictures came with the question, the answer, how many tokens were
-    written for it, and the seconds from the question to the last of them.
+    generated for it, and the seconds from the question to the last token.
     """
 
     pictures: int
@@ -31,7 +31,7 @@ class Exchange:
     seconds: float
 
     def pace(self) -> str:
-        """Say how fast the answer came."""
+        """Return the answer's speed as text."""
         pace = self.tokens / self.seconds
         return f"{self.tokens} tokens in {self.seconds:.1f} s: {pace:.1f} tokens a second"
 
@@ -39,9 +39,9 @@ class Exchange:
 class Conversation:
     """Several turns about any number of pictures; each answer streams.
 
-    What has been read stays in `context` (1, T, D_l), its keys and values in `cache`, which may lag behind:
-    the next question first reads what is missing. Questions and pictures go in as the official chat writes
-    them (`conversation.py`), but earlier answers stay as the tokens that were generated.
+    All turns so far are in `context` (1, T, D_l), their keys and values in `cache`, which may lag behind: the
+    next question first computes what is missing. Questions and pictures are written as in the official chat
+    (`conversation.py`), but earlier answers stay as the tokens that were generated.
     """
 
     def __init__(self, chat_model: ChatModel) -> None:
@@ -63,9 +63,9 @@ class Conversation:
     def ask(self, question: str, decoding: Decoding | None = None) -> Iterator[str]:
         """Yield the answer piece by piece, as soon as each piece is certain.
 
-        Without `decoding` the official settings hold; with several beams the answer comes as one piece, since
-        another beam may be the better one until the end. An iterator that is closed early leaves the answer
-        as far as it came. Raises ValueError when the conversation is too long.
+        Without `decoding` the official settings apply; with several beams the answer comes in one piece, as
+        another beam may still win at the end. If the iterator is closed early, the answer so far is kept.
+        Raises ValueError if the conversation is too long, RuntimeError while an earlier answer is being read.
         """
         if self.cache.get_seq_length() > self.context.shape[1]:
             raise RuntimeError("An answer is still being read: read it to its end, or close it, then ask.")
@@ -74,10 +74,10 @@ class Conversation:
         ids: list[int] = []
         try:
             yield from self.stream(context, decoding or Decoding(), ids)
-        except GeneratorExit:  # the reader has had enough
+        except GeneratorExit:  # the iterator was closed early
             self.keep(question, context, ids, perf_counter() - began)
             raise
-        except BaseException:  # perhaps in the middle of a layer: read everything again next time
+        except BaseException:  # perhaps in the middle of a layer: compute everything again next time
             self.cache = DynamicCache()
             raise
         self.keep(question, context, ids, perf_counter() - began)
@@ -88,7 +88,7 @@ class Conversation:
         ends = self.chat_model.turns.ends(language.tokenizer)
         decoding = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, self.room(context)))
         mask = torch.ones(context.shape[:2], dtype=torch.long, device=context.device)
-        if decoding.beams > 1:  # reads everything itself: the cache stays as it was
+        if decoding.beams > 1:  # computes everything itself: the cache is unchanged
             ids += search(language, context, mask, decoding, [decoding.seed], ends)[0]
             yield until_end(language.tokenizer.decode(ids), *ends)
             return
@@ -108,7 +108,7 @@ class Conversation:
 
     @torch.inference_mode()
     def segment(self, question: str) -> Tensor:
-        """Embed a question with the pictures that wait for it: (1, S, D_l)."""
+        """Embed a question with the pending pictures: (1, S, D_l)."""
         question = without_placeholder(question)
         model, turns = self.chat_model.model, self.chat_model.turns
         if self.pending:
@@ -128,7 +128,7 @@ class Conversation:
         return words
 
     def room(self, context: Tensor) -> int:
-        """Return how many tokens the language model can still write behind `context` (1, T, D_l)."""
+        """Return how many tokens the language model can still write after `context` (1, T, D_l)."""
         longest = self.chat_model.model.language.model.config.max_position_embeddings
         if context.shape[1] >= longest:
             raise ValueError(
@@ -139,7 +139,7 @@ class Conversation:
 
     @torch.inference_mode()
     def keep(self, question: str, context: Tensor, ids: list[int], seconds: float) -> None:
-        """Take a finished turn over: its answer without the end symbol, which the next turn writes."""
+        """Add a finished turn to the context, its answer without the end symbol: the next turn writes it."""
         language = self.chat_model.model.language
         ends = self.chat_model.turns.ends(language.tokenizer)
         whole, tail = before_end(language.tokenizer, ids, ends)
@@ -163,9 +163,9 @@ class Conversation:
 
 
 def before_end(tokenizer, ids: Sequence[int], ends: Sequence[str]) -> tuple[int, str]:
-    """Return how many tokens lie wholly before the end symbol, and the text between them and it.
+    """Return how many tokens are entirely before the end symbol, and the text between them and it.
 
-    A token may hold the last sign of an answer together with the first of the end symbol (".###").
+    A token may hold the last character of an answer and the first of the end symbol (".###").
     """
     text = tokenizer.decode(ids)
     for end in ends:
@@ -177,10 +177,10 @@ def before_end(tokenizer, ids: Sequence[int], ends: Sequence[str]) -> tuple[int,
 
 
 def certain(text: str, ends: Sequence[str]) -> str:
-    """Return as much of an unfinished answer as no further token can take back.
+    """Return the part of an unfinished answer that no further token can change.
 
-    Held back: an end symbol that may have begun, half a character, white space, which is stripped at the end
-    of an answer, and "Assistant:" at its beginning.
+    Held back: a possible beginning of an end symbol, an incomplete character, trailing white space, which is
+    stripped from an answer, and "Assistant:" at its beginning.
     """
     for end in ends:
         text = text.split(end)[0]

@@ -1,4 +1,4 @@
-"""`make export`: what was trained, in a format of one's own choice."""
+"""`make export`: write the trained weights in a chosen format."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ NO_GGUF = (
 
 
 def require_format(to: str) -> None:
-    """Raise ValueError for a format that is not written."""
+    """Raise ValueError for a format that is not supported."""
     if to == GGUF:
         raise ValueError(NO_GGUF)
     if to not in FORMATS:
@@ -27,7 +27,7 @@ def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
     """Write a model's trained weights and return where: the projection bound to its frozen parts (mglib),
     the official trainer's file (pth), or the whole model (transformers).
 
-    Raises ValueError where the format cannot hold the model, FileExistsError where something is there.
+    Raises ValueError if the format cannot hold the model, FileExistsError if the target exists.
     """
     model, template, language = chat_model.model, chat_model.turns.first, chat_model.language_id
     if to == "pth":

@@ -1,5 +1,5 @@
-"""`make finetune`: stage 2's training on one's own pictures, from the model that `make chat` talks with to a
-folder that it talks with. What is learnt, how long it takes and in how much memory is said before it begins.
+"""`make finetune`: stage 2's training on your own pictures, from the model of `make chat` to a folder that
+`make chat` can load. What is trained, for how long and in how much memory is printed before it begins.
 """
 
 import random
@@ -46,20 +46,20 @@ from mglib.weights.saved import CONFIG, lora_config, read_config
 from mglib.weights.tensors import hash_tensors
 
 HELD_OUT = 10  # every tenth picture is held out
-LOOKS = 10  # at the held-out loss, evenly over the training
-PATIENCE = 3  # looks without a lower loss
-BAD = 0.25  # of the pairs may be unusable
+LOOKS = 10  # evaluations of the held-out loss, evenly spaced over the training
+PATIENCE = 3  # evaluations without a lower loss
+BAD = 0.25  # share of the pairs that may be unusable
 SHOWN = 5  # held-out pictures whose answers are shown
 PRINTED = 20  # faults; the file lists all
-WATCHED = 100  # pairs of stage 1 whose loss is watched, besides those that are read again
-RISE = 0.02  # of that loss, above which a remedy is named
-SLOWER = 0.5  # of stage 2's rate: of 1, 1/2 and 1/3 the largest at which mini surely forgets nothing of val
-LORA_RATE = 1e-4  # where the profile has no rate of its own
+WATCHED = 100  # pairs of stage 1 whose loss is monitored, none of them replayed
+RISE = 0.02  # of that loss, above which a remedy is printed
+SLOWER = 0.5  # of stage 2's rate: the largest of 1, 1/2 and 1/3 at which mini reliably forgets nothing on val
+LORA_RATE = 1e-4  # if the profile has no rate of its own
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """One's own pairs as they are learnt: each picture once, and what is asked about which."""
+    """The user's own pairs for training: each picture once, and the questions about them."""
 
     files: tuple[Path, ...]
     pictures: Split
@@ -73,14 +73,14 @@ class OwnData:
         return tuple(sorted(first.values()))[:SHOWN]
 
     def ask(self, chat_model: ChatModel, tokens: int) -> list[str]:
-        """Ask these questions, greedily."""
+        """Return a model's greedy answers to the questions in `shown`."""
         files = [self.files[index] for index, _, _ in self.shown]
         return answer(chat_model, files, [question for _, question, _ in self.shown], greedy(tokens))
 
 
 def own_data(pairs: Sequence[AnsweredPicture], *, seed: int) -> OwnData:
-    """Hold every tenth picture out with all that is asked about it; a picture without a question gets one of
-    stage 2's by the seed. Copies of a picture are one. Raises ValueError for fewer than two pictures.
+    """Hold out every tenth picture with all its questions; a picture without a question gets one of stage
+    2's, drawn by the seed. Identical files count once. Raises ValueError for fewer than two pictures.
     """
     hash_of = {pair.file: sha256(pair.file) for pair in pairs}
     file_of = {digest: file for file, digest in reversed(hash_of.items())}
@@ -120,8 +120,7 @@ def start(settings: Settings, projection: Path | None) -> ChatModel:
 
 def finetune_config(profile: Profile, count: int, *, lora: bool, replay: bool) -> TrainConfig:
     """Return stage 2's settings for `count` pairs: as many samples as the profile's stage 2 reads, but each
-    pair at least once, and at a lower rate unless without `replay`. With low-rank updates their rate,
-    and AdamW.
+    pair at least once, and with `replay` at a lower rate. With `lora`, the low-rank updates' rate, and AdamW.
     """
     base = profile.stage2
     batch = min(base.batch_size, count)
@@ -146,8 +145,8 @@ def finetune_config(profile: Profile, count: int, *, lora: bool, replay: bool) -
 def to_train(
     model: MiniGPT4, known: LoRAConfig | None, profile: Profile, config: TrainConfig, *, lora: bool, seed: int
 ) -> tuple[MiniGPT4, LoRAConfig | None]:
-    """Return the model with what is to be trained, and the settings of its low-rank updates; `known` are
-    those that it has already, which are trained on with `lora` and kept as they are without.
+    """Return the model with only the weights to train unfrozen, and the settings of its low-rank updates;
+    `known` are those of existing updates, which are trained further with `lora` and stay frozen without.
     """
     model.requires_grad_(False)
     model.projection.requires_grad_(True)
@@ -160,7 +159,7 @@ def to_train(
 
 
 def kept_queries(study: Study, chat_model: ChatModel, split: Split) -> Sequence[Tensor]:
-    """Return what the Q-Former makes of each picture, (Q, D_q), kept as all features are."""
+    """Return the Q-Former's output for each picture, (Q, D_q), cached as all features are."""
     qformer = chat_model.model.qformer
     code, weights = hash_source(preprocess, Vision, type(qformer)), hash_tensors(qformer.state_dict())
     folder = study.features_folder("queries", split, "from pictures", code, weights)
@@ -169,7 +168,7 @@ def kept_queries(study: Study, chat_model: ChatModel, split: Split) -> Sequence[
 
 
 def beyond(study: Study, count: int) -> Split | None:
-    """Return pairs of stage 1 that come after the first `count`, or None where no more are on disk."""
+    """Return pairs of stage 1 that come after the first `count`, or None if no more are on disk."""
     longer, shorter = stage1_pairs(study, count + WATCHED), stage1_pairs(study, count)
     if longer is None or shorter is None:
         return None
@@ -186,14 +185,14 @@ def beyond(study: Study, count: int) -> Split | None:
 
 
 def retention(study: Study, chat_model: ChatModel, watched: Split) -> Counts:
-    """Return the loss of each caption of stage 1 that is watched, in stage 1's form, over its tokens."""
+    """Return the loss of each monitored caption of stage 1, in stage 1's form, over its tokens."""
     seen = kept_queries(study, chat_model, watched)
     model, longest = chat_model.model, study.profile.stage1.max_answer
     return Counts(*losses(model, seen, watched.captions, CAPTION, max_answer=longest, batch_size=8))
 
 
 def seconds_a_step(model: MiniGPT4, batch: dict[str, Tensor], study: Study) -> float:
-    """Measure one pass forward and backward, after one that warms up; no weight and no gradient changes."""
+    """Time one forward and backward pass, after a warm-up; no weight or gradient changes."""
     for _ in range(2):
         began = time.monotonic()
         with torch.autocast(study.device.type, torch.bfloat16, enabled=study.bf16):
@@ -213,11 +212,11 @@ def finetune(
     lora: bool = False,
     replay: bool = True,
 ) -> pandas.DataFrame:
-    """Fine-tune on one's own pictures into the folder `out`, and print and return the answers before and
+    """Fine-tune on the user's own pictures into the folder `out`, and print and return the answers before and
     after.
 
-    A run that was stopped goes on with the same command, one that is finished is found again. Raises
-    FileExistsError where `out` holds something else.
+    A stopped run resumes with the same command; a finished one is not trained again. Raises FileExistsError
+    if `out` holds another model.
     """
     if data is None:
         raise ValueError(f"No pictures are named: make finetune DATA=folder. DATA is {SHAPES}.")
@@ -260,7 +259,7 @@ def finetune(
 
 
 def cut_off(chat_model: ChatModel, pairs: Sequence[AnsweredPicture]) -> str:
-    """Name the answers that hold a symbol at which this model stops: what follows it would never be said."""
+    """Return a warning about answers that contain an end symbol, at which this model stops, if any."""
     ends = chat_model.turns.ends(chat_model.model.language.tokenizer)
     found = [(end, pair) for pair in pairs for end in dict.fromkeys(ends) if end in pair.answer]
     lines = [f"  {pair.file}: {pair.answer[:80]!r} holds {end}\n" for end, pair in found[:PRINTED]]
@@ -301,8 +300,8 @@ def announce(
 def learn(
     study: Study, chat_model: ChatModel, own: OwnData, again: Split | None, config: TrainConfig, out: Path
 ) -> str:
-    """Train a model, leave its best weights in it, and print the losses; returns the training's
-    name, by which a finished one is known in `out`.
+    """Train a model, leave its best weights in it, and print the losses; returns the training's name, by
+    which a finished one is recognised in `out`.
     """
     model = chat_model.model
     queries = kept_queries(study, chat_model, own.pictures)
@@ -341,8 +340,8 @@ def learn(
 
 
 def show_losses(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float]]) -> None:
-    """Print the losses at each look, the training loss as a mean since the look before, and which weights are
-    taken.
+    """Print the held-out loss at each evaluation, the mean training loss since the previous one, and which
+    weights are kept.
     """
     table = pandas.DataFrame(looks).rename(columns={"loss": "held out"})
     steps = pandas.DataFrame(log)
@@ -357,7 +356,7 @@ def show_losses(looks: Sequence[dict[str, float]], log: Sequence[dict[str, float
 
 
 def forgotten(before: Counts, after: Counts, *, replay: bool) -> str:
-    """Say what became of the loss of the captions that are watched, and what to do where it rose."""
+    """Return how the loss of the monitored captions changed, and what to do if it rose."""
     first = needed(before.estimate(), "captions of stage 1")
     change = needed(paired(after, before), "captions of stage 1")
     said = (

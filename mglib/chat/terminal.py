@@ -1,4 +1,4 @@
-"""`make chat`: talking about a picture in a terminal."""
+"""`make chat`: chat about a picture in a terminal."""
 
 from PIL import Image
 
@@ -12,7 +12,7 @@ USAGE = 'make chat IMAGE=picture.jpg QUESTION="What is this?", or without a ques
 
 
 def typed_picture(image: str | None) -> tuple[str, Image.Image]:
-    """Open the picture that a person named; returns its file's name too."""
+    """Open the picture that the user named; returns its file name too."""
     if not image:
         raise ValueError(f"No picture is named: {USAGE}")
     file = typed_path(image)
@@ -36,7 +36,7 @@ def talk_about(
 
 
 def terminal(talk: Conversation, decoding: Decoding) -> None:
-    """Go on with a conversation until an empty line; `/show FILE` adds a picture, `/clear` forgets all."""
+    """Continue a conversation until an empty line; `/show FILE` adds a picture, `/clear` forgets all."""
     print("Ask about the picture; /show FILE adds another, /clear forgets all, an empty line ends.")
     while line := input("You: ").strip():
         try:
@@ -51,13 +51,13 @@ def terminal(talk: Conversation, decoding: Decoding) -> None:
 
 
 def show(talk: Conversation, name: str, image: Image.Image) -> None:
-    """Give a picture to the next question, and print what was read."""
+    """Add a picture to the next question, and print what was read."""
     talk.show(image)
     print(f"Picture: {talk.chat_model.sees(image, name)}.")
 
 
 def say(talk: Conversation, question: str, decoding: Decoding) -> None:
-    """Print an answer while it comes, then its pace."""
+    """Print an answer as it streams, then its speed."""
     print("MiniGPT-4: ", end="", flush=True)
     for piece in talk.ask(question, decoding):
         print(piece, end="", flush=True)

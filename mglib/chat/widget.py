@@ -1,4 +1,4 @@
-"""The chat in JupyterLab: choose a picture, ask, read the answer while it comes."""
+"""The chat in JupyterLab: choose a picture, ask, read the answer as it streams."""
 
 import html
 import io
@@ -16,7 +16,7 @@ from mglib.model.decoding import Decoding
 
 NONE = "choose a picture"
 THUMBNAIL = 320  # pixels
-# The browser copies by itself: a kernel may run on another machine. Quotes are escaped in the attribute.
+# The browser does the copying: the kernel may run on another machine. Quotes are escaped in the attribute.
 COPY = (
     '<button class="lm-Widget jupyter-widgets jupyter-button widget-button" style="margin: 0" data-text="{}" '
     'onclick="navigator.clipboard.writeText(this.dataset.text)">Copy</button>'
@@ -35,7 +35,7 @@ class ChatPanel:
     def __init__(
         self, chat_model: ChatModel, pictures: Mapping[str, Path] | None = None, questions: Sequence[str] = ()
     ) -> None:
-        """`pictures` are offered by name, beside the visitor's own; each of the `questions` has a button."""
+        """`pictures` are offered by name, besides the user's own; each of the `questions` has a button."""
         self.talk = Conversation(chat_model)
         self.pictures = dict(pictures or {})
         self.weights = fine_print(f"Weights: {chat_model.weights()}")
@@ -78,20 +78,20 @@ class ChatPanel:
         )
 
     def picked(self, name: str) -> None:
-        """Show one of the pictures on offer; afterwards the list can be used again."""
+        """Show one of the offered pictures, and reset the list."""
         if name in self.pictures:
             self.add(self.pictures[name], self.pictures[name].name)
             self.pick.value = NONE
 
     def uploaded(self, files: tuple[dict, ...]) -> None:
-        """Show the visitor's pictures."""
+        """Show the uploaded pictures."""
         for file in files:
             self.add(bytes(file["content"]), file["name"])
         if files:
             self.upload.value = ()
 
     def add(self, source: Path | bytes, name: str) -> None:
-        """Give a picture to the next question, or say why it cannot be read."""
+        """Add a picture to the next question, or show why it cannot be read."""
         try:
             image = picture(source, name=name)
             self.talk.show(image)
@@ -113,7 +113,7 @@ class ChatPanel:
             self.ask(self.question.value)
 
     def ask(self, question: str) -> None:
-        """Put a question and write the answer into the log while it comes."""
+        """Ask a question and write the answer into the log as it streams."""
         question = question.strip()
         if not question:
             return
@@ -123,7 +123,7 @@ class ChatPanel:
             for piece in self.talk.ask(question, self.decoding()):
                 so_far += piece
                 self.log.value = self.written() + turn(len(self.talk.pending), question, so_far)
-        except Exception as error:  # whatever it is, the panel says it, and the question can be asked again
+        except Exception as error:  # the panel shows any error, and the question can be asked again
             self.refresh()
             self.status.value = html.escape(sentence(error, "chat"))
             self.question.value = question
@@ -176,9 +176,7 @@ def fine_print(text: str) -> ipywidgets.HTML:
 
 
 def turn(pictures: int, question: str, answer: str, pace: str = "") -> str:
-    """Write one turn as HTML, with its pace when it is whole; what was typed and answered is text and never
-    markup.
-    """
+    """Return one turn as HTML, with its speed once it is complete; question and answer are escaped."""
     seen = "🖼 " * pictures
     text = html.escape(answer).replace("\n", "<br>")
     if pace:

@@ -1,7 +1,7 @@
-"""A critic of answers that has seen training data alone: how well their sentences fit their own picture.
+"""A critic of answers, trained on training data only: how well their sentences fit their own picture.
 
-It compares by BLIP-2's contrast and knows no list of objects, no annotation and no rule of the evaluation, so
-what learns from it can still be measured by CHAIR.
+It compares by BLIP-2's contrast and uses no list of objects, no annotation and no rule of the evaluation, so
+a model that learns from it can still be measured by CHAIR.
 """
 
 import math
@@ -17,7 +17,7 @@ from mglib.data.text import clean_caption
 from mglib.model.blip2 import Representation, similarities
 from mglib.model.prompts import tokenize
 
-# From the vision tokens of each text's picture, (N, D_v), and the texts to a score of each sentence.
+# Maps the vision tokens of each text's picture, (N, D_v), and the texts to a score for each sentence.
 Critic = Callable[[Sequence[Tensor], Sequence[str]], list[list[float]]]
 
 
@@ -32,10 +32,10 @@ def sentence_scores(
 ) -> list[list[float]]:
     """Score how much better each sentence (`repair.sentences`) of each text fits its own picture than others.
 
-    `tokens` are the vision tokens of each text's picture, (N, D_v) each. A score is the cosine with the own
-    picture minus the mean cosine with all others: 0 for what fits all alike. What is longer than `max_text`
-    tokens is read in pieces of equal length and scores their mean. Raises ValueError for fewer than two
-    pictures or another number of texts.
+    `tokens` are the vision tokens of each text's picture, (N, D_v) each. A score is the cosine with its
+    own picture minus the mean cosine with all others: 0 for a sentence that fits all equally well. One longer
+    than `max_text` tokens is read in pieces of equal length and scores their mean. Raises ValueError for
+    fewer than two pictures or a different number of texts.
     """
     if len(tokens) != len(texts) or len(texts) < 2:
         raise ValueError(
@@ -56,12 +56,12 @@ def sentence_scores(
 
 
 def answer_scores(sentence_scores: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean over each answer's sentences; 0, as for what fits all pictures, where there is none."""
+    """Return the mean over each answer's sentences; 0, as for text that fits all pictures, if it has none."""
     return [fmean(scores) if scores else 0.0 for scores in sentence_scores]
 
 
 def pieces(sentence: str, tokenizer: PreTrainedTokenizerFast, longest: int) -> list[str]:
-    """Clean a sentence as training captions are and cut it into equal parts of at most `longest` tokens."""
+    """Clean a sentence like a training caption and cut it into equal parts of at most `longest` tokens."""
     ids = tokenize(tokenizer, clean_caption(sentence))
     if not ids:
         return [""]

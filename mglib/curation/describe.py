@@ -1,4 +1,4 @@
-"""The stage-1 model describes pictures for curation (paper, section 3.2); a stopped run resumes."""
+"""Descriptions by the stage-1 model for curation (paper, section 3.2); an interrupted run resumes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,11 +23,11 @@ CONTINUE = "Continue"
 
 @dataclass(frozen=True)
 class Description:
-    """What the stage-1 model said about one picture: one answer, or two where the first was short."""
+    """What the stage-1 model said about one picture: one answer, or two if the first was short."""
 
     image_id: str
     answers: tuple[str, ...]
-    tokens: tuple[int, ...]  # of each answer, without end symbol
+    tokens: tuple[int, ...]  # number in each answer, without the end symbol
     seed: int
 
     @property
@@ -56,8 +56,8 @@ def describe(
 
     Answers of `short` tokens or fewer are continued. The lines go to a file in `folder` that is named by the
     settings and by what else they depend on (`depends`: the hashes of projection and Q-Former, the
-    precision). A stopped run resumes there and ends in the same file as one that was never stopped: each
-    picture has its own seeds, and batches are cut at the same places.
+    precision). An interrupted run resumes there and ends in the same file as an uninterrupted one: each
+    picture has its own seeds, and the batch boundaries stay the same.
     """
     if len(queries) != len(ids) or len(set(ids)) < len(ids):
         raise ValueError(f"{len(queries)} pictures have {len(set(ids))} different ids: each needs one.")
@@ -87,9 +87,9 @@ def describe(
 def describe_batch(
     model: MiniGPT4, queries: Tensor, ids: Sequence[str], turns: Turns, decoding: Decoding, short: int
 ) -> list[Description]:
-    """Describe B pictures, given as (B, Q, D_q), in one batch, and then those again that were short."""
+    """Describe B pictures, given as (B, Q, D_q), in one batch, then continue the short answers."""
     tokenizer = model.language.tokenizer
-    seeds = [row_seed(decoding.seed, image_id) for image_id in ids]  # a second answer takes the next one
+    seeds = [row_seed(decoding.seed, image_id) for image_id in ids]  # a second answer uses seed + 1
     prompt = turns.first.prompt(with_image(QUESTION))
     firsts = reply(model, {"queries": queries}, turns, [prompt] * len(ids), decoding, seeds)
     made = [
@@ -110,9 +110,9 @@ def describe_batch(
 
 
 def read_descriptions(file: Path) -> list[Description]:
-    """Read the finished lines of a file, none where there is no file, and cut a torn last line off.
+    """Read the finished lines of a file, none if there is no file, and cut off a torn last line.
 
-    Raises ValueError for any other line that is no description.
+    Raises ValueError for any other line that is not a description.
     """
     made = []
     for number, entry in enumerate(read_log(file), start=1):

@@ -1,6 +1,6 @@
-"""Repair of generated paragraphs by rules: the rewriter `str -> str` that needs no other model.
+"""Rule-based repair of generated paragraphs: the rewriter `str -> str` that needs no other model.
 
-Its rules and its limits are its own: the evaluation looks for faults with other code.
+Its rules and thresholds are its own: the evaluation looks for faults with other code.
 """
 
 import re
@@ -17,17 +17,17 @@ MARKS = re.compile(r"</?Img>|<ImageHere>|<\|[^|>]*\|>|</?s>|#{2,}|\b(?:Human|Ass
 LINKS = re.compile(r"(?:https?://|www\.)\S+")
 OTHER_SCRIPT = re.compile(r"[^\W\d_a-zA-Z\u00C0-\u024F]+")
 STRAY = re.compile(r"[^\w\s.,;:!?'\"()%&$€£°/+-]|_")
-ENDLESS = re.compile(r"[^\W\d_]{22,}")  # letters in a row; English has hardly a word so long
-STOPS = re.compile(r"[.,;:!?]{2,}")  # of these the first that ends a sentence stays
-RUN = re.compile(r"([^\w\s])(?:\s?\1)+")  # one sign several times
+ENDLESS = re.compile(r"[^\W\d_]{22,}")  # letters in a row; almost no English word is this long
+STOPS = re.compile(r"[.,;:!?]{2,}")  # the first that ends a sentence is kept
+RUN = re.compile(r"([^\w\s])(?:\s?\1)+")  # a repeated symbol
 TYPED = str.maketrans("‘’“”–—", "''\"\"--")
 STOP = re.compile(r"([\w.]*)([.!?]+)[\"')]*(?=\s|$)")  # with the word before it
 INITIALS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
 CLOSED = re.compile(r"[.!?][\"')]*$")
 LETTERS = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
-TITLES = listed("mr ms mrs dr st prof jr sr mt ft vs gen capt sgt rev")  # they wait for a name
-NUMBERED = listed("no nos fig vol p pp ca approx")  # they wait for a number
+TITLES = listed("mr ms mrs dr st prof jr sr mt ft vs gen capt sgt rev")  # a name follows
+NUMBERED = listed("no nos fig vol p pp ca approx")  # a number follows
 ENGLISH = listed("""
     a about an and are as at be by for from has have her his in is it its near no not of on one or other over
     she some that the their them there these they this to under was which while with you
@@ -37,14 +37,14 @@ FOREIGN = listed("""
     la las le les los mit na nicht os para pas por que qui se si sobre sont su sur um una und une uno vom
     von zu
 """)
-# A sentence does not end in one of these: words that wait for another word.
+# A sentence does not end with one of these: they need another word after them.
 OPEN = listed("""
     a an and are as at be because behind beside between but by for from has have his her in into is its near
     of on or that the their this to under very was were which while with
 """)
 FEWEST_WORDS = 3  # of a sentence
-LOOP = 12  # words that a repeated run may have
-AGAIN = 8  # words: a run so long that comes again in the same sentence begins a circle
+LOOP = 12  # longest repeated run, in words
+AGAIN = 8  # words: a run this long that recurs in the same sentence starts a loop
 
 
 def repair(text: str) -> str:
@@ -66,12 +66,12 @@ def repair(text: str) -> str:
 
 
 def finished(parts: Sequence[str]) -> Sequence[str]:
-    """Leave out a last sentence without an end, whose last word may be torn; an only sentence stays."""
+    """Drop a last sentence without an end, whose last word may be cut off; a single sentence stays."""
     return parts[:-1] if len(parts) > 1 and not CLOSED.search(parts[-1]) else parts
 
 
 def clean(text: str) -> str:
-    """Remove what is no text: markers of the prompt, links, other scripts, stray and repeated signs."""
+    """Remove what is not text: prompt markers, links, other scripts, stray and repeated symbols."""
     text = unicodedata.normalize("NFKC", text).translate(TYPED)
     for pattern in (MARKS, LINKS, OTHER_SCRIPT, STRAY, ENDLESS):
         text = pattern.sub(" ", text)
@@ -88,7 +88,7 @@ def sentences(text: str) -> list[str]:
 
 
 def is_end(stop: re.Match, rest: Sequence[str]) -> bool:
-    """Tell whether a stop ends a sentence, given the words behind it: that of an abbreviation does not."""
+    """Return whether a stop ends a sentence, given the words after it: that of an abbreviation does not."""
     word = stop[1].rstrip(".")
     if not rest or stop[2] != "." or word == "I":
         return True
@@ -105,17 +105,17 @@ def plain(text: str) -> list[str]:
 
 
 def is_english(sentence: str) -> bool:
-    """Tell whether a sentence has at least as many small words of English as of its neighbours."""
+    """Return whether a sentence has at most one foreign function word, or at least as many English."""
     said = plain(sentence)
     foreign = sum(word in FOREIGN for word in said)
     return foreign < 2 or foreign <= sum(word in ENGLISH for word in said)
 
 
 def without_loops(sentence: str) -> str:
-    """Say once what is said several times in a row, and cut the sentence where it begins to turn in a circle.
+    """Keep one copy of what is repeated in a row, and cut the sentence where it starts to loop.
 
-    "a dog, a dog, a dog and a cat" -> "a dog and a cat". Afterwards a run of AGAIN words that comes again
-    ends the sentence before it.
+    "a dog, a dog, a dog and a cat" -> "a dog and a cat". Afterwards the sentence is cut where a run of AGAIN
+    words first recurs.
     """
     parts = sentence.split()
     said = [" ".join(plain(part)) for part in parts]
@@ -125,7 +125,7 @@ def without_loops(sentence: str) -> str:
             if said[place : place + length] == said[place + length : place + 2 * length] != []:
                 # The later copy stays: what follows it belongs to it.
                 del parts[place : place + length], said[place : place + length]
-                place = 0  # what comes together now may be a loop itself
+                place = 0  # the parts now joined may form a loop themselves
                 break
         else:
             place += 1
@@ -139,7 +139,7 @@ def without_loops(sentence: str) -> str:
 
 
 def close(sentence: str) -> str:
-    """Give an unfinished sentence an end: cut words that wait for another one, then set a full stop."""
+    """End an unfinished sentence: cut last words that need another one, then add a full stop."""
     if CLOSED.search(sentence):
         return sentence
     parts = sentence.split()

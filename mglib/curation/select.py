@@ -1,7 +1,7 @@
 """The second stage's data (paper, section 3.2): drop by rules, select the well-formed, write with a card.
 
 Everything here judges a text by the text alone. No annotation of the pictures is read, and neither the code
-nor the quantities of the evaluation are used, so that what is kept is not chosen by what is measured later.
+nor the metrics of the evaluation are used, so that nothing is selected by what is measured later.
 """
 
 import re
@@ -27,8 +27,8 @@ I_CANNOT = (
     r"\bI('m unable to|'m not able to| cannot| can't| can not| could not| couldn't| am unable to"
     r"| am not able to| do not| don't) "
 )
-# The paper's examples of what its rewriter left behind, and their kin: a model that talks about itself, about
-# the text or about the picture file, or declines, instead of describing.
+# The paper's examples of what its rewriter left behind, and similar ones: a model that talks about itself,
+# the text or the picture file, or declines, instead of describing.
 DROP_RULES = {
     "made a mistake": re.compile(r"\bI('m| am) sorry,?( but)? I (have )?made a mistake\b", re.I),
     "apologizes": re.compile(r"\b(I|we) (do |must |sincerely )?apologi[sz]e\b|\bmy apologies\b", re.I),
@@ -54,14 +54,14 @@ APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u201b\u02bc\u2032\u00b4\
 
 
 def dropped(text: str) -> str | None:
-    """Return the first of the hard-coded rules that a text falls under, or None."""
+    """Return the first hard-coded rule that a text matches, or None."""
     visible = "".join(sign for sign in text.translate(APOSTROPHES) if unicodedata.category(sign) != "Cf")
     straight = " ".join(visible.split())
     return next((name for name, rule in DROP_RULES.items() if rule.search(straight)), None)
 
 
 def repetition_ratio(text: str) -> float:
-    """Return the share of sentences after the first whose words have almost all (80 %) been said before."""
+    """Return the share of sentences after the first with at least 80 % of their words said before."""
     said = [set(plain(sentence)) for sentence in sentences(text)]
     known: set[str] = set()
     again = 0
@@ -110,7 +110,7 @@ class Curation:
 
     @property
     def changed(self) -> list[Curated]:
-        """Those that were kept with a change."""
+        """The pictures kept with a changed text."""
         return [one for one in self.kept if one.text != one.description.text]
 
     def funnel(self) -> dict[str, int]:

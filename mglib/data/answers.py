@@ -1,4 +1,4 @@
-"""Files of answers: those of `make answer`, COCO's results, CHAIR's, submissions to POPE, A-OKVQA and GQA.
+"""Answer files: those of `make answer`, COCO's results, CHAIR's, submissions to POPE, A-OKVQA and GQA.
 
 `PictureNames` finds the picture that an answer names.
 """
@@ -25,8 +25,8 @@ Id = Annotated[str | None, BeforeValidator(as_text)]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What was said, and what it is about as far as the file says: a picture by its file or id, a question
-    by its words or id.
+    """An answer and, as far as the file tells, what it is about: a picture by its file or id, a question by
+    its text or id.
     """
 
     where: str = ""  # its line, item or key
@@ -39,7 +39,7 @@ class Answer:
     error: str | None = None  # `make answer` could not read the picture
 
     def __post_init__(self) -> None:
-        """Raise ValueError, which becomes a fault, for what is no answer about one thing."""
+        """Raise ValueError, which becomes a fault, unless it is an answer, about at most one picture."""
         if self.error is not None:
             raise ValueError(f"an error is given instead of an answer: {self.error}")
         if self.text is None and self.choice is None:
@@ -49,7 +49,7 @@ class Answer:
 
 
 def from_prompt(entry: Any) -> Any:
-    """Name the parts of a line that asks in `prompt` and answers in `text`: POPE's captions, LLaVA."""
+    """Rename the keys of a line that asks in `prompt` and answers in `text`: POPE's captions, LLaVA."""
     if not isinstance(entry, dict) or not {"prompt", "text"} <= entry.keys():
         return entry
     return {"question": entry["prompt"], "answer": entry["text"], **entry}
@@ -59,9 +59,9 @@ AnswerLine = Annotated[Answer, BeforeValidator(from_prompt)]
 
 
 def read_answers(path: Path) -> Iterator[Answer | Fault]:
-    """Yield the answers of a file: JSON lines, a JSON array, or an object by question ids or pictures.
+    """Yield the answers of a file: JSON lines, a JSON array, or an object keyed by question id or picture.
 
-    Raises FileNotFoundError, and ValueError for what is no JSON at all.
+    Raises FileNotFoundError, and ValueError if it is not JSON at all.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}: name the file of the answers.")
@@ -74,7 +74,7 @@ def read_answers(path: Path) -> Iterator[Answer | Fault]:
 
 
 def under(key: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what an object holds under a key: A-OKVQA's answer to the question of this id; in CHAIR's format
+    """Yield the answers under one key of an object: A-OKVQA's to the question with this id; in CHAIR's format
     all captions, by picture, under `imgToEval`, next to scores.
     """
     if key == "imgToEval" and isinstance(value, dict):
@@ -106,7 +106,7 @@ def is_json_lines(path: Path) -> bool:
 
 
 def without_ending(name: str) -> str:
-    """Return a file's name without the ending of a picture, accents composed, in small letters."""
+    """Return a file name without its picture ending, accents composed, in lower case."""
     name = unicodedata.normalize("NFC", name).casefold()
     return next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
 
@@ -121,14 +121,14 @@ class PictureNames:
     """The pictures of a data set by their paths below its folder.
 
     A name means the picture whose path it ends with, folder by folder, or whose path ends with it: base names
-    alone may meet in two folders. Only where no name fits as it is written is its ending left out, and only
-    then is it read as one of COCO's numbers.
+    alone may occur in two folders. Only if no path matches the name as written is its ending left out, and
+    only if none matches then is it read as one of COCO's numbers.
     """
 
     FORMS: tuple[Callable[[str], str | None], ...] = (str, without_ending, coco_number)
 
     def __init__(self, paths: Iterable[str]) -> None:
-        # By form and parts: the paths that are these, and those that end with them.
+        # By form and parts: the paths that equal the parts, and those that end with them.
         self.whole: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
         self.ends: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
         for path in dict.fromkeys(paths):
@@ -140,13 +140,13 @@ class PictureNames:
 
     @staticmethod
     def parts(name: str, form: Callable[[str], str | None]) -> tuple[str, ...]:
-        """Return the folders of a name and its last part in one of the forms; nothing where it has none."""
+        """Return the folders of a name and its last part in one of the forms; nothing if it has none."""
         *folders, last = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".")] or [""]
         formed = form(last)
         return (*folders, formed) if formed else ()
 
     def find(self, name: str) -> list[str]:
-        """Return the paths that a name may mean: one where that is certain, else none or several."""
+        """Return the paths that a name may mean: one if it is unambiguous, else none or several."""
         for form in self.FORMS:
             parts = self.parts(name, form)
             if found := self.whole.get((form, *parts)):

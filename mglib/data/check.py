@@ -1,4 +1,4 @@
-"""Look a data set's folder, in the official layout, over: counts, the first records, and every fault."""
+"""Check a data set's folder in its official layout: print counts, the first records, and every fault."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,16 +13,16 @@ from mglib.data.quarantine import Fault, unique
 
 T = TypeVar("T")
 Records = Iterator[Any]
-Read = Callable[[Path, set[Path]], Records]  # a folder; the files that were used are added to the set
+Read = Callable[[Path, set[Path]], Records]  # reads a folder and adds the files it uses to the set
 
 EXAMPLES = 3
 EXAMPLE_LENGTH = 300  # characters
 
 
 def files(folder: Path, *patterns: str) -> list[Path]:
-    """Return the files of a folder with these names; raises FileNotFoundError where there are none."""
+    """Return the files in a folder that match the patterns; raises FileNotFoundError if there are none."""
     named = (path for pattern in patterns for path in folder.glob(pattern))
-    found = sorted(path for path in named if not path.name.startswith("."))  # a Mac leaves ._files
+    found = sorted(path for path in named if not path.name.startswith("."))  # macOS leaves ._files
     if not found:
         raise FileNotFoundError(f"{folder} has no {' or '.join(patterns)}: data/README.md shows its layout.")
     return found
@@ -38,21 +38,22 @@ def read_all(read: Callable[[Path], Iterable[T]], paths: Iterable[Path]) -> Iter
 
 
 def webdataset(folder: Path, used: set[Path]) -> Records:
-    """`*.tar` as img2dataset writes them."""
+    """Read `*.tar` as img2dataset writes them."""
     found = shards.shards(folder)
     used.update(found)
     return unique(shards.decodable(found), folder, lambda pair: pair.key)
 
 
 def aligned(folder: Path, used: set[Path]) -> Records:
-    """`filter_cap.json` and `image/`."""
+    """Read `filter_cap.json` and `image/`."""
     used.add(folder / ALIGNED)
     return with_pictures(read_cc_sbu_align(folder), lambda pair: pair.file, used)
 
 
 def coco_folder(folder: Path, used: set[Path]) -> Records:
-    """`captions.json`, `instances.json` and `images/`, or the official `annotations/captions_<split>.json`,
-    `annotations/instances_<split>.json` and `<split>/` of those splits whose pictures are there.
+    """Read `captions.json`, `instances.json` and `images/`, or the official
+    `annotations/captions_<split>.json`, `annotations/instances_<split>.json` and `<split>/` of every split
+    whose pictures are there.
     """
 
     def pictures(captions: Path) -> Path:
@@ -76,8 +77,10 @@ def annotated(
     images: tuple[str, ...] = ("images",),
     beside: tuple[str, ...] = (),
 ) -> Read:
-    """Return what reads the annotation files of a folder and opens the pictures in those of `images` that it
-    has; `name` is what a record's picture is called, `beside` are files that are read with each of them.
+    """Return a reader of a folder's annotation files that opens the pictures in whichever of `images` exist.
+
+    `name` returns the name of a record's picture; `beside` lists files that are read along with each
+    annotation file.
     """
 
     def records(folder: Path, used: set[Path]) -> Records:

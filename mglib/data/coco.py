@@ -70,22 +70,22 @@ Entry = TypeVar("Entry", bound=Identified)
 def by_id(
     file: dict[str, Any], key: str, shape: type[Entry], path: Path, faults: list[Fault]
 ) -> dict[int, Entry]:
-    """Return one of the lists of a COCO file by id; what does not fit goes to `faults`."""
+    """Return the list `key` of a COCO file as a dict by id; what does not fit goes to `faults`."""
     found = unique(fit_list(shape, file, key, path), path, lambda entry: entry.id)
     return {entry.id: entry for entry in keep(found, faults)}
 
 
 def instances_of(captions: Path) -> Path:
-    """Return the file of instances that belongs to a file of captions."""
+    """Return the instances file that belongs to a captions file."""
     return captions.with_name(captions.name.replace("captions", "instances", 1))
 
 
 def read(images: Path, captions: Path, instances: Path) -> Iterator[CocoPicture | Fault]:
     """Join captions and instances by picture, ordered by id; what does not fit comes first, as faults.
 
-    A picture without a caption is a fault. Objects of pictures that the captions do not name are left out:
-    captions of a part of COCO are used with the instances of all of it. Raises ValueError where all objects
-    are of other pictures: whatever is said would count as invented.
+    A picture without a caption is a fault. Objects of pictures that the captions file does not list are left
+    out: captions of a part of COCO are used with the instances of all of it. Raises ValueError if all objects
+    are of other pictures: every mention would count as hallucinated.
     """
     described, annotated = read_json(captions), read_json(instances)
     faults: list[Fault] = []

@@ -1,4 +1,4 @@
-"""A log of JSON lines that is only ever added to."""
+"""An append-only log of JSON lines."""
 
 import json
 import os
@@ -9,10 +9,10 @@ from mglib.paths import read_jsonl
 
 
 def append(file: Path, entries: Iterable[dict]) -> None:
-    """Add one line an entry and wait until they are on the disk."""
-    lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]  # before the first is written
+    """Append one line per entry and wait until they are on disk."""
+    lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries]  # all, before any is written
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Half a character, as names of files may hold, is written as \udce9, which is JSON's escape too.
+    # A lone surrogate, as in undecodable file names, is written as \udce9, which is JSON's escape too.
     with file.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as out:
         out.writelines(lines)
         out.flush()
@@ -20,7 +20,7 @@ def append(file: Path, entries: Iterable[dict]) -> None:
 
 
 def read_log(file: Path) -> list[dict]:
-    """Read a log's lines, none where there is no file; a torn last line is reported and cut off.
+    """Read a log's lines, none if there is no file; a torn last line is reported and cut off.
 
     Raises ValueError with file and line for any other line that is not JSON.
     """

@@ -3,8 +3,8 @@
 As in the official loader each batch comes from one source, drawn by weight (LAION : CC+SBU = 115 : 14), and
 samples are shuffled in a buffer. Deviations: a source's shards are read without replacement, so each of its
 epochs has every sample once over all ranks and workers; all ranks draw the same source at the same step; the
-buffer does not reach over the end of a shard, so that a resumed run can skip a shard unread; and bad samples
-go to the quarantine, where the official loader prints a warning.
+buffer does not cross shard boundaries, so that a resumed run can skip a shard unread; and bad samples go to
+the quarantine, where the official loader prints a warning.
 """
 
 import os
@@ -26,7 +26,7 @@ from mglib.data.records import fit
 from mglib.data.shards import Row, WebPair, decode, present, read_shard
 from mglib.paths import hash_json
 
-BUFFER = 1_000  # encoded samples among which the next one is drawn, as in the official loader
+BUFFER = 1_000  # size of the shuffle buffer in encoded samples, as in the official loader
 
 Sample = WebPair | Fault
 Collate = Callable[[list[Row]], dict[str, Any]]
@@ -44,7 +44,7 @@ class Source:
     @classmethod
     def open(cls, name: str, urls: str, *, weight: float, counts: Path) -> "Source":
         """Expand `urls` as webdataset does ("laion/{00000..00999}.tar", "https://...", "pipe:..."), on disk
-        to what is there, and count what the shards hold, once: the log `counts` keeps the numbers.
+        to the files that exist, and count each shard's samples once: the log `counts` keeps the numbers.
         """
         shards = tuple(present(urls)[0])
         return cls(name=name, shards=shards, counts=count_shards(shards, counts), weight=weight)
@@ -65,9 +65,9 @@ class Stats:
 
 
 def count_shards(shards: Sequence[str], log: Path) -> tuple[int, ...]:
-    """Return how many samples each shard holds, from `log` where it is known there, else counted into it.
+    """Return how many samples each shard holds, from `log` if known there, else counted and logged.
 
-    A shard that is broken is counted as far as it can be read, and again at each call.
+    A broken shard is counted as far as it can be read, and again on each call.
     """
     known = {entry["shard"]: entry["samples"] for entry in read_log(log)}
     for url in tqdm([url for url in shards if url not in known], desc="counting", mininterval=10, delay=5):
@@ -78,8 +78,8 @@ def count_shards(shards: Sequence[str], log: Path) -> tuple[int, ...]:
 
 
 def count_shard(url: str) -> tuple[int, bool]:
-    """Return a shard's number of samples and whether it is whole; img2dataset's `00000_stats.json` of a local
-    shard is believed, other shards are read through.
+    """Return a shard's number of samples and whether it is whole, from img2dataset's `00000_stats.json` if it
+    is next to a local shard, else by reading the whole shard.
     """
     path = url.removesuffix(".tar") + "_stats.json"
     if os.path.exists(path):
@@ -97,7 +97,7 @@ def count_shard(url: str) -> tuple[int, bool]:
 
 def batch_edges(total: int, parts: int, part: int, batches: int) -> list[int]:
     """Return the positions in an epoch's order at which the `batches` of one part begin, and where the last
-    one ends; together the parts have each position once.
+    one ends; together the parts cover each position once.
     """
     first, end = total * part // parts, total * (part + 1) // parts
     return [first + (end - first) * number // max(batches, 1) for number in range(batches + 1)]
@@ -106,9 +106,9 @@ def batch_edges(total: int, parts: int, part: int, batches: int) -> list[int]:
 def read_positions(source: Source, seed: int, epoch: int, first: int) -> Iterator[tuple[int, Sample]]:
     """Yield an epoch's samples with their positions, from position `first` on, pictures not decoded.
 
-    The order depends on the seed, the source's name and the epoch alone, not on where the shards lie. Shards
-    before `first` are not opened. What is no sample (a link in a tar) has the position of the sample before
-    it.
+    The order depends on the seed, the source's name and the epoch alone, not on where the shards are stored.
+    Shards before `first` are not opened. What is not a sample (a link in a tar) has the position of the
+    sample before it.
     """
     order = list(range(len(source.shards)))
     Random(f"{seed}/{source.name}/{epoch}").shuffle(order)
@@ -127,7 +127,7 @@ def read_positions(source: Source, seed: int, epoch: int, first: int) -> Iterato
 
 
 def exactly(count: int, url: str) -> Iterator[Sample]:
-    """Read a shard as if it held `count` samples; what is missing is a fault each, what is more is one."""
+    """Read a shard as if it held `count` samples; each missing one is a fault, any surplus a single one."""
     found = 0
     for item in read_shard(url):
         if found + item.costs > count:
@@ -141,7 +141,7 @@ def exactly(count: int, url: str) -> Iterator[Sample]:
 
 @dataclass
 class Portion:
-    """What becomes of one batch: the collated rows (none if all were bad), their number, and the faults."""
+    """The outcome of one batch: the collated rows (None if all were bad), their number, and the faults."""
 
     batch: dict[str, Any] | None
     good: int
@@ -150,7 +150,7 @@ class Portion:
 
 @dataclass
 class RankStream(IterableDataset):
-    """One rank's share of one source, endless, from a batch on; cut again over the workers."""
+    """One rank's endless share of one source, from batch `done` on, divided among the workers."""
 
     source: Source
     collate: Collate
@@ -158,16 +158,16 @@ class RankStream(IterableDataset):
     seed: int
     rank: int
     ranks: int
-    workers: int  # at least one: the process itself where there are none
+    workers: int  # at least one: the process itself if there are none
     done: int = 0  # batches of this rank so far
 
     def batches(self) -> int:
-        """Return how many batches each worker makes of an epoch."""
+        """Return how many batches each worker makes per epoch."""
         return -(-self.source.total // (self.ranks * self.workers * self.batch_size))
 
     def __iter__(self) -> Iterator[Portion]:
         worker = get_worker_info()
-        # A loader asks its worker 0 first, whichever of the rank's lanes the run stopped at.
+        # A loader always starts with worker 0, whichever of the rank's lanes the run stopped at.
         number = self.done + (worker.id if worker else 0)
         turn, lane = divmod(number, self.workers)
         epoch, first = divmod(turn, self.batches())
@@ -176,7 +176,7 @@ class RankStream(IterableDataset):
             epoch, first = epoch + 1, 0
 
     def lane(self, epoch: int, lane: int, first: int) -> Iterator[Portion]:
-        """Yield the batches of an epoch that one worker makes, from its number `first` on."""
+        """Yield the batches of an epoch that one worker makes, from its batch `first` on."""
         parts, part = self.ranks * self.workers, self.rank * self.workers + lane
         start, *ends = batch_edges(self.source.total, parts, part, self.batches())[first:]
         stream = read_positions(self.source, self.seed, epoch, start)
@@ -196,12 +196,12 @@ class RankStream(IterableDataset):
 
 @dataclass(kw_only=True)
 class Mixture:
-    """Batches without end, each from one source; every rank has one of these.
+    """An endless stream of batches, each from one source; every rank has its own.
 
-    `collate` makes a batch of a list of (picture in RGB, cleaned caption), in the workers; where processes
-    are spawned, as on macOS, it must be a module's function. A worker's share of an epoch is cut evenly into
-    batches of at most `batch_size`, as many for each worker; bad samples make a batch smaller. Raises
-    ValueError when they are too many.
+    `collate` makes a batch of a list of (picture in RGB, cleaned caption), in the workers; if processes are
+    spawned, as on macOS, it must be a module-level function. A worker's share of an epoch is divided evenly
+    into batches of at most `batch_size`, the same number for each worker; bad samples make a batch smaller.
+    Raises ValueError if too many are bad.
     """
 
     sources: list[Source]
@@ -211,7 +211,7 @@ class Mixture:
     seed: int
     rank: int = 0
     ranks: int = 1
-    workers: int = 0  # processes that read, for each source
+    workers: int = 0  # reader processes per source
     step: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -233,7 +233,7 @@ class Mixture:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
-            # Drawn from the step alone, so that all ranks agree and a resumed run goes on where it stopped.
+            # Seeded per step, so that all ranks agree and a resumed run continues where it stopped.
             rng = Random(f"{self.seed}/{self.step}")
             (source,) = rng.choices(self.sources, [source.weight for source in self.sources])
             batch = self.take(source.name)
@@ -241,7 +241,7 @@ class Mixture:
             yield batch
 
     def take(self, name: str) -> dict[str, Any]:
-        """Return the next batch of a source that has a good sample."""
+        """Return the next batch of a source with at least one good sample."""
         stream = self.streams[name]
         if name not in self.loaders:
             # Without a generator of its own the loader would draw from the global one.
@@ -255,12 +255,12 @@ class Mixture:
         raise RuntimeError(f"{name} ended, though a source is read again and again.")
 
     def key(self) -> str:
-        """Name what the order of the batches depends on."""
+        """Return a hash of what the order of the batches depends on."""
         sources = [asdict(source) for source in self.sources]
         return hash_json([sources, self.batch_size, self.seed, self.ranks, self.workers])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of this rank (ranks differ only by batches without one good sample)."""
+        """Return the state of this rank (ranks differ by quarantine and empty batches)."""
         return {
             "key": self.key(),
             "step": self.step,

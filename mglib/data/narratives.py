@@ -1,4 +1,4 @@
-"""Localized Narratives: spoken descriptions (JSONL, one a line); what is timed in them is not read."""
+"""Localized Narratives: spoken descriptions (JSONL, one per line); their timings are not read."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures with texts for stage 2: the official release, cc_sbu_align, and one's own in three shapes."""
+"""Pictures with texts for stage 2: the official cc_sbu_align, and a user's own data in three shapes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ PERSON = ("human", "user")  # the speaker of a question
 
 @dataclass(frozen=True)
 class AnsweredPicture:
-    """A picture, perhaps a question about it, and the answer that is to be learnt."""
+    """A picture, optionally a question about it, and the answer to learn."""
 
     file: Path
     question: str | None
@@ -33,7 +33,7 @@ class AnsweredPicture:
 
 
 def distinct(pairs: Iterable[AnsweredPicture | Fault], path: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Turn each pair that came before into a fault."""
+    """Turn each repeated pair into a fault."""
     return unique(pairs, path, lambda pair: (str(pair.file), pair.question, pair.answer))
 
 
@@ -49,10 +49,10 @@ class Entry:
 
 
 def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Yield the pairs of a folder with `filter_cap.json` and `image/<image_id>.jpg`, or another ending.
+    """Yield the pairs of a folder with `filter_cap.json` and `image/<image_id>.jpg` (or another ending).
 
-    Several texts about a picture are several pairs, each as it is (stage 2 cleans no captions). Raises
-    ValueError when filter_cap.json is of another shape.
+    Several texts about a picture give several pairs, unchanged (stage 2 does not clean captions). Raises
+    ValueError if filter_cap.json has another shape.
     """
     path = folder / ALIGNED
 
@@ -67,12 +67,12 @@ def read_cc_sbu_align(folder: Path) -> Iterator[AnsweredPicture | Fault]:
     return distinct(map(pair, fit_list(Entry, read_json(path), "annotations", path)), path)
 
 
-# --- one's own ---
+# --- a user's own data ---
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side says in a conversation, as files of LLaVA, ShareGPT and chat models hold it."""
+    """One turn of a conversation, in the format of LLaVA, ShareGPT or chat models."""
 
     text: Annotated[Text, Field(validation_alias=AliasChoices("value", "content"))]
     speaker: Annotated[str, Field(validation_alias=AliasChoices("from", "role"))]
@@ -80,7 +80,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a JSONL file, of ImageFolder's or of LLaVA's; the picture's path counts from the file's own
+    """A line of a JSONL file, of ImageFolder's or of LLaVA's; the picture's path is relative to the file's
     folder.
     """
 
@@ -105,10 +105,10 @@ class Line:
 
 
 def read_own(data: Path, used: set[Path] | None = None) -> Iterator[AnsweredPicture | Fault]:
-    """Yield the pairs of a folder or a JSONL file, and add what they are read from to `used`; a picture that
-    cannot be opened is a fault.
+    """Yield the pairs of a folder or a JSONL file, and add the files read to `used`; a picture that cannot be
+    opened is a fault.
 
-    Raises FileNotFoundError for what is not there and ValueError for what has none of the four shapes.
+    Raises FileNotFoundError if `data` does not exist and ValueError if it has none of the four shapes.
     """
     used = set() if used is None else used
     if not data.exists():
@@ -139,7 +139,7 @@ def begins_with_a_pair(path: Path) -> bool:
 
 
 def json_lines(path: Path) -> Iterator[AnsweredPicture | Fault]:
-    """Read lines of `image` with `answer` and, if one likes, `question`, or with a conversation."""
+    """Read lines with `image`, `answer` and optionally `question`, or with a conversation."""
     taken = 0
 
     def pairs() -> Iterator[AnsweredPicture | Fault]:
@@ -171,8 +171,8 @@ def image_folder(folder: Path) -> Iterator[AnsweredPicture | Fault]:
 
 
 def texts_of_pictures(folder: Path) -> tuple[dict[Path, Path | None], list[Path]]:
-    """Return the text of each picture of a folder and of those below it (a.txt or a.jpg.txt beside a.jpg),
-    and the texts that are no picture's.
+    """Return the text of each picture in a folder and its subfolders (a.txt or a.jpg.txt next to a.jpg), and
+    the texts without a picture.
     """
     texts = {file.with_suffix(""): file for file in shown(folder, ".txt")}
     found = {file: texts.get(file, texts.get(file.with_suffix(""))) for file in pictures_below(folder)}
@@ -182,7 +182,7 @@ def texts_of_pictures(folder: Path) -> tuple[dict[Path, Path | None], list[Path]
 def text_files(
     pictures: dict[Path, Path | None], others: Iterable[Path], used: set[Path]
 ) -> Iterator[AnsweredPicture | Fault]:
-    """Read pictures with their texts; a text without its picture is listed, but is no sample."""
+    """Read pictures with their texts; a text without its picture is listed, but not as a sample."""
     for file, text in pictures.items():
         try:
             answer = text.read_text(encoding="utf-8-sig").strip() if text else ""

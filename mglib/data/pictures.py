@@ -19,36 +19,44 @@ from mglib.data.quarantine import Fault
 
 T = TypeVar("T")
 
-# Pillow knows formats that run other programs (EPS); the data sets have these.
+# Pillow also opens formats that run other programs (EPS); the data sets have only these.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-# What HEIC and AVIF files say in their first box, somewhere.
+# Brands in the first box of AVIF and HEIC files.
 AVIF = (b"avif", b"avis")
 HEIF = (
     *(b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"),
     *(b"heif", b"mif1", b"mif2", b"msf1"),
 )
-OWN_SIDE = 1024  # pixels that are enough for any encoder here
+OWN_SIDE = 1024  # pixels; enough for any encoder here
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif")
-RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")  # of cameras
-KNOWN = (*ENDINGS, ".heic", ".heif", ".avif", ".jxl", *RAW)  # `foreign` says how to convert the others
-JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")  # the bare codestream, and the same in a box
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")  # camera raw files
+KNOWN = (
+    *ENDINGS,
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    *RAW,
+)  # `open_picture` explains how to convert the others
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")  # a bare codestream, or one in a container
 ADDRESS = re.compile(r"(?i)(https?|ftp):/")
 BITS, POLARITY = 258, 262  # TIFF tags: BitsPerSample; PhotometricInterpretation, 0 where white is 0
 
 
 def open_picture(source: Path | bytes, *, own: bool = False) -> Image.Image:
-    """Return a picture in RGB, turned as its EXIF says, with what is transparent over white.
+    """Return a picture in RGB, oriented as its EXIF says, with transparency over white.
 
-    16-bit grey is scaled to 8 bits; of several frames the first is taken. One's `own` may have twice as many
-    pixels as Pillow's limit, and a JPEG is shrunk while it is decoded. Raises FileNotFoundError for a missing
-    file, and OSError with the reason for whatever else is no whole picture or is a decompression bomb.
+    16-bit grey is scaled to 8 bits; of several frames the first is taken. A user's `own` picture may have
+    twice as many pixels as Pillow's limit, and a JPEG is shrunk while it is decoded. Raises FileNotFoundError
+    for a missing file, and OSError with the reason for anything that is not a complete picture or is a
+    decompression bomb.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError(
             "Some import has set PIL.ImageFile.LOAD_TRUNCATED_IMAGES (the official MiniGPT-4 code does), so "
             "that broken pictures would pass as good ones: set it to False."
         )
-    if isinstance(source, Path) and source.suffix.lower() in RAW:  # Pillow would find the thumbnail in some
+    if isinstance(source, Path) and source.suffix.lower() in RAW:  # Pillow would open the thumbnail of some
         raise OSError("it is a camera's raw picture, which is not read here: develop it into a JPEG first")
     try:
         with warnings.catch_warnings():
@@ -56,24 +64,24 @@ def open_picture(source: Path | bytes, *, own: bool = False) -> Image.Image:
             with Image.open(
                 io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
             ) as image:
-                if own:  # does nothing where the format is not JPEG
+                if own:  # does nothing if the format is not JPEG
                     image.draft("RGB", (OWN_SIDE, OWN_SIDE))
                 return to_rgb(image)
     except FileNotFoundError:
         raise
-    except UnidentifiedImageError as error:  # Pillow's own words name an object in memory
+    except UnidentifiedImageError as error:  # Pillow's own message names an object in memory
         raise OSError(foreign(source)) from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         most = Image.MAX_IMAGE_PIXELS * (2 if own else 1)
         raise OSError(
             f"it has more than {most:,} pixels, the limit against decompression bombs: make it smaller"
         ) from error
-    except Exception as error:  # broken files make the decoders raise errors of nearly every kind
+    except Exception as error:  # decoders raise almost any error on broken files
         raise OSError(str(error) or type(error).__name__) from error
 
 
 def foreign(source: Path | bytes) -> str:
-    """Say what a file is that is none of the FORMATS, as far as its first bytes tell."""
+    """Return what a file in none of the FORMATS is, as far as its first bytes tell."""
     head = source[:64] if isinstance(source, bytes) else source.open("rb").read(64)
     box = head[8 : max(12, int.from_bytes(head[:4]))] if head[4:8] == b"ftyp" else b""
     brands = {box[start : start + 4] for start in range(0, len(box), 4)}
@@ -87,7 +95,7 @@ def foreign(source: Path | bytes) -> str:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """List the files of a folder and of those below it, also behind links, each folder once."""
+    """List the files in a folder and its subfolders, following links but visiting each folder once."""
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(place)) in seen:
@@ -99,18 +107,18 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def hidden(file: Path, folder: Path) -> bool:
-    """Return whether a file of a folder is one that programs keep for themselves, such as a Mac's ._files."""
+    """Return whether a file in a folder, or a folder on its path, is hidden, such as macOS's ._files."""
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def shown(folder: Path, *endings: str) -> list[Path]:
-    """List the files below a folder that are not hidden; given endings, those that have one of them."""
+    """List the files below a folder that are not hidden; given endings, only those with one of them."""
     return [
         file
         for file in files_below(folder)
         if not hidden(file, folder)
         and (not endings or file.suffix.lower() in endings)
-        and (file.is_file() or not file.exists())  # a dead link is told of, a pipe is none of ours
+        and (file.is_file() or not file.exists())  # dead links are reported later, pipes ignored
     ]
 
 
@@ -119,7 +127,7 @@ def print_files_used(folder: Path, used: Iterable[Path]) -> None:
     if not folder.is_dir():
         return
     every = files_below(folder)
-    real = cache(os.path.realpath)  # of the folders: links to files are themselves what is used
+    real = cache(os.path.realpath)  # of folders only: a link to a file counts as a file
     known = {(real(file.parent), file.name) for file in used}
     others = [file for file in every if (real(file.parent), file.name) not in known]
     kinds = Counter(
@@ -131,26 +139,26 @@ def print_files_used(folder: Path, used: Iterable[Path]) -> None:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """List the pictures of a folder and of those below it, by their endings or else by their first bytes."""
+    """List the pictures in a folder and its subfolders, by their endings or else by their first bytes."""
     return [file for file in shown(folder) if file.suffix.lower() in KNOWN or is_picture(file)]
 
 
 def is_picture(file: Path) -> bool:
-    """Return whether a file begins as a picture does."""
+    """Return whether a file begins like a picture."""
     try:
         with Image.open(file, formats=FORMATS):
             return True
     except (UnidentifiedImageError, FileNotFoundError):
         return False
-    except Exception:  # a picture, of which `open_picture` says what is wrong with it
+    except Exception:  # a broken picture: `open_picture` reports what is wrong
         return True
 
 
 def with_pictures(
     stream: Iterable[T | Fault], file: Callable[[T], Path | None], used: set[Path] | None = None
 ) -> Iterator[T | Fault]:
-    """Open each record's picture, where it has one, and add it to those that are `used`; a picture that
-    cannot be opened is a fault instead.
+    """Open each record's picture, if it has one, and add it to `used`; if it cannot be opened, yield a fault
+    instead of the record.
     """
     for item in stream:
         path = None if isinstance(item, Fault) else file(item)
@@ -162,7 +170,7 @@ def with_pictures(
 
 @cache  # a picture is decoded once, until its file changes
 def picture_fault(path: Path, changed: int) -> str | None:
-    """Say why a picture cannot be used, if so; `changed` is when its file was written."""
+    """Return why a picture cannot be used, or None; `changed` is its file's modification time."""
     try:
         open_picture(path)
     except FileNotFoundError:
@@ -173,10 +181,10 @@ def picture_fault(path: Path, changed: int) -> str | None:
 
 
 def named_picture(folder: Path, name: str) -> Path:
-    """Return the picture of a folder that goes by `name`, with or without an ending, in capitals or not,
-    accents composed or apart (as a Mac unpacks them).
+    """Return the picture in a folder that is called `name`, with or without an ending, in capitals or not,
+    accents composed or decomposed (as macOS unpacks them).
 
-    Where there is none, the path that it would have as a JPEG.
+    If there is none, return the path that it would have as a JPEG.
     """
     stem, dot, ending = name.rpartition(".")
     bare = stem if dot + ending.lower() in ENDINGS else name
@@ -188,7 +196,7 @@ def named_picture(folder: Path, name: str) -> Path:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF says and convert it, from any mode that has a fixed range, to RGB."""
+    """Orient a picture as its EXIF says and convert it to RGB from any mode with a fixed range."""
     tags = getattr(image, "tag_v2", {})
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
@@ -202,10 +210,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def in_eight_bits(image: Image.Image, *, bits: int, inverted: bool) -> Image.Image:
-    """Scale grey of 9 to 16 bits to 8; a grey that the file names as transparent stays so."""
+    """Scale grey of 9 to 16 bits to 8; a grey that the file declares transparent stays transparent."""
     deep = numpy.asarray(image)
     flat = (deep >> (bits - 8)).astype(numpy.uint8)
-    if inverted:  # Pillow turns 8 bits over itself, and deeper ones not
+    if inverted:  # Pillow itself inverts 8-bit grey only
         flat = 255 - flat
     clear = image.info.get("transparency")
     return Image.fromarray(
@@ -213,13 +221,11 @@ def in_eight_bits(image: Image.Image, *, bits: int, inverted: bool) -> Image.Ima
     )
 
 
-# --- as people name them ---
+# --- as users name them ---
 
 
 def typed_path(text: str) -> Path:
-    """Return the path that a person typed, quoted or dragged into the terminal; raises ValueError for an
-    address of the web.
-    """
+    """Return the path that a user typed, quoted or dragged into the terminal; raises ValueError for a URL."""
     text = text.strip()
     if ADDRESS.match(text):
         raise ValueError(f"{text} is an address: download the picture and give the path of its file.")
@@ -234,12 +240,14 @@ def typed_path(text: str) -> Path:
 
 
 def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
-    """Open a picture of any size, mode and orientation; raises ValueError with its name when it is none."""
+    """Open a picture of any mode and orientation; raises ValueError with its name if it cannot be read or
+    is too large, FileNotFoundError if it is missing.
+    """
     place = str(source) if isinstance(source, Path) else "this"
     try:
         return open_picture(source, own=True)
     except FileNotFoundError:
-        if ADDRESS.match(place):  # a Path has one of its slashes
+        if ADDRESS.match(place):  # a Path keeps one of its slashes
             raise ValueError(f"{place} is an address: download the picture and name its file.") from None
         raise FileNotFoundError(f"There is no file {place}: give the path of a picture.") from None
     except OSError as error:
@@ -247,7 +255,7 @@ def picture(source: Path | bytes, *, name: str = "") -> Image.Image:
 
 
 def line_picture(name: str, folder: Path) -> Path:
-    """Return where a picture lies that a line names, with or without its ending; an address stays one."""
+    """Return the path of a picture that a line names, with or without its ending; a URL is left alone."""
     if ADDRESS.match(name):
         return Path(name)
     path = folder / os.path.expanduser(name)

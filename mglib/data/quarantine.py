@@ -1,4 +1,4 @@
-"""What cannot be used is counted and listed with its reason; too much of it stops the run.
+"""Unusable samples are counted and listed with the reason; too many of them stop the run.
 
 A reader yields records and faults. `strict` stops at the first fault; `Quarantine.sift` counts and lists
 them.
@@ -15,8 +15,8 @@ from mglib.paths import read_jsonl, write_text
 
 T = TypeVar("T")
 
-SHARE = 0.05  # of the samples: more bad ones than this stop a run
-LEAST = 1_000  # samples over which the share is judged while a run goes on
+SHARE = 0.05  # of the samples; more bad ones than this stop a run
+LEAST = 1_000  # samples that the share is taken of, at least, while a run goes on
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Fault:
     where: str  # file or address
     sample: str  # key, id or line
     reason: str
-    costs: int = 1  # samples that are lost by it; 0 for what is no sample, such as a link in a tar
+    costs: int = 1  # samples lost; 0 for what is not a sample, such as a link in a tar
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.sample, self.reason) if part)
@@ -72,12 +72,12 @@ class Quarantine:
     def __init__(self, file: Path, *, share: float = SHARE) -> None:
         self.file, self.share = file, share
         self.good = self.bad = 0
-        self.faults: dict[Fault, None] = {}  # in the order of their coming
+        self.faults: dict[Fault, None] = {}  # in order of appearance
 
     def sift(self, stream: Iterable[T | Fault]) -> Iterator[T]:
-        """Pass good records on and list the faults; say at the end how many records are left out.
+        """Pass good records on and list the faults; print at the end how many records are left out.
 
-        The list is on disk when the stream ends or breaks. Raises ValueError when too many are bad.
+        The list is on disk when the stream ends or fails. Raises ValueError when too many are bad.
         """
         try:
             for item in stream:
@@ -101,7 +101,7 @@ class Quarantine:
         self.judge(least=LEAST)
 
     def judge(self, *, least: int) -> None:
-        """Raise ValueError if the bad ones are more than their share of the samples (of at least `least`)."""
+        """Raise ValueError if more than `share` of the samples, or of `least` if that is more, are bad."""
         seen = self.good + self.bad
         if self.bad <= self.share * max(seen, least):
             return
@@ -114,8 +114,8 @@ class Quarantine:
         )
 
     def write(self) -> None:
-        """Write the list, whole; an empty one where nothing was bad."""
-        # Names inside a broken tar need not be Unicode: JSON's escapes hold them all the same.
+        """Write the list atomically; an empty one if nothing was bad."""
+        # Names inside a broken tar need not be Unicode; JSON's escapes can hold them anyway.
         write_text(self.file, "".join(json.dumps(asdict(fault)) + "\n" for fault in self.faults))
 
     def state_dict(self) -> dict[str, int]:

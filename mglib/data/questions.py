@@ -24,7 +24,7 @@ class ChoiceQuestion:
     question: Text
     choices: tuple[Name, ...]
     correct_choice_idx: int | None = None
-    direct_answers: tuple[ShortAnswer, ...] = ()  # ten people's
+    direct_answers: tuple[ShortAnswer, ...] = ()  # by ten annotators
     difficult_direct_answer: bool | None = None
 
     def __post_init__(self) -> None:
@@ -33,7 +33,7 @@ class ChoiceQuestion:
 
     @property
     def right(self) -> int:
-        """The index of the right choice; raises ValueError where it was held out."""
+        """The index of the right choice; raises ValueError if it is held out."""
         return needed(self.correct_choice_idx, f"the right choice of question {self.question_id}")
 
 
@@ -54,25 +54,25 @@ class GraphQuestion:
     image_id: Annotated[FileName, Field(validation_alias="imageId")]
     question: Text
     answer: ShortAnswer | None = None
-    balanced: Annotated[bool, Field(validation_alias="isBalanced")]  # the official scorer counts no other
+    balanced: Annotated[bool, Field(validation_alias="isBalanced")]  # the official scorer counts only these
     types: QuestionTypes | None = None
 
     @property
     def truth(self) -> str:
-        """The answer; raises ValueError where it was held out."""
+        """The answer; raises ValueError if it is held out."""
         return needed(self.answer, f"the answer to question {self.question_id}")
 
     @property
     def detailed(self) -> str:
-        """The detailed type; raises ValueError where types were held out."""
+        """The detailed type; raises ValueError if types are held out."""
         return needed(self.types, f"the types of question {self.question_id}").detailed
 
 
 @dataclass(frozen=True, kw_only=True)
 class YesNoQuestion:
-    """A question of POPE: is there such a thing?"""
+    """A question of POPE: is this object in the picture?"""
 
-    question_id: Name  # each of the official files counts from 1 again
+    question_id: Name  # each official file counts from 1
     image: FileName
     text: Text
     label: Literal["yes", "no"]
@@ -85,7 +85,7 @@ def read_a_okvqa(path: Path) -> Iterator[ChoiceQuestion | Fault]:
 
 
 def read_gqa(path: Path) -> Iterator[GraphQuestion | Fault]:
-    """Yield the questions of a file such as `testdev_balanced_questions.json`, an object by question id."""
+    """Yield the questions of a file such as `testdev_balanced_questions.json`, keyed by question id."""
     rows = (
         (key, row | {"question_id": key} if isinstance(row, dict) else row) for key, row in read_items(path)
     )

@@ -1,6 +1,6 @@
 """The one way to read JSON: whole or line by line.
 
-Shapes are dataclasses, checked by pydantic; what does not fit is a `Fault` with its place and its reason.
+Shapes are dataclasses, checked by pydantic; what does not fit becomes a `Fault` with place and reason.
 """
 
 import json
@@ -16,11 +16,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from mglib.data.quarantine import Fault
 
 T = TypeVar("T")
-VISIBLE = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a character that is no white space and has a width
+VISIBLE = r"[^\s\u200b-\u200d\u2060\ufeff]"  # a character that is neither white space nor zero-width
 Text = Annotated[str, Field(pattern=VISIBLE)]  # not blank
-UTF_16 = "it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"  # as Windows' shell writes
+UTF_16 = "it begins as UTF-16 does: save it as UTF-8 (`iconv -f utf-16 -t utf-8`)"  # as PowerShell writes
 PACKED = "it is packed: unpack it first (`{}`)"
-OTHERS = {  # what is no JSON, by what it begins with
+OTHERS = {  # what is not JSON, by its first bytes
     BOM_UTF16_LE: UTF_16,
     BOM_UTF16_BE: UTF_16,
     b"\x1f\x8b": PACKED.format("gunzip"),
@@ -30,7 +30,7 @@ EMPTY_CELLS = frozenset(("nan", "none", "null", "<na>"))
 
 
 def as_text(value: Any) -> Any:
-    """Return a whole number as text: some files write ids as numbers, and tables with gaps as 7.0."""
+    """Return a whole number as text: some files write ids as numbers, tables with missing values as 7.0."""
     if type(value) is int or (type(value) is float and value.is_integer()):
         return str(int(value))
     return value
@@ -44,7 +44,7 @@ def not_an_empty_cell(caption: str) -> str:
 
 
 def bare_name(name: str) -> str:
-    """Return a file's name without a folder and no way out; raises ValueError for any other."""
+    """Return a bare file name, without a folder and not `..`; raises ValueError for any other."""
     if "/" in name or "\\" in name or "\0" in name or not name.strip("."):
         raise ValueError("a file's name alone is expected, without a folder")
     return name
@@ -57,7 +57,7 @@ def relative_path(name: str) -> str:
     return name
 
 
-Name = Annotated[Text, BeforeValidator(as_text)]  # or a short answer: both are written as numbers too
+Name = Annotated[Text, BeforeValidator(as_text)]  # or a short answer: either may be written as a number
 Caption = Annotated[Text, AfterValidator(not_an_empty_cell)]
 FileName = Annotated[str, BeforeValidator(as_text), AfterValidator(bare_name)]
 FilePath = Annotated[str, AfterValidator(relative_path)]
@@ -65,7 +65,7 @@ FilePath = Annotated[str, AfterValidator(relative_path)]
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put the file's name into every error of reading it; a missing file says what to do."""
+    """Add the file's name to any error in reading it, and advice to that for a missing file."""
     try:
         yield
     except FileNotFoundError:
@@ -88,16 +88,16 @@ def read_json(path: Path) -> Any:
         except ValidationError as error:
             reason = reasons(error).removeprefix("Invalid JSON: ")
             if "surrogate" in reason or "hex escape" in reason:
-                return json.loads(content)  # half an escaped emoji: the one text that holds it will not fit
+                return json.loads(content)  # half an escaped emoji: only the text that holds it will not fit
             hint = ": are these JSON lines?" if "trailing characters" in reason else ""
             raise ValueError(reason + hint) from error
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault; or each
-    item of one array.
+    """Yield each line of a JSONL file with its number, unparsed, so that a bad line is one fault; or, of a
+    file that is one array, each item.
 
-    Only a line feed ends a line. Raises ValueError with the file's name for UTF-16 and a packed file.
+    Only a line feed ends a line. Raises ValueError with the file's name for UTF-16 and compressed files.
     """
     if first_sign(path) == b"[":
         yield from read_items(path)
@@ -111,7 +111,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def first_sign(path: Path) -> bytes:
-    """Return the first character of a file that is no space."""
+    """Return the first byte of a file that is not white space."""
     with naming(path), path.open("rb") as file:
         return file.read(4096).removeprefix(BOM_UTF8).lstrip()[:1]
 
@@ -133,7 +133,7 @@ def adapter(shape: Any) -> TypeAdapter:
 
 
 def fit(shape: type[T], value: Any, where: object, sample: object) -> T | Fault:
-    """Return a parsed value, or JSON in bytes, as its shape, or the fault that says why it does not fit."""
+    """Return a parsed value, or JSON in bytes, as its shape, or a fault with the reason it does not fit."""
     parser = adapter(shape)  # type: ignore[arg-type]  # mypy doubts that a class can be hashed
     try:
         if isinstance(value, bytes):
@@ -149,7 +149,7 @@ def fit_all(shape: type[T], rows: Iterable[tuple[str, Any]], where: object) -> I
 
 
 def fit_list(shape: type[T], file: Any, key: str, path: Path) -> Iterator[T | Fault]:
-    """Fit the entries of one of the lists of a JSON object; raises ValueError when it has no such list."""
+    """Fit the entries of a JSON object's list `key`; raises ValueError if it has no such list."""
     entries = file.get(key) if isinstance(file, dict) else None
     if not isinstance(entries, list):
         raise ValueError(f"{path} is not of this format: it needs the key `{key}` with a list.")
@@ -157,7 +157,7 @@ def fit_list(shape: type[T], file: Any, key: str, path: Path) -> Iterator[T | Fa
 
 
 def reasons(error: ValidationError) -> str:
-    """Say in one line what does not fit where."""
+    """Return in one line what does not fit, and where."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     texts = (
         f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" if one["loc"] else one["msg"] for one in found[:5]

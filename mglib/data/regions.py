@@ -1,4 +1,4 @@
-"""Words about parts of pictures: RefCOCO's expressions, Visual Genome's regions and relationships."""
+"""Texts about parts of pictures: RefCOCO's expressions, Visual Genome's regions and relationships."""
 
 import io
 import pickle
@@ -21,7 +21,7 @@ Area = tuple[float, float, float, float]  # x, y, width, height in pixels, from 
 
 @dataclass(frozen=True)
 class Referred:
-    """An object of a picture: the expressions that single it out."""
+    """An object in a picture, with the expressions that single it out."""
 
     image_id: int
     file_name: str
@@ -55,9 +55,9 @@ class BoxEntry(coco.Identified):
 
 
 class PlainUnpickler(pickle._Unpickler):
-    """Reads lists, dicts, texts and numbers; refuses whatever would call or import something.
+    """Reads lists, dicts, strings and numbers; refuses anything that would call or import code.
 
-    It is Python's own unpickler in Python: the one in C reserves as much memory as a damaged file asks for.
+    Based on the pure-Python unpickler: the C one allocates as much memory as a damaged file asks for.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -70,7 +70,7 @@ def read_plain_pickle(path: Path) -> Any:
         content = path.read_bytes()
     try:
         return PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
-    except Exception as error:  # a damaged pickle makes the reader raise errors of nearly every kind
+    except Exception as error:  # a damaged pickle can raise almost any error
         reason = str(error) or type(error).__name__
         raise ValueError(
             f"{path} was refused, it is not a pickle of plain lists and dicts: {reason}"
@@ -114,7 +114,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Thing:
-    """An object of a relationship; older releases give a list of names, of which the first is taken."""
+    """An object in a relationship; older releases give a list of names, and the first is used."""
 
     name: Annotated[Text, Field(validation_alias=AliasChoices("name", AliasPath("names", 0)))]
     x: float
@@ -124,13 +124,13 @@ class Thing:
 
     @property
     def area(self) -> Area:
-        """Its box."""
+        """The object's bounding box."""
         return self.x, self.y, self.w, self.h
 
 
 @dataclass(frozen=True)
 class Relationship:
-    """Two objects of a picture and what holds between them."""
+    """Two objects in a picture and the relation between them."""
 
     image_id: int
     predicate: Text

@@ -1,4 +1,4 @@
-"""The data sets of the paper as the splits of a study: COCO for choices and tests, web pairs as the pool, the
+"""The paper's data sets as the splits of a study: COCO for validation and tests, web pairs as the pool, the
 authors' own stage-2 pairs, and A-OKVQA's and GQA's questions.
 """
 
@@ -24,7 +24,7 @@ from mglib.paths import CACHE
 TESTS = ("test_coco",)
 ALIGNMENT = "alignment"
 POOL_PICTURES = 5_000  # the paper's number
-# Where the data sets lie below `mglib.paths.DOWNLOADS`.
+# Paths of the data sets below `mglib.paths.DOWNLOADS`.
 CC_SBU_ALIGN = "cc_sbu_align"
 COCO_IMAGES = "coco/val2017"
 COCO_CAPTIONS = "coco/annotations/captions_val2017.json"
@@ -36,9 +36,9 @@ GQA = {VAL: "gqa/val_balanced_questions.json", TEST: "gqa/testdev_balanced_quest
 
 
 def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
-    """Read a split of a release below `folder`; raises ValueError for a name that it does not have.
+    """Read a split of a release below `folder`; raises ValueError for an unknown name.
 
-    `val` and `test_coco` are COCO's pictures, cut by id; the first description stands in for a web caption.
+    `val` and `test_coco` are COCO's pictures, split by id; the first description stands in for a web caption.
     """
     if name == "pool":
         return pool_split(folder, release)
@@ -63,12 +63,12 @@ def split(folder: Path, release: ReleaseConfig, name: str) -> Split:
 
 
 def quarantine(name: str) -> Quarantine:
-    """Return the list of what is bad in a data set."""
+    """Return the quarantine for a data set's bad samples."""
     return Quarantine(CACHE / "web" / f"{name}-bad.jsonl")
 
 
 def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
-    """Read COCO's annotated pictures, ordered by id, but those that cannot be opened."""
+    """Read COCO's annotated pictures, ordered by id, without those that cannot be opened."""
     found = coco.read(folder / COCO_IMAGES, folder / COCO_CAPTIONS, folder / COCO_INSTANCES)
     return list(quarantine("coco").sift(with_pictures(found, attrgetter("file"))))
 
@@ -77,7 +77,7 @@ def coco_pictures(folder: Path, release: ReleaseConfig) -> list[CocoPicture]:
 
 
 def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
-    """Yield the first good pairs of the pool's shards, and what is bad before the last of them.
+    """Yield the first POOL_PICTURES good pairs of the pool's shards, and the faults among them.
 
     Deviation: the paper draws its 5,000 pictures at random.
     """
@@ -90,7 +90,7 @@ def pool(folder: Path, release: ReleaseConfig) -> Iterator[WebPair | Fault]:
 
 
 def pool_split(folder: Path, release: ReleaseConfig) -> Split:
-    """Make a split of the pool and list what is left out; raises ValueError where it has no good pair."""
+    """Make a split of the pool and list what is left out; raises ValueError if it has no good pair."""
     found = quarantine("pool").sift(pool(folder, release))
     split = pair_split("pool", found, lambda: keep(pool(folder, release), []))
     if not len(split):
@@ -120,12 +120,12 @@ class Questions:
 
 
 def questions(folder: Path, release: ReleaseConfig, name: str) -> Questions:
-    """Read what A-OKVQA and GQA ask, for choices (VAL) or tests (TEST).
+    """Read the questions of A-OKVQA and GQA, for validation (VAL) or tests (TEST).
 
-    What is no question, and questions about a picture that cannot be opened, are left out and listed.
-    Pictures with A-OKVQA's questions are in the one split or the other as COCO's are; of GQA, TEST has
-    testdev's and VAL those of the first pictures of its val file, which shares none with testdev. (Some of
-    GQA's pictures are COCO's under another name, so a few that serve choices may be in val2017's tests.)
+    Malformed questions, and those about a picture that cannot be opened, are left out and listed. A-OKVQA's
+    questions follow COCO's split of their pictures; of GQA, TEST has those of testdev and VAL those about the
+    first pictures of the val file, which shares none with testdev. (Some of GQA's pictures are COCO's under
+    another name, so a few used for validation may be among val2017's tests.)
     """
     kept = {picture.id for picture in coco_pictures(folder, release)[: release.coco_val]}
     images, gqa = folder / COCO_IMAGES, folder / GQA_IMAGES

@@ -22,7 +22,7 @@ from mglib.errors import needed
 PICTURES = tuple(ending[1:] for ending in ENDINGS)
 APART = "the files of a sample stand together in a tar (`tar --sort=name`)"
 Row = tuple[Image.Image, str]  # a picture in RGB and its cleaned caption
-METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's names for what is no sample
+METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's names for what is not a sample
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class WebPair:
     key: str
     picture: bytes = field(repr=False)
     caption: str
-    costs: ClassVar[int] = 1  # samples that it is, as `Fault.costs`
+    costs: ClassVar[int] = 1  # samples that it counts as, like `Fault.costs`
 
     def open(self) -> Image.Image:
         """Decode the picture; raises OSError naming the sample when it is broken."""
@@ -80,8 +80,8 @@ def shards(folder: Path) -> list[Path]:
 def present(pattern: str) -> tuple[list[str], list[str]]:
     """Return the shards of a pattern such as "laion/{00000..10488}.tar", and the gaps before the last one.
 
-    On disk these are the files that exist, be they fewer or more than the pattern names; addresses are all
-    taken to exist.
+    On disk these are the files that exist, whether fewer or more than the pattern names; URLs are all assumed
+    to exist.
     """
     expected = list(expand_urls(pattern))
     form = re.fullmatch(r"(.*)\{(\d+)\.\.\d+\}(\.tar)", pattern)
@@ -100,7 +100,7 @@ def present(pattern: str) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def opened(url: str) -> Iterator[IO[bytes]]:
-    """Open whatever webdataset opens; errors are raised by reading, and closing too early is none."""
+    """Open whatever webdataset opens; errors are raised on reading, and closing early is not one."""
     stream = gopen(url, "rb")
     try:
         yield stream
@@ -111,7 +111,7 @@ def opened(url: str) -> Iterator[IO[bytes]]:
 
 def members(url: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
     """Yield the files in a shard as webdataset does; links, odd names and a broken end, which its own reader
-    passes over in silence, go to `faults`.
+    silently skips, go to `faults`.
     """
     names: set[tuple[str, str]] = set()
     try:
@@ -128,14 +128,14 @@ def members(url: str, faults: list[Fault]) -> Iterator[dict[str, Any]]:
                     continue
                 content = needed(tar.extractfile(entry), "a file").read()
                 yield {"fname": entry.name, "data": content, "__url__": url}
-                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps them all
-    except Exception as error:  # a broken archive makes tarfile raise errors of nearly every kind
+                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
+    except Exception as error:  # tarfile raises almost any error on a broken archive
         faults.append(Fault(url, "", f"broken shard: {error or type(error).__name__}", costs=0))
-    yield {}  # webdataset's sign for the end of a shard
+    yield {}  # webdataset's end-of-shard marker
 
 
 def key_and_ending(name: str) -> tuple[str, str] | tuple[None, None]:
-    """Cut a name at its last dot, since keys may hold some (clip.0001.jpg); None for other names."""
+    """Split a name at its last dot, since keys may contain dots (clip.0001.jpg); None for other names."""
     folder, _, base = name.rpartition("/")
     key, _, ending = base.rpartition(".")
     if not key or not ending or base.startswith("."):
@@ -144,7 +144,7 @@ def key_and_ending(name: str) -> tuple[str, str] | tuple[None, None]:
 
 
 def oddity(entry: tarfile.TarInfo, names: set[tuple[str, str]]) -> str | None:
-    """Say what is wrong with a member of a shard, if anything; `names` holds those that came before."""
+    """Return what is wrong with a member of a shard, or None; `names` holds the names before it."""
     if not entry.isreg():
         return "a link or device, which no sample can be"
     key, extension = key_and_ending(entry.name)
@@ -171,7 +171,7 @@ def read_shard(url: str) -> Iterator[WebPair | Fault]:
 
 
 def to_pair(sample: dict[str, Any]) -> WebPair | Fault:
-    """Return a sample of webdataset's as a pair, or say what it lacks."""
+    """Return a webdataset sample as a pair, or a fault with what it lacks."""
     url, key = sample["__url__"], sample["__key__"]
     picture = next((sample[ending] for ending in PICTURES if ending in sample), None)
     if picture is None:
@@ -189,7 +189,7 @@ def read_shards(files: Iterable[Path]) -> Iterator[WebPair | Fault]:
 
 
 def decode(pair: WebPair | Fault) -> Row | Fault:
-    """Return a pair's picture in RGB and its cleaned caption, or say what is wrong with it."""
+    """Return a pair's picture in RGB and its cleaned caption, or a fault with the reason."""
     if isinstance(pair, Fault):
         return pair
     caption = clean_caption(pair.caption)
@@ -202,7 +202,7 @@ def decode(pair: WebPair | Fault) -> Row | Fault:
 
 
 def decodable(files: Iterable[Path]) -> Iterator[WebPair | Fault]:
-    """Yield the pairs of several shards whose picture opens and whose caption says something."""
+    """Yield the pairs of several shards that `decode` accepts, and a fault for each of the others."""
     for pair in read_shards(files):
         row = decode(pair)
         yield row if isinstance(row, Fault) else pair

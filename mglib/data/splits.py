@@ -1,4 +1,4 @@
-"""A split of a study, whatever its format on disk: pictures, web captions and, where annotated, the truth."""
+"""A split of a study, whatever its format on disk: pictures, web captions and, if annotated, ground truth."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,24 +33,24 @@ class Split:
     hashes: tuple[str, ...]  # SHA-256 of each picture's bytes
     captions: tuple[str, ...]
     images: Callable[[], Iterator[Image.Image]]
-    # Several descriptions each, where people (or the world) gave them.
+    # Several descriptions per picture, if people (or the small world) gave them.
     references: tuple[tuple[str, ...], ...] = ()
-    objects: tuple[frozenset[str], ...] = ()  # what is in each picture, where it is annotated
+    objects: tuple[frozenset[str], ...] = ()  # the objects in each picture, if annotated
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def key(self) -> str:
-        """Name the pictures by their content."""
+        """Return a hash of the pictures' contents."""
         return hash_json(self.hashes)
 
     def first(self, count: int) -> list[Image.Image]:
-        """Return the first pictures: figures show these, so nobody chooses them by hand."""
+        """Return the first pictures: figures show these, so that none is hand-picked."""
         return [image for image, _ in zip(self.images(), range(count), strict=False)]
 
 
 def pair_split(name: str, pairs: Iterable[WebPair], again: Callable[[], Iterable[WebPair]]) -> Split:
-    """Make a split of web pairs; `again` returns them once more for each pass over the pictures."""
+    """Make a split of web pairs; `again` re-reads them for each pass over the pictures."""
     found = [(sha256(pair.picture).hexdigest(), clean_caption(pair.caption)) for pair in pairs]
     return Split(
         name=name,
@@ -61,7 +61,7 @@ def pair_split(name: str, pairs: Iterable[WebPair], again: Callable[[], Iterable
 
 
 def file_split(name: str, files: Sequence[Path], captions: Iterable[str], **truth: Any) -> Split:
-    """Make a split of picture files; `truth` holds the references and objects, where they are known."""
+    """Make a split of picture files; `truth` holds the references and objects, if known."""
     return Split(
         name=name,
         hashes=tuple(map(file_sha256, files)),
@@ -83,8 +83,8 @@ def coco_split(name: str, pictures: Sequence[CocoPicture], captions: Iterable[st
 
 
 def web_split(folder: Path) -> Split:
-    """Read the webdataset shards of a folder, and all captions of each picture where COCO's `captions.json`
-    is in the folder too, its pictures in the same order.
+    """Read the webdataset shards of a folder, and all captions of each picture if the folder also has COCO's
+    `captions.json`, with the pictures in the same order.
     """
     files = shards(folder)
 
@@ -96,9 +96,9 @@ def web_split(folder: Path) -> Split:
 
 
 def several_captions(file: Path, count: int) -> tuple[tuple[str, ...], ...]:
-    """Read the cleaned captions of `count` pictures from a file in COCO's format, or none without a file.
+    """Read the cleaned captions of `count` pictures from a file in COCO's format, none if there is no file.
 
-    Raises ValueError where it is about more or fewer pictures.
+    Raises ValueError if it lists more or fewer pictures.
     """
     if not file.exists():
         return ()
@@ -127,7 +127,7 @@ def annotated_split(folder: Path) -> Split:
 class Pairs(Dataset):
     """Precomputed picture features (under `name`: "tokens" or "queries") with their captions.
 
-    A picture has one caption, or several: then each of them is a sample.
+    A picture has one caption or several; each caption is a sample.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from mglib.model.prompts import IGNORE, Template
 
 @dataclass(frozen=True)
 class Look:
-    """An object that an answer names: at which word, and the share of attention that the picture had."""
+    """An object named in an answer: at which word, and the share of attention on the picture."""
 
     name: str
     word: int  # of the answer, from 0
@@ -33,11 +33,11 @@ class Look:
 def visual_shares(
     model: MiniGPT4, queries: Tensor, template: Template, question: str, answers: Sequence[str]
 ) -> list[list[float]]:
-    """Return for each token of each answer how much attention went to the visual tokens, from 0 to 1.
+    """Return the share of attention on the visual tokens, from 0 to 1, for each token of each answer.
 
-    The attention is that of the position that predicts the token: there it is decided what to say. Its sum
-    over the visual tokens is averaged over heads and layers. `queries` is (B, Q, D_q); `question` holds the
-    picture's place; the answers are read again, not sampled.
+    The attention is taken at the position that predicts the token, summed over the visual tokens and averaged
+    over heads and layers. `queries` is (B, Q, D_q); `question` contains the image placeholder; the answers
+    are teacher-forced, not sampled.
     """
     tokenizer, device = model.language.tokenizer, model.projection.weight.device
     lengths = [len(prompts.tokenize(tokenizer, answer)) for answer in answers]
@@ -51,7 +51,7 @@ def visual_shares(
     )
     batch = {name: value.to(device) for name, value in {"queries": queries, **layout}.items()}
     language = model.language.model
-    language.set_attn_implementation(GROUPED)  # which returns its weights; a card's does not
+    language.set_attn_implementation(GROUPED)  # returns attention weights, unlike a GPU's SDPA
     layers = language.get_decoder()(
         inputs_embeds=model.embed(batch),
         attention_mask=batch["mask"],
@@ -67,7 +67,7 @@ def visual_shares(
 
 
 def first_tokens(tokenizer: PreTrainedTokenizerBase, answer: str) -> list[int]:
-    """Return for each word of an answer, as `metrics.words` splits it, which token it begins in."""
+    """Return, for each word of an answer (as split by `metrics.words`), the index of its first token."""
     encoded = tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
     ends = [end for _, end in encoded["offset_mapping"]]
     starts = [word.start() for word in re.finditer(r"[a-z0-9]+", answer.lower())]
@@ -101,7 +101,7 @@ def looks(
 
 
 def by_truth(looked: Sequence[Sequence[Look]], truths: Sequence[Truth]) -> dict[str, Counts]:
-    """Return the attention at true and at invented mentions, summed a picture, ready to be averaged."""
+    """Return the attention at true and at invented mentions, summed per picture, ready to be averaged."""
     found = {}
     for kind, wanted in (("true", True), ("invented", False)):
         rows = [
@@ -113,9 +113,9 @@ def by_truth(looked: Sequence[Sequence[Look]], truths: Sequence[Truth]) -> dict[
 
 
 def within(counts: dict[str, Counts]) -> Counts:
-    """Return, for each picture whose answer has both, true less invented: the same picture, the same answer.
+    """Return the attention at true minus invented mentions, within each picture's answer.
 
-    Pictures without one of them count for nothing.
+    Pictures whose answer lacks either are not counted.
     """
     rows = list(zip(*counts["true"], *counts["invented"], strict=True))
     gaps = [a / n - b / m if n and m else 0.0 for a, n, b, m in rows]

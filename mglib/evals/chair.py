@@ -1,8 +1,8 @@
 """CHAIR: which objects an answer mentions that the picture does not show (Rohrbach et al. 2018; the paper's
 Table 5).
 
-The sound reading is the default: every nameable object counts, scenery too, and whatever can be seen or read
-may be said. `mglib.evals.chair_official` has the rules of the official code.
+The sound reading is the default: every nameable object counts, including scenery, and nothing that can be
+seen or read in the picture is a hallucination. `mglib.evals.chair_official` has the official code's rules.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,16 +21,16 @@ EVALUATION = DATA / "evaluation"
 COCO = EVALUATION / "coco.csv"
 
 
-Mentions = Vocabulary | OfficialVocabulary  # what finds the objects of a text
+Mentions = Vocabulary | OfficialVocabulary  # finds the objects that a text mentions
 
 
 @dataclass(frozen=True)
 class Truth:
     """What a picture shows.
 
-    `objects` holds for each annotated object the names that all mean it (a runner is a person); recall counts
-    these. `sayable` is every name that is no hallucination: objects, scenery, what the setting has painted
-    into it, what is written, what the references say.
+    `objects` holds, for each annotated object, all names that are true of it (a runner is a person); recall
+    counts these. `sayable` holds every name that is not a hallucination: objects, scenery, what is painted
+    into the setting, what is written, what the references mention.
     """
 
     objects: tuple[frozenset[str], ...]
@@ -45,11 +45,11 @@ class Reading:
     truth: Truth
     length: int  # words
     introduced: int = 0  # phrases that introduce something
-    unlisted: int = 0  # of these, those in which no name is known: they can be no mention, true or not
+    unlisted: int = 0  # of these, those without a known name: CHAIR cannot judge them
 
     @property
     def wrong(self) -> list[bool]:
-        """For each mention whether it is hallucinated."""
+        """Whether each mention is hallucinated."""
         return [name not in self.truth.sayable for name in self.mentions]
 
 
@@ -61,7 +61,7 @@ def vocabulary() -> Vocabulary:
 
 @lru_cache
 def coco_vocabulary() -> Vocabulary:
-    """Return the names of COCO's categories alone; the other names still hide what they hold."""
+    """Return the names of COCO's categories only; all other names still mask the words in them."""
     return catalog.vocabulary(
         EVALUATION / "nouns.csv", scenery=True, only=[thing.coco for thing in catalog.THINGS.values()]
     )
@@ -69,20 +69,20 @@ def coco_vocabulary() -> Vocabulary:
 
 @lru_cache
 def photo_vocabulary() -> Vocabulary:
-    """Return the names of all 80 categories of COCO: those of which the small world has no picture too."""
+    """Return the names of all 80 COCO categories, including those that the small world lacks."""
     known = {thing.coco for thing in catalog.THINGS.values()} | {row["coco"] for row in read_rows(COCO)}
     return catalog.vocabulary(EVALUATION / "nouns.csv", COCO, scenery=True, only=known)
 
 
 @lru_cache
 def new_objects() -> frozenset[str]:
-    """Return the names of the small world's objects that no training picture and no training text has."""
+    """Return the names of the small world's objects that appear in no training picture or text."""
     return frozenset(thing.category for thing in catalog.THINGS.values() if thing.split == "new")
 
 
 @lru_cache
 def more_general() -> dict[str, frozenset[str]]:
-    """Return the further names that are true of an object: a hut is a house and a building."""
+    """Return for each name the more general ones that also apply: a hut is a house and a building."""
     direct = {
         row["name"]: {name for name in row["also"].split("|") if name}
         for row in read_rows(EVALUATION / "nouns.csv")
@@ -94,7 +94,7 @@ def more_general() -> dict[str, frozenset[str]]:
 
 
 def generalised(names: Iterable[str]) -> frozenset[str]:
-    """Return these names with all that are true of the same things."""
+    """Return these names with all their more general ones."""
     kept = frozenset(names)
     return kept.union(*(more_general().get(name, ()) for name in kept))
 
@@ -102,11 +102,11 @@ def generalised(names: Iterable[str]) -> frozenset[str]:
 def truth(
     objects: Collection[str], references: Iterable[str], words: Mentions, scene: Scene | None = None
 ) -> Truth:
-    """Say what a picture shows, in the names of `words`.
+    """Return what a picture shows, in the names of `words`.
 
-    Objects that the references mention count as there, as in the official code: COCO's annotators left some
-    out. A scene graph adds what it shows besides annotated objects: props, painted things, boards and their
-    text.
+    Objects that the references mention count as present, as in the official code: COCO's annotators missed
+    some. A scene graph adds what else the picture shows: props, what is painted into the setting, signs and
+    their text.
     """
     sayable = {*objects, *(name for text in references for name in words.mentions(text))}
     if scene is not None:
@@ -120,9 +120,9 @@ def truth(
 
 
 def truths(split: Split, words: Mentions, scenes: Sequence[Scene] | None = None) -> list[Truth]:
-    """Say what each picture of an annotated split shows; `scenes` are its graphs where a data set has them.
+    """Return what each picture of an annotated split shows; `scenes` are its scene graphs, if it has any.
 
-    Raises ValueError when they are not as many as the pictures.
+    Raises ValueError if their number is not that of the pictures.
     """
     graphs: Sequence[Scene | None] = scenes if scenes is not None else [None] * len(split)
     rows = zip(split.objects, split.references, graphs, strict=True)
@@ -141,11 +141,11 @@ def read(answers: Sequence[str], truths: Sequence[Truth], words: Mentions) -> li
 
 
 def counts(readings: Sequence[Reading]) -> dict[str, Counts]:
-    """Return what is counted for each picture.
+    """Return the counts of each measure by picture.
 
     `chair_i`: hallucinated mentions / mentions, pooled (each mention counts); `chair_s`: answers with a
-    hallucination; `object_recall`: annotated objects that are mentioned; `mentions` and `length` (words): of
-    an answer; `unlisted`: phrases that introduce what no list names, of which CHAIR says nothing.
+    hallucination; `object_recall`: annotated objects that are mentioned; `mentions` and `length` (words): per
+    answer; `unlisted`: phrases that introduce something on no list, which CHAIR cannot judge.
     """
     mentioned = [one.mentions for one in readings]
     return {
@@ -168,7 +168,7 @@ def chair_i(mentioned: Sequence[Sequence[str]], truths: Sequence[Truth]) -> Coun
 def recall(
     readings: Sequence[Reading], wanted: Callable[[frozenset[str]], bool] = lambda names: True
 ) -> Counts:
-    """Return how many of the annotated objects are mentioned, of those alone whose names are `wanted`."""
+    """Return how many annotated objects are mentioned, among those whose names are `wanted`."""
     asked = [[names for names in one.truth.objects if wanted(names)] for one in readings]
     named = [
         sum(not names.isdisjoint(one.mentions) for names in some)
@@ -178,10 +178,10 @@ def recall(
 
 
 def matched(models: Mapping[str, Sequence[Reading]]) -> dict[str, list[Reading]]:
-    """Cut all models' answers, picture by picture, to as many mentions as the most silent of them makes.
+    """Truncate all models' answers, picture by picture, to the fewest mentions that any of them makes.
 
-    A model that says little can hallucinate little: only this compares like with like. Raises ValueError for
-    different numbers of pictures.
+    A model that says little can hallucinate little: this compares like with like. Raises ValueError if the
+    numbers of pictures differ.
     """
     fewest = [min(len(reading.mentions) for reading in row) for row in zip(*models.values(), strict=True)]
     return {

@@ -1,8 +1,8 @@
 """CHAIR with the quirks of the official code (LisaAnne/Hallucination, `utils/chair.py`), as a named mode.
 
-Written anew from what that code does. Its quirks: words are made singular by rules that turn "bus" into "bu"
-and "ties" into "ty", so that both are missed; synonyms with a stray space never match; names of two words are
-found only where the code lists them; other compounds are read word by word ("coffee maker" holds a coffee).
+A reimplementation of that code's behaviour. Its quirks: words are singularised by rules that turn "bus" into
+"bu" and "ties" into "ty", so both are missed; synonyms with a stray space never match; two-word names are
+found only if the code lists them; other compounds are read word by word ("coffee maker" contains a coffee).
 CHAIR_i is pooled over mentions in either mode.
 """
 
@@ -26,12 +26,12 @@ READ_AS = {
     "toilet seat": "toilet",
     "wine glas": "wine glass",
 }
-# A word, a possessive or a sign, as its library, NLTK, splits them: signs are tokens, so no name of two words
-# reaches over a comma or full stop; but "o'clock", "and/or", "dogs,2" and "dog.The" are one word each.
+# A word, a possessive or a punctuation mark, as tokenised by NLTK, which that code uses. Marks are tokens, so
+# no two-word name spans a comma or full stop, but "o'clock", "and/or", "dogs,2", "dog.The" are one word each.
 TOKEN = re.compile(
     r"'s\b|[\w…]+(?:(?:[-/+=~^|\\]|\.(?!\.)|[,:](?=\d)|'(?!(?:s|m|d|ll|re|ve|t)\b))[\w…]+)*|[^\w\s]"
 )
-# What its library, Pattern, does to the nouns of captions: the first rule that fits.
+# How Pattern, which that code uses, singularises the nouns of captions: by the first rule that matches.
 IRREGULAR = {"people": "person", "children": "child", "geese": "goose", "teeth": "tooth", "feet": "foot"}
 UNINFLECTED = frozenset(("scissors", "shears", "news", "series", "species", "headquarters", "doggies"))
 SINGULAR = (
@@ -59,7 +59,7 @@ class OfficialVocabulary:
 
     @classmethod
     def read(cls, path: Path) -> "OfficialVocabulary":
-        """Read the official `data/synonyms.txt`; raises ValueError for another file, OSError for none."""
+        """Read the official `data/synonyms.txt`; raises ValueError if it differs, OSError if missing."""
         if not path.exists():
             raise FileNotFoundError(
                 f"{path} is missing: put data/synonyms.txt of LisaAnne/Hallucination there, or use "
@@ -74,7 +74,7 @@ class OfficialVocabulary:
     def study(cls) -> "OfficialVocabulary":
         """Take COCO's 80 categories and their synonyms from the study's own lists, under the official rules.
 
-        What it finds is not the official code's, which takes the authors' synonyms: see `read`.
+        Its results differ from the official code's, which uses the authors' synonyms: see `read`.
         """
         drawn = [[thing.coco, thing.name, *thing.synonyms] for thing in catalog.THINGS.values() if thing.coco]
         absent = [
@@ -82,7 +82,7 @@ class OfficialVocabulary:
             for row in read_rows(DATA / "evaluation" / "coco.csv")
             if row["coco"]
         ]
-        return cls([*drawn, *absent, ["person", "baby"]])  # elsewhere a baby may be an elephant's
+        return cls([*drawn, *absent, ["person", "baby"]])  # not in the lists: it may be an elephant's
 
     @property
     def names(self) -> frozenset[str]:
@@ -90,7 +90,7 @@ class OfficialVocabulary:
         return frozenset(self.owner.values())
 
     def mentions(self, text: str) -> list[str]:
-        """Return the objects mentioned in a text, in order, each time they are mentioned."""
+        """Return the objects mentioned in a text, in order, repeats included."""
         tokens = [singular(token) for token in TOKEN.findall(text.lower().replace("’", "'"))]
         found, place = [], 0
         while place < len(tokens):
@@ -113,12 +113,12 @@ def singular(word: str) -> str:
 
 
 def at_hand() -> str:
-    """Name the reading by the official rules: only with the authors' own synonyms is it *official*."""
+    """Return the name of the official rules' reading: *official* only with the authors' own synonyms."""
     return OFFICIAL if SYNONYMS.exists() else OFFICIAL_RULES
 
 
 def vocabulary(reading: str) -> OfficialVocabulary:
-    """Return what finds mentions in either reading; raises FileNotFoundError where the authors' synonyms are
-    missing for the official one.
+    """Return the vocabulary of a reading; raises FileNotFoundError if the official one lacks the authors'
+    synonyms.
     """
     return OfficialVocabulary.read(SYNONYMS) if reading == OFFICIAL else OfficialVocabulary.study()

@@ -1,10 +1,10 @@
-"""The judge of the advanced abilities (table 1) that needs nobody: a checklist for each of the four tasks.
+"""An automatic judge of the advanced abilities (Table 1): a checklist for each of the four tasks.
 
-It was written before any output was seen, but for the length of a verse's lines (`is_verse`). An item is a
-plain predicate on an answer and on what its picture shows; the first names the picture's subject, so that the
-answer to another picture fails. It reads words: it cannot see whether a sentence is true beyond the things
-that it names, whether a joke is understood or only touched, or whether a poem is beautiful, and it does not
-know every other word for a thing.
+It was written before any output was seen, except for the line length of verse (`is_verse`). An item is a
+plain predicate on an answer and on what its picture shows; the first asks for the picture's subject, so the
+answer to another picture fails. It matches words: it cannot tell whether a sentence is true beyond the
+objects that it names, whether a joke is understood or merely mentioned, or whether a poem is beautiful, and
+it does not know every synonym.
 """
 
 import re
@@ -20,9 +20,9 @@ from mglib.world import specials
 from mglib.world.catalog import vocabulary
 from mglib.world.scene import Scene
 
-Answers = Mapping[str, Sequence[str]]  # task -> an answer a picture
+Answers = Mapping[str, Sequence[str]]  # task -> one answer per picture
 Rule = Callable[[str, Scene], bool]  # on an answer and its picture
-Judged = dict[str, dict[str, dict[str, list[float]]]]  # system -> task -> success, items -> a picture
+Judged = dict[str, dict[str, dict[str, list[float]]]]  # system -> task -> success or items -> one per picture
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Item:
 
     says: str
     holds: Rule
-    of_picture: bool = True  # False: asks for the kind of text alone
+    of_picture: bool = True  # False: only asks for the kind of text
     essential: bool = False  # without it a request is not met: the subject, and the kind of text asked for
 
 
@@ -72,7 +72,7 @@ def judged(systems: Mapping[str, Answers], pictures: Mapping[str, Sequence[Scene
 
 
 def exchanged(pictures: Mapping[str, Sequence[Scene]]) -> dict[str, list[Scene]]:
-    """Give every place another picture of the same task: the control that shows what the text alone earns."""
+    """Swap every picture for another of the same task: a control for what the text alone scores."""
     return {task: [some[place] for place in derangement(len(some))] for task, some in pictures.items()}
 
 
@@ -87,34 +87,34 @@ def counts(given: Judged, what: str) -> dict[str, dict[str, Counts]]:
 
 
 def pooled(given: Judged, what: str) -> dict[str, Counts]:
-    """Return what each system has of "success" or "items", every picture of every task once."""
+    """Return "success" or "items" of each system, pooled over all pictures of all tasks."""
     return {system: some["total"] for system, some in counts(given, what).items()}
 
 
 def has(text: str, forms: Iterable[str]) -> bool:
-    """Tell whether a text holds one of these words or phrases, or its plural."""
+    """Return whether a text contains one of these words or phrases, or its plural."""
     said = f" {' '.join(words(text))} "
     return any(f" {' '.join(words(form))} " in said for one in forms for form in (one, plural(one)))
 
 
 def count(text: str, forms: Iterable[str]) -> int:
-    """Count how many of these words or phrases a text holds."""
+    """Count how many of these words or phrases a text contains."""
     return sum(has(text, [form]) for form in forms)
 
 
 def stem(word: str) -> str:
-    """Cut the endings of a verb or noun, roughly: "running", "runs" and "run" meet."""
+    """Strip the endings of a verb or noun, roughly: "running", "runs" and "run" share a stem."""
     cut = re.sub(r"(?<=\w{3})(ing|ed|es|s)$", "", word)
     return re.sub(r"(.)\1$", r"\1", cut).rstrip("e")
 
 
 def stems(text: str) -> set[str]:
-    """Return the stems of the words that carry meaning."""
+    """Return the stems of a text's content words."""
     return {stem(word) for word in words(text) if word not in SMALL}
 
 
 def takes_up(text: str, source: str, *, without: str = "") -> bool:
-    """Tell whether a text has two of the words of `source` (or its only one) that `without` lacks."""
+    """Return whether a text has two words of `source` (or its only one) that are not in `without`."""
     wanted = stems(source) - stems(without)
     return len(wanted & stems(text)) >= min(2, len(wanted)) > 0
 
@@ -143,15 +143,15 @@ def names_few_other_ingredients(text: str, picture: Scene) -> bool:
 
 
 def names_only(text: str, picture: Scene, forms: Mapping[str, tuple[str, ...]], right: str) -> bool:
-    """Tell whether no wrong entry of `forms` is named; a "snowy mountain" among the props is no snow."""
+    """Return whether no wrong entry of `forms` is named; a "snowy mountain" among the props is not snow."""
     for prop in picture.truth["props"]:
         text = re.sub(rf"\b{prop}", "", text, flags=re.I)
     return not any(has(text, words) for name, words in forms.items() if name != right)
 
 
 def is_verse(text: str) -> bool:
-    """Tell whether a text has two lines with words or more and most are no longer than 16 words (set on
-    labelled answers, as the rules of `failures`).
+    """Return whether a text has at least two lines with words, of a median length of at most 16 words (set on
+    labelled answers, like the rules of `failures`).
     """
     lengths = [len(words(line)) for line in text.splitlines() if words(line)]
     return len(lengths) >= 2 and median(lengths) <= 16
@@ -172,10 +172,10 @@ INGREDIENTS = Vocabulary(
         if name != "canned tomato"
     }
 )
-PLACES, WEATHER = LISTS["places"], LISTS["weather"]  # where landscapes are, and by the effect that is painted
-ORDER, SMALL = word_list("order"), word_list("small")  # words of order; words without meaning
+PLACES, WEATHER = LISTS["places"], LISTS["weather"]  # words for a landscape's place and for its weather
+ORDER, SMALL = word_list("order"), word_list("small")  # words of order; function words
 
-# What the items of data/evaluation/checklist.csv ask for, where it is not a number of words of one list.
+# The rules of data/evaluation/checklist.csv, for items that do not just count words of one list.
 RULES: dict[str, Rule] = {
     "objects": names_objects,
     "writing": lambda text, it: takes_up(text, writing(it), without=" ".join(it.names)),

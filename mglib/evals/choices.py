@@ -20,33 +20,33 @@ from mglib.model.prompts import Template
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedQuestion:
-    """A question about a picture with the answers that are offered, of which one is right."""
+    """A question about a picture with its answer options, one of which is right."""
 
-    picture: int  # its place in the split
+    picture: int  # its index in the split
     text: str
     options: tuple[str, ...]
-    right: int  # place among the options
+    right: int  # its index among the options
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The loss of each option of one question: its sum over the answer and the end symbol, and over how many
-    tokens.
+    """The loss of each option of one question: its sum over the answer and the end symbol, and the number of
+    their tokens.
     """
 
     sums: tuple[float, ...]
     counts: tuple[int, ...]
 
     def summed(self) -> int:
-        """The option that is likeliest as a whole: the headline.
+        """Return the option that is likeliest as a whole: the headline.
 
-        Fixed before any result was seen: the sum is minus the log-probability of the whole answer, so it has
-        no free choice in it. The official code's loss is a mean, whose divisor grows with an option's length.
+        Fixed before any result was seen: the sum is minus the log-probability of the whole answer, so nothing
+        in it is arbitrary. The official code's loss is a mean, whose divisor grows with an option's length.
         """
         return min(range(len(self.sums)), key=self.sums.__getitem__)
 
     def per_token(self) -> int:
-        """The option that is likeliest a token: long answers are not at a disadvantage."""
+        """Return the option with the lowest loss per token, which does not penalise long answers."""
         means = [total / count for total, count in zip(self.sums, self.counts, strict=True)]
         return min(range(len(means)), key=means.__getitem__)
 
@@ -59,7 +59,7 @@ class Scores:
     pictures: tuple[Hashable, ...]
 
     def counts(self) -> Counts:
-        """Return the points of each picture and how many questions they are among."""
+        """Return the points of each picture and its number of questions."""
         sums: dict[Hashable, float] = defaultdict(float)
         asked: dict[Hashable, int] = defaultdict(int)
         for value, picture in zip(self.values, self.pictures, strict=True):
@@ -68,17 +68,17 @@ class Scores:
         return Counts(list(sums.values()), list(asked.values()))
 
     def estimate(self) -> Estimate | None:
-        """Return the mean over questions with a bootstrap over pictures; None where nothing was asked."""
+        """Return the mean over questions with a bootstrap over pictures; None if nothing was asked."""
         return self.counts().estimate()
 
     def minus(self, other: "Scores") -> Estimate | None:
-        """Return the paired difference of the means; raises ValueError for other questions."""
+        """Return the paired difference of the means; raises ValueError if the questions differ."""
         if self.pictures != other.pictures:
             raise ValueError("These scores belong to different questions: compare what was asked alike.")
         return paired(self.counts(), other.counts())
 
     def by(self, kinds: Sequence[str]) -> dict[str, "Scores"]:
-        """Return the scores of each kind of question, by name; `kinds` holds that of each question."""
+        """Return the scores by kind of question; `kinds` holds the kind of each question."""
         rows = list(zip(kinds, self.values, self.pictures, strict=True))
         apart = {kind: [row[1:] for row in rows if row[0] == kind] for kind in sorted(set(kinds))}
         return {kind: Scores(*zip(*some, strict=True)) for kind, some in apart.items()}
@@ -97,8 +97,8 @@ def option_losses(
 ) -> list[Losses]:
     """Return the losses of all options of each question.
 
-    `queries` holds the Q-Former's output for each picture of the split, (Q, D_q); `prompt` is what is said to
-    the model, "{}" being the question. A batch is `batch_size` questions.
+    `queries` holds the Q-Former's output for each picture of the split, (Q, D_q); `prompt` is the model's
+    prompt, with "{}" for the question. A batch is `batch_size` questions.
     """
     found: list[Losses] = []
     for part in tqdm(list(batched(asked, batch_size)), desc=what, mininterval=10):
@@ -109,7 +109,7 @@ def option_losses(
 
 
 def posed(prompt: str, question: str) -> str:
-    """Put a question into a prompt and the picture before it."""
+    """Put a question into a prompt, with the picture before it."""
     return prompts.with_image(prompt.replace("{}", question))
 
 
@@ -122,7 +122,7 @@ def batch_losses(
 ) -> list[Losses]:
     """Score the options of B questions: pictures and prompts are run once, the R options as R short rows.
 
-    The last token of each prompt is run with its options, since it is what predicts their first token.
+    The last token of each prompt is run with its options, since it predicts their first token.
     """
     language, device = model.language, model.projection.weight.device
     layout = prompts.generation_batch(
@@ -140,7 +140,7 @@ def batch_losses(
     decoder = language.model.get_decoder()
 
     def run(embeddings: Tensor, mask: Tensor, cache: Any = None) -> Any:
-        positions = (mask.cumsum(1) - 1).clamp(min=0)  # padding takes none, as in generation
+        positions = (mask.cumsum(1) - 1).clamp(min=0)  # padding takes up none, as in generation
         return decoder(
             inputs_embeds=embeddings,
             attention_mask=mask,
@@ -166,8 +166,8 @@ def right(
     asked: Sequence[ClosedQuestion],
     chosen: Callable[[Losses], int] = Losses.summed,
 ) -> Scores:
-    """Return for each question whether the likeliest option is the right one; one that is offered twice is
-    right in both places.
+    """Return for each question whether the chosen option is the right one; an option that is offered twice
+    counts in both places.
     """
     values = tuple(
         float(question.options[chosen(loss)] == question.options[question.right])

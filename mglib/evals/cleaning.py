@@ -1,6 +1,6 @@
-"""What a model said, out of what other people's programs wrote down: without its prompt, end symbols, markup.
+"""Extract a model's answer from the output of other programs: without prompt, end symbols and markup.
 
-`spoken` finds the answer in such a text; `clean` also takes away what a reader does not see.
+`spoken` finds the answer in such a text; `clean` also removes what a reader does not see.
 """
 
 import re
@@ -11,7 +11,7 @@ INVISIBLE = dict.fromkeys((0xFEFF, *range(0x200B, 0x2010), 0x2060, 0x00AD))
 
 SPECIAL = r"</?s>|<\|[^<>|]*\|>|<(?:bos|eos|pad|unk|image|imagehere|end_of_turn)>|</?img>"
 SPECIALS = re.compile(rf"(?:\s|{SPECIAL})*", re.I)
-# Who speaks, in the templates of chat models: a symbol, a word with a colon, or a word alone on its line.
+# Speakers in chat templates: a special token, a word with a colon, or a word alone on its line.
 USER_SYMBOL = (
     r"<\|im_start\|>\s*(?:user|system)\b|<\|start_header_id\|>\s*(?:user|system)\s*<\|end_header_id\|>"
     r"|<start_of_turn>\s*user\b|<\|(?:user|system)\|>|\[INST\]"
@@ -35,7 +35,7 @@ SYSTEM = re.compile(
 )
 # What ends an answer: an end symbol, or the next turn, which some models write themselves.
 END = re.compile(
-    rf"{SPECIAL}|<start_of_turn>|\[/?INST\]|(?<=\S)[ \t]*\#\#\#|\#\#\#\s*$"  # a line's ### is a heading
+    rf"{SPECIAL}|<start_of_turn>|\[/?INST\]|(?<=\S)[ \t]*\#\#\#|\#\#\#\s*$"  # leading ### is a heading
     r"|(?:^|(?<=[\s.!?]))(?:USER|HUMAN|ASSISTANT)\s?:|^(?:user|human|assistant)[ ]*$"
     r"|(?:^|(?<=[.!?])[ ]|\#\#\#\s*)(?:User|Human|Assistant|Question|Q)\s?:",
     re.M | re.I,
@@ -59,9 +59,9 @@ MARKUP = (
 
 
 def spoken(text: str, questions: Iterable[str | None] = ()) -> str:
-    """Return a text without a prompt before the answer, and without end symbols and further turns behind it.
+    """Return the answer in a text, without a prompt before it or end symbols and further turns after it.
 
-    `questions` are wordings of the request that the prompt may hold.
+    `questions` are wordings of the request that the prompt may contain.
     """
     text = SPECIALS.sub("", text, count=1)
     text = text[after_prompt(text, questions) :]
@@ -71,7 +71,7 @@ def spoken(text: str, questions: Iterable[str | None] = ()) -> str:
 
 
 def after_prompt(text: str, questions: Iterable[str | None]) -> int:
-    """Return where the answer begins: behind the prompt, if the text has one."""
+    """Return where the answer begins: after the prompt, if the text has one."""
     for question in filter(None, questions):
         asked = re.search(r"\s+".join(map(re.escape, question.split())), text, re.I)
         if asked and (answer := ASSISTANT.search(text, asked.end())):
@@ -86,13 +86,13 @@ def after_prompt(text: str, questions: Iterable[str | None]) -> int:
 
 
 def said(text: str) -> bool:
-    """Tell whether a text holds a word."""
+    """Return whether a text contains a word."""
     return bool(re.search(r"\w", text))
 
 
 def clean(text: str, questions: Iterable[str | None] = ()) -> str:
-    """Return the answer in a text as a reader reads it: `spoken`, in signs that are seen and of usual width,
-    without markup and without a label such as "Answer:".
+    """Return the answer in a text as a reader sees it: `spoken`, NFKC-normalised, without invisible
+    characters, markup or a label such as "Answer:".
     """
     text = spoken(unicodedata.normalize("NFKC", text.translate(INVISIBLE)), questions)
     for sign, kept in MARKUP:

@@ -1,9 +1,9 @@
 """Coverage of references (the paper's Table 2): does an answer say all that a person's caption says?
 
-Two protocols: of v2, one random reference a picture is covered or not; of the ICLR version, how many of the
-five. A judge is any callable (answer, reference) -> bool. The default one compares facts: objects, how many,
-how two of them are placed, where it is, what is written. Those of a reference are stored with it, those of an
-answer are read by rules (`parse`), which `agreement` measures.
+Two protocols: in v2, whether one random reference per picture is covered; in the ICLR version, how many of
+the five are. A judge is any callable (answer, reference) -> bool. The default one compares facts, of which
+objects and relations decide. A reference's facts are stored with it, an answer's are extracted
+by rules (`parse`), whose accuracy `agreement` measures.
 """
 
 import random
@@ -50,20 +50,20 @@ def settings() -> Vocabulary:
 
 
 def relation(subject: str, predicate: str, other: str) -> Fact:
-    """Return a relation in its one direction: what is right of something has that to its left."""
+    """Return a relation in its canonical direction: "a right of b" becomes "b left of a"."""
     if predicate in TURNED:
         return ("relation", other, TURNED[predicate], subject)
     return ("relation", subject, predicate, other)
 
 
 def count_facts(number: Counter[str]) -> set[Fact]:
-    """Return the objects, and how many there are where there are several."""
+    """Return the objects and, for those that occur several times, their number."""
     several = {("count", name, str(many)) for name, many in number.items() if many > 1}
     return {("object", name) for name in number} | several
 
 
 def parse(text: str) -> frozenset[Fact]:
-    """Read the facts that a text states; what is in quotation marks is writing and nothing else."""
+    """Read the facts that a text states; quoted text is writing and nothing else."""
     quoted = r"[\"“]([^\"”]+)[\"”]"
     found: set[Fact] = {("writing", " ".join(one.lower().split())) for one in re.findall(quoted, text)}
     number: Counter[str] = Counter()
@@ -82,21 +82,21 @@ def parse(text: str) -> frozenset[Fact]:
         found |= {("setting", at[2]) for at in places if not any(_within(at, one) for one in named)}
         before = spans or before
     if any(fact[0] == "writing" for fact in found):
-        number.pop("sign", None)  # the board of the writing
+        number.pop("sign", None)  # the board that bears the writing
     return frozenset(found | count_facts(number))
 
 
 def _within(part: Span, whole: Span) -> bool:
-    """Say whether a name is part of a longer one: the trees of "among the trees", the office of "office
+    """Return whether a name is part of a longer one: the trees of "among the trees", the office of "office
     building".
     """
     return whole[0] <= part[0] and part[1] <= whole[1] and part[:2] != whole[:2]
 
 
 def _count(tokens: Sequence[str], span: Span, *, known: bool) -> int:
-    """Return how many of an object a mention adds: "the dog" adds none where a dog is known.
+    """Return how many of an object a mention adds: "the dog" adds none if a dog is known.
 
-    The number is one of the three words before it, as far as they belong to it.
+    The number is one of the three words before it, back to the nearest break.
     """
     before = reversed(tokens[max(0, span[0] - 3) : span[0]])
     near = takewhile(lambda token: token not in BREAKS, before)
@@ -104,7 +104,7 @@ def _count(tokens: Sequence[str], span: Span, *, known: bool) -> int:
 
 
 def _relations(tokens: Sequence[str], spans: Sequence[Span], before: Sequence[Span]) -> set[Fact]:
-    """Return the relations of a sentence; `before` is the last object of the one before, for "it"."""
+    """Return the relations of a sentence; `before` is the last object of an earlier one, for "it"."""
     found = set()
     for start, end, predicate in RELATIONS.spans(tokens):
         left = [span for span in spans if span[1] <= start]
@@ -126,7 +126,7 @@ def _relations(tokens: Sequence[str], spans: Sequence[Span], before: Sequence[Sp
 
 
 def _subjects(tokens: Sequence[str], left: Sequence[Span], start: int) -> list[Span]:
-    """Return the subjects of a relation: the object before it, and with "are" all that are joined to it."""
+    """Return the subjects of a relation: the object before it and, with "are", all joined to it."""
     if not left:
         return []
     subjects = [left[-1]]
@@ -140,14 +140,14 @@ def _subjects(tokens: Sequence[str], left: Sequence[Span], start: int) -> list[S
 
 
 def _target(tokens: Sequence[str], right: Sequence[Span], end: int) -> Span | None:
-    """Return the object that follows a relation at once, but for an article, a number or an adjective."""
+    """Return the object right after a relation, apart from an article, a number or an adjective."""
     if not right or right[0][0] - end > 4 or BREAKS & set(tokens[end : right[0][0]]):
         return None
     return right[0]
 
 
 def _inverted(tokens: Sequence[str], left: Sequence[Span], start: int) -> bool:
-    """Say whether the relation opens its clause: "..., and behind the dog is a cat"."""
+    """Return whether the relation opens its clause: "..., and behind the dog is a cat"."""
     opening = [place for place in range(left[-1][1], start) if tokens[place] in (",", ";", "and", "while")]
     return bool(opening) and start - opening[-1] <= 4 and not VERBS & set(tokens[opening[-1] : start])
 
@@ -158,7 +158,7 @@ def _inverted(tokens: Sequence[str], left: Sequence[Span], start: int) -> bool:
 def read_facts(folder: Path) -> dict[str, frozenset[Fact]]:
     """Return the stored facts of every reference of a split, by its text.
 
-    Raises ValueError where captions.json and facts.json do not belong together.
+    Raises ValueError if captions.json and facts.json do not match, FileNotFoundError if one is missing.
     """
     texts = {
         note["id"]: note["caption"] for note in records.read_json(folder / "captions.json")["annotations"]
@@ -205,10 +205,10 @@ def references_covered(answers: Sequence[str], references: Sequence[Sequence[str
 def counted(
     models: Mapping[str, Sequence[str]], references: Sequence[Sequence[str]], judge: Judge
 ) -> dict[str, dict[str, Counts]]:
-    """Count for each model's answers both protocols, and the words, by which coverage can be bought.
+    """Return both protocols' counts for each model's answers, and their length, which can buy coverage.
 
     *covered*: whether one random reference of each picture is covered, the same one for every model (v2);
-    *references_covered*: how many of them (ICLR).
+    *references_covered*: how many references are (ICLR).
     """
     draw = random.Random(0)
     drawn = [draw.choice(texts) for texts in references]
@@ -247,8 +247,8 @@ def agreement(
 
 
 def read_labels() -> list[tuple[str, frozenset[Fact]]]:
-    """Read answers with the facts that they state, labelled by reading them (by a language model, not by the
-    parser; data/README.md says how).
+    """Read answers with the facts that they state, as labelled by a language model, not by the parser (see
+    data/README.md).
     """
     return [
         (row["answer"], frozenset(tuple(fact.split(":")) for fact in row["facts"].split("|") if fact))

@@ -1,7 +1,6 @@
-"""Which answers have failed (Table 3): empty, repetition, off-topic, no-verse, fragment. A short
-correct one has not.
+"""Which answers fail (Table 3): empty, repetition, off-topic, no-verse, fragment. Short correct ones do not.
 
-The paper's authors judged by hand; here rules do, set on labelled answers and compared with others. They are
+The paper's authors judged by hand; here rules do, set on some labelled answers and tested on others. They are
 blind to the model and share nothing with the rules that made the second stage's data.
 """
 
@@ -24,18 +23,18 @@ from mglib.paths import DATA
 from mglib.world.scene import read_scenes
 
 FOLDER = DATA / "failures"
-# Where an answer has several, the first names it.
+# If an answer has several, the first names it.
 KINDS = ("empty", "repetition", "off-topic", "no-verse", "fragment")
 # The two questions of Table 3.
 DESCRIBE = "Describe the image in detail."
 POEM = "Can you write a beautiful poem about this image?"
 
 
-# Where a failure begins; set on the rows of labels.csv with split `thresholds`.
+# Thresholds of failure, set on the rows of labels.csv with split `thresholds`.
 RUN = 4  # words
-SAID_AGAIN = 0.25  # share of runs that came before: from here on it is repetition
+SAID_AGAIN = 0.25  # share of repeated runs from which it is repetition
 CAPTION = 8  # words: a text no longer than this is a caption, which needs no full stop
-RIGHT_SHARE = 0.5  # of what a description names, more than this must be there
+RIGHT_SHARE = 0.5  # more than this share of what a description names must be in the picture
 # A model's refusal to describe.
 REFUSAL = re.compile(
     r"\bi['’]?m sorry\b|\b(don['’]t|do not) have (enough|the (cap)?ability)\b"
@@ -51,7 +50,7 @@ REFUSAL = re.compile(
 class Truth:
     """What is in a picture: objects by name, and words for its setting, props, weather or hour.
 
-    Scenery is None where only objects are annotated: whether a text keeps to the picture is then unknown.
+    Scenery is None if only objects are annotated: whether a text is about the picture is then unknown.
     """
 
     objects: frozenset[str]
@@ -59,8 +58,8 @@ class Truth:
 
 
 def truths(split: Split, scenes: Path | None) -> list[Truth]:
-    """Join a split's objects with setting and props of its scene graphs (JSON lines in the same order), where
-    it has some.
+    """Join a split's objects with setting and props of its scene graphs (JSON lines in the same order), if
+    it has any.
     """
     if scenes is None:
         return [Truth(objects, None) for objects in split.objects]
@@ -74,7 +73,7 @@ def truths(split: Split, scenes: Path | None) -> list[Truth]:
 
 @dataclass(frozen=True)
 class Detector:
-    """Finds failures with the names of objects that answers may mention."""
+    """Detects failures, given the names of objects that answers may mention."""
 
     vocabulary: Vocabulary
 
@@ -103,7 +102,7 @@ class Detector:
         return {kind for kind, holds in checks.items() if holds}
 
     def share_right(self, text: str, truth: Truth) -> float:
-        """Return the share of what a text names that is in the picture; the right scenery counts as one."""
+        """Return the share of the objects named that are in the picture; the right scenery counts as one."""
         named = set(self.vocabulary.mentions(text))
         spaced = f" {' '.join(words(text))} "
         scenery = any(f" {form} " in spaced for form in truth.scenery or ())
@@ -112,13 +111,13 @@ class Detector:
 
 
 def broken_off(text: str, *, cut: bool) -> bool:
-    """Tell whether a text has no end of a sentence where it needs one: at its end or, if cut, anywhere."""
+    """Return whether a text lacks a sentence end where it needs one: at its end or, if cut, anywhere."""
     marks = ".!?"
     return not any(mark in text for mark in marks) if cut else text.rstrip("\"')* ")[-1:] not in tuple(marks)
 
 
 def cut(text: str, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> bool:
-    """Tell whether an answer took all the tokens that it was allowed; white space at its end may be gone."""
+    """Return whether an answer used up its token limit; white space at its end may have been stripped."""
     return len(tokenize(tokenizer, text)) >= max_new_tokens - 1
 
 
@@ -140,14 +139,14 @@ def verdict(detector: Detector, row: Mapping[str, str]) -> str:
 
 
 def failed(kinds: Iterable[str]) -> list[bool]:
-    """Say of each answer whether it has failed, whichever the kind."""
+    """Return whether each answer has failed, in whatever way."""
     return [one != "success" for one in kinds]
 
 
 def kappa(first: Sequence[Any], second: Sequence[Any], *, seed: int = 0, resamples: int = 2000) -> Estimate:
-    """Return Cohen's kappa of two yes-or-no judgements with its percentile bootstrap over the judged.
+    """Return Cohen's kappa of two yes-or-no judgements with a percentile bootstrap over the items judged.
 
-    Raises ValueError where both judges always say the same: agreement beyond chance has no meaning then.
+    Raises ValueError if both judges give one and the same verdict throughout: kappa is undefined then.
     """
     a, b = numpy.asarray(first, dtype=float), numpy.asarray(second, dtype=float)
 

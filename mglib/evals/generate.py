@@ -1,4 +1,4 @@
-"""Answers and losses of a model over many pictures, one a picture."""
+"""Answers and losses of a model over many pictures, one per picture."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ def answers(
 ) -> list[str]:
     """Ask one question about every picture, or each picture its own.
 
-    `queries` holds the Q-Former's output for each, (Q, D_q); the questions hold the picture's slot.
+    `queries` holds the Q-Former's output for each, (Q, D_q); the questions contain the image placeholder.
     """
     asked = [questions] * len(queries) if isinstance(questions, str) else questions
     texts: list[str] = []
@@ -56,14 +56,14 @@ def blind_answers(
     batch_size: int,
     what: str,
 ) -> list[str]:
-    """Ask a model's language model questions of text alone, without a picture and without visual tokens."""
+    """Ask a model's language model text-only questions, without a picture or visual tokens."""
     blind = model.sharing(qformer=Blind())
     nothing = [torch.zeros(0, model.projection.in_features)] * len(questions)
     return answers(blind, nothing, template, questions, decoding, batch_size=batch_size, what=what)
 
 
 class Blind(nn.Module):
-    """Takes a Q-Former's place and passes nothing on: a picture has no tokens."""
+    """Replaces a Q-Former so that a picture has no tokens."""
 
     config = SimpleNamespace(queries=0)
 
@@ -79,7 +79,7 @@ def losses(
     batch_size: int,
     question: str = prompts.IMAGE,
 ) -> tuple[list[float], list[int]]:
-    """Return each picture's summed loss over its caption's tokens, and how many these are."""
+    """Return each picture's summed loss over its caption's tokens, and their number."""
     sums, counts = [], []
     for rows in batched(zip(queries, captions, strict=True), batch_size):
         pictures, texts = zip(*rows, strict=True)

@@ -1,4 +1,4 @@
-"""Which objects answers invent, where in the answer, and what the training captions have to do with it
+"""Which objects answers invent, where in the answer, and how far the training captions explain them
 (paper, section 4.5.1; Rohrbach et al. 2018 ask the same of captioning models).
 """
 
@@ -18,7 +18,7 @@ SHORT = "Please describe the image shortly and precisely, in less than 20 words.
 
 @dataclass(frozen=True)
 class Seen:
-    """How many captions name each object, and each two objects together."""
+    """How many captions name each object, and each pair of objects."""
 
     captions: int
     alone: Counter[str]
@@ -36,10 +36,10 @@ class Seen:
         return cls(len(captions), alone, pairs)
 
     def ranks(self, name: str, there: Iterable[str]) -> dict[str, float]:
-        """Return by what an object may be expected where the objects `there` are.
+        """Return how far an object is to be expected among the objects `there`, by three measures.
 
-        *frequency*: the share of captions that name it; *together*: the largest share that it has among the
-        captions of one of those objects; *lift*: how much larger that share is than its frequency.
+        *frequency*: the share of captions that name it; *together*: its largest share among the captions that
+        name one of those objects; *lift*: the ratio of that share to its frequency.
         """
         frequency = self.alone[name] / self.captions
         shares = [self.pairs[name, other] / self.alone[other] for other in there if self.alone[other]]
@@ -59,10 +59,10 @@ def present(truth: Truth) -> frozenset[str]:
 
 
 def explained(readings: Sequence[Reading], seen: Seen) -> dict[str, Counts]:
-    """Return how often an invented object ranks above one that is absent as well and was not invented.
+    """Return how often an invented object ranks above an absent one that was not invented.
 
-    Both are of the same picture, and named by some training caption; they are ranked by each of
-    `Seen.ranks`. A tie counts 1/2; so does chance.
+    Both are named in some training caption and compared within a picture; they are ranked by each of
+    `Seen.ranks`. A tie counts 1/2, which is also chance level.
     """
     found: dict[str, list[float]] = {"frequency": [], "together": [], "lift": []}
     compared = []
@@ -89,9 +89,9 @@ def unknown(readings: Sequence[Reading], seen: Seen) -> Counts:
 def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float | str]]:
     """Return a row for each invented object, the most often invented first.
 
-    `rate` is the share of the pictures without it about which it is invented; `captions` the share of
-    training captions that name it; `beside` the object of those pictures that training captions most often
-    name with it, "-" where they name none with it.
+    `rate` is the share of pictures without it in whose answer it is invented; `captions` the share of
+    training captions that name it; `beside` the object that these pictures most often show and training
+    captions most often name with it (by the product of counts), "-" if there is none.
     """
     times = Counter(name for one in readings for name in invented(one))
     rows: list[dict[str, float | str]] = []
@@ -112,12 +112,12 @@ def by_object(readings: Sequence[Reading], seen: Seen) -> list[dict[str, float |
 
 
 def sentences(answer: str) -> list[str]:
-    """Split an answer behind full stops, question and exclamation marks, and line breaks."""
+    """Split an answer after full stops, question and exclamation marks, and line breaks."""
     return [part for part in re.split(r"(?<=[.!?])\s+|\n+", answer.strip()) if part]
 
 
 def by_sentence(answers: Sequence[str], truths: Sequence[Truth], words: Mentions, most: int) -> list[Counts]:
-    """Return CHAIR_i of the first sentences of all answers, of the second ones, ...; the last is open."""
+    """Return CHAIR_i of the answers' first sentences, of their second ones, ...; the last covers the rest."""
     said = [sentences(answer) for answer in answers]
     ends = [*range(1, most), None]
     return [
@@ -129,7 +129,7 @@ def by_sentence(answers: Sequence[str], truths: Sequence[Truth], words: Mentions
 def by_word(
     answers: Sequence[str], truths: Sequence[Truth], words: Vocabulary, edges: Sequence[int]
 ) -> dict[tuple[int, int], Counts]:
-    """Return CHAIR_i of what is named from word a to before word b, for each two neighbours a, b of `edges`.
+    """Return CHAIR_i of mentions from word a to before word b, for neighbouring a, b in `edges`.
 
     A mention counts at its first word; words count from 0.
     """

@@ -14,9 +14,9 @@ LABELS = DATA / "photographs.csv"
 
 
 def photographs(folder: Path) -> Split:
-    """Open the photographs that the list of labels names, in its order, as a split without captions.
+    """Open the photographs in the list of labels, in its order, as a split without captions.
 
-    The list has a row for each object. Raises ValueError naming a file that is not in `folder`.
+    The list has a row for each object. Raises ValueError if a file is not in `folder`.
     """
     objects: dict[str, set[str]] = {}
     for row in read_rows(LABELS):

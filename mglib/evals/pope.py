@@ -1,7 +1,7 @@
 """POPE: does a model say yes to objects that are not there (Li et al. 2023, arXiv 2305.10355)?
 
-Each picture is asked about as many absent objects as present ones. The absent ones are drawn at random, are
-the most frequent of the data set (popular), or those that most often stand with what is there (adversarial).
+A picture's questions name as many absent objects as present ones. The absent ones are drawn at random, the
+most frequent in the data set (popular), or those that most often occur with what is there (adversarial).
 """
 
 import re
@@ -21,7 +21,7 @@ from mglib.metrics import Counts, words
 from mglib.world import catalog
 
 WAYS = ("random", "popular", "adversarial")
-PAIRS = 3  # questions of each answer a picture, at most, as in the paper
+PAIRS = 3  # questions per answer and picture, at most, as in the paper
 QUESTION = "Is there {thing} in the image?"
 YES, NO = frozenset(word_list("yes")), frozenset(word_list("no"))
 VERBS = word_list("forms of verbs")
@@ -51,7 +51,7 @@ class Question:
 
 @cache
 def phrase(name: str) -> str:
-    """Say an object with its article: "a pair of scissors"."""
+    """Return an object with its article: "a pair of scissors"."""
     known = {thing.category: thing.phrase for thing in catalog.THINGS.values()}
     return known.get(name, f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
 
@@ -59,20 +59,20 @@ def phrase(name: str) -> str:
 def questions(
     objects: Sequence[frozenset[str]], truths: Sequence[Truth], way: str, *, seed: int
 ) -> list[Question]:
-    """Ask about each picture of a split; `objects` are its annotated objects, of all of which one can ask.
+    """Ask about each picture of a split; any of its annotated `objects` may be asked about.
 
-    No question is asked about what can truly be said of the picture without being annotated. Pictures with
-    fewer objects are asked fewer questions.
+    No question asks about an object that is in the picture without being annotated. Pictures with fewer
+    objects get fewer questions.
     """
     frequent = Counter(name for names in objects for name in sorted(names))
     together = Counter(pair for names in objects for pair in permutations(sorted(names), 2))
     asked = []
     for picture, (present, truth) in enumerate(zip(objects, truths, strict=True)):
-        rng = Random(f"{seed}/{picture}")  # the same objects that are there in all three ways
+        rng = Random(f"{seed}/{picture}")  # the same present objects in all three ways
         there = sorted(present)
         rng.shuffle(there)
         absent = sorted(set(frequent) - present - truth.sayable)
-        rng.shuffle(absent)  # ties are broken by chance
+        rng.shuffle(absent)  # ties are broken at random
         if way == "popular":
             absent.sort(key=lambda name: -frequent[name])
         elif way == "adversarial":
@@ -84,11 +84,10 @@ def questions(
 
 
 def parse(answer: str) -> bool | None:
-    """Read yes or no from an answer's first sentence; None where it says neither.
+    """Read yes or no from an answer's first sentence; None if it says neither.
 
-    What an answer may begin with is passed over: a number of a list, dots, quotation marks, "Answer:", the
-    question. The official code takes whatever has no "no" or "not" for a yes, which flatters models that
-    ramble.
+    Openings are skipped: a list number, dots, quotation marks, "Answer:", the question repeated. The official
+    code takes any answer without "no" or "not" for a yes, which flatters models that ramble.
     """
     whole = LABEL.sub("", ITEM.sub("", answer))
     if BOTH.match(whole):
@@ -109,14 +108,14 @@ def parse(answer: str) -> bool | None:
 
 
 def official(answer: str) -> bool:
-    """Read an answer as the official code (`evaluate.py`) does: yes, unless "No", "no" or "not" is in its
-    first sentence, between spaces.
+    """Read an answer as the official code (`evaluate.py`) does: yes, unless its first sentence contains "No",
+    "no" or "not" as a space-separated word.
     """
     return not {"No", "no", "not"} & set(answer.split(".")[0].replace(",", "").split(" "))
 
 
 def counts(asked: Sequence[Question], answers: Sequence[str]) -> dict[str, Counts]:
-    """Return what is counted for each picture; an unparsed answer is wrong, and is no yes.
+    """Return the counts of each measure by picture; an unparsed answer is wrong, and not a yes.
 
     `accuracy`; `precision`, `recall` and `f1` of yes; `yes_ratio` and `unparsed`, of all answers.
     """

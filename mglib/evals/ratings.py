@@ -1,4 +1,4 @@
-"""People's verdicts on the answers of Table 1: one CSV a run (data/README.md, "People's verdicts")."""
+"""People's verdicts on the answers of Table 1: one CSV per run (data/README.md, "People's verdicts")."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ COLUMNS = ["picture", "system", "task", "rater", "met"]
 def read_ratings(
     file: Path, systems: Sequence[str], shown: Mapping[str, Sequence[Scene]]
 ) -> pandas.DataFrame | None:
-    """Read which answers each rater found to meet the request; None where nobody has rated.
+    """Read which answers each rater found to meet the request; None if nobody has rated.
 
-    `systems` were asked, about the pictures `shown` of each task. Raises ValueError for other columns, a
-    verdict that is neither 0 nor 1, an answer that nobody gave, and an answer that one rater rated twice.
+    `systems` were asked about the pictures `shown` for each task. Raises ValueError for wrong columns, a
+    verdict that is neither 0 nor 1, an answer that no system gave, and an answer that one rater rated twice.
     """
     if not file.exists():
         return None
@@ -62,8 +62,8 @@ def met(ratings: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def agreement(ratings: pandas.DataFrame) -> float | None:
-    """Return Krippendorff's alpha over all answers; None where no two raters rated the same, or all agree on
-    one verdict, so that nothing can be compared.
+    """Return Krippendorff's alpha over all answers; None if no two raters rated the same answer, or if all
+    verdicts are the same, so that nothing can be compared.
     """
     answers = ratings.pivot(index=COLUMNS[:3], columns="rater", values="met").dropna(thresh=2)
     if answers.stack().nunique() < 2:

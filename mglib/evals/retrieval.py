@@ -1,4 +1,4 @@
-"""Retrieval between pictures and texts by BLIP-2's contrast (notebook 01)."""
+"""Retrieval between pictures and texts by BLIP-2's contrastive similarity (notebook 01)."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ def retrieval_recall(
     max_text: int,
     batch_size: int,
 ) -> dict[str, Estimate | None]:
-    """Find texts by picture and pictures by text among all of a split, by contrastive similarity alone.
+    """Return recall at rank 1 of texts by picture and of pictures by text, by contrastive similarity alone.
 
-    Karpathy's protocol on COCO: a picture is right when one of its own five references comes first, a
-    reference when its picture does; each reference's result counts within its picture. Deviation from BLIP-2:
-    no second ranking of the best by the matching head.
+    Karpathy's protocol on COCO: a picture is right if one of its own five references ranks first among all of
+    the split, a reference if its picture does; references are averaged per picture. Deviation from BLIP-2:
+    the best candidates are not re-ranked by the matching head.
     """
     texts = [text for group in references for text in group]
     owner = torch.tensor([index for index, group in enumerate(references) for _ in group])
@@ -42,7 +42,7 @@ def retrieval_recall(
 
 
 def chance(references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return what random ranking scores in each metric, with equally many references for each picture."""
+    """Return the chance level of each metric, with equally many references for each picture."""
     pictures, group = len(references), len(references[0])
     texts = pictures * group
     return {"retrieval_i2t_r1": 1 - (texts - group) / texts, "retrieval_t2i_r1": 1 / pictures}

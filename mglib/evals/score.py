@@ -1,7 +1,7 @@
-"""Tables for anybody's answers: joined with the pictures or questions of a folder, scored, with intervals.
+"""Score tables for any model's answers: joined with a folder's pictures or questions, scored, with intervals.
 
-Each task has two readings: *study* is this repository's, *official* the benchmark's own scorer's. An answer
-is about the record that agrees with all it says of itself; what fits none or several is counted and listed.
+*study* is this repository's reading, *official* that of the benchmark's own scorer, if it has one. An answer
+is matched to the record that agrees with all it states; one that fits none or several is counted and listed.
 """
 
 import json
@@ -28,10 +28,10 @@ from mglib.paths import write_text
 from mglib.world.scene import Scene, read_scenes
 
 Record = CocoPicture | ChoiceQuestion | GraphQuestion | YesNoQuestion
-Known = Mapping[Path, Sequence[Any]]  # the records of each file of the truth
+Known = Mapping[Path, Sequence[Any]]  # the records of each ground-truth file
 Rate = Callable[[str, Any], float]  # an answer and its record -> points
 Joined = dict[Path, pandas.DataFrame]  # those records with their answers
-SHOWN = 3  # of each kind of what is left out
+SHOWN = 3  # printed examples of each kind left out
 UNREADABLE = "that cannot be read"
 UNKNOWN = "about nothing that is there"
 UNCERTAIN = "that may be about several things"
@@ -42,13 +42,13 @@ UNANSWERED = "without an answer"
 
 @dataclass
 class Scored:
-    """A table, and all that did not get into it."""
+    """A table, and everything left out of it."""
 
     lines: list[dict[str, str | float | None]] = field(default_factory=list)
     left_out: defaultdict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
     remarks: list[str] = field(default_factory=list)
     used: str = ""
-    files: set[Path] = field(default_factory=set)  # of the truth
+    files: set[Path] = field(default_factory=set)  # with the ground truth
 
     def add(self, reading: str, found: Mapping[str, Counts], **about: str) -> None:
         """Add a line for each measure."""
@@ -57,15 +57,15 @@ class Scored:
             self.lines.append(line)
 
     def remark(self, what: str, found: Sequence[str], then: str) -> None:
-        """Say how many of something there are, if any, and the first of them."""
+        """Add a remark: how many of something there are, if any, and the first of them."""
         if found:
             self.remarks.append(f"{what}: {len(found):,}, the first is {found[0]}{then}")
 
 
 def score(task: str, answers: Path, data: Path) -> Scored:
-    """Score a file of answers; print the table, what was used and what was not, which a file lists in full.
+    """Score a file of answers; print the table, what was used and what was left out, also listed in a file.
 
-    Raises ValueError, or OSError for a missing file, with a sentence for the user.
+    Raises ValueError, or OSError for a missing file, with a message for the user.
     """
     if task not in TASKS:
         raise ValueError(f"There is no task {task!r}: choose one of {', '.join(TASKS)}.")
@@ -93,7 +93,7 @@ def score(task: str, answers: Path, data: Path) -> Scored:
 
 
 def answer_frame(scored: Scored, file: Path) -> pandas.DataFrame:
-    """Read answers, one a row; `named` is what each calls its picture, by id or by file."""
+    """Read answers, one per row; `named` is the id or file by which each names its picture."""
     names = ["where", "text", "choice", "image", "image_id", "question", "question_id"]
     rows = [vars(one) for one in keep_from(scored, read_answers(file))]
     frame = pandas.DataFrame(rows, columns=names, dtype=object)
@@ -120,13 +120,13 @@ def identity(one: Record) -> tuple[str, str | None, str | None, str | None]:
 
 
 def plain(text: str) -> str:
-    """Return a question's words, however they are spaced; some of POPE's files ask of an "imange"."""
+    """Return a question with case and spacing normalised, and "imange", a typo in POPE's files, corrected."""
     return " ".join(text.lower().replace("imange", "image").split())
 
 
 def fit(answer: Any) -> int:
-    """Rate a joined row: 2 where the answer holds just the record's question, 1 where it holds none or has
-    instructions around it, 0 where it holds another one.
+    """Rate a joined row: 2 if the answer comes with exactly the record's question, 1 if with none or with
+    instructions around it, 0 if with another one.
     """
     if answer.question is None or answer.words is None:
         return 1
@@ -135,10 +135,10 @@ def fit(answer: Any) -> int:
 
 
 def find_pictures(answers: pandas.DataFrame, records: pandas.DataFrame) -> tuple[list[Any], dict[str, str]]:
-    """Return the picture that each answer names, None where it names none for certain; and why, by place.
+    """Return the picture that each answer names, None if none is certain; and the reasons, by `where`.
 
-    Nothing is certain about a name that may mean several pictures, nor about two names that cannot mean the
-    same file and reach the same picture.
+    A name that may mean several pictures is uncertain, and so are two names that cannot mean the same file
+    but match the same picture.
     """
     names = PictureNames(records["picture"])
     numbered = records.dropna(subset="picture_id").groupby("picture_id")["picture"].unique().to_dict()
@@ -163,10 +163,10 @@ def find_pictures(answers: pandas.DataFrame, records: pandas.DataFrame) -> tuple
 
 
 def candidates(answers: pandas.DataFrame, records: pandas.DataFrame, *, asks: bool) -> pandas.DataFrame:
-    """Return every pair of an answer and a record that share the picture, or else the question's number.
+    """Return the pairs of answer and record that share the picture or, failing that, the question's number.
 
-    Where an answer names both its picture and its question, its number counts for nothing: each of POPE's
-    official files counts from 1 again.
+    If an answer names both its picture and its question, its number is ignored: each of POPE's official files
+    starts again at 1.
     """
     whole = answers["picture"].notna() & (answers["question"].notna() | (not asks))
     by_picture = answers[whole].drop(columns="question_id").merge(records, on="picture")
@@ -180,12 +180,12 @@ def candidates(answers: pandas.DataFrame, records: pandas.DataFrame, *, asks: bo
 
 
 def join(scored: Scored, file: Path, known: Known, answers: pandas.DataFrame) -> Joined:
-    """Join the records of each file of the truth with the answers of `file`.
+    """Join the records of each ground-truth file with the answers of `file`.
 
-    The rows are all records of each file with their answers (None where there is none): `where`, `choice`,
-    `text` as the official scorers get it, and `read`, which is cleaned. An answer may serve a record in
-    several files. Raises ValueError where nothing can be scored, or where nothing but a number says which
-    question two different answers are to.
+    The rows are all records of each file with their answers (None if there is none): `where`, `choice`,
+    `text` as the official scorers get it, and `read`, which is cleaned. An answer may match a record in
+    several files. Raises ValueError if nothing can be scored, or if only a number identifies the question of
+    two different answers.
     """
     rows = [(source, one, *identity(one)) for source, ones in known.items() for one in ones]
     names = ["source", "record", "picture", "picture_id", "words", "question_id"]
@@ -215,7 +215,7 @@ def join(scored: Scored, file: Path, known: Known, answers: pandas.DataFrame) ->
 
 
 def one_question_each(pairs: pandas.DataFrame, reasons: dict[str, tuple[str, str]]) -> pandas.DataFrame:
-    """Keep the pairs whose questions agree, of answers that can be about one thing alone."""
+    """Keep the pairs whose questions agree, of answers that match a single question or picture."""
     best = pairs.groupby("where")["fit"].transform("max")
     for one in pairs[(best == 0) & pairs["by_id"]].itertuples():
         reason = f"it is an answer to {one.question!r}, where {one.source} asks {one.words!r}"
@@ -232,7 +232,7 @@ def one_question_each(pairs: pandas.DataFrame, reasons: dict[str, tuple[str, str
 def first_answers(
     pairs: pandas.DataFrame, file: Path, reasons: dict[str, tuple[str, str]]
 ) -> pandas.DataFrame:
-    """Keep the first answer to each record; raises ValueError where others may be to other questions."""
+    """Keep the first answer to each record; raises ValueError if others may be to other questions."""
     for _, some in pairs[pairs.duplicated("row", keep=False)].groupby("row"):
         first, *others = some.itertuples()
         for one in others:
@@ -247,7 +247,7 @@ def first_answers(
 
 
 def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFrame) -> Joined:
-    """Lay the records out by file with their answers, cleaned; say what that changed and what is empty."""
+    """Return the records by file with their cleaned answers; remark on what was cut off or is empty."""
 
     def each(read: Callable[[str, tuple[str | None, str | None]], str]) -> list[str | None]:
         rows = pairs.itertuples()
@@ -270,7 +270,7 @@ def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFram
 
 
 def answered(scored: Scored, joined: Joined) -> Joined:
-    """Return the files in which something is answered; list what has no answer, and say what is used."""
+    """Return the files with any answers; list what has no answer, and note what is used."""
     found = {}
     for source, frame in joined.items():
         if frame["where"].isna().all():
@@ -294,13 +294,13 @@ def answered(scored: Scored, joined: Joined) -> Joined:
 
 
 def described(scored: Scored, file: Path, folder: Path) -> pandas.DataFrame:
-    """Join the annotated pictures of a folder (in COCO's layout) with their descriptions; none is opened."""
+    """Join the annotated pictures of a folder (COCO's layout) with descriptions; no picture is opened."""
     if folder.is_file():
         raise ValueError(f"{folder} is a file: name the folder that holds captions and instances.")
     known: dict[Path, list[CocoPicture]] = {}
     listed: set[int] = set()
     for captions in check.files(folder, "captions.json", "annotations/captions_*.json", "captions_*.json"):
-        if captions.name.endswith("_results.json"):  # COCO's name for answers
+        if captions.name.endswith("_results.json"):  # COCO's name for files of answers
             continue
         found = keep_from(scored, coco.read(Path(), captions, coco.instances_of(captions)))
         known[captions] = [one for one in found if one.id not in listed]  # 2014's and 2017's share pictures
@@ -385,8 +385,8 @@ def pope_scores(file: Path, data: Path) -> Scored:
 def in_order(
     scored: Scored, file: Path, answers: pandas.DataFrame, source: Path, asked: Sequence[YesNoQuestion]
 ) -> list[str]:
-    """Return the numbers of the questions of one file for answers in its order; raises ValueError where they
-    differ.
+    """Return the question numbers of one file for answers in the same order; raises ValueError if they do not
+    match.
     """
     if scored.left_out[UNREADABLE] or len(answers) != len(asked):
         raise ValueError(
@@ -405,8 +405,8 @@ def in_order(
 def vqa_scores(file: Path, data: Path) -> Scored:
     """Score answers to A-OKVQA's and GQA's questions, in a folder or in one file.
 
-    Of GQA the balanced ones count, as officially. A question without an answer is a wrong one in the official
-    reading, where GQA's own scorer stops; the study's reading is of what is answered.
+    Of GQA only the balanced ones count, as officially. An unanswered question counts as wrong in the official
+    reading (GQA's own scorer stops instead); the study's reading covers what is answered.
     """
     scored = Scored()
     known: dict[Path, list[Record]] = {}
@@ -433,8 +433,8 @@ def vqa_scores(file: Path, data: Path) -> Scored:
 
 
 def choice_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
-    """Add A-OKVQA's two tasks; questions that ten people answer too differently are not asked directly."""
-    vqa.Exam(choice=tuple(enumerate(frame["record"])), graph=())  # raises where the answers are kept back
+    """Add A-OKVQA's two tasks; direct answers exclude questions on which ten people differ too much."""
+    vqa.Exam(choice=tuple(enumerate(frame["record"])), graph=())  # raises if the answers are withheld
 
     def is_right(said: str, one: ChoiceQuestion) -> bool:
         return said == one.choices[one.right]
@@ -454,8 +454,8 @@ def choice_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
 
 
 def choices_of(scored: Scored, frame: pandas.DataFrame, source: Path) -> pandas.Series:
-    """Return which choice was taken: `multiple_choice`, or in a file without it the answers, if each is one
-    of its question's choices (A-OKVQA's `predictions_<split>-mc.json`).
+    """Return the choices taken: `multiple_choice` or, in a file without it, the answers, if each is one of
+    its question's choices (A-OKVQA's `predictions_<split>-mc.json`).
     """
     chosen, said = frame.dropna(subset="choice"), frame.dropna(subset="text")
     if chosen.empty and all(one.text in one.record.choices for one in said.itertuples()):
@@ -474,8 +474,8 @@ def choices_of(scored: Scored, frame: pandas.DataFrame, source: Path) -> pandas.
 
 
 def graph_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
-    """Add GQA: all questions, and officially those that are open and those answered by one of two."""
-    vqa.Exam(choice=(), graph=tuple(enumerate(frame["record"])))  # raises where the answers are kept back
+    """Add GQA: all questions and, officially, the open and the binary ones apart."""
+    vqa.Exam(choice=(), graph=tuple(enumerate(frame["record"])))  # raises if the answers are withheld
     frame = rated(
         frame,
         lambda said, one: vqa.exact(vqa.head(said), one.answer),
@@ -490,7 +490,7 @@ def graph_lines(scored: Scored, frame: pandas.DataFrame, source: Path) -> None:
 
 
 def rated(frame: pandas.DataFrame, study: Rate, official: Rate) -> pandas.DataFrame:
-    """Add what each answer earns in either reading, nan where there is none."""
+    """Add each answer's score in both readings, nan if there is none."""
 
     def points(column: str, rate: Rate) -> list[float]:
         pairs = zip(frame[column], frame["record"], strict=True)
@@ -500,15 +500,15 @@ def rated(frame: pandas.DataFrame, study: Rate, official: Rate) -> pandas.DataFr
 
 
 def accuracy(frame: pandas.DataFrame, reading: str) -> Counts:
-    """Return the points of each picture: officially among all its questions, else among those answered."""
+    """Return the points of each picture: officially over all its questions, else over those answered."""
     values = frame["official"].fillna(0.0) if reading == "official" else frame["study"].dropna()
     pictures = values.groupby(frame["picture"][values.index], sort=False).agg(["sum", "count"])
     return Counts(list(pictures["sum"]), list(pictures["count"]))
 
 
 def remark_on_form(scored: Scored, frame: pandas.DataFrame, right: Sequence[str], source: Path) -> None:
-    """Name answers that the official scorer, which compares letter by letter, takes for worse, and those that
-    are in no form to be right.
+    """Remark on answers that score lower officially, where strings are compared exactly, and on those too
+    long to be right.
     """
 
     def named(rows: pandas.DataFrame) -> list[str]:

@@ -1,7 +1,7 @@
-"""Spatial understanding (paper, section 4.5.2): two-choice questions from a split's truth; the mirror test.
+"""Spatial understanding (paper, section 4.5.2): two-choice questions from annotations; the mirror test.
 
 The questions come from the official formats on disk (Visual Genome's relationships, COCO's instances), are
-put in words that no training text has, and are scored by the loss of the two options, so every answer parses.
+worded as in no training text, and are scored by the loss of the two options, so every answer parses.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ class Probe(ClosedQuestion):
 
 @dataclass(frozen=True)
 class Way:
-    """How a relation between two objects is asked for: the options, and the predicate that each means."""
+    """How a relation between two objects is asked about: the options, and the predicate that each means."""
 
     question: str
     options: tuple[str, str]
@@ -58,7 +58,7 @@ COUNT = "What is the number of {many} here?"
 
 @dataclass(frozen=True)
 class Category:
-    """An entry of `categories` with its kind."""
+    """An entry of `categories` with its supercategory."""
 
     id: int
     name: str
@@ -67,22 +67,22 @@ class Category:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of one picture: its objects' kinds by their boxes, and their relations."""
+    """The annotations of one picture: its objects' boxes and kinds, and their relations."""
 
     id: int
     objects: tuple[tuple[Area, Category], ...]
     links: tuple[Relationship, ...]
 
     def lone(self, kind: Category) -> bool:
-        """Tell whether only objects of one kind go by its name: where a runner is, "person" may mean both."""
+        """Return whether a kind's name means no other object: next to a runner, "person" may mean both."""
         return not any(kind.name == other.supercategory != other.name for _, other in self.objects)
 
     def counts(self) -> Counter[Category]:
-        """Return how many objects of each kind there are, where its name means no other."""
+        """Return how many objects there are of each kind whose name means no other object."""
         return Counter(kind for _, kind in self.objects if self.lone(kind))
 
     def certain(self) -> list[Relationship]:
-        """Return the relations of two objects each of which is the only one that its name means."""
+        """Return the relations between two objects that their names identify uniquely."""
         counts = self.counts()
         alone = {area for area, kind in self.objects if counts[kind] == 1}
         return [link for link in self.links if {link.subject.area, link.object.area} <= alone]
@@ -103,10 +103,10 @@ def read_pictures(folder: Path) -> list[Picture]:
 
 
 def probes(folder: Path) -> list[Probe]:
-    """Ask about every picture of a split: one pair of objects a relation, in both directions; and counts.
+    """Ask about every picture of a split: one pair of objects per relation, in both directions; and counts.
 
-    A blind model scores 50 %: both directions of a pair have opposite answers (of `nearest`, opposite
-    orders), and each count is as often right as it is offered and wrong.
+    A blind model scores 50 %: both directions of a pair have opposite answers (for `nearest`, opposite
+    orders), and of two counts on offer each is right equally often.
     """
     places, pictures = picture_places(folder), read_pictures(folder)
     pairs = [probe for picture in pictures for probe in between(picture, places[picture.id])]
@@ -116,7 +116,7 @@ def probes(folder: Path) -> list[Probe]:
 def between(picture: Picture, place: int) -> list[Probe]:
     """Ask about one pair of objects, drawn at random, for each relation that some pair has.
 
-    Each is asked for from both ends: where a is left of b, b is right of a.
+    Each is asked about in both directions: if a is left of b, b is right of a.
     """
 
     def drawn(relation: str, predicates: Sequence[str]) -> list[Relationship]:
@@ -141,7 +141,7 @@ def between(picture: Picture, place: int) -> list[Probe]:
 
 
 def counting(pictures: Sequence[Picture], places: Mapping[int, int]) -> list[Probe]:
-    """Ask how many there are, one or two, two or three, ...: each as often right as the other."""
+    """Ask how many there are, one or two, two or three, ...; both options are right equally often."""
     many = {thing.category: thing.plural for thing in catalog.THINGS.values()}
     by_count: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for picture in pictures:
@@ -189,7 +189,7 @@ def without_bias(losses: Sequence[Losses], asked: Sequence[Probe]) -> dict[str, 
 
 
 def mirrored(split: Split) -> Split:
-    """Return the split with every picture mirrored; its texts are those of the pictures as they were."""
+    """Return the split with every picture mirrored; its texts still describe the original pictures."""
     return replace(
         split,
         name=f"{split.name}-mirrored",
@@ -203,9 +203,9 @@ def mirror_test(
 ) -> dict[str, dict[str, Scores]]:
     """Compare the answers about pictures with those about the same pictures mirrored, by relation.
 
-    *changed*: there is another answer, which should be always so for left and right, and never for the rest;
-    *right*: the answer is true of the mirrored picture; *moved*, of left and right only: it became likelier
-    to say what is true now (chance is 1/2).
+    *changed*: the answer differs, as it always should for left and right, and never for the rest; *right*:
+    the answer is true of the mirrored picture; *moved*, for left and right only: the answer that is now true
+    became likelier (chance is 1/2).
     """
     kinds, pictures = [probe.relation for probe in asked], tuple(probe.picture for probe in asked)
     now = [

@@ -1,5 +1,5 @@
-"""A-OKVQA and GQA (the paper's T4): four choices by their loss, short answers by what people or the scene
-graph said, and the rows that a model has to beat.
+"""A-OKVQA and GQA (the paper's T4): four choices by their loss, short answers against those of people or the
+scene graph, and the baselines that a model has to beat.
 """
 
 import re
@@ -32,14 +32,14 @@ PROMPTS = (
     "Based on the image, respond to this question with a short answer: {}",  # MiniGPT-v2's
     "{} Answer with a single word or a short phrase.",
 )
-# The official VQA evaluation (VQAv2's `vqaEval.py`): its signs, articles and number words.
+# The official VQA evaluation (VQAv2's `vqaEval.py`): its punctuation, articles and number words.
 SIGNS = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = {"a", "an", "the"}
 DIGITS = {word: str(number) for number, word in enumerate(word_list("number words"))} | {"none": "0"}
 LABEL = re.compile(r"^\W*(?:(?:short |final )?answer|a)\s*:\s*", re.IGNORECASE)
-# Words whose full stop waits for a name, and what begins a sentence behind an initial.
+# Abbreviated titles, whose full stop ends no sentence, and words that begin one after an initial.
 TITLES, BEGINNINGS = word_list("titles"), word_list("beginnings")
-# Typographic signs as typed ones; markdown's stars go.
+# Typographic characters to typed ones; markdown's asterisks are dropped.
 TYPED = str.maketrans(
     {
         **dict.fromkeys("‘’‛′´ʼ", "'"),
@@ -51,20 +51,20 @@ TYPED = str.maketrans(
 )
 
 
-Row = tuple[int, Any]  # a question behind its picture's index in the split
+Row = tuple[int, Any]  # a picture's index in the split and a question about it
 
 
 def normalise(text: str) -> str:
     """Return an answer as the official VQA evaluation compares it: no articles, no punctuation, digits.
 
     Deviations: instead of its table of contractions ("dont" is "don't") apostrophes are dropped on both
-    sides, and so are signs without a width, which nobody sees; typographic signs count as typed ones.
+    sides, and so are invisible characters; typographic characters count as typed ones.
     """
     text = unicodedata.normalize("NFKC", text.translate(TYPED)).translate(TYPED)
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     given = " ".join(text.replace("'", "").split())
     text, number = given, re.search(r"\d,\d", given)
-    for sign in SIGNS:  # beside a space (or in a text with a number such as 1,000) it goes, else it separates
+    for sign in SIGNS:  # next to a space (or with a number such as 1,000) it is dropped, else it separates
         beside = f"{sign} " in given or f" {sign}" in given
         text = text.replace(sign, "" if beside or number else " ")
     text = re.sub(r"\.(?!\d)", "", text)
@@ -73,11 +73,11 @@ def normalise(text: str) -> str:
 
 
 def head(said: str) -> str:
-    """Return what comes before the first comma, full stop or line break of an answer, and behind a label
-    such as "Answer:".
+    """Return what comes before the first comma, colon, semicolon, full stop or line break of an answer,
+    without a label such as "Answer:".
 
-    The full stop of an abbreviation or an initial is none. Deviation, the same for all models: a chat model
-    says "No, there is no bear." where these sets have "no".
+    The full stop of an abbreviation or an initial does not count. Deviation, the same for all models: a chat
+    model says "No, there is no bear." where these sets have "no".
     """
     said = LABEL.sub("", said.strip())
     ends = (stop.start() for stop in re.finditer(r"[,.;:\n…。](?!\d)", said))
@@ -85,7 +85,7 @@ def head(said: str) -> str:
 
 
 def goes_on(said: str, at: int) -> bool:
-    """Tell whether a full stop is an abbreviation's or an initial's: "Dr. Pepper", "U.S. flag", "No. 7"."""
+    """Return whether a full stop ends an abbreviation or an initial: "Dr. Pepper", "U.S. flag", "No. 7"."""
     word, rest = re.split(r"[\s.]", said[:at])[-1].lower(), said[at + 1 :]
     if said[at] != "." or not rest.strip():
         return False
@@ -107,13 +107,13 @@ def exact(said: str, truth: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """The questions of a split, each with its picture's place in the split."""
+    """The questions of a split, each with its picture's index in the split."""
 
     choice: tuple[tuple[int, ChoiceQuestion], ...]  # A-OKVQA
     graph: tuple[tuple[int, GraphQuestion], ...]  # GQA
 
     def __post_init__(self) -> None:
-        """Raise ValueError where answers were kept back, so that nobody could be right, or GQA's types."""
+        """Raise ValueError if answers, without which none could be right, or GQA's types are missing."""
         bare = [one.question_id for _, one in self.choice if one.correct_choice_idx is None]
         bare += [one.question_id for _, one in self.direct if not one.direct_answers]
         bare += [one.question_id for _, one in self.graph if one.answer is None]
@@ -139,7 +139,7 @@ class Exam:
         )
 
     def first(self, *, choice: int, graph: int) -> "Exam":
-        """Return the questions about the first pictures that A-OKVQA and that GQA asks about."""
+        """Return the questions about the first `choice` pictures of A-OKVQA and the first `graph` of GQA."""
 
         def of_first(rows: Sequence[Row], most: int) -> tuple[Row, ...]:
             few = sorted({place for place, _ in rows})[:most]
@@ -157,8 +157,8 @@ class Exam:
 
     @property
     def direct(self) -> list[tuple[int, ChoiceQuestion]]:
-        """A-OKVQA's questions that can be answered without choices: on the difficult ones ten people agree
-        too little.
+        """A-OKVQA's questions to be answered without choices: all but the difficult ones, on which the ten
+        annotators agree too little.
         """
         return [row for row in self.choice if not row[1].difficult_direct_answer]
 
@@ -171,10 +171,10 @@ Asked = TypeVar("Asked", ChoiceQuestion, GraphQuestion)
 
 
 def placed(asked: Iterable[Asked], places: dict[int, int], file: Path) -> list[tuple[int, Asked]]:
-    """Join questions to their pictures' indices; raises ValueError where some are about other pictures."""
+    """Join questions to their pictures' indices; raises ValueError if some are about other pictures."""
     rows, odd = [], []
     for one in asked:
-        name = str(one.image_id)  # GQA's own pictures have names that may be no number
+        name = str(one.image_id)  # the names of GQA's own pictures need not be numbers
         place = places.get(int(name)) if name.isdecimal() else None
         if place is None:
             odd.append(name)
@@ -210,11 +210,11 @@ def examine(
     short_tokens: int,
     what: str,
 ) -> tuple[dict[str, Scores], list[str]]:
-    """Put an exam to a model; `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
+    """Run an exam on a model; `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
 
-    Returns the scores by measure, and what it said to GQA's questions. Measures: *aokvqa*, choices by the
+    Returns the scores by measure, and its answers to GQA's questions. Measures: *aokvqa*, choices by the
     summed loss (the headline); *aokvqa_per_token*; *aokvqa_direct* and *gqa*, answers given greedily with at
-    most `short_tokens` tokens; *gqa_format*, whether the head of an answer could be right, whatever it says.
+    most `short_tokens` tokens; *gqa_format*, whether the head of an answer has a length that could be right.
     """
     closed = exam.closed
     losses = option_losses(
@@ -241,7 +241,7 @@ def examine(
 
 
 def by_picture(rows: Iterable[tuple[int, Any]], values: Iterable[float]) -> Scores:
-    """Return the scores of an exam's questions with the pictures that these are about."""
+    """Return the scores of an exam's questions, with their pictures."""
     return Scores(tuple(values), tuple(place for place, _ in rows))
 
 
@@ -254,14 +254,14 @@ def open_scores(exam: Exam, direct: Sequence[str], graph: Sequence[str]) -> dict
 
 
 def fits(said: Sequence[str], right: Sequence[str]) -> tuple[float, ...]:
-    """Tell of each answer whether its head has a word, and no more of them than the longest right one."""
+    """Return for each answer whether its head has any words, and no more than the longest right one."""
     longest = max((len(normalise(text).split()) for text in right), default=0)
     return tuple(float(1 <= len(normalise(head(text)).split()) <= longest) for text in said)
 
 
 @torch.inference_mode()
 def blank(vision: Vision, qformer: nn.Module) -> Tensor:
-    """Return what a Q-Former makes of a picture of one colour, the encoder's mean: (Q, D_q)."""
+    """Return a Q-Former's output for a blank picture in the encoder's mean colour, (Q, D_q)."""
     side, weight = vision.config.image_size, next(vision.parameters())
     pixels = torch.zeros(1, 3, side, side, device=weight.device)
     return qformer(vision(pixels))[0].cpu()
@@ -272,9 +272,9 @@ def blank(vision: Vision, qformer: nn.Module) -> Tensor:
 
 @dataclass(frozen=True)
 class Prior:
-    """How often each answer is right in the training questions, normalised.
+    """How often each normalised answer is right in the training questions.
 
-    GQA's answers are counted by detailed type, which a question shows by its words.
+    GQA's answers are counted by detailed type, which a question's wording reveals.
     """
 
     choice: Counter[str]
@@ -295,9 +295,9 @@ class Prior:
 
 
 def majority(exam: Exam, prior: Prior) -> dict[str, Scores]:
-    """Always give the answer that was most often right in training; of four choices, the one of them.
+    """Score the answer that was most often right in training; among choices, the most frequent of them.
 
-    Choices that are equally frequent share the point, as drawing among them would on average.
+    Equally frequent choices share the point, as a random draw among them would on average.
     """
 
     def most(counts: Counter[str]) -> str:
@@ -313,8 +313,8 @@ def majority(exam: Exam, prior: Prior) -> dict[str, Scores]:
 
 
 def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
-    """Return what drawing blindly scores on average: one of the choices, or any answer of the training
-    questions as often as it was right there.
+    """Return the expected score of random answers: one of the choices, or an answer of the training questions
+    drawn by how often it was right there.
     """
 
     def of_people(one: ChoiceQuestion) -> float:
@@ -334,6 +334,6 @@ def chance(exam: Exam, prior: Prior) -> dict[str, Scores]:
 
 
 def choice_rows(exam: Exam, score: Callable[[ChoiceQuestion], float]) -> dict[str, Scores]:
-    """Score the choices by a rule that knows no losses: the same in both ways of counting them."""
+    """Score the choices by a rule that uses no losses: both measures are the same."""
     scores = by_picture(exam.choice, (score(question) for _, question in exam.choice))
     return {"aokvqa": scores, "aokvqa_per_token": scores}

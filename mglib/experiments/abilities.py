@@ -1,7 +1,7 @@
-"""The paper's Table 1 and its Figures 2 to 4: what is asked of the models that no caption gives.
+"""The paper's Table 1 and its Figures 2 to 4: tasks beyond captioning.
 
-The tasks with a checklist belong to the small world; a study of real pictures has none of them. How a model
-is asked and how it decodes was chosen on val (`make tune`) and is in the profile.
+The tasks with a checklist belong to the small world; a study of real pictures has none of them. Each model's
+wording and decoding were chosen on val (`make tune`) and are set in the profile.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,22 +29,22 @@ from mglib.world.scene import Scene, read_scenes
 
 JUDGED = ("blip2", "blip2_ft", "stage1", "locna", "weak_lm", "minigpt4")
 TRUTH = "The image shows: {facts} {request}"  # what a language model reads instead of seeing a picture
-# The models that have a way of their own, with the wordings that are compared: the first is as trained.
-# A caption model is tried in three, so that it is asked in the way that suits it.
+# The models that are tuned, with the wordings that are compared: the first is as trained. A caption model is
+# tried with three, so that it is asked in the way that suits it best.
 CAPTION_WORDINGS = (prompts.IMAGE, f"{prompts.IMAGE} {{}}", f"{{}} {prompts.IMAGE}")
 WORDINGS = {
     "blip2": CAPTION_WORDINGS,
     "blip2_ft": CAPTION_WORDINGS,
     "minigpt4": (prompts.with_image("{}"),),
 }
-ALIKE = dict.fromkeys(("stage1", "locna", "weak_lm"), "minigpt4")  # take over what suits another
+ALIKE = dict.fromkeys(("stage1", "locna", "weak_lm"), "minigpt4")  # use the settings of another model
 STORIES = {  # what the paper shows without a table; the words are ours
     "sketches": "Write the HTML of a website that looks like this sketch.",
     "unusual": "What is unusual about this image?",
     "notes": "What is written in this image?",
     "story": "Can you write a short story about this image?",
 }
-Said = dict[str, dict[str, list[str]]]  # model -> task -> an answer a picture
+Said = dict[str, dict[str, list[str]]]  # model -> task -> one answer per picture
 # A model, and its language model alone, which reads the truth in words instead of seeing the picture.
 ORACLES = {"weak_lm": "text_oracle_weak", "minigpt4": "text_oracle"}
 REMARKS = {
@@ -54,7 +54,7 @@ REMARKS = {
 
 
 class Participant(NamedTuple):
-    """A model as it is asked here, and how it decodes; `way` is the decoding's name."""
+    """A model with its wording and decoding; `way` is the decoding's name."""
 
     prompted: PromptedModel
     way: str
@@ -87,7 +87,7 @@ def checklists() -> pandas.DataFrame:
 
 
 def tasks(study: Study) -> Mapping[str, Checklist]:
-    """Return the tasks of which a study has pictures."""
+    """Return the tasks for which a study has pictures."""
     return CHECKLISTS if study.special_tests else {}
 
 
@@ -100,7 +100,7 @@ def shown(study: Study) -> dict[str, list[Scene]]:
 
 
 def decodings(study: Study) -> dict[str, Decoding]:
-    """Return the ways of decoding an answer to a request."""
+    """Return the candidate decodings of an answer to a request."""
     return generate.decoding_configs(study.profile.evaluation.task_tokens, seed=study.seed)
 
 
@@ -123,8 +123,8 @@ def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pa
 def on_val(
     study: Study, base: Stage1, asked: PromptedModel, decoding: Decoding, name: str
 ) -> dict[str, Estimate]:
-    """Return the share of items and of requests that a model's answers meet on val, over all tasks; and of
-    items against another picture of the task.
+    """Return the share of items and of requests that a model's answers meet on val, over all tasks; and that
+    of items when judged against another picture of the task.
     """
     size, said, pictures = study.profile.evaluation.batch_size, {}, {}
     for task, sheet in tasks(study).items():
@@ -140,15 +140,15 @@ def on_val(
 
 
 def as_minigpt4(study: Study, base: Stage1, model: PromptedModel) -> dict[str, float]:
-    """Return what `on_val` does, of a model that is asked as MiniGPT-4 is."""
+    """Return the scores of `on_val` for a model that decodes as MiniGPT-4 does."""
     way = asked(study.profile.evaluation, "minigpt4").decoding
     found = on_val(study, base, model, decodings(study)[way], "minigpt4")
     return {what: one.value for what, one in found.items()}
 
 
 def with_weaker(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> dict[str, PromptedModel]:
-    """Return the models with *weak_lm*, where the profile has a weaker language model: both stages behind the
-    same eyes, on the same pairs and the same curated texts.
+    """Return the models, with *weak_lm* if the profile has a weaker language model: both stages trained with
+    the same encoder and Q-Former, on the same pairs and curated texts.
     """
     if study.profile.weak_language is None:
         return dict(models)
@@ -159,12 +159,12 @@ def with_weaker(study: Study, base: Stage1, models: Mapping[str, PromptedModel])
 
 
 def asked(config: EvalConfig, name: str) -> Asked:
-    """Return how a model is asked: as the profile says of it or of the one it is like, else officially."""
+    """Return how a model is asked: as the profile sets for it or its model in ALIKE, else officially."""
     return dict(config.abilities).get(ALIKE.get(name, name), Asked())
 
 
 def participants(study: Study, models: Mapping[str, PromptedModel]) -> dict[str, Participant]:
-    """Return those of JUDGED that there are, each in the way that was chosen for it."""
+    """Return the available models of JUDGED, each with its chosen wording and decoding."""
     known, found = decodings(study), {}
     for name in (name for name in JUDGED if name in models):
         how = asked(study.profile.evaluation, name)
@@ -174,7 +174,7 @@ def participants(study: Study, models: Mapping[str, PromptedModel]) -> dict[str,
 
 
 def overview(participants: Mapping[str, Participant]) -> pandas.DataFrame:
-    """List how each model decodes and in which words it is asked; in the keys of settings."""
+    """List each model's decoding and wording, by the keys of the settings."""
     return pandas.DataFrame(
         {"model": name, "decoding": one.way, "wording": one.prompted.wording}
         for name, one in participants.items()
@@ -196,7 +196,7 @@ def text_oracles(
 ) -> Said:
     """Give the language models of ORACLES the truth in words instead of the pictures: their ceilings.
 
-    Each decodes as its model does; empty where there are no pictures.
+    Each decodes as its model does; empty if there are no pictures.
     """
     return {
         system: read_in_words(study, participants[name], shown, what=system)
@@ -224,14 +224,14 @@ def read_in_words(
 
 
 def in_words(pictures: Sequence[Scene], request: str) -> list[str]:
-    """Put a request about the truth in words, in the place of each picture."""
+    """Return a request for each picture, with the truth in words in place of the picture."""
     return [TRUTH.format(facts=each.in_words, request=request) for each in pictures]
 
 
 def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tuple[Judged, Judged]:
     """Judge every answer against its own picture, and against another one of its task.
 
-    *facts* joins the systems: a list of what the picture shows, as its truth has it.
+    *facts* is added to the systems: a list of what the picture shows, from its truth.
     """
     systems = dict(said)
     if shown:
@@ -241,13 +241,13 @@ def judge(said: Mapping[str, Answers], shown: Mapping[str, list[Scene]]) -> tupl
 
 
 def table1(study: Study, judged: Judged, participants: Mapping[str, Participant]) -> pandas.DataFrame:
-    """Return the share of requests that each system meets, by task and in all."""
+    """Return the share of requests that each system meets, by task and in total."""
     remarks = {name: one.way for name, one in participants.items()} | REMARKS
     return frame.rows("t1", checklist.counts(judged, "success"), note=_note(study), remarks=remarks)
 
 
 def by_size(table: pandas.DataFrame, participants: Mapping[str, Participant]) -> pandas.DataFrame:
-    """Return the rows of `table1` over all tasks that show what a larger language model brings, with its
+    """Return the rows of `table1` over all tasks that show the effect of a larger language model, with its
     number of parameters, `size`, and what it was `given`: the picture, or the truth in words.
     """
     totals, found = table[table["measure"] == "total"], []
@@ -260,9 +260,9 @@ def by_size(table: pandas.DataFrame, participants: Mapping[str, Participant]) ->
 
 
 def table1_items(study: Study, judged: Judged, swapped: Judged) -> pandas.DataFrame:
-    """Return the share of items in all, what is left of it with another picture, and the difference, paired.
+    """Return the share of items met in total, the same against another picture, and the paired difference.
 
-    An item that asks for the kind of text alone does not change when pictures are swapped.
+    An item about the text alone does not change when pictures are swapped.
     """
     own, other = (checklist.pooled(one, "items") for one in (judged, swapped))
     rows = {
@@ -282,7 +282,7 @@ def table1_items(study: Study, judged: Judged, swapped: Judged) -> pandas.DataFr
 
 
 def table1_gains(study: Study, judged: Judged) -> pandas.DataFrame:
-    """Return by how much MiniGPT-4 meets more requests and items than others, paired."""
+    """Return how many more requests and items MiniGPT-4 meets than the others, paired."""
     requests, items = (checklist.pooled(judged, score) for score in ("success", "items"))
     met = {name: {"gain.requests": requests[name], "gain.items": items[name]} for name in judged}
     pairs = {f"over_{name}": ("minigpt4", name) for name in ("blip2", "locna", "weak_lm")}
@@ -296,7 +296,7 @@ def _note(study: Study) -> str:
 
 
 def pages(study: Study, base: Stage1, said: Said) -> list[Page]:
-    """Return for each task its first pictures with what was answered, two models side by side."""
+    """Return each task's first pictures with the answers of two models side by side."""
     few, found = study.profile.evaluation.shown // 4, []
     for task, sheet in tasks(study).items():
         texts = {name: said[name][task] for name in side_by_side(said)}

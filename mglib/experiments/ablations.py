@@ -1,9 +1,9 @@
-"""Stage 1 changed: other parts between encoder and language model (the paper's ablation, T4; ICLR T5), and
-fewer steps (ICLR T8).
+"""Ablations of stage 1: other parts between encoder and language model (the paper's T4; ICLR T5), and fewer
+steps (ICLR T8).
 
-Every arm of the ablation is trained as long as its base, on the same pairs and from the same kind of start;
-its rate was chosen on val from one grid (`make tune`). They ask about the side of the picture, so the
-language model is the profile's weaker one, behind which they cost a third.
+Every arm trains for as many steps as the base, on the same pairs and from the same kind of start; its
+learning rate was chosen on val from one grid (`make tune`). The arms concern the picture's side only, so they
+use the profile's weaker language model, at a third of the cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,21 +34,21 @@ from mglib.study.train import Trained, train
 from mglib.training.checkpoint import restore
 from mglib.training.loop import Log, kept
 
-SLOW = 0.1  # of the learning rate, for a Q-Former that is trained with the projection
+SLOW = 0.1  # times the learning rate, for a Q-Former trained along with the projection
 ARMS = ("base", "no_qformer", "three_layers", "qformer_tuned")
 
 
 class ThreeLinear(nn.Sequential):
-    """Three linear layers where the paper has one; it names no activation between them."""
+    """Three linear layers instead of one; the paper mentions no activation between them."""
 
     @property
     def weight(self) -> Tensor:
-        """The first layer's weight, which has the precision and the device of all."""
+        """The first layer's weight, whose dtype and device all layers share."""
         return self[0].weight
 
     @classmethod
     def behind(cls, first: nn.Linear) -> "ThreeLinear":
-        """Put two layers behind a first one that leave its output as it is, so that all arms start alike."""
+        """Append two identity layers to a first one, so that all arms start alike."""
         layers = [nn.Linear(first.out_features, first.out_features) for _ in range(2)]
         for layer in layers:
             nn.init.eye_(layer.weight)
@@ -59,10 +59,10 @@ class ThreeLinear(nn.Sequential):
 class Slowly(nn.Module):
     """A pretrained part with a learning rate of its own: `share` times that of everything else.
 
-    A weight is w0 + share * offset, and the offset, zero at first, is what is trained. AdamW's step does not
-    depend on the size of the gradient, so w moves `share` times as far. Unlike a parameter group, this needs
-    nothing of the training loop; weight decay draws w to where it was pretrained, not to zero; and where the
-    projection takes Muon's steps, offsets still take AdamW's.
+    A weight is w0 + share * offset; only the offset, initially zero, is trained. AdamW's step is independent
+    of the gradient's scale, so w moves `share` times as far. Unlike a parameter group, this needs no support
+    from the training loop; weight decay pulls w towards its pretrained value, not to zero; and if the
+    projection is trained with Muon, the offsets still use AdamW.
     """
 
     def __init__(self, part: nn.Module, *, share: float) -> None:
@@ -72,17 +72,17 @@ class Slowly(nn.Module):
         self.offsets = nn.ParameterList(torch.zeros_like(weight) for weight in part.parameters())
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights as they are now, by their names in the part."""
+        """Return the current weights by their names in the part."""
         moved = zip(self.names, self.part.parameters(), self.offsets, strict=True)
         return {name: weight + self.share * offset for name, weight, offset in moved}
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Run the part with its weights as they are now."""
+        """Run the part with its current weights."""
         return functional_call(self.part, self.weights(), inputs)
 
     @torch.no_grad()
     def merged(self) -> nn.Module:
-        """Return the part with what it has learnt in its own weights."""
+        """Return the part with the offsets merged into its own weights."""
         own = dict(self.part.named_parameters())
         for name, weight in self.weights().items():
             own[name].copy_(weight)
@@ -93,15 +93,15 @@ class Slowly(nn.Module):
 
 
 def init_arm(study: Study, name: str, base: Stage1) -> MiniGPT4:
-    """Build one of the ARMS as it is before training, started as stage 1 is."""
+    """Build one of the ARMS before training, initialised as stage 1 is."""
     tokens = base.tokens["train"]
     between: nn.Module = base.model.qformer.requires_grad_(False)
     seen: Sequence[Tensor] = base.queries["train"]
     if name == "no_qformer":
-        # The LLaMA-2 variant's way: each four neighbouring tokens, side by side, are one visual token.
+        # As in the LLaMA-2 variant: every four neighbouring tokens are concatenated into one visual token.
         vision = study.profile.vision
         between = Concat(config=ConcatConfig(tokens=vision.tokens, vision_width=vision.width))
-        # Deviation: `ln_vision` is set once, as the Q-Former's was, or a short training does not get past it.
+        # Deviation: `ln_vision` is standardised once, as the Q-Former's was, since the run is short.
         some = tokens.batch(range(0, len(tokens), max(1, len(tokens) // 256)))
         standardise(between.ln_vision, some)
         seen = queries(between.to(study.device), tokens)
@@ -138,8 +138,8 @@ def train_arm(study: Study, name: str, base: Stage1, config: TrainConfig) -> tup
 
 
 def arms(study: Study, base: Stage1) -> tuple[dict[str, MiniGPT4], dict[str, Log]]:
-    """Train every arm but the base, which is stage 1; returns the models and their logs. Where no arm is
-    trained *base* is alone.
+    """Train every arm except the base, which is stage 1; returns the models and their logs, or only *base* if
+    the profile has no ablation.
     """
     if study.profile.ablation is None:
         return {"base": base.model}, {}
@@ -152,14 +152,14 @@ def arms(study: Study, base: Stage1) -> tuple[dict[str, MiniGPT4], dict[str, Log
 
 
 def settings(profile: Profile, name: str) -> TrainConfig:
-    """Return how an arm is trained: as stage 1, at its own rate where the profile has one."""
+    """Return an arm's training settings: those of stage 1, at the arm's own rate if the profile has one."""
     config = needed(profile.ablation, "a profile with `ablation`, as `mini`")
     rate = dict(config.lrs).get(name, profile.stage1.lr)
     return replace(profile.stage1, lr=rate, min_lr=rate / 10, keep=(1.0,))
 
 
 def rates(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Try every arm but the base at each rate of the profile in a short run: its loss per token on val."""
+    """Try every arm except the base in a short run at each rate of the profile: the loss per token on val."""
     config, lines = needed(study.profile.ablation, "a profile with `ablation`, as `mini`"), []
     study, base = behind_weaker(study, base)
     for name, rate in product(ARMS[1:], config.rates):
@@ -173,7 +173,7 @@ def rates(study: Study, base: Stage1) -> pandas.DataFrame:
 
 @torch.inference_mode()
 def queries(between: nn.Module, tokens: Sequence[Tensor], *, batch_size: int = 64) -> list[Tensor]:
-    """Return what an arm's projection reads of each picture, (Q, D_q), from its vision tokens, (N, D_v)."""
+    """Return the input of an arm's projection for each picture, (Q, D_q), from vision tokens, (N, D_v)."""
     device = next(between.parameters()).device
     found: list[Tensor] = []
     for rows in batched(tokens, batch_size):
@@ -182,7 +182,7 @@ def queries(between: nn.Module, tokens: Sequence[Tensor], *, batch_size: int = 6
 
 
 def captions(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], count: int) -> dict[str, list[str]]:
-    """Let each arm caption the first test pictures, in the form that all of them were trained in."""
+    """Let each arm caption the first test pictures, in the prompt format of its training."""
     tokens = [base.tokens[study.tests[0]][row] for row in range(count)]
     return {
         name: stage1.captions(study, model, queries(model.qformer, tokens), what=name)
@@ -196,9 +196,9 @@ def captions(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], count: 
 def saturation(study: Study, base: Stage1) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Caption the first test pictures with each projection that stage 1 kept, by percent of its steps.
 
-    Returns how many references are covered, with the words of a caption, and, paired, what the rest of the
-    steps still brings, and a quarter of what half of them bring, minus what the other half adds; no rows
-    where there is no judge.
+    Returns the references covered and the words per caption; and, paired, the gain from each of these to the
+    end, and a quarter of what half of the steps cover minus what the other half adds. No rows if there is no
+    judge.
     """
     split, model = study.tests[0], with_own_projection(base.model)
     count = min(len(base.splits[split]), study.profile.evaluation.along_pictures)

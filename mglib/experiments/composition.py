@@ -1,5 +1,5 @@
-"""The test pictures described on the paper's long and short request, for what that says of inventions, of
-composition (paper, section 5) and of photographs.
+"""Answers to the paper's long and short requests about the test pictures, for inventions and composition
+(paper, section 5), and about photographs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ MEASURES = ("chair_i", "object_recall")
 NAMES = {
     f"{one}.difference": f"{display_names.of(one)}, minus test_seen" for one in ("blip2", "short", "long")
 }
-NAMES |= {"recall_new": "new objects named", "recall_known": "known objects named"}  # what readers see
+NAMES |= {"recall_new": "new objects named", "recall_known": "known objects named"}  # display names
 
 
 @dataclass(frozen=True)
 class Described:
-    """What one request brought about the first pictures of a split, and how it is read."""
+    """The answers to one request about the first pictures of a split, and their readings."""
 
     split: Split
     queries: Sequence[Tensor]  # (Q, D_q) each
@@ -67,8 +67,8 @@ def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) ->
 
 
 def composed(told: Descriptions, seen: str) -> pandas.DataFrame:
-    """Return what each request's answers invent and name on every split, with CHAIR_i's difference to the
-    `seen` one: over other pictures, so unpaired.
+    """Return what each request's answers invent and name on every split, with the difference in CHAIR_i from
+    the `seen` split: unpaired, since the pictures differ.
     """
     counted = {key: chair.counts(one.readings) for key, one in told.items()}
     found = []
@@ -85,8 +85,8 @@ def composed(told: Descriptions, seen: str) -> pandas.DataFrame:
 
 
 def recalls(told: Descriptions, name: str) -> pandas.DataFrame:
-    """Return how much each request's answers name of a split's *new* objects, which no training text has, and
-    of its *known* ones.
+    """Return each request's recall of a split's *new* objects, which no training text has, and of its *known*
+    ones.
     """
     new = chair.new_objects()
     wanted = {"recall_new": lambda names: bool(names & new), "recall_known": lambda names: not names & new}
@@ -112,7 +112,7 @@ def of_photographs(study: Study, base: Stage1, models: Mapping[str, PromptedMode
 
 
 def named_in_photographs(told: Mapping[str, Described]) -> pandas.DataFrame:
-    """Return how many of the listed objects each request's answers name; five pictures are no statistics."""
+    """Return how many of the listed objects each request's answers name, over five pictures only."""
     return pandas.DataFrame(
         {"asked": display_names.of(name), "named": sum(recall.found), "listed": sum(recall.among)}
         for name, one in told.items()

@@ -24,13 +24,13 @@ CHAIR = {
     "kept_minus_generated": "kept minus generated",
     "mentions": "objects mentioned in a text",
 }
-PAPER = {"generated": 5000, f"after {STEPS[-1]}": 3500}  # pictures left; what its people left, at the end
+PAPER = {"generated": 5000, f"after {STEPS[-1]}": 3500}  # pictures left; at the end, after its manual check
 
 
 def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
     """Describe the first pictures of val at each candidate temperature: the mean fit of a sentence.
 
-    The critic says how well a sentence fits; it is no metric of the evaluation.
+    The critic scores the fit; it is not a metric of the evaluation.
     """
     config, critic, rows = study.profile.curation, curating.critic(study), []
     first = range(min(len(base.queries["val"]), config.val_pictures))
@@ -48,8 +48,8 @@ def temperatures(study: Study, base: Stage1) -> pandas.DataFrame:
 def shown(
     files: Mapping[str, bytes], chosen: Sequence[Curated]
 ) -> tuple[list[Image.Image], dict[str, list[str]]]:
-    """Return the first of the chosen pictures, whose `files` go by id, what was generated about each (two
-    answers with a bar between them), and what became of it.
+    """Return the first of the chosen pictures (`files` by id), what was generated about each (two answers
+    separated by a bar), and what became of it.
     """
     first = chosen[:SHOWN]
     print(f"{len(first)} of {len(chosen)} are shown")
@@ -96,8 +96,8 @@ def chair_i(study: Study, curation: Curation) -> pandas.DataFrame:
     """Return how much texts about the pool's plain scenes invent, as generated and as kept, and how many
     objects they mention.
 
-    The difference is paired by picture, of which a dropped one has no text. No row where nobody knows what is
-    in the pictures.
+    The difference is paired by picture; a dropped picture counts as an empty text. Not applicable if the pool
+    has no scene graphs.
     """
     file = study.scenes("pool")
     if file is None:

@@ -1,5 +1,5 @@
-"""Descriptions of test pictures: what they cover (paper, Table 2), what they invent (Table 5), and which
-language model it takes (section 4.3.2).
+"""Descriptions of test pictures: what they cover (paper, Table 2), what they invent (Table 5), and what the
+language model contributes (section 4.3.2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from mglib.study.study import Study
 from mglib.world.scene import read_scenes
 
 Counted = dict[str, dict[str, Counts]]  # row -> measure -> what was counted
-# Rows of Table 5 that are not called *long.* and their model.
+# Models whose row in Table 5 is not named *long.* plus the model's name.
 ROWS = {"blip2": "blip2", "blip2_ft": "blip2_ft", "everything": "everything", "minigpt4": "long"}
 COMPARED = ("blip2", "long.stage1", "short", "long")  # rows of Table 5 that further readings look at
 SQUARE = {
@@ -43,7 +43,7 @@ EFFECTS = {  # the first minus the second
     "texts_caption_model": ("blip2_ft", "blip2"),
     "texts_chat_model": ("minigpt4", "stage1"),
 }
-# What the texts change in the chat model, minus what they change in the caption model: a sum minus a sum.
+# The texts' effect on the chat model minus their effect on the caption model, as one sum minus another.
 TWICE = (("minigpt4", "blip2"), ("stage1", "blip2_ft"))
 DIFFERENCES = {  # of CHAIR_i between rows of Table 5
     "long_less_short": ("long", "short"),
@@ -53,9 +53,9 @@ DIFFERENCES = {  # of CHAIR_i between rows of Table 5
 
 @dataclass(frozen=True, kw_only=True)
 class Descriptions:
-    """What the models say of the first pictures of a split, and the name of what each decodes by.
+    """The models' descriptions of the first pictures of a split, and the name of each model's decoding.
 
-    Among the long ones is a degenerate row, *everything*: one list of all objects for every picture.
+    The long ones include a degenerate row, *everything*: the same list of all objects for every picture.
     """
 
     split: str
@@ -67,18 +67,18 @@ class Descriptions:
 
     @property
     def rows(self) -> dict[str, list[str]]:
-        """All answers by the names that Table 5 has for them."""
+        """All answers by their row names in Table 5."""
         found = {row(name): texts for name, texts in self.long.items()}
         found |= {"short": self.short["minigpt4"], "short.stage1": self.short["stage1"]}
         return display_names.ordered(found)
 
 
 def row(name: str) -> str:
-    """Return what Table 5 calls the long descriptions of a model."""
+    """Return the row name of a model's long descriptions in Table 5."""
     return ROWS.get(name, f"long.{name}")
 
 
-# --- How they are asked for ---
+# --- Generation ---
 
 
 def decodings(study: Study) -> dict[str, Decoding]:
@@ -87,15 +87,16 @@ def decodings(study: Study) -> dict[str, Decoding]:
 
 
 def decoding(config: EvalConfig, language: str) -> str:
-    """Name what descriptions are decoded by with a language model, that of *minigpt4* or of *blip2*: what
-    `make tune` found, or greedily.
+    """Return the name of the decoding of descriptions with the language model of *minigpt4* or of *blip2*:
+    what `make tune` found, else greedy.
     """
     return dict(config.descriptions).get(language, "greedy")
 
 
 def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
-    """Try the decodings on val with each language model: how many of five references are covered, of which an
-    answer that fails by Table 3's rules covers none: one that loops may name everything on its way.
+    """Try the decodings on val with each language model: how many of five references are covered.
+
+    An answer that fails by Table 3's rules covers none, since one that loops may name everything on the way.
     """
     asked, lines = study.profile.evaluation, []
     known = needed(study.judge("val"), "facts of the references")
@@ -114,7 +115,7 @@ def tried(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> pa
 
 
 def describe(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> Descriptions:
-    """Let all models describe the first test pictures at length, and the two chat models shortly too."""
+    """Let all models describe the first test pictures at length, and the two chat models also briefly."""
     asked, split, ways = study.profile.evaluation, study.tests[0], decodings(study)
     chosen = {name: decoding(asked, "minigpt4" if one.reads else "blip2") for name, one in models.items()}
     queries = list(base.queries[split])[: asked.described_pictures]
@@ -162,20 +163,20 @@ def parser_agreement() -> pandas.DataFrame:
 
 
 def covered(study: Study, told: Descriptions) -> Counted:
-    """Count what each model's long descriptions cover; empty where there is no judge."""
+    """Count what each model's long descriptions cover; empty if there is no judge."""
     known = study.judge(told.split)
     return coverage.counted(told.long, told.references, known) if known else {}
 
 
 def table2(told: Descriptions, covered: Counted) -> pandas.DataFrame:
-    """Return what each model covers, and the degenerate row, which covers by its length."""
+    """Return each model's coverage, and that of the degenerate row, which is due to length."""
     remarks = told.decodings | {"everything": "degenerate: one list of all objects"}
     note = f"{told.note}; stored facts judge, in the paper ChatGPT"
     return frame.rows("t2", covered, note=note, remarks=remarks)
 
 
 def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
-    """Return by how much MiniGPT-4 covers more than others, paired."""
+    """Return how much more MiniGPT-4 covers than the others, paired."""
     wanted = ("covered", "references_covered")
     gains = {name: {f"gain.{what}": one[what] for what in wanted} for name, one in covered.items()}
     pairs = {f"over_{name}": ("minigpt4", name) for name in ("blip2", "blip2_ft", "stage1")}
@@ -187,9 +188,9 @@ def table2_gains(told: Descriptions, covered: Counted) -> pandas.DataFrame:
 
 
 def vocabulary(study: Study, reading: str) -> Mentions:
-    """Return what finds mentions: of *all* nameable objects, of *coco*'s alone, or by the official rules.
+    """Return the vocabulary of mentions: *all* nameable objects, *coco*'s only, or by the official rules.
 
-    Raises FileNotFoundError where the official reading is asked for without the authors' synonyms.
+    Raises FileNotFoundError if the official reading is requested but the authors' synonyms are missing.
     """
     if reading in (OFFICIAL, OFFICIAL_RULES):
         return chair_official.vocabulary(reading)
@@ -197,7 +198,7 @@ def vocabulary(study: Study, reading: str) -> Mentions:
 
 
 def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list[Truth]:
-    """Say what each picture of a split shows; the official rules know annotated objects alone."""
+    """Return what each picture of a split shows; the official rules know only annotated objects."""
     scenes = study.scenes(split) if reading not in (OFFICIAL, OFFICIAL_RULES) else None
     words = vocabulary(study, reading)
     return chair.truths(base.splits[split], words, read_scenes(scenes) if scenes else None)
@@ -206,7 +207,7 @@ def truths(study: Study, base: Stage1, split: str, reading: str = "all") -> list
 def read(
     study: Study, base: Stage1, split: str, answers: Mapping[str, Sequence[str]], reading: str = "all"
 ) -> dict[str, list[Reading]]:
-    """Find what each row's answers to the first pictures of a split mention, with what these show."""
+    """Find what each row's answers about the first pictures of a split mention, with what these show."""
     known, words = truths(study, base, split, reading), vocabulary(study, reading)
     return {name: chair.read(texts, known[: len(texts)], words) for name, texts in answers.items()}
 
@@ -217,7 +218,7 @@ def counted(readings: Mapping[str, Sequence[Reading]]) -> Counted:
 
 
 def table5(told: Descriptions, counted: Counted) -> pandas.DataFrame:
-    """Return what each row invents, names and says in how many words; the rows of others are the paper's."""
+    """Return what each row invents and names, and its length; other systems' rows are the paper's."""
     measures = ("chair_i", "object_recall", "length", "unlisted")
     rows: dict[str, dict[str, frame.Measured]] = {
         name: {what: one[what] for what in measures} for name, one in counted.items()
@@ -229,7 +230,7 @@ def table5(told: Descriptions, counted: Counted) -> pandas.DataFrame:
 
 
 def table5_differences(told: Descriptions, counted: Counted) -> pandas.DataFrame:
-    """Return by how much more the first row of each of DIFFERENCES invents than the second, paired."""
+    """Return how much more the first row of each of DIFFERENCES invents than the second, paired."""
     chair_i = {name: {"chair_i": one["chair_i"]} for name, one in counted.items()}
     return frame.rows("t5", frame.differences(chair_i, DIFFERENCES), note=f"paired; {told.note}")
 
@@ -237,10 +238,10 @@ def table5_differences(told: Descriptions, counted: Counted) -> pandas.DataFrame
 def further_readings(
     study: Study, base: Stage1, told: Descriptions, readings: Mapping[str, Sequence[Reading]]
 ) -> pandas.DataFrame:
-    """Return CHAIR_i of some rows read in other ways.
+    """Return CHAIR_i of the COMPARED rows under other readings.
 
-    *matched*: cut, picture by picture, to as many mentions as the most silent row makes. *coco*: COCO's
-    categories alone. *official_rules*: the official code's rules, with its authors' synonyms *official*.
+    *matched*: cut, picture by picture, to the fewest mentions that any row makes. *coco*: COCO's categories
+    only. *official_rules*: the official code's rules; *official*: the same with its authors' synonyms.
     """
     rows = {name: readings[name] for name in COMPARED if name in readings}
     texts = {name: told.rows[name] for name in rows}
@@ -256,7 +257,7 @@ def further_readings(
 
 
 def by_rank(told: Descriptions, readings: Mapping[str, Sequence[Reading]], most: int = 3) -> pandas.DataFrame:
-    """Return CHAIR_i of the first mentions of some rows' answers, of the second ones, and so on."""
+    """Return CHAIR_i of the first, second, ... mentions in the answers of the COMPARED rows."""
     ranks = {name: chair.by_rank(readings[name], most) for name in COMPARED if name in readings}
     found = []
     for rank in range(most):
@@ -284,12 +285,12 @@ def square(judged: Judged, covered: Counted, counted: Counted) -> Counted:
 
 
 def square_table(measured: Counted) -> pandas.DataFrame:
-    """Return what was gathered, under the names of the square's corners."""
+    """Return these counts as a table, with the display names of SQUARE."""
     return frame.rows("", {SQUARE[name]: one for name, one in measured.items()})
 
 
 def effects(measured: Counted) -> pandas.DataFrame:
-    """Return what the chat model and what the curated texts change, paired over the same pictures."""
+    """Return the effects of the chat model and of the curated texts, paired over the same pictures."""
     found = frame.differences(measured, EFFECTS)
     if measured.keys() >= SQUARE.keys():
         gains = {}

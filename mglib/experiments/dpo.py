@@ -1,8 +1,8 @@
 """Learning from AI feedback, which the paper proposes (4.5.1): preference optimisation of the projection.
 
-The model answers about pictures of the pool several times, a critic (`curation.critic`) says which answer
-fits the picture better, and DPO (Rafailov et al. 2023) makes that one likelier than the other. Two controls:
-a coin prefers, and the preferred answers are merely imitated (`mglib.study.stage2`).
+The model answers several times about each picture of the pool, a critic (`curation.critic`) picks the answer
+that fits better, and DPO (Rafailov et al. 2023) makes it likelier than the other. Two controls: a coin flip
+picks the answer, and the preferred answers are merely imitated (`mglib.study.stage2`).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,12 +28,15 @@ from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
 QUESTION = INSTRUCTIONS[0]
-SAMPLES = 2  # answers a picture, of which the best and the worst are compared
+SAMPLES = 2  # answers per picture; the best is compared with the worst
 
 
 @dataclass(frozen=True)
 class Preference:
-    """Two answers about the picture with index `place`; the first is preferred, by `margin`."""
+    """Two answers about the picture with index `place`; the first is preferred, by `margin`.
+
+    The margin is negative if a coin decided otherwise.
+    """
 
     place: int
     chosen: str
@@ -49,11 +52,10 @@ def draws(
     seed: int,
     batch_size: int,
 ) -> list[list[str]]:
-    """Let a model answer several times about every picture, (Q, D_q): one list of all pictures' answers a
-    draw.
+    """Sample several answers about each picture, (Q, D_q): one list of all pictures' answers per draw.
 
-    The official sampling. A last sentence that the limit has torn is left out, so that no one learns to stop
-    in the middle of one.
+    Uses the official sampling. A last sentence cut off by the token limit is dropped, so that no model learns
+    to stop mid-sentence.
     """
     said = []
     for number in range(SAMPLES):
@@ -68,10 +70,10 @@ def draws(
 def preferences(
     said: Sequence[Sequence[str]], scores: Sequence[Sequence[float]], *, clearest: float
 ) -> list[Preference]:
-    """Compare the best answer about each picture with the worst; `said` and `scores` hold one list a draw.
+    """Compare the best answer about each picture with the worst; `said` and `scores` hold one list per draw.
 
-    Only this share of the pictures is kept, that with the clearest difference. Where all answers are the same
-    there is nothing to compare. Raises ValueError when no picture is left.
+    Pictures whose best and worst answers are the same are skipped; of the rest, the share `clearest` with the
+    largest margins is kept. Raises ValueError if no picture is left.
     """
     found = []
     for place, (texts, values) in enumerate(
@@ -87,7 +89,7 @@ def preferences(
 
 
 def by_coin(pairs: Sequence[Preference], *, seed: int) -> list[Preference]:
-    """Let a coin say which of the same two answers is preferred: the control that has no critic."""
+    """Let a coin flip decide which of the two answers is preferred: the control without a critic."""
     heads = torch.randint(2, (len(pairs),), generator=torch.Generator().manual_seed(seed)).tolist()
     return [
         replace(pair, chosen=pair.rejected, rejected=pair.chosen, margin=-pair.margin) if head else pair
@@ -96,7 +98,7 @@ def by_coin(pairs: Sequence[Preference], *, seed: int) -> list[Preference]:
 
 
 def settings(study: Study) -> PreferenceConfig:
-    """Return the settings of a study; raises ValueError where its profile has none."""
+    """Return the preference settings of a study; raises ValueError if its profile has none."""
     return needed(study.profile.preference, "a profile with `preference`, as `mini`")
 
 
@@ -109,8 +111,8 @@ def dpo_losses(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 
 
 class Comparing(nn.Module):
-    """A model while it learns from B pairs: a batch holds 2B rows, the preferred answers first, and the
-    start's log-probability of each as `reference`, (2B,).
+    """A model that learns from B pairs: a batch holds 2B rows, the preferred answers first, and each answer's
+    log-probability under the starting model as `reference`, (2B,).
     """
 
     def __init__(self, model: MiniGPT4, *, beta: float) -> None:
@@ -139,7 +141,7 @@ class Comparing(nn.Module):
 
 
 class Pairs(Dataset):
-    """Pairs of answers with their picture, (Q, D_q), and what the start gives both."""
+    """Pairs of answers with their picture, (Q, D_q), and both log-probabilities under the starting model."""
 
     def __init__(
         self, queries: Sequence[Tensor], pairs: Sequence[Preference], reference: Sequence[Tensor]
@@ -155,7 +157,7 @@ class Pairs(Dataset):
 
 
 def collate(layout: Callable[[list[str]], dict[str, Tensor]]) -> Callable[[list], dict[str, Any]]:
-    """Return what stacks B pairs into 2B rows, the preferred answers first; `layout` lays answers out."""
+    """Return a function that stacks B pairs into 2B rows, preferred answers first, laid out by `layout`."""
 
     def stack(rows: list[tuple[Tensor, Preference, Tensor]]) -> dict[str, Any]:
         queries, pairs, reference = zip(*rows, strict=True)
@@ -172,7 +174,7 @@ def collate(layout: Callable[[list[str]], dict[str, Tensor]]) -> Callable[[list]
 def log_probs(
     study: Study, prompted: PromptedModel, queries: Sequence[Tensor], texts: Sequence[str]
 ) -> Tensor:
-    """Return the log-probability of each answer, end symbol included, about its picture, (len,)."""
+    """Return the log-probability of each answer, end symbol included, given its picture, (len,)."""
     with torch.autocast(study.device.type, torch.bfloat16, enabled=study.bf16):  # as in training
         sums, _ = generate.losses(
             prompted.model,
@@ -189,7 +191,7 @@ def log_probs(
 def of_both(
     study: Study, prompted: PromptedModel, queries: Sequence[Tensor], pairs: Sequence[Preference]
 ) -> Tensor:
-    """Return the log-probabilities of the preferred and of the other answers, (len, 2)."""
+    """Return the log-probabilities of the preferred and the rejected answers, (len, 2)."""
     shown = [queries[pair.place] for pair in pairs]
     sides = [[pair.chosen for pair in pairs], [pair.rejected for pair in pairs]]
     return torch.stack([log_probs(study, prompted, shown, texts) for texts in sides], dim=1)
@@ -202,7 +204,7 @@ def held_out_losses(
     queries: Sequence[Tensor],
     pairs: Sequence[Preference],
 ) -> list[float]:
-    """Return the loss of each pair that training did not see: what a rate is chosen by."""
+    """Return the loss of each held-out pair, by which the learning rate is chosen."""
     ratios = of_both(study, prompted, queries, pairs) - of_both(study, start, queries, pairs)  # (len, 2)
     chosen, rejected = ratios.unbind(1)
     return dpo_losses(chosen, rejected, settings(study).beta).tolist()
@@ -217,7 +219,7 @@ def drifts(
 ) -> list[float]:
     """Return how much likelier a model finds each of its own answers than the start does, in nats.
 
-    Over answers that it has drawn itself, the mean estimates the divergence KL(model | start) of an answer.
+    The mean over answers sampled from the model estimates the divergence KL(model || start) per answer.
     """
     own, before = (log_probs(study, one, queries, texts) for one in (prompted, start))
     return (own - before).tolist()
@@ -232,10 +234,10 @@ def dpo(
     *,
     what: str = "dpo",
 ) -> tuple[PromptedModel, Trained]:
-    """Train the projection of `start` to prefer as the pairs do; `queries` holds each picture's, (Q, D_q).
+    """Train the projection of `start` on preference pairs; `queries` holds (Q, D_q) of each picture.
 
-    `start` itself stays as it was and is the reference, whose log-probabilities are computed once. Raises
-    ValueError where picture, question and answer are more than the language model reads.
+    `start` itself is unchanged: it is the reference, whose log-probabilities are computed once. Raises
+    ValueError if picture, question and answer exceed the language model's context length.
     """
     beta, asked = settings(study).beta, start.question(QUESTION)
     module = Comparing(with_own_projection(start.model), beta=beta)

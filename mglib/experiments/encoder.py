@@ -34,13 +34,13 @@ SHARES = {
     "mismatched": "of another picture, share",
     "shouting": "in capitals, share",
     "long": "long-winded, share",
-}  # what the world's card says of a split -> what readers see
+}  # key in the world's card -> display name
 MEASURES = {"retrieval_i2t_r1": "picture to text, R@1", "retrieval_t2i_r1": "text to picture, R@1"}
 TRAININGS = {"batch_size": "captions a step", "last_loss": "loss of the last step, nats"}
 
 
 def shares(card: dict[str, Any]) -> pandas.DataFrame | None:
-    """Return what the captions of each split are like, those of train by their source too."""
+    """Return statistics of each split's captions, for train also by source; None if there is no card."""
     if not card:
         return None
     rows = [{"split": name, **entry, **entry["noise"]} for name, entry in card["splits"].items()]
@@ -50,7 +50,7 @@ def shares(card: dict[str, Any]) -> pandas.DataFrame | None:
 
 
 def world_size(study: Study, card: dict[str, Any]) -> pandas.DataFrame:
-    """Return how many pictures the small world has and how much of them a caption names; exact."""
+    """Return the number of pictures in the small world and the share of objects that captions name; exact."""
     if not card:
         reason = "the pictures are real, and what is in them is not known exactly"
         return frame.concat(*(frame.absent("world", what, reason) for what in ("pictures", "named")))
@@ -67,7 +67,7 @@ def world_size(study: Study, card: dict[str, Any]) -> pandas.DataFrame:
 
 
 def sizes(profiles: Mapping[str, Profile], models: Mapping[str, MiniGPT4]) -> pandas.DataFrame:
-    """Return how large each profile's model is and how many pairs it reads, a column a profile.
+    """Return how large each profile's model is and how many pairs it reads, one column per profile.
 
     The models may be on torch's meta device: only shapes are read.
     """
@@ -112,13 +112,13 @@ def trained_parameters(model: MiniGPT4) -> pandas.DataFrame:
 
 
 def trainings(blip2: Blip2) -> pandas.DataFrame:
-    """Return how long each of BLIP-2 mini's trainings was and where its loss ended."""
+    """Return the length and the final loss of each of BLIP-2 mini's trainings."""
     return blip2.trainings().rename(columns=TRAININGS)
 
 
 def retrieval(study: Study, tokens: dict[str, Features], splits: dict[str, Split]) -> pandas.DataFrame:
-    """Find texts by picture and pictures by text in each split, by contrastive similarity alone, with what
-    random ranking finds.
+    """Return picture-to-text and text-to-picture recall in each split, by contrastive similarity alone, with
+    the chance level of random ranking.
     """
     if not study.has_blip2:
         return frame.absent("qformer", "retrieval", "the release is read without its text branch")
@@ -140,14 +140,14 @@ def retrieval(study: Study, tokens: dict[str, Features], splits: dict[str, Split
 
 @torch.inference_mode()
 def looks(study: Study, qformer: QFormer, tokens: Features, rows: Sequence[int]) -> Tensor:
-    """Return where the queries look in the last layer that reads some pictures, (rows, Q, N)."""
+    """Return the queries' attention to some pictures in the last cross-attention layer, (rows, Q, N)."""
     _, attention = qformer(tokens.batch(rows).to(study.device), output_attentions=True)
     return attention[-1].float().mean(1).cpu()
 
 
 def in_boxes(study: Study, qformer: QFormer, tokens: Features) -> pandas.DataFrame:
-    """Return how much of the queries' attention to patches of val lies in boxes of objects, the boxes'
-    share of the picture, the difference, paired, and the share of queries that look into boxes on average.
+    """Return the share of the queries' attention to patches of val in object boxes, the boxes' share of the
+    picture, the paired difference, and the share of queries whose mean attention in boxes exceeds the area.
     """
     folder, side = study.world / "val", study.world_config.size
     places, pictures = picture_places(folder), read_pictures(folder)
@@ -172,7 +172,7 @@ def in_boxes(study: Study, qformer: QFormer, tokens: Features) -> pandas.DataFra
 
 
 def captions(study: Study, queries: dict[str, Features]) -> dict[str, list[str]]:
-    """Let BLIP-2 mini caption every split; nothing where it has no language model of its own."""
+    """Let BLIP-2 mini caption every split; empty if it has no language model of its own."""
     if not study.has_blip2:
         return {}
     settings, blip2 = study.profile.evaluation, prompted_blip2(study.blip2)

@@ -32,7 +32,7 @@ MEASURES = {  # of Tables 4 and 7: how `vqa.examine` counts them
 }
 AVERAGED = ("aokvqa", "aokvqa_direct", "gqa")  # by which the prompt is chosen
 COMPARED = ("aokvqa", "aokvqa_per_token", "gqa")
-DIFFERENCES = {  # of a table: their split, and by name the rows that are added and those that are subtracted
+DIFFERENCES = {  # by table: the split, and for each name the rows that are added and those subtracted
     "t4": ("difference", {name: ([name], ["base"]) for name in (*ablations.ARMS[1:], "blank", "shuffled")}),
     "t7": (
         "",
@@ -49,7 +49,7 @@ DIFFERENCES = {  # of a table: their split, and by name the rows that are added 
 
 
 def pope_questions(study: Study, base: Stage1, split: str, most: int) -> dict[str, list[Question]]:
-    """Draw the questions of all three ways about the first pictures of a split."""
+    """Draw the questions about the first pictures of a split in each of POPE's three ways."""
     objects, known = base.splits[split].objects, descriptions.truths(study, base, split)
     drawn = {way: pope.questions(objects, known, way, seed=0) for way in pope.WAYS}
     return {way: [one for one in every if one.picture in range(most)] for way, every in drawn.items()}
@@ -58,11 +58,11 @@ def pope_questions(study: Study, base: Stage1, split: str, most: int) -> dict[st
 def poll(
     study: Study, base: Stage1, one: PromptedModel, asked: Sequence[Question], request: str, split: str
 ) -> list[str]:
-    """Ask a model each different question once; returns an answer to each that was given."""
+    """Ask a model each distinct question once; returns an answer for every question, duplicates included."""
     config = study.profile.evaluation
     every = list(dict.fromkeys((question.picture, question.text) for question in asked))
     texts = one.answers(
-        [base.queries[split][picture] for picture, _ in every],  # type: ignore[index]  # a split's pictures go by index
+        [base.queries[split][picture] for picture, _ in every],  # type: ignore[index]  # indices in the split
         [request.replace("{}", text) for _, text in every],
         greedy(config.short_tokens),
         batch_size=config.batch_size,
@@ -75,7 +75,7 @@ def poll(
 def pope_request(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel]
 ) -> tuple[pandas.DataFrame, str]:
-    """Try the requests on val with MiniGPT-4; returns all lines, and the most accurate request."""
+    """Try the requests on val with MiniGPT-4; returns all scores and the most accurate request."""
     few, lines = study.profile.evaluation.pope_pictures // 4, []
     asked = pope_questions(study, base, "val", few)["random"]
     for request in REQUESTS:
@@ -93,8 +93,8 @@ def pope_table(
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Ask MiniGPT-4 and stage 1 about the test pictures in all three ways; *yes* always says yes.
 
-    Returns what each scores and, paired, by how much MiniGPT-4 is more accurate than the constant yes. One
-    constant serves all ways: they ask equally many questions about a picture, half of them about what is
+    Returns all scores and, paired, the accuracy of MiniGPT-4 minus that of the constant yes. One constant
+    serves all three ways: they ask the same number of questions about a picture, half of them about what is
     there.
     """
     split, most, counts = study.tests[0], study.profile.evaluation.pope_pictures, {}
@@ -128,7 +128,7 @@ class ExamPrompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """An exam about a split, and by the row of a table what was scored, by measure, and said to GQA."""
+    """An exam about a split; by table row, the scores of each measure and the answers to GQA."""
 
     exam: Exam
     split: str
@@ -144,8 +144,8 @@ def examine(
     *,
     part: int = 1,
 ) -> Answered:
-    """Put the questions for a use, or about so much less of its pictures, to models, each of which sees
-    (Q, D_q) of each picture of the split.
+    """Examine models on the split for a use, or on 1/`part` of its pictures; each model comes with (Q, D_q)
+    of every picture of the split.
     """
     config, split = study.profile.evaluation, study.questioned[use]
     whole = study.exam(split)
@@ -166,7 +166,7 @@ def examine(
 
 
 def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.DataFrame, ExamPrompt]:
-    """Try three ways of asking a model on val; returns all, and the one with the best mean of three tasks."""
+    """Try three prompts on val; returns all scores and the prompt with the best mean of three measures."""
     chat = prompts.template(study.profile.language.template, model.language.tokenizer)
     _, blip2, v2, _ = vqa.PROMPTS
     offered = ExamPrompt(chat, v2), ExamPrompt(chat, blip2), ExamPrompt(prompts.CAPTION, blip2)
@@ -182,10 +182,10 @@ def choose_prompt(study: Study, base: Stage1, model: MiniGPT4) -> tuple[pandas.D
 
 
 def examine_arms(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], prompt: ExamPrompt) -> Answered:
-    """Examine the arms of the ablation on the test split, and the rows that a model has to beat.
+    """Examine the arms of the ablation on the test split, and the baselines that they have to beat.
 
-    *blank* and *shuffled*: the base arm before a picture of one colour, and before another picture;
-    *majority* and *chance*: the training questions' answers, no model.
+    *blank* and *shuffled*: the base arm with a picture of one colour, and with another picture; *majority*
+    and *chance*: the training questions' answers, no model.
     """
     tokens = base.tokens[study.questioned["test"]]
     rows = {name: (one, ablations.queries(one.qformer, tokens)) for name, one in models.items()}
@@ -202,8 +202,8 @@ def examine_arms(study: Study, base: Stage1, models: Mapping[str, MiniGPT4], pro
 def examine_learnt(
     study: Study, base: Stage1, models: Mapping[str, MiniGPT4], prompt: ExamPrompt
 ) -> Answered:
-    """Examine models that learnt from questions, and each shown other pictures (*..._shuffled*): what is
-    seen is the difference.
+    """Examine models trained on questions, each also with other pictures (*..._shuffled*): the difference is
+    due to what they see.
     """
     queries = list(base.queries[study.questioned["test"]])
     others = shuffled(queries, seed=study.seed)
@@ -214,12 +214,12 @@ def examine_learnt(
 
 
 def shuffled(queries: Sequence[Tensor], *, seed: int) -> list[Tensor]:
-    """Give every question another picture of its split."""
+    """Return the queries with each picture replaced by another one of the split."""
     return [queries[index] for index in metrics.derangement(len(queries), seed=seed)]
 
 
 def points(task: str, answered: Answered) -> pandas.DataFrame:
-    """Return what each row of a table scores; without a model there is no format."""
+    """Return the scores of each row of a table; rows without a model have no format score."""
     rows = {row: {name: one.counts() for name, one in some.items()} for row, some in answered.scores.items()}
     some, about = next(iter(answered.scores.values())), f"questions on {answered.split}; n counts pictures"
     notes = {name: f"{MEASURES[name]}; {len(one.values)} {about}" for name, one in some.items()}

@@ -1,5 +1,5 @@
-"""What the descriptions of the test pictures invent, why, where in the answer, and where the model looks
-meanwhile (paper, section 4.5.1).
+"""Objects invented in descriptions of the test pictures: why, where in the answer, and with how much
+attention to the picture (paper, section 4.5.1).
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
-EDGES = (0, 10, 20, 30, 45, 200)  # words of an answer; the last span holds all of the longest
+EDGES = (0, 10, 20, 30, 45, 200)  # in words; the last span reaches past the end of the longest answer
 SENTENCES = 4
-POSITIONS = {  # what readers see of where a mention is
+POSITIONS = {  # display names of a mention's position
     **{f"sentence_{number}": f"sentence {number}" for number in range(1, SENTENCES)},
     f"sentence_{SENTENCES}": f"sentence {SENTENCES} and later",
     **{f"words_{low}_{high - 1}": f"words {low} to {high - 1}" for low, high in pairwise(EDGES)},
@@ -38,7 +38,7 @@ HEADS = {  # of the table of invented objects
 
 
 def examples(told: Described, most: int) -> tuple[list[Image.Image], list[str]]:
-    """Return the first pictures about which something is invented, with what is, and what was said."""
+    """Return the first pictures with invented objects, each with a line that lists these and the answer."""
     rows = [row for row, reading in enumerate(told.readings) if any(reading.wrong)][:most]
     pictures = told.split.first(rows[-1] + 1 if rows else 0)
     lines = [
@@ -49,7 +49,7 @@ def examples(told: Described, most: int) -> tuple[list[Image.Image], list[str]]:
 
 
 def captions_seen(base: Stage1, told: Described) -> Seen:
-    """Count what the captions of training name; those of the pool where stage 1 streamed its own."""
+    """Count the objects that training captions name, or the pool's captions if stage 1 streams its own."""
     web = base.splits["train"] if "train" in base.splits else base.splits["pool"]
     return Seen.count(web.captions, told.words)
 
@@ -75,7 +75,7 @@ def most_invented(told: Described, seen: Seen, most: int = 12) -> pandas.DataFra
 
 
 def positions(told: Described) -> pandas.DataFrame:
-    """Return CHAIR_i by the sentence and by the word at which a mention is."""
+    """Return CHAIR_i by the sentence and by the word position of a mention."""
     truths = [reading.truth for reading in told.readings]
     sentences = hallucination.by_sentence(told.said, truths, told.words, SENTENCES)
     found = {f"sentence_{number}": counts for number, counts in enumerate(sentences, start=1)}
@@ -86,7 +86,7 @@ def positions(told: Described) -> pandas.DataFrame:
 
 
 def looks(study: Study, prompted: PromptedModel, told: Described) -> list[list[Look]]:
-    """Read a model's long answers again, with its attention to the picture at each mention."""
+    """Re-read a model's long answers and return its attention to the picture at each mention."""
     return attention.looks(
         prompted.model,
         told.queries,
@@ -99,8 +99,8 @@ def looks(study: Study, prompted: PromptedModel, told: Described) -> list[list[L
 
 
 def attended(told: Described, looked: Sequence[Sequence[Look]]) -> pandas.DataFrame:
-    """Return the attention at *true* and *invented* mentions, of all and by the word at which they are, and
-    *within* an answer: true minus invented.
+    """Return the attention at *true* and *invented* mentions, overall and by word position, and *within* an
+    answer: true minus invented.
     """
     truths = [reading.truth for reading in told.readings]
     every = attention.by_truth(looked, truths)

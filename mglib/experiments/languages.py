@@ -1,4 +1,4 @@
-"""What the pinned language models make of Table 1 on val if they read the truth in words and see nothing."""
+"""The pinned language models on Table 1's tasks on val, given the truth in words instead of the picture."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def compared(study: Study) -> pandas.DataFrame:
 
 
 def text_reader(study: Study) -> PromptedModel:
-    """Return a study's language model in its conversation, joined to eyes that nothing passes through."""
+    """Return a study's language model in its chat template, with a placeholder for the image encoder."""
     model = join(study, nn.Identity(), study.frozen_qformer(), study.language())
     template = prompts.template(study.profile.language.template, model.language.tokenizer)
     return PromptedModel(model=model, template=template)

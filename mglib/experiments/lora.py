@@ -1,6 +1,6 @@
-"""ICLR T7: the language model learns too, by low-rank updates (LoRA, Hu et al. 2021), from questions.
+"""ICLR T7: the language model is trained too, on questions, by low-rank updates (LoRA, Hu et al. 2021).
 
-A model keeps its projection in training; encoder and Q-Former stay frozen.
+The projection is trained along with it; encoder and Q-Former stay frozen.
 """
 
 import random
@@ -28,7 +28,7 @@ Asked = tuple[int, str, str]  # the picture's place, the question, the answer
 
 
 class Answered(Dataset):
-    """Questions with their answers and what the Q-Former made of their pictures."""
+    """Questions with their answers and the Q-Former's output for their pictures."""
 
     def __init__(self, queries: Sequence[Tensor], asked: Sequence[Asked]) -> None:
         self.queries, self.asked = queries, asked
@@ -44,7 +44,7 @@ class Answered(Dataset):
 def answering(
     model: MiniGPT4, template: Template, prompt: str, max_answer: int
 ) -> Callable[[list[tuple[Tensor, str, str]]], dict[str, Tensor]]:
-    """Return what lays out a batch of questions in the prompt that they will be asked with."""
+    """Return a collate function that lays out a batch of questions in the prompt of the evaluation."""
 
     def collate(rows: list[tuple[Tensor, str, str]]) -> dict[str, Tensor]:
         queries, questions, answers = zip(*rows, strict=True)
@@ -62,9 +62,9 @@ def answering(
 
 
 def lessons(exam: Exam, *, seed: int) -> list[Asked]:
-    """Return questions to learn from: all of A-OKVQA, answered by the right choice, and as many of GQA.
+    """Return training questions: all of A-OKVQA, answered by the right choice, and as many of GQA.
 
-    GQA's are drawn by the seed; without that A-OKVQA, with one question a picture, would be a sixth.
+    GQA's are sampled by the seed; otherwise A-OKVQA, with one question per picture, would be only a sixth.
     """
     choice = [(picture, one.question, one.choices[one.right]) for picture, one in exam.choice]
     graph = [(picture, one.question, one.truth) for picture, one in exam.graph]
@@ -74,9 +74,9 @@ def lessons(exam: Exam, *, seed: int) -> list[Asked]:
 def learn(
     study: Study, base: Stage1, asked: Sequence[Asked], prompt: ExamPrompt
 ) -> tuple[dict[str, MiniGPT4], Log]:
-    """Train stage 1's model, *base*, on questions about its pictures, asked as they will be: *lora*.
+    """Train *lora* from stage 1's model, *base*, on questions about its pictures, in the evaluation's prompt.
 
-    Returns both and the training's log; without a budget *base* alone.
+    Returns both models and the training's log; only *base* if the profile has no `lora`.
     """
     config = study.profile.lora
     if config is None:

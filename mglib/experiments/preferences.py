@@ -28,9 +28,9 @@ from mglib.study.study import Study
 from mglib.study.train import Trained
 from mglib.world.scene import read_scenes
 
-HELD_OUT = 5  # every fifth picture is held out: choices and the critic's last word
-CLEAREST = 0.75  # share of the pictures whose two answers the critic tells apart best
-NAMES = {  # what readers see of the models
+HELD_OUT = 5  # every fifth picture is held out, for choosing the rate and for the critic's final scores
+CLEAREST = 0.75  # share of pictures kept: those whose two answers the critic tells apart best
+NAMES = {  # display names of the models
     "start": "MiniGPT-4",
     "dpo": "DPO, critic",
     "dpo_random": "DPO, coin",
@@ -49,8 +49,8 @@ class Feedback:
 
     start: PromptedModel
     judge: Critic
-    shown: list[Tensor]  # (Q, D_q) a picture
-    seen: list[Tensor]  # (N, D_v) a picture
+    shown: list[Tensor]  # (Q, D_q) per picture
+    seen: list[Tensor]  # (N, D_v) per picture
     pairs: list[Preference]
     hold_out: int
 
@@ -61,7 +61,7 @@ class Feedback:
 
     @property
     def held(self) -> list[Preference]:
-        """The pairs about pictures that are held out."""
+        """The pairs about held-out pictures."""
         return [pair for pair in self.pairs if pair.place % self.hold_out == 0]
 
 
@@ -69,7 +69,7 @@ class Feedback:
 
 
 def critic_right(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Return for how many of val's pictures the critic prefers their own first reference to another's."""
+    """Return the share of val pictures whose own first reference the critic prefers to another picture's."""
     judge, val = critic(study), base.splits["val"]
     texts = [references[0] for references in val.references]
     order = metrics.derangement(len(val), seed=study.seed)
@@ -101,7 +101,7 @@ def collect(study: Study, base: Stage1, start: PromptedModel) -> Feedback:
 
 
 def pool_truths(study: Study, base: Stage1) -> list[Truth]:
-    """Say what the pool's pictures show: its scene graphs know, which no training reads."""
+    """Return what the pool's pictures show, by its scene graphs, which no training reads."""
     words, scenes = study.nameable(), read_scenes(needed(study.scenes("pool"), "scene graphs of the pool"))
     names = tuple(
         frozenset(name for item in scene.objects for name in words.mentions(item.name)) for scene in scenes
@@ -129,7 +129,7 @@ def of_sides(study: Study, base: Stage1, feedback: Feedback) -> pandas.DataFrame
 
 
 def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
-    """Train at each rate: the loss of held-out pairs (ln 2 before training)."""
+    """Train at each learning rate and return the loss on held-out pairs (ln 2 before training)."""
     config, rows = dpo.settings(study), []
     for rate in config.rates:
         plan = at_rate(config.train, rate)
@@ -141,10 +141,10 @@ def rates(study: Study, feedback: Feedback) -> pandas.DataFrame:
 
 
 def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
-    """Train by the critic's preferences (*dpo*) and both controls; the models have the *start* with them.
+    """Train on the critic's preferences (*dpo*) and both controls; the returned models include the *start*.
 
-    *dpo_random*: a coin prefers, on the same pairs. *chosen*: the preferred answers are imitated, each as
-    often.
+    *dpo_random*: a coin flip orders the same pairs. *chosen*: the preferred answers are imitated, each seen
+    as often.
     """
     config = dpo.settings(study).train
     lessons = {"dpo": feedback.learnt, "dpo_random": dpo.by_coin(feedback.learnt, seed=study.seed)}
@@ -158,7 +158,7 @@ def train(study: Study, feedback: Feedback) -> tuple[dict[str, PromptedModel], d
 
 
 def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[PromptedModel, Trained]:
-    """Learn the preferred answers as further texts of stage 2, by its own optimiser at its own rate."""
+    """Train on the preferred answers as further stage-2 texts, with stage 2's optimiser and learning rate."""
     start, stage2 = feedback.start, study.profile.stage2
     return train_stage2(
         study,
@@ -173,13 +173,13 @@ def imitate(study: Study, feedback: Feedback, config: TrainConfig) -> tuple[Prom
     )
 
 
-# --- What came of it ---
+# --- Results ---
 
 
 def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedModel]) -> pandas.DataFrame:
-    """Let each model answer again about held-out pictures: what the critic thinks of the answers, how far
-    they have moved from the start, and how many held-out pairs are in the critic's order, which says whether
-    the objective moved at all.
+    """Let each model answer again about held-out pictures: the critic's score of the answers, their drift
+    from the start, and the held-out pairs' loss and share in the critic's order, which shows whether the
+    objective moved at all.
     """
     config, start = dpo.settings(study), feedback.start
     rest = [index for index in range(len(feedback.shown)) if index % feedback.hold_out == 0]
@@ -195,7 +195,7 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedMode
         )
         losses = dpo.held_out_losses(study, start, prompted, feedback.shown, feedback.held)
         values = {"critic": answer_scores(feedback.judge(seen, texts)), "pair_loss": losses}
-        if name != "start":  # which has moved nowhere and prefers neither
+        if name != "start":  # which has no drift and no preference
             values["drift"] = dpo.drifts(study, start, prompted, shown, texts)
             values["pair_order"] = [float(loss < math.log(2)) for loss in losses]
         found[name] = {what: metrics.each(some) for what, some in values.items()}
@@ -211,9 +211,9 @@ def held_out(study: Study, feedback: Feedback, models: Mapping[str, PromptedMode
 def hallucination(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], name: str
 ) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
-    """Ask every model about the first pictures of a split, greedily: what it invents, and what it says.
+    """Return what every model's greedy answers about the first pictures of a split invent, and the answers.
 
-    `chair_i` counts at matched mentions: each answer is cut to as many as the most silent model makes.
+    `chair_i` is at matched mentions: per picture, all answers are cut to the fewest that any model makes.
     """
     config = dpo.settings(study)
     count = min(len(base.splits[name]), config.tested)

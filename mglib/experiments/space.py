@@ -17,7 +17,7 @@ from mglib.study.models import PromptedModel
 from mglib.study.stage1 import Stage1
 from mglib.study.study import Study
 
-NAMES = {  # what readers see of RELATIONS, and of the controls
+NAMES = {  # display names of RELATIONS and of the controls
     "left_right": "left or right",
     "above_below": "above or below",
     "in_front": "in front or behind",
@@ -38,7 +38,7 @@ class Answered:
 
 
 def probes(study: Study) -> list[Probe]:
-    """Ask about the first test split; there are no questions where no relations are annotated."""
+    """Return the questions about the first test split; none if its relations are not annotated."""
     if study.scenes(study.tests[0]) is None:
         return []
     return spatial.probes(study.world / study.tests[0])
@@ -55,7 +55,7 @@ def examples(asked: Sequence[Probe]) -> pandas.DataFrame:
 def losses(
     study: Study, prompted: PromptedModel, queries: Sequence[Tensor], asked: Sequence[Probe], *, what: str
 ) -> list[Losses]:
-    """Put the questions as they are to a model, in its conversation; `queries` are the split's, (Q, D_q)."""
+    """Ask a model the questions verbatim, in its chat template; `queries` are the split's, (Q, D_q)."""
     return choices.option_losses(
         prompted.model,
         queries,
@@ -71,7 +71,7 @@ def answer(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], asked: Sequence[Probe]
 ) -> Answered:
     """Put the questions to every model, and to MiniGPT-4 with a *blank* picture and with another one
-    (*shuffled*); none answers where nothing is asked.
+    (*shuffled*); no losses if there are no questions.
     """
     name = study.tests[0]
     queries = list(base.queries[name])
@@ -98,8 +98,8 @@ def by_relation(
 
 
 def accuracies(answered: Answered) -> pandas.DataFrame:
-    """Return how often each model is right, as asked and *without bias*, where a liking for one of the
-    answers cancels; chance is 1/2.
+    """Return how often each model is right, as asked and *without bias*, where a preference for one of the
+    answers cancels out; chance level is 1/2.
     """
     if not answered.probes:
         return frame.absent("spatial", "accuracy", "in these pictures no relations are annotated")
@@ -114,8 +114,8 @@ def accuracies(answered: Answered) -> pandas.DataFrame:
 def mirror_test(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], before: Answered
 ) -> pandas.DataFrame:
-    """Ask the same again about the pictures mirrored: what *changed*, what is *right* now, and, for left and
-    right, whether what is true now became likelier (*moved*).
+    """Ask the same questions about the mirrored pictures: whether the answer *changed*, whether it is *right*
+    now, and, for left and right, whether what is true now became likelier (*moved*).
     """
     if not before.probes:
         return frame.absent("spatial", "changed", "in these pictures no relations are annotated")

@@ -1,7 +1,7 @@
 """The paper's conjecture that training on spatial relations helps spatial understanding (section 4.5.2).
 
-Two arms go on from stage 1 alike, with as many answer tokens about the same pictures: the control with the
-web captions, the treatment with what RefCOCO and Visual Genome say in part of them.
+Two arms continue from stage 1 alike, on about as many answer tokens about the same pictures: the control on
+the web captions, the treatment on spatial phrases of RefCOCO and Visual Genome for part of the pictures.
 """
 
 import re
@@ -48,8 +48,8 @@ OPPOSITES = {
     "behind": "in front of", "in front of": "behind", "in front": "behind",
 }  # fmt: skip
 TURNED = re.compile(rf"\b({'|'.join(OPPOSITES)})\b")
-SHARE = 0.5  # of the treatment's pictures whose caption is a spatial one
-# The same knowledge without a question: which of two orders is likelier. No training text has these words.
+SHARE = 0.5  # of the treatment's pictures have spatial phrases as their caption
+# Tests the same knowledge without a question: which of two orders is likelier. No training text is worded so.
 ORDERS = {
     "left_right": ("from left to right: the {a}, the {b}", "to the left of"),
     "above_below": ("from top to bottom: the {a}, the {b}", "above"),
@@ -63,14 +63,14 @@ class ArmsData:
 
     rows: tuple[int, ...]
     texts: dict[str, tuple[str, ...]]  # control, treatment
-    tokens: dict[str, int]  # of all answers of an arm
+    tokens: dict[str, int]  # total answer tokens of each arm
 
 
 def spatial_phrases(folder: Path) -> dict[int, list[str]]:
-    """Return what a split's regions and referring expressions say of where objects are, by picture.
+    """Return a split's region descriptions and referring expressions that state a location, by picture.
 
-    Visual Genome's `region_descriptions.json` and RefCOCO's `refs(mglib).p` are read; phrases that quote
-    writing are left out.
+    Reads Visual Genome's `region_descriptions.json` and RefCOCO's `refs(mglib).p`; phrases that quote written
+    text are left out.
     """
     places, found = picture_places(folder), defaultdict(list)
     for region in strict(read_regions(folder / "region_descriptions.json")):
@@ -94,8 +94,8 @@ def arm_texts(
 ) -> ArmsData:
     """Draw pictures for one pass and write both arms' texts.
 
-    In the treatment a share of the pictures has, instead of its caption, as many of its spatial phrases as
-    bring the two arms' answer tokens nearest to each other so far.
+    In the treatment, a SHARE of the pictures has spatial phrases instead of the caption: as many as best
+    balance the two arms' answer tokens so far.
     """
     rng = Random(f"{seed}/spatial")
     rows = rng.sample(range(len(captions)), min(len(captions), train.steps * train.batch_size))
@@ -146,10 +146,10 @@ def arm(
 
 
 def statements(folder: Path, *, seed: int = 0) -> list[Probe]:
-    """Offer, for a pair of objects of each relation of each picture, two orders of which one is true.
+    """Offer two orders of a pair of objects, one of them true, for each relation in each picture.
 
-    Both orders have the same words, and which comes first is drawn: chance is 1/2, and so is preferring the
-    first. What the language model expects of the two objects without looking remains; both arms have it.
+    Both orders have the same words and come in random order: always preferring the first scores 1/2, the
+    chance level. The language model's prior about the two objects remains; both arms share it.
     """
     places, found = picture_places(folder), []
     for picture in read_pictures(folder):
@@ -177,7 +177,7 @@ def statements(folder: Path, *, seed: int = 0) -> list[Probe]:
 def caption_losses(
     model: MiniGPT4, queries: Sequence[Tensor], asked: Sequence[Probe], *, batch_size: int
 ) -> list[Losses]:
-    """Return the losses of both options as captions of the picture, asked for as in stage 1: by it alone.
+    """Return the losses of both options as captions, prompted as in stage 1: by the picture alone.
 
     `queries` holds the Q-Former's output for each picture of the split, (Q, D_q).
     """
@@ -191,7 +191,7 @@ def caption_losses(
 
 # --- The study's arms ---
 
-RELATIONS = ("left_right", "above_below", "in_front")  # that captions of ORDERS can teach
+RELATIONS = ("left_right", "above_below", "in_front")  # the keys of ORDERS: what captions can teach
 
 
 def arms_data(study: Study, base: Stage1) -> ArmsData:
@@ -206,7 +206,7 @@ def arms_data(study: Study, base: Stage1) -> ArmsData:
 
 
 def changed(data: ArmsData) -> pandas.DataFrame:
-    """Return a line for each picture whose texts differ, with what either arm reads."""
+    """Return one row for each picture whose texts differ between the arms, with both texts."""
     texts = zip(data.rows, *data.texts.values(), strict=True)
     lines = [
         {"picture": row, **dict(zip(data.texts, both, strict=True))}
@@ -219,7 +219,7 @@ def changed(data: ArmsData) -> pandas.DataFrame:
 def train_arms(
     study: Study, base: Stage1, data: ArmsData
 ) -> tuple[dict[str, PromptedModel], dict[str, Trained]]:
-    """Train both arms, from stage 1 on; they are asked in the conversation."""
+    """Train both arms from stage 1; the returned models are prompted in the chat template."""
     inputs, asked = [base.queries["train"][row] for row in data.rows], prompted_stage1(study, base)
     models, runs = {}, {}
     for name, texts in data.texts.items():
@@ -231,9 +231,9 @@ def train_arms(
 def tested(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], known: Answered
 ) -> pandas.DataFrame:
-    """Put questions and orders to stage 1 and the arms: accuracies and, paired, treatment minus control.
+    """Test stage 1 and the arms on questions and orders: accuracies and, paired, treatment minus control.
 
-    What stage 1 has answered is `known`; chance is 1/2.
+    `known` holds the questions and stage 1's answers to them; chance level is 1/2.
     """
     queries = list(base.queries[known.split])
     scores: dict[str, dict[str, dict[str, Scores]]] = {"question": {}, "order": {}}
@@ -263,10 +263,10 @@ def tested(
 def learnt(
     study: Study, base: Stage1, models: Mapping[str, PromptedModel], data: ArmsData
 ) -> pandas.DataFrame:
-    """Return whether the treatment's objective moved: how often each model finds the spatial texts that the
-    treatment was trained on, about the same pictures, likelier than with every relation reversed.
+    """Return how often each model finds the treatment's spatial training texts likelier than the same texts
+    with every relation reversed: a check that the treatment's objective moved.
 
-    Of the first of these pictures; chance is 1/2, and with it comes treatment minus control, paired.
+    On the first of the training pictures; chance level is 1/2. Includes treatment minus control, paired.
     """
     texts = zip(data.rows, data.texts["control"], data.texts["treatment"], strict=True)
     asked = [
@@ -289,15 +289,15 @@ def learnt(
 
 
 def turned_round(text: str) -> str:
-    """Say the opposite of where objects are."""
+    """Replace every spatial relation in a text by its opposite."""
     return TURNED.sub(lambda found: OPPOSITES[found[0]], text)
 
 
 def cost(
     study: Study, base: Stage1, arms: Mapping[str, PromptedModel], described: Described
 ) -> pandas.DataFrame:
-    """Let the arms caption the described pictures, and score val's web captions with them: what the arms
-    invent and name, their loss, and, paired, treatment minus control.
+    """Return what the arms' captions of the described pictures invent and name, their loss on val's web
+    captions, and, paired, treatment minus control.
     """
     sizes, val, counted = study.profile.evaluation, base.splits["val"].captions, {}
     truths = [reading.truth for reading in described.readings]

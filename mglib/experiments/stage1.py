@@ -1,4 +1,4 @@
-"""What stage 1 changes: what the model says along the training and against controls, and the faults it leaves
+"""What stage 1 changes: the model's answers over training and against controls, and the faults that remain
 (notebook 02; paper, sections 3.1 and 3.2).
 """
 
@@ -25,11 +25,11 @@ from mglib.study.train import Trained
 from mglib.training.checkpoint import restore
 from mglib.training.loop import kept
 
-FAULTS = {"repetition": "repetition", "fragment": "fragment", "drift": "off-topic"}  # ours, the detector's
+FAULTS = {"repetition": "repetition", "fragment": "fragment", "drift": "off-topic"}  # ours -> the detector's
 
 
 def layout(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Return what the language model reads of the first picture of val, a row a position."""
+    """Return the language model's input for the first picture of val, one row per position."""
     batch = prompts.training_batch(
         base.language.tokenizer,
         prompts.CAPTION,
@@ -70,7 +70,7 @@ def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -
 
 
 def trials(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Train stage 1 whole from each start, at each rate and length that the profile compares, and look at
+    """Run stage 1 in full from each start, at each rate and length that the profile compares, and evaluate on
     val.
     """
     parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
@@ -83,18 +83,18 @@ def trials(study: Study, base: Stage1) -> pandas.DataFrame:
 
 
 def at_rate(config: TrainConfig, rate: float) -> TrainConfig:
-    """Return a training at another rate, which falls to a tenth of it; at its own rate, the same training."""
+    """Return the settings at another learning rate, decaying to a tenth of it; unchanged at their own."""
     return config if rate == config.lr else replace(config, lr=rate, min_lr=rate / 10)
 
 
 def trial(config: TrainConfig, rate: float, steps: int) -> TrainConfig:
-    """Return a short run at one rate, the whole schedule in small."""
+    """Return the settings of a short run at one rate, with the whole schedule scaled down."""
     warmup = config.warmup_steps * steps // config.steps
     return replace(at_rate(config, rate), steps=steps, warmup_steps=warmup)
 
 
 def of_trial(study: Study, one: Stage1Trial) -> Study:
-    """Return the study with a trial in the place of its stage 1: itself where they are the same."""
+    """Return the study with a trial in place of its stage 1; the study itself if they are the same."""
     profile, config = study.profile, study.profile.stage1
     if (one.warm_start, one.lr, one.steps) == (profile.warm_start, config.lr, config.steps):
         return study
@@ -108,10 +108,10 @@ def start_name(warm_start: float | None) -> str:
 
 
 def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float | None]:
-    """Return what a model's captions of val are worth, the loss of others', CHAIR_i of its descriptions, and
-    the items of Table 1 that its answers fulfil.
+    """Return scores of a model's captions of val, its loss on the web captions, CHAIR_i of its descriptions,
+    and the share of Table 1's items that its answers fulfil.
 
-    All greedily; descriptions are asked for in the language model's conversation, as after stage 1.
+    Captions and descriptions are greedy; descriptions are asked for in the chat template, as after stage 1.
     """
     settings, val, shown = study.profile.evaluation, base.splits["val"], list(base.queries["val"])
     said, words = captions(study, model, shown, what="captions of val"), study.vocabulary()
@@ -137,10 +137,10 @@ def seen_on_val(study: Study, base: Stage1, model: MiniGPT4) -> dict[str, float 
 
 
 def checkpoint_curve(study: Study, base: Stage1) -> tuple[dict[str, list[str]], pandas.DataFrame]:
-    """Follow the projection from its start through the weights that the training kept.
+    """Follow the projection from its start through the checkpoints that training kept.
 
-    Returns captions of the first pictures of val by when they were written, and the loss on all of val, a row
-    for each of these times.
+    Returns captions of the first pictures of val by checkpoint, and the loss on all of val, one row per
+    checkpoint.
     """
     val, queries = base.splits["val"], list(base.queries["val"])
     few = queries[: study.profile.evaluation.shown]
@@ -152,14 +152,14 @@ def checkpoint_curve(study: Study, base: Stage1) -> tuple[dict[str, list[str]], 
 
 
 def along(model: MiniGPT4, trained: Trained) -> Iterator[str]:
-    """Take an untrained model through the weights that its training kept, and say when each was."""
+    """Load each checkpoint of a training into its untrained model in turn, and yield when it was saved."""
     yield "at the start"
     for state in kept(trained.folder):
         yield f"after {restore(model, state)['step']:,} steps"
 
 
 def loss_table(losses: Mapping[str, Counts]) -> pandas.DataFrame:
-    """Return losses with their intervals, a row for each time at which they were measured."""
+    """Return losses with their intervals, one row per checkpoint."""
     name = "loss of a token, nats"
     lines = [{"weights": when, **metrics.columns(name, loss.estimate())} for when, loss in losses.items()]
     return pandas.DataFrame(lines).rename(columns=metrics.INTERVAL)
@@ -178,10 +178,10 @@ CONTROLS = {  # by the ending of a number's name
 
 
 def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
-    """Compare the model on the test splits with its controls, which are measured on the first split alone.
+    """Compare the model on the test splits with its controls, which run on the first split only.
 
-    Returns the numbers, among them what the web captions themselves name, where recall saturates; and what
-    the trained model says of each split.
+    Returns the numbers, including the recall of the web captions themselves, at which recall saturates; and
+    the trained model's captions of each split.
     """
     models = {"": base.model, "untrained": random_model(study, base), "shuffled": base.model}
     if study.profile.warm_start is not None:
@@ -225,7 +225,7 @@ def controlled(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, 
 def detected(
     study: Study, base: Stage1, split: str, texts: Sequence[str], most: int, *, poem: bool = False
 ) -> list[set[str]]:
-    """Return the failures of each answer, of at most `most` tokens, to the first pictures of a split."""
+    """Return the failures of each answer about the first pictures of a split; `most` is the token limit."""
     detector, known = Detector(study.vocabulary()), truths(base.splits[split], study.scenes(split))
     return [
         detector.failures(text, truth, poem=poem, cut=cut(text, base.language.tokenizer, most))
@@ -235,7 +235,7 @@ def detected(
 
 def faults(study: Study, base: Stage1) -> tuple[pandas.DataFrame, dict[str, list[str]]]:
     """Ask for detailed descriptions of val after stage 1 alone: the share of answers with each fault, and the
-    answers, by decoding. Drift is left out where nobody knows what is in a picture.
+    answers, by decoding. Drift is left out if there are no scene graphs.
     """
     settings, prompted = study.profile.evaluation, prompted_stage1(study, base)
     longest, asked = settings.long_tokens, list(base.queries["val"])[: settings.fault_pictures]
@@ -262,7 +262,7 @@ def shared_by_pictures(study: Study, base: Stage1) -> pandas.DataFrame:
 
 
 def speed(study: Study, base: Stage1) -> pandas.DataFrame:
-    """Return the median speed of the training; no number where the projection is the authors' own."""
+    """Return the median speed of training; no number if the projection is the authors' own."""
     if not base.trained.log:
         reason = "the projection is the authors' own: nothing was trained here"
         return frame.absent("stage1", "samples_per_second", reason)

@@ -36,7 +36,7 @@ LESSONS = {
     "oracle": "true descriptions",
     "official": "official curated pairs",
 }
-VARIANTS = ("locna", "oracle", "blip2_ft")  # of stage 2, where a profile has texts and baseline
+VARIANTS = ("locna", "oracle", "blip2_ft")  # of stage 2, if a profile has their texts or baseline
 
 
 # --- The loss on held-out texts ---
@@ -68,11 +68,11 @@ def held_out_loss(study: Study, prompted: PromptedModel, lesson: Stage2Data) -> 
 
 
 def rates(study: Study, base: Stage1, lesson: Stage2Data) -> pandas.DataFrame:
-    """Train stage 2 at each rate of the profile and look at val: both tasks of Table 3 and Table 1.
+    """Train stage 2 at each rate of the profile and evaluate on val: both tasks of Table 3, and Table 1.
 
-    `balance` is the mean of what the three reward: descriptions and poems that do not fail, sampled, and the
-    items of Table 1 that an answer fulfils. The loss on held-out texts cannot choose: they are descriptions
-    alone, and the rate that suits them best turns every answer into one.
+    `balance` is the mean of three shares: sampled descriptions and poems that do not fail, and items of
+    Table 1 that answers fulfil. The loss on held-out texts is no criterion: they are descriptions only, and
+    the rate that fits them best turns every answer into one.
     """
     before, own, rows = prompted_stage1(study, base), study.profile.stage2, []
     for rate in study.profile.stage2_rates:
@@ -86,7 +86,7 @@ def rates(study: Study, base: Stage1, lesson: Stage2Data) -> pandas.DataFrame:
 
 
 def seen_on_val(study: Study, base: Stage1, model: PromptedModel) -> dict[str, float]:
-    """Return a model's failures and requests on val, and their balance (see `rates`)."""
+    """Return a model's failure rates and Table 1 scores on val, and their balance (see `rates`)."""
     found = {}
     for task, way in (("describe", ""), ("poem", ""), ("describe", "greedy")):
         said = answer(study, base, model, "val", task, way, "on val")
@@ -99,7 +99,7 @@ def seen_on_val(study: Study, base: Stage1, model: PromptedModel) -> dict[str, f
 def checkpoint_curve(
     study: Study, before: PromptedModel, lesson: Stage2Data, trained: Trained
 ) -> pandas.DataFrame:
-    """Return the loss on the hold-out at the start and at each step whose weights were kept."""
+    """Return the held-out loss at the start and at each checkpoint that training kept."""
     model = replace(before, model=with_own_projection(before.model))
     return loss_table({when: held_out_loss(study, model, lesson) for when in along(model.model, trained)})
 
@@ -114,7 +114,7 @@ class Variant:
 
 
 def variants(study: Study, base: Stage1, lessons: Mapping[str, Stage2Data]) -> dict[str, Variant]:
-    """Train on every kind of texts, and BLIP-2 on the curated ones (section 4.3.2 and 4.3.3)."""
+    """Train on every kind of text, and BLIP-2 on the curated ones (sections 4.3.2 and 4.3.3)."""
     before = prompted_stage1(study, base)
     plans = {"minigpt4" if kind == "curated" else kind: (before, kind) for kind in lessons}
     if study.has_blip2:
@@ -154,7 +154,7 @@ ORACLE = "text_oracle"  # the language model, which reads the truth in words
 
 
 def decoding_configs(study: Study) -> dict[str, Decoding]:
-    """Return how Table 3's answers are decoded: officially; greedily; greedily with a repetition penalty."""
+    """Return Table 3's decodings: official sampling, greedy, and greedy with a repetition penalty."""
     longest = study.profile.evaluation.failure_tokens
     return {
         "": Decoding(max_new_tokens=longest),
@@ -185,9 +185,10 @@ class Answers:
 
 
 def answers(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> list[Answers]:
-    """Let the models `before` and `after` describe the first pictures of the first test split and put them
-    into poems, and look for failures; *text_oracle*: what the language model fails at that is given the truth
-    in words, sampled, where scene graphs hold it.
+    """Let the models `before` and `after` describe the first pictures of the first test split and write poems
+    about them, and detect failures.
+
+    If there are scene graphs, *text_oracle* is the language model alone, given the truth in words, sampled.
     """
     split = study.tests[0]
     asked = list(product(REQUESTS, DECODED, models))
@@ -200,8 +201,8 @@ def answers(study: Study, base: Stage1, models: Mapping[str, PromptedModel]) -> 
 def answer(
     study: Study, base: Stage1, model: PromptedModel, split: str, task: str, way: str, when: str
 ) -> Answers:
-    """Put one request to a model about the first pictures of a split, or as the ORACLE about their truth in
-    words, and look for failures.
+    """Put one request to a model about the first pictures of a split (the ORACLE reads their truth in words)
+    and detect failures.
     """
     settings, decoding = study.profile.evaluation, decoding_configs(study)[way]
     few, size, what = settings.failure_pictures, settings.batch_size, join(task, when, way)
@@ -219,8 +220,8 @@ def answer(
 
 
 def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
-    """Return the share of answers that failed, before and after stage 2, and before minus after, paired, of
-    all and of half of those before.
+    """Return the share of answers that failed, before and after stage 2, and, paired, before minus after and
+    half of before minus after.
     """
     settings, name = study.profile.evaluation, study.tests[0]
     note = f"first {len(answers[0].texts)} of {name}, at most {settings.failure_tokens} tokens; "
@@ -246,8 +247,7 @@ def failures(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
 def failure_kinds(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
     """Return the share of answers with each kind of failure, and their mean length.
 
-    Whether an answer keeps off the picture is left out where no scene graphs say what is in it; only poems
-    are asked for verse.
+    *off-topic* is left out if there are no scene graphs; *no-verse* applies to poems only.
     """
     kinds = [kind for kind in KINDS if kind != "off-topic" or study.scenes(study.tests[0])]
     rows = []
@@ -261,10 +261,10 @@ def failure_kinds(study: Study, answers: Sequence[Answers]) -> pandas.DataFrame:
 
 
 def detector_agreement(study: Study) -> tuple[pandas.DataFrame, pandas.DataFrame]:
-    """Compare the rules with labelled answers that they were not set on, failed or not: how often they are
-    wrong, kappa of rules and labels, and kappa of the two passes of labelling; and counts of both by kind.
+    """Compare the rules with held-out labelled answers, failed or not: how often they are wrong, kappa of
+    rules and labels, and kappa of the two labelling passes; and counts of both by kind.
 
-    The labels are about drawn scenes; counts are empty where the study has others.
+    The labels are about drawn scenes; counts are empty if the study has other pictures.
     """
     if study.scenes(study.tests[0]) is None:
         reason = "the labelled answers are about drawn scenes"
@@ -303,7 +303,7 @@ def descriptions(
     }
 
 
-CHAT = ("Describe this image in detail.", "What could I do there?")  # the second without another look
+CHAT = ("Describe this image in detail.", "What could I do there?")  # the second without the picture again
 CHATS = 10
 
 

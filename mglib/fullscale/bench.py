@@ -1,9 +1,9 @@
-"""Speed: `make bench` builds a profile's whole model with random weights, which take the time and the memory
-of trained ones, and measures what it reaches here: pictures, both stages, answers, and the same done the
-usual way, by transformers' BLIP-2 in the same shapes.
+"""Speed: `make bench` builds a profile's whole model with random weights, which cost the time and memory of
+trained ones, and measures its speed here: pictures, both stages, answers, and the same work done the usual
+way, by transformers' BLIP-2 in the same shapes.
 
-No file and no network are needed, and of packages torch, transformers, timm, safetensors, accelerate and
-typer alone: this folder copied to a rented card runs `python -m mglib bench --profile vicuna-7b`.
+It needs no files, no network, and only the packages torch, transformers, timm, safetensors, accelerate and
+typer: copied to a rented GPU machine, this folder runs `python -m mglib bench --profile vicuna-7b`.
 """
 
 import gc
@@ -56,15 +56,15 @@ class Subject:
     profile: Profile
     model: MiniGPT4
     device: torch.device
-    dtype: torch.dtype  # of frozen weights, and of products in training
-    ceiling: float  # FLOP a second of a large product
+    dtype: torch.dtype  # of frozen weights, and of matrix products in training
+    ceiling: float  # FLOP a second of a large matrix product
     bandwidth: float  # bytes a second that a large copy reads and writes
-    seconds: float  # over which a thing is repeated
+    seconds: float  # for which each measurement is repeated
     tokens: int  # of an answer
 
     @property
     def bf16(self) -> bool:
-        """Whether products in training run in bfloat16."""
+        """Whether matrix products in training run in bfloat16."""
         return self.dtype == torch.bfloat16
 
 
@@ -72,7 +72,7 @@ class Subject:
 
 
 def random_model(chosen: Profile, device: torch.device, dtype: torch.dtype) -> MiniGPT4:
-    """Build a profile's model on a device, what is frozen there in `dtype` as a study has it."""
+    """Build a profile's model on a device, its encoder and language model in `dtype`, as in a study."""
     model = build(chosen, device)
     model.vision.to(dtype)
     model.language.to(dtype)
@@ -82,7 +82,7 @@ def random_model(chosen: Profile, device: torch.device, dtype: torch.dtype) -> M
 
 def quantised(model: MiniGPT4, bits: Quantised) -> MiniGPT4:
     """Return the model with its language model in 8 or 4 bits, loaded as from a folder; raises RuntimeError
-    where bitsandbytes is missing.
+    if bitsandbytes is missing.
     """
     whole = model.language.model
     loaded = type(whole).from_pretrained(
@@ -93,7 +93,7 @@ def quantised(model: MiniGPT4, bits: Quantised) -> MiniGPT4:
 
 def stages(chosen: Profile) -> dict[str, tuple[TrainConfig, int, int]]:
     """Return each stage's settings, its tokens of text with the longest answer, and the samples of a step on
-    one card: of the paper's stage 1 one share of four.
+    one card: for the paper's stage 1, one GPU's share of four.
     """
     first, second = chosen.stage1, chosen.stage2
     share = first.batch_size // (1 if chosen.release is None else GPUS)
@@ -115,7 +115,7 @@ def texts(of: Subject, size: int, text: int, *, answer: int = 0, queries: int | 
     """
     slots = queries or of.profile.qformer.queries
     places = torch.arange(slots + text, device=of.device).expand(size, -1)
-    # The last of the vocabulary marks pictures for transformers' BLIP-2.
+    # The last token of the vocabulary marks pictures for transformers' BLIP-2.
     words = of.model.language.model.config.vocab_size - 1
     ids = torch.randint(words, places.shape, device=of.device)
     batch = {"ids": ids, "mask": torch.ones_like(ids), "slots": places < slots}
@@ -125,7 +125,7 @@ def texts(of: Subject, size: int, text: int, *, answer: int = 0, queries: int | 
 
 
 def samples(of: Subject, stage: str, size: int) -> Batch:
-    """Return samples of a stage: pictures where a profile streams them, queries where it keeps those."""
+    """Return samples of a stage: pictures if the profile streams them, otherwise cached queries."""
     config, text, _ = stages(of.profile)[stage]
     batch = texts(of, size, text, answer=config.max_answer)
     if of.profile.release is not None:
@@ -138,7 +138,7 @@ def samples(of: Subject, stage: str, size: int) -> Batch:
 
 
 def seconds(work: Work, at_least: float) -> float:
-    """Return the median seconds of a call, repeated for `at_least` seconds after one that warms up."""
+    """Return the median seconds of a call, repeated for `at_least` seconds after a warm-up."""
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=at_least).median
 
@@ -154,7 +154,7 @@ def measured(of: Subject, what: str, unit: str, work: Work, *, at_once: int, cou
 
 
 def compared(of: Subject, name: str, usual: Work, ours: Work) -> Row:
-    """Let the usual way and ours take turns; returns the median ratio, the range, and our seconds."""
+    """Time the usual way and ours in turns; returns the median ratio, the range, and our seconds."""
     release_memory()
     pairs = [(seconds(usual, of.seconds / 10), seconds(ours, of.seconds / 10)) for _ in range(ROUNDS)]
     ratios = [slow / fast for slow, fast in pairs]
@@ -168,7 +168,7 @@ def compared(of: Subject, name: str, usual: Work, ours: Work) -> Row:
 
 
 def release_memory() -> None:
-    """Give back what nothing holds any more, and count a card's peak from here on."""
+    """Free unreferenced memory, and reset a card's peak."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -179,7 +179,7 @@ def release_memory() -> None:
 
 
 def encoding(of: Subject, size: int) -> Row:
-    """Measure pictures on their way to the projection."""
+    """Measure the path of pictures up to the projection."""
     pixels = pictures(of, size)
 
     @torch.inference_mode()
@@ -212,7 +212,7 @@ def training(of: Subject, stage: str, size: int) -> Row:
 
 
 def writing(of: Subject, rows: int, tokens: int) -> Work:
-    """Return what looks at pictures and greedily writes an answer of `tokens` tokens about each."""
+    """Return a call that encodes pictures and greedily generates `tokens` tokens about each."""
     batch = {"pixels": pictures(of, rows), **texts(of, rows, PROMPT)}
 
     @torch.inference_mode()
@@ -220,13 +220,13 @@ def writing(of: Subject, rows: int, tokens: int) -> Work:
         embedded = of.model.embed(batch)
         steps = Steps(of.model.language, embedded, batch["mask"], greedy(tokens), [0] * rows, DynamicCache())
         for chosen in steps:
-            chosen.tolist()  # as an answer's end is looked for
+            chosen.tolist()  # as when checking for an answer's end
 
     return work
 
 
 def answering(of: Subject, rows: int, tokens: int) -> Row:
-    """Measure answers; their ceiling is the memory's speed, since each token reads all weights."""
+    """Measure answers; their ceiling is the memory bandwidth, since each token reads all weights."""
     what, work = "first token" if tokens == 1 else f"answers about {rows}", writing(of, rows, tokens)
     weights = sum(weight.numel() * weight.itemsize for weight in of.model.language.parameters())
     least = tokens * weights / of.bandwidth
@@ -237,11 +237,11 @@ def answering(of: Subject, rows: int, tokens: int) -> Row:
 
 
 def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2ForConditionalGeneration:
-    """Return transformers' own BLIP-2 where ours is, with random weights in the same shapes (where ours has
-    no Q-Former, the release's), around our language model's weights; all is frozen but its projection.
+    """Return transformers' own BLIP-2 on the device of ours, with random weights in the same shapes (if ours
+    has no Q-Former, the release's) and our language model's weights; all is frozen but its projection.
 
-    Its Q-Former looks at every token of the encoder, of which ours may pool some; its attention is the fused
-    one, transformers' default.
+    Its Q-Former attends to every token of the encoder, which ours may pool; its attention is the fused one,
+    transformers' default.
     """
     shaped = ours
     if not isinstance(ours.qformer, QFormer):
@@ -260,14 +260,14 @@ def usual_blip2(chosen: Profile, ours: MiniGPT4, dtype: torch.dtype) -> Blip2For
 
 
 def as_theirs(theirs: Blip2ForConditionalGeneration, batch: Batch) -> Batch:
-    """Return a batch of ours as transformers' BLIP-2 takes it, with a token in each slot of the picture."""
+    """Return a batch of ours as transformers' BLIP-2 takes it, with an image token in each picture slot."""
     slots = batch["ids"].masked_fill(batch["slots"], theirs.config.image_token_id)
     labels = {"labels": batch["labels"]} if "labels" in batch else {}
     return {"input_ids": slots, "attention_mask": batch["mask"], **labels}
 
 
 def usual_training(of: Subject, theirs: Blip2ForConditionalGeneration, size: int) -> Row:
-    """Compare a step of stage 1: theirs sees pictures at each and scores all positions."""
+    """Compare a step of stage 1: theirs encodes pictures every time and scores all positions."""
     (config, text, _), queries = stages(of.profile)["stage 1"], theirs.config.num_query_tokens
     batch = as_theirs(theirs, texts(of, size, text, answer=config.max_answer, queries=queries))
     pixels = pictures(of, size).to(theirs.dtype)
@@ -294,7 +294,7 @@ def usual_answering(of: Subject, theirs: Blip2ForConditionalGeneration, rows: in
 
 
 def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """Yield what is measured of a profile, in fewer bits too where bitsandbytes is installed."""
+    """Yield a profile's measurements, a full-size one's also in fewer bits if bitsandbytes is installed."""
     share = stages(of.profile)["stage 1"][2]
     yield "pictures", at_most(partial(encoding, of), starting_batch_size=share)
     yield from own_tasks(of)
@@ -308,7 +308,7 @@ def tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
 
 
 def own_tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """Yield what is measured of one model behind its encoder."""
+    """Yield the measurements of one model's training and answers."""
     for stage, (_, _, size) in stages(of.profile).items():
         yield f"{of.name}: {stage}", at_most(partial(training, of, stage), starting_batch_size=size)
     for rows, tokens in ((1, 1), (1, of.tokens), (16, of.tokens)):
@@ -316,7 +316,7 @@ def own_tasks(of: Subject) -> Iterator[tuple[str, Callable[[], Row]]]:
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """Return the FLOP a second of one large product and the bytes a second of one large copy."""
+    """Return the FLOP a second of one large matrix product and the bytes a second of one large copy."""
     side, copied = (1_024, 1 << 26) if device.type == "cpu" else (8_192, 1 << 30)
     matrix = torch.randn(side, side, device=device).to(dtype)
     block = torch.zeros(copied, dtype=torch.uint8, device=device)
@@ -328,8 +328,8 @@ def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
 def bench(
     chosen: Profile, *, at_least: float = 2.0, tokens: int = 64, file: Path = RUNS / "bench.json"
 ) -> int:
-    """Measure a profile, each thing for `at_least` seconds, and write each result at once to `file`, which
-    has an entry for each profile. Returns 1 where something failed, which is named there.
+    """Measure a profile, each task for `at_least` seconds, and write each result at once to `file`, which has
+    an entry for each profile. Returns 1 if a task failed, which the entry names.
     """
     device, machine = devices.pick(), here()
     dtype = devices.frozen_dtype(device)
@@ -367,7 +367,7 @@ def line(found: Row) -> str:
 
 
 def run(settings: Settings) -> int:
-    """Measure as `bench`; raises ValueError for a full-size profile where there is no card."""
+    """Run `bench`; raises ValueError for a full-size profile without an NVIDIA card."""
     chosen = settings.found()
     if chosen.release is not None and devices.pick().type != "cuda":
         raise ValueError(

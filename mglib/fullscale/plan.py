@@ -1,7 +1,7 @@
 """What the paper's size needs, before hours are spent: `make plan`.
 
-Hours follow from counted FLOPs by the share of an A100's peak that the paper's own ten hours imply: they are
-estimates, unmeasured.
+Hours are estimated from counted FLOPs at the share of an A100's peak that the paper's own ten hours imply:
+they are not measured.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from mglib.model import device as devices
 from mglib.paper_profiles import GPUS, STAGE2_AS_PUBLISHED, STAGE2_AS_WRITTEN, VICUNA_7B
 
 PICTURE = 25_000  # bytes of a web picture as JPEG at 224 to 256 pixels, and its texts, about
-# The paper (section 3.1): about ten hours on four A100, which are 36 pairs a second on each. Taken to be
-# 7B's; were they 13B's, the share of the peak that follows would be larger and all estimates shorter.
+# The paper (section 3.1): about ten hours on four A100s, which is 36 pairs a second on each. Assumed to be
+# for 7B; if they were for 13B, the implied share of the peak would be larger and all estimates shorter.
 PAPER_HOURS = 10.0
 FEWER_BITS = (
     "Fewer bits: `pip install bitsandbytes`, and BITS=8 or BITS=4 with PROFILE; parts of a step of stage "
@@ -32,9 +32,9 @@ class Machine:
 
     name: str
     memory: float  # bytes
-    share: float = 0.9  # of it that is left to tensors: a card's context and allocator take a tenth
+    share: float = 0.9  # of it that is left for tensors: a card's context and allocator take a tenth
     width: int = 2  # bytes of a frozen weight that is not quantised (`mglib.model.device.frozen_dtype`)
-    flops: float = 0.0  # a second, bfloat16, as its maker says
+    flops: float = 0.0  # a second, bfloat16, by its data sheet
     bandwidth: float = 0.0  # bytes a second from its memory
     dollars: float = 0.0  # an hour: an assumption, prices move
 
@@ -45,7 +45,7 @@ class Machine:
 
 A100 = Machine(name="A100 80 GB", memory=80e9, flops=312e12, bandwidth=2.0e12, dollars=2.0)
 CARDS = tuple(Machine(name=f"card, {size} GB", memory=size * 1e9) for size in (8, 12, 16, 24, 48, 80))
-# Apple's GPU may take about two thirds of the common memory (Metal's `recommendedMaxWorkingSetSize`; larger
+# Apple's GPU may take about two thirds of the unified memory (Metal's `recommendedMaxWorkingSetSize`; larger
 # machines allow three quarters).
 APPLE = tuple(
     Machine(name=f"Apple, {size} GB", memory=size * 1e9, share=2 / 3, width=4) for size in (16, 32, 64)
@@ -53,7 +53,7 @@ APPLE = tuple(
 
 
 def here() -> Machine | None:
-    """Return this machine's GPU; None where there is none."""
+    """Return this machine's GPU; None if there is none."""
     found = devices.pick()
     if found.type == "cpu":
         return None
@@ -80,7 +80,7 @@ class Fit:
 
 
 def named_bits(chosen: Profile) -> int | None:
-    """Return the bits in which a profile's language model is held; None: as many as can be."""
+    """Return the bits in which a profile's language model is held; None: as many as fit."""
     named = chosen.release and chosen.release.quantised
     return int(named.removesuffix("bit")) if named else None
 
@@ -118,7 +118,7 @@ def fitting(chosen: Profile, machine: Machine) -> dict[str, Fit | None]:
 
 @cache
 def utilisation() -> float:
-    """Return the share of an A100's peak that the paper's stage 1 made use of."""
+    """Return the share of an A100's peak that the paper's stage 1 achieved."""
     stage = VICUNA_7B.stage1
     flops = counted(VICUNA_7B).first.flops * stage.steps * stage.batch_size
     return flops / (PAPER_HOURS * 3600 * GPUS * A100.flops)
@@ -158,7 +158,7 @@ def parts(chosen: Profile) -> pandas.DataFrame:
 
 
 def trainings(chosen: Profile) -> pandas.DataFrame:
-    """Return what each stage takes on one A100 and on four, a row each; `-` where no sample fits."""
+    """Return what each stage takes on one A100 and on four, a row each; `-` if no sample fits."""
     bits, found, rows = named_bits(chosen) or 16, counted(chosen), []
     held = memory(chosen, bits)
     stages = {
@@ -182,7 +182,7 @@ def trainings(chosen: Profile) -> pandas.DataFrame:
 
 
 def fits(chosen: Profile, machines: tuple[Machine, ...] = (*CARDS, *APPLE)) -> pandas.DataFrame:
-    """Return how each machine can talk and train with a profile; `-` where it cannot."""
+    """Return how each machine can talk and train with a profile; `-` if it cannot."""
     return pandas.DataFrame(
         {"machine": machine.name, **{task: str(fit or "-") for task, fit in fitting(chosen, machine).items()}}
         for machine in machines

@@ -45,7 +45,7 @@ def require_full_size(settings: Settings) -> None:
 
 
 def check(settings: Settings) -> bool:
-    """Print a profile's plan and what is missing on disk; returns whether nothing is."""
+    """Print a profile's plan and what is missing on disk; returns True if nothing is."""
     require_full_size(settings)
     chosen = settings.found()
     print(plan(chosen))
@@ -58,7 +58,7 @@ def check(settings: Settings) -> bool:
 
 
 def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
-    """Return a sentence for each published file that is not where it should be, or is something else."""
+    """Return an error message for each published file that is not where it should be, or is another file."""
     release, faults = needed(chosen.release, "a profile of published files"), []
     for path in (folder / name for name in (release.vision, release.qformer) if name):
         absent = "is not there: mglib/weights/official.py says where it is published."
@@ -74,7 +74,7 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     for source, pattern in (*((one.name, one.shards) for one in release.web), ("the pool", release.pool)):
         shards = expand_urls(str(folder / pattern))
         if source != "the pool" and any(Path(shard).is_file() for shard in present(str(folder / pattern))[0]):
-            continue  # shards are what is there; `gaps` names those between them
+            continue  # any shards will do; `gaps` names those missing between them
         lacking = [shard for shard in shards if not Path(shard).is_file() and shard not in named]
         named.update(lacking)
         if lacking:
@@ -90,7 +90,7 @@ def missing(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
 
 
 def raised(check: Callable[[], object]) -> list[str]:
-    """Return the sentence of the error that a check raises, if any."""
+    """Return the message of the error that a check raises, if any."""
     try:
         check()
     except (RuntimeError, ValueError) as error:
@@ -99,7 +99,7 @@ def raised(check: Callable[[], object]) -> list[str]:
 
 
 def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
-    """Return a sentence for each source with shards missing between others: most likely a failed download."""
+    """Return a message for each source with gaps in its numbered shards: most likely a failed download."""
     return [
         f"{len(absent):,} shards between others of {web.name} are not there, the first is "
         f"{shown(Path(absent[0]))}: download them, or go on without them with ALLOW_MISSING=1."
@@ -109,7 +109,7 @@ def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
 
 
 def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
-    """Return a sentence for each published file that may be wanted and can be done without."""
+    """Return a message for everything optional that is missing, and for unexpected numbers of shards."""
     release = needed(chosen.release, "a profile of published files")
     found = [*other_numbers(release, folder), *gaps(chosen, folder)]
     if release.projection and not (path := folder / release.projection).is_file():
@@ -118,7 +118,7 @@ def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
 
 
 def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]:
-    """Say of each source on disk whose shards are more or fewer than the profile names how many are there."""
+    """Return a message for each source with more or fewer shards on disk than the profile names."""
     found = []
     for source in release.web:
         there, named = present(str(folder / source.shards))[0], list(expand_urls(source.shards))
@@ -131,7 +131,7 @@ def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]
 
 
 def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
-    """Say what is wrong with a language model's folder, as far as its configuration tells."""
+    """Return what is wrong with a language model's folder, judging by its configuration."""
     path = folder / "config.json"
     if not path.is_file():
         return [

@@ -25,7 +25,7 @@ PAPERS = {each.name: each for each in (VICUNA_7B, VICUNA_13B, LLAMA2_7B)}
 
 
 def growth() -> pandas.DataFrame:
-    """Return stage 1's work, bytes, hours and dollars, a row each for a profile and a number of pairs."""
+    """Return stage 1's work, bytes, hours and dollars, one row per profile and number of pairs."""
     profiles = (MINI, *PAPERS.values())
     rungs = [(each.name, each, each.stage1.steps * each.stage1.batch_size) for each in profiles]
     rungs += [
@@ -34,7 +34,7 @@ def growth() -> pandas.DataFrame:
     ]
     rows = []
     for name, each, pairs in rungs:
-        # Each picture is looked at once: where mini sees one again, its queries are kept.
+        # Each picture is encoded once: mini, which sees pictures again, caches their queries.
         pair, pictures = counted(each).first, min(pairs, length(each.world, "train")) if each.world else pairs
         flops = pair.look * pictures + pair.read * pairs
         rows.append(
@@ -53,7 +53,7 @@ def growth() -> pandas.DataFrame:
 
 
 def held() -> pandas.DataFrame:
-    """Return what a card holds in stage 1, and in how many parts a step has to be done there."""
+    """Return the memory of a card in stage 1, and in how many parts it has to do a step."""
     tables = []
     for name, each in PAPERS.items():
         found, table = memory(each, 16), trainings(each).query("training == 'stage 1'")
@@ -65,7 +65,7 @@ def held() -> pandas.DataFrame:
 
 
 def bits() -> pandas.DataFrame:
-    """Return the bits of a language model that fits, for talking and for both stages, a row a machine."""
+    """Return in how many bits each language model fits, for talking and both stages, one row per machine."""
     columns = {}
     for name, each in PAPERS.items():
         cells = fits(each).set_index("machine")
@@ -74,8 +74,8 @@ def bits() -> pandas.DataFrame:
 
 
 def measured(record: dict[str, Any]) -> pandas.DataFrame:
-    """Return what a card reached, a row a measurement, compared with what the plan says of a card with the
-    measured ceilings, in bold where they differ by more than a fifth. Fewer bits and the first token have no
+    """Return a card's measurements, one per row, compared with what the plan predicts for a card with the
+    measured ceilings, in bold if they differ by more than a fifth. Fewer bits and the first token have no
     prediction.
     """
     rows = []
@@ -102,7 +102,7 @@ def measured(record: dict[str, Any]) -> pandas.DataFrame:
 
 
 def compared(found: float, predicted: float | None) -> str:
-    """Return the ratio of a measured and a predicted value."""
+    """Return the ratio of a measured to a predicted value."""
     if predicted is None:
         return "-"
     ratio = f"{found / predicted:.2f}"
@@ -110,7 +110,7 @@ def compared(found: float, predicted: float | None) -> str:
 
 
 def table(frame: pandas.DataFrame) -> str:
-    """Return a frame as a Markdown table; of very large and small numbers it has two digits."""
+    """Return a frame as a Markdown table; very large and small numbers have two digits."""
 
     def cell(value: str | float) -> str:
         if isinstance(value, str):
@@ -138,7 +138,7 @@ def contents(file: Path = MEASURED) -> dict[str, str]:
 
 
 def with_tables(text: str, file: Path = MEASURED) -> str:
-    """Return the document with the tables between its markers rebuilt; ValueError without the markers."""
+    """Return the document with the tables between its markers rebuilt; raises ValueError without them."""
     for name, content in contents(file).items():
         start, end = f"<!-- {name}:start -->", f"<!-- {name}:end -->"
         if start not in text or end not in text:

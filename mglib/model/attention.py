@@ -1,6 +1,6 @@
-"""Attention of a CPU: plain matrix products in which heads that share keys read them once.
+"""Attention for CPUs: plain matrix products in which heads that share keys read them once.
 
-transformers' own repeats the keys for each head, and its fused one is slow for a single new token.
+transformers' eager attention repeats the keys for each head; the fused one is slow for a single new token.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-GROUPED = "grouped"  # the name by which transformers knows it
+GROUPED = "grouped"  # the name registered with transformers
 
 
 def grouped_attention(

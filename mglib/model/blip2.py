@@ -1,4 +1,4 @@
-"""Where mini's Q-Former comes from: BLIP-2 in small (Li et al. 2023; official `blip2_qformer.py`, LAVIS).
+"""Small-scale BLIP-2 pretraining of mini's Q-Former (Li et al. 2023; `blip2_qformer.py` in LAVIS).
 
 First representation learning (contrast, matching, grounded generation), then generative learning through a
 small frozen language model, which has learnt to write captions from shuffled keywords. The paper takes the
@@ -27,7 +27,7 @@ KEYWORDS = Template(name="keywords", bos=True, turn="{}[SEP]", end="\n")
 def train_tokenizer(captions: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer of `size` tokens on the training captions.
 
-    Deviation: BLIP-2 has BERT's and FlanT5's tokenizers; a small one makes the small models' heads cheap.
+    Deviation: BLIP-2 uses BERT's and FlanT5's tokenizers; a small one keeps the small models' heads cheap.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -69,7 +69,7 @@ def caption_language(
 
 
 class WriteFromKeywords(nn.Module):
-    """The caption LM while it is trained: keywords in, the loss on the caption out."""
+    """The caption LM in training: keywords in, caption loss out."""
 
     def __init__(self, language: Language) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class WriteFromKeywords(nn.Module):
         return answer_count(batch)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the summed loss over the caption's tokens and how many they are."""
+        """Return the loss summed over the caption's tokens, and their number."""
         losses, _ = answer_losses(self.language, self.language.embed(batch["ids"]), batch)
         return {"loss": losses.sum(), "count": self.count(batch)}
 
@@ -91,7 +91,7 @@ def text_batch(
 ) -> dict[str, Tensor]:
     """Tokenise captions for the Q-Former's text branch: `text` ids and `text_mask`, both (B, T).
 
-    Each begins with [CLS], which grounded generation replaces by [DEC], and ends with [EOS].
+    Each begins with [CLS], which grounded generation replaces with [DEC], and ends with [EOS].
     """
     first, last = tokenizer.convert_tokens_to_ids(["[CLS]", "[EOS]"])
     rows = [[first, *tokenize(tokenizer, caption)[: longest - 2], last] for caption in captions]
@@ -104,7 +104,7 @@ def text_batch(
 class Representation(nn.Module):
     """BLIP-2's first stage around a Q-Former: three losses with three attention masks (BLIP-2, figure 2).
 
-    The text branch (embeddings, heads) serves here and for retrieval; MiniGPT-4 does not take it along.
+    The text branch (embeddings, heads) is used here and for retrieval; MiniGPT-4 does without it.
     """
 
     def __init__(
@@ -126,10 +126,9 @@ class Representation(nn.Module):
         nn.init.normal_(self.positions.weight, std=0.02)
 
     def read(self, seen: Tensor | None, text: Tensor | None, mask: Tensor) -> Tensor:
-        """Run the Q-Former over queries (where `seen`, (B, N, D_v), is given) and text (B, T): (B, Q + T,
-        D_q).
+        """Run the Q-Former over queries (if `seen`, (B, N, D_v), is given) and text (B, T): (B, Q + T, D_q).
 
-        `mask` (B, F, F) is true where position f may look at position t.
+        `mask` (B, F, F) is true where position f may attend to position t.
         """
         parts = [] if seen is None else [self.qformer.query_tokens.expand(len(seen), -1, -1)]
         if text is not None:
@@ -146,12 +145,12 @@ class Representation(nn.Module):
         ).last_hidden_state
 
     def encode_text(self, text: Tensor, text_mask: Tensor) -> Tensor:
-        """Embed captions by themselves: (B, T) -> (B, E), of length 1."""
+        """Embed captions alone: (B, T) -> (B, E), of unit length."""
         hidden = self.read(None, text, text_mask.unsqueeze(1).expand(-1, text.shape[1], -1))  # (B, T, D_q)
         return functional.normalize(self.to_text(hidden[:, 0]).float(), dim=-1)
 
     def encode_image(self, queries: Tensor) -> Tensor:
-        """Embed the queries' output: (B, Q, D_q) -> (B, Q, E), each of length 1."""
+        """Embed the queries' output: (B, Q, D_q) -> (B, Q, E), each of unit length."""
         return functional.normalize(self.to_image(queries).float(), dim=-1)
 
     def count(self, batch: dict[str, Tensor]) -> Tensor:
@@ -165,7 +164,7 @@ class Representation(nn.Module):
         queries, generation = self.generation(seen, text, text_mask)
         image, words = self.encode_image(queries), self.encode_text(text, text_mask)
         same = (text.unsqueeze(0) == text.unsqueeze(1)).all(-1)  # (B, B)
-        # As in LAVIS each side learns from the other as it stands.
+        # As in LAVIS, each direction detaches the side that it compares with.
         to_texts = self.similarity(image, words.detach())  # (B, B), pictures x texts
         to_images = self.similarity(image.detach(), words).T
         contrast = (contrastive_loss(to_texts, same) + contrastive_loss(to_images, same)) / 2
@@ -182,11 +181,9 @@ class Representation(nn.Module):
         }
 
     def generation(self, seen: Tensor, text: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the caption from the queries: text sees the queries and what is before it; queries see
-        queries.
+        """Predict the caption from the queries: text sees queries and earlier text, queries see queries.
 
-        Since queries do not see text here, their output is also what the contrast needs: one pass serves
-        both.
+        Since queries do not see text here, their output also serves the contrast: one pass is enough.
         """
         Q, T = self.qformer.config.queries, text.shape[1]
         mask = torch.ones(Q + T, Q + T, dtype=torch.bool, device=text.device).tril()
@@ -200,14 +197,13 @@ class Representation(nn.Module):
         return hidden[:, :Q], loss
 
     def similarity(self, image: Tensor, words: Tensor) -> Tensor:
-        """Compare pictures, (B, Q, E), with texts, (R, E), by the best of the queries: (B, R)."""
+        """Score pictures, (B, Q, E), against texts, (R, E), by the best-matching query: (B, R)."""
         return torch.einsum("iqe,te->itq", image, words).amax(-1) / self.log_temperature.exp()
 
     def matching(self, seen: Tensor, text: Tensor, text_mask: Tensor, similarity: Tensor) -> Tensor:
-        """Tell pairs from hard negatives, all positions seeing each other (image-text matching loss).
+        """Return the image-text matching loss, pairs against hard negatives, all positions seeing each other.
 
-        Deviation: every fourth pair, with one negative text or picture each in turn (official: all pairs,
-        both).
+        Deviation: every fourth pair, with a negative text or picture in turn (official: all pairs, both).
         """
         B = len(text)
         chosen = torch.arange(0, B, 4, device=text.device)
@@ -222,7 +218,7 @@ class Representation(nn.Module):
         return functional.cross_entropy(logits.float(), target)
 
     def match_logits(self, seen: Tensor, text: Tensor, text_mask: Tensor) -> Tensor:
-        """Score pairs as (no match, match): the mean over the queries. (B, 2)."""
+        """Score pairs as (no match, match), averaged over the queries: (B, 2)."""
         Q = self.qformer.config.queries
         allowed = functional.pad(text_mask, (Q, 0), value=True)  # (B, Q + T)
         hidden = self.read(seen, text, allowed.unsqueeze(1).expand(-1, allowed.shape[1], -1))
@@ -257,9 +253,9 @@ def similarities(
 
 
 def contrastive_loss(similarity: Tensor, same: Tensor) -> Tensor:
-    """Find the text of each picture or the picture of each text, both (B, B), labels smoothed by 0.1.
+    """Return the loss of finding each row's match, both arguments (B, B), labels smoothed by 0.1.
 
-    Deviation: in a small world two pictures often have one text; `same` texts share the label, as the
+    Deviation: in a small world two pictures often have the same text; `same` texts share the label, as the
     captions of one picture do in LAVIS.
     """
     labels = 0.9 * same / same.sum(1, keepdim=True) + 0.1 / len(same)

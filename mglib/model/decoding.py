@@ -1,4 +1,4 @@
-"""Batched decoding: greedy or with the official sampling, each row with a seed and an end of its own."""
+"""Batched decoding, greedy or with the official sampling; each row has its own seed and its own end."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from mglib.model.language import Language
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import Template, generation_batch
 
-LIKELY = 1024  # tokens among which a nucleus is looked for first
+LIKELY = 1024  # the nucleus is first searched among this many top tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Decoding:
     repetition_penalty: float = 1.05
     max_new_tokens: int = 300
     seed: int = 0
-    beams: int = 1  # answers that are followed at once (`num_beams` of the official demo)
+    beams: int = 1  # beam width (`num_beams` in the official demo)
 
     def __post_init__(self) -> None:
         if self.beams < 1 or (self.sample and not (self.temperature >= 1e-3 and 0 < self.top_p <= 1)):
@@ -37,18 +37,18 @@ class Decoding:
 
 
 def greedy(max_new_tokens: int) -> Decoding:
-    """Always take the likeliest token."""
+    """Return settings that always take the likeliest token."""
     return Decoding(sample=False, repetition_penalty=1.0, max_new_tokens=max_new_tokens)
 
 
 def row_seed(seed: int, name: object) -> int:
-    """Return the seed of one row among many, which is called by a number or a picture's id."""
+    """Derive the seed of one row from a base seed and the row's name: a number or a picture's id."""
     return int.from_bytes(sha256(f"{seed}/{name}".encode()).digest()[:6])
 
 
 class Steps:
-    """Decodes B rows token by token, `max_new_tokens` times or until the caller has enough: an iterator over
-    the next token of every row, (B,). The token that came last is not in the cache yet.
+    """Decodes B rows token by token, `max_new_tokens` times or until the caller stops: an iterator over the
+    next token of every row, (B,). The latest token is not in the cache yet.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Steps:
         seeds: Sequence[int],
         cache: DynamicCache,
     ) -> None:
-        """`embeddings` (B, S, D_l) is what the cache does not hold yet; `mask` (B, T) covers all, padded on
-        the left, T - S positions of it cached.
+        """`embeddings` (B, S, D_l) holds the positions that are not cached yet; `mask` (B, T) covers all T,
+        padded on the left, T - S of them cached.
         """
         self.language, self.decoding, self.cache = language, decoding, cache
         self.unread, self.mask = embeddings, mask
@@ -74,7 +74,7 @@ class Steps:
 
     @torch.inference_mode()
     def step(self) -> Tensor:
-        """Read what is unread and choose one token a row, (B,)."""
+        """Run the model on the uncached positions and choose one token per row, (B,)."""
         positions = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -self.unread.shape[1] :]  # (B, S)
         hidden = self.language.model.get_decoder()(
             inputs_embeds=self.unread,
@@ -92,7 +92,7 @@ class Steps:
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some of the rows only."""
+        """Continue with the given rows only."""
         places = torch.tensor(rows, device=self.mask.device)
         self.unread, self.mask, self.ids = (kept[places] for kept in (self.unread, self.mask, self.ids))
         self.generators = [self.generators[row] for row in rows]
@@ -100,9 +100,9 @@ class Steps:
 
 
 def choose(scores: Tensor, ids: Tensor, decoding: Decoding, generators: Sequence[torch.Generator]) -> Tensor:
-    """Pick one token a row from scores (B, V), given the row's earlier new tokens (B, new).
+    """Pick one token per row from scores (B, V), given the row's earlier new tokens (B, new).
 
-    The repetition penalty counts new tokens only, as in the official chat, which gives embeddings too.
+    The repetition penalty counts new tokens only, as in the official chat, which passes embeddings too.
     """
     if not scores.amax(1).isfinite().all():
         raise FloatingPointError("The language model's scores are nan or infinite: load it in fp32 or bf16.")
@@ -115,16 +115,16 @@ def choose(scores: Tensor, ids: Tensor, decoding: Decoding, generators: Sequence
 
 
 def draw(scores: Tensor, top_p: float, marks: Tensor, likely: int = LIKELY) -> Tensor:
-    """Draw one token a row, (B,), from the nucleus of scores (B, V), by one random number a row, (B, 1).
+    """Draw one token per row, (B,), from the nucleus of scores (B, V), by one random number each, (B, 1).
 
-    The nucleus (Holtzman et al. 2020) is the fewest likeliest tokens that hold `top_p` of the probability.
-    The `likely` best tokens nearly always hold it; only rows where they do not are sorted to the end.
+    The nucleus (Holtzman et al. 2020) is the smallest set of likeliest tokens whose sum reaches `top_p`.
+    The `likely` best tokens nearly always contain it; only rows where they do not are sorted in full.
     """
     best, tokens = scores.topk(min(likely, scores.shape[1]))  # (B, K), the likeliest first
     chances = (best - scores.logsumexp(1, keepdim=True)).cpu().double().exp()
-    chances *= chances.cumsum(1) - chances < top_p  # those before it do not hold enough yet
+    chances *= chances.cumsum(1) - chances < top_p  # the tokens before it do not reach `top_p`
     heights = chances.cumsum(1)  # (B, K)
-    # `right`: a token without probability is never the first whose height exceeds the mark.
+    # `right`: a token of zero probability is never the first whose height exceeds the mark.
     places = torch.searchsorted(heights, marks * heights[:, -1:], right=True)  # (B, 1)
     chosen = tokens.gather(1, places.to(tokens.device)).squeeze(1)
     unfinished = (heights[:, -1] < top_p).nonzero().squeeze(1)
@@ -143,10 +143,10 @@ def answer(
     *,
     first: int = 0,
 ) -> list[str]:
-    """Answer one question per picture, each holding the picture's place.
+    """Answer one question per picture; each question holds the picture's placeholder.
 
-    `images` holds `pixels`, `tokens` or `queries` of B pictures, as a batch of `MiniGPT4` does; a row's seed
-    is made of the seed and its number, `first` being that of the first row.
+    `images` holds `pixels`, `tokens` or `queries` of B pictures, as a batch of `MiniGPT4` does. A row's seed
+    is derived from `decoding.seed` and the row's number, counted from `first`.
     """
     seeds = [row_seed(decoding.seed, first + row) for row in range(len(questions))]
     return respond(model, images, template, questions, decoding, seeds)
@@ -161,9 +161,9 @@ def write(
     decoding: Decoding,
     seeds: Sequence[int],
 ) -> list[str]:
-    """Answer as `answer` does, with a given seed a row: row and seed alone decide its text, up to rounding.
+    """Answer as `answer` does, with one seed per row: row and seed alone determine its text, up to rounding.
 
-    Prompts are padded on the left. Rows that have ended leave the batch as soon as they are half of it.
+    Prompts are padded on the left. Finished rows leave the batch as soon as they make up half of it.
     """
     language, tokenizer = model.language, model.language.tokenizer
     layout = generation_batch(tokenizer, template, questions, queries=model.qformer.config.queries)
@@ -171,7 +171,7 @@ def write(
     batch = {name: value.to(device) for name, value in {**images, **layout}.items()}
     ends = (template.end, tokenizer.eos_token)
     said: list[list[int]] = [[] for _ in questions]
-    rows = list(range(len(said)))  # of the questions, in the batch
+    rows = list(range(len(said)))  # indices of the questions still in the batch
     steps = Steps(language, model.embed(batch), batch["mask"], decoding, seeds, DynamicCache())
     going = set(rows)
     for tokens in steps:
@@ -197,7 +197,7 @@ def respond(
     decoding: Decoding,
     seeds: Sequence[int],
 ) -> list[str]:
-    """Answer as `write` does, or with the best of several beams a row."""
+    """Answer as `write` does, or with the best beam of each row if there are several."""
     if decoding.beams == 1:
         return write(model, images, template, questions, decoding, seeds)
     tokenizer, device = model.language.tokenizer, model.projection.weight.device
@@ -217,7 +217,7 @@ def search(
     seeds: Sequence[int],
     ends: Sequence[str],
 ) -> list[list[int]]:
-    """Return each row's best beam behind (B, T, D_l), padded left, by transformers; drawn rows one by one."""
+    """Return transformers' best beam after each row of (B, T, D_l), padded left; sampled rows one by one."""
     if decoding.sample and len(seeds) > 1:
         rows = ((embeddings[row : row + 1], mask[row : row + 1], [seed]) for row, seed in enumerate(seeds))
         return [search(language, one, seen, decoding, seed, ends)[0] for one, seen, seed in rows]
@@ -238,7 +238,7 @@ def search(
         return torch.tensor([has_ended(tokenizer, row, ends) for row in ids.tolist()], device=ids.device)
 
     with torch.random.fork_rng(), warnings.catch_warnings():
-        # transformers warns that the penalty counts new tokens only, which is what is meant (see `choose`)
+        # transformers warns that the penalty counts new tokens only, which is intended (see `choose`)
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
         torch.manual_seed(seeds[0])
         found = language.model.generate(
@@ -251,13 +251,16 @@ def search(
 
 
 def has_ended(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], ends: Sequence[str]) -> bool:
-    """Tell whether the last token has completed an end symbol; as many as the longest has signs are read."""
+    """Return whether the last token completes an end symbol.
+
+    Decodes as many tokens as the longest symbol has characters.
+    """
     tail = tokenizer.decode(ids[-max(map(len, ends)) :])
     return any(end in tail for end in ends)
 
 
 def until_end(text: str, *ends: str) -> str:
-    """Cut a text at the first end symbol in it, and all up to "Assistant:" off, as the official chat does."""
+    """Cut a text at its first end symbol and drop all up to "Assistant:", as the official chat does."""
     for end in ends:
         text = text.split(end)[0]
     return text.split("Assistant:")[-1].strip()

@@ -29,8 +29,8 @@ def pick() -> torch.device:
 
 
 def frozen_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the processor multiplies it faster than float32, float16 on older NVIDIA cards,
-    else float32.
+    """Return bfloat16 if the processor multiplies it faster than float32, float16 on older NVIDIA GPUs, else
+    float32.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
@@ -38,10 +38,10 @@ def frozen_dtype(device: torch.device) -> torch.dtype:
 
 
 def cpu_precision() -> str:
-    """Return the precision named by MGLIB_PRECISION, else the faster one, measured once a machine and kept.
+    """Return the precision named by MGLIB_PRECISION, else the faster one, measured once per machine.
 
-    Some CPUs have bfloat16 instructions and are slower with them, so they are measured. What was measured is
-    kept in data/cache, so that a busy moment never changes it. Raises ValueError for an unknown precision.
+    Some CPUs have bfloat16 instructions but are slower with them, hence the measurement. Its result is kept
+    in data/cache, so that a busy moment never changes it. Raises ValueError for an unknown precision.
     """
     wanted = os.environ.get(PRECISION, "")
     if wanted and wanted not in PRECISIONS:
@@ -63,9 +63,9 @@ def measured_precision() -> str:
 
 @cache
 def bf16_speedup(agreeing: int = 4) -> float:
-    """Return how many times as fast this CPU multiplies in bfloat16 as in float32.
+    """Return the speedup of this CPU's matrix products in bfloat16 over float32.
 
-    Both are measured in turn, best of all rounds, until so many rounds in a row agree to a tenth.
+    Both are measured in turn, best of all rounds, until `agreeing` rounds in a row agree within 10 %.
     """
     best = dict.fromkeys(PRECISIONS, 0.0)
     ratios: list[float] = []
@@ -78,14 +78,14 @@ def bf16_speedup(agreeing: int = 4) -> float:
 
 @lru_cache
 def gflops(device: torch.device, dtype: torch.dtype) -> float:
-    """Return how many GFLOP/s large products reach: the ceiling for all else. Measured once in a process."""
+    """Return the GFLOP/s of large matrix products, the ceiling for all else; measured once per process."""
     return _gflops(device, dtype)
 
 
 def _gflops(device: torch.device, dtype: torch.dtype) -> float:
     # An emulated precision takes seconds for a large product, so a small one is tried first.
     small = _best_gflops(device, dtype, side=256, rounds=2)
-    if small < 4:  # a hundredth of what a processor of two cores does
+    if small < 4:  # a hundredth of what a two-core processor reaches
         return small
     return _best_gflops(device, dtype, side=1024, rounds=8)
 
@@ -94,7 +94,7 @@ def _best_gflops(device: torch.device, dtype: torch.dtype, *, side: int, rounds:
     best, matrix = math.inf, torch.ones(side, side, dtype=dtype, device=device)
     for _ in range(rounds):
         start = time.perf_counter()
-        (matrix @ matrix).sum().item()  # the sum waits for a GPU
+        (matrix @ matrix).sum().item()  # `item` waits for a GPU
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best / 1e9
 
@@ -105,7 +105,7 @@ def attention(device: torch.device) -> str:
 
 
 def processor(device: torch.device) -> str:
-    """Return what the processor is called."""
+    """Return the processor's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     listed = Path("/proc/cpuinfo")

@@ -1,4 +1,4 @@
-"""Several turns in one prompt: how a conversation is written, and the next answer in it."""
+"""Multi-turn prompts: how a conversation is written, and how its next answer is generated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from mglib.model.decoding import Decoding, write
 from mglib.model.minigpt4 import MiniGPT4
 from mglib.model.prompts import LLAMA2, VICUNA, Template, chat_text
 
-ANSWER = "(the answer stands here)"  # marks its place when a chat template is taken apart
+ANSWER = "(the answer stands here)"  # a placeholder, used to take a chat template apart
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turns:
-    """How a conversation is written: its first turn, and what stands between an answer and the next one."""
+    """How a conversation is written: its first turn, and the text between one answer and the next."""
 
     first: Template
-    following: str  # "{}" is the question; holds what ends the answer before it
-    between: str = " "  # two pictures of one question; the official chat begins a turn with each
+    following: str  # "{}" is the question; begins with what ends the previous answer
+    between: str = " "  # joins two pictures of one question; the official chat begins a turn with each
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-        """Return the symbols at which an answer is over."""
+        """Return the symbols that end an answer."""
         return (self.first.end, tokenizer.eos_token)
 
 
@@ -39,7 +39,7 @@ VICUNA_CHAT = Turns(
 
 
 def turns(template: Template, tokenizer: PreTrainedTokenizerBase) -> Turns:
-    """Continue a template of one turn; raises ValueError for one that holds no conversation."""
+    """Extend a single-turn template to a conversation; raises ValueError if it has no second turn."""
     if template == VICUNA:  # "###" ends the answer and begins the next turn
         return Turns(first=template, following=template.turn, between="###Human: ")
     if template == LLAMA2:
@@ -63,8 +63,9 @@ def reply(
     decoding: Decoding,
     seeds: Sequence[int],
 ) -> list[str]:
-    """Return the next answer in each of B conversations, given as all the text before it.
+    """Return the next answer in each of B conversations, each given as its whole text so far.
 
-    `images` holds `pixels`, `tokens` or `queries` of one picture a row; transcripts hold prompts.IMAGE once.
+    `images` holds `pixels`, `tokens` or `queries`, one picture per row; each transcript holds prompts.IMAGE
+    once.
     """
     return write(model, images, replace(turns.first, turn="{}"), transcripts, decoding, seeds)

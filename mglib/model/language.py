@@ -1,4 +1,4 @@
-"""The frozen language model: embeddings in, hidden states out, logits only where they are asked for."""
+"""The frozen language model: embeddings in, hidden states out, logits only for chosen positions."""
 
 from pathlib import Path
 from typing import Any

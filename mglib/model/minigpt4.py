@@ -26,12 +26,12 @@ class MiniGPT4(nn.Module):
         self.language = language
 
     def sharing(self, **changed: nn.Module) -> "MiniGPT4":
-        """Return a model of the same parts but those that are `changed`, by name."""
+        """Return a model that shares all parts except those `changed`, by name."""
         parts = {name: getattr(self, name) for name in ("vision", "qformer", "projection", "language")}
         return MiniGPT4(**(parts | changed))
 
     def queries(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the Q-Former's output (B, Q, D_q), computing only what the batch does not bring along."""
+        """Return the Q-Former's output (B, Q, D_q), computing only what the batch lacks."""
         if "queries" in batch:
             return batch["queries"]
         tokens = batch["tokens"] if "tokens" in batch else self.vision(batch["pixels"])  # (B, N, D_v)
@@ -60,16 +60,16 @@ class MiniGPT4(nn.Module):
 
 
 def assemble(*, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
-    """Join frozen parts by a projection as PyTorch draws it (the paper's start): D_q -> D_l.
+    """Join frozen parts by a projection with PyTorch's default initialisation (the paper's): D_q -> D_l.
 
-    `vision` may be `nn.Identity` where its tokens or the queries are computed beforehand.
+    `vision` may be `nn.Identity` if its tokens or the queries are precomputed.
     """
     projection = nn.Linear(qformer.config.width, language.width)
     return MiniGPT4(vision=vision, qformer=qformer, projection=projection, language=language)
 
 
 def answer_count(batch: dict[str, Tensor]) -> Tensor:
-    """Return how many tokens have a label, of which the first is predicted by none."""
+    """Return how many tokens have a label, except in the first position, which nothing predicts."""
     return (batch["labels"][:, 1:] != IGNORE).sum()
 
 
@@ -84,9 +84,9 @@ def answer_losses(language: Language, embeddings: Tensor, batch: dict[str, Tenso
 
 
 def init_projection(projection: nn.Linear, queries: Tensor, embeddings: Tensor, *, seed: int) -> None:
-    """Initialise so that visual tokens have the spread of word embeddings.
+    """Initialise so that visual tokens have the standard deviation of word embeddings.
 
-    Deviation from the paper (PyTorch's default), with which short trainings first learn the scale alone.
+    Deviation from the paper (PyTorch's default), with which short training runs first learn only the scale.
     """
     generator = torch.Generator().manual_seed(seed)
     scale = embeddings.float().std() / (queries.float().pow(2).mean().sqrt() * projection.in_features**0.5)

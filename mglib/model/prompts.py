@@ -1,7 +1,7 @@
 """Prompt templates and the sequence that the language model reads (official `minigpt4/models/mini_gpt4.py`).
 
-[BOS] + text + Q visual tokens + text + answer + end symbol + padding. Every piece of text is tokenised apart
-and without special tokens, so the place of the picture never changes how the words beside it are split.
+[BOS] + text + Q visual tokens + text + answer + end symbol + padding. Each piece of text is tokenised
+separately, without special tokens, so the picture's position never changes how nearby words are split.
 """
 
 import re
@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 IMAGE = "<ImageHere>"  # replaced by the Q visual tokens
-IGNORE = -100  # a label that does not count
-DATE = date(2024, 7, 26)  # what chat templates get as today's date (Llama 3's default)
+IGNORE = -100  # a label that the loss ignores
+DATE = date(2024, 7, 26)  # given to chat templates as today's date (Llama 3's default)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """How a question is put to a language model, and the symbol with which an answer ends."""
+    """How a question is put to a language model, and the symbol that ends an answer."""
 
     name: str
     bos: bool  # whether the tokenizer's BOS token comes first
@@ -43,7 +43,7 @@ LLAMA2 = Template(name="llama2", bos=True, turn="[INST] {} [/INST] ", end="</s>"
 def chat(tokenizer: PreTrainedTokenizerBase) -> Template:
     """Return the chat template that the language model itself was tuned with.
 
-    Its text already begins as the model's conversations do, so no further BOS is added.
+    Its text already includes the start of a conversation, so no BOS is added.
     """
     if tokenizer.chat_template is None:
         raise ValueError("This language model has no chat template of its own: use the template 'vicuna'.")
@@ -52,7 +52,7 @@ def chat(tokenizer: PreTrainedTokenizerBase) -> Template:
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]], **how: bool) -> str:
-    """Write turns as the tokenizer's chat template does, which reads DATE as today's date on every day."""
+    """Format turns with the tokenizer's chat template, with DATE always in place of today's date."""
     dated = re.sub(
         r"strftime_now\((['\"])(.*?)\1\)",
         lambda call: repr(DATE.strftime(call[2])),
@@ -88,7 +88,7 @@ def prompt_tokens(
     ids = [tokenizer.bos_token_id] if template.bos and tokenizer.bos_token_id is not None else []
     slots = [False] * len(ids)
     for number, segment in enumerate(template.prompt(question).split(IMAGE)):
-        if number:  # between two segments stands a picture; its ids are never looked at
+        if number:  # a picture goes between two segments; its ids are placeholders
             ids += [0] * queries
             slots += [True] * queries
         piece = tokenize(tokenizer, segment)
@@ -100,8 +100,8 @@ def prompt_tokens(
 def answer_tokens(
     tokenizer: PreTrainedTokenizerBase, answer: str, end: str, *, longest: int = 1 << 30
 ) -> list[int]:
-    """Tokenise an answer and its end symbol together, as the official code does: LLaMA's has other ids alone.
-    Deviation: the answer alone is cut, so that every sample teaches the model to stop.
+    """Tokenise an answer with its end symbol, as the official code does: alone, LLaMA's has other ids.
+    Deviation: only the answer is truncated, so that every sample teaches the model to stop.
     """
     whole, last = (tokenize(tokenizer, text + end) for text in (answer, "a"))
     last = last[len(tokenize(tokenizer, "a")) :]
@@ -109,7 +109,7 @@ def answer_tokens(
 
 
 def pad(rows: Sequence[Sequence], value: int | bool, *, left: bool) -> Tensor:
-    """Stack rows of unequal length into (B, T), filled up with `value` on one side."""
+    """Stack rows of unequal length into (B, T), padded with `value` on one side."""
     longest = max(len(row) for row in rows)
     fill = [[value] * (longest - len(row)) for row in rows]
     return torch.tensor([[*f, *row] if left else [*row, *f] for f, row in zip(fill, rows, strict=True)])

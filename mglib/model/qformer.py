@@ -1,4 +1,4 @@
-"""The Q-Former: a few learned queries read the vision tokens (BLIP-2, section 3; transformers' own)."""
+"""The Q-Former: a few learned queries read the vision tokens (BLIP-2, section 3; transformers' code)."""
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +32,11 @@ class QFormer(nn.Module):
                 use_qformer_text_input=config.vocabulary > 0,
                 vocab_size=max(config.vocabulary, 1),
                 hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,  # BERT's 0.1 slows a short training down
+                attention_probs_dropout_prob=0.0,  # BERT's 0.1 slows down a short training run
                 attn_implementation=attention,
             )
         )
-        # Deviation: with BERT's 0.02 a narrow Q-Former looks everywhere alike for hundreds of steps.
+        # Deviation: with BERT's 0.02 a narrow Q-Former attends uniformly for hundreds of steps.
         for name, weight in self.bert.named_parameters():
             if "crossattention" in name and weight.ndim == 2:
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
@@ -66,10 +66,10 @@ class QFormer(nn.Module):
 
 @torch.no_grad()
 def standardise(norm: nn.LayerNorm, tokens: Tensor) -> None:
-    """Set a norm to give each channel mean 0 and spread 1 over some pictures' vision tokens (B, N, D_v).
+    """Set a norm so that each channel has mean 0 and standard deviation 1 over vision tokens (B, N, D_v).
 
-    Deviation from BLIP-2's ones and zeros: most of what the encoder returns is the same in all pictures, and
-    a short training would spend its first part on looking past it.
+    Deviation from BLIP-2's ones and zeros: most of the encoder's output is the same for all pictures, and a
+    short training run would spend its first part learning to ignore it.
     """
     normal = functional.layer_norm(tokens.float(), tokens.shape[-1:], eps=norm.eps).flatten(0, 1)  # (BN, D_v)
     spread, mean = torch.std_mean(normal, dim=0)

@@ -23,7 +23,7 @@ class Concat(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Drop CLS and join rows of neighbours: (B, N, D_v) -> (B, Q, D_q)."""
+        """Drop CLS and concatenate runs of neighbouring tokens: (B, N, D_v) -> (B, Q, D_q)."""
         B = len(tokens)
         seen = self.ln_vision(tokens.to(self.ln_vision.weight.dtype))
         return torch.reshape(seen[:, 1:], (B, self.config.queries, self.config.width))  # (B, Q, D_q)

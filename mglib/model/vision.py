@@ -1,4 +1,4 @@
-"""The frozen image encoder: a picture becomes a row of vision tokens."""
+"""The frozen image encoder: a picture becomes a sequence of vision tokens."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""The paper's claims that this repository tests: a table of rows, and one judge.
+"""The paper's claims tested in this repository: a table of rows, and one judge.
 
-A row is a published number and the range in which the claim says that it lies, fixed beforehand. A claim is
-*reproduced* where the 95 % interval of each of its rows lies inside, *not reproduced* where one lies outside,
-else *inconclusive*. A row whose control fails says nothing, whatever its interval.
+A row is a number and the range, fixed beforehand, in which it lies if the claim holds. A claim is
+*reproduced* if the 95 % interval of each of its deciding rows is inside the range, *not reproduced* if one is
+outside, else *inconclusive*. A row voided by a failed control is inconclusive, whatever its interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ ABOVE, BELOW = (0.0, inf), (-inf, -1e-9)
 LITTLE, NO_BETTER = (-0.05, inf), (-inf, 0.05)  # of all points
 OFTEN, HALF, NEARLY_ALL = (0.2, inf), (0.5, inf), (-inf, 0.9)  # of all answers, requests, mentions
 CHANCE = (0.4, 0.6)  # of questions with two answers
-UNKNOWN = 0.1  # the effect to see where the paper has no value
+UNKNOWN = 0.1  # the effect to detect if the paper has no value
 
 
 class Control(NamedTuple):
-    """What a row needs: the interval of one of these numbers inside the range; else `says`, and the cause.
+    """A condition of a row: the interval of at least one of these numbers is inside the range.
 
-    With `voids` the row then says nothing; without, only the cause is named.
+    If it fails, `says` and `cause` explain why, and with `voids` the row is inconclusive.
     """
 
     numbers: tuple[str, ...]
@@ -43,14 +43,14 @@ class Control(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A number, the paper's value of it, and the range in which it lies if the claim holds."""
+    """A number, the paper's value for it, and the range in which it lies if the claim holds."""
 
     what: str
     number: str
     paper: float | None = None
     range: Range = ABOVE
     controls: tuple[Control, ...] = ()
-    decides: bool = True  # False: shown alone
+    decides: bool = True  # False: only shown
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What the paper says, in our words, where, and what it rests on here."""
+    """A claim of the paper in our words, where it is made, and the rows that test it here."""
 
     says: str
     where: str
@@ -70,12 +70,12 @@ class Claim(NamedTuple):
 
 
 def _less(one: str, other: str, share: float = 1.0) -> float | None:
-    """Return the paper's value of a difference, part of the first minus the second, where it has both."""
+    """Return `share` times the paper's first value minus its second; None unless it has both."""
     return share * PAPER[one] - PAPER[other] if {one, other} <= PAPER.keys() else None
 
 
 def _requests(other: str) -> tuple[Row, Row]:
-    """MiniGPT-4 against another model in Table 1: requests decide, items are shown as well."""
+    """MiniGPT-4 against another model in Table 1: requests decide, items are only shown."""
     sides = "t1.total.minigpt4", f"t1.total.{other}"
     causes = (
         Control(("t1.total.text_oracle",), "below half in words", "language model", HALF, voids=False),
@@ -102,7 +102,7 @@ def _halved(task: str, what: str) -> Row:
 
 
 def _arm(arm: str, what: str, margin: Range) -> list[Row]:
-    """An arm of Table 4 against the base, which has to score more than without its picture."""
+    """An arm of Table 4 against the base, which must beat itself with a blank and with another picture."""
     rows, says = [], "floor: the base does as well with"
     for task, name in VQA.items():
         number = f"t4.{task}.difference."
@@ -222,7 +222,7 @@ _TEXTS = Control(("conjecture.spatial.learnt.difference",), "no better on what i
 _PAIRS = Control(
     ("conjecture.pair_order.dpo",), "held-out pairs are in order no oftener than by chance", "training", HALF
 )
-CONJECTURES = {  # which the paper leaves open: each is tested only where its training moved what it trains
+CONJECTURES = {  # left open by the paper; each counts as tested only if its training had an effect
     "spatial_captions": Claim(
         "Captions that say where objects are teach left and right",
         "4.5.2",
@@ -244,7 +244,7 @@ CONJECTURES = {  # which the paper leaves open: each is tested only where its tr
 
 @dataclass(frozen=True)
 class Verdict:
-    """1: reproduced, 0: not reproduced, None: inconclusive; with what decided, its limit, and a p-value."""
+    """1: reproduced, 0: not reproduced, None: inconclusive; with our numbers, the limit, and a p-value."""
 
     value: int | None
     ours: str
@@ -260,13 +260,13 @@ def inside(number: Number, wanted: Range) -> int | None:
 
 
 def judge(numbers: pandas.DataFrame, claims: Mapping[str, Claim] = CLAIMS) -> dict[str, Verdict]:
-    """Return the verdict on each claim, by its name; one of which a number is missing is inconclusive."""
+    """Return the verdict on each claim by name; a claim with a missing number is inconclusive."""
     known = numbers.dropna(subset=["low"]).set_index("name").to_dict("index")
     return {name: _judged(claim.rows, known) for name, claim in claims.items()}
 
 
 def conjectures(numbers: pandas.DataFrame) -> pandas.DataFrame:
-    """Write a line for each of CONJECTURES; *not tested* where its training did not move what it trains."""
+    """Return a row for each of CONJECTURES; *not tested* if a control failed or a number is missing."""
     words = {1: "borne out", 0: "not borne out", None: "inconclusive"}
     return pandas.DataFrame(
         {
@@ -305,13 +305,13 @@ def _judged(rows: Sequence[Row], known: Mapping[str, Number]) -> Verdict:
 
 
 def _widest(number: Number) -> str:
-    """Name what most of an interval's width comes from."""
+    """Return the larger source of an interval's width: seeds or pictures."""
     half = (number["high"] - number["low"]) / 2
     return "seeds" if 2 * (REACH * (number.get("seed_sd") or 0)) ** 2 > half**2 else "pictures"
 
 
 def _p(number: Number, row: Row) -> float:
-    """Return the two-sided p-value of a value as far from the nearest end of the range, by the interval."""
+    """Return a two-sided p-value of the distance to the range's nearest end, scaled by the interval."""
     (least, most), value = row.range, number["value"]
     below, above = max(value - number["low"], 1e-9), max(number["high"] - value, 1e-9)
     into = min((value - least) / below, (most - value) / above)
@@ -335,10 +335,10 @@ def verdicts(numbers: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def power(numbers: pandas.DataFrame) -> pandas.DataFrame:
-    """Write for each comparison that decides a claim how many pictures, and how many trainings, would show
-    the effect with a power of 0.8, each if the other had no spread; known from the spread of these numbers.
+    """Return, for each comparison that decides a claim, how many pictures and how many trainings would show
+    the effect with a power of 0.8, each as if the other had no spread, from the spread of these numbers.
 
-    The effect is half the distance between the paper's value and the range's nearest end; UNKNOWN without.
+    The effect is half the distance between the paper's value and the range's nearest end, else UNKNOWN.
     """
     found = numbers.dropna(subset=["low", "n"]).set_index("name")
     known, lines = found.assign(seed_sd=found["seed_sd"].astype(float).fillna(0)).to_dict("index"), []
@@ -349,7 +349,7 @@ def power(numbers: pandas.DataFrame) -> pandas.DataFrame:
                 ends = [abs(row.paper - end) / 2 for end in row.range if row.paper and not isinf(end)]
                 effect, n, spread = min(ends, default=UNKNOWN), number["n"], number["seed_sd"]
                 half = (number["high"] - number["low"]) / 2
-                alone = half**2 - (REACH * spread) ** 2  # over pictures; else no seeds are in the interval
+                alone = half**2 - (REACH * spread) ** 2  # of pictures; negative: seeds are not included
                 deviation = ((alone if alone > 0 else half**2) * n) ** 0.5 / 1.96
                 lines.append(
                     {
@@ -365,8 +365,8 @@ def power(numbers: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """Return the share of the claims on which the runs of all seeds give one verdict, with a note that names
-    the others; no row where not two runs have judged the claims.
+    """Return the share of the claims with the same verdict under all seeds, with a note that names the
+    others; no row if fewer than two runs have judged the claims.
     """
     judged = [judge(run) for run in runs if run["task"].eq("claim").any()]
     if len(judged) < 2:
@@ -378,8 +378,8 @@ def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
 
 
 def drawn(numbers: pandas.DataFrame, runs: Sequence[pandas.DataFrame] = ()) -> list[dict[str, Any]]:
-    """Return what a figure of the claims shows of each number that decides one: the value with its interval,
-    the range, the paper's value, the claim's verdict, and the value in each of several trainings, `runs`.
+    """Return what the figure of the claims shows for each deciding number: the value with its interval, the
+    range, the paper's value, the claim's verdict, and the value in each of the trainings `runs`.
     """
     known, lines = numbers.dropna(subset=["low"]).set_index("name").to_dict("index"), []
     others = [run.dropna(subset=["value"]).set_index("name")["value"] for run in runs]
@@ -403,7 +403,7 @@ def drawn(numbers: pandas.DataFrame, runs: Sequence[pandas.DataFrame] = ()) -> l
 
 
 def table(numbers: pandas.DataFrame) -> pandas.DataFrame:
-    """Write a line for each claim: the paper's value and ours, the range fixed beforehand, the verdict, the
+    """Return a row for each claim: the paper's value and ours, the range fixed beforehand, the verdict, the
     same after Holm's correction over all claims, and what limits it.
     """
     found = judge(numbers)

@@ -1,6 +1,4 @@
-"""The study's pictures: contact sheets, what tokens and queries see, curves, and the architecture (Figure
-1).
-"""
+"""The study's figures: contact sheets, what tokens and queries see, curves, the architecture (Figure 1)."""
 
 import re
 import textwrap
@@ -30,7 +28,7 @@ WHITE, INK = "white", "#222222"
 MARKERS = "osD^vP*X<>dpH"
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C9")  # C8, a yellow, is too light on white
 FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-LETTER = 7.4  # pixels, a letter of that font in the wider lines
+LETTER = 7.4  # pixels: a letter of that font in the wider lines
 
 
 @cache
@@ -41,13 +39,13 @@ def letters() -> ImageFont.FreeTypeFont:
 
 @cache
 def signs() -> frozenset[str]:
-    """Return the signs that this font has, and the new line."""
+    """Return the characters that this font has, and the newline."""
     return frozenset({"\n", *map(chr, FT2Font(FONT).get_charmap())})
 
 
 def legible(text: str) -> str:
-    """Put one sign for an unknown letter where the font lacks some in a row, and a space for white space that
-    is no new line: the font's layout refuses some of it.
+    """Replace each run of characters that the font lacks with one U+FFFD, and white space other than newlines
+    with spaces: the font's layout rejects some of it.
     """
     spaced = "".join(" " if one.isspace() and one != "\n" else one for one in text)
     known = "".join(one if one in signs() else "\ufffd" for one in spaced)
@@ -63,7 +61,7 @@ def contact_sheet(
     lines: int = 3,
 ) -> Image.Image | None:
     """Lay pictures out in rows, each with its text below; longer texts end in an ellipsis after `lines`
-    lines. None where there is no picture.
+    lines. None if there are no pictures.
     """
     if not images:
         return None
@@ -88,8 +86,8 @@ def cards(
     lines: int = 10,
     across: int = 2,
 ) -> Image.Image | None:
-    """Lay out each picture with what every model says of it to its right: `across` texts in a row, each below
-    its model's name. The default is as wide as GitHub shows. None where there is no picture.
+    """Lay out each picture with every model's answer to its right: `across` texts in a row, each below its
+    model's name. The default fits the width of a page on GitHub. None if there are no pictures.
     """
     if not images:
         return None
@@ -117,9 +115,7 @@ def cards(
 
 
 def token_colours(tokens: Tensor) -> list[Image.Image]:
-    """Colour each patch by the first three principal components of all pictures' patch tokens (B, 1 + P,
-    D).
-    """
+    """Colour patches by the first three principal components of all pictures' tokens (B, 1 + P, D)."""
     B, N, D = tokens.shape
     grid = int((N - 1) ** 0.5)
     patches = tokens[:, 1:].float().reshape(-1, D)  # (B * P, D)
@@ -129,11 +125,11 @@ def token_colours(tokens: Tensor) -> list[Image.Image]:
     low, high = colours.quantile(0.02, dim=0), colours.quantile(0.98, dim=0)
     pixels = ((colours - low) / (high - low)).clamp(0, 1).reshape(B, grid, grid, 3)
     small = [Image.fromarray((picture * 255).byte().numpy()) for picture in pixels]
-    return [picture.resize((224, 224), Image.Resampling.NEAREST) for picture in small]  # a square a token
+    return [picture.resize((224, 224), Image.Resampling.NEAREST) for picture in small]  # one square per token
 
 
 def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224) -> Image.Image:
-    """Brighten a picture where a query looks; `attention` (1 + P,) over the vision tokens, CLS left out."""
+    """Brighten a picture where a query looks; `attention` (1 + P,) is over the vision tokens, CLS ignored."""
     grid = int((len(attention) - 1) ** 0.5)
     weights = attention[1:].float().reshape(1, 1, grid, grid)
     smooth = functional.interpolate(weights, size=(side, side), mode="bicubic").squeeze().clamp(min=0)
@@ -145,7 +141,7 @@ def attention_overlay(image: Image.Image, attention: Tensor, *, side: int = 224)
 def _panels(
     count: int, across: int, width: float, height: float, more: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` panels in rows of `across`, and those; `height` is that of a row."""
+    """Return a figure and its `count` panels, in rows of `across`; `height` is that of one row."""
     down = -(-count // across)
     size = width, more + down * height
     figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
@@ -155,9 +151,9 @@ def _panels(
 
 
 def curves(logs: Mapping[str, list[dict[str, float]]], parts: Sequence[str] = ("loss",)) -> Figure | None:
-    """Draw, for each training, how the named parts of its log fall, with a running mean; None without a log.
+    """Draw the `parts` of each training's log over its steps, with a running mean; None without a log.
 
-    Each has a panel and a scale of its own; more than three panels come in rows of two.
+    Each training has its own panel and scale; more than three panels are laid out in rows of two.
     """
     logs = {name: log for name, log in logs.items() if log}
     if not logs:
@@ -187,17 +183,17 @@ def forest(
     chance: float | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Figure | None:
-    """Draw the numbers of a tidy frame with their 95 % intervals; None where no number has one.
+    """Draw the numbers of a tidy frame with their 95 % intervals; None if no number has one.
 
-    `rows`, `hue` and `panel` are columns of the frame: a group of lines, a colour, a panel for each value, by
-    the names that readers see or those in `names`; two panels share a row of the figure. `xlabel` may name
-    the axis of each panel. A dotted line marks `chance`, which is 0 where the numbers are differences.
+    `rows`, `hue` and `panel` are columns of the frame: each value has a group of lines, a colour or a panel,
+    labelled by `names` or its display name; two panels share a row of the figure. `xlabel` may map panels to
+    labels. A dotted line marks `chance`, which is 0 if the numbers are differences.
     """
     known = frame.dropna(subset=["low", "high"])
     if known.empty:
         return None
     parts = [("", known)] if panel is None else list(known.groupby(panel, sort=False))
-    single = hue in (panel, rows)  # then a colour would say nothing
+    single = hue in (panel, rows)  # then a colour would add nothing
     colours = dict(zip(dict.fromkeys(known[hue]), cycle(COLOURS[:1] if single else COLOURS), strict=False))
     at, ticks = _lines(known, rows, None if single else hue)
     across = min(len(parts), 2)
@@ -263,7 +259,7 @@ def claims(lines: Sequence[Mapping[str, Any]]) -> Figure:
 def _lines(
     frame: pandas.DataFrame, rows: str, hue: str | None
 ) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
-    """Return the height of each row's line of each colour, the same in all panels, and of each row's name."""
+    """Return the y position of each row's line in each colour, the same in all panels, and of its label."""
     at: dict[tuple[str, str], float] = {}
     ticks, y = {}, 0.0
     order = list(dict.fromkeys(frame[hue])) if hue else [""]
@@ -277,7 +273,7 @@ def _lines(
 
 def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | None:
     """Draw the numbers of a tidy frame with their 95 % intervals over `size`, the parameters of the language
-    model: a line for each value of the column `hue`. None where there are none.
+    model: a line for each value of the column `hue`. None if no number has one.
     """
     known = frame.dropna(subset=["low", "high"])
     if known.empty:
@@ -286,7 +282,7 @@ def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | Non
     for line, (name, part) in enumerate(known.groupby(hue, sort=False)):
         part = part.sort_values("size")
         reach = [part["value"] - part["low"], part["high"] - part["value"]]
-        shifted = part["size"] * (1 + 0.02 * line)  # intervals do not hide each other
+        shifted = part["size"] * (1 + 0.02 * line)  # so that intervals do not overlap
         how = {"fmt": f"{MARKERS[line]}-", "markersize": 8, "capsize": 3, "label": name}
         ax.errorbar(shifted, part["value"], reach, **how)
     sizes = sorted(set(known["size"]))
@@ -299,7 +295,7 @@ def over_size(frame: pandas.DataFrame, *, hue: str, ylabel: str) -> Figure | Non
 
 
 def funnel(ours: dict[str, int], paper: dict[str, int]) -> Figure:
-    """Draw what is left after each step as a share of the first; the paper's where it gives its number."""
+    """Draw what is left after each step as a share of the first, ours and, where given, the paper's."""
     figure, ax = pyplot.subplots(figsize=(7, 0.6 + 0.6 * len(ours)), layout="constrained")
     for name, counts, colour, offset in (("ours", ours, "C0", -0.2), ("paper", paper, "0.65", 0.2)):
         whole = next(iter(counts.values()))
@@ -338,10 +334,10 @@ def architecture(blocks: Sequence[tuple[str, str, str]], answer: str) -> Figure:
 
 def against(frame: pandas.DataFrame, *, x: str, y: str, xlabel: str, ylabel: str) -> Figure | None:
     """Draw one measure of a tidy frame against another with both intervals, and the paper's points without; x
-    is logarithmic, so only systems whose interval is above zero are drawn. None where there are none.
+    is logarithmic, so only systems whose interval is above zero are drawn. None if there are none.
 
     A system has one colour and one marker, filled for ours and hollow for the paper's; a dotted line joins
-    the two. What the paper alone has is black.
+    the two. Systems that only the paper has are black.
     """
     task, systems = frame["task"].iloc[0], list(dict.fromkeys(frame["system"]))
     rows = {(row["measure"], row["system"]): row for row in frame.dropna(subset=["low"]).to_dict("records")}

@@ -1,4 +1,4 @@
-"""What a run in runs/ depends on and what it holds: by this it is kept, repeated or published."""
+"""What a run in runs/ depends on and contains, which decides if it is kept, repeated or published."""
 
 import json
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from mglib.paths import hash_json, sha256, write_json
 from mglib.settings import Settings
 
 INJECTED = "injected-parameters"  # papermill's tag for the cell that it adds
-MINUTES = "minutes.json"  # of a published run, in its folder of results/: each notebook's time, and on what
+MINUTES = "minutes.json"  # in a published run's folder of results/: each notebook's time and machine
 
 
 class CannotRun(ValueError):
-    """A sentence for the user: what is wrong and what to do."""
+    """An error message for the user: what is wrong and what to do."""
 
 
 def source_notebooks(root: Path) -> list[Path]:
@@ -50,7 +50,7 @@ def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
 def inputs(root: Path) -> dict[str, str]:
     """Return the hashes of the files that every notebook may read: the lock and the tracked data.
 
-    No run reads the tables of `make tune`.
+    The tables of `make tune` are left out: no run reads them.
     """
     data, unread = root / "data", {root / "data" / "cache", root / "data" / "tuning"}
     found = [path for path in sorted(data.rglob("*")) if path.is_file() and not unread & {*path.parents}]
@@ -87,7 +87,7 @@ def artefacts(folder: Path, name: str) -> dict[str, str]:
 
 
 class Ledger:
-    """What a run's folder holds: for each finished notebook its dependencies, its results and its time."""
+    """The record of a run's folder: each finished notebook's dependencies, results and time."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -95,7 +95,7 @@ class Ledger:
         self.entries: dict[str, Any] = json.loads(self._file.read_text()) if self._file.exists() else {}
 
     def stale(self, name: str, parts: dict[str, str]) -> str | None:
-        """Say why the notebook has to run, or return None when what it left still holds."""
+        """Return why the notebook has to run, or None if its results are up to date."""
         entry = self.entries.get(name)
         if entry is None or not (self.folder / f"{name}.ipynb").exists():
             return "no finished run yet"
@@ -113,7 +113,7 @@ class Ledger:
         write_json(self._file, self.entries)
 
     def add(self, name: str, parts: dict[str, str], seconds: float, **about: Any) -> None:
-        """Note a notebook that has finished, and whatever else is to be known `about` its run."""
+        """Record a finished notebook, and anything else `about` its run."""
         known = {"key": hash_json(parts), "seconds": round(seconds, 1)}
         entry = {**known, "artefacts": artefacts(self.folder, name), "parts": parts, **about}
         self.entries = dict(sorted({**self.entries, name: entry}.items()))
@@ -122,7 +122,7 @@ class Ledger:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; raises CannotRun when another process has it. A kill lets go of it."""
+    """Lock the run's folder; raises CannotRun if another process holds it. A kill releases the lock."""
     try:
         with locked(folder, wait=False):
             yield

@@ -1,5 +1,5 @@
-"""Fine-tuning shown: a kind of object that the profile has never seen is drawn, learnt from a few pictures
-and then named in others. `python -m mglib new-kind`; nothing is published by it.
+"""A demonstration of fine-tuning: a kind of object that the profile has never seen is learnt from a few
+pictures and then named in others. `python -m mglib new-kind`; it publishes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from mglib.world.build import Sample, make
 from mglib.world.scene import sample
 from mglib.world.text import mentions
 
-SPLIT = "test_new_objects"  # how scenes are drawn that hold an object of no training text
+SPLIT = "test_new_objects"  # its scenes hold objects that no training text names
 # Its own seed: none of these pictures is one of a test split.
 WORLD = WorldConfig(seed=20, train=0, pool=0, val=0, test_seen=0, test_new_pairs=0, test_new_objects=10_000)
 LEARNT, TESTED = 40, 40  # pictures
@@ -31,7 +31,7 @@ TOKENS = 40  # of an answer
 
 
 def drawn(kind: str) -> Iterator[Sample]:
-    """Draw scenes with a kind of object, each with texts that name it among what else is there."""
+    """Yield scenes that contain a kind of object, with their texts."""
     font, index = sources.font(), 0
     while True:
         if kind in sample(WORLD, SPLIT, index).names:
@@ -40,7 +40,7 @@ def drawn(kind: str) -> Iterator[Sample]:
 
 
 def write(folder: Path, samples: Sequence[Sample], kind: str) -> list[Path]:
-    """Write pictures with a text beside each, the first reference that names the kind."""
+    """Write pictures, each with a text file: the first reference, by preference one that names the kind."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{number:02d}.jpg" for number in range(len(samples))]
     for file, one in zip(files, samples, strict=True):
@@ -51,14 +51,14 @@ def write(folder: Path, samples: Sequence[Sample], kind: str) -> list[Path]:
 
 
 def named(chat_model: ChatModel, files: Sequence[Path], kind: str) -> list[float]:
-    """Tell for each picture whether its description names the kind."""
+    """Return for each picture whether its description names the kind."""
     said = answer(chat_model, files, [INSTRUCTIONS[0]] * len(files), greedy(TOKENS))
     return [float(kind in mentions(text)) for text in said]
 
 
 def val_losses(study: Study, chat_model: ChatModel) -> dict[str, Counts]:
-    """Return the losses of val's pictures: of a reference as the model is asked for one in its conversation,
-    and of the web caption in the form of stage 1, which stage 2 has left already.
+    """Return the losses on val: of a reference as an answer in the chat template, and of the web caption in
+    the form of stage 1, which stage 2 has already moved away from.
     """
     split, model = study.split("val"), chat_model.model
     seen = study.queries(split, study.tokens(split, model.vision), model.qformer)
@@ -73,7 +73,7 @@ def val_losses(study: Study, chat_model: ChatModel) -> dict[str, Counts]:
 
 def shown(settings: Settings, kind: str, *, lora: bool, replay: bool) -> dict[str, Estimate | None]:
     """Fine-tune on pictures of a kind and measure, on others, how often it is named before and after, and
-    what the loss of val has grown by.
+    how the losses on val change.
     """
     folder = CACHE / "own" / f"new-{kind.replace(' ', '-')}"
     stream = drawn(kind)

@@ -1,4 +1,4 @@
-"""`make pretrain`: BLIP-2 mini again, with what the published one took said before it starts."""
+"""`make pretrain`: train BLIP-2 mini again, after printing how long the published one took."""
 
 from mglib.data.records import read_json
 from mglib.paths import ROOT
@@ -10,7 +10,7 @@ from mglib.study.study import Study
 
 
 def remake(study: Study) -> None:
-    """Make the release of a profile in data/; raises CannotRun for a profile that has none to make."""
+    """Pretrain a profile's BLIP-2 into data/; raises CannotRun if it has none to pretrain."""
     if study.profile.pretrain is None:
         raise CannotRun(
             f"{study.profile.name} starts from BLIP-2's own release: there is nothing to pretrain."

@@ -36,7 +36,7 @@ from mglib.weights.saved import read_config
 
 LARGEST = 1_000_000  # bytes of a published notebook
 SEEDS = "seeds"  # the folder of a published run that holds the numbers of each seed
-QUALITY, WIDEST = 45, 800  # of the JPEGs in one: still legible, and ten chats fit
+QUALITY, WIDEST = 45, 800  # of a notebook's JPEGs: legible, and ten chats fit
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/home/|/root/|/Users/|/tmp/|/var/folders/|/opt/|\b[A-Z]:\\)[\w.~-]+")
 TERMINAL_CODE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -46,7 +46,7 @@ README_BLOCK = re.compile(r"(<!-- numbers:start\s?(.*?)\s?-->\n).*?(<!-- numbers
 
 
 def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
-    """Return a notebook without what its run and its machine left: counts 1..n, tags alone, plain kernel."""
+    """Return a notebook without traces of its run and machine: counts 1..n, only tags, a plain kernel."""
     for cell in code_cells(notebook):
         cell.outputs = [
             shortened(one, f"{root}/")
@@ -66,8 +66,8 @@ def clean(notebook: NotebookNode, root: Path) -> NotebookNode:
 
 
 def shortened(output: NotebookNode, root: str) -> NotebookNode:
-    """Return an output without colours and this machine's folders, its JPEG as large and good as published
-    notebooks have them; results/ holds the better ones.
+    """Return an output without terminal colours and this machine's paths, its JPEG reduced to the size and
+    quality of published notebooks; results/ has the originals.
     """
     if output.output_type == "stream":
         return nbformat.from_dict({**output, "text": TERMINAL_CODE.sub("", output.text).replace(root, "")})
@@ -85,7 +85,7 @@ def shortened(output: NotebookNode, root: str) -> NotebookNode:
 
 
 def faults(notebook: NotebookNode) -> list[str]:
-    """Say what makes a notebook unfit for publishing; an empty list if nothing does."""
+    """Return what makes a notebook unfit for publishing; empty if nothing does."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     found = [
         f"an error in its output ({output.ename})" for output in outputs if output.output_type == "error"
@@ -125,8 +125,8 @@ def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
 
 
 def seed_numbers(root: Path, settings: Settings) -> dict[str, Any]:
-    """Return the numbers of a run's notebooks that are up to date, and of each the key that the runs of all
-    seeds share. Raises CannotRun where there are none.
+    """Return the numbers of a run's up-to-date notebooks, and for each notebook the key that the runs of all
+    seeds share. Raises CannotRun if there are none.
     """
     ledger, first = Ledger(root / "runs" / settings.folder_name), replace(settings, seed=Settings.seed)
     parts, shared = dependencies(root, settings), dependencies(root, first)
@@ -142,8 +142,8 @@ def seed_numbers(root: Path, settings: Settings) -> dict[str, Any]:
 
 
 def published_seeds(folder: Path) -> list[pandas.DataFrame]:
-    """Return the numbers of each seed in a folder of results/, from the first, as far as they are from the
-    first one's code; says what is not and does not count. None where the first is not published.
+    """Return the numbers of each seed in a folder of results/, first seed first; notebooks run with code
+    other than the first seed's do not count and are printed. Empty if the first seed is not published.
     """
     files = sorted((folder / SEEDS).glob("*.json"), key=lambda file: int(file.stem))
     if not files or int(files[0].stem) != Settings.seed:
@@ -160,9 +160,7 @@ def published_seeds(folder: Path) -> list[pandas.DataFrame]:
 
 
 def readme_table(entries: pandas.DataFrame, names: Mapping[str, str] | None = None) -> str:
-    """Return the numbers as the README's Markdown: all of them, or those in `names` by what they are called
-    there.
-    """
+    """Return the numbers as a Markdown table: all of them, or those in `names`, under the labels there."""
     known = {one["name"]: one for one in entries.to_dict("records")}
     called = names or {name: name for name in known}
     lines = [{"what": what, **readable(known[name])} for name, what in called.items() if name in known]
@@ -170,7 +168,7 @@ def readme_table(entries: pandas.DataFrame, names: Mapping[str, str] | None = No
 
 
 def readable(number: Mapping[str, Any]) -> dict[str, str]:
-    """Return the columns a reader sees of one number."""
+    """Return the columns that readers see for one number."""
     ours = interval(number)
     if number["seed_sd"] and not pandas.isna(number["seed_sd"]):
         ours += f" (sd {rounded(number['seed_sd'])} over {number['seeds']:.0f} seeds)"
@@ -183,11 +181,11 @@ def readable(number: Mapping[str, Any]) -> dict[str, str]:
 
 
 def readme_with(text: str, entries: pandas.DataFrame) -> str:
-    """Return the README, or a notebook's prose, with what stands between its markers made from the numbers.
+    """Return the README, or a notebook's prose, with the text between its markers rebuilt from the numbers.
 
-    The paper's claims stand between `<!-- claims:start -->` and `<!-- claims:end -->`; a table of numbers
-    between `<!-- numbers:start`, a line `name: what it is called` for each, `-->` and `<!-- numbers:end -->`;
-    one number in a sentence between `<!-- number NAME -->` and `<!-- -->`.
+    The paper's claims go between `<!-- claims:start -->` and `<!-- claims:end -->`; a table of numbers
+    between `<!-- numbers:start`, a line `name: label` for each, `-->` and `<!-- numbers:end -->`; one number
+    in a sentence between `<!-- number NAME -->` and `<!-- -->`.
     """
 
     def block(found: re.Match[str]) -> str:
@@ -228,8 +226,8 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
 
 
 def with_seeds(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """Return a run's numbers with intervals over pictures and seeds, the claims judged by these, and what all
-    trainings say together.
+    """Return a run's numbers with intervals over pictures and seeds, the claims judged by them, and how well
+    all trainings agree.
     """
     entries = seeds.spread(own, others)
     judged, verdicts = entries["task"] == "claim", claims.verdicts(entries)
@@ -244,7 +242,7 @@ def with_seeds(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pan
 
 
 def draw_claims(entries: pandas.DataFrame, runs: Sequence[pandas.DataFrame], path: Path) -> None:
-    """Save the figure of all claims, where any has been measured."""
+    """Save the figure of all claims, if any has been measured."""
     if lines := claims.drawn(entries, runs):
         path.parent.mkdir(exist_ok=True)
         style()
@@ -252,9 +250,9 @@ def draw_claims(entries: pandas.DataFrame, runs: Sequence[pandas.DataFrame], pat
 
 
 def publish(root: Path, settings: Settings) -> list[Path]:
-    """Publish a run and return what was written: of the first seed all of it, of a further one the numbers.
+    """Publish a run and return what was written: all of the first seed, only the numbers of a further one.
 
-    Intervals and verdicts are over all seeds that are published. Raises CannotRun before anything is touched.
+    Intervals and verdicts are over all published seeds. Raises CannotRun before anything is touched.
     """
     first = replace(settings, seed=Settings.seed)
     run, results = root / "runs" / settings.folder_name, root / "results" / first.folder_name
@@ -294,8 +292,8 @@ def copy_run(run: Path, made: Path, notebooks: Sequence[str], model: Path) -> No
 
 
 def write_prose(root: Path, ready: Mapping[str, NotebookNode], entries: pandas.DataFrame) -> list[Path]:
-    """Write the numbers into the prose of the README and of the notebooks, which are the `ready` ones where
-    there are such; returns the files.
+    """Write the numbers into the prose of the README and of the notebooks, taken from `ready` if they are
+    there; returns the files.
     """
     written = []
     for path in source_notebooks(root):
@@ -311,8 +309,8 @@ def write_prose(root: Path, ready: Mapping[str, NotebookNode], entries: pandas.D
 
 
 def model_of(root: Path, settings: Settings) -> Path:
-    """Return where the model of a run is that the chat is to find in every clone: as notebook 04 kept it, or,
-    where another seed has been kept since, as it was published before, and says so.
+    """Return the folder of the model that a run publishes for the chat: the one that notebook 04 kept, else
+    the one published before; prints a note if the one kept is of another seed.
     """
     kept = root / "data" / "cache" / "chat" / settings.name
     if kept.exists():

@@ -1,6 +1,6 @@
 """What a notebook publishes: numbers, tables and figures, with one call each.
 
-Nothing else writes a number for readers.
+No other code writes a number of a run.
 """
 
 import io
@@ -29,13 +29,13 @@ from mglib.study import display_names
 
 NUMBER_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 FILE_NAME = re.compile(r"[a-z0-9_]+")
-# Of a number: its name, the columns of the tidy frame, over how many trainings, the paper's, who reports it.
+# A number's name, the tidy frame's columns, trainings and their sd, the paper's value, the notebook.
 FIELDS = ("name", *frame.COLUMNS, "seeds", "seed_sd", "paper", "notebook")
 INK = {"axes.edgecolor": "0.4", "figure.facecolor": "white", "savefig.facecolor": "white"}
 
 
 class Report:
-    """The results of one notebook, under runs/; making one clears what an earlier run left."""
+    """The results of one notebook, under runs/; creating one deletes those of an earlier run."""
 
     def __init__(self, settings: Settings, *, notebook: str, runs: Path = RUNS):
         self.notebook = notebook
@@ -74,7 +74,7 @@ class Report:
         return numbers(self.folder)
 
     def absent(self, prefix: str, *, reason: str) -> None:
-        """List the paper's numbers below a prefix that have not been reported as not applicable."""
+        """Report as not applicable the paper's numbers below a prefix that have not been reported."""
         reported = {*self._numbers["name"]}
         for name in PAPER:
             if name.startswith(f"{prefix}.") and name not in reported:
@@ -82,8 +82,8 @@ class Report:
                 self.add(frame.absent(task, measure, reason))
 
     def table(self, name: str, table: pandas.DataFrame | None, **how: Any) -> None:
-        """Save a table as CSV and as Markdown, and show it under the names that readers see; None says that
-        there is none. An index that counts rows is left out; a tidy frame is laid out by `pivot`.
+        """Save a table as CSV and as Markdown, and show it with display names; for None, print that there is
+        none. An index that only counts rows is dropped; a tidy frame is laid out by `pivot`.
         """
         if table is None:
             print(f"{name}: no table under this profile")
@@ -97,9 +97,7 @@ class Report:
         display(HTML(table.to_html(index=False, na_rep="-", float_format=rounded)))
 
     def figure(self, name: str, fig: Figure | None) -> None:
-        """Save a figure as PNG at 150 dpi, show it once in 64 colours, close it; None says that there is
-        none.
-        """
+        """Save a figure as a 150-dpi PNG, show it in 64 colours and close it; for None, print a note."""
         if fig is None:
             print(f"{name}: nothing to draw under this profile")
             return
@@ -116,7 +114,7 @@ class Report:
         self.figure(name, figures.forest(found, **how))
 
     def sheet(self, name: str, image: Image.Image | None) -> None:
-        """Save a sheet of pictures as JPEG and show it; None says that there is none."""
+        """Save a sheet of pictures as JPEG and show it; for None, print a note."""
         if image is None:
             print(f"{name}: no picture of this kind under this profile")
             return
@@ -140,7 +138,7 @@ class Report:
 
 
 def style() -> None:
-    """Give every figure the same look: readable sizes and a palette for colour-blind readers too."""
+    """Give every figure the same look: readable sizes and a colour-blind-safe palette."""
     seaborn.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=INK)
 
 
@@ -160,13 +158,13 @@ def check(name: str, row: Mapping[str, Any]) -> None:
 
 
 def records(numbers: pandas.DataFrame) -> list[dict[str, Any]]:
-    """Return numbers as they are written: null where there is none, whole numbers of pictures."""
+    """Return numbers as written to JSON: null for missing values, integers for counts of pictures."""
     whole = numbers.astype({"n": "Int64"}).astype(object)
     return whole.where(whole.notna(), None).to_dict("records")
 
 
 def read(path: Path) -> pandas.DataFrame:
-    """Read numbers from a file; none where it is not there."""
+    """Read numbers from a file; an empty frame if it does not exist."""
     entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return pandas.DataFrame(entries, columns=FIELDS)
 
@@ -184,7 +182,7 @@ def numbers(folder: Path) -> pandas.DataFrame:
 
 
 def rounded(value: float | None) -> str:
-    """Write a number for readers: three digits, thousands whole, a dash for none."""
+    """Format a number for readers: three significant digits, thousands whole, a dash for none."""
     if value is None or pandas.isna(value):
         return "-"
     if abs(value) < 1e-6:
@@ -193,7 +191,7 @@ def rounded(value: float | None) -> str:
 
 
 def interval(number: Mapping[str, Any], paper: float | None = None) -> str:
-    """Write a number with its 95 % interval, where it has one, and the paper's value."""
+    """Format a number with its 95 % interval, if it has one, and the paper's value, if given."""
     ours = rounded(number["value"])
     if not pandas.isna(number["low"]):
         ours += f" [{rounded(number['low'])}, {rounded(number['high'])}]"
@@ -209,8 +207,8 @@ def pivot(
 ) -> pandas.DataFrame:
     """Lay a tidy frame out for readers: a number with its interval and the paper's value in each cell.
 
-    A row for each value of the columns `rows`, by the names that readers see or those in `names`; n, the
-    pictures, comes last.
+    There is a row for each value of the columns `rows`, labelled by `names` or its display name; n, the
+    number of pictures, comes last.
     """
     by = [rows] if isinstance(rows, str) else list(rows)
     lines: dict[tuple[str, ...], dict[str, str]] = {}
@@ -229,9 +227,9 @@ def pivot(
 
 
 def markdown(table: pandas.DataFrame) -> str:
-    """Return a table as Markdown, with a dash where there is no number.
+    """Return a table as Markdown, with a dash for missing numbers.
 
-    pandas pads every cell to the widest one, which makes README unreadable as text.
+    pandas' own pads every cell to the widest one, which makes the README unreadable as text.
     """
 
     def line(cells: Iterable[object]) -> str:

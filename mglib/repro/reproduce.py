@@ -1,4 +1,4 @@
-"""Run the notebooks whose inputs have changed, and set their numbers beside the published ones."""
+"""Run the notebooks whose inputs have changed, and compare their numbers with the published ones."""
 
 import ast
 import os
@@ -43,7 +43,7 @@ SLOW = (
 
 
 class Screen:
-    """The terminal's view of a running notebook: a line for each code cell, now and then its output."""
+    """A notebook's progress in the terminal: a line for each code cell, and now and then its output."""
 
     def __init__(self, name: str, notebook: NotebookNode, *, pause: float = 10.0):
         self.number, self.pause = name[:2], pause
@@ -53,7 +53,7 @@ class Screen:
     def start(self, cell: NotebookNode, cell_index: int) -> None:
         """Announce a cell by the heading that it is under."""
         self._began = self._spoke = time.monotonic()
-        self._open = False  # whether the cursor is behind a cell's title
+        self._open = False  # whether the cursor is after a cell's title
         if cell.cell_type == "markdown":
             headings = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
             self.title = headings[-1][:70] if headings else self.title
@@ -63,25 +63,25 @@ class Screen:
             print(f"[{self.number} {self.count}/{self.total}] {self.title} ... ", end="", flush=True)
 
     def end(self, cell: NotebookNode, cell_index: int, execute_reply: Any) -> None:
-        """Say how long the cell took."""
+        """Print how long the cell took."""
         if INJECTED not in cell.metadata.get("tags", []):
             print(("" if self._open else "    ") + f"{time.monotonic() - self._began:.0f} s", flush=True)
 
     def write(self, text: str) -> None:
-        """Show the last line of a cell's stream, at most one in `pause` seconds: bars write ten a second."""
+        """Print the last line of a cell's stream, at most every `pause` seconds: bars write ten a second."""
         lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
         if lines and time.monotonic() - self._spoke >= self.pause:
             print(("\n" if self._open else "") + "    " + lines[-1][:100], flush=True)
             self._open, self._spoke = False, time.monotonic()
 
     def flush(self) -> None:
-        """Do nothing: every line is flushed as it is said."""
+        """Do nothing: every line is flushed as it is printed."""
 
 
 def check_parameters(path: Path, notebook: NotebookNode) -> None:
     """Raise CannotRun unless one cell is tagged `parameters` and sets the settings and nothing else.
 
-    papermill only warns of a parameter that the notebook does not know, and runs with the notebook's own.
+    papermill only warns about a parameter unknown to the notebook, and runs with the notebook's own.
     """
     cells = [cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
     lines = ast.parse("\n".join(cell.source for cell in cells)).body
@@ -95,14 +95,14 @@ def check_parameters(path: Path, notebook: NotebookNode) -> None:
 
 
 def last_words(error: papermill.PapermillExecutionError | DeadKernelError) -> str:
-    """Return the last line of what went wrong in a cell."""
+    """Return the last line of a cell's error."""
     if isinstance(error, DeadKernelError):
         return "the kernel died, most likely for want of memory: close other programs first."
     return f"{error.ename}: {(error.evalue.strip().splitlines() or [''])[-1]}"
 
 
 def run_notebook(path: Path, folder: Path, settings: Settings) -> float:
-    """Run one notebook into the folder; returns seconds. Only success replaces what an earlier run left."""
+    """Run one notebook into the folder; returns seconds. Only success replaces an earlier run."""
     notebook = nbformat.read(path, as_version=4)
     check_parameters(path, notebook)
     running, failed = folder / f".{path.stem}.running.ipynb", folder / f"{path.stem}.failed.ipynb"
@@ -115,7 +115,7 @@ def run_notebook(path: Path, folder: Path, settings: Settings) -> float:
             kernel_name="python3",
             cwd=path.parent,
             progress_bar=False,
-            extra_arguments=["--IPKernelApp.log_level=50"],  # or it remarks on its transport
+            extra_arguments=["--IPKernelApp.log_level=50"],  # or it logs remarks on its transport
             stdout_file=screen,
             stderr_file=screen,
             on_cell_start=screen.start,
@@ -136,7 +136,7 @@ def run_notebook(path: Path, folder: Path, settings: Settings) -> float:
 
 
 def refresh_prose(path: Path, kept: Path) -> None:
-    """Give an executed notebook that is kept the text cells of its source, which may be newer."""
+    """Update the text cells of a kept, executed notebook from its source, which may be newer."""
     executed, source = nbformat.read(kept, as_version=4), nbformat.read(path, as_version=4)
     text = nbformat.writes(with_outputs(source, executed))
     if text != kept.read_text(encoding="utf-8"):
@@ -144,7 +144,7 @@ def refresh_prose(path: Path, kept: Path) -> None:
 
 
 def chosen_seeds(seed: int, count: int | None) -> Sequence[int]:
-    """Return one seed, or so many from 0 on; raises CannotRun where both are asked for."""
+    """Return one seed, or `count` seeds from 0; raises CannotRun if both are given or `count` is below 1."""
     if count is None:
         return [seed]
     if seed != Settings.seed or count < 1:
@@ -167,7 +167,7 @@ def choose(root: Path, wanted: str) -> list[Path]:
 def compare(run: pandas.DataFrame, published: pandas.DataFrame) -> pandas.DataFrame:
     """Return the run's numbers with the published ones; low and high are the published interval.
 
-    `inside` says whether that interval holds ours. It is empty where there is nothing to hold ours to: no
+    `inside` tells whether that interval contains ours. It is empty if there is nothing to compare: no
     published number, none in this run, or no interval, as for speeds.
     """
     ours, theirs = (each.set_index("name") for each in (run, published))
@@ -207,8 +207,8 @@ def summarise(root: Path, settings: Settings, ledger: Ledger) -> None:
 
 
 def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, float]:
-    """Return each notebook's seconds in the published run of the profile, times how much faster that run's
-    processor multiplies than this one. Empty where no run of it is published.
+    """Return each notebook's seconds in the profile's published run, scaled by how fast that run's processor
+    multiplies compared with this one. Empty if no run of the profile is published.
     """
     published = root / "results" / profile / MINUTES
     runs = read_json(published) if published.exists() else {}
@@ -216,7 +216,7 @@ def expected_seconds(root: Path, profile: str, machine: Machine) -> dict[str, fl
 
 
 def announce(settings: Settings, machine: Machine, expected: Mapping[str, float]) -> None:
-    """Name the machine and say how long the notebooks that will run take, before any of them runs."""
+    """Print the machine and how long the notebooks that will run are expected to take."""
     print(f"this machine: {machine}")
     if expected:
         each = ", ".join(f"{name[:2]} {seconds / 60:.0f}" for name, seconds in expected.items())
@@ -230,7 +230,7 @@ def announce(settings: Settings, machine: Machine, expected: Mapping[str, float]
 
 
 def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = False) -> None:
-    """Bring the chosen notebooks of a run up to date; raises CannotRun with the first failure."""
+    """Bring the chosen notebooks of a run up to date; raises CannotRun at the first failure."""
     folder = root / "runs" / settings.folder_name
     chosen = choose(root, wanted)
     with only_one(folder):
@@ -259,7 +259,7 @@ def reproduce(root: Path, settings: Settings, wanted: str, *, force: bool = Fals
 
 
 def remake_read(settings: Settings) -> None:
-    """Build again the BLIP-2 mini that the run starts from; raises CannotRun where it reads another one."""
+    """Rebuild the BLIP-2 mini that the run starts from; raises CannotRun if it is another profile's."""
     study = Study.open(replace(settings, seed=Settings.seed))
     read, made = study.profile.pretrain and study.profile.pretrain.release, f"blip2_{settings.name}"
     if read not in (None, made):
@@ -268,7 +268,7 @@ def remake_read(settings: Settings) -> None:
 
 
 def prepare_kernels(root: Path) -> None:
-    """Let every kernel started here be this environment's Python and import this root's mglib."""
+    """Make every kernel started here use this environment's Python and this root's mglib."""
     path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # or a kernel of the same name in the user's home wins
@@ -284,11 +284,11 @@ def run(
     pretrain: bool = False,
     root: Path = ROOT,
 ) -> None:
-    """Reproduce under one seed, or under so many from 0 on; with `pretrain` from a BLIP-2 mini that is made
-    first. Raises CannotRun with the first failure.
+    """Reproduce under one seed, or under `seeds` of them from 0; with `pretrain`, BLIP-2 mini is trained
+    first. Raises CannotRun at the first failure.
     """
     runs = [replace(settings, seed=seed) for seed in chosen_seeds(settings.seed, seeds)]
-    settings.found()  # before anything starts
+    settings.found()  # raises before anything starts
     if settings.weights not in SOURCES:
         raise CannotRun(
             f"There is no source of weights {settings.weights!r}; choose one of {', '.join(SOURCES)}."

@@ -7,16 +7,16 @@ import pandas
 
 from mglib import frame
 
-REACH = 1.96 * 2**0.5  # standard deviations between two trainings that differ by their seeds alone
+REACH = 1.96 * 2**0.5  # in sd: the 95 % range of the difference of two trainings that differ only in seed
 
 
 def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
     """Add to each number with an interval its standard deviation over trainings, this run's and `others`, and
     widen the interval by it, so that it holds another training's number in 19 of 20 cases.
 
-    Both levels are taken as normal and independent: the picture's half of the interval and REACH deviations
-    add in quadrature. A number that is the same in all runs, as where nothing was trained, stays as it is,
-    and so do all numbers of a run without others.
+    Both sources are taken as normal and independent: the half-width over pictures and REACH deviations add in
+    quadrature. A number that is the same in all runs, for instance because nothing was trained, stays as it
+    is, and so do all numbers of a run without others.
     """
     found, values = own.reset_index(drop=True), _of(own, own, *others)
     seeds, deviation = values.count(axis=1), values.std(axis=1)
@@ -32,9 +32,9 @@ def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.
 
 
 def inside(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """Return the share of a further training's numbers that lie inside the intervals of the others, each run
-    once the further one: inside those over *pictures* alone, and inside those over pictures and seeds
-    (*inside*). Numbers that no training changes do not count; no row for fewer than three runs.
+    """Return the share of a held-out run's numbers that lie inside the intervals of the others, each run held
+    out in turn: intervals over pictures and seeds (`inside`), and over pictures alone (`inside_pictures`).
+    Numbers that are the same in all runs do not count; no row for fewer than three runs.
     """
     counted: dict[str, list[pandas.Series]] = {"inside": [], "inside_pictures": []}
     for place in range(len(runs) if len(runs) > 2 else 0):
@@ -52,6 +52,6 @@ def inside(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
 
 
 def _of(own: pandas.DataFrame, *runs: pandas.DataFrame) -> pandas.DataFrame:
-    """Return the values of a run's numbers in each of the runs, a column a run."""
+    """Return the values of a run's numbers in each of the runs, one column per run."""
     values = [run.set_index("name")["value"].astype(float).reindex(own["name"]) for run in runs]
     return pandas.concat(values, axis=1).reset_index(drop=True)

@@ -1,7 +1,7 @@
-"""`make tune`: repeat the grids that a profile's choices rest on, and keep their tables in data/tuning/.
+"""`make tune`: run the grid searches behind a profile's choices, and keep their tables in data/tuning/.
 
-No other run repeats them. Each grid is made on `val` or on a hold-out, with the profile's own choices for all
-that comes before it, so a changed choice asks for those behind it again: ONLY="stage2 decoding".
+Nothing else runs them. Each grid is evaluated on `val` or on held-out pairs, with the profile's own choices
+for all earlier grids, so after a changed choice the later ones have to run again: ONLY="stage2 decoding".
 """
 
 import subprocess
@@ -45,13 +45,13 @@ def models(study: Study, *splits: str) -> tuple[Study, Stage1, dict[str, Prompte
 
 
 def of_stage2(study: Study) -> pandas.DataFrame:
-    """Compare rates of stage 2 by what Tables 1 and 3 ask for, on val."""
+    """Compare learning rates of stage 2 by the measures of Tables 1 and 3, on val."""
     base = Stage1.of(study, "pool", "val", *SPECIAL)
     return stage2.rates(study, base, stage2_data(study, base)["curated"])
 
 
 def of_preferences(study: Study) -> pandas.DataFrame:
-    """Compare rates of preference optimisation on pairs that are held out."""
+    """Compare learning rates of preference optimisation on held-out pairs."""
     _, base, start = models(study, "pool")
     return preferences.rates(study, preferences.collect(study, base, start["minigpt4"]))
 
@@ -71,7 +71,7 @@ MAKE: Mapping[str, Callable[[Study], pandas.DataFrame]] = MappingProxyType(
 
 
 def chosen(study: Study, wanted: str) -> list[str]:
-    """Return the grids that are asked for, or all of the profile's; raises CannotRun for others."""
+    """Return the requested grids, or all of the profile's; raises CannotRun for unknown ones."""
     known, words = tuning.compared(study.profile), wanted.replace(",", " ").split()
     if not known:
         raise CannotRun(f"{study.profile.name} compares nothing: its settings are published ones.")
@@ -91,7 +91,7 @@ def commit() -> str | None:
 
 
 def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any], folder: Path) -> None:
-    """Write a grid's table, what its card says of it, and the page of all; each is whole at any moment."""
+    """Write a grid's table, its entry in the card, and the page of all grids, each atomically."""
     path = tuning.file(study.profile, name, folder)
     write_text(path, table.to_csv(index=False))
     card = path.with_name(tuning.CARD)
@@ -102,7 +102,7 @@ def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any]
 
 
 def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
-    """Make some grids, one after the other, and say where the profile is not what its tables say."""
+    """Run some grids, one after the other, and print where the profile disagrees with its tables."""
     machine, profile = here(), study.profile
     print(f"this machine: {machine}")
     for name in names:

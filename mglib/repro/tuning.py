@@ -1,7 +1,7 @@
-"""What a profile's choices rest on: the tables of `make tune`, and whether the profile says what they say.
+"""The tables of `make tune` behind a profile's choices, and whether the profile agrees with them.
 
 A choice itself is a value of the profile: no run reads it from here. In every table the row with the best
-`measure` holds what the profile is to say.
+`measure` holds the values that the profile should have.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,11 +30,11 @@ class Grid:
 
     measure: str
     highest: bool = False  # is best; else the lowest
-    decides: bool = True  # else the table informs, and the choice has another reason
-    of: str | None = None  # the column of what has a choice of its own each
-    note: str = ""  # what else the rule says
+    decides: bool = True  # else the table only informs: the choice has another reason
+    of: str | None = None  # the column whose values each have their own choice
+    note: str = ""  # appended to the rule
     candidates: Callable[[Profile], Any]  # what a profile compares; empty: nothing
-    choice: Callable[[Profile, str], dict[str, Any]]  # its own row, column by column, for one of `of`
+    choice: Callable[[Profile, str], dict[str, Any]]  # its row, column by column, for one value of `of`
 
     @property
     def criterion(self) -> str:
@@ -44,12 +44,12 @@ class Grid:
 
 
 def decoding(profile: Profile, model: str) -> dict[str, str]:
-    """Return how the profile lets a model of Table 1 decode, and its wording."""
+    """Return the profile's decoding and wording for a model of Table 1."""
     how = abilities.asked(profile.evaluation, model)
     return {"decoding": how.decoding, "wording": how.wording or abilities.WORDINGS[model][0]}
 
 
-# In the order in which they are made: each is made with the choices of those before it.
+# In the order in which they are run: each uses the choices of those before it.
 GRIDS: Mapping[str, Grid] = MappingProxyType(
     {
         "language": Grid(
@@ -112,22 +112,22 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
 
 
 def compared(profile: Profile) -> list[str]:
-    """Name the grids of a profile, in the order in which they are made."""
+    """Return the names of a profile's grids, in the order in which they are run."""
     return [name for name, grid in GRIDS.items() if grid.candidates(profile)]
 
 
 def file(profile: Profile, name: str, folder: Path = TUNING) -> Path:
-    """Where the table of a grid lies; it is there only after `make tune`."""
+    """Return the path of a grid's table, which exists only after `make tune`."""
     return folder / profile.name / f"{name}.csv"
 
 
 def read(path: Path) -> pandas.DataFrame:
-    """Read a table as it was written; what a start is called is no number."""
+    """Read a table; the names in the column `start` stay text."""
     return pandas.read_csv(path, dtype={"start": str})
 
 
 def made(profile: Profile, name: str, folder: Path = TUNING) -> dict[str, Any]:
-    """Return what the card says of a grid: when, on what and from what it was made."""
+    """Return a grid's entry in the card: when, on which machine and from which code it was made."""
     return read_json(folder / profile.name / CARD)[name]
 
 
@@ -145,7 +145,7 @@ def marked(profile: Profile, name: str, table: pandas.DataFrame) -> pandas.DataF
 
 
 def faults(profile: Profile, name: str, table: pandas.DataFrame) -> list[str]:
-    """Say where a profile does not say what its table says; of equals each will do."""
+    """Return where a profile disagrees with its table; any of several equally good rows will do."""
     grid, found = GRIDS[name], list[str]()
     if not grid.decides:
         return found

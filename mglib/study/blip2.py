@@ -1,4 +1,4 @@
-"""BLIP-2 mini as it is released with this repository: every run starts from it, as the paper's from BLIP-2.
+"""BLIP-2 mini as released with this repository: every run starts from it, as the paper does from BLIP-2.
 
 `mglib.study.pretrain` makes it.
 """
@@ -34,12 +34,12 @@ TOKENIZER, LOG, CARD = "tokenizer.json", "log.csv", "card.json"
 
 @dataclass(frozen=True)
 class Blip2:
-    """BLIP-2 mini: what it writes with, its Q-Former with the text branch, and the whole, frozen."""
+    """BLIP-2 mini, frozen: its language model, its Q-Former with the text branch, and the whole model."""
 
     language: Language
     representation: Representation
     model: MiniGPT4
-    logs: dict[str, list[dict[str, float]]]  # of its trainings, some steps of each
+    logs: dict[str, list[dict[str, float]]]  # some steps of each training
     card: dict[str, Any]
 
     def trainings(self) -> pandas.DataFrame:
@@ -52,7 +52,7 @@ def load(
 ) -> Blip2:
     """Read a release; `qformer(text_branch=...)` builds the Q-Formers that it fills.
 
-    Raises ValueError where it is damaged or was trained behind another image encoder than that of `weights`.
+    Raises ValueError if it is damaged or was trained on another image encoder than that of `weights`.
     """
     card = checked(folder, weights)
     tokenizer = PreTrainedTokenizerFast(
@@ -68,7 +68,7 @@ def load(
 
 
 def checked(folder: Path, weights: str) -> dict[str, Any]:
-    """Return a release's card after its files have been compared with it."""
+    """Return a release's card after verifying its files' hashes."""
     card = read_json(folder / CARD)
     for name, digest in card["sha256"].items():
         if not (folder / name).exists() or sha256(folder / name) != digest:

@@ -1,7 +1,6 @@
 """The second stage's data, from the pool's pictures to a folder (paper, section 3.2): notebooks 03 and 04.
 
-The steps in order: `describe`, `repair`, `select`. What was made before with the same settings is
-found again.
+The steps in order: `describe`, `repair`, `select`. Results of earlier runs with the same settings are reused.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +27,8 @@ FOLDER = CACHE / "curated"
 def curation_of(study: Study, base: Stage1, rewriter: Callable[[str], str] = repair) -> tuple[Curation, Path]:
     """Curate the pool with the stage-1 model and return what became of each picture, and the folder.
 
-    `rewriter` returns an empty text where it can make nothing of one. The folder is one of `cc_sbu_align`;
-    its name changes with its content. Raises ValueError when nothing is kept.
+    `rewriter` returns an empty text for one that it cannot repair. The folder has the layout of
+    `cc_sbu_align`; its name depends on its content. Raises ValueError when nothing is kept.
     """
     config = study.profile.curation
     ids = [image_id for image_id, _ in pool(study)]
@@ -80,9 +79,9 @@ def sampled(
 
 
 def critic(study: Study) -> Critic:
-    """Return BLIP-2's contrast as a critic of sentences about pictures, given by their vision tokens.
+    """Return BLIP-2's contrastive similarity as a critic of sentences about pictures, given as vision tokens.
 
-    Raises ValueError where the Q-Former comes without its text branch.
+    Raises ValueError if the Q-Former comes without its text branch.
     """
     blip2 = study.blip2
     return partial(

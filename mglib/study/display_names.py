@@ -1,4 +1,4 @@
-"""What readers see instead of keys: every row and column of a table or figure, in one reading order."""
+"""Display names of keys: every row and column of a table or figure, in one reading order."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -93,7 +93,7 @@ NAMES = {
     "unparsed": "neither yes nor no",
 }
 
-COLUMNS = {  # of columns whose measure or setting has no name above, or another one there
+COLUMNS = {  # of columns whose measure or setting has no name above, or a different one
     **INTERVAL,
     "n": "n",  # pairs of answers in one table
     "wording": "asked",
@@ -124,23 +124,23 @@ COLUMNS = {  # of columns whose measure or setting has no name above, or another
 
 
 def of(key: str, own: Mapping[str, str] | None = None) -> str:
-    """Return what readers see for a key, by a table's `own` names first; what is no key is its own name."""
+    """Return the display name of a key, by a table's `own` names first; an unknown key is its own name."""
     return (own or {}).get(key) or NAMES.get(key, key)
 
 
 def column(key: str, own: Mapping[str, str] | None = None) -> str:
-    """Return what heads the column of a measure or a setting."""
+    """Return the column heading of a measure or a setting."""
     return (own or {}).get(key) or COLUMNS.get(key) or of(key)
 
 
 def ordered(rows: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the rows in reading order; those that have no name come last, in their own order."""
+    """Return the rows in reading order; those without a name come last, in the given order."""
     places = {key: place for place, key in enumerate(NAMES)}
     return dict(sorted(rows.items(), key=lambda row: places.get(row[0], len(places))))
 
 
 def table(keyed: pandas.DataFrame) -> pandas.DataFrame:
-    """Put names in place of keys: in the head of a table and in its columns that hold keys or wordings."""
+    """Replace keys by names in the header of a table and in its columns that hold keys or wordings."""
     cells = {
         each: [of(cell).replace("{}", "QUESTION") for cell in keyed[each]]
         for each in ("model", "arm", "wording")

@@ -1,4 +1,4 @@
-"""What a run is made on: its processor, and how fast that multiplies."""
+"""The machine of a run: its processor and its speed in matrix products."""
 
 import platform
 import resource
@@ -11,7 +11,7 @@ from mglib.model.device import frozen_dtype, gflops, pick, processor
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a run is made on, as far as its time depends on it."""
+    """The machine of a run, as far as the run's time depends on it."""
 
     processor: str
     threads: int
@@ -35,7 +35,7 @@ def here() -> Machine:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the most memory that this process has held so far, on a GPU that of its tensors."""
+    """Return this process's peak memory so far; on a GPU, that of its tensors."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024

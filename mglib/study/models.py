@@ -1,4 +1,4 @@
-"""A model with the way it is asked, and the models of the study before stage 2."""
+"""A model with the way it is prompted, and the models of the study before stage 2."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +28,7 @@ INSTRUCTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class PromptedModel:
-    """A model and how it is asked: in a conversation, or, where `wording` has no "{}", by the picture
-    alone.
-    """
+    """A model and how it is prompted: in a conversation or, without "{}" in `wording`, by picture alone."""
 
     model: MiniGPT4
     template: Template
@@ -38,12 +36,12 @@ class PromptedModel:
 
     @property
     def reads(self) -> bool:
-        """Whether it reads the question at all."""
+        """Whether the model reads the question at all."""
         return "{}" in self.wording
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """What stage 2 asks it."""
+        """The questions that stage 2 asks it."""
         return tuple(dict.fromkeys(map(self.question, INSTRUCTIONS)))
 
     def question(self, text: str) -> str:
@@ -96,5 +94,5 @@ def language_size(one: PromptedModel) -> int:
 
 
 def side_by_side(models: Container[str]) -> tuple[str, str]:
-    """Name the two whose answers figures compare: BLIP-2, or without it stage 1, and MiniGPT-4."""
+    """Return the two models whose answers figures compare: BLIP-2, or without it stage 1, and MiniGPT-4."""
     return "blip2" if "blip2" in models else "stage1", "minigpt4"

@@ -1,7 +1,7 @@
-"""BLIP-2 mini trained again (`make pretrain`): its language model, then its Q-Former in two steps.
+"""Train BLIP-2 mini (`make pretrain`): its language model, then its Q-Former in two steps.
 
-It learns from a world of its own, which stage 1 never sees. Everything goes on where it was stopped. The
-result is a release, as BLIP-2's is to the paper: a folder that every run starts from.
+It learns from a world of its own, which stage 1 never sees. A stopped training resumes where it was. The
+result is a release: a folder that every run starts from, as the paper starts from BLIP-2.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ LOGGED_EVERY = 10
 
 
 def pictures(study: Study) -> Split:
-    """Draw the pictures that BLIP-2 mini learns from, or find them; each has several captions."""
+    """Return the pictures that BLIP-2 mini learns from, drawn if needed; each has several captions."""
     world = study.world_config
     folder = CACHE / f"{PRETRAIN}-{hash_json(asdict(world))}"
     build(world, font=sources.font(), folder=folder, splits=(PRETRAIN,))
@@ -72,7 +72,7 @@ class KeywordPairs(Dataset):
 def keyword_layout(
     tokenizer: PreTrainedTokenizerFast, rows: list[tuple[str, str]], *, max_answer: int
 ) -> dict[str, Tensor]:
-    """Lay out keywords and the captions behind them."""
+    """Lay out keywords, each followed by its caption."""
     questions, answers = zip(*rows, strict=True)
     return prompts.training_batch(tokenizer, KEYWORDS, questions, answers, queries=0, max_answer=max_answer)
 
@@ -130,7 +130,7 @@ def generative(
 ) -> tuple[MiniGPT4, Trained]:
     """Train the Q-Former and a projection through the frozen caption LM: BLIP-2 mini.
 
-    The model has the very shape of MiniGPT-4; what differs is its language model and what is trained.
+    The model has the architecture of MiniGPT-4; only its language model and what is trained differ.
     """
     config = study.pretraining.generative
     qformer = study.qformer()
@@ -173,7 +173,7 @@ def pretrain(study: Study, folder: Path, known: dict[str, Any]) -> None:
 
 
 def about(study: Study, split: Split, trained: dict[str, Trained]) -> dict[str, Any]:
-    """Say what BLIP-2 mini was made from and how long that took."""
+    """Return what BLIP-2 mini was made from and how long that took."""
     config = study.pretraining
     runs = (config.caption_lm.train, config.representation, config.generative)
     each = {
@@ -213,7 +213,7 @@ def release(
 
 
 def page(card: dict[str, Any]) -> str:
-    """Tell a reader what the release is, where it comes from and what it cost."""
+    """Return the README: what the release is, where it comes from and what it cost."""
     each = [
         f"- {name}: {one['steps']:,} steps of {one['batch_size']}, {one['minutes']:.0f} minutes, last loss "
         f"{one['last_loss']:.3f}"

@@ -1,7 +1,7 @@
 """Stage 1 (paper, section 3.2): the projection alone is trained, between frozen parts.
 
-A drawn profile keeps the features of its pictures on disk; one made from published files streams its pairs
-from web shards, since five million pictures' vision tokens would be terabytes.
+A drawn profile caches the features of its pictures on disk; one made from published files streams its pairs
+from web shards, since the vision tokens of five million pictures would take terabytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,19 +37,19 @@ from mglib.weights.tensors import hash_tensors, save_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Stage1:
-    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by a split's name."""
+    """MiniGPT-4 after stage 1, and what it was made from; splits, tokens and queries by split name."""
 
     splits: dict[str, Split]
     vision: Vision
-    tokens: dict[str, Features]  # (N, D_v) a picture
-    queries: dict[str, Features]  # (Q, D_q) a picture
+    tokens: dict[str, Features]  # (N, D_v) per picture
+    queries: dict[str, Features]  # (Q, D_q) per picture
     language: Language
     model: MiniGPT4
     trained: Trained
 
     @classmethod
     def of(cls, study: Study, *names: str) -> "Stage1":
-        """Make everything up to stage 1, with the features of the named splits and of `train` if kept."""
+        """Make everything up to stage 1, with features of the named splits and, if not streamed, `train`."""
         study.draw()
         vision, qformer, language = study.vision(), study.frozen_qformer(), study.language()
         splits = {name: study.split(name) for name in (names if study.streams else ("train", *names))}
@@ -86,7 +86,7 @@ def random_model(study: Study, base: Stage1) -> MiniGPT4:
     return attach(study, base.model.qformer, base.language, first(base.queries["train"]))
 
 
-# --- Drawn profiles: features are kept ---
+# --- Drawn profiles: features are cached ---
 
 
 def train_stage1(
@@ -120,13 +120,13 @@ def train_stage1(
 
 
 def origin(study: Study, qformer: nn.Module, make: Callable[..., MiniGPT4]) -> str:
-    """Name the start of a training by what `make` computes it from, besides the pairs that it learns from."""
+    """Return the key of a training's start: what `make` computes it from, apart from the training pairs."""
     return hash_json([hash_tensors(qformer.state_dict()), study.profile.warm_start, hash_source(make)])
 
 
 def behind_weaker(study: Study, base: Stage1) -> tuple[Study, Stage1]:
-    """Return the study behind its profile's weaker language model, with stage 1 trained there on the same
-    pairs; both as they are where the profile names none.
+    """Return the study with its profile's weaker language model, and stage 1 trained with it on the same
+    pairs; both unchanged if the profile names none.
     """
     weaker = study.profile.weak_language
     if weaker is None:
@@ -144,8 +144,8 @@ def with_warm_start(
     queries: Sequence[Tensor],
     captions: Sequence[str],
 ) -> MiniGPT4:
-    """Return the model as stage 1 begins with it: its projection at random or, where the profile says so, by
-    regression from what `qformer` makes of the pictures, (Q, D_q) each, to their captions.
+    """Return the model at the start of stage 1: its projection is random or, if the profile says so, fitted
+    by regression from the Q-Former's outputs for the pictures, (Q, D_q) each, to their captions.
     """
     model = attach(study, qformer, language, first(queries))
     if study.profile.warm_start is not None:
@@ -155,8 +155,8 @@ def with_warm_start(
 
 
 def attach(study: Study, qformer: QFormer, language: Language, queries: Tensor) -> MiniGPT4:
-    """Join a Q-Former to a language model by a projection that is drawn from the seed, in the size that suits
-    the `queries` of some pictures, (P, Q, D_q).
+    """Join a Q-Former to a language model by a random projection, drawn from the seed and scaled to the
+    `queries` of some pictures, (P, Q, D_q).
     """
     model = assemble(vision=nn.Identity(), qformer=qformer, language=language)
     init_projection(model.projection, queries, word_vectors(language), seed=study.seed)
@@ -164,14 +164,14 @@ def attach(study: Study, qformer: QFormer, language: Language, queries: Tensor) 
 
 
 def first(features: Sequence[Tensor]) -> Tensor:
-    """Return the features of the first pictures, by which a projection's size is set."""
+    """Return the features of the first pictures, which set the scale of a projection."""
     return torch.stack([features[index] for index in range(min(64, len(features)))])
 
 
 def picture_layout(
     language: Language, template: prompts.Template, queries: int, max_answer: int
 ) -> Callable[[list[str]], dict[str, Tensor]]:
-    """Return what lays out captions behind a picture alone."""
+    """Return a function that lays out captions after a picture alone."""
 
     def layout(captions: list[str]) -> dict[str, Tensor]:
         return prompts.training_batch(
@@ -190,13 +190,13 @@ def picture_layout(
 
 
 def join(study: Study, vision: nn.Module, qformer: nn.Module, language: Language) -> MiniGPT4:
-    """Join parts by a projection as PyTorch draws it from the seed, as in the paper: at the length of its
-    training no other start is needed (`mglib.model.minigpt4.init_projection`).
+    """Join parts by a projection that PyTorch initialises from the seed, as in the paper, whose training is
+    long enough to need no other start (`mglib.model.minigpt4.init_projection`).
     """
     with torch.random.fork_rng():
         torch.manual_seed(study.seed)
         model = assemble(vision=vision, qformer=qformer, language=language)
-    model.projection.to(study.device)  # the parts are there already, and quantised ones cannot be moved
+    model.projection.to(study.device)  # the other parts are there; quantised ones cannot be moved
     return model
 
 
@@ -206,14 +206,12 @@ def join_parts(study: Study) -> MiniGPT4:
 
 
 def shard_counts(name: str) -> Path:
-    """Where it is kept how many samples each shard of a source holds."""
+    """Return the file with the number of samples in each shard of a source."""
     return CACHE / "web" / f"{name}.jsonl"
 
 
 def open_sources(study: Study) -> list[Source]:
-    """Open the profile's shards in every process: the main one first, which counts them where that was not
-    done.
-    """
+    """Open the profile's shards in every process, the main one first; it counts their samples if needed."""
     with PartialState().main_process_first():
         return [
             Source.open(
@@ -266,18 +264,18 @@ def streamed(study: Study, model: MiniGPT4, accumulate: int = 1) -> dict[str, An
 def train_streamed(study: Study, model: MiniGPT4, *, accumulate: int = 1) -> Trained:
     """Train the projection of `model` on the mixture, in as many processes as were launched.
 
-    A finished run is found by its settings, files and pairs, however many processes it had; one that was
-    stopped goes on with as many as it was begun with. The order of the pairs depends on their number.
+    A finished run is found by its settings, files and pairs, whatever its number of processes; a stopped one
+    resumes only with the number that it was started with, on which the order of the pairs depends.
     """
     return train(**streamed(study, model, accumulate))
 
 
 def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
-    """Fill the model with stage 1 as `make train` left it, else with the authors' projection where that file
-    is there (the shortcut); None where neither is.
+    """Load stage 1 into the model as `make train` left it, else the authors' projection if its file is there
+    (the shortcut); None if neither is.
     """
     steps, official = study.profile.stage1.steps, study.release.projection
-    counted = all(shard_counts(web.name).exists() for web in study.release.web)  # else it was never begun
+    counted = all(shard_counts(web.name).exists() for web in study.release.web)  # else it was never started
     if counted and training_run(**streamed(study, model)).weights(steps).exists():
         return train_streamed(study, model)
     if official and (DOWNLOADS / official).is_file():
@@ -286,7 +284,7 @@ def finished_stage1(study: Study, model: MiniGPT4) -> Trained | None:
 
 
 def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
-    """Fill the projection from the authors' file and keep it as a training would, without a log."""
+    """Load the projection from the authors' file and save it as a training would, without a log."""
     steps = study.profile.stage1.steps
     load_projection(model.projection, official)
     folder = CACHE / "trained" / f"stage1-official-{sha256(official)[:16]}"
@@ -300,7 +298,7 @@ def shortcut(study: Study, model: MiniGPT4, official: Path) -> Trained:
 
 
 def stage1_pairs(study: Study, count: int) -> Split | None:
-    """Return the first `count` good pairs of what stage 1 reads, or None where none of it is on disk."""
+    """Return about `count` readable pairs, the first of each source by its weight; None without any."""
     sources = study.stage1_shards()
     whole = sum(weight for _, weight in sources)
     found = [

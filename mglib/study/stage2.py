@@ -1,4 +1,4 @@
-"""Stage 2 (paper, section 3.3): the projection is trained on with detailed descriptions in a conversation.
+"""Stage 2 (paper, section 3.3): the projection is trained further on detailed descriptions in a conversation.
 
 One function trains MiniGPT-4 and its variants: other texts make the one on Localized Narratives and the
 oracle, another model and template make BLIP-2 FT.
@@ -31,13 +31,13 @@ from mglib.study.study import Study
 from mglib.study.train import Trained, train
 from mglib.weights.tensors import hash_tensors
 
-HELD_OUT = 10  # every tenth curated text is held out, for choices
-FILL = {"ids": 0, "mask": 0, "slots": False, "labels": IGNORE}  # behind a row, as in `training_batch`
+HELD_OUT = 10  # every tenth text is held out, for model selection
+FILL = {"ids": 0, "mask": 0, "slots": False, "labels": IGNORE}  # padding of a row, as in `training_batch`
 
 
 @dataclass(frozen=True)
 class Stage2Data:
-    """Texts of one kind about pictures of the pool; every k-th is held out, for choices."""
+    """Texts of one kind about pictures of the pool; every `HELD_OUT`-th is held out."""
 
     queries: list[Tensor]  # (Q, D_q) each
     texts: list[str]
@@ -48,9 +48,9 @@ class Stage2Data:
 def stage2_data(study: Study, base: Stage1) -> dict[str, Stage2Data]:
     """Return what stage 2 and its variants learn from; `base` holds the pool.
 
-    *curated*: notebook 03's texts. Further texts about the same pictures, in a small world: *locna*:
-    Localized Narratives; *oracle*: true descriptions. Of a release, about other pictures: *official*: the
-    authors' own curated pairs.
+    *curated*: notebook 03's texts. In a small world, further texts about the same pictures: *locna*:
+    Localized Narratives; *oracle*: true descriptions. In a release, texts about other pictures: *official*:
+    the authors' own curated pairs.
     """
     ids, queries, texts = kept_texts(base, *curation_of(study, base))
     found = {"curated": (queries, texts)}
@@ -73,7 +73,7 @@ def kept_texts(base: Stage1, curation: Curation, folder: Path) -> tuple[list[str
 
 
 def held_out_split(queries: list[Tensor], texts: list[str]) -> Stage2Data:
-    """Hold every `HELD_OUT`-th text out, from the first on, with its picture."""
+    """Hold out every `HELD_OUT`-th text with its picture, starting with the first."""
     learnt, said = list(queries), list(texts)
     del learnt[::HELD_OUT], said[::HELD_OUT]
     return Stage2Data(learnt, said, queries[::HELD_OUT], texts[::HELD_OUT])
@@ -82,8 +82,8 @@ def held_out_split(queries: list[Tensor], texts: list[str]) -> Stage2Data:
 def prompted_models(study: Study, base: Stage1) -> dict[str, PromptedModel]:
     """Return the models that the evaluation compares.
 
-    *stage1* and, where there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it;
-    all others: after it with other texts, by the name of their lesson.
+    *stage1* and, if there is one, *blip2*: before stage 2; *minigpt4* and *blip2_ft*: after it; all others:
+    after it with other texts, by their kind.
     """
     learnt = stage2_data(study, base)
     found = {"stage1": prompted_stage1(study, base)}
@@ -108,9 +108,9 @@ def train_stage2(
 ) -> tuple[PromptedModel, Trained]:
     """Train the projection of `start` on pictures and their texts.
 
-    `start` itself stays as it was: the model that is returned has a projection of its own. A batch is asked
-    one of `questions`, by default the model's own for stage 2. The texts are not cleaned (official: stage 1's
-    are). Raises ValueError where picture, question and answer are more than the language model reads.
+    `start` itself is unchanged: the returned model has its own projection. Each batch is asked one of
+    `questions`, by default the model's own for stage 2. The texts are not cleaned (official: stage 1's are).
+    Raises ValueError if picture, question and answer are longer than the language model's context.
     """
     config, questions = config or study.profile.stage2, questions or start.questions
     model = with_own_projection(start.model)
@@ -131,7 +131,7 @@ def train_stage2(
 
 
 def with_own_projection(start: MiniGPT4) -> MiniGPT4:
-    """Share all frozen parts of a model and copy its projection, which alone is to be trained."""
+    """Share all frozen parts of a model and copy its projection, the only part to be trained."""
     start.vision.requires_grad_(False)
     start.qformer.requires_grad_(False)
     return start.sharing(projection=deepcopy(start.projection).requires_grad_(True))
@@ -140,9 +140,9 @@ def with_own_projection(start: MiniGPT4) -> MiniGPT4:
 def instructed(
     model: MiniGPT4, template: Template, questions: Sequence[str], max_answer: int, *, seed: int
 ) -> Callable[[list[str]], dict[str, Tensor]]:
-    """Return what lays out texts behind a picture and one of the questions, drawn once a batch (official).
+    """Return a function that lays out texts after a picture and a question, drawn once per batch (official).
 
-    The draw depends on the seed and on the batch itself, so a training that goes on draws the same.
+    The draw depends on the seed and on the batch itself, so a resumed training draws the same.
     """
     longest = model.language.model.config.max_position_embeddings
     tokenizer, Q = model.language.tokenizer, model.qformer.config.queries
@@ -161,7 +161,7 @@ def instructed(
     return layout
 
 
-# --- Replay: stage 1's pairs are read again, against forgetting (Robins 1995, rehearsal) ---
+# --- Replay of stage 1's pairs, against forgetting (Robins 1995, rehearsal) ---
 
 
 def replaying(
@@ -171,10 +171,10 @@ def replaying(
     queries: Sequence[Tensor],
     captions: Sequence[str],
 ) -> Callable[[list], dict[str, Tensor]]:
-    """Return what lays out a batch as `collate` does and below it as many of stage 1's pairs, each in stage
-    1's form; `queries` holds their (Q, D_q).
+    """Return a function that lays out a batch as `collate` does and appends as many of stage 1's pairs, in
+    stage 1's form; `queries` holds their (Q, D_q).
 
-    The draw depends on the seed and on the batch itself, so a training that goes on draws the same.
+    The draw depends on the seed and on the batch itself, so a resumed training draws the same.
     """
     pairs = Pairs("queries", queries, captions)
     form = picture_layout(
@@ -191,7 +191,7 @@ def replaying(
 
 
 def stacked(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Any]:
-    """Put a batch below another, the shorter one padded on the right."""
+    """Concatenate two batches, the shorter one padded on the right."""
     longest = max(one["ids"].shape[1], other["ids"].shape[1])
 
     def filled(batch: dict[str, Tensor], name: str) -> Tensor:

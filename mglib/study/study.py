@@ -47,35 +47,35 @@ class Study:
     """One profile under one seed, with one source of pretrained weights.
 
     Its pictures are those of the small world and its frozen parts come from the package index or the hub;
-    `PublishedStudy` answers the same calls from published files.
+    `PublishedStudy` has the same interface, from published files.
     """
 
     profile: Profile
     seed: int
     weights: str
 
-    streams: ClassVar = False  # whether stage 1 streams its pairs; else it keeps the features of `train`
+    streams: ClassVar = False  # whether stage 1 streams its pairs; else it caches the features of `train`
     has_blip2: ClassVar = True  # whether its BLIP-2 has a language model and a text branch of its own
-    # The names of the test splits, which only cells that publish read, then those of the special pictures.
+    # The names of the test splits, which only publishing cells read, then those of the special pictures.
     tests: ClassVar[tuple[str, ...]] = ("test_seen", "test_new_pairs", "test_new_objects")
     special_tests: ClassVar = tuple(name for name in SPECIAL_SPLITS if name.endswith("_test"))
     # The splits that A-OKVQA and GQA ask about, by their use.
     questioned: ClassVar = {"train": "train", "val": "val", "test": "test_seen"}
-    stage2_splits: ClassVar[dict[str, str]] = {}  # splits whose texts are stage 2's in a variant, by its name
+    stage2_splits: ClassVar[dict[str, str]] = {}  # splits whose texts train a variant of stage 2, by its name
 
     @classmethod
     def open(cls, settings: Settings) -> "Study":
-        """Return the study that settings ask for; raises ValueError for what there is not."""
+        """Return the study that settings ask for; raises ValueError if they name something unknown."""
         return cls.of(settings.found(), seed=settings.seed, weights=settings.weights)
 
     @staticmethod
     def of(profile: Profile, *, seed: int, weights: str) -> "Study":
-        """Return the study of a profile, of the kind that its data ask for."""
+        """Return the study of a profile, of the class that its data need."""
         kind = Study if profile.release is None else PublishedStudy
         return kind(profile=profile, seed=seed, weights=weights)
 
     def draw(self) -> dict[str, Any]:
-        """Draw the study's pictures, or find them, and return what they are; nothing where they are real."""
+        """Draw the study's pictures unless they exist and return their card, empty for real pictures."""
         return build(self.world_config, font=sources.font(), folder=self.world)
 
     def split(self, name: str) -> Split:
@@ -84,11 +84,11 @@ class Study:
         return web_split(folder) if name in SHARDED else annotated_split(folder)
 
     def pictures(self, name: str) -> str:
-        """Say what a split's pictures are, for the notes of numbers."""
+        """Return what a split's pictures are, for notes on numbers."""
         return "drawn scenes"
 
     def scenes(self, name: str) -> Path | None:
-        """Return the file of a split's exact scene graphs; None where only the objects are annotated."""
+        """Return the file of a split's exact scene graphs; None if only the objects are annotated."""
         return self.world / name / "scenes.jsonl"
 
     def pool(self) -> Iterator[WebPair]:
@@ -96,7 +96,7 @@ class Study:
         return strict(read_shards(shards(self.world / "pool")))
 
     def pool_texts(self) -> dict[str, dict[int, str]]:
-        """Return other texts about the pool, by the variant that learns from them and a picture's number."""
+        """Return other texts about the pool, by the variant that learns from them and by picture id."""
         pool = self.world / "pool"
         narratives = strict(read_narratives(pool / "localized_narratives.jsonl"))
         described = read_json(pool / "descriptions.json")["annotations"]
@@ -111,7 +111,7 @@ class Study:
         return [(shards(train), 1.0)] if train.is_dir() else []
 
     def judge(self, name: str) -> Judge | None:
-        """Return what judges whether an answer covers a reference; None where references have no facts."""
+        """Return the judge of whether an answer covers a reference; None if references have no facts."""
         return fact_judge(read_facts(self.world / name))
 
     def exam(self, name: str) -> Exam:
@@ -132,12 +132,12 @@ class Study:
 
     @property
     def world(self) -> Path:
-        """The folder of the small world, named by its settings; raises ValueError where there is none."""
+        """The folder of the small world, named by its settings; raises ValueError if there is none."""
         return CACHE / f"world-{hash_json(asdict(self.world_config))}"
 
     @cached_property
     def vision_state(self) -> Path:
-        """The file that the image encoder is filled from."""
+        """The file of the image encoder's weights."""
         return sources.vision_state(self.weights)
 
     def vision(self) -> Vision:
@@ -147,9 +147,7 @@ class Study:
 
     @cached_property
     def blip2(self) -> Blip2:
-        """BLIP-2 mini, which every run starts from; raises ValueError as `blip2.load`, or where there is
-        none.
-        """
+        """BLIP-2 mini, which every run starts from; raises ValueError as `blip2.load` or if there is none."""
         config = self.pretraining
         folder = ROOT / "data" / config.release
         if not folder.is_dir():
@@ -161,23 +159,23 @@ class Study:
         return self.blip2.model.qformer
 
     def own_language(self) -> Language:
-        """Read the frozen language model that the profile has of its own."""
+        """Load the profile's own frozen language model."""
         folder = sources.language_folder(self.profile.language.name, self.weights)
         return Language.load(folder, dtype=self.dtype, attention=self.attention)
 
     @property
     def world_config(self) -> WorldConfig:
-        """What the small world is drawn from; raises ValueError where the data are real."""
+        """The settings of the small world; raises ValueError if the data are real."""
         return needed(self.profile.world, "a profile with a small world, as `mini`")
 
     @property
     def pretraining(self) -> PretrainConfig:
-        """How BLIP-2 mini is made; raises ValueError where the profile's BLIP-2 is published."""
+        """How BLIP-2 mini is made; raises ValueError if the profile's BLIP-2 is published."""
         return needed(self.profile.pretrain, "a profile whose BLIP-2 is made here, as `mini`")
 
     @property
     def release(self) -> ReleaseConfig:
-        """The published files that the study is made from; raises ValueError where there are none."""
+        """The published files that the study is made from; raises ValueError if there are none."""
         return needed(self.profile.release, "a profile of published files, as `vicuna-7b`")
 
     @property
@@ -202,18 +200,18 @@ class Study:
 
     @property
     def attention(self) -> str:
-        """The attention of transformers that is fast here."""
+        """The attention implementation of transformers that is fast on this device."""
         return device.attention(self.device)
 
     @cached_property
     def chosen_language(self) -> Path | None:
-        """The folder of the language model that replaces the profile's own; None where none does."""
+        """The folder of the language model that replaces the profile's own; None if none does."""
         path_or_repo = self.profile.language.place
         return None if path_or_repo is None else chosen.find(path_or_repo, self.weights)
 
     @property
     def quantised(self) -> Quantised | None:
-        """The bits in which the language model is held; None: it is whole."""
+        """The quantisation of the language model; None if it is not quantised."""
         return self.profile.release.quantised if self.profile.release else None
 
     def language(self) -> Language:
@@ -224,11 +222,11 @@ class Study:
             language = chosen.load(
                 self.chosen_language, dtype=self.dtype, quantised=self.quantised, attention=self.attention
             )
-        return language if self.quantised else language.to(self.device)  # quantised weights are there already
+        return language if self.quantised else language.to(self.device)  # quantised weights already are
 
     def folder(self, what: str, **depends: object) -> Path:
-        """Return a training's folder, found by all that its result depends on: these, by name, and what the
-        study itself sets. `what` is for people: under another name it is found all the same.
+        """Return a training's folder, found by all that its result depends on: `depends` and what the study
+        itself sets. `what` is only a label: the folder is found under any other.
         """
         own = {
             "seed": self.seed,
@@ -280,20 +278,20 @@ class Study:
         )
 
     def features_folder(self, kind: str, split: Split, *depends: str) -> Path:
-        """Name a cache by pictures, encoder, precision, and whatever else its features depend on."""
+        """Return a cache folder keyed by pictures, encoder, precision and all else the features depend on."""
         encoder = [sha256(self.vision_state), asdict(self.profile.vision), str(self.dtype)]
         return CACHE / kind / f"{split.name}-{hash_json([split.key(), encoder, depends])}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedStudy(Study):
-    """A study of the data sets of the paper, with the parts that its authors and others published."""
+    """A study of the paper's data sets, with the parts that its authors and others published."""
 
     streams, has_blip2, stage2_splits = True, False, {"official": released.ALIGNMENT}
     tests = released.TESTS
     special_tests = ()
-    # Published questions for training are about pictures that nothing else here needs: those of `val` stand
-    # in for them where only answers are counted.
+    # Published training questions are about pictures that nothing else here needs: those of `val` replace
+    # them where only answers are counted.
     questioned: ClassVar = {"train": released.VAL, "val": released.VAL, "test": released.TEST}
 
     def draw(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""A training of the study, in a folder that is found by all that its result depends on.
+"""Trainings of the study, each in a folder keyed by all that its result depends on.
 
-One that was already done with the same settings and data is loaded, one that was stopped goes on.
+One that has finished with the same settings and data is loaded, one that was stopped is resumed.
 """
 
 from dataclasses import dataclass, replace
@@ -42,8 +42,8 @@ def train(
     start: object = None,  # else the weights of the module
     **depends: object,
 ) -> Trained:
-    """Run `fit` in the folder of this training, or find what it left there, and freeze the module with its
-    last weights; `what` is the training's name for people.
+    """Run `fit` in the folder of this training, or load what it left there, and freeze the module with its
+    last weights; `what` is the training's label.
     """
     run = training_run(study, module, data, collate, config, what, start, **depends)
     trained = Trained(run.folder, fit(module.to(study.device), data, collate, run))
@@ -61,11 +61,11 @@ def training_run(
     start: object = None,  # else the weights of the module
     **depends: object,
 ) -> Run:
-    """Return the run of a training, whose folder is found by its settings, the weights that it starts from,
-    the language model, the code that it runs, and whatever else its result `depends` on: what it reads.
+    """Return the run of a training, whose folder is keyed by its settings, the weights that it starts from,
+    the language model, the code that it runs, and all else that its result `depends` on, such as its data.
 
-    A start that is computed is named by its origin, `start`, since each processor rounds it differently. In
-    how many parts or processes a step is done does not change the result, and so not the folder either.
+    A computed start is keyed by its origin, `start`, since processors round it differently. The number of
+    parts or processes per step changes neither the result nor the folder.
     """
     kinds = dict.fromkeys(type(part) for part in module.modules())
     folder = study.folder(
@@ -80,7 +80,7 @@ def training_run(
 
 
 def without_backbones(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Return all weights but those of a frozen encoder or language model, which files and settings name."""
+    """Return all weights but those of frozen encoders or language models, known by files and settings."""
     backbones = (part for part in module.modules() if isinstance(part, Language | Vision))
     frozen = {id(p) for part in backbones for p in part.parameters() if not p.requires_grad}
     return {name: p for name, p in module.named_parameters() if id(p) not in frozen}

@@ -1,4 +1,4 @@
-"""Training state on disk: one safetensors file with the trained weights, the optimizer and the generator."""
+"""Training state on disk: one safetensors file with the trained weights, optimizer and RNG state."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def restore(module: nn.Module, path: Path) -> dict[str, Any]:
 
 
 def freeze(module: nn.Module, path: Path) -> nn.Module:
-    """Fill a module from stored weights and freeze it."""
+    """Load stored weights into a module and freeze it."""
     restore(module, path)
     return module.eval().requires_grad_(False)
 
@@ -62,9 +62,9 @@ def save_state(
     step: int,
     streams: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write everything that a training needs to go on after `step` steps as if it had never stopped.
+    """Write everything needed to resume a training exactly after `step` steps.
 
-    `streams` holds the state of each process's stream of data; without a stream the step says it all.
+    `streams` holds the state of each process's data stream; without streams the step is enough.
     """
     state = {f"model.{name}": parameter for name, parameter in trainable(module).items()}
     for optimizer in optimizers:
@@ -80,7 +80,10 @@ def save_state(
 def load_state(
     path: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, list[dict[str, Any]]]:
-    """Put a stored training state back; returns the number of steps that were done and the `streams`."""
+    """Restore a training state; returns the number of steps done and the `streams`.
+
+    Raises ValueError for the state of another model.
+    """
     state, about = load_weights(path)
     weights = under(state, "model.")
     if weights.keys() != trainable(module).keys():

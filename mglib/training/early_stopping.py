@@ -1,6 +1,4 @@
-"""Early stopping: a training ends when its loss on held-out batches no longer falls, and its best weights are
-taken.
-"""
+"""Early stopping: training ends when the held-out loss no longer falls; the best weights are used."""
 
 from collections.abc import Sequence
 
@@ -26,10 +24,10 @@ def fit_with_early_stopping(
     held_out: Sequence[Batch],
     patience: int,
 ) -> Log:
-    """Train as `fit` does, fill the module with its best weights and return the losses on `held_out`.
+    """Train as `fit` does, load the best weights into the module and return the losses on `held_out`.
 
-    The loss is computed before the first step and at each fraction of `config.keep`; the training ends after
-    `patience` losses that are no lower than the best. For one process.
+    The loss is computed before the first step and at each fraction of `config.keep`; training ends after
+    `patience` losses without a new best. For a single process.
     """
     if not run.weights(0).exists():
         save_weights(run.weights(0), checkpoint.trainable(module), {"step": 0, "seed": run.seed})
@@ -45,10 +43,10 @@ def fit_with_early_stopping(
 
 
 def evaluate_kept(module: nn.Module, batches: Sequence[Batch], run: Run) -> Log:
-    """Return the `loss` after each `step` whose weights were kept, each computed once: the training's folder
-    holds them. The module stays as it is.
+    """Return the `loss` after each `step` whose weights were kept, cached in the training's folder.
 
-    They depend on files alone, so a training that was killed ends where an uninterrupted one does.
+    The module is left unchanged. The losses depend on files alone, so a killed and resumed training ends
+    where an uninterrupted one does.
     """
     losses = read_log(run.folder / LOSSES)
     new, trained = kept(run.folder)[len(losses) :], checkpoint.trainable(module)
@@ -62,7 +60,7 @@ def evaluate_kept(module: nn.Module, batches: Sequence[Batch], run: Run) -> Log:
 
 
 def best(losses: Log) -> int:
-    """Return the index of the lowest loss, the first of several."""
+    """Return the index of the lowest loss, the first in a tie."""
     return min(range(len(losses)), key=lambda index: losses[index]["loss"])
 
 

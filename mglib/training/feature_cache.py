@@ -1,4 +1,4 @@
-"""What frozen parts compute is computed once: a memory-mapped cache, named by everything it depends on."""
+"""A memory-mapped cache of the outputs of frozen parts, keyed by everything they depend on."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from mglib.data.splits import batched
 from mglib.locks import locked
 from mglib.paths import atomic_write, sha256, write_json
 
-CHUNK = 512  # pictures a file: what a kill loses at most
+CHUNK = 512  # pictures per file: the most that a kill loses
 INDEX = "index.json"  # the hash of each finished file
 
 
@@ -50,12 +50,12 @@ def cached(
     what: str,
     batch_size: int = 32,
 ) -> Features:
-    """Return `compute` of all items, computing only the files that are absent or damaged.
+    """Return `compute` of all items, computing only the files that are missing or damaged.
 
-    `folder` is named by the content of the items, the weights, the preprocessing and the precision; `items()`
+    `folder` is keyed by the content of the items, the weights, the preprocessing and the precision; `items()`
     starts a new pass over them; `compute` maps a list of items to (len, ...). A damaged or foreign file is
-    reported and made again; an interrupted run resumes at its last finished file. A second process that wants
-    the same features waits for them.
+    reported and recomputed; an interrupted run resumes after its last finished file. A second process that
+    needs the same features waits for them.
     """
     files = [folder / f"{number:05d}.npy" for number in range((count + CHUNK - 1) // CHUNK)]
     with locked(folder):
@@ -74,7 +74,7 @@ def cached(
 
 
 def finished(folder: Path, what: str) -> dict[str, str]:
-    """Return the hashes of the files that are as they were written; damage is reported."""
+    """Return the hashes of the intact files; damage is reported."""
     try:
         digests = json.loads((folder / INDEX).read_text()) if (folder / INDEX).exists() else {}
     except ValueError:

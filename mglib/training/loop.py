@@ -1,6 +1,6 @@
-"""The training loop, one for every stage: the official schedule and exact resume, on accelerate.
+"""The training loop of all stages: the official schedule and exact resume, on accelerate.
 
-It runs in one process or in several, whose steps are those of one: each takes its share of every batch.
+It runs in one process or in several, with the same steps: each process takes its share of every batch.
 """
 
 import json
@@ -30,23 +30,23 @@ from mglib.weights import tensors
 
 Batch = dict[str, Any]
 Collate = Callable[[list], Batch]
-Log = list[dict[str, float]]  # one line a step
+Log = list[dict[str, float]]  # one line per step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A training's settings, the folder that it is kept in, and what it runs on."""
+    """A training's settings, its folder and its device."""
 
     config: TrainConfig
     folder: Path  # named by everything that the result depends on
     seed: int
     device: torch.device
     bf16: bool = False  # whether products are in bfloat16; the trained weights stay in float32
-    what: str = "training"  # what the progress bar and errors call it
+    what: str = "training"  # its name in the progress bar and in errors
 
     @property
     def latest(self) -> Path:
-        """The state that the training goes on from."""
+        """The state from which the training resumes."""
         return self.folder / "latest.safetensors"
 
     @property
@@ -58,17 +58,17 @@ class Run:
         return self.folder / f"step-{step:06d}.safetensors"
 
     def keeps(self, step: int) -> bool:
-        """Tell whether the weights after a step are kept: at the fractions `config.keep`, and the last."""
+        """Return whether the weights after a step are kept: at the fractions `config.keep` and at the end."""
         steps = self.config.steps
         return step == steps or step in {max(1, round(fraction * steps)) for fraction in self.config.keep}
 
     def saves(self, step: int) -> bool:
-        """Tell whether the state is written after a step."""
+        """Return whether the state is written after a step."""
         return step % self.config.save_every == 0 or step == self.config.steps
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Return the rate of a step (from 0): linear warm-up, then a cosine over ALL steps (official
+    """Return the learning rate of a step (from 0): linear warm-up, then a cosine over ALL steps (official
     `optims.py`).
 
     As in the official code the cosine does not subtract the warm-up, so the rate jumps down a little where
@@ -84,10 +84,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 def make_optimizers(
     module: nn.Module, config: TrainConfig, dtype: torch.dtype
 ) -> list[torch.optim.Optimizer]:
-    """Return AdamW for all that is trained or, with `config.muon`, Muon and AdamW, each for its share.
+    """Return AdamW for all trainable parameters or, with `config.muon`, AdamW and Muon, each for its share.
 
-    Muon steps the weights of linear layers, with its products in `dtype`. There is no weight decay on vectors
-    (biases, norms), as in the official runner.
+    Muon updates the weights of linear layers, with its products in `dtype`. There is no weight decay on
+    vectors (biases, norms), as in the official runner.
     """
     linear = {id(part.weight) for part in module.modules() if isinstance(part, nn.Linear)}
     parameters = list(checkpoint.trainable(module).values())
@@ -105,7 +105,7 @@ def make_optimizers(
 
 @runtime_checkable
 class Stream(Protocol):
-    """A process's own endless batches, of `share` samples at most, with a state (`mglib.data.mixture`)."""
+    """One process's endless batches, of at most `share` samples, with a state (`mglib.data.mixture`)."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
@@ -115,7 +115,7 @@ class Stream(Protocol):
 
 
 def share(config: TrainConfig, processes: int) -> int:
-    """Return how many samples a process computes at once; raises ValueError if a batch cannot be cut so."""
+    """Return how many samples a process runs at once; raises ValueError if a batch cannot be split so."""
     parts = processes * config.accumulate
     if config.batch_size % parts:
         raise ValueError(
@@ -133,14 +133,14 @@ def fit(
     *,
     finished: Callable[[], bool] = lambda: False,
 ) -> Log:
-    """Train whatever in `module` requires gradients and return the log.
+    """Train the parameters of `module` that require gradients and return the log.
 
-    `module.count(batch)` says over how many items a batch's loss is a sum, and `module(batch)` returns this
-    sum as `loss`; their quotient over all processes is minimised. Whatever else it returns is logged. A
-    `Stream` brings its own batches, without `collate`. A finished run that is found in the folder is loaded,
-    an unfinished one is continued exactly; `finished` is asked before each step and may end a run early. Only
-    the main process writes. Leaves the weights that `run.keeps` and the log. Raises FloatingPointError on a
-    loss that is not finite, ValueError when the data do not fill one batch or it cannot be cut evenly.
+    `module(batch)` returns as `loss` the loss summed over `module.count(batch)` items; their quotient over
+    all processes is minimised. All its other outputs are logged. A `Stream` yields its own batches, without
+    `collate`. A finished run found in the folder is loaded, an unfinished one is resumed exactly; `finished`
+    is called before each step and may end a run early. Only the main process writes. Leaves the weights that
+    `run.keeps` and the log. Raises FloatingPointError if the loss is not finite, ValueError if the data do
+    not fill one batch or it cannot be split evenly.
     """
     config = run.config
     accelerator = Accelerator(cpu=run.device.type == "cpu", mixed_precision="no")  # `backward` sets it
@@ -150,7 +150,7 @@ def fit(
 
     main = accelerator.is_main_process
     with locked(run.folder) if main else nullcontext(), torch.random.fork_rng():
-        accelerator.wait_for_everyone()  # none looks into the folder before the main process holds it
+        accelerator.wait_for_everyone()  # none reads the folder before the main process locks it
         torch.manual_seed(run.seed)
         done, streams = 0, list[dict]()
         if run.latest.exists():
@@ -183,7 +183,7 @@ def fit(
 
 
 def make_loader(dataset: Dataset, collate: Collate | None, run: Run, size: int) -> DataLoader:
-    """Return a loader of `size` samples at once that shuffles by the seed and the epoch alone."""
+    """Return a loader of batches of `size` that shuffles by the seed and the epoch alone."""
     if len(dataset) < run.config.batch_size:
         raise ValueError(
             f"{run.what}: {len(dataset)} samples do not fill one batch of {run.config.batch_size}."
@@ -201,9 +201,9 @@ def make_loader(dataset: Dataset, collate: Collate | None, run: Run, size: int) 
 def from_step(
     step: int, loader: DataLoader, config: TrainConfig, accelerator: Accelerator
 ) -> Iterator[Batch]:
-    """Yield the batches of a prepared loader, epoch after epoch, beginning with the first of `step`.
+    """Yield the batches of a prepared loader, epoch after epoch, starting with the first of `step`.
 
-    An epoch ends with its last whole step, so that it is the same in however many parts a step is done.
+    An epoch ends with its last whole step, so it is the same whatever the number of parts per step.
     """
     whole = len(loader) // config.accumulate * config.accumulate
     epoch, offset = divmod(step * config.accumulate, whole)
@@ -215,7 +215,7 @@ def from_step(
 
 
 def own_stream(streams: list[dict[str, Any]], accelerator: Accelerator, what: str) -> dict[str, Any]:
-    """Return the state of this process's stream; raises ValueError if there were more or fewer of them."""
+    """Return the state of this process's stream; raises ValueError if the number of processes differs."""
     if len(streams) != accelerator.num_processes:
         raise ValueError(
             f"{what} was begun with {len(streams)} processes and can only go on with as many, not with "
@@ -232,7 +232,7 @@ def train_step(
     step: int,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """Do one optimizer step over this process's parts of a batch and return its log line."""
+    """Take one optimizer step over this process's parts of a batch and return its log line."""
     start, rate = time.perf_counter(), learning_rate(step, run.config)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -272,12 +272,12 @@ def train_step(
 def backward(
     model: nn.Module, part: Batch, count: torch.Tensor, accelerator: Accelerator, *, bf16: bool, last: bool
 ) -> dict[str, torch.Tensor]:
-    """Add the gradient of a part's share in a loss over `count` items; returns its output, detached.
+    """Accumulate the gradient of a part's share of a loss over `count` items; returns its output, detached.
 
-    Processes exchange gradients after the last part.
+    Processes synchronise gradients after the last part.
     """
     with nullcontext() if last else accelerator.no_sync(model):
-        # Not accelerate's own: its precision holds for a whole process and cannot be changed.
+        # Not accelerate's own autocast: its precision is fixed for the whole process.
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=bf16):
             output = model(part)
         # DDP averages gradients over processes: scaled so that this is the gradient of the global mean.
@@ -292,7 +292,7 @@ def save_progress(
     run: Run,
     streams: list[dict[str, Any]],
 ) -> None:
-    """Write the log and a checkpoint where one is due; the state is written last, so a kill never skips a
+    """Write the weights, the log and the state if they are due; the state comes last, so a kill never skips a
     step.
     """
     step = len(history)
@@ -305,5 +305,5 @@ def save_progress(
 
 
 def kept(folder: Path) -> list[Path]:
-    """Return the weights that a run kept, in the order of its steps."""
+    """Return the files of weights that a run kept, in step order."""
     return sorted(folder.glob("step-*.safetensors"))

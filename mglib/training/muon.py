@@ -1,4 +1,4 @@
-"""Muon (Jordan et al. 2024) with its products in a precision that is named."""
+"""Muon (Jordan et al. 2024) with its products in a given precision."""
 
 from collections.abc import Iterable
 
@@ -12,13 +12,13 @@ MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Step matrices along the nearest orthogonal matrix to their gradients' moving average (with Nesterov's
-    look-ahead), at rates that compare with AdamW's (0.2 times the root of the longer side, Liu et al. 2025).
+    """Update matrices along the orthogonal matrix nearest to their gradients' moving average (with Nesterov
+    momentum), at rates comparable to AdamW's (0.2 times the root of the longer side, Liu et al. 2025).
 
-    As `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which multiplies in bfloat16 whatever the
-    processor: one that has to emulate that takes forty times as long for a matrix of 1024 x 256. Here the
-    products are in `dtype`. They cost the same whatever the batch: 47 GFLOP a step for mini's Q-Former, as
-    much as encoding four pictures, so large batches hide it.
+    Like `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`, which multiplies in bfloat16 on any processor:
+    one that has to emulate it takes forty times as long for a 1024 x 256 matrix. Here the products are in
+    `dtype`. They cost the same for any batch size: 47 GFLOP per step for mini's Q-Former, as much as encoding
+    four pictures, so large batches hide it.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """Step every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for matrix in (parameter for parameter in group["params"] if parameter.grad is not None):
                 if not self.state[matrix]:

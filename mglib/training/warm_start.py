@@ -1,8 +1,8 @@
-"""A start for the projection that already says roughly what is in a picture, in closed form.
+"""A closed-form initialisation of the projection that already conveys roughly what is in a picture.
 
-Deviation, for small budgets: the paper starts from PyTorch's random matrix and has five million pairs to turn
-it. Ridge regression from pictures to the words of their captions is how word embeddings have long been joined
-to pictures (Frome et al. 2013, DeViSE; Lazaridou et al. 2015); it uses nothing that stage 1 does not use.
+Deviation, for small budgets: the paper starts from PyTorch's random matrix and trains it on five million
+pairs. Ridge regression from pictures to the words of their captions is how pictures have long been mapped to
+word embeddings (Frome et al. 2013, DeViSE; Lazaridou et al. 2015); it uses nothing that stage 1 does not use.
 """
 
 import math
@@ -18,7 +18,7 @@ from mglib.model.prompts import tokenize
 
 
 def word_vectors(language: Language) -> Tensor:
-    """Return every token as the decoder takes it in, (V, D_l): Gemma scales the rows of its table."""
+    """Return the decoder's input embedding of every token, (V, D_l); Gemma scales the rows of its table."""
     rows = len(language.model.get_input_embeddings().weight)
     return language.embed(torch.arange(rows, device=language.model.device)).detach()
 

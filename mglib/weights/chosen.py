@@ -1,4 +1,4 @@
-"""Any causal language model of transformers instead of a profile's own: a pinned one, a folder, or a name on
+"""Any transformers causal language model in place of a profile's own: a pinned one, a folder, or a name on
 the hub.
 """
 
@@ -23,7 +23,7 @@ QUESTION, ANSWER = "(the question)", "(the answer)"
 def find(path_or_repo: str, weights: str = "wheel") -> Path:
     """Return a model's folder: a pinned one's, `path_or_repo` itself, or what the hub has under this name.
 
-    Raises RuntimeError with the next step where it cannot be had.
+    Raises RuntimeError with the next step if it cannot be obtained.
     """
     if path_or_repo in LANGUAGE:
         return language_folder(path_or_repo, weights)
@@ -35,13 +35,13 @@ def find(path_or_repo: str, weights: str = "wheel") -> Path:
 
 
 def configuration(path_or_repo: str) -> PreTrainedConfig:
-    """Return how a model is built, without its weights; raises RuntimeError as `find`."""
+    """Return a model's configuration, without its weights; raises RuntimeError like `find`."""
     with hub_errors(f"The configuration of {path_or_repo}", INSTEAD):
         return AutoConfig.from_pretrained(named_or_path(path_or_repo))
 
 
 def tokenizer_of(path_or_repo: str) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer alone; raises RuntimeError as `find`."""
+    """Return a model's tokenizer alone; raises RuntimeError like `find`."""
     with hub_errors(f"The tokenizer of {path_or_repo}", INSTEAD):
         return AutoTokenizer.from_pretrained(named_or_path(path_or_repo))
 
@@ -52,16 +52,16 @@ def named_or_path(path_or_repo: str) -> Path:
 
 
 def identity(folder: Path) -> str:
-    """Name a model by the content of its files, whatever its folder is called."""
+    """Return a hash of a model's files, whatever its folder is called."""
     files = sorted(path for pattern in FILES for path in folder.glob(pattern))
     return hash_json([(path.name, sha256(path)) for path in files])
 
 
 def load(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, attention: str) -> Language:
-    """Load a folder, whose answers end as its own chat template ends them.
+    """Load a folder; its answers end as its own chat template ends them.
 
-    Raises ValueError for a model without such a template, for one that changes hidden states or logits on a
-    way that `Language` does not take, and as `mglib.weights.vicuna.quantisation`.
+    Raises ValueError for a model without such a template, for one that changes hidden states or logits in a
+    way that `Language` does not reproduce, and like `mglib.weights.vicuna.quantisation`.
     """
     language = read(folder, dtype=dtype, quantised=quantised, attention=attention)
     language.tokenizer.eos_token = answer_end(language.tokenizer)
@@ -70,9 +70,9 @@ def load(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, atten
 
 
 def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the symbol behind an answer in the model's own chat template, which need not be its `eos_token`.
+    """Return the symbol after an answer in the model's own chat template, which need not be its `eos_token`.
 
-    Raises ValueError where there is no template or no symbol.
+    Raises ValueError if there is no template or no symbol.
     """
     if tokenizer.chat_template is None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The trained model in other people's formats: the official .pth, and transformers' BLIP-2."""
+"""The trained model in other formats: the official .pth, and transformers' BLIP-2."""
 
 import json
 import re
@@ -28,7 +28,7 @@ from mglib.weights.official import listed, rename
 from mglib.weights.vicuna import BY_TOKEN
 
 IMAGE_TOKEN = "<image>"  # one for each visual token; the slots that transformers fills
-# What our names become in transformers, rule after rule.
+# From our names to those of transformers: rules applied in order.
 TRANSFORMERS = {
     r"^vision\.encoder\.cls_token": "vision_model.embeddings.class_embedding",
     r"^vision\.encoder\.pos_embed": "vision_model.embeddings.position_embedding",
@@ -94,7 +94,7 @@ def require_eva(model: MiniGPT4) -> None:
 def build_blip2(model: MiniGPT4, image_token: int) -> Blip2ForConditionalGeneration:
     """Return the model in transformers' classes, to be saved: our weights, and empty buffers."""
     config = blip2_config(model, image_token)
-    with torch.device("meta"):  # the weights are put in below, not drawn and thrown away
+    with torch.device("meta"):  # the weights are assigned below, so none are initialised
         blip2 = Blip2ForConditionalGeneration(config)
     state = blip2_state(model, config.text_config.vocab_size)
     unknown = blip2.load_state_dict(state, strict=False, assign=True).unexpected_keys
@@ -116,7 +116,7 @@ def build_blip2(model: MiniGPT4, image_token: int) -> Blip2ForConditionalGenerat
 
 
 def blip2_config(model: MiniGPT4, image_token: int) -> Blip2Config:
-    """Describe the model to transformers."""
+    """Return the model's configuration in transformers."""
     look, encoder, qformer = model.vision.config, model.vision.encoder, model.qformer
     block = encoder.blocks[0]
     vision = Blip2VisionConfig(
@@ -140,8 +140,8 @@ def blip2_config(model: MiniGPT4, image_token: int) -> Blip2Config:
 
 
 def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
-    """Return the weights under transformers' names, the vocabulary filled up with rows of zeros; q_bias and
-    v_bias are two thirds of its `qkv.bias`, that of the keys is 0.
+    """Return the weights under transformers' names, the vocabulary padded with zero rows; `qkv.bias` joins
+    q_bias, zeros for the keys, and v_bias.
     """
     own = {name: value for name, value in model.state_dict().items() if not name.startswith("language.")}
     state = {rename(name, TRANSFORMERS): value for name, value in own.items()}
@@ -156,7 +156,7 @@ def blip2_state(model: MiniGPT4, vocabulary: int) -> dict[str, Tensor]:
 
 
 def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
-    """Return what turns pictures and a conversation into the model's inputs.
+    """Return the processor that turns pictures and a conversation into the model's inputs.
 
     The tokenizer's chat template writes the queries' tokens where the picture belongs; the processor itself
     would put them before the whole text, and loses a template of its own.
@@ -170,8 +170,8 @@ def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
     tokenizer = deepcopy(model.language.tokenizer)  # the processor adds IMAGE_TOKEN to it
     processor = Blip2Processor(pictures, tokenizer)
     queries = model.qformer.config.queries
-    # We split each piece of text on its own. LLaMA's tokenizer puts a space before such a piece, and before
-    # a piece behind a picture only in its older settings: the template then has to write it.
+    # We tokenise each piece of text separately. LLaMA's tokenizer puts a space before such a piece, but only
+    # with its older settings before a piece after a picture: otherwise the template has to write it.
     for lead in ("", " "):
         tokenizer.chat_template = chat_template(template, queries, lead)
         if same_sequence(tokenizer, template, queries):
@@ -183,7 +183,7 @@ def build_processor(model: MiniGPT4, template: Template) -> Blip2Processor:
 
 
 def same_sequence(tokenizer: PreTrainedTokenizerBase, template: Template, queries: int) -> bool:
-    """Whether the tokenizer's chat template gives the ids that the model was trained on."""
+    """Return whether the tokenizer's chat template gives the ids that the model was trained on."""
     words = "Describe this image in detail."
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": words}]}]
     found = tokenize(tokenizer, tokenizer.apply_chat_template(turn, tokenize=False))
@@ -193,9 +193,9 @@ def same_sequence(tokenizer: PreTrainedTokenizerBase, template: Template, querie
 
 
 def chat_template(template: Template, queries: int, lead: str = "") -> str:
-    """Write a prompt template in Jinja: a user's turn ends with what the assistant's answer begins with.
+    """Write a prompt template in Jinja; a user's turn ends with the prefix of the assistant's answer.
 
-    `lead` is put before the text behind BOS and behind a picture.
+    `lead` is put before the text after BOS and after a picture.
     """
     before, after = template.turn.split("{}")
     words = {
@@ -208,7 +208,7 @@ def chat_template(template: Template, queries: int, lead: str = "") -> str:
     return re.sub("|".join(words), lambda found: words[found[0]], JINJA)
 
 
-# The dashes at the left eat the line breaks; after BOS there is none, since a space may have to go there.
+# The dashes on the left strip the line breaks; there is none after BOS, where a space may have to go.
 JINJA = """BOS{% for message in messages %}
     {%- if message.role == "user" %}{{ BEFORE }}{% endif %}
     {%- if message.content is string %}{{ message.content }}
@@ -222,7 +222,7 @@ JINJA = """BOS{% for message in messages %}
 
 
 def model_card(model: MiniGPT4, *, language: str, template: Template) -> str:
-    """Say what the folder is, how to ask it, and where its numbers differ from ours."""
+    """Return the model card: what the folder is, how to use it, and where its numbers differ from ours."""
     return CARD.format(
         language=language,
         width=model.projection.in_features,

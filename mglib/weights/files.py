@@ -1,4 +1,4 @@
-"""Weights as others publish them, read without running anybody's code."""
+"""Reading of published weights without running any code from their files."""
 
 import pickle
 import re
@@ -33,7 +33,7 @@ def hub_errors(name: str, instead: str) -> Iterator[None]:
 
 
 def not_weights(path: Path) -> str | None:
-    """Say what a file is instead of weights, judging by its first bytes."""
+    """Return what a file is instead of weights, judging by its first bytes, or None."""
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):
@@ -51,8 +51,8 @@ def read_file(path: Path) -> Any:
     """Read a safetensors file, or one of `torch.save` with `weights_only=True`; tensors stay on disk until
     they are used.
 
-    Raises FileNotFoundError, or ValueError with the next step when the file is something else, is cut off, or
-    wants to run code.
+    Raises FileNotFoundError, or ValueError with the next step if the file is something else, is cut off, or
+    would run code.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -73,15 +73,15 @@ def read_file(path: Path) -> Any:
             f"({named[1] if named else 'an unknown pickle instruction'}). Weights need none: take the file "
             "from its official source, or save its state dict alone."
         ) from error
-    except Exception as error:  # what torch.load raises on other bytes is not documented
+    except Exception as error:  # what else torch.load raises is not documented
         raise ValueError(
             f"{path} is cut off or not a file of torch.save ({type(error).__name__}): download it again."
         ) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a .pth file, alone or under "model" or "state_dict"; what
-    DataParallel and torch.compile put before its names is left out. Raises as `read_file`.
+    """Return the state dict of a .pth file, alone or under "model" or "state_dict", without the prefixes of
+    DataParallel and torch.compile. Raises like `read_file`.
     """
     state = read_file(path)
     for key in ("model", "state_dict"):
@@ -92,7 +92,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def read_folder(folder: Path) -> dict[str, Tensor]:
-    """Return all weights of a transformers folder; raises as `read_file`."""
+    """Return all weights of a transformers folder; raises like `read_file`."""
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
         none = f"{folder} holds no weights: neither model*.safetensors nor pytorch_model*.bin is there."

@@ -1,4 +1,4 @@
-"""From a language model as it is released to a folder that transformers loads in a second."""
+"""Conversion of a released language model to a folder that transformers loads in a second."""
 
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from transformers import (
 
 from mglib.weights.tensors import require_content
 
-# By `model_type`. SmolLM2's 4 bits times a half-precision scale plus an offset are exact in nothing smaller
-# than fp32: kept in bf16, the logits of a paragraph would move by up to 0.13 in an fp32 run. Qwen2 would take
-# 2.5 GB in fp32; it is kept in bf16, the precision of its original.
+# By `model_type`. SmolLM2's 4-bit values times a half-precision scale plus an offset need fp32 to be exact:
+# stored in bf16, the logits of a paragraph would change by up to 0.13 in an fp32 run. Qwen2 (0.5B) would take
+# 2.5 GB in fp32; it is stored in bf16, the precision of its original.
 DTYPES = {"llama": torch.float32, "qwen2": torch.bfloat16}
 CONTENTS = {
     "SmolLM2-135M-Instruct.Q4_1.gguf": "f5b84f20539d15d6bad41b35754507b2d164cfe4ea25707ec40562e0ef6c8d78",
@@ -32,7 +32,7 @@ CONTENTS = {
 
 
 def make_from_gguf(fetched: Path, built: Path) -> None:
-    """Write a GGUF file's model and tokenizer into `built`; raises RuntimeError if they are not as pinned."""
+    """Write a GGUF file's model and tokenizer into `built`; raises RuntimeError if the weights differ."""
     (file,) = fetched.glob("*.gguf")
     model, tokenizer = from_gguf(file)
     require_content(state_of(model), CONTENTS[file.name], origin=file.name)
@@ -51,7 +51,7 @@ def from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     dtype = DTYPES[config.model_type]
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
-    # What is kept is an ordinary model: with this entry left in, transformers would look for a quantiser.
+    # The stored model is an ordinary one: with this entry, transformers would look for a quantiser.
     del model.config.quantization_config
     model.generation_config = GenerationConfig(
         bos_token_id=model.config.bos_token_id,
@@ -64,7 +64,7 @@ def from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def split_digits(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Split digits singly, as SmolLM2's original does: GGUF names the kind of tokenizer, not its rules."""
+    """Split digits one by one, as the original SmolLM2 does: GGUF names the tokenizer type, not its rules."""
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),
@@ -74,7 +74,7 @@ def split_digits(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def without_bos(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Begin with no symbol, as Qwen2's original does: GGUF names one."""
+    """Remove the BOS token, which the original Qwen2 does not have: GGUF names one."""
     tokenizer.bos_token = None
 
 
@@ -82,7 +82,7 @@ RESTORE = {"llama": split_digits, "qwen2": without_bos}
 
 
 def state_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Return the weights, without a head that is the token embedding."""
+    """Return the weights, without a head that is tied to the token embedding."""
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     return {
         name: value for name, value in model.state_dict().items() if not (tied and name == "lm_head.weight")

@@ -1,4 +1,4 @@
-"""Low-rank updates of the language model (LoRA, Hu et al. 2021): put in, and found again."""
+"""Low-rank updates of the language model (LoRA, Hu et al. 2021): injected and collected."""
 
 from copy import deepcopy
 
@@ -36,5 +36,5 @@ def with_lora(model: MiniGPT4, config: LoRAConfig, *, seed: int) -> MiniGPT4:
 
 
 def lora_weights(language: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the low-rank updates of a language model by their names; none where it has none."""
+    """Return the low-rank updates of a language model by name, empty if it has none."""
     return {name: weight for name, weight in language.named_parameters() if MARK in name}

@@ -6,7 +6,7 @@
 | projection, 7B | prerained_minigpt4_7b.pth | huggingface.co/spaces/Vision-CAIR/minigpt4 |
 | projection, 13B | pretrained_minigpt4.pth | huggingface.co/Vision-CAIR/MiniGPT-4 |
 
-Every name in a file is either used or dropped by name here; anything else stops the loading.
+Every name in a file is either used or dropped by name here; any other name is an error.
 """
 
 import re
@@ -20,8 +20,8 @@ from mglib.model.qformer import QFormer
 from mglib.model.vision import Vision
 from mglib.weights.files import read_state
 
-# What our names become in these files, rule after rule. (In a LAVIS file of the whole model `visual_encoder.`
-# precedes the encoder's.)
+# From our names to those of these files: rules applied in order. (In a LAVIS file of the whole model, the
+# encoder's names begin with `visual_encoder.`)
 OFFICIAL = {
     r"^vision\.encoder\.": "",
     r"^qformer\.(query_tokens|ln_vision)": r"\1",
@@ -31,8 +31,8 @@ OFFICIAL = {
     r"^projection": "llama_proj",
 }
 
-# What a file may hold that MiniGPT-4 does not use.
-EVA_DROPS = ("norm.*", "fc_norm.*", "head.*")  # behind the last block; BLIP-2 reads the blocks' output
+# Entries of a file that MiniGPT-4 does not use.
+EVA_DROPS = ("norm.*", "fc_norm.*", "head.*")  # after the last block; BLIP-2 reads the blocks' output
 BLIP2_DROPS = ("Qformer.bert.embeddings.position_ids", "t5_proj.*")
 # The official trainer saves the buffers of frozen parts too.
 MINIGPT4_DROPS = (
@@ -44,9 +44,9 @@ SIZES = {4096: "7B", 5120: "13B"}  # widths of LLaMA and Vicuna
 
 
 def load_vision(vision: Vision, file: Path) -> None:
-    """Fill an encoder that is cut to `depth` blocks from `eva_vit_g.pth`; the block behind them is dropped.
+    """Fill an encoder that is cut to `depth` blocks from `eva_vit_g.pth`; the block after them is dropped.
 
-    Raises ValueError naming what is missing, left over or of another shape, and as `files.read_state`.
+    Raises ValueError naming what is missing, left over or of another shape, and like `files.read_state`.
     """
     drops = (*EVA_DROPS, f"blocks.{vision.config.depth}.*")
     fill(vision, "vision.", read_state(file), drops=drops, origin=file)
@@ -55,16 +55,16 @@ def load_vision(vision: Vision, file: Path) -> None:
 def load_qformer(qformer: QFormer, file: Path) -> None:
     """Fill a Q-Former, its queries and `ln_vision` from `blip2_pretrained_flant5xxl.pth`.
 
-    Raises as `load_vision`.
+    Raises like `load_vision`.
     """
     fill(qformer, "qformer.", read_state(file), drops=BLIP2_DROPS, origin=file)
 
 
 def load_projection(projection: nn.Linear, file: Path) -> None:
-    """Fill the projection from `prerained_minigpt4_7b.pth`, `pretrained_minigpt4.pth` or an own export.
+    """Fill the projection from `prerained_minigpt4_7b.pth`, `pretrained_minigpt4.pth` or our own export.
 
-    The file does not say which language model it was trained with, but its width must be that of the one in
-    use. Raises as `load_vision`.
+    The file does not say which language model it was trained with, but its width must match the one in use.
+    Raises like `load_vision`.
     """
     state = read_state(file)
     widths = len(state.get("llama_proj.weight", projection.weight)), projection.out_features
@@ -80,10 +80,10 @@ def load_projection(projection: nn.Linear, file: Path) -> None:
 def fill(
     module: nn.Module, prefix: str, state: dict[str, Tensor], *, drops: Sequence[str], origin: Path
 ) -> None:
-    """Copy a state dict under official names into `module`, whose own names `prefix` precedes in OFFICIAL.
+    """Copy a state dict with official names into `module`, whose own names have `prefix` in OFFICIAL.
 
-    Raises ValueError that lists, as the file spells them, the weights which are missing, are left over after
-    `drops`, or have another shape.
+    Raises ValueError listing, as the file spells them, the weights that are missing, left over after `drops`,
+    or of another shape.
     """
     own = module.state_dict()
     names = {rename(prefix + name, OFFICIAL): name for name in own}
@@ -113,11 +113,11 @@ def rename(name: str, rules: Mapping[str, str]) -> str:
 
 
 def listed(names: Sequence[str], most: int = 30) -> str:
-    """Join names, the first `most` of them."""
+    """Join the first `most` names, and count the rest."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def dropped(name: str, drops: Iterable[str]) -> bool:
-    """Whether one of the patterns covers a name."""
+    """Return whether one of the patterns matches a name."""
     return any(fnmatch(name, pattern) for pattern in drops)

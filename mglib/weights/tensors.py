@@ -1,4 +1,4 @@
-"""Tensors of our own on disk: one safetensors file with a JSON description; and their names by content."""
+"""Our own tensors on disk, one safetensors file with a JSON description; and hashes of their content."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ def hash_tensors(tensors: Mapping[Any, Tensor]) -> str:
 
 
 def require_content(state: Mapping[str, Tensor], pinned: str, *, origin: str) -> None:
-    """Raise RuntimeError unless `state` is what the conversion of `origin` gave when it was checked."""
+    """Raise RuntimeError unless `state` has the `pinned` hash that converting `origin` should give."""
     found = hash_tensors(state)
     if found != pinned:
         raise RuntimeError(

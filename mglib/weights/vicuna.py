@@ -1,4 +1,4 @@
-"""Vicuna, LLaMA-2-chat and their kin: released deltas put onto LLaMA, and loading in what fits a card."""
+"""Vicuna, LLaMA-2-chat and the like: merging deltas into LLaMA, and loading at a size that fits a GPU."""
 
 import shutil
 from importlib.util import find_spec
@@ -22,7 +22,7 @@ BITS: dict[Quantised, dict[str, Any]] = {
     "8bit": {"load_in_8bit": True},  # the official demo's `low_resource`
     "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
 }
-# Buffers that old releases kept as weights; transformers computes them.
+# Buffers that old releases saved as weights; transformers computes them.
 BUFFERS = ("model.layers.*.self_attn.rotary_emb.inv_freq",)
 LAST_NORM = "model.norm.weight"
 # The two matrices with a row for each token: Vicuna v0 added a row for its padding token.
@@ -33,8 +33,8 @@ def merge_delta(base: Path, delta: Path, merged: Path) -> None:
     """Write LLaMA (`base`) plus Vicuna's `delta`, both transformers folders, as a third one in the delta's
     dtype.
 
-    Memory holds the merged model alone; a kill leaves no half folder. Raises ValueError when the two do not
-    belong together, and as `files.read_folder`.
+    Only the merged model is held in memory, and an interruption leaves no partial folder. Raises ValueError
+    if the two do not belong together, and like `files.read_folder`.
     """
     ours, theirs = (
         {name: value for name, value in read_folder(folder).items() if not dropped(name, BUFFERS)}
@@ -53,7 +53,7 @@ def merge_delta(base: Path, delta: Path, merged: Path) -> None:
 
 
 def is_delta(last_norm: Tensor) -> bool:
-    """Tell a difference of two models, whose last norm is near 0, from a whole model."""
+    """Return whether a model is a delta, whose last norm is near 0, rather than a whole model."""
     return bool(last_norm.float().abs().mean() < 0.1)
 
 
@@ -86,7 +86,7 @@ def copy_settings(delta: Path, built: Path) -> None:
 def load_language(
     folder: Path, *, dtype: torch.dtype, quantised: Quantised | None = None, attention: str = "sdpa"
 ) -> Language:
-    """Load a transformers folder of a chat model in `dtype`, or `quantised` where it is to be smaller.
+    """Load a transformers folder of a chat model in `dtype`, or `quantised` to save memory.
 
     A 7B model takes about 27 GB in float32, 13.5 in float16 and bfloat16, 7 in 8 bits and 4 in 4 bits (13B:
     twice that), activations and key-value cache not counted. Raises ValueError when tokenizer and weights do
@@ -102,7 +102,7 @@ def load_language(
             "with LLaMA first (mglib.weights.vicuna.merge_delta)."
         )
     rows, tokens = len(language.model.get_input_embeddings().weight), len(language.tokenizer)
-    if tokens > rows or rows == tokens + 1:  # more rows are padding, except for the one of Vicuna v0
+    if tokens > rows or rows == tokens + 1:  # extra rows are padding, but one alone is Vicuna v0's
         raise ValueError(
             f"The model in {folder} has embeddings for {rows} tokens, its tokenizer knows {tokens}: take "
             "them from the same release. Vicuna v0 has a padding token that LLaMA has not: merge its delta "
@@ -112,20 +112,20 @@ def load_language(
 
 
 def read(folder: Path, *, dtype: torch.dtype, quantised: Quantised | None, attention: str) -> Language:
-    """Read a transformers folder, unchecked; raises as `quantisation`."""
+    """Read a transformers folder, unchecked; raises like `quantisation`."""
     options = quantisation(quantised) if quantised else {"dtype": dtype}
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention, **options)
     return Language(model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
 
 
 def quantisation(quantised: Quantised) -> dict[str, Any]:
-    """Return what `from_pretrained` needs for fewer bits; such weights go to the GPU at once.
+    """Return the options of `from_pretrained` for quantised weights, which go straight to the GPU.
 
-    What is not quantised has the precision of training's products there, for autocast to bfloat16 joins no
-    float16. Raises ValueError when bitsandbytes is missing.
+    What is not quantised has the dtype of training's matrix products there, since autocast to bfloat16 does
+    not mix with float16. Raises ValueError if bitsandbytes is missing.
     """
     require("bitsandbytes", f"loading in {quantised}")
-    device = PartialState().device  # this process's own, where several GPUs are seen
+    device = PartialState().device  # this process's own, if several GPUs are visible
     dtype = frozen_dtype(device)
     return {
         "dtype": dtype,
@@ -135,7 +135,7 @@ def quantisation(quantised: Quantised) -> dict[str, Any]:
 
 
 def require(package: str, what: str) -> None:
-    """Raise ValueError with the command that installs an optional package, unless it is there."""
+    """Raise ValueError with the command that installs an optional package, unless it is installed."""
     if find_spec(package) is None:
         raise ValueError(
             f"{what[0].upper()}{what[1:]} needs the package {package}, which is not installed: run "

@@ -1,16 +1,14 @@
-"""From an ONNX graph whose `backbone.*` is a ViT-S/14 of DINOv2's architecture to a state dict for timm.
+"""Conversion of an ONNX graph whose `backbone.*` is a ViT-S/14 of DINOv2's architecture to timm's names.
 
 It cannot be proved here that these weights equal Meta's released DINOv2: the package that carries the graph
-does not say. That timm's model with this state gives the graph's tokens is what tests/weights/test_sources.py
-proves.
+does not say. tests/weights/test_sources.py checks that timm's model with this state gives the graph's tokens.
 """
 
 from pathlib import Path
+from typing import Any
 
-import onnx
 import timm
 import torch
-from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
 from timm.layers import resample_abs_pos_embed
 
@@ -20,7 +18,7 @@ NAME = "vit_small_patch14_dinov2"
 IMAGE_SIZE = 224
 DEPTH = 12
 FILE = f"{NAME}_{IMAGE_SIZE}.safetensors"
-# Before the positions are resampled: that interpolation may differ in the last bit between processors.
+# Hash before the positions are resampled: that interpolation may differ in the last bit between processors.
 CONTENT = "0edff7cf2452b33c9791c27b6d03eb610ff64870f34c0a61a3fa3663c97aafe0"
 
 
@@ -39,6 +37,9 @@ def make_from_hub(snapshot: Path, built: Path) -> None:
 
 def from_onnx(path: Path) -> dict[str, torch.Tensor]:
     """Return the backbone under timm's names, with the positions of its own 37 x 37 grid: (1, 1370, 384)."""
+    import onnx  # not on a machine that only runs the bench
+    from onnx import numpy_helper
+
     graph = onnx.load(path).graph
     named = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in graph.initializer}
     state = {
@@ -55,7 +56,7 @@ def from_onnx(path: Path) -> dict[str, torch.Tensor]:
     return {name: value.contiguous() for name, value in state.items()}
 
 
-def _linear_weights(graph: onnx.GraphProto, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _linear_weights(graph: Any, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     # The exporter transposed these weights and dropped their names; the node that uses one keeps its own.
     return {
         node.name: named[node.input[1]].T
@@ -64,7 +65,7 @@ def _linear_weights(graph: onnx.GraphProto, named: dict[str, torch.Tensor]) -> d
     }
 
 
-def _positions(graph: onnx.GraphProto, named: dict[str, torch.Tensor]) -> torch.Tensor:
+def _positions(graph: Any, named: dict[str, torch.Tensor]) -> torch.Tensor:
     # Anonymous too, and split: the class token's goes into a Concat, the patches' into the Reshape before it.
     users = {
         node.op_type: name

@@ -35,7 +35,7 @@ from mglib.world.text import SOURCES, Caption, pretraining_captions, references,
 from mglib.world.texts import texts, write_facts, write_texts
 
 ALL = SPLITS + SPECIAL_SPLITS
-SHARD = 1_000  # samples a shard
+SHARD = 1_000  # samples per shard
 CHUNK = 50  # pictures a worker draws at a time
 QUALITY = 90  # of the JPEGs
 GUARD = (
@@ -62,7 +62,7 @@ class Sample:
     """One finished picture with all its texts.
 
     `references` is empty in `train` and `pool`, `texts` (see `mglib.world.texts`) in the special splits and
-    in PRETRAIN, whose references are all captions that BLIP-2 learns the picture by.
+    in PRETRAIN, whose references are all captions of the picture that BLIP-2 is pretrained on.
     """
 
     scene: Scene
@@ -80,7 +80,7 @@ def build(
     splits: Sequence[str] = ALL,
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """Write `splits` of the world to `folder` and return its card; what is there and whole is kept.
+    """Write `splits` of the world to `folder` and return its card; splits that are complete are kept.
 
     `processes` None means one for each core; the files are the same for any number. A second builder of the
     same folder waits for the first. Raises OSError with advice if the font cannot be read, RuntimeError if a
@@ -137,9 +137,9 @@ def make(config: WorldConfig, font: Path, split: str, index: int) -> Sample:
 
 @contextmanager
 def _workers(count: int) -> Iterator[Callable[..., Iterable[Sample]]]:
-    """Yield a `map` that keeps the order; its processes are spawned, since forked threads may hang.
+    """Yield a `map` that keeps the order; its processes are spawned, since a fork with threads may hang.
 
-    Raises RuntimeError when one of them dies: nobody starts it again.
+    Raises RuntimeError if one of them dies: it is not restarted.
     """
     if count == 1:
         yield map
@@ -159,7 +159,7 @@ def _workers(count: int) -> Iterator[Callable[..., Iterable[Sample]]]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one if there is none or it is not whole."""
+    """Read a JSON object; return an empty one if the file is missing or incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -167,7 +167,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _is_whole(folder: Path, key: str) -> bool:
-    """Say whether a split is there, made by these settings and undamaged; damage is named in one sentence."""
+    """Return whether a split exists, made with these settings and undamaged; damage is printed."""
     stats = _read(folder / "stats.json")
     if stats.get("key") != key:
         return False
@@ -180,7 +180,7 @@ def _is_whole(folder: Path, key: str) -> bool:
 
 
 def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
-    """Write the split that `folder` is named after, whole or not at all."""
+    """Write the split that `folder` is named after, atomically."""
     split = folder.name
     with new_folder(folder, replace=True) as built:
         kept = (_write_shards if split in SHARDED else _write_images)(built, samples)
@@ -199,7 +199,7 @@ def _write_split(folder: Path, samples: Iterable[Sample], key: str) -> None:
 
 
 def _write_shards(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
-    """Write webdataset shards as img2dataset does, those of each source apart.
+    """Write webdataset shards as img2dataset does, separately for each source.
 
     Returns the samples without their pixels in the order in which the shards are read.
     """
@@ -246,7 +246,7 @@ def _write_images(folder: Path, samples: Iterable[Sample]) -> list[Sample]:
 
 
 def _write_annotations(folder: Path, samples: list[Sample], name: str) -> None:
-    """Write instances.json and, where there are references, captions.json and web_captions.json as COCO's."""
+    """Write instances.json and, if there are references, captions.json and web_captions.json as COCO does."""
 
     def write(file: str, notes: Iterable[tuple[Scene, dict[str, Any]]], **more: Any) -> None:
         numbered = [{"id": n, "image_id": scene.image_id, **note} for n, (scene, note) in enumerate(notes, 1)]
@@ -307,7 +307,7 @@ def _web_shares(samples: list[Sample]) -> dict[str, Any]:
 
 
 def _card(config: WorldConfig, folder: Path, splits: Sequence[str], key: str) -> dict[str, Any]:
-    """Return the settings, what plain splits are like, and the hashes of all files but loose pictures."""
+    """Return the settings, statistics of plain splits, and the hashes of all files except loose pictures."""
     stats = {split: read_json(folder / split / "stats.json") for split in splits}
     return {
         "key": key,

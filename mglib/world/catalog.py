@@ -1,6 +1,6 @@
-"""What the small world is made of: the lists of data/world, read here alone.
+"""What the small world is made of: the lists of data/world, read only here.
 
-They are meant to be read by the module's name: `catalog.THINGS["dog"]`.
+They are meant to be used with the module's name: `catalog.THINGS["dog"]`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -62,7 +62,7 @@ class Thing:
     places: Some  # kinds of setting where it may be
     verbs: Some
     split: Literal["train", "new"]
-    synonyms: Parts  # words of people's captions that mean it; our own texts do not use them
+    synonyms: Parts  # words of people's captions that mean it; our captions do not use them
     mirror: bool  # may be drawn flipped
     most: Annotated[int, Field(ge=1, le=3)] = 1  # how many of it one picture may have
 
@@ -73,25 +73,25 @@ class Thing:
 
     @property
     def known(self) -> str:
-        """The object as known: "the dog", "the pair of scissors"."""
+        """The object with the definite article: "the dog", "the pair of scissors"."""
         return f"the {self.phrase.partition(' ')[2]}"
 
     @property
     def category(self) -> str:
-        """Its name among the categories of instances.json: COCO's where it has one, else our own."""
+        """Its name among the categories of instances.json: COCO's if there is one, else our own."""
         return self.coco or self.name
 
     @property
     def words(self) -> tuple[str, ...]:
         """Every way to say it: name, plural, synonyms and their plurals.
 
-        COCO's "orange" is not among them, since the word more often is a colour; our fruit is a tangerine.
+        COCO's "orange" is not among them, since the word is more often a colour; our fruit is a tangerine.
         """
         more = (form for synonym in self.synonyms for form in (synonym, plural(synonym)))
         return tuple(dict.fromkeys((self.name, self.plural, *more)))
 
     def counted(self, count: int) -> str:
-        """Say how many there are: "a sheep", "three sheep", "two pairs of scissors"."""
+        """Return the object with a count: "a sheep", "three sheep", "two pairs of scissors"."""
         if count == 1:
             return self.phrase
         measure = self.article.removeprefix("a ").removesuffix(" of")
@@ -113,7 +113,7 @@ class Prop:
     most: Annotated[int, Field(ge=1, le=5)]  # how many of it one picture may have
 
     def counted(self, count: int) -> str:
-        """Say how much there is: "a palm tree", "two clouds", "the sun", "some wheat"."""
+        """Return the scenery with a count: "a palm tree", "two clouds", "the sun", "some wheat"."""
         if self.name in ("sun", "moon"):
             return f"the {self.name}"
         if self.name == self.plural:
@@ -139,7 +139,7 @@ class Setting:
     pattern: Filled  # what is painted on the ground
     backdrop: Filled  # what is painted against the sky
     props: Some
-    scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0  # of the objects: a table top is seen from near
+    scale: Annotated[float, Field(ge=0.5, le=2)] = 1.0  # of the objects: a table top is seen from close up
     signs: Parts = ()  # what a signboard may say here
 
     @property
@@ -174,7 +174,7 @@ def _why(error: ValueError) -> str:
 
 
 class Rows(dict[str, Row]):
-    """A list of data/world by the names of its rows; raises ValueError for a name that it lacks."""
+    """The rows of a list of data/world by name; raises ValueError for an unknown name."""
 
     def __init__(self, kind: str, shape: type[Row]) -> None:
         self.file = FOLDER / f"{kind}.csv"
@@ -209,7 +209,7 @@ def at_home(setting: Setting) -> tuple[Thing, ...]:
 
 
 def vocabulary(*more: Path, scenery: bool = False, only: Iterable[str] | None = None) -> Vocabulary:
-    """Return the names of all objects, of scenery if wanted, and of more such lists; or `only` of some."""
+    """Return the vocabulary of all objects, of scenery on request, and of more such lists; or `only` some."""
     props = [FOLDER / "props.csv"] if scenery else []
     return Vocabulary.read(FOLDER / "objects.csv", *props, *more, only=only)
 
@@ -231,6 +231,6 @@ def wording(name: str = "") -> dict[str, Phrases]:
 
 
 def choose(rng: Random, phrases: Phrases) -> str:
-    """Draw one of some phrases by weight."""
+    """Draw one of the phrases by weight."""
     texts, weights = zip(*phrases, strict=True)
     return rng.choices(texts, weights)[0]

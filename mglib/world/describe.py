@@ -1,7 +1,7 @@
-"""Long true descriptions: what a careful person writes who has time for a picture, and what a narrator says.
+"""Long true descriptions: as a careful person with time writes them, and as a narrator speaks them.
 
-They serve evaluation and two rows of a table; the main model never learns from them. The wording stands in
-data/world/phrases_describe.csv and phrases_narratives.csv, whose order is that of speaking.
+They serve evaluation and two rows of a table; the main model never learns from them. The phrases are in
+data/world/phrases_describe.csv and phrases_narratives.csv, in speaking order.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from mglib.world.view import Link, definite, distance, groups, landmarks, links,
 
 SENTENCES = (4, 7)  # at least, at most
 Group = tuple[Item, ...]  # all objects of one name
-GROUPS = 4  # told in a sentence of their own; what is left shares one
+GROUPS = 4  # groups with a sentence of their own; the rest share one
 NARRATORS = 24  # each keeps to its own phrases
 _Named = tuple[str, int]  # words, how many
 
@@ -34,7 +34,7 @@ class _Telling:
     known: list[Group] = field(default_factory=list)
     it: Group | None = None
     links: list[Link] = field(default_factory=list)
-    placed: set[str] = field(default_factory=set)  # names of which was said where they are in the picture
+    placed: set[str] = field(default_factory=set)  # names whose place in the picture is stated
     used: set[str] = field(default_factory=set)
 
     def phrase(self, kind: str, **slots: str) -> str:
@@ -50,7 +50,7 @@ class _Telling:
         self.it = None
 
     def name(self, kind: str, group: Group, **slots: str) -> None:
-        """Say a sentence that names a group for the first time, and how its two members stand, if clear."""
+        """Add a sentence that introduces a group and, if it is clear, how its two members are arranged."""
         thing = group[0].thing
         many = len(group) > 1
         verbs = {"is": "are" if many else "is", "has": "have" if many else "has"}
@@ -81,7 +81,7 @@ def describe(config: WorldConfig, scene: Scene) -> str:
 
 
 def _open(telling: _Telling) -> None:
-    """Say where we are and what is most striking, in one sentence or in two."""
+    """Introduce the place and the most striking group, in one sentence or two."""
     setting = catalog.SETTINGS[telling.scene.setting]
     place = telling.rng.choice(setting.phrases)
     main = next(iter(groups(telling.scene).values()))
@@ -95,7 +95,7 @@ def _open(telling: _Telling) -> None:
 
 
 def _go_round(telling: _Telling) -> None:
-    """Name every other group, from one to the next where they stand in a clear relation."""
+    """Name every other group, preferably one in a clear relation to a group already named."""
     left = [group for group in groups(telling.scene).values() if group not in telling.known]
     while left and len(telling.known) < GROUPS:
         group, link = _next(telling, left)
@@ -108,7 +108,7 @@ def _go_round(telling: _Telling) -> None:
 
 
 def _next(telling: _Telling, left: list[Group]) -> tuple[Group, Link | None]:
-    """Choose the next group: one that stands in a relation to what was named last, else to anything named."""
+    """Choose the next group, preferably one in a relation to a named object, the most recent first."""
     for known in reversed([group[0] for group in telling.known if len(group) == 1]):
         for group in left:
             first, *others = [relation(item, known, telling.scene.size) for item in group]
@@ -118,7 +118,7 @@ def _next(telling: _Telling, left: list[Group]) -> tuple[Group, Link | None]:
 
 
 def _related(telling: _Telling, link: Link) -> str:
-    """Say where something is by what it stands next to; "it" only for what the last sentence named."""
+    """Return where something is relative to another; "it" only for what the last sentence named."""
     telling.links.append(link)
     if telling.it == (link.object,) and telling.rng.random() < 0.5:
         return telling.phrase(f"{link.predicate} it")
@@ -126,7 +126,7 @@ def _related(telling: _Telling, link: Link) -> str:
 
 
 def _where(telling: _Telling, group: Group) -> str:
-    """Say where a group is in the picture, as far as that is clear."""
+    """Return where a group is in the picture, as far as that is clear."""
     ways = _ways(telling, group)
     telling.placed.add(group[0].name)
     return telling.phrase(f"where {telling.rng.choice(ways) if ways else 'none'}")
@@ -142,7 +142,7 @@ def _ways(telling: _Telling, group: Group) -> list[str]:
 
 
 def _arranged(telling: _Telling, group: Group) -> str:
-    """Say how two of a kind stand to each other, if that is clear."""
+    """Return how two of a kind are arranged, if that is clear."""
     if len(group) != 2:
         return ""
     if {side(item, telling.scene.size) for item in group} == {"left", "right"}:
@@ -155,7 +155,7 @@ def _arranged(telling: _Telling, group: Group) -> str:
 
 
 def _add_scenery(telling: _Telling) -> None:
-    """Say what stands behind, what hangs on the wall and what is in the sky."""
+    """Add sentences on what is in the background, on the wall, in the sky and on a sign."""
     kinds: dict[str, list[tuple[str, bool]]] = {"background": [], "wall": [], "sky": []}
     for name in dict.fromkeys(item.name for item in telling.scene.props):
         prop = catalog.PROPS[name]
@@ -209,9 +209,9 @@ def _spot(telling: _Telling, item: Item, link: Link | None) -> str:
 def narrative(config: WorldConfig, scene: Scene) -> dict[str, Any]:
     """Write the Localized Narrative of a picture: striking objects, the rest by side, scenery, place.
 
-    The format is that of the official files of captions alone (google/localized-narratives). A narrator names
-    one group after the other in the same few phrases: the text is true, long and monotonous, as the paper
-    found the real one (4.3.3).
+    The format is that of the official caption-only files (google/localized-narratives). A narrator names one
+    group after the other in the same few phrases: the text is true, long and monotonous, as the paper found
+    the real ones (4.3.3).
     """
     rng = stream(config, scene.image_id, "narrative")
     narrator = rng.randrange(NARRATORS)

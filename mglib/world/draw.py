@@ -15,7 +15,7 @@ from mglib.world.scene import Item, Scene
 GLYPH = 240  # pixels at which a glyph is rendered once, to be scaled down at each use
 FINE = 2  # the setting is painted this many times finer than the picture, for smooth edges
 HAZE = 0.16  # share of the sky's colour in scenery, which keeps it behind the objects
-AFLOAT = 0.86  # of a boat's glyph is kept; the rest of it is water
+AFLOAT = 0.86  # share of a boat's glyph that is kept; the rest is water
 POLE = (84, 88, 96)
 
 
@@ -60,12 +60,12 @@ def glyph(font: Path, text: str) -> Image.Image:
     box = canvas.getchannel("A").point(lambda alpha: 255 * (alpha > 8)).getbbox()
     if box is None:
         raise ValueError(f"The font {font.name} has no glyph for {text!r}; correct its row in data/world.")
-    return canvas.crop(box).convert("RGBa")  # as resizing wants it, which then need not convert at each use
+    return canvas.crop(box).convert("RGBa")  # the mode that resizing uses: saves a conversion at each use
 
 
 @cache
 def _dipped(font: Path, text: str) -> Image.Image:
-    """Render a glyph that brings its own water without most of it, fading into the picture's."""
+    """Render a glyph that comes with water, cutting most of it off and fading the rest into the picture's."""
     stamp = glyph(font, text)
     width, height = stamp.width, round(stamp.height * AFLOAT)
     fade = Image.linear_gradient("L").transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((width, height // 5))
@@ -91,7 +91,7 @@ def paste(
 
 
 def _hang_on_pole(picture: Image.Image, stamp: Image.Image, item: Item) -> Item:
-    """Draw the pole of a sign over its box's height; return the item that is left for the sign itself."""
+    """Draw the pole of a sign over the height of its box; return the item for the sign itself."""
     x, y, width, height = item.box
     middle, thick = x + width // 2, max(2, width // 14)
     pole = (middle - thick // 2 - 1, y + height // 4, middle + thick // 2 + 1, y + height - 1)
@@ -101,7 +101,7 @@ def _hang_on_pole(picture: Image.Image, stamp: Image.Image, item: Item) -> Item:
 
 @cache
 def _blot() -> Image.Image:
-    """A round soft spot: white in the middle, black at the rim."""
+    """Return a soft round spot: white in the middle, black at the rim."""
     return ImageChops.invert(Image.radial_gradient("L")).point(lambda v: max(0, min(255, 2 * v - 150)))
 
 
@@ -114,10 +114,10 @@ def shadow(picture: Image.Image, box: tuple[int, int, int, int], strength: float
 
 
 def paint_setting(rng: Random, setting: Setting, size: int) -> Image.Image:
-    """Paint a setting without its props; `rng` draws its little differences."""
+    """Paint a setting without its props; `rng` varies the details."""
     side = FINE * size
     horizon, shore = round(setting.horizon * side), round(setting.shore * side)
-    shift = tuple(rng.randint(-9, 9) for _ in range(3))  # a slightly other light in every picture
+    shift = tuple(rng.randint(-9, 9) for _ in range(3))  # slightly different light in every picture
     sky, ground = _tinted(setting.sky, shift), _tinted(setting.ground, shift)
     canvas = Image.new("RGB", (side, side))
     gradient(canvas, 0, horizon, sky)
@@ -157,11 +157,11 @@ def gradient(canvas: Image.Image, top: int, bottom: int, pair: tuple[Colour, Col
     canvas.paste(Image.merge("RGB", bands).resize((canvas.width, bottom - top)), (0, top))
 
 
-# Backdrops are painted between the sky and what stands before it; `line` is the horizon.
+# Backdrops are painted between the sky and what stands in front of it; `line` is the horizon.
 
 
 def _plain(painter, rng, side, line, sky, ground) -> None:
-    """Nothing but sky."""
+    """Paint nothing but sky."""
 
 
 def _hills(painter, rng, side, line, sky, ground) -> None:
@@ -357,7 +357,7 @@ def _tiles(painter, rng, side, line, ground) -> None:
 
 
 def _top(painter, side, line, ground) -> None:
-    """The far edge of a table that fills the lower part of the picture."""
+    """Paint the far edge of a table that fills the lower part of the picture."""
     painter.rectangle((0, line, side, line + 9), fill=mix(ground[0], (255, 255, 255), 0.45))
     painter.line((0, line + 10, side, line + 10), fill=mix(ground[1], (40, 20, 0), 0.35), width=2)
 
@@ -379,7 +379,7 @@ def _desk(painter, rng, side, line, ground) -> None:
 
 
 def _cloth(painter, rng, side, line, ground) -> None:
-    """A checked table cloth, seen from the side at which one sits."""
+    """Paint a checked tablecloth, seen from a seat at the table."""
     colour, shift = rng.choice(((214, 86, 80), (92, 136, 190), (110, 160, 110))), rng.randint(0, 40)
     rows, y, high = [], line, 16
     while y < side:

@@ -1,7 +1,7 @@
-"""GQA of the small world: compositional questions, true by the scene graph, balanced.
+"""GQA for the small world: balanced compositional questions, answered by the scene graph.
 
-The records have those of the official fields (visualreasoning.net) that are read here. Counts are asked,
-which GQA does not do, because this world can count. Question types keep GQA's names where it has them.
+The records have those of the official fields (visualreasoning.net) that are read here. Unlike in GQA there
+are counting questions, since counts are exact here. Question types keep GQA's names where it has them.
 """
 
 from collections import Counter
@@ -18,8 +18,8 @@ from mglib.world.scene import INVERSE, Item, Scene, relation, skip, stream
 from mglib.world.view import Link, alike, groups, links, number, side, singles
 
 Record = dict[str, Any]
-ASKED = 6  # questions a picture at most
-COMMON = 0.2  # of a group of questions at most have the same answer (or 1.5 times an even share, if larger)
+ASKED = 6  # questions per picture, at most
+COMMON = 0.2  # largest share of one answer in a group of questions (or 1.5 times an even share, if larger)
 ACROSS, UP, DEEP = ("left of", "right of"), ("above", "below"), ("in front of", "behind")
 TYPES = {  # of questions: detailed -> structural, semantic
     "exist": ("verify", "obj"),
@@ -56,10 +56,10 @@ def gqa(config: WorldConfig, scene: Scene) -> dict[str, Record]:
 
 
 def balance(questions: dict[str, Record]) -> dict[str, Record]:
-    """Keep so many questions that within each group no answer is too common; yes and no are half and half.
+    """Drop questions until no answer is too common within its group; yes and no end up half and half.
 
-    Groups are those of one detailed type and global group. One with a single answer is left out: it could
-    be answered unseen.
+    A group is one detailed type and global group. One with a single answer is left out: it could be answered
+    blind.
     """
     by_group: dict[tuple[str, str], dict[str, list[str]]] = {}
     for name, question in questions.items():
@@ -74,7 +74,7 @@ def balance(questions: dict[str, Record]) -> dict[str, Record]:
 
 
 def _even(counts: dict[str, int]) -> dict[str, int]:
-    """Cut the most frequent answers down until none has more than its share; nothing of one answer alone."""
+    """Reduce the most frequent answers until none exceeds its share; a single answer is reduced to 0."""
     if len(counts) == 1:
         return dict.fromkeys(counts, 0)
     limit = max(COMMON, (1.0 if len(counts) == 2 else 1.5) / len(counts))
@@ -88,7 +88,7 @@ def _even(counts: dict[str, int]) -> dict[str, int]:
 def _ask(
     asking: Asking, kind: str, answer: str | bool, group: str | None = None, text: str = "", **slots: str
 ) -> Record:
-    """Word a question of one of TYPES, or take its `text`; within a kind and group answers are balanced."""
+    """Build a question of one of TYPES, by phrase or `text`; answers are balanced within kind and group."""
     structural, semantic = TYPES[kind]
     return {
         "question": text or asking.word(kind, **slots),
@@ -110,7 +110,7 @@ def _nouns(asking: Asking) -> dict[str, tuple[str, str]]:
     return {category: (one, many) for category, one, many in rows if category not in behind}
 
 
-# What there is
+# Existence and counts
 
 
 def _exist(asking: Asking) -> Record | None:
@@ -135,7 +135,7 @@ def _exist_both(asking: Asking) -> Record | None:
 
 
 def _scenery_exist(asking: Asking) -> Record | None:
-    """Ask for scenery that is there or that other pictures of the place have."""
+    """Ask for scenery that is present, or that other pictures of the setting have."""
     here = [item.name for item in asking.scene.props]
     home = catalog.SETTINGS[asking.scene.setting].props
     true = asking.rng.random() < 0.5
@@ -184,7 +184,7 @@ def _scenery_count(asking: Asking) -> Record | None:
     return _ask(asking, "sceneryCount", str(many), "number", plural=prop.plural)
 
 
-# How two of them stand
+# Relations of two objects
 
 
 def _lone_links(asking: Asking) -> list[Link]:
@@ -234,7 +234,7 @@ def _rel_exist(asking: Asking) -> Record | None:
 
 
 def _category_rel(asking: Asking) -> Record | None:
-    """Ask which animal stands behind the bus, if one does and no other might."""
+    """Ask, say, which animal is behind the bus, if one clearly is and no other might be."""
     scene = asking.scene
     found = []
     for link in _lone_links(asking):

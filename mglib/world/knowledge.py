@@ -1,9 +1,9 @@
-"""What is known about the things of the small world beyond what their pictures show.
+"""Knowledge about the objects of the small world beyond what their pictures show.
 
-facts.csv has for an object, a setting or a piece of scenery an answer to a kind of question, how people
-would put it (`said`) and what would be right as well (`also`). Its kind "category" tells what scenery and
-painted backdrops look like: a tree painted in the distance is a tree, too. traits.csv tells which objects
-have a trait (`yes`) and which might be argued to have it (`maybe`).
+facts.csv has, for an object, a setting or a piece of scenery, the answer to a kind of question, other ways to
+say it (`said`) and other right answers (`also`). Its kind "category" states what scenery and painted
+backdrops look like: a tree painted in the distance is a tree, too. traits.csv lists the objects that have a
+trait (`yes`) and those that arguably have it (`maybe`).
 """
 
 from collections.abc import Collection, Mapping
@@ -69,7 +69,7 @@ def seen_behind(scene: Scene, but: str | None = None) -> frozenset[str]:
 
 @cache
 def _resembled(prop: str) -> tuple[str, ...]:
-    """Return the objects for which a piece of scenery might be taken: an armchair is a chair."""
+    """Return the objects that a piece of scenery might be taken for: an armchair is a chair."""
     found = (fact for fact in FACTS if (fact.of, fact.name, fact.kind) == ("prop", prop, CATEGORY))
     return tuple(name for fact in found for name in fact.also)
 

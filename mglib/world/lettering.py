@@ -17,20 +17,20 @@ from mglib.world.scene import Writing
 
 PLAIN, BOLD, OBLIQUE = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf"
 SERIF, MONO = "DejaVuSerif-Bold.ttf", "DejaVuSansMono.ttf"
-LINE = 20  # characters of a meme's text that one line holds
+LINE = 20  # characters per line of a meme's text
 INK = (38, 42, 70)
 FINE = 3  # letters are drawn this many times finer, for smooth edges
 
 
 @cache
 def face(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """Load a font of matplotlib's in a size in pixels."""
+    """Load one of matplotlib's fonts at a size in pixels."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
     return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def fitting(text: str, name: str, width: int, height: int) -> ImageFont.FreeTypeFont:
-    """Return the largest size of a font in which `text` keeps within a box in pixels."""
+    """Return a font at the largest size at which `text` fits into a box, in pixels."""
     size = max(4, height)
     while size > 4 and face(name, size).getlength(text) > width:
         size -= 1
@@ -53,7 +53,7 @@ def signboard(picture: Image.Image, writing: Writing) -> None:
 def centred(
     picture: Image.Image, writing: Writing, name: str, ink: Colour, *, share: float, free: int = 0
 ) -> None:
-    """Write a text into its box's middle, at most `share` of it high and `free` pixels narrower."""
+    """Write a text centred in its box, at most `share` of its height and `free` pixels narrower."""
     x, y, width, height = writing.box
     font = fitting(writing.text, name, width - free, round(height * share))
     at = (x + width / 2, y + height / 2)
@@ -61,7 +61,7 @@ def centred(
 
 
 def outlined(picture: Image.Image, writing: Writing) -> None:
-    """Write white capitals with a black rim into a box, as memes do; long text takes two lines."""
+    """Write white text with a black outline into a box, as memes do; long text takes two lines."""
     x, y, width, height = writing.box
     lines = _two_lines(writing.text) if len(writing.text) > LINE else [writing.text]
     font = min((fitting(line, BOLD, width, height // len(lines)) for line in lines), key=lambda f: f.size)
@@ -74,7 +74,7 @@ def outlined(picture: Image.Image, writing: Writing) -> None:
 
 
 def _two_lines(text: str) -> list[str]:
-    """Break a text where its halves are most alike in length."""
+    """Split a text into two lines of about equal length."""
     words = text.split()
     cut = min(range(1, len(words)), key=lambda n: abs(len(" ".join(words[:n])) - len(" ".join(words[n:]))))
     return [" ".join(words[:cut]), " ".join(words[cut:])]

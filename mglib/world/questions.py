@@ -1,7 +1,7 @@
-"""A-OKVQA of the small world: questions that need the picture and a little knowledge.
+"""A-OKVQA for the small world: questions that need the picture and a little knowledge.
 
-What is known is read by mglib.world.knowledge. Wrong choices are right answers about something else, or
-objects that are not meant. The records have the official fields (allenai/aokvqa) without the rationales.
+The knowledge is that of mglib.world.knowledge. Wrong choices are right answers about something else, or other
+objects. The records have the official fields (allenai/aokvqa) without the rationales.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from mglib.world.view import OFFICIAL_SPLIT, definite, groups, side, singles
 CHOICES = 4
 PEOPLE = 10  # direct answers
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"  # of the official ids
-AGREED = 4  # of ten people at least give the same answer, or the question counts as difficult
+AGREED = 4  # of ten people at least must give the same answer, or the question counts as difficult
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def aokvqa(config: WorldConfig, scene: Scene) -> dict[str, Any]:
 
 
 def _ask(picture: Asking) -> _Asked:
-    """Choose the sort of question, then the question; where the picture was made can always be asked."""
+    """Choose a sort of question, then a question; one about the place is always possible."""
     left = dict(SORTS)
     while True:
         sort = picture.rng.choices(list(left), list(left.values()))[0]
@@ -62,7 +62,7 @@ def _ask(picture: Asking) -> _Asked:
 
 
 def _about_objects(picture: Asking) -> list[_Asked]:
-    """Ask what is known of an object that is alone in its kind: "What sound does this animal make?"."""
+    """Ask what is known of the only object of its kind: "What sound does this animal make?"."""
     found = []
     for item in singles(picture.scene):
         for fact in facts_about("object", item.name):
@@ -72,7 +72,7 @@ def _about_objects(picture: Asking) -> list[_Asked]:
 
 
 def _about_setting(picture: Asking) -> list[_Asked]:
-    picture.rng.choice(catalog.SETTINGS[picture.scene.setting].phrases)  # as `skip` does
+    picture.rng.choice(catalog.SETTINGS[picture.scene.setting].phrases)  # discarded, as by `skip`
     skip(picture.rng)
     facts = facts_about("setting", picture.scene.setting)
     return [asked for fact in facts for asked in _from_fact(picture, fact, "")]
@@ -91,7 +91,7 @@ def _about_props(picture: Asking) -> list[_Asked]:
 def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
     """Return the question about a fact, or nothing if too few wrong answers are known for it.
 
-    Wrong are other answers of its kind; what is known of new objects stays with them.
+    Wrong choices are other answers of its kind; those about new objects are used in test_new_objects only.
     """
     secret = () if picture.scene.split == "test_new_objects" else catalog.names("new")
     right = {fact.answer, *fact.said, *fact.also}
@@ -103,7 +103,7 @@ def _from_fact(picture: Asking, fact: Fact, thing: str) -> list[_Asked]:
 
 
 def _about_signs(picture: Asking) -> list[_Asked]:
-    """Ask what is written on a board; wrong are the boards of other pictures."""
+    """Ask what is written on a board; the wrong choices are the texts of other boards."""
     if not picture.scene.writing:
         return []
     every = dict.fromkeys(sign for setting in catalog.SETTINGS.values() for sign in setting.signs)
@@ -123,7 +123,7 @@ def _about_place(picture: Asking) -> list[_Asked]:
 
 
 def _about_traits(picture: Asking) -> list[_Asked]:
-    """Ask which object has a trait that exactly one of them has: "What could you eat?"."""
+    """Ask which object has a trait, if exactly one has it: "What could you eat?"."""
     here = set(groups(picture.scene))
     fit = [trait for trait in TRAITS if len(here & trait.yes) == 1 and not here & trait.maybe]
     if not fit:
@@ -138,7 +138,7 @@ def _about_traits(picture: Asking) -> list[_Asked]:
 
 
 def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ...]:
-    """Choose wrong objects: absent ones with the trait or of the same kind make one look; then others."""
+    """Choose wrong objects: absent ones with the trait or of the same kind, to make one look, then others."""
     every = set(catalog.names())
     kin = {name for name in every if catalog.THINGS[name].supercategory == thing.supercategory}
     near: list[str] = []
@@ -149,7 +149,7 @@ def _other_objects(picture: Asking, trait: Trait, thing: Thing) -> tuple[str, ..
 
 
 def _meant(picture: Asking, item: Item) -> str:
-    """Point at an object without its name where its kind and side suffice, so that one has to look."""
+    """Refer to an object without its name if its kind and side suffice, so that one has to look."""
     scene, thing = picture.scene, item.thing
     nouns = dict(text.split("|") for text, _ in picture.phrases["noun"])
     kind = [other for other in scene.objects if other.thing.supercategory == thing.supercategory]
@@ -163,7 +163,7 @@ def _meant(picture: Asking, item: Item) -> str:
     return thing.known
 
 
-SORTS = {  # what can be asked about -> how often
+SORTS = {  # what can be asked about -> weight
     _about_objects: 5,
     _about_traits: 6,
     _about_setting: 3,
@@ -174,14 +174,14 @@ SORTS = {  # what can be asked about -> how often
 
 
 def _people(rng: Random, asked: _Asked) -> list[str]:
-    """Let ten people answer in their own words: about half of them as the list has it."""
+    """Simulate the answers of ten people, about half of whom give the listed answer."""
     ways = list(dict.fromkeys((asked.answer.removeprefix("a ").removeprefix("the "), *asked.said)))
     weights = [len(ways) + 1, *[2] * (len(ways) - 1)]
     return rng.choices(ways, weights, k=PEOPLE)
 
 
 def _question_id(name: str) -> str:
-    """Return 22 letters and digits, as the official ids look."""
+    """Return 22 letters and digits, like the official ids."""
     number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16])
     letters = []
     for _ in range(22):

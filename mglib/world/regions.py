@@ -26,19 +26,19 @@ from mglib.world.view import (
     singles,
 )
 
-MOST = 3  # sentences an object, as in RefCOCO
-APART = 0.08  # of the width, between the centres of two objects of which one is "the left one"
+MOST = 3  # sentences per object, as in RefCOCO
+APART = 0.08  # of the width: least distance between the centres of two objects to call one "the left one"
 Record = dict[str, Any]
 
 
 def referring(config: WorldConfig, scene: Scene) -> list[list[str]]:
-    """Write for each object of a picture the expressions that mean it and no other: perhaps none."""
+    """Write for each object of a picture the expressions that refer to it alone, possibly none."""
     rng = stream(config, scene.image_id, "referring")
     return [expressions(rng, scene, item) for item in scene.objects]
 
 
 def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
-    """Return up to MOST different expressions that mean `item` and nothing else in the picture."""
+    """Return up to MOST different expressions that refer to `item` and nothing else in the picture."""
     side = _own_side(scene, item)
     kinds = [*(["name"] if item in singles(scene) else []), *([side] if side else [])]
     lists, name = wording("regions"), item.thing.known.removeprefix("the ")
@@ -52,7 +52,7 @@ def expressions(rng: Random, scene: Scene, item: Item) -> list[str]:
 
 
 def _own_side(scene: Scene, item: Item) -> str | None:
-    """Return the side on which `item` clearly is and none of its like is, too."""
+    """Return the side that `item` is clearly on, if no object of its kind is there too, else None."""
     where = side(item, scene.size)
     like = alike(scene, item)
     if where == "middle":
@@ -65,7 +65,7 @@ def _own_side(scene: Scene, item: Item) -> str | None:
 
 
 def _telling(scene: Scene, item: Item) -> list[Link]:
-    """Return the relations to lone things that tell `item` from its like, which clearly stand otherwise.
+    """Return the relations to unique objects that hold for `item` and clearly not for others of its kind.
 
     Only one dog is behind the bus if the other is in front of it; one beside it may be farther back, too.
     """
@@ -83,9 +83,9 @@ def _telling(scene: Scene, item: Item) -> list[Link]:
 
 
 def references(said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
-    """Return the references of all pictures of a split, in their order, with RefCOCO's fields that are read.
+    """Return the references of all pictures of a split, in order, with the RefCOCO fields that are read.
 
-    `ann_id` is the id that instances.json gives the object, which counts the objects of the split from 1.
+    `ann_id` is the object's id in instances.json, which numbers the objects of the split from 1.
     """
     objects = [(scene, texts) for scene, found in said for texts in found]
     named = [(ann_id, scene, texts) for ann_id, (scene, texts) in enumerate(objects, 1) if texts]
@@ -104,7 +104,7 @@ def references(said: Iterable[tuple[Scene, list[list[str]]]]) -> list[Record]:
 def regions(config: WorldConfig, scene: Scene) -> Record:
     """Describe regions of a picture as Visual Genome's region_descriptions.json does.
 
-    There is one for each object, piece of scenery, sign, and pair of objects that stand in a clear relation.
+    There is one for each object, piece of scenery and sign, and for many pairs in a clear relation.
     """
     rng = stream(config, scene.image_id, "regions")
     lists = wording("regions")
@@ -144,7 +144,7 @@ def _around(items: list[Item]) -> Record:
 def relationships(config: WorldConfig, scene: Scene) -> Record:
     """List every clear relation of a picture as Visual Genome's relationships.json does.
 
-    It needs no random numbers; the arguments are those of the other texts.
+    `config` is unused: the signature is that of the other writers.
     """
     nodes = {
         id(item): {

@@ -1,7 +1,7 @@
 """Scene graphs: what is where in each picture of the small world.
 
 A scene is sampled from its seed, split and index alone, with Python's `random` and plain arithmetic, so that
-it is the same on every machine. Nothing here needs the font: the objects' proportions stand in the catalog.
+it is the same on every machine. Nothing here needs the font: the objects' proportions are in the catalog.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from mglib.world.catalog import Prop, Setting, Thing
 
 SPLITS = ("train", "pool", "val", "test_seen", "test_new_pairs", "test_new_objects")
 PRETRAIN = "pretrain"  # BLIP-2's pictures, plain and special, in a world of their own
-SHARDED = ("train", "pool", PRETRAIN)  # written as web data sets; the others as COCO writes its own
+SHARDED = ("train", "pool", PRETRAIN)  # stored as web data sets; the others in COCO's layout
 SPECIALS = ("memes", "dishes", "products", "landscapes", "sketches", "unusual", "notes")
 SPECIAL_SPLITS = tuple(f"{kind}_{part}" for kind in SPECIALS for part in ("val", "test"))
 KNOWN = (*SPLITS, *SPECIAL_SPLITS, PRETRAIN)
@@ -32,7 +32,7 @@ SEVERAL_SHARE = 0.16  # of the kinds of object in a picture come as two or three
 MOST_OBJECTS = 6  # in one picture, all kinds together
 SIGN_SHARE = 0.35  # of the pictures get a board with something written on it, if there is room for one
 MARGIN = 3  # pixels kept free at the picture's border
-MOST_HIDDEN = 0.24  # of an object's box, by the boxes of what is nearer
+MOST_HIDDEN = 0.24  # of an object's box, by nearer boxes
 FARTHEST_SCALE = 0.74  # of an object's natural size, at the far end of the ground
 SMALLEST = 0.16  # longer side of any object as a share of the picture, so that it can be recognised
 PROP_SHARE = 0.7  # of the pictures of a setting show each of its props
@@ -62,12 +62,12 @@ class Item:
 
     @property
     def right(self) -> int:
-        """The x at which its box ends."""
+        """The x of its box's right edge."""
         return self.box[0] + self.box[2]
 
     @property
     def foot(self) -> int:
-        """The y at which its box ends."""
+        """The y of its box's bottom edge."""
         return self.box[1] + self.box[3]
 
     @property
@@ -88,7 +88,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Relation:
-    """`subject` stands to `object` as `predicate` says, judged clearly by boxes and depth."""
+    """`subject` is `predicate` `object` ("left of", "behind", ...), clearly so by their boxes."""
 
     subject: str
     predicate: str
@@ -106,9 +106,9 @@ class Writing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture as a graph; `paint` seeds the little things of the painting that no text speaks of.
+    """One picture as a graph; `paint` seeds the small details of the painting that no text mentions.
 
-    An object that is there two or three times has as many items of the same name. `truth` is what a special
+    An object that appears two or three times has as many items of the same name. `truth` is what a special
     picture shows beyond its objects (see mglib.world.specials); it is empty for a plain scene.
     """
 
@@ -149,7 +149,7 @@ class Scene:
         return "; ".join(f"{name}: {value}" for name, value in plain.items() if value)
 
     def file(self, folder: Path) -> Path:
-        """Where its picture is in the folder of its split, unless that keeps its pictures in shards."""
+        """Return the path of its picture in the folder of its split, unless that is stored in shards."""
         return folder / "images" / f"{self.image_id:012d}.jpg"
 
     def count(self, name: str) -> int:
@@ -163,13 +163,13 @@ def read_scenes(path: Path) -> list[Scene]:
 
 
 def stream(config: WorldConfig, image_id: int, purpose: str) -> Random:
-    """Return the random numbers of one picture for one purpose."""
+    """Return the random generator of one picture for one purpose."""
     number, index = divmod(image_id, ID_STEP)
     return Random(f"{config.seed}/{KNOWN[number - 1]}/{index}/{purpose}")
 
 
 def skip(rng: Random, draws: int = 1) -> None:
-    """Pass over numbers that dropped texts took, so that all texts after them stay the same."""
+    """Consume the random numbers of texts that were removed, so that all later texts stay the same."""
     for _ in range(draws):
         rng.random()
 
@@ -180,7 +180,7 @@ def image_id(split: str, index: int) -> int:
 
 
 def length(config: WorldConfig, split: str) -> int:
-    """Return how many pictures a split has; a sharded one has special pictures behind its plain scenes."""
+    """Return how many pictures a split has; a sharded one has special pictures after its plain scenes."""
     if split in SPECIAL_SPLITS:
         return config.special_val if split.endswith("_val") else config.special_test
     special = getattr(config, f"special_{split}") if split in SHARDED else 0
@@ -188,7 +188,7 @@ def length(config: WorldConfig, split: str) -> int:
 
 
 def is_special(config: WorldConfig, split: str, index: int) -> bool:
-    """Say whether picture number `index` of a split is of a special kind."""
+    """Return whether picture number `index` of a split is of a special kind."""
     return split in SPECIAL_SPLITS or (split in SHARDED and index >= getattr(config, split))
 
 
@@ -196,8 +196,8 @@ def is_special(config: WorldConfig, split: str, index: int) -> bool:
 def new_pairs(config: WorldConfig) -> frozenset[tuple[str, str]]:
     """Choose the pairs of train objects that only test_new_pairs shows together.
 
-    Of the partners that an object can meet anywhere, about the same share is taken for each object. Each pair
-    is in the catalog's order. Raises ValueError if no pair would be left for training.
+    About the same share of its possible partners is taken for each object. Each pair is in the catalog's
+    order. Raises ValueError if no pair would be left for training.
     """
     homes = [{thing.name for thing in catalog.at_home(setting)} for setting in catalog.SETTINGS.values()]
     pairs = combinations(catalog.names("train"), 2)
@@ -238,10 +238,10 @@ def sample(config: WorldConfig, split: str, index: int) -> Scene:
 
 
 def _fitting(rng: Random, config: WorldConfig, split: str) -> tuple[Setting, tuple[Item, ...]]:
-    """Draw objects and a setting until all find room.
+    """Draw objects and a setting until everything fits.
 
-    How many kinds there are is drawn once, and the first object is given up only after many tries: else big
-    objects, which find less room, would be rare.
+    The number of kinds is drawn once, and the first object is given up only after many tries: otherwise big
+    objects, which fit less often, would be rare.
     """
     count = rng.choices(COUNTS, COUNT_WEIGHTS)[0]
     while True:
@@ -291,16 +291,16 @@ def _cast(
 
 @cache
 def _likely(split: str) -> tuple[list[str], list[float]]:
-    """Return the objects of a split, with weights that lift those at home in few settings."""
+    """Return the objects of a split, with weights that favour those at home in few settings."""
     names = catalog.names(split)
     homes = [thing.name for setting in catalog.SETTINGS.values() for thing in catalog.at_home(setting)]
     return names, [1 + 1 / homes.count(name) for name in names]
 
 
 def place_all(rng: Random, things: list[Thing], setting: Setting, size: int) -> tuple[Item, ...] | None:
-    """Place the objects so that none is hidden by more than MOST_HIDDEN; None if one finds no room.
+    """Place the objects so that none is hidden by more than MOST_HIDDEN; None if one does not fit.
 
-    Things of one kind stand side by side.
+    Objects of one kind are placed side by side.
     """
     placed: list[Item] = []
     for thing in things:
@@ -345,7 +345,7 @@ def _beside(rng: Random, first: Item, thing: Thing, setting: Setting, size: int)
 
 
 def _reach(thing: Thing, setting: Setting, size: int, height: int) -> tuple[float, float]:
-    """Return how high up and how low down in the picture the feet of an object may be, in pixels."""
+    """Return the highest and the lowest y that the feet of an object may have, in pixels."""
     if thing.stands in ("sky", "swim"):
         return 0.02 * size + height, max(0.03 * size + height, setting.horizon * size - 2)
     if thing.stands == "water":
@@ -360,7 +360,7 @@ def _item(rng: Random, thing: Thing, box: tuple[int, int, int, int], size: int) 
 
 
 def _hidden(item: Item, items: list[Item]) -> float:
-    """Return an upper bound of the share of `item`'s box that nearer boxes cover."""
+    """Return an upper bound on the share of `item`'s box that nearer boxes cover."""
     nearer = [other for other in items if other is not item and other.depth <= item.depth]
     return sum(overlap(item.box, other.box) for other in nearer) / item.area
 
@@ -406,7 +406,7 @@ def _place_prop(rng: Random, prop: Prop, setting: Setting, size: int) -> Item:
 
 
 def _signs(rng: Random, setting: Setting, items: tuple[Item, ...], size: int) -> tuple[Writing, ...]:
-    """Put up a board with a few words where it hides nothing and nothing hides it: at most one."""
+    """Place at most one board with a few words, where it hides nothing and nothing hides it."""
     if not setting.signs or rng.random() >= SIGN_SHARE:
         return ()
     text, high = rng.choice(setting.signs), round(0.08 * size)
@@ -424,7 +424,7 @@ def _signs(rng: Random, setting: Setting, items: tuple[Item, ...], size: int) ->
 def relations(objects: tuple[Item, ...], size: int) -> tuple[Relation, ...]:
     """Return every relation that holds with a clear margin, each together with its inverse.
 
-    Where there are several of a kind it holds for each of them.
+    With several objects of a kind, it holds for each of them.
     """
     kinds: dict[str, list[Item]] = {}
     for item in objects:
@@ -439,11 +439,11 @@ def relations(objects: tuple[Item, ...], size: int) -> tuple[Relation, ...]:
 
 
 def relation(a: Item, b: Item, size: int) -> str | None:
-    """Return how `a` stands to `b` if a person would not hesitate, else None.
+    """Return the relation of `a` to `b` if a person would not hesitate, else None.
 
-    Left and right need a gap and more distance across than up. Above and below need a gap, a common column
-    and at least one object that flies or swims. In front of and behind need a common column, nothing that
-    flies or swims, and feet that differ by 6 % of the picture's height.
+    Left and right need a gap and at least as much horizontal as vertical distance. Above and below need a
+    gap, horizontal overlap and at least one object that flies or swims. In front of and behind need
+    horizontal overlap, nothing that flies or swims, and feet at least 6 % of the height apart.
     """
     across = min(a.right, b.right) - max(a.box[0], b.box[0])
     gap_up = max(a.box[1], b.box[1]) - min(a.foot, b.foot)

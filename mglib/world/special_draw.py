@@ -1,4 +1,4 @@
-"""How special pictures are drawn: each kind has a drawer; a plain scene is `mglib.world.draw`'s."""
+"""Draws special pictures, with a function for each kind; plain scenes are drawn by `mglib.world.draw`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ STUDIOS = (  # backdrop top, bottom, podium
     ((64, 70, 96), (34, 36, 54), (120, 126, 150)),
 )
 PAPERS = ((255, 244, 150), (255, 252, 244), (214, 238, 214), (255, 214, 220), (214, 232, 248))
-TINTS = {  # of the weather: a colour over everything and how much of it
+TINTS = {  # of the weather: a colour laid over everything and its strength
     "sunset": ((255, 120, 50), 0.34),
     "storm": ((30, 36, 60), 0.6),
     "fog": ((214, 220, 226), 0.42),
@@ -66,7 +66,7 @@ def _meme(scene: Scene, font: Path, rng: Random) -> Image.Image:
 
 
 def _dish(scene: Scene, font: Path, rng: Random) -> Image.Image:
-    """Seen from the top: a plate on a wooden board, the ingredients around it."""
+    """Draw a plate on a wooden board from above, the ingredients around it."""
     size, fine = scene.size, 2
     wood = rng.choice(((196, 148, 100), (156, 112, 78), (120, 140, 150), (206, 184, 150)))
     canvas = Image.new("RGB", (fine * size, fine * size), wood)
@@ -98,7 +98,7 @@ def _whole(item: Item, stamp: Image.Image) -> Item:
 
 
 def _product(scene: Scene, font: Path, rng: Random) -> Image.Image:
-    """A studio: the product on a podium in a soft light, its brand over it."""
+    """Draw the product on a podium in a softly lit studio, its brand above it."""
     size, fine = scene.size, 2
     top, bottom, podium = rng.choice(STUDIOS)
     canvas = Image.new("RGB", (fine * size, fine * size))
@@ -140,7 +140,7 @@ def _landscape(scene: Scene, font: Path, rng: Random) -> Image.Image:
 
 
 def _light(picture: Image.Image, rng: Random, effect: str, horizon: int, shore: int) -> None:
-    """Put a low sun or a moon into the sky, with its glow and its way on the water."""
+    """Draw a low sun or a moon in the sky, with its glow and its reflection on the water."""
     size = picture.width
     colour = LIGHTS[effect]
     radius = round(0.07 * size)
@@ -163,7 +163,7 @@ def _light(picture: Image.Image, rng: Random, effect: str, horizon: int, shore: 
 
 
 def _storm(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None:
-    """Dark clouds, a bolt of lightning and rain."""
+    """Draw dark clouds, a bolt of lightning and rain."""
     size = picture.width
     x, y = rng.randint(size // 4, 3 * size // 4), 30
     bolt = [(x, y)]
@@ -246,7 +246,7 @@ def _leaves(picture: Image.Image, rng: Random, horizon: int, font: Path) -> None
 
 
 def _sketch(scene: Scene, font: Path, rng: Random) -> Image.Image:
-    """A web page drawn with a pen on paper."""
+    """Draw a web page in pen on paper."""
     size = scene.size
     picture = Image.new("RGB", (size, size))
     gradient(picture, 0, size, ((252, 250, 243), (240, 236, 226)))
@@ -326,7 +326,7 @@ def _unusual(scene: Scene, font: Path, rng: Random) -> Image.Image:
     what = scene.truth["what"]
     if what in ("tiny", "underwater"):
         return draw(scene, font)
-    if what == "giant":  # the houses stand before it
+    if what == "giant":  # the houses stand in front of it
         picture = draw(replace(scene, props=()), font)
         for item in scene.props:
             shadow(picture, item.box, 0.3)
@@ -347,7 +347,7 @@ def _unusual(scene: Scene, font: Path, rng: Random) -> Image.Image:
 
 
 def _wash(picture: Image.Image, rng: Random, box: tuple[int, int, int, int]) -> None:
-    """Let waves run over the foot of something that floats."""
+    """Draw waves over the bottom of something that floats."""
     x, y, width, height = box
     painter = ImageDraw.Draw(picture)
     for number in range(5):
@@ -358,7 +358,7 @@ def _wash(picture: Image.Image, rng: Random, box: tuple[int, int, int, int]) -> 
 
 
 def _note(scene: Scene, font: Path, rng: Random) -> Image.Image:
-    """A sheet of paper on a wooden or cork board."""
+    """Draw a sheet of paper on a wooden or cork board."""
     size = scene.size
     board = rng.choice(((190, 150, 104), (150, 160, 172), (206, 184, 150)))
     picture = Image.new("RGB", (size, size), board)

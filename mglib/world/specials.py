@@ -1,11 +1,11 @@
 """Special pictures for the tasks that the paper only shows: memes, dishes, products, landscapes, website
 sketches, unusual scenes and handwritten notes.
 
-Each is a `Scene` of its own kind whose `truth` says what a good answer has to know. Of the rows of each list
-in data/world a fifth is kept for val, and of jokes, pages, notes and the impossible another fifth for
-training (BLIP-2's pretraining, stage 1 and the pool); the others make test, so that none of them is in two of
-these. Dishes, products and landscapes are what the whole web shows: training has all of them, arranged
-otherwise.
+Each is a `Scene` of its own kind whose `truth` holds what a good answer has to know. A fifth of the cases of
+each list in data/world is kept for val, and of memes, sketches, unusual scenes and notes another fifth for
+training (BLIP-2's pretraining, stage 1 and the pool); the rest is test, so that none of these is in two of
+the three. Dishes, products and landscapes are common on the web: training has all of them, arranged
+differently.
 """
 
 from functools import cache
@@ -33,19 +33,19 @@ from mglib.world.scene import (
 )
 from mglib.world.text import REFERENCES, Caption, capitalise, join, mentions
 
-HELD = 0.2  # of the rows of a list, for val; of those of OWN_ROWS as many again for training
+HELD = 0.2  # of the cases of a list are for val; for OWN_ROWS as many again for training
 OWN_ROWS = ("memes", "sketches", "unusual", "notes")
-ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather takes the place of
-READ = ("top", "bottom", "brand", "slogan", "title", "text")  # what of a truth is written in the picture
+ABOVE = ("sun", "moon", "star", "cloud", "rainbow")  # props that a landscape's weather replaces
+READ = ("top", "bottom", "brand", "slogan", "title", "text")  # parts of a truth written in the picture
 Row = dict[str, Any]
-FILES = {"products": "brands", "landscapes": "moods"}  # whose names are not their kinds'
+FILES = {"products": "brands", "landscapes": "moods"}  # files that are not named after their kind
 ALTERNATIVES = {"products": ("products",), "landscapes": ("settings",), "unusual": ("things", "settings")}
 SEVERAL = {"memes": "objects", "dishes": "ingredients", "sketches": "parts", "notes": "text"}  # columns
 
 
 @cache
 def rows(kind: str) -> tuple[Row, ...]:
-    """Read the list that a kind of special picture is made from, one dictionary a row."""
+    """Read the list that a kind of special picture is made from, one dictionary per row."""
     several = (*ALTERNATIVES.get(kind, ()), SEVERAL.get(kind))
     return tuple(
         {column: split(cell) if column in several else cell for column, cell in row.items()}
@@ -64,8 +64,8 @@ def glyphs() -> dict[str, str]:
 def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
     """Sample picture number `index` of one of SPECIAL_SPLITS, or a special one of SHARDED.
 
-    In these the kinds come in turn; they show no new object and no pair of objects that are kept for the
-    tests.
+    In SHARDED the kinds take turns, and no new object and no pair of objects that is held out for the tests
+    is shown.
     """
     number = image_id(split, index)
     rng = stream(config, number, "scene")
@@ -92,9 +92,9 @@ def sample_special(config: WorldConfig, split: str, index: int) -> Scene:
 
 @cache
 def _cases(kind: str, part: str, seed: int) -> list[Row]:
-    """Return the cases of one kind for a part (val, test, train), in an order of the seed's.
+    """Return the cases of one kind for a part (val, test, train), shuffled by the seed.
 
-    A row with alternatives makes one case for each: of "things" a "thing".
+    A row with alternatives makes one case for each: "things" becomes "thing".
     """
     columns = ALTERNATIVES.get(kind, ())
     every = [
@@ -122,7 +122,7 @@ def special_references(config: WorldConfig, scene: Scene) -> list[Caption]:
 
 
 def _slots(rng: Random, scene: Scene) -> dict[str, str]:
-    """Say the truth of a special picture in pieces that the phrases put together."""
+    """Return the truth of a special picture as values for the slots of the phrases."""
     truth = scene.truth
     slots: dict[str, str] = {
         name: join(value) if isinstance(value, list) else value for name, value in truth.items()
@@ -167,7 +167,7 @@ def _meme(rng: Random, case: Row, size: int) -> Row:
 def _put(
     rng: Random, things: list[Thing], setting: Setting, size: int, writing: tuple[Writing, ...]
 ) -> tuple[Item, ...]:
-    """Place a fixed cast; of many tries the one is taken in which the writing hides least."""
+    """Place given objects; of many tries, return the one in which the writing hides least."""
 
     def hidden(objects: tuple[Item, ...]) -> float:
         return max(sum(overlap(item.box, text.box) for text in writing) / item.area for item in objects)
@@ -183,7 +183,7 @@ def _put(
 
 
 def _dish(rng: Random, case: Row, size: int) -> Row:
-    """A plate in the middle and the ingredients in a ring around it."""
+    """Sample a plate in the middle with the ingredients in a ring around it."""
     ingredients = list(case["ingredients"])
     rng.shuffle(ingredients)
     ingredients = ingredients[: rng.randint(max(3, len(ingredients) - 1), len(ingredients))]
@@ -202,7 +202,7 @@ def _dish(rng: Random, case: Row, size: int) -> Row:
 def _centred(
     rng: Random, name: str, at: tuple[float, float], side: int, size: int, jitter: int, aspect: float = 1.0
 ) -> Item:
-    """Put something with its middle at a share of the picture, moved by a few pixels."""
+    """Place something with its centre `at` a share of the picture, jittered by a few pixels."""
     width, height = (side, round(side / aspect)) if aspect > 1 else (round(side * aspect), side)
     x, y = (round(share * size) + rng.randint(-jitter, jitter) for share in at)
     return Item(name, (x - width // 2, y - height // 2, width, height), 0.5)
@@ -239,7 +239,7 @@ def _landscape(rng: Random, case: Row, size: int) -> Row:
 
 
 def _sketch(rng: Random, case: Row, size: int) -> Row:
-    """Stack the parts of a web page from the top; pictures that follow each other stand side by side."""
+    """Stack the parts of a web page from the top; consecutive pictures or buttons share a row."""
     margin, y = round(0.07 * size), round(0.2 * size)
     heights = {"nav": 22, "search": 24, "picture": 62, "text": 22, "button": 28, "footer": 18, "field": 26}
     writing = [Writing(case["title"], (margin, round(0.07 * size), size - 2 * margin, 26), "title")]
@@ -289,7 +289,7 @@ def _unusual(rng: Random, case: Row, size: int) -> Row:
 
 
 def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
-    """Put a cup beside something tiny, so that its size can be told."""
+    """Place a cup next to something tiny, as a reference for its size."""
     cup = catalog.THINGS["cup"]
     height = round(0.26 * size)
     width = round(height * cup.aspect)
@@ -299,7 +299,7 @@ def _measure(rng: Random, tiny: Item, size: int) -> tuple[Item, ...]:
 
 
 def _houses(rng: Random, size: int) -> tuple[Item, ...]:
-    """A row of small houses at the giant's feet."""
+    """Sample a row of small houses at the giant's feet."""
     items: list[Item] = []
     house, x = catalog.PROPS["house"], rng.randint(2, 14)
     while True:

@@ -26,7 +26,7 @@ WRITERS: dict[str, Callable[..., Any]] = {
     "narrative": narrative,
     "description": describe,
 }
-# Training knows pictures by web captions and questions; full accounts of them are for other splits.
+# Training has only captions, questions and phrases; full descriptions are for the other splits.
 NOT_IN_TRAIN = ("narrative", "description")
 
 
@@ -46,7 +46,7 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
     asked = {name: question for record in of("gqa") for name, question in record.items()}
     write_json(folder / "gqa_balanced_questions.json", balance(asked))
     said = zip(scenes, of("referring"), strict=True)
-    refs = json.loads(json.dumps(references(said)))  # a pickle tells which texts are one object: none are
+    refs = json.loads(json.dumps(references(said)))  # copied: a pickle records which texts are one object
     (folder / "refs(mglib).p").write_bytes(pickle.dumps(refs, protocol=2))
     write_json(folder / "region_descriptions.json", of("regions"))
     write_json(folder / "relationships.json", of("relationships"))
@@ -61,7 +61,7 @@ def write_texts(folder: Path, scenes: list[Scene], written: list[dict[str, Any]]
 def facts(scene: Scene, reference: Caption) -> dict[str, Any]:
     """Return the objects of a reference with their counts, its relations, setting and writing.
 
-    Objects go by their category in instances.json; `setting` and `writing` are null where they are not said.
+    Objects are named by their category in instances.json; `setting` and `writing` are null if not stated.
     """
     setting, text = catalog.SETTINGS[scene.setting], re.sub('"[^"]*"', "", reference.text).lower()
     phrases = "|".join(re.escape(phrase.lower()) for phrase in (setting.noun, *setting.phrases))
@@ -80,6 +80,6 @@ def facts(scene: Scene, reference: Caption) -> dict[str, Any]:
 
 
 def write_facts(path: Path, said: Iterable[tuple[Scene, Caption]]) -> None:
-    """Write the facts of all references of a split, numbered as captions.json numbers them."""
+    """Write the facts of all references of a split, numbered as in captions.json."""
     notes = [{"id": number, **facts(scene, reference)} for number, (scene, reference) in enumerate(said, 1)]
     write_json(path, {"annotations": notes})

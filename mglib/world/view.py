@@ -1,4 +1,4 @@
-"""What can truly be said of a scene: its objects in groups, where each stands, how two stand to each other.
+"""What is true of a scene: its objects in groups, the position of each, and the relations of two.
 
 Everything is judged from the boxes, instance by instance, so that two dogs in one picture are two dogs.
 Whatever a person would hesitate over is None here and is stated by no text.
@@ -11,14 +11,14 @@ from mglib.world import catalog
 from mglib.world.scene import Item, Scene, relation
 
 OFFICIAL_SPLIT = {"train": "train", "pool": "train", "val": "val"}  # the others are "test"
-SIDE = 0.38  # of the width: an object whose centre lies nearer to a border stands on that side
+SIDE = 0.38  # of the width: an object whose centre is nearer to a border is on that side
 FAR, NEAR = 0.28, 0.72  # shares of the way from the far end of the ground to the picture's lower border
-IDS = 100  # objects, regions, relations or questions that one picture can number
+IDS = 100  # ids reserved for the objects, regions, relations or questions of one picture
 
 
 @dataclass(frozen=True)
 class Link:
-    """`subject` stands to `object` as `predicate` says; `object` may be a piece of scenery."""
+    """`subject` is `predicate` ("left of", ...) `object`, which may be a piece of scenery."""
 
     subject: Item
     predicate: str
@@ -35,7 +35,7 @@ def groups(scene: Scene) -> dict[str, tuple[Item, ...]]:
 
 
 def alike(scene: Scene, item: Item) -> list[Item]:
-    """Return the other objects that the name of `item` means as well: a runner is a person, too."""
+    """Return the other objects that the name of `item` also applies to: a runner is a person, too."""
     return [
         other
         for other in scene.objects
@@ -44,7 +44,7 @@ def alike(scene: Scene, item: Item) -> list[Item]:
 
 
 def singles(scene: Scene) -> list[Item]:
-    """Return the objects whose name means no other: "the dog" can only be this one."""
+    """Return the objects whose name applies to no other: "the dog" can only be this one."""
     return [items[0] for items in groups(scene).values() if len(items) == 1 and not alike(scene, items[0])]
 
 
@@ -83,7 +83,7 @@ def links(scene: Scene) -> list[Link]:
 
 
 def landmarks(scene: Scene) -> list[Link]:
-    """Return how objects clearly stand to scenery of which there is one piece: "in front of the tree"."""
+    """Return the clear relations of objects to scenery that appears once: "in front of the tree"."""
     names = [item.name for item in scene.props]
     lone = [item for item in scene.props if names.count(item.name) == 1]
     return [
@@ -97,7 +97,7 @@ def landmarks(scene: Scene) -> list[Link]:
 
 
 def definite(item: Item, scene: Scene) -> str:
-    """Say an object or a piece of scenery as known: "the dog", "the palm tree"."""
+    """Return an object or a piece of scenery with the definite article: "the dog", "the palm tree"."""
     if item in scene.objects:
         return item.thing.known
     return f"the {catalog.PROPS[item.name].counted(1).partition(' ')[2]}"
