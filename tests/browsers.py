@@ -1,7 +1,7 @@
-"""JupyterLab, started here, in headless Chromium: the fixtures of the tests that `pytest -m browser` runs.
+"""Fixtures for `pytest -m browser`: JupyterLab, started here, in headless Chromium.
 
-It needs `pip install playwright` (no browser of its own) and Chromium, on the PATH or named by the
-environment variable CHROMIUM; without them the tests are skipped by the name of what is missing.
+They need `pip install playwright` (none of its browsers) and Chromium, on the PATH or named by the
+environment variable CHROMIUM; otherwise the tests are skipped, naming what is missing.
 """
 
 import os
@@ -25,7 +25,7 @@ NEWS = "@jupyterlab/apputils-extension:announcements"
 
 @pytest.fixture(scope="module")
 def browser():
-    """Start Chromium, or skip by the name of what is missing."""
+    """Start Chromium, or skip, naming what is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
     names = ("chromium", "chromium-browser", "google-chrome")
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
@@ -39,7 +39,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Start JupyterLab with a configuration of its own; returns its address and its folder."""
+    """Start JupyterLab with its own configuration and yield its address and root folder."""
     root, port = tmp_path_factory.mktemp("lab"), free_port()
     own = {f"JUPYTER_{kind}_DIR": str(root / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     path = {"PYTHONPATH": str(ROOT), "JUPYTER_PREFER_ENV_PATH": "1", "IPYTHONDIR": str(root / "ipython")}

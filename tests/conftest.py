@@ -69,7 +69,7 @@ def llama(tokenizer) -> Callable[..., LlamaForCausalLM]:
 
 @pytest.fixture(scope="session")
 def vision_config() -> VisionConfig:
-    """Return an encoder of one block: 4 x 4 patches in squares of two, five tokens of width 64."""
+    """Return a one-block encoder's configuration: 4 x 4 patches pooled 2 x 2, so five tokens of width 64."""
     return VisionConfig(timm_name="test_vit", width=64, image_size=64, patch_size=16, depth=1, pool=2)
 
 
@@ -130,7 +130,7 @@ def pretrain_config(train_config) -> PretrainConfig:
 
 @pytest.fixture(scope="session")
 def representation(qformer, tokenizer, pretrain_config) -> Callable[..., Representation]:
-    """Return a function that builds BLIP-2's first stage, or a class derived from it, in tiny."""
+    """Return a function that builds a tiny first stage of BLIP-2, or an instance of a derived class."""
 
     def build(kind: type[Representation] = Representation, *, seed: int = 0) -> Representation:
         with torch.random.fork_rng():
@@ -146,7 +146,7 @@ def representation(qformer, tokenizer, pretrain_config) -> Callable[..., Represe
 
 @pytest.fixture
 def random() -> torch.Generator:
-    """Return a generator of its own for every test."""
+    """Return a new generator with seed 0 for each test."""
     return torch.Generator().manual_seed(0)
 
 
@@ -171,7 +171,7 @@ def descend():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Look for no garbage among what the imports make, neither meanwhile nor later: it is large and stays."""
+    """Keep the garbage collector off the objects that the imports create: they are many and stay alive."""
     gc.disable()
     result = yield
     gc.freeze()
@@ -180,5 +180,5 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the slow tests begin first, so that no process is left alone with them at the end."""
+    """Run the slow tests first, so that no worker is left alone with them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -1,6 +1,6 @@
 """A small fine-tuning in a process of its own (test_found_again.py): `python one_training.py FOLDER [later]`.
 
-`later` is another moment: some other day, files that the disk lists in the opposite order.
+`later` simulates another moment: a day years ahead, and folder listings in reverse order.
 """
 
 import datetime
@@ -48,7 +48,7 @@ class Turned:
 
 
 def later() -> None:
-    """Set the clock forward and turn every listing of a folder round."""
+    """Set the clock forward and reverse every folder listing."""
     now, listed, scanned = time.time, os.listdir, os.scandir
     time.time = lambda: now() + YEARS
     chat_template_utils.datetime = Later  # what `strftime_now` reads

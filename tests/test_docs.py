@@ -98,7 +98,7 @@ def reference(written):
 
 
 def example(name, written):
-    """Return the longest line that a page gives to type for a command."""
+    """Return the longest example of a command on a page."""
     lines = (line for line in shell_lines(written) if re.match(rf"(make|{PROGRAM}) {name}\b", line))
     return max(lines, key=len, default=None)
 
@@ -114,7 +114,7 @@ def test_the_command_reference_says_what_help_says():
 
 
 def shell_lines(text):
-    """Return what a page gives to type: the lines of its shell blocks and its inline code."""
+    """Return a page's command lines: the lines of its shell blocks and its inline code."""
     found = re.findall(r"^```(\w*)\n(.*?)^```|`([^`\n]+)`", text, re.MULTILINE | re.DOTALL)
     parts = [inline or block for language, block, inline in found if inline or language in ("", "bash")]
     return [line.strip() for part in parts for line in part.splitlines()]
@@ -205,7 +205,7 @@ def replaced_words():
 
 
 def prose(text):
-    """Return a page's own words: no code, no quoted text, nothing generated, no link's address."""
+    """Return a page's prose, without code, quotes, generated parts and link targets."""
     text = re.sub(r"<!-- (\w+):start.*?<!-- \1:end -->", "", text, flags=re.DOTALL)
     text = re.sub(r"^(`{3,}).*?^\1|^>.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"`[^`]*`|\]\([^)]*\)|<!--.*?-->", "", text)

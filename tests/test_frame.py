@@ -1,4 +1,4 @@
-"""The tidy frame: a row a number, its name, and what is said where nothing was counted."""
+"""The tidy frame: one row per number, its name, and its note if nothing was counted."""
 
 import pandas
 

@@ -1,4 +1,4 @@
-"""Keys of code: what is computed changes them, and how it is written, called or shelved does not."""
+"""Keys of code: they change with what is computed, not with how it is written, named or filed."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""The house: what may import what, and how large its rooms may be."""
+"""The package's layers: what may import what, and how large the model may be."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 
 from mglib.paths import ROOT
 
-# Each package imports itself and what stands on a line above its own (docs/architecture.md draws it).
+# Each package imports itself and packages on the lines above its own (docs/architecture.md draws it).
 LAYERS = (
     ("config", "paper_profiles", "profiles", "settings", "paths", "errors"),
     ("keys", "locks", "mentions", "metrics", "frame", "paper"),
@@ -42,7 +42,7 @@ def modules() -> dict[str, Path]:
 
 
 def arrows(name: str, file: Path, known: set[str]) -> Iterator[str]:
-    """Yield the modules of mglib that one imports, wherever in its code."""
+    """Yield the modules of mglib that a module imports, anywhere in its code."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mglib":
             assert not node.level, f"{name} has a relative import"

@@ -1,4 +1,4 @@
-"""Who holds a folder, who waits for it, and what is done where a file system knows no locks."""
+"""Who holds a folder, who waits for it, and what happens if a file system has no locks."""
 
 import errno
 import importlib

@@ -1,4 +1,4 @@
-"""The command line: help worth reading, errors as sentences, and a quiet end where nobody reads on."""
+"""The command line: useful help, readable error messages, and a quiet end if the reader leaves early."""
 
 import os
 import re
@@ -91,7 +91,7 @@ def test_a_stopped_command_says_how_to_continue(monkeypatch, capsys):
 
 
 def test_what_is_installed_runs_outside_a_clone(tmp_path):
-    """What `pip install .` puts down, by pyproject.toml: the package and the lists that it reads."""
+    """What `pip install .` installs by pyproject.toml: the package and the lists that it reads."""
     wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -54,7 +54,7 @@ def test_the_interval_is_that_of_the_normal_approximation_for_many_pictures():
 
 
 def test_pictures_are_drawn_whole():
-    """One picture with all the mentions leaves more doubt than as many mentions in as many pictures."""
+    """Forty mentions in five pictures leave more doubt than one mention in each of forty."""
     spread = Counts([1, 0] * 20, [1, 1] * 20).estimate()
     lumped = Counts([20, *[0] * 4], [20, *[5] * 4]).estimate()
     assert lumped.high - lumped.low > 2 * (spread.high - spread.low)
@@ -71,7 +71,7 @@ def test_none_of_a_hundred_and_all_of_them_have_the_interval_of_clopper_and_pear
     none, every = mean([0.0] * 100), mean([1.0] * 100)
     assert (none.low, none.high) == (0, pytest.approx(0.0362, abs=5e-5))
     assert (every.low, every.high) == (pytest.approx(0.9638, abs=5e-5), 1)
-    two = Counts([0] * 4, [3, 0, 2, 0]).estimate()  # two pictures count any
+    two = Counts([0] * 4, [3, 0, 2, 0]).estimate()  # only two pictures count
     assert two.high == pytest.approx(0.8419, abs=1e-4)
     assert mean([1.0, 1.0, 0.0]).high == 1
     half = Counts([1] * 100, [2] * 100).estimate()  # one of two questions in every picture

@@ -1,4 +1,4 @@
-"""What holds for whatever people type and models say."""
+"""Properties that hold for any user input and any model output."""
 
 import json
 import tempfile
@@ -21,7 +21,7 @@ from mglib.model.decoding import until_end
 
 often = settings(max_examples=200, deadline=None, derandomize=True, database=None)
 texts = some.text(some.characters(codec="utf-8"))
-any_texts = some.text(some.characters())  # half characters too
+any_texts = some.text(some.characters())  # lone surrogates too
 PIECES = ("Yes", "No", "no.", "there", "is", "not", "a", "dog", "1.", "U.S.", "Dr.", "Assistant:", "###", "I")
 said = texts | some.lists(some.sampled_from([*PIECES, "\u2028", "\u200b"])).map(" ".join)
 SPACES = ("\u00a0", "  ", "\n", "\t", "\u2009", "\u3000", "\u200b ")

@@ -1,4 +1,4 @@
-"""The house itself: the lock, the notebooks, the README and the Makefile say the same as the code."""
+"""The repository: the lock, the notebooks, the README and the Makefile agree with the code."""
 
 import ast
 import json
@@ -105,7 +105,7 @@ def made(tmp_path, target, *settings, **environment):
     python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{report}' \"$@\"\n")
     python.chmod(0o755)
     command = ["make", "--old-file=env", target, f"python={python}", *settings]
-    # `make test` tells a make below it whose child it is, and that one would say where it works.
+    # Under `make test`, the inherited MAKE variables would let this make print its working directory.
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MGLIB_"))}
     done = subprocess.run(
         command, cwd=ROOT, env=alone | environment, capture_output=True, text=True, check=True
@@ -225,10 +225,13 @@ def test_each_case_that_users_brought_is_held_by_a_test():
 
 
 def test_the_tree_in_the_readme_exists():
-    ignored = tuple(line for line in (ROOT / ".gitignore").read_text().split() if line.endswith("/"))
-    blocks = "\n".join(re.findall(r"^```(?:text)?\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
-    names = re.findall(r"^(\.?[A-Za-z][\w./-]*(?:/|\.\w+)|Makefile)(?=\s|$)", blocks, re.MULTILINE)
-    assert [name for name in names if not (ROOT / name).exists() and not name.startswith(ignored)] == []
+    (tree,) = re.findall(r"^```\n(notebooks/.*?)^```", README, re.MULTILINE | re.DOTALL)
+    inner, outer = set(), set()
+    for line in tree.splitlines():
+        indent, names = re.match(r"( *)((?:\S+/ )+)", line).groups()
+        (inner if indent else outer).update(names.split())
+    assert {name for name in outer if not (ROOT / name).is_dir()} == set()
+    assert inner == {f"{path.parent.name}/" for path in (ROOT / "mglib").glob("*/__init__.py")}
 
 
 @notebook

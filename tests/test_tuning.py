@@ -1,4 +1,4 @@
-"""A profile says what its tracked tables say, and the check of that finds a profile that does not."""
+"""Each profile agrees with its tracked tables, and the check of that finds a profile that does not."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def stage1_table(chair_i=(0.1, 0.2, 0.2)):
     ("table", "told"),
     [
         (stage1_table(), []),
-        (stage1_table((0.1, 0.1, 0.1)), []),  # of equals each will do
+        (stage1_table((0.1, 0.1, 0.1)), []),  # of equals, any will do
         (stage1_table((0.1, 0.2, None)), []),  # a run without a measurement does not compete
         (stage1_table((0.1, 0.05, 0.2)), ["0.001", "lowest CHAIR_i"]),
         (stage1_table((0.1, 0.2, 0.05)), ["random", "lowest CHAIR_i"]),

@@ -1,4 +1,4 @@
-"""What the tests of the chat share: a picture, how a tiny model is talked to, and a question to it."""
+"""Shared by the chat tests: a picture, a tiny model's turns, and a conversation with it."""
 
 from PIL import Image
 

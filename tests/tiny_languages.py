@@ -1,4 +1,4 @@
-"""Language models of other families in tiny, as folders of transformers, with a chat template each."""
+"""Tiny language models of other families, as transformers folders with a chat template each."""
 
 from copy import deepcopy
 
@@ -35,7 +35,7 @@ SHAPE = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 256,
 }
-FAMILIES = {  # the kind of transformers' configuration: template, special tokens, and the one that ends
+FAMILIES = {  # transformers' model type: template, special tokens, the end token, and further settings
     "llama": (LLAMA3, ["<|start|>", "<|head|>", "<|eot|>"], "<|eot|>", {}),
     "qwen2": (CHATML, ["<|im_start|>", "<|im_end|>"], "<|im_end|>", {}),
     "gemma": (GEMMA, ["<start_of_turn>", "<end_of_turn>"], "<end_of_turn>", {"head_dim": 12}),

@@ -1,4 +1,4 @@
-"""Official files in tiny, their names written out by hand, and plain code for what they compute."""
+"""Tiny official files, their names written out by hand, and plain code for what they compute."""
 
 import torch
 from timm.models import register_model
@@ -17,7 +17,7 @@ VISION = VisionConfig(
 
 @register_model
 def eva_tiny_for_tests(pretrained: bool = False, img_size: int = 28, num_classes: int = 0, **_) -> Eva:
-    """Build what timm's `eva_giant_patch14_clip_224` is, in tiny."""
+    """Build a tiny version of timm's `eva_giant_patch14_clip_224`."""
     return Eva(
         img_size=img_size,
         num_classes=num_classes,

@@ -21,7 +21,7 @@ QFORMER = QFormerConfig(width=32, layers=2, heads=4, queries=3)
 
 
 def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT) -> Study:
-    """Return a study of the tests' tiny parts that keeps what it trains, with `train` steps, in `folder`."""
+    """Return a study of tiny parts that keeps its trainings (stage 1 and LoRA by `train`) in `folder`."""
     monkeypatch.setattr(studies, "CACHE", folder)
     state = folder / "vision.safetensors"
     state.write_bytes(b"weights")
@@ -36,11 +36,11 @@ def tiny_study(folder, monkeypatch, vision_config, *, train: TrainConfig = SHORT
         lora=LoRAConfig(rank=2, train=train),
     )
     study = Study.of(profile, seed=0, weights="wheel")
-    # What is measured or loaded elsewhere is given here.
+    # Set here what is otherwise measured or loaded.
     study.__dict__.update(device=torch.device("cpu"), dtype=torch.float32, vision_state=state)
     return study
 
 
 def kept(folder, rows):
-    """Keep rows as the cache of features does."""
+    """Store rows as the feature cache does."""
     return cached(folder, lambda: iter(rows), len(rows), torch.stack, what="rows")

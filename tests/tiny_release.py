@@ -1,4 +1,4 @@
-"""A paper-shaped profile in tiny: every published file of a release in its official format, on disk."""
+"""A tiny paper-shaped profile: every published file of a release in its official format, on disk."""
 
 import io
 import json
@@ -100,7 +100,7 @@ def write_release(folder: Path, language, tokenizer, captions: list[str]) -> Non
 
 
 def write_alignment(folder: Path, captions: list[str]) -> None:
-    """Write the authors' stage-2 pairs, one a caption."""
+    """Write the authors' stage-2 pairs, one per caption."""
     (folder / "image").mkdir(parents=True)
     for number in range(len(captions)):
         (folder / "image" / f"{number}.jpg").write_bytes(noise(number))
@@ -132,7 +132,7 @@ def write_coco_val(folder: Path, captions: list[str]) -> None:
 
 
 def write_questions(folder: Path) -> None:
-    """Write a question of A-OKVQA about every second picture of COCO, and two of GQA about its own."""
+    """Write an A-OKVQA question about every second COCO picture, and two about each of GQA's own pictures."""
     choice = [
         {
             "split": "val",

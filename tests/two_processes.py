@@ -29,11 +29,11 @@ WHOLE, PARTS = TrainConfig(**SETTINGS), TrainConfig(**SETTINGS, accumulate=2)
 
 
 class Killed(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 class Watched(nn.Module):
-    """A model that writes down which samples it saw and can break off before a batch."""
+    """A model that records which samples it saw and can stop before a batch."""
 
     def __init__(self, *, die_at: int | None = None) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Watched(nn.Module):
 
 
 def collate(rows: list) -> dict:
-    """Lay out (queries, caption) rows; the captions' lengths differ, so the counts of the parts do."""
+    """Lay out (queries, caption, name) rows; captions differ in length, so the parts' counts differ too."""
     queries, captions, names = zip(*rows, strict=True)
     layout = training_batch(TOKENIZER, CAPTION, [IMAGE] * len(rows), captions, queries=2, max_answer=24)
     return {"queries": torch.stack(queries), "names": list(names), **layout}
@@ -90,7 +90,7 @@ def mixture(shards: Path, state: PartialState, config: TrainConfig) -> Mixture:
 
 
 def run(data, config: TrainConfig, folder: Path, *, die_at: int | None = None) -> dict:
-    """Train and return what was seen, logged and learnt; a run that breaks off is what it saw."""
+    """Train and return what was seen, logged and learnt; the log of a killed run is empty."""
     module = Watched(die_at=die_at)
     log = []
     try:
@@ -105,7 +105,7 @@ def run(data, config: TrainConfig, folder: Path, *, die_at: int | None = None) -
 def main(folder: Path) -> None:
     state = PartialState(cpu=True)
     rank = state.process_index
-    # The first run's folder is another one for each process: only the main one's may come to be.
+    # The first run has one folder per process: only the main process's may be created.
     done = {
         "whole": run(samples(), WHOLE, folder / f"whole-{rank}"),
         "parts": run(samples(), PARTS, folder / "parts"),
@@ -125,7 +125,7 @@ def main(folder: Path) -> None:
 
 
 def become_a_rank(processes: int) -> list[int]:
-    """Fork into the ranks of a run, so that all is imported once; returns those that rank 0 waits for."""
+    """Fork into the ranks of a run, so that imports run once; returns the children that rank 0 waits for."""
     others: list[int] = []
     for rank in range(1, processes):
         child = os.fork()

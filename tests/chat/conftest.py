@@ -20,6 +20,6 @@ def chat_model(model, vision_config):
 
 @pytest.fixture
 def run(monkeypatch, chat_model):
-    """Return what runs a command with that model; it returns the exit status."""
+    """Return a function that runs a command with that model and returns the exit status."""
     monkeypatch.setattr(chat_models, "load", lambda settings, projection=None: chat_model)
     return lambda *words: main([str(word) for word in words])

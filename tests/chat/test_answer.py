@@ -176,7 +176,7 @@ def test_a_lines_picture_goes_by_its_name_with_or_without_an_ending(tmp_path, mo
     ],
 )
 def test_the_place_of_a_picture_is_taken_off_a_question(tmp_path, capsys, written, asked):
-    """By `make answer` and `make finetune` alike; each says so once."""
+    """Both `make answer` and `make finetune` remove it, and each says so once."""
     picture().save(tmp_path / "a.jpg")
     line = {"image": "a.jpg", "question": written}
     (tmp_path / "ask.jsonl").write_text(f"{json.dumps(line)}\n" * 2)

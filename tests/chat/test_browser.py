@@ -63,7 +63,7 @@ WATCH = """() => {
 
 
 def letters(text: str) -> str:
-    """Leave out what a browser shows in another way: white space and control characters."""
+    """Keep the letters only: a browser renders white space and control characters differently."""
     return re.sub("[^A-Za-z]", "", text)
 
 
@@ -91,7 +91,7 @@ def test_the_notebook_shows_weights_picture_answers_and_their_pace(show, tmp_pat
     page.evaluate(WATCH)
     first, second = "Describe this image in detail.", "where is it"
     page.get_by_role("button", name=first).click()
-    # What the copy button holds has the finished turns.
+    # The copy button's text has finished turns only.
     page.locator(f"button[data-text*='{first}']").wait_for(state="attached")
     lengths = page.evaluate("window.lengths")
     assert len(set(lengths)) > 5 and lengths == sorted(lengths)

@@ -1,4 +1,4 @@
-"""A model kept on disk goes back to its own language model and template only."""
+"""A model on disk is loaded only with its own language model and template."""
 
 import shutil
 from dataclasses import replace
@@ -25,7 +25,7 @@ from mglib.weights.saved import save_pretrained
 
 @pytest.fixture
 def study(model, vision_config, tmp_path, monkeypatch):
-    """Return a tiny study with parts of its own, which is what every setting opens."""
+    """Return a tiny study with its own parts, which `Study.open` returns for any settings."""
     monkeypatch.setattr("mglib.chat.chat_model.CACHE", tmp_path / "cache")
     tiny = model()
     profile = replace(PROFILES["mini"], vision=vision_config)

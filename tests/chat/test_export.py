@@ -1,4 +1,4 @@
-"""What was trained leaves in three formats, each read back by its own reader."""
+"""A trained model is exported in three formats, each read back by its own reader."""
 
 import pytest
 import torch

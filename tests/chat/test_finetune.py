@@ -1,4 +1,4 @@
-"""Fine-tuning on one's own pictures, from a paper-shaped release in tiny to a folder to talk with."""
+"""Fine-tuning on one's own pictures, from a tiny paper-shaped release to a folder that the chat loads."""
 
 import json
 import re
@@ -105,7 +105,7 @@ def test_an_answer_that_holds_what_ends_an_answer_is_named_before_training(relea
 
 
 def heights(monkeypatch):
-    """Return the list to which each step's number of rows will be added."""
+    """Return a list that will collect the number of rows of each step."""
     found, step = [], loop.train_step
 
     def counted(run, optimizers, parts, *rest, **more):

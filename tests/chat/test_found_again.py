@@ -1,4 +1,4 @@
-"""What was trained is found again by another process, whatever does not matter to it has become."""
+"""A finished training is found by another process, even if everything irrelevant to it has changed."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ OTHERWISE = {
     "PYTHONHASHSEED": "2",
     "OMP_NUM_THREADS": "2",
     "TZ": "Pacific/Kiritimati",
-    "LC_ALL": "POSIX",  # and files are read as ASCII where no encoding is named
+    "LC_ALL": "POSIX",  # so files are read as ASCII unless an encoding is given
     "PYTHONUTF8": "0",
     "PYTHONCOERCECLOCALE": "0",
 }
@@ -38,7 +38,7 @@ def test_a_training_is_found_at_any_time_and_place_but_not_in_another_precision(
         (place / f"{number}.txt").write_text(f"{captions[number]}, café", encoding="utf-8")
 
     def learn(name, environment, *words):
-        """Return what is kept, and what was said, after a training in a folder and environment of its own."""
+        """Train in a new folder and environment; return the cached folders, logs, weights and output."""
         (tmp_path / name).mkdir()
         done = subprocess.run(
             [sys.executable, str(ROOT / "tests" / "one_training.py"), str(tmp_path), *words],

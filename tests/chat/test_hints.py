@@ -1,4 +1,4 @@
-"""The advice in an error is followed, and works."""
+"""Following the advice in an error message works."""
 
 import gzip
 import json
@@ -41,7 +41,7 @@ def write(path, lines):
 
 
 def made(command):
-    """Return the words of `make command NAME=value ...` as the command line takes them."""
+    """Return the command-line arguments for `make command NAME=value ...`."""
     _, target, *pairs = shlex.split(command)
     return [
         target,
@@ -50,7 +50,7 @@ def made(command):
 
 
 def answered(out, question=QUESTION):
-    """Write an older version's answers where these would go."""
+    """Write the answers of an older version to `out`."""
     write(out, [{"image": "folder/a.jpg", "question": question, "answer": "a wall"}])
 
 
@@ -199,7 +199,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES)
 def test_advice_leads_somewhere(case, here, run, capsys):
-    """A case yields a command with what is said of it, then commands that work; None: the first one."""
+    """A case yields a command with its expected message, then commands that work; None repeats the first."""
     first = None
     for step in case(here):
         words, told = step if isinstance(step, tuple) else (step, "")

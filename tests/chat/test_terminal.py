@@ -1,4 +1,4 @@
-"""The terminal: one question, a conversation, and what it says where there is nothing to talk about."""
+"""The terminal: one question, a conversation, and the error if the picture or the model is missing."""
 
 import warnings
 from dataclasses import replace
@@ -92,4 +92,4 @@ def test_a_profile_that_was_not_trained_is_told(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(chat_models, folder, tmp_path)
     assert main(["chat", "--image", str(tmp_path / "a.png")]) == 1
     told = "There is no trained projection of the profile mini yet: `make reproduce` trains and keeps it.\n"
-    assert capsys.readouterr().err == told  # and nothing of an official one, which goes with no small profile
+    assert capsys.readouterr().err == told  # no official one is named: none fits a small profile

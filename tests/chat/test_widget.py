@@ -18,7 +18,7 @@ from mglib.paths import ROOT
 
 @pytest.fixture
 def panel(chat_model, tmp_path):
-    """Return a panel with one picture on offer, that answers greedily and shortly."""
+    """Return a panel that offers one picture and answers greedily, in at most 8 tokens."""
     Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
     panel = ChatPanel(chat_model, {"red": tmp_path / "red.png"})
     panel.settings["sample"].value = False
@@ -78,7 +78,7 @@ def test_the_answer_is_written_while_it_comes(panel):
     panel.question._handle_custom_msg({"event": "submit"}, [])  # what the browser sends for the enter key
     one = panel.talk.history[0]
     assert len(states) > 2 and states[-1] == turn(1, "what", one.answer, one.pace()) == panel.log.value
-    assert states[-2] == turn(1, "what", one.answer)  # its pace is told when it is whole
+    assert states[-2] == turn(1, "what", one.answer)  # the pace is added to the whole answer
     assert [len(state) for state in states] == sorted(len(state) for state in states)
     assert panel.question.value == "" and not panel.send.disabled and panel.status.value == ""
 

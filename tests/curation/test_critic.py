@@ -1,4 +1,4 @@
-"""The critic by contrast: sentences beside their own picture and beside the others."""
+"""The contrastive critic: sentences compared with their own picture and with the others."""
 
 import pytest
 import torch
@@ -11,13 +11,13 @@ WORDS = ("bus", "dog", "cat", "boat")
 
 
 class Knows(nn.Module):
-    """Stands for a trained representation: a text's direction is the sum of those of the words it names."""
+    """Stands in for a trained representation: a text's embedding has a 1 for each known word in it."""
 
     def __init__(self, tokenizer):
         super().__init__()
         self.tokenizer = tokenizer
         self.qformer = nn.Identity()
-        self.positions = nn.Embedding(1, 1)  # tells where the module stands
+        self.positions = nn.Embedding(1, 1)  # gives the module's device
         self.read = []
 
     def encode_image(self, queries):

@@ -1,4 +1,4 @@
-"""Descriptions for curation: the continued ones, and runs that stop anywhere and go on."""
+"""Descriptions for curation: continuing short ones, and resuming runs that stopped anywhere."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

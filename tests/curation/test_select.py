@@ -1,4 +1,4 @@
-"""Dropping, selecting and writing: hand-written descriptions whose way is known."""
+"""Dropping, selecting and writing: hand-written descriptions with known outcomes."""
 
 import ast
 import json

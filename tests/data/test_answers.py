@@ -1,4 +1,4 @@
-"""Files of answers in each format, and lines that are none."""
+"""Files of answers in each format, and invalid lines."""
 
 import json
 
@@ -109,7 +109,7 @@ def bare(path):
 
 
 def meant(name, paths):
-    """List what a name may mean: whole paths before ends of paths, as they are written before bare ones."""
+    """List the paths a name may mean: whole before partial matches, with extension before without."""
     for form in (str, bare):
         short, formed = form(name), {path: form(path) for path in paths}
         if found := [path for path in paths if formed[path] == short]:

@@ -82,7 +82,7 @@ def test_a_good_folder_passes_and_one_without_its_pictures_does_not(tmp_path, ca
     assert main(["check", name, str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert said.startswith("example: ") and said.rstrip().endswith("; 0 faults")
-    unread = "1 .html, 1 .mp4" if name == "visual_genome" else "1 .mp4"  # all else was looked at
+    unread = "1 .html, 1 .mp4" if name == "visual_genome" else "1 .mp4"  # all other files were read
     assert f"files in {tmp_path} are used; not used: {unread}.\n" in said
     pictures = list(tmp_path.rglob("*.jpg"))
     for picture in pictures:
@@ -107,7 +107,7 @@ def sample(key, picture=None, about=b'{"caption": "a wall"}'):
     return [(f"{key}.jpg", jpeg("red") if picture is None else picture), (f"{key}.json", about)]
 
 
-FAULTS = {  # each with what is said of it
+FAULTS = {  # each with its expected message
     "cut": (sample("cut", jpeg("red", (200, 200))[:-200]), "cut: broken picture: image file is truncated"),
     "nothing": (sample("nothing", b""), "nothing: broken picture: empty, or none of the formats JPEG"),
     "bomb": (

@@ -1,4 +1,4 @@
-"""Web shards and COCO files on disk, and what a training makes of them."""
+"""Web shards and COCO files on disk, and the splits and pairs made of them."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def web(tmp_path):
         ("A Dog", "a dog"),
         ('Look: "the dog" (again)! #wow; ~50*', "look the dog again wow 50"),
         ("  two   spaces\nand a line ", "two spaces and a line"),
-        ("well-lit, isn't it?", "well-lit, isn't it?"),  # these signs stay
+        ("well-lit, isn't it?", "well-lit, isn't it?"),  # these characters stay
         ("e.g. this", "e g this"),
         ("...", ""),
         ("word " * 60, " ".join(["word"] * 50)),

@@ -1,4 +1,4 @@
-"""A log of lines: they are only ever added, and a torn last line is cut off."""
+"""The append-only log of lines, whose torn last line is cut off."""
 
 import pytest
 
@@ -32,6 +32,6 @@ def test_a_line_that_is_no_object_is_named_with_its_file(tmp_path, line):
 
 
 def test_half_a_character_is_written_and_read_back(tmp_path):
-    entries = [{"image": "caf\udce9.jpg"}, {"question": "\ud83d caf\u00e9"}]  # a file name that is no UTF-8
+    entries = [{"image": "caf\udce9.jpg"}, {"question": "\ud83d caf\u00e9"}]  # a file name not in UTF-8
     append(tmp_path / "log.jsonl", entries)
     assert read_log(tmp_path / "log.jsonl") == entries

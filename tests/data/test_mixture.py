@@ -1,4 +1,4 @@
-"""The mixture: every sample once, one source a batch, exact resume, and nothing lost in silence."""
+"""The mixture: every sample once, one source per batch, exact resume, and nothing lost silently."""
 
 import json
 import tarfile
@@ -24,7 +24,7 @@ def collate(rows):
 
 @pytest.fixture
 def source(tmp_path):
-    """Return a function that writes shards of these sizes, whose captions are the names of their samples."""
+    """Return a function that writes shards of the given sizes, whose captions name their samples."""
 
     def build(name, sizes, weight=1.0, *, bad=()):
         folder = tmp_path / name
@@ -108,7 +108,7 @@ def test_a_batch_has_one_source_by_weight_and_the_same_on_all_ranks(source, mix)
     assert abs(share - 115 / 129) < 0.05  # three standard errors
 
 
-# --- going on ---
+# --- resuming ---
 
 
 @pytest.mark.parametrize(("workers", "stops"), [(0, (1, 4, 11)), (2, (5,))])
@@ -203,7 +203,7 @@ def test_a_bad_sample_leaves_its_batch_and_is_listed(source, mix):
 
 def test_a_batch_without_a_good_sample_is_passed_over(source, mix):
     laion = source("laion", [4, 4], bad={f"00000000{number}" for number in range(4)})
-    batches = take(mix([laion], share=0.6), 3)  # of three epochs
+    batches = take(mix([laion], share=0.6), 3)  # one per epoch
     assert [sorted(batch) for batch in batches] == [names(laion)[4:]] * 3
 
 

@@ -1,4 +1,4 @@
-"""One's own pictures: three shapes give the same pairs, and what cannot be used is told of."""
+"""One's own pictures: three shapes give the same pairs, and what cannot be used is reported."""
 
 import json
 
@@ -13,7 +13,7 @@ TEXTS = {"a": "a red wall", "b": "a blue wall"}
 
 
 def write(folder, shape):
-    """Write two pictures with their texts in one of the shapes; return what DATA is and where they lie."""
+    """Write two pictures with texts in one of the shapes; return the DATA path and the pictures' folder."""
     images = folder / "image" if shape == "cc_sbu_align" else folder
     images.mkdir(parents=True)
     for name in TEXTS:

@@ -19,7 +19,7 @@ def pixel(content, at=(0, 0)):
 
 
 def png_header(width, height):
-    """Return a PNG that says its size and has no pixels."""
+    """Return a PNG with a size in its header but no pixels."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     head = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     return b"\x89PNG\r\n\x1a\n" + head + b"\0\0\0\0IEND\xaeB`\x82"
@@ -45,7 +45,7 @@ def palette(*colours):
             for deep, flat in ((0xFFFF, 255), (0x8000, 128), (0x0100, 1), (0x00FF, 0))  # not clipped
             for kind in ("PNG", "TIFF")
         ),
-        # What is transparent lies over white.
+        # Transparent pixels are composited over white.
         (Image.new("RGBA", (1, 1), (255, 0, 0, 0)), "PNG", (255, 255, 255)),
         (Image.new("RGBA", (1, 1), (255, 0, 0, 128)), "PNG", (255, 127, 127)),
         (Image.new("LA", (1, 1), (0, 0)), "PNG", (255, 255, 255)),
@@ -158,7 +158,7 @@ def test_a_good_picture_with_broken_exif_is_read(junk):
 
 
 def tiff(*values, bits, polarity):
-    """Return a grey TIFF of one row, its values packed into so many bits."""
+    """Return a grey TIFF of one row, its values packed into `bits` bits each."""
     packed = int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(len(values) * bits // 8)
     if bits == 16:
         packed = struct.pack(f"<{len(values)}H", *values)

@@ -1,4 +1,4 @@
-"""What holds for the readers whatever they are given."""
+"""Properties of the readers that hold for any input."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ from mglib.data.own import read_cc_sbu_align
 from mglib.data.pictures import open_picture
 from mglib.data.quarantine import Fault
 from mglib.data.questions import read_a_okvqa, read_gqa
-from mglib.data.shards import read_shard
+from mglib.data.shards import WebPair, read_shard
 from mglib.data.text import LONGEST, clean_caption
 
 PICTURE = jpeg("red", (8, 8))
@@ -78,7 +78,7 @@ def test_each_sample_is_read_once_over_any_ranks_and_workers(folder, sizes, rank
         stream = RankStream(source, list, size, seed, rank, ranks, workers)
         lanes = [list(stream.lane(0, lane, 0)) for lane in range(workers)]
         assert {len(lane) for lane in lanes} == {stream.batches()}
-        # Going on from any batch of an epoch gives what would have come.
+        # Resuming at any batch of an epoch gives its remaining batches.
         stop = data.draw(some.integers(0, len(lanes[0])))
         assert [portion.good for portion in stream.lane(0, 0, stop)] == [p.good for p in lanes[0][stop:]]
         seen += [row[1] for lane in lanes for portion in lane for row in portion.batch or []]
@@ -92,7 +92,8 @@ def test_any_bytes_in_a_shard_give_pairs_or_faults(folder, content, at, alone):
     write_shard(path, [(f"{number}", PICTURE, "a wall") for number in range(3)])
     whole = path.read_bytes()
     path.write_bytes(content if alone else whole[:at] + content + whole[at + len(content) :])
-    list(read_shard(str(path)))
+    found = list(read_shard(str(path)))
+    assert found and all(isinstance(one, WebPair | Fault) for one in found)
 
 
 # --- JSON ---
@@ -127,7 +128,7 @@ shaped = lists | some.fixed_dictionaries({"images": lists, "annotations": lists,
 @often
 @given(content=some.binary() | shaped.map(lambda value: json.dumps(value).encode()))
 def test_whatever_stands_in_a_file_is_read_or_named(folder, content):
-    """Records, faults with the file's name, or a ValueError with it; nothing else."""
+    """It gives records, faults that name the file, or a ValueError that names it; nothing else."""
     path = folder / "any.json"
     path.write_bytes(content)
     for read in READERS:

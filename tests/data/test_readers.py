@@ -241,7 +241,7 @@ def test_a_pickle_that_asks_for_code_is_refused(tmp_path, monkeypatch, value):
 
 
 def test_a_damaged_pickle_takes_no_more_memory_than_it_has(tmp_path):
-    (tmp_path / "a.p").write_bytes(b"Nr\xff\xff\xff\xff.")  # asks for a memo of four thousand million
+    (tmp_path / "a.p").write_bytes(b"Nr\xff\xff\xff\xff.")  # asks for a memo of four billion entries
     assert read_plain_pickle(tmp_path / "a.p") is None
 
 
@@ -290,7 +290,7 @@ def test_above_the_share_a_run_stops_with_a_sentence(tmp_path):
 def test_the_share_is_judged_while_a_long_run_goes_on(tmp_path):
     quarantine = Quarantine(tmp_path / "bad.jsonl")
     quarantine.add(faults(50))
-    quarantine.add([Fault("a.tar", "link", "a link", costs=0)])  # listed, but no sample
+    quarantine.add([Fault("a.tar", "link", "a link", costs=0)])  # listed, but not counted as a sample
     with pytest.raises(ValueError, match=r"51 of the 51 samples"):
         quarantine.add([replace(faults(1)[0], sample="x")])
 

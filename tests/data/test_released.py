@@ -1,4 +1,4 @@
-"""A-OKVQA and GQA below a folder of downloads, in tiny."""
+"""A-OKVQA and GQA in a tiny folder of downloads."""
 
 import json
 

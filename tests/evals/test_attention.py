@@ -1,4 +1,4 @@
-"""Attention to the picture: what the model itself would have to give, token by token and word by word."""
+"""Attention to the picture, token by token and word by word."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def queries(random):
 
 
 def uniform(model):
-    """Make every head attend to all that it may see alike."""
+    """Make every head attend equally to all positions it may see."""
     for layer in model.language.model.model.layers:
         torch.nn.init.zeros_(layer.self_attn.q_proj.weight)
     return model

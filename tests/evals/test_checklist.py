@@ -19,7 +19,7 @@ TASKS = tuple(CHECKLISTS)
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Return the special pictures of a task on val and test, as the reader gives them."""
+    """Return each task's special pictures of val and test, as the reader gives them."""
     world = {}
     for task, checklist in CHECKLISTS.items():
         sampled = [

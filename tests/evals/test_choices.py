@@ -1,4 +1,4 @@
-"""Options scored behind prompts that are run once: the same losses as the model's own, one by one."""
+"""Options scored after prompts that are run only once: the same losses as the model's own, one by one."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def queries(random):
 
 
 def alone(tiny, queries, template, question, option):
-    """Return the model's own loss of one option behind the whole prompt."""
+    """Return the model's own loss of one option after the whole prompt."""
     layout = training_batch(
         tiny.language.tokenizer,
         template,

@@ -17,7 +17,7 @@ from mglib.evals.hallucination import (
 from mglib.mentions import Vocabulary
 
 WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
-# bus 3 of 6, dog 3, cat 2, boat 1; the cat is always beside a dog.
+# bus 3 of 6, dog 3, cat 2, boat 1; the cat is always with a dog.
 CAPTIONS = ["a dog and a cat", "dog, cat", "a bus", "two buss", "the bus and a boat", "a dog"]
 DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
 NOTHING = Truth((), frozenset())

@@ -18,7 +18,7 @@ def read(tmp_path, lines, head="picture,system,task,rater,met"):
 
 
 def rated(*people):
-    """Lay out what each of some people said of the same answers, "." for none."""
+    """Return a table of each person's ratings of the same answers, given as digits, "." for none."""
     return pandas.DataFrame(
         [
             (number, "minigpt4", "memes", rater, int(said))

@@ -1,4 +1,4 @@
-"""Retrieval by contrast, where it is known who belongs together; and its chance level."""
+"""Contrastive retrieval with known pairs, and its chance level."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mglib.model.prompts import tokenize
 
 
 class Oracle(nn.Module):
-    """Stands for a trained representation: knows which picture each number word means."""
+    """Stands in for a trained representation: knows which picture each number word means."""
 
     words = ("zero", "one", "two", "three", "four", "five")
 
@@ -18,7 +18,7 @@ class Oracle(nn.Module):
         self.known = [tuple(tokenize(tokenizer, word)) for word in self.words]
         self.meant = meant
         self.qformer = nn.Identity()
-        self.positions = nn.Embedding(1, 1)  # tells where the module stands
+        self.positions = nn.Embedding(1, 1)  # gives the module's device
 
     def encode_image(self, queries):
         return queries
@@ -29,7 +29,7 @@ class Oracle(nn.Module):
 
 
 def pictures():
-    """Return six pictures: one query that says which it is, and one that says nothing."""
+    """Return six pictures, each with one query that identifies it and one that does not."""
     return [torch.stack([0.1 * torch.ones(6), torch.eye(6)[number]]) for number in range(6)]
 
 

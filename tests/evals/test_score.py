@@ -50,7 +50,7 @@ def values(scored, reading, **about):
 
 @pytest.fixture
 def coco(tmp_path):
-    """Two pictures: 3 shows two dogs and a bus, of 7 a caption tells a bus that is not annotated."""
+    """Write two pictures: 3 shows two dogs and a bus, a caption of 7 names a bus that is not annotated."""
     return write_coco(tmp_path / "coco")
 
 
@@ -64,10 +64,10 @@ def test_chair_of_cocos_results_format_is_counted_in_both_readings(tmp_path, coc
     scored = chair_scores(whole(tmp_path / "results.json", RESULTS), coco)
     official, study = values(scored, "official_rules"), values(scored, "study")
     # dog, cat, bus about 3 and bus, dog, dog about 7: the cat and 7's dogs are not there. The official rules
-    # make a "bu" of each bus.
+    # turn each bus into a "bu".
     assert (study["chair_i"], official["chair_i"]) == (3 / 6, 3 / 4)
     assert study["chair_s"] == official["chair_s"] == 1
-    # 7's bus is told by its caption alone: it may be said, and is no annotated object
+    # 7's bus is only in its caption: it may be mentioned, but is not an annotated object
     assert (study["object_recall"], official["object_recall"]) == (1, 1 / 2)
 
 
@@ -161,7 +161,7 @@ def test_each_answer_goes_to_its_own_picture(tmp_path, names, root):
         {"question_id": number, "image": name, "text": f"Is there a {thing} in the image?", "label": "yes"}
         for number, (name, thing) in enumerate(zip(names, ("dog", "cat"), strict=True))
     ]
-    if "/" not in "".join(names):  # POPE has names alone
+    if "/" not in "".join(names):  # POPE has bare file names
         data = lines(tmp_path / "coco_pope_random.json", asked)
         told = [{**one, "image": root + one["image"], "answer": "Yes."} for one in asked]
         assert values(pope_scores(lines(tmp_path / "answers.jsonl", told), data), "study")["accuracy"] == 1

@@ -1,4 +1,4 @@
-"""On files in the benchmarks' own formats the scores are their own scorers' (official/README.md)."""
+"""On files in the benchmarks' own formats, scores equal those of their own scorers (official/README.md)."""
 
 import json
 import shutil
@@ -101,7 +101,7 @@ def test_ids_of_another_version_of_the_questions_are_not_scored(tmp_path):
 
 @pytest.fixture
 def authors(monkeypatch):
-    """Let the excerpt be the authors' list of synonyms."""
+    """Use the excerpt as the authors' list of synonyms."""
     monkeypatch.setattr(chair_official, "SYNONYMS", OFFICIAL / "synonyms.txt")
     monkeypatch.setattr("mglib.evals.score.SYNONYMS", OFFICIAL / "synonyms.txt")
     monkeypatch.setattr(chair_official, "SYNONYMS_SHA256", sha256(OFFICIAL / "synonyms.txt"))

@@ -1,4 +1,4 @@
-"""Spatial questions: true by the scene graphs, of which half are right by never looking; the mirror."""
+"""Spatial questions: true by the scene graphs, at chance level without looking; the mirror test."""
 
 import re
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ def asked(world):
 
 @pytest.fixture(scope="module")
 def scenes(world):
-    """The scene graphs by their pictures' places."""
+    """Return the scene graphs by the places of their pictures."""
     places = picture_places(world / "train")
     return {places[scene["image_id"]]: scene for scene in read_jsonl(world / "train" / "scenes.jsonl")}
 
@@ -33,7 +33,7 @@ def of(asked, relation):
 
 
 def pattern(question):
-    """Return what matches a question about any objects."""
+    """Return a pattern that matches a question about any objects."""
     slots = {"a": "(?P<a>.+)", "b": "(?P<b>.+)", "many": "(?P<many>.+)"}
     return re.compile(question.replace("?", r"\?").format(**slots))
 
@@ -102,7 +102,7 @@ def test_who_never_looks_is_right_in_half_of_them(asked, answer):
 
 
 def told(asked, *, bias=0.0, sure=1.0):
-    """Return the losses of who knows the answers, and likes the first option more by `bias`."""
+    """Return the losses of a model that knows the answers and prefers the first option by `bias`."""
     return [Losses((sure * (probe.right == 1), sure * (probe.right == 0) + bias), (1, 1)) for probe in asked]
 
 

@@ -65,7 +65,7 @@ def exam():
 
 @pytest.fixture
 def training():
-    """What the training questions say: dogs, then cats; yes three times of four, right always."""
+    """Return the prior of training answers: dog before cat, yes three times in four, always right."""
     choices = [choice(0), choice(0), choice(0), choice(0, right=1, answers=("cat",) * 10)]
     graphs = [graph(0, said) for said in ("yes", "yes", "yes", "no")] + [graph(0, "right", "side", "query")]
     return Prior.of(Exam(choice=tuple((0, one) for one in choices), graph=tuple((0, one) for one in graphs)))
@@ -115,7 +115,7 @@ def examine(tiny, queries, exam, batch_size=2):
 def test_an_exam_gives_one_score_for_each_question(model, queries, exam):
     scores, _ = examine(model(), queries, exam)
     baseline = vqa.majority(exam, Prior.of(exam))
-    assert list(scores) == [*baseline, "gqa_format"]  # a row without a model keeps no form
+    assert list(scores) == [*baseline, "gqa_format"]  # without a model there is no format
     assert scores["gqa_format"].pictures == scores["gqa"].pictures
     for task in baseline:
         assert scores[task].pictures == baseline[task].pictures
@@ -144,7 +144,7 @@ def test_a_model_that_says_the_truth_gets_all_points(exam):
 
 
 def test_the_right_format_is_something_said_and_not_too_long():
-    right = ["yes", "the red bus"]  # an article is no word
+    right = ["yes", "the red bus"]  # an article does not count as a word
     said = ["no", "blue car", "a blue car, parked", "", ".", "a car on the street", "An image of a car."]
     assert vqa.fits(said, right) == (1, 1, 1, 0, 0, 0, 0)
     assert vqa.fits([], []) == ()

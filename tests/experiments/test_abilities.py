@@ -1,4 +1,4 @@
-"""Table 1: what is tried on val, what is asked with, and that every answer is judged twice."""
+"""Table 1: what is tried on val, how models are asked, and that every answer is judged twice."""
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ MODELS = ("blip2", "blip2_ft", "stage1", "weak_lm", "minigpt4", "locna", "oracle
 
 @dataclass(frozen=True)
 class Speaking:
-    """A model that answers well when the request stands before the picture and nothing is drawn."""
+    """A model that answers well if the request comes before the picture and decoding does not sample."""
 
     wording: str = "<picture> {}"
 

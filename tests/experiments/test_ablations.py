@@ -31,7 +31,7 @@ def study(tmp_path, monkeypatch, vision_config):
 
 
 def with_ablation(study, config):
-    """Return a study with another ablation, with what is given to a tiny study from outside."""
+    """Return a study with another ablation and the device, dtype and vision state of the tiny one."""
     other = replace(study, profile=replace(study.profile, ablation=config))
     other.__dict__.update({name: study.__dict__[name] for name in ("device", "dtype", "vision_state")})
     return other
@@ -40,7 +40,7 @@ def with_ablation(study, config):
 @pytest.fixture
 def tokens(tmp_path):
     """Vision tokens of eight pictures: CLS and four patches, 64 wide."""
-    random = torch.Generator().manual_seed(1)  # 0 would draw what the projection is drawn from
+    random = torch.Generator().manual_seed(1)  # 0 would repeat the projection's draws
     return kept(tmp_path / "tokens", list(torch.randn(8, 5, 64, generator=random)))
 
 
@@ -93,7 +93,7 @@ def test_an_arm_learns_and_then_answers_about_every_picture(study, base, tokens,
     assert len(read) == 8 and read[0].shape[0] == model.qformer.config.queries
     said = answer(model, {"queries": torch.stack(read)}, CAPTION, [IMAGE] * 8, greedy(4))
     assert len(said) == 8
-    # The Q-Former that all arms share is as it was.
+    # The Q-Former that all arms share has not changed.
     assert all(torch.equal(before[key], weight) for key, weight in base.model.qformer.named_parameters())
 
 

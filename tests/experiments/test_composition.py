@@ -34,7 +34,7 @@ def described(name, said, truths, words=WORDS):
 
 
 class Says:
-    """Stands for a model: says the same of every picture and remembers what it was asked."""
+    """Stands in for a model: gives every picture the same answer and records what it was asked."""
 
     def __init__(self, text):
         self.text, self.asked = text, []
@@ -46,7 +46,7 @@ class Says:
 
 @pytest.fixture
 def study():
-    """Return a study of photographs, of which two a split are described."""
+    """Return a study of photographs that describes two per split."""
     sizes = EvalConfig(limit_pictures=2, failure_tokens=9, brief_tokens=7)
     profile = SimpleNamespace(world=None, evaluation=sizes)
     tests, scenes = ("test_a", "test_b"), lambda name: None

@@ -1,4 +1,4 @@
-"""What notebook 03 shows of a curation: each picture's way in words."""
+"""What notebook 03 shows of a curation: what became of each picture, in words."""
 
 import io
 import json

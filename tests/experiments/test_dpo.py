@@ -228,4 +228,4 @@ def test_the_folder_depends_on_all_that_matters(study, start, queries, model, tr
         folder(config=replace(short, lr=1e-3)),
     ]
     assert len({folder(), *other}) == len(other) + 1
-    assert folder() == folder(what="dpo-random")  # a name is for people
+    assert folder() == folder(what="dpo-random")  # the name is only a label

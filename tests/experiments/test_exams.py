@@ -1,4 +1,4 @@
-"""Exams: each question is asked once, the best way on val is used for all, differences are paired."""
+"""Exams: each question is asked once, the best prompt on val is used for all, differences are paired."""
 
 from types import SimpleNamespace
 
@@ -80,7 +80,7 @@ def test_the_request_that_is_understood_best_on_val_is_chosen_and_compared_with_
 
 @pytest.fixture
 def put(monkeypatch):
-    """Answer exams without a model, each row by its own constant score; returns what each row was shown."""
+    """Score exams without a model, one constant per row; returns the queries that each row was shown."""
     scores = {"base": 0.5, "no_qformer": 0.0, "blank": 0.25, "shuffled": 0.25, "lora": 1.0}
     scores["base_shuffled"] = 0.25
     seen = {}

@@ -1,4 +1,4 @@
-"""Low-rank updates: they and the projection learn, and the model that they start from does not notice."""
+"""Low-rank updates: they and the projection learn, and the model that they start from does not change."""
 
 from dataclasses import replace
 from types import SimpleNamespace

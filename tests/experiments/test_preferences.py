@@ -66,7 +66,7 @@ def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
     found = preferences.of_sides(
         SimpleNamespace(nameable=lambda: WORDS), None, replace(feedback(None, []), pairs=pairs)
     )
-    # The bus is cut off, since its partner says one thing.
+    # The bus is cut off, since the chosen answer has only one mention.
     assert dict(zip(found["system"], found["value"], strict=True)) == {
         "chosen": 0,
         "rejected": 0.5,
@@ -75,7 +75,7 @@ def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
 
 
 class Says:
-    """Stands for a model that says the same of both pictures, or what it is given."""
+    """Stands in for a model that gives these answers."""
 
     def __init__(self, *texts):
         self.texts = list(texts)

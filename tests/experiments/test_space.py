@@ -1,4 +1,4 @@
-"""The models' answers about space: which number each becomes, and that no questions bring no numbers."""
+"""The models' answers about space: which number each becomes, and no values without questions."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ def prefers(option):
 
 @pytest.fixture
 def answered():
-    """Left or right is right in one direction only, counting once of two, for the first of two models."""
+    """Return two models' answers: the first always takes the first option, the second is always right."""
     probes = [probe("left_right", 0), probe("left_right", 1), probe("counting", 0), probe("counting", 1, 1)]
     always = [prefers(0)] * 4
     right = [prefers(one.right) for one in probes]

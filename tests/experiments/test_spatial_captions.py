@@ -53,7 +53,7 @@ def test_every_phrase_says_where_something_is_and_belongs_to_its_picture(world, 
 
 
 def form(text):
-    """Return what finds a phrasing about any objects."""
+    """Return a pattern that finds a phrasing about any objects."""
     return re.compile(re.sub(r"\\{(a|b|many)\\}", ".+", re.escape(text)))
 
 

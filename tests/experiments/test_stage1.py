@@ -87,7 +87,7 @@ def tried(tmp_path, monkeypatch, vision_config, captions):
 
 @pytest.fixture
 def parts(tmp_path, captions, model):
-    """What is left of stage 1, as far as its trials read it."""
+    """Return the results of stage 1 that its trials read."""
     whole = model()
     rows = list(torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(1)))
     objects = tuple(frozenset({"dog"}) if "dog" in caption else frozenset() for caption in captions)
@@ -146,7 +146,7 @@ def test_a_trial_changes_start_rate_and_length_alone(tried):
 
 
 def test_what_is_seen_on_val_counts_objects(tried, parts, monkeypatch):
-    """Captions of a dog where there is one and where there is none; descriptions name nothing."""
+    """Every caption names a dog, whether there is one or not; descriptions name nothing."""
     said = iter([["a dog"] * 8, ["nothing"] * 3])
     monkeypatch.setattr(generate, "answers", lambda *given, **how: next(said))
     seen = stage1.seen_on_val(tried, parts, parts.model)

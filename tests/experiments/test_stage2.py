@@ -1,4 +1,4 @@
-"""Table 3 is put together from the failures of single answers."""
+"""Table 3 is computed from the failures of single answers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ FAULTY, WHOLE = [{"repetition", "off-topic"}, set()], [set(), set()]
 
 @pytest.fixture
 def study():
-    """Return a study with scene graphs; None as `known` makes it one of photographs."""
+    """Return a study with scene graphs; setting `known` to None makes it one of photographs."""
     found = SimpleNamespace(tests=["test_seen"], profile=MINI, known="scenes")
     found.scenes = lambda name: found.known
     return found

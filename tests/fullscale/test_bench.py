@@ -1,4 +1,4 @@
-"""The bench in tiny: what it measures, what it writes, and that both ways of a comparison do the same."""
+"""The bench at tiny size: what it measures and writes, and that both sides of a comparison do the same."""
 
 import json
 import subprocess

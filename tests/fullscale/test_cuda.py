@@ -1,4 +1,4 @@
-"""Each path that is another one on a card: in tiny on the CPU and, where there is a card, on that too."""
+"""Each code path that differs on a card: at tiny size on the CPU and, if there is a card, on that too."""
 
 import json
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def a_card(path: str):
-    """Return the card as a test's place; where there is none, the skip names the path."""
+    """Return the card as a test parameter; without a card the test is skipped, naming the path."""
     absent = pytest.mark.skipif(not torch.cuda.is_available(), reason=f"no NVIDIA GPU here, to try {path} on")
     return pytest.param(CUDA, marks=[pytest.mark.cuda, absent], id="cuda")
 
@@ -36,7 +36,7 @@ def on_both(path: str) -> pytest.MarkDecorator:
 
 
 def on_card(path: str, *, proved: str) -> pytest.MarkDecorator:
-    """Run a test on a card alone, since the same code is `proved` on the CPU by other tests."""
+    """Run a test on a card only: the file `proved` tests the same code on the CPU."""
     assert (ROOT / "tests" / proved).is_file()
     return pytest.mark.parametrize("place", [a_card(path)])
 
@@ -94,7 +94,7 @@ def test_half_precision_learns_nearly_what_float32_does(place, dtype, model, bat
     half = model().to(place)
     half.vision.to(dtype)
     half.language.to(dtype)
-    # As in the loop: autocast where bfloat16 is native, else each part in the precision of its weights.
+    # As in the loop: autocast if bfloat16 is native, else each part in the precision of its weights.
     with torch.autocast(place.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         found, theirs = learnt(half, moved(batch, place))
     assert half.projection.weight.grad.dtype == torch.float32
@@ -138,17 +138,16 @@ def test_the_loop_trains_and_goes_on_where_it_is_put(place, tmp_path):
         AcceleratorState._reset_state(reset_partial_state=True)
         module = Watched()
         training = Run(config=config, folder=tmp_path / folder, seed=0, device=where, bf16=bf16)
-        log = fit(module, samples(), collate, training)
-        assert module.model.projection.weight.device.type == where.type
-        return log, module.model.projection.weight.detach().cpu()
+        return fit(module, samples(), collate, training), module.model.projection.weight.detach()
 
     (wanted, weight), (log, found) = run(CPU, "cpu"), run(place, "there")
     assert [line["loss"] for line in log] == pytest.approx([line["loss"] for line in wanted], rel=1e-3)
-    torch.testing.assert_close(found, weight, atol=1e-3, rtol=1e-2)
+    assert found.device.type == place.type
+    torch.testing.assert_close(found.cpu(), weight, atol=1e-3, rtol=1e-2)
     halves, _ = run(place, "halves", bf16=True)
     assert [line["loss"] for line in halves] == pytest.approx([line["loss"] for line in wanted], rel=0.05)
-    again, _ = run(place, "there")  # a finished run is found, which restores nothing: its log alone
-    assert [line["loss"] for line in again] == [line["loss"] for line in log]
+    again, same = run(place, "there")  # a finished run is loaded
+    assert [line["loss"] for line in again] == [line["loss"] for line in log] and same.equal(found.cpu())
 
 
 # --- what is loaded and kept ---

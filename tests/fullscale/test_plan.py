@@ -64,7 +64,7 @@ def test_flops_are_two_a_weight_and_token_forward_and_as_many_backward(tiny):
     attention = layers * 2 * 2 * tokens * tokens * D
     forward = 2 * blocks * tokens + attention + 2 * 8 * D * tiny.release.llama.vocab_size
     project = 3 * 2 * 32 * D  # forward; backward needs the weight's gradient and no other
-    # Backward through frozen weights costs what forward does; attention's recomputes its scores: 2.5 of it.
+    # Backward through frozen weights costs as much as forward; attention's recomputes its scores: 2.5 times.
     assert cost.read == pytest.approx(2 * forward + 1.5 * attention + 2 * project, rel=0.03)
     assert cost.look > 0 and cost.flops == cost.look + cost.read
 

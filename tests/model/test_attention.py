@@ -1,4 +1,4 @@
-"""Attention of a CPU gives what transformers' own does."""
+"""The CPU's attention gives the same as transformers' own."""
 
 import pytest
 import torch

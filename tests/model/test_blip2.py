@@ -1,4 +1,4 @@
-"""BLIP-2 in small: which position sees which, what is a negative, and that it all learns."""
+"""BLIP-2 at small size: which position sees which, what is a negative, and that every part learns."""
 
 import pytest
 import torch
@@ -181,7 +181,7 @@ def test_generation_starts_from_its_own_symbol(representation, seen, texts):
 
 
 def longer(text, mask):
-    """Pad texts by three further positions, with ids that mean something."""
+    """Pad texts by three more positions, with the ids of real tokens in all padding."""
     return (
         torch.cat([torch.where(mask, text, 20), torch.full((len(text), 3), 30)], 1),
         torch.cat([mask, torch.zeros(len(text), 3, dtype=torch.bool)], 1),
@@ -243,7 +243,7 @@ def test_equal_captions_share_the_label():
 
 
 def test_each_side_of_the_contrast_learns_from_the_other_as_it_stands(representation, seen, texts):
-    """Official `blip2_qformer.py`: what all processes gathered has no gradient."""
+    """As in the official `blip2_qformer.py`: features gathered from all processes have no gradient."""
     module = representation()
     text, mask = texts
     image, words = module.encode_image(module.qformer(seen)), module.encode_text(text, mask)

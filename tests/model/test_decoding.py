@@ -1,4 +1,4 @@
-"""Decoding with a random model, and with one whose every next token is known by heart."""
+"""Decoding with a random model, and with one whose next token depends on the last token alone."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def pictures(count, seed=0):
 
 @pytest.fixture(scope="module")
 def by_heart(llama, tokenizer, model):
-    """Return a function that makes a model say one letter after the other, as a dict tells: {"a": "b"}."""
+    """Return a function that builds a model whose next letter is looked up in a dict: {"a": "b"}."""
 
     def make(following):
         language = llama(layers=1)
@@ -118,7 +118,7 @@ def test_rows_that_have_ended_leave_the_batch(by_heart):
 
 
 def test_who_leaves_does_not_change_what_the_others_say(model):
-    """Rows are taken out after every step in turn, and go on as if nothing had happened."""
+    """Rows are taken out after different steps, and the others continue unchanged."""
     tiny = model()
     layout = generation_batch(tiny.language.tokenizer, CAPTION, QUESTIONS, queries=3)
     embedded = tiny.embed({**pictures(4), **layout})
@@ -235,10 +235,10 @@ def test_draws_follow_the_probabilities():
     assert torch.allclose(shares, chances, atol=1e-3)
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0, 8.0])  # from equal chances to hardly any choice
+@pytest.mark.parametrize("spread", [0.0, 0.5, 2.0, 8.0])  # from nearly uniform to very peaked
 @pytest.mark.parametrize("likely", [1, 7, 50, 400])
 def test_the_nucleus_is_that_of_a_full_sort(random, spread, likely):
-    scores = torch.randn(3, 300, generator=random) * spread + torch.linspace(0, 1e-3, 300)  # no two the same
+    scores = torch.randn(3, 300, generator=random) * spread + torch.linspace(0, 1e-3, 300)  # no ties
     count = 5000
     marks = (torch.arange(count, dtype=torch.double).unsqueeze(1) + 0.5) / count
     for row, whole in zip(scores, TopPLogitsWarper(0.9)(None, scores).softmax(1), strict=True):
@@ -304,7 +304,7 @@ def test_scores_that_are_no_numbers_are_told(decoding, broken):
 
 
 class OnAppleGpu(torch.Tensor):
-    """Knows no float64 until it is on the CPU."""
+    """A tensor that refuses float64 until it is on the CPU."""
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):

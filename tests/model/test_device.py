@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def unmeasured(monkeypatch, tmp_path):
-    """A machine of which no precision is known yet."""
+    """Set up a machine whose precision has not been measured yet."""
     monkeypatch.delenv(device.PRECISION, raising=False)
     monkeypatch.setattr(device, "MEASURED", tmp_path / "precision.json")
     device.measured_precision.cache_clear()

@@ -1,4 +1,4 @@
-"""The whole model at tiny size: what is trained, where visual tokens stand, and what the loss is."""
+"""The whole model at tiny size: what is trained, where visual tokens go, and what the loss is."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_visual_tokens_fill_exactly_their_slots(model, captions):
 
 @pytest.mark.parametrize("questions", [["no picture", IMAGE], [f"{IMAGE}{IMAGE}", IMAGE]])
 def test_a_question_without_exactly_one_picture_is_refused(model, questions):
-    """Scattering would shift the pictures of all later rows without a word."""
+    """Scattering would silently shift the pictures of all later rows."""
     tiny = model()
     batch = training_batch(tiny.language.tokenizer, CAPTION, questions, ["a", "a"], queries=3, max_answer=8)
     with pytest.raises(ValueError, match=r"slot|picture"):

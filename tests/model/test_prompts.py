@@ -98,7 +98,7 @@ def test_the_pieces_beside_the_picture_are_tokenised_apart(tokenizer):
 
 @pytest.fixture
 def llamas():
-    """Return a tokenizer like LLaMA's: a text by itself begins with a piece for the space before it."""
+    """Return a tokenizer like LLaMA's, which puts a piece for a space before a text on its own."""
     words = [
         "<unk>",
         "<s>",

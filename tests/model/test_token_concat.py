@@ -1,4 +1,4 @@
-"""The variant without a Q-Former: which tokens stand beside each other, and that nothing is trained."""
+"""The variant without a Q-Former: which tokens are joined, and that nothing in it is trained."""
 
 import pytest
 import torch

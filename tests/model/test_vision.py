@@ -12,7 +12,7 @@ from mglib.model.vision import Vision, pool_patches, preprocess
 
 
 def plain(config):
-    """Take the colours as they are, between 0 and 1."""
+    """Turn normalisation off: colours stay between 0 and 1."""
     return replace(config, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 

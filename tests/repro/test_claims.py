@@ -57,7 +57,7 @@ OPPOSITE = {
 }
 NEAR = {"faults": 0.21, "no_qformer": -0.04, "depth": 0.04, "space": 0.59}  # the margins; else zero
 UNSURE = {name: [dict.fromkeys(one, NEAR.get(name, 0.01)) for one in some] for name, some in OPPOSITE.items()}
-NONE = {"t1.total.minigpt4": 0.01}  # and of the other model
+NONE = {"t1.total.minigpt4": 0.01}  # to be joined with the other model's
 # What makes a comparison void, whatever its difference says, with the cause that is named.
 VOID = [
     ("advanced_lm", NONE | {"t1.total.weak_lm": 0.0}, "training"),
@@ -82,7 +82,7 @@ VOID = [
 
 
 def entries(**changes):
-    """Write the run in which every claim is reproduced, but for some values; None is listed without one."""
+    """Return the run in which every claim is reproduced, with some values changed; None removes a value."""
     found = pandas.DataFrame({"name": name, "value": value} for name, value in {**HOLDING, **changes}.items())
     ends = {"low": found["value"] - 0.02, "high": found["value"] + 0.02}
     return found.assign(task=found["name"].str.split(".").str[0], **ends)
@@ -140,7 +140,7 @@ def test_holm_takes_back_what_only_one_test_of_many_shows():
         found = claims.table(entries(**{"t1.gain.requests.over_blip2": 0.021, **changes}))
         return found.loc[NAMES.index("abilities"), ["verdict", "by Holm"]].tolist()
 
-    assert both() == ["reproduced"] * 2  # all others are far from their bounds: the last test is the first's
+    assert both() == ["reproduced"] * 2  # all others have smaller p values: Holm leaves this one unchanged
     doubtful = {"t7.gqa.seen_more": None}
     assert both(**doubtful) == ["reproduced", "inconclusive"]
     found = judge(entries(**{"t1.gain.requests.over_blip2": 0.021, **doubtful}))
@@ -148,7 +148,7 @@ def test_holm_takes_back_what_only_one_test_of_many_shows():
 
 
 def test_power_is_by_the_pictures_and_by_the_trainings():
-    """A share of one half on 100 pictures has an error of 0.05; half of the paper's 0.6 is 0.3."""
+    """A share of one half on 100 pictures has a standard error of 0.05; half of the paper's 0.6 is 0.3."""
     one = (
         entries()
         .query("name == 't1.gain.requests.over_blip2'")
@@ -173,7 +173,7 @@ def test_a_claim_without_all_its_numbers_is_not_judged(claim):
 
 
 def names(*wanted):
-    """Return all numbers that some claims read, each once."""
+    """Return the distinct numbers that the given claims read."""
     return list(dict.fromkeys(name for one in wanted for row in CLAIMS[one].rows for name in row.names))
 
 

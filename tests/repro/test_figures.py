@@ -1,4 +1,4 @@
-"""The study's pictures: of the expected size, with what was asked for in them, and without a warning."""
+"""The study's figures: of the expected size, with the expected content, and without a warning."""
 
 import io
 
@@ -71,7 +71,7 @@ def below(caption, **how):
 def test_signs_that_the_font_lacks_are_shown_as_unknown():
     assert legible("a café — 3 × 4 ≤ 12\n“so”…") == "a café — 3 × 4 ≤ 12\n“so”…"
     assert legible("a 漢字 b") == "a \ufffd b" and "\ufffd" in signs()
-    assert legible("a\r\tb\x1cc\n") == "a  b c\n" and below("a\x1cb").any()  # layout refuses control signs
+    assert legible("a\r\tb\x1cc\n") == "a  b c\n" and below("a\x1cb").any()  # layout refuses control codes
     assert (below("漢") == below("\ufffd")).all() and (below("—") != below("\ufffd")).any()
 
 
@@ -127,7 +127,7 @@ def test_a_measure_is_drawn_over_the_size_of_the_language_model():
 
 
 def written(sheet, left, top):
-    """Return whether something is written where a text of a sheet has its place."""
+    """Return whether there is text at this position of a sheet."""
     place = sheet.convert("L").crop((left, top, left + 100, top + 60))
     return (255 - numpy.asarray(place, dtype=int)).sum() > 1000
 

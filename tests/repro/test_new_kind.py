@@ -28,6 +28,6 @@ def test_a_description_names_the_kind_or_does_not(tmp_path, monkeypatch):
 
 
 def test_what_is_drawn_holds_the_kind():
-    pictures_font()  # without which there is nothing to draw with
+    pictures_font()  # skips the test without the font
     one = next(new_kind.drawn("octopus"))
     assert "octopus" in one.scene.names and one.jpeg[:2] == b"\xff\xd8"

@@ -1,5 +1,5 @@
-"""All notebooks on a paper-shaped profile, tiny and from files in the official formats: EVA, a Q-Former
-and a Llama. All that is read and written lies in a folder of the test, but for the fetched photographs.
+"""All notebooks on a tiny paper-shaped profile, from files in the official formats: EVA, a Q-Former and a
+Llama. Everything is read from and written to the test's folder, except for the fetched photographs.
 """
 
 import asyncio
@@ -50,11 +50,10 @@ ABSENT = {
     *(f"t7.{task}.{model}" for task in ("aokvqa", "gqa") for model in ("blip2", "lora")),
     "world.named",
     "world.pictures",
-    # What judges need a small world for.
+    # What can be judged only with a small world.
     *(name for name in PAPER if name.startswith(("t1.", "t2.", "t8."))),
 }
-# Python runs this when a kernel starts: the tiny profile is there, and all that is read and written is the
-# test's.
+# Python runs this when a kernel starts: it adds the tiny profile and redirects all folders to the test's.
 START = """
 import pathlib, sys
 sys.path.insert(0, {tests!r})
@@ -77,7 +76,7 @@ ASKED = tuple(map(prompts.with_image, INSTRUCTIONS))
 
 
 def teach(language, captions, descend, template):
-    """Let a language model write descriptions after whatever stands in the picture's place."""
+    """Train a language model to write descriptions, whatever the visual tokens are."""
     model = MiniGPT4(
         vision=nn.Identity(), qformer=nn.Identity(), projection=nn.Linear(32, 48), language=language
     )

@@ -36,7 +36,7 @@ HALF = Estimate(0.5, 0.25, 0.75, 8)
 
 
 def entry(name="stage1.loss", value=1.0, low=0.8, high=1.2, **others):
-    """Return a number as it is written; its parts but the first two are its system."""
+    """Return a number as it is written; the parts of its name after the first two are its system."""
     task, measure, *system = name.split(".")
     parts = {"task": task, "measure": measure, "split": "", "system": ".".join(system)}
     empty = dict.fromkeys(FIELDS) | {"seeds": 1, "note": "", "notebook": "02_stage1"}
@@ -305,7 +305,7 @@ def test_other_profiles_publish_results_alone(tmp_path):
 
 
 def seeds_of(results):
-    """Return the first two published numbers: each value, over how many seeds, and the sd."""
+    """Return the first two published numbers: value, number of seeds and sd of each."""
     found = json.loads((results / "numbers.json").read_text())[:2]
     return [(number["value"], number["seeds"], number["seed_sd"]) for number in found]
 
@@ -333,7 +333,7 @@ def test_a_seed_that_was_run_with_other_code_does_not_count(tmp_path, capsys):
         finish(tmp_path, Settings(profile="smoke", seed=seed), 1.0 + seed)
     publish.publish(tmp_path, Settings(profile="smoke", seed=1))
     results = tmp_path / "results" / "smoke"
-    assert not (results / "numbers.json").exists()  # of the first seed nothing is published
+    assert not (results / "numbers.json").exists()  # nothing of seed 0 is published yet
     kept = results / "seeds" / "1.json"
     other = json.loads(kept.read_text())
     other["notebooks"]["02_two"] = "other code"

@@ -23,7 +23,7 @@ from mglib.study.machine import Machine
 def study(tmp_path, monkeypatch):
     make_study(tmp_path)
     for name in ("PYTHONPATH", "JUPYTER_PREFER_ENV_PATH", "PYDEVD_DISABLE_FILE_VALIDATION"):
-        monkeypatch.setenv(name, "")  # which the run sets for its kernels
+        monkeypatch.setenv(name, "")  # the run sets these for its kernels
     return tmp_path
 
 

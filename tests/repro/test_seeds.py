@@ -1,4 +1,4 @@
-"""Intervals over pictures and seeds: worked out by hand, and held against simulated trainings."""
+"""Intervals over pictures and seeds: worked out by hand, and checked against simulated trainings."""
 
 import numpy
 import pandas
@@ -46,7 +46,7 @@ def test_numbers_without_an_interval_have_no_spread():
 
 
 def test_another_seed_lies_inside_nineteen_times_in_twenty():
-    """Trainings that differ a little more than the pictures let one see, as the published ones did."""
+    """Trainings differ a little more than the intervals over pictures suggest, as the published ones did."""
     source, names = numpy.random.default_rng(0), [f"n{number}" for number in range(1500)]
     runs = [run(**dict(zip(names, source.normal(0.5, 0.0615, len(names)), strict=True))) for _ in range(4)]
     found = inside(runs).set_index("measure")["value"]

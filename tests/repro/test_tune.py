@@ -1,4 +1,4 @@
-"""`make tune`: which grids are made, what is kept of each, and what is said of a better choice."""
+"""`make tune`: which grids are made, what is kept of each, and how a better choice is reported."""
 
 import json
 from collections import defaultdict

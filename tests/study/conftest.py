@@ -14,7 +14,7 @@ from mglib.study import study
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch, vision_config, pretrain_config, train_config):
-    """Return a study in float32 whose every training is a step of Muon, like mini's."""
+    """Return a study in float32 whose every training takes one step, with Muon as in mini."""
     step = train_config(steps=1, batch_size=4, warmup_steps=0, muon=True, max_answer=12)
     plain = tiny_study(tmp_path, monkeypatch, vision_config, train=step)
     taught = replace(

@@ -30,7 +30,7 @@ def rewritten(text):
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """Return what curation asks of a study; everything that is written goes to a folder of the test."""
+    """Return what curation needs of a study; everything is written to the test's folder."""
     folder = tmp_path / "world" / "pool"
     folder.mkdir(parents=True)
     write_shard(folder / "00000.tar", [(key, jpeg((50 * n, 9, 9)), "a wall") for n, key in enumerate(KEYS)])
@@ -53,7 +53,7 @@ def study(tmp_path, monkeypatch):
 
 @pytest.fixture
 def base(model, random, tmp_path):
-    """Return what curation asks of a trained stage 1."""
+    """Return what curation needs of a trained stage 1."""
     state = tmp_path / "stage1.safetensors"
     state.write_bytes(b"weights")
     queries, tokens = list(torch.randn(5, 3, 32, generator=random)), list(torch.zeros(5, 2, 2))

@@ -1,10 +1,10 @@
-"""What readers see: one name a key, in one order."""
+"""What readers see: one name per key, in one order."""
 
 from mglib.study import display_names
 
 
 def test_no_two_keys_of_rows_look_alike():
-    measures = ("covered", "references covered")  # of a system, and what one covers more than another
+    measures = ("covered", "references covered")  # also what one system covers more than another
     names = [name for name in display_names.NAMES.values() if name not in measures]
     assert len(names) == len(set(names))
 

@@ -1,4 +1,4 @@
-"""A study with another language model: its parts, and that its trainings are never taken for another's."""
+"""A study with another language model: its parts, and that its trainings are never mistaken for another's."""
 
 import pytest
 import torch

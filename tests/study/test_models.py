@@ -1,4 +1,4 @@
-"""What a model is asked, what is kept back, and where its questions come from."""
+"""What a model is asked, what is held out, and where its questions come from."""
 
 from pathlib import Path
 from types import SimpleNamespace

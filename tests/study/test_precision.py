@@ -1,4 +1,4 @@
-"""Where a processor only emulates bfloat16, nothing is multiplied in it: no training, encoding or answer."""
+"""If a processor only emulates bfloat16, nothing is multiplied in it: no training, encoding or answer."""
 
 from types import SimpleNamespace
 
@@ -26,7 +26,7 @@ PRODUCTS = {
 
 
 class RefuseHalf(TorchDispatchMode):
-    """Raises AssertionError at a product of numbers of two bytes, and counts the others."""
+    """Counts matrix products and raises AssertionError if one has a 16-bit operand."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class RefuseHalf(TorchDispatchMode):
 
 @pytest.fixture
 def refuse():
-    """Refuse products in half precision during the test, which must make some."""
+    """Refuse products in half precision during the test, and require that some products were made."""
     with RefuseHalf() as mode:
         yield mode
     assert mode.products > 0

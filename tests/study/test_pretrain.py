@@ -19,7 +19,7 @@ WORLD = WorldConfig(train=1, pool=1, val=1, test_seen=1, test_new_pairs=1, test_
 
 @pytest.fixture
 def taught(tiny, split, tmp_path, monkeypatch):
-    """A tiny study whose release lies in a folder of its own."""
+    """Return a tiny study whose release has its own folder."""
     monkeypatch.setattr(studies, "ROOT", tmp_path)
     monkeypatch.setattr(pretrain, "pictures", lambda study: split)
     other = replace(tiny, profile=replace(tiny.profile, world=WORLD))

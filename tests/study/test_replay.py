@@ -1,4 +1,4 @@
-"""Replay: stage 1's pairs are found where they lie, and stand in each batch in the form of stage 1."""
+"""Replay: stage 1's pairs are found on disk and added to each batch in the form of stage 1."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -41,7 +41,7 @@ def test_a_release_s_sources_give_as_many_as_they_weigh(tmp_path, monkeypatch, c
     study = Study.of(tiny_profile(300), seed=0, weights="wheel")
     assert stage1_pairs(study, 4) is None
     shard(tmp_path / "cc_sbu" / "00000.tar", captions)
-    assert stage1_pairs(study, 4).captions == tuple(captions[:4])  # what is not there weighs nothing
+    assert stage1_pairs(study, 4).captions == tuple(captions[:4])  # a missing source has no weight
     shard(tmp_path / "laion" / "00001.tar", [f"{text} again" for text in captions])
     found = stage1_pairs(study, 8).captions
     assert found == (*(f"{text} again" for text in captions[:7]), captions[0])  # 115 : 14
@@ -49,7 +49,7 @@ def test_a_release_s_sources_give_as_many_as_they_weigh(tmp_path, monkeypatch, c
 
 @pytest.fixture
 def laid_out(tiny, model, captions):
-    """Return a model, a way to lay out questions, and the same with pairs of stage 1 below."""
+    """Return a model, its queries, a function that lays out questions, and the same with replayed pairs."""
     built, generator = model(), torch.Generator().manual_seed(0)
     shape = len(captions), built.qformer.config.queries, built.projection.in_features
     queries = torch.randn(*shape, generator=generator)
@@ -78,7 +78,7 @@ def test_below_each_batch_stand_as_many_pairs_in_the_form_of_stage_1(laid_out, c
         assert torch.equal(batch["queries"][place], queries[captions.index(said[:-1])])
         assert ids[0] == tokenizer.bos_token_id and slots[1 : 1 + queries.shape[1]].all()
         text = mask.bool() & (labels == IGNORE)
-        assert text.sum() == 1 + queries.shape[1]  # nothing stands between the picture and its caption
+        assert text.sum() == 1 + queries.shape[1]  # nothing between the picture and its caption
 
 
 def test_the_longer_half_changes_the_other_s_loss_by_nothing(laid_out):

@@ -57,7 +57,7 @@ def test_the_folder_depends_on_all_that_matters(tiny, model, queries, train_conf
     ]
     assert len({folder(), *other}) == len(other) + 1
     own = folder()
-    assert folder() == folder(what="another name") == own  # which only people read
+    assert folder() == folder(what="another name") == own  # the name is only a label
     monkeypatch.setattr(study_train, "hash_source", lambda *roots: "changed")
     assert folder() != own
 

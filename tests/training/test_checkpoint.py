@@ -1,4 +1,4 @@
-"""Training state on disk: whole or not at all, and never put into a model that it does not fit."""
+"""Training state on disk: written atomically, and never loaded into a model that it does not fit."""
 
 import pytest
 import torch

@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Line(nn.Module):
-    """One weight that is drawn to the batch's numbers."""
+    """One weight that is pulled towards the batch's numbers."""
 
     def __init__(self):
         super().__init__()
@@ -34,14 +34,14 @@ def collate(rows):
 
 
 def settings(**changes):
-    """Return twenty steps of 0.1 each with a look at every second."""
+    """Return the settings of twenty steps of 0.1 each, with an evaluation every second step."""
     keep = tuple((look + 1) / 10 for look in range(10))
     common = {"steps": 20, "batch_size": 2, "lr": 0.1, "min_lr": 0.1, "warmup_steps": 0, "weight_decay": 0.0}
     return TrainConfig(**{**common, "save_every": 2, "keep": keep, **changes})
 
 
 def train(folder, wanted, *, patience=3, module=None, config=None):
-    """Draw the weight to 10; what is held out is best at `wanted`."""
+    """Train the weight towards 10; the held-out loss is lowest at `wanted`."""
     module = module or Line()
     run = Run(config=config or settings(), folder=folder, seed=0, device=CPU)
     held_out = [{"x": torch.tensor([wanted])}, {"x": torch.tensor([wanted, wanted])}]

@@ -1,4 +1,4 @@
-"""The cache of what frozen parts compute: each file once, checked, and made again when it is not sound."""
+"""The cache of frozen features: each file is computed once, checked, and computed again if damaged."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ def small_files(monkeypatch):
 
 
 class Compute:
-    """Returns a row of three thirds for each number and writes down which numbers it was asked for."""
+    """Returns a row of three quotients for each number and records which numbers it was asked for."""
 
     def __init__(self, *, die_at=None):
         self.asked, self.die_at = [], die_at

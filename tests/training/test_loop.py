@@ -1,4 +1,4 @@
-"""The training loop: the official schedule, one pass over the data an epoch, and resume = never stopped."""
+"""The training loop: the official schedule, one pass over the data per epoch, and exact resume."""
 
 import math
 import os
@@ -23,11 +23,11 @@ PAPER = TrainConfig(steps=20_000, batch_size=256, lr=1e-4, min_lr=8e-5, warmup_s
 
 
 class Killed(Exception):
-    """Stands for a kill."""
+    """Simulates a kill."""
 
 
 class Toy(nn.Module):
-    """A network of two layers that can break off at a step and writes down which samples it saw."""
+    """A network with two trained layers that can stop at a step and records which samples it saw."""
 
     def __init__(self, *, die_at=None, bad_at=None, noise=0.0, pause=0.0):
         super().__init__()
@@ -148,7 +148,7 @@ def test_a_clipped_gradient_is_as_long_as_the_limit(tmp_path):
     """After one step the first moment is a tenth of the gradient that the optimizer was given."""
     free = train(Toy(), tmp_path / "free", settings(steps=1))
     clipped = train(Toy(), tmp_path / "clipped", settings(steps=1, clip=0.25))
-    assert free[0]["grad_norm"] == clipped[0]["grad_norm"] > 0.25  # what is logged is the length before
+    assert free[0]["grad_norm"] == clipped[0]["grad_norm"] > 0.25  # the norm before clipping is logged
     assert 10 * first_moments(tmp_path / "free").norm().item() == pytest.approx(free[0]["grad_norm"])
     assert 10 * first_moments(tmp_path / "clipped").norm().item() == pytest.approx(0.25, rel=1e-4)
 
@@ -215,7 +215,7 @@ def test_a_finished_folder_trains_nothing_and_fills_the_module(tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
-# --- stopping and going on ---
+# --- stopping and resuming ---
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def never_stopped(tmp_path_factory):
     ],
 )
 def test_a_resumed_training_is_one_that_never_stopped(tmp_path, die_at, save_every, muon):
-    """Whatever it starts from: a new module's weights, the global generator, another pass over the loader."""
+    """Whatever the new module's weights, the global generator's state and the pass over the loader."""
     config = settings(save_every=save_every, muon=muon)
     train(Toy(noise=0.1), tmp_path / "whole", config)
     with pytest.raises(Killed):

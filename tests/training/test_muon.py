@@ -1,4 +1,4 @@
-"""Muon's steps: those of torch where both multiply in bfloat16, and else in the precision that is named."""
+"""Muon: the same steps as torch's if both multiply in bfloat16, and products in the given precision."""
 
 import torch
 from torch import nn

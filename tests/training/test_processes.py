@@ -21,7 +21,7 @@ from mglib.training.loop import kept, own_stream, share
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
-NAMES = [f"sample {number:03d}" for number in range(41)]  # five are left when five steps of eight are done
+NAMES = [f"sample {number:03d}" for number in range(41)]  # one is left when five steps of eight are done
 
 
 def write_web(folder: Path) -> None:
@@ -33,7 +33,7 @@ def write_web(folder: Path) -> None:
 
 
 def start(folder: Path, processes: int) -> list[dict]:
-    """Run two_processes.py on so many gloo processes and return what each saw."""
+    """Run two_processes.py on `processes` gloo processes and return what each saw."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -99,7 +99,7 @@ def test_accumulated_parts_are_the_big_batch_though_answers_differ_in_length(tmp
     same(parts, one[1])
     assert steps([parts["seen"]], 2) == steps([one[1]["seen"]], 1)
     assert len(parts["seen"]) == 2 * len(one[1]["seen"]) == 10
-    # An average of the parts' averages would be something else.
+    # The mean of the parts' means would be a different number.
     lengths = [len(samples()[number][1]) for number in one[1]["seen"][0]]
     assert sum(lengths[:4]) != sum(lengths[4:])
 

@@ -1,4 +1,4 @@
-"""The projection's start by regression: it finds the words that pictures have in common with captions."""
+"""The projection's start by regression: it maps pictures to the words of their captions."""
 
 import os
 import subprocess
@@ -80,7 +80,7 @@ def test_visual_tokens_have_the_spread_and_mean_of_words_as_the_decoder_takes_th
 
 
 def sums() -> str:
-    """Tell the sums of some captions' vectors, exactly."""
+    """Return the exact sums of some captions' vectors, as text."""
     table = SimpleNamespace(weight=torch.randn(99, 4, generator=torch.Generator().manual_seed(0)))
     model = SimpleNamespace(get_input_embeddings=lambda: table, device="cpu")
     language = SimpleNamespace(

@@ -1,4 +1,4 @@
-"""Language models of other families in tiny: loaded, trained behind, stopped as their own templates say."""
+"""Tiny language models of other families: loaded, trained with, and stopped as their templates say."""
 
 from copy import deepcopy
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Fetching by pinned hash, with pip itself, offline, on wheels of a few bytes; and what is kept of it."""
+"""Fetching by pinned hash, with pip itself, offline, from wheels of a few bytes; and what is kept."""
 
 import hashlib
 import zipfile
@@ -16,7 +16,7 @@ MEMBER = "toy/data.bin"
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch) -> Path:
-    """A folder that stands in for the package index, for pip itself."""
+    """Return a folder that pip itself uses instead of the package index."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")

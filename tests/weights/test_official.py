@@ -104,7 +104,7 @@ def test_missing_left_over_and_misshapen_weights_are_listed(tmp_path):
     assert "missing: blocks.1.attn.q_bias;" in told
     assert "left over: blocks.0.attn.k_bias;" in told
     assert "of another shape: pos_embed (1, 17, 64) for (1, 5, 64)" in told
-    assert torch.equal(vision.encoder.cls_token, before)  # nothing was loaded by halves
+    assert torch.equal(vision.encoder.cls_token, before)  # nothing was partly loaded
 
 
 def test_only_the_block_behind_the_last_and_the_head_are_dropped(tmp_path):
@@ -206,7 +206,7 @@ def write_shards(folder, state, number):
 
 @pytest.fixture
 def vicuna_v0(tmp_path, tokenizer):
-    """Write LLaMA, a delta with one token more, and return Vicuna as it was before."""
+    """Write LLaMA and a delta with one more token, and return the original Vicuna."""
     base, target = llama(299, seed=0), llama(300, seed=1)
     old, new = base.state_dict(), target.state_dict()
     base.save_pretrained(tmp_path / "llama")

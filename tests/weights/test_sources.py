@@ -1,4 +1,4 @@
-"""What is made of a release, in tiny; and the converted weights themselves where they have been fetched."""
+"""The conversion of tiny releases; and the converted weights themselves if they have been fetched."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_an_unknown_source_is_met_by_the_known_ones():
 
 @pytest.fixture
 def download(tmp_path, monkeypatch) -> Path:
-    """The folder that the fake hub answers with; its name plays the commit."""
+    """Return the folder that the fake hub serves; its name stands in for the commit."""
     folder = tmp_path / "snapshots" / "c0ffee"
     folder.mkdir(parents=True)
     monkeypatch.setattr(fetch, "snapshot_download", lambda name, **_: str(folder))
@@ -137,7 +137,7 @@ def test_timm_gives_the_tokens_of_the_graph(graph, tmp_path):
     onnx.save(proto, tmp_path / "tokens.onnx")
     pictures = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1  # more would wait for one another beside other tests
+    options.intra_op_num_threads = 1  # more would contend with other tests
     session = runtime.InferenceSession(tmp_path / "tokens.onnx", options, providers=["CPUExecutionProvider"])
     (theirs,) = session.run([tokens_name], {"input_image": pictures.numpy()})
 

@@ -39,7 +39,7 @@ def scenes(split):
 
 @cache
 def every(write, split):
-    """One record of a kind for each picture of a split."""
+    """Pair each scene of a split with the record that `write` makes of it."""
     return [(scene, write(CONFIG, scene)) for scene in scenes(split)]
 
 
@@ -73,7 +73,7 @@ def called(text):
 
 
 def in_place(scene, index, split="train"):
-    """A hand-made scene as picture `index` of a split, whose random numbers its texts then take."""
+    """Give a hand-made scene the id, and so the random numbers, of picture `index` of a split."""
     return replace(scene, image_id=image_id(split, index))
 
 
@@ -360,7 +360,7 @@ def test_choices_never_name_a_new_pair(split):
 
 
 def right_answer(scene, kind, text):
-    """Answer a question from the boxes and the words of its text alone; None where that takes more."""
+    """Answer a question from the boxes and the words of its text alone; None if they are not enough."""
     names = list(dict.fromkeys(named(text)))
     here = {name: [item for item in scene.objects if item.name == name] for name in names}
     where = {

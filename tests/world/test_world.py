@@ -1,4 +1,4 @@
-"""The small world: the same everywhere, true to its scene graphs, poor where it must be, without leaks."""
+"""The small world: reproducible, true to its scene graphs, with poor web captions, without leaks."""
 
 import hashlib
 import json
@@ -65,14 +65,14 @@ def font():
 
 @pytest.fixture(scope="module")
 def world(font, tmp_path_factory):
-    """A tiny world on disk, its folder and card."""
+    """Build a tiny world on disk and return its folder and card."""
     folder = tmp_path_factory.mktemp("world")
     return folder, building.build(TINY, font=font, folder=folder, processes=1)
 
 
 @pytest.fixture
 def copy(world, tmp_path):
-    """The tiny world once more, to be spoilt."""
+    """Return a copy of the tiny world that a test may damage."""
     return shutil.copytree(world[0], tmp_path / "world")
 
 
@@ -97,7 +97,7 @@ def special(split, count=12):
 
 
 def files(folder):
-    """What every file of a folder holds."""
+    """Return the content of every file in a folder."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -177,7 +177,7 @@ def test_lists_fit_together():
         assert len(rows) == len(catalog.read_rows(rows.file))  # no name twice
     assert not set(catalog.THINGS) & set(catalog.PROPS)
     words = [word for thing in catalog.THINGS.values() for word in thing.words]
-    assert len(set(words)) == len(words)  # none means two objects
+    assert len(set(words)) == len(words)  # no word means two objects
     for thing in catalog.THINGS.values():
         assert thing.article not in ("a", "an") or (thing.article == "an") == (thing.name[0] in "aeiou")
     for setting in catalog.SETTINGS.values():
@@ -355,7 +355,7 @@ def test_noise_has_its_shares_and_looks():
 
 
 def all_hold(scene, fact):
-    """Say whether a relation holds between each of the one kind and each of the other."""
+    """Return whether a relation holds between every object of one kind and every one of the other."""
     return all(
         box_holds(one.box, fact.predicate, other.box)
         for one in scene.objects
