@@ -224,22 +224,22 @@ def page(card: dict[str, Any]) -> str:
 
 PAGE = """# BLIP-2 mini
 
-What `make reproduce` starts from, as the paper starts from the BLIP-2 release: a small language model that
-writes captions (`caption_lm`), a Q-Former with BLIP-2's text branch (`representation`), and the Q-Former that
-MiniGPT-4 takes over, with a projection into the caption model (`generative`). Weights in half precision, as
-safetensors; `card.json` holds all settings and the SHA-256 of each file, `log.csv` some steps of each
-training.
+The weights that `make reproduce` starts from, as the paper starts from the BLIP-2 release: a small language
+model that writes captions (`caption_lm`), a Q-Former with BLIP-2's text branch (`representation`), and the
+Q-Former that MiniGPT-4 takes over, with a projection into the caption model (`generative`). Weights in half
+precision, as safetensors; `card.json` holds all settings and the SHA-256 of each file, `log.csv` every tenth
+step of each training.
 
 Made by `make pretrain PROFILE={profile}` (seed {seed}) from {pictures:,} drawn pictures with {captions:,}
-captions, behind the image encoder of `WEIGHTS={weights}`; none of them is a picture of stage 1, of `val` or
-of a test split:
+captions, with the image encoder of `WEIGHTS={weights}`; none of these pictures is in stage 1, `val` or a test
+split:
 
 {each}
 
 On: {machine}.
 
-The pictures are made of OpenMoji's emojis (CC BY-SA 4.0), the encoder is of DINOv2's architecture
-(Apache-2.0). [Notebook 01](../../notebooks/01_encoder.ipynb) measures it.
+The pictures are made of OpenMoji's emojis (CC BY-SA 4.0), the encoder has DINOv2's architecture
+(Apache-2.0). [Notebook 01](../../notebooks/01_encoder.ipynb) evaluates BLIP-2 mini.
 """
 
 
