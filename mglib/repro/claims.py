@@ -365,15 +365,20 @@ def power(numbers: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def over_seeds(runs: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
-    """Return the share of the claims with the same verdict under all seeds, with a note that names the
-    others; no row if fewer than two runs have judged the claims.
+    """Return the share of claims with the same verdict under all seeds, among those that several measure,
+    with a note that names the others; no row if fewer than two runs have judged the claims.
     """
     judged = [judge(run) for run in runs if run["task"].eq("claim").any()]
     if len(judged) < 2:
         return frame.rows("claims", {})
-    found = {claim: [WORDS[run[claim].value] for run in judged] for claim in CLAIMS}
+    measured = {
+        claim: [WORDS[run[claim].value] for run in judged if run[claim].limit != "not measured"]
+        for claim in CLAIMS
+    }
+    found = {claim: words for claim, words in measured.items() if len(words) > 1}
     differ = [f"{claim}: {', '.join(words)}" for claim, words in found.items() if len(set(words)) > 1]
-    note = f"share of the {len(found)} claims with one verdict; {'; '.join(differ) or 'no other verdict'}"
+    note = f"share of the {len(found)} claims that several seeds measure which have one verdict; "
+    note += "; ".join(differ) or "no other verdict"
     return frame.rows("claims", {"": {"same_over_seeds": 1 - len(differ) / len(found)}}, note=note)
 
 

@@ -230,4 +230,6 @@ def test_a_claim_with_another_verdict_under_another_seed_is_named():
     note = same["note"][0]
     assert "data: reproduced, reproduced, not reproduced" in note and "curation" not in note
     assert claims.over_seeds([run, run])["value"][0] == 1
+    unmeasured = other[other["name"] != "t7.gqa.seen_more"]  # says nothing about the claim that reads it
+    assert claims.over_seeds([run, unmeasured])["value"][0] == 1
     assert claims.over_seeds([run]).empty and claims.over_seeds([entries(), run]).empty
