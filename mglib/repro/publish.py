@@ -126,11 +126,16 @@ def publishable(root: Path, settings: Settings) -> dict[str, NotebookNode]:
 
 def seed_numbers(root: Path, settings: Settings) -> dict[str, Any]:
     """Return the numbers of a run's up-to-date notebooks, and for each notebook the key that the runs of all
-    seeds share. Raises CannotRun if there are none.
+    seeds share; prints which others do not count. Raises CannotRun if there are none.
     """
     ledger, first = Ledger(root / "runs" / settings.folder_name), replace(settings, seed=Settings.seed)
-    parts, shared = dependencies(root, settings), dependencies(root, first)
-    current = [name for name in parts if not ledger.stale(name, parts[name])]
+    parts = dependencies(root, settings)
+    shared = parts if settings == first else dependencies(root, first)
+    stale = {name: ledger.stale(name, parts[name]) for name in parts}
+    for name, why in stale.items():
+        if why and name in ledger.entries:
+            print(f"{name} of {settings.folder_name} does not count for the spread over seeds ({why}).")
+    current = [name for name, why in stale.items() if not why]
     if not current:
         again = settings.command("reproduce")
         raise CannotRun(f"No notebook of {settings.folder_name} is up to date: run `{again}` first.")

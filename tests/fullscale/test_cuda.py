@@ -142,9 +142,9 @@ def test_the_loop_trains_and_goes_on_where_it_is_put(place, tmp_path):
 
     (wanted, weight), (log, found) = run(CPU, "cpu"), run(place, "there")
     assert [line["loss"] for line in log] == pytest.approx([line["loss"] for line in wanted], rel=1e-3)
-    assert found.device.type == place.type
     torch.testing.assert_close(found.cpu(), weight, atol=1e-3, rtol=1e-2)
-    halves, _ = run(place, "halves", bf16=True)
+    halves, other = run(place, "halves", bf16=True)
+    assert found.device.type == other.device.type == place.type and weight.device.type == "cpu"
     assert [line["loss"] for line in halves] == pytest.approx([line["loss"] for line in wanted], rel=0.05)
     again, same = run(place, "there")  # a finished run is loaded
     assert [line["loss"] for line in again] == [line["loss"] for line in log] and same.equal(found.cpu())

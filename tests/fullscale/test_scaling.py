@@ -18,6 +18,7 @@ def test_the_document_holds_the_computed_tables():
 def test_the_papers_run_takes_the_papers_hours():
     rows = scaling.growth().set_index("stage 1 of")
     assert rows["FLOP"]["mini"] == rows["FLOP"].min()
+    assert rows["A100 hours"]["vicuna-7b"] / 4 == pytest.approx(10)  # that is how it is calibrated
     assert 0.1 < scaling.utilisation() < 0.6
     pair = counts.counted(VICUNA_7B).first
     # Forward and backward through 6.7 billion frozen weights, 65 tokens: two FLOPs each, twice.

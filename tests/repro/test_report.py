@@ -322,7 +322,9 @@ def test_each_published_seed_joins_the_spread_though_no_run_is_there(tmp_path, c
             (tmp_path / "runs" / "smoke-seed2" / "02_two.ipynb").unlink()
         assert publish.publish(tmp_path, settings) == [results]
         shutil.rmtree(tmp_path / "runs")
-    assert not capsys.readouterr().out
+    assert capsys.readouterr().out == (
+        "02_two of smoke-seed2 does not count for the spread over seeds (no finished run yet).\n"
+    )
     assert seeds_of(results) == [(1.0, 3, pytest.approx(7**0.5)), (1.0, 2, pytest.approx(0.5**0.5))]
     assert (results / "minutes.json").exists()  # what the first seed left
 
