@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 INVISIBLE = dict.fromkeys((0xFEFF, *range(0x200B, 0x2010), 0x2060, 0x00AD))
 
-SPECIAL = r"</?s>|<\|[^<>|]*\|>|<(?:bos|eos|pad|unk|image|imagehere|end_of_turn)>|</?img>"
+SPECIAL = r"</?s>|<\|[^<>|]*\|>|<(?:bos|eos|pad|unk|image|imagehere|end_of_\w+)>|</?img>"
 SPECIALS = re.compile(rf"(?:\s|{SPECIAL})*", re.I)
 # Speakers in chat templates: a special token, a word with a colon, or a word alone on its line.
 USER_SYMBOL = (
@@ -25,7 +25,7 @@ USER = re.compile(
     rf"{USER_SYMBOL}|{OPENING}(?:USER|User|HUMAN|Human|Question|Q)\s?:|^(?:user|human)[ ]*$", re.M
 )
 ASSISTANT = re.compile(
-    rf"{ASSISTANT_SYMBOL}|{OPENING}(?:ASSISTANT|Assistant|GPT|(?:Short |Final )?[Aa]nswer|A)\s?:"
+    rf"{ASSISTANT_SYMBOL}|{OPENING}(?:ASSISTANT|Assistant|GPT|AI|(?:Short |Final )?[Aa]nswer|A)\s?:"
     r"|(?:^|(?<=[.!?]))assistant[ ]*$",
     re.M,
 )
@@ -45,26 +45,28 @@ LABEL = re.compile(
     r"|(?:the|my) answer is\b|a\s*:)\W*",
     re.I,
 )
+# Reasoning before an answer; some programs leave its first tag out, and a token limit may leave out its last.
+REASONING = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?(?:</think>|\Z)", re.S | re.I)
+TAGGED = re.compile(r".*<answer>(.*?)(?:</answer>.*|$)", re.S | re.I)
 MARKUP = (
-    (re.compile(r"<think>.*?</think>", re.S | re.I), ""),
-    (re.compile(r".*<answer>(.*?)(?:</answer>.*|$)", re.S | re.I), r"\1"),
     (re.compile(r"<br ?/?>", re.I), "\n"),
     (re.compile(r"<box>.*?</box>|\{(?:<\d+>)+\}|</?(?:p|b|i|em|strong|u|span|div|ref)>", re.I), ""),
     (re.compile(r"^\s*```\w*[ ]*$|```", re.M), ""),
     (re.compile(r"!?\[([^\]\n]+)\]\([^)\s]*\)"), r"\1"),  # a link
-    (re.compile(r"\\(?:boxed|text|textbf)\{([^{}]*)\}"), r"\1"),
+    (re.compile(r"\\(?:boxed|text|textbf)\{(?:\\text(?:bf)?\{)?([^{}]*)\}+"), r"\1"),
     (re.compile(r"(?<![\w*])(\*{1,3}|_{1,3}|~~|`)(?=\S)([^\n]+?)(?<=\S)\1(?![\w*])"), r"\2"),
     (re.compile(r"^[ \t]*(?:#{1,6}|>|[*+•-])[ \t]+", re.M), ""),
 )
 
 
 def spoken(text: str, questions: Iterable[str | None] = ()) -> str:
-    """Return the answer in a text, without a prompt before it or end symbols and further turns after it.
+    """Return the answer in a text, without a prompt or reasoning before it or end symbols and further turns
+    after it.
 
     `questions` are wordings of the request that the prompt may contain.
     """
     text = SPECIALS.sub("", text, count=1)
-    text = text[after_prompt(text, questions) :]
+    text = TAGGED.sub(r"\1", REASONING.sub("", text[after_prompt(text, questions) :]))
     text = SPECIALS.sub("", text, count=1)
     end = END.search(text, 1)
     return text[: end.start() if end else None].strip()

@@ -258,8 +258,9 @@ def with_texts(scored: Scored, records: pandas.DataFrame, pairs: pandas.DataFram
     if cut.any():
         first = pairs[cut].iloc[0]
         scored.remarks.append(
-            f"A prompt, an end symbol or further turns were cut off {pairs['where'][cut].nunique():,} "
-            f"answers; the first is {first['where']}: {first['text']!r} is read as {first['said']!r}."
+            "A prompt, reasoning, an end symbol or further turns were cut off "
+            f"{pairs['where'][cut].nunique():,} answers; the first is {first['where']}: {first['text']!r} is "
+            f"read as {first['said']!r}."
         )
     empty = list(pairs["where"][pairs["said"].str.lower().isin(("", "nan", "null", "<na>"))].unique())
     scored.remark("Empty answers", empty, "; they are scored as they are.")
