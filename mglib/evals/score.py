@@ -81,11 +81,14 @@ def score(task: str, answers: Path, data: Path) -> Scored:
         print(f"{len(faults):,} {what}:", *(f"  {fault}" for fault in faults[:SHOWN]), *more, sep="\n")
     listed = [{"what": what, **asdict(one)} for what, some in scored.left_out.items() for one in some]
     file = answers.with_name(f"{answers.stem}-left-out.jsonl")
-    if listed:
-        write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed))
-        print(f"{file} lists them all.")
-    else:
-        file.unlink(missing_ok=True)  # of an earlier run
+    try:
+        if listed:
+            write_text(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in listed))
+            print(f"{file} lists them all.")
+        else:
+            file.unlink(missing_ok=True)  # of an earlier run
+    except OSError as error:  # other people's answers may lie where nothing can be written
+        print(f"{file} could not be written: {error}. Copy the answers to a folder of yours for the list.")
     return scored
 
 

@@ -415,6 +415,11 @@ def test_the_command_prints_the_table_and_lists_what_is_left_out(tmp_path, coco,
     assert "1 without an answer" in said and "line 2" in said and "synonyms" in said
     listed = [json.loads(line) for line in (tmp_path / "answers-left-out.jsonl").read_text().splitlines()]
     assert [one["what"] for one in listed] == ["that cannot be read", "without an answer"]
+    (tmp_path / "answers-left-out.jsonl").unlink()
+    (tmp_path / "answers-left-out.jsonl").mkdir()  # nothing can be written there
+    assert main(["score", "chair", str(file), "--data", str(coco)]) == 0
+    assert "answers-left-out.jsonl could not be written" in capsys.readouterr().out
+    (tmp_path / "answers-left-out.jsonl").rmdir()
     lines(file, [{"image": "3.jpg", "answer": "A dog."}, {"image": "7.jpg", "answer": "A bus."}])
     assert main(["score", "chair", str(file), "--data", str(coco)]) == 0
     assert not (tmp_path / "answers-left-out.jsonl").exists()
