@@ -20,7 +20,7 @@ from mglib.data.records import as_text, first_sign, fit, read_items, read_lines
 
 ANSWER_KEYS = ("answer", "caption", "prediction", "direct_answer")  # what the formats call the answer
 KEYS = {*ANSWER_KEYS, "multiple_choice", "error", "prompt"}
-Id = Annotated[str | None, BeforeValidator(as_text)]
+Id = Annotated[str | None, BeforeValidator(as_text)]  # an answer, too, may be written as a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ class Answer:
     """
 
     where: str = ""  # its line, item or key
-    text: Annotated[str | None, Field(validation_alias=AliasChoices(*ANSWER_KEYS))] = None
-    choice: Annotated[str | None, Field(validation_alias="multiple_choice")] = None  # A-OKVQA's
+    text: Annotated[Id, Field(validation_alias=AliasChoices(*ANSWER_KEYS))] = None
+    choice: Annotated[Id, Field(validation_alias="multiple_choice")] = None  # A-OKVQA's
     image: str | list[str] | None = None
     image_id: Annotated[Id, Field(validation_alias=AliasChoices("image_id", "imageId"))] = None
     question: Annotated[str | None, Field(validation_alias=AliasChoices("question", "text"))] = None
