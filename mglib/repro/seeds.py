@@ -20,7 +20,7 @@ def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.
     """
     found, values = own.reset_index(drop=True), _of(own, own, *others)
     seeds, deviation = values.count(axis=1), values.std(axis=1)
-    differ = found["low"].notna() & (deviation > 0)
+    differ = found["low"].notna() & (values.nunique(axis=1) > 1)  # the sd of equal values may be 1e-17
     reach = REACH * deviation[differ]
     value, low, high = (found.loc[differ, end].astype(float) for end in ("value", "low", "high"))
     share = found.loc[differ, "share"].eq(True)
