@@ -19,6 +19,7 @@ from mglib.settings import Settings
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.study import Study
 from mglib.weights import sources
+from mglib.world import catalog
 from mglib.world.build import Sample, make
 from mglib.world.scene import sample
 from mglib.world.text import mentions
@@ -73,8 +74,10 @@ def val_losses(study: Study, chat_model: ChatModel) -> dict[str, Counts]:
 
 def shown(settings: Settings, kind: str, *, lora: bool, replay: bool) -> dict[str, Estimate | None]:
     """Fine-tune on pictures of a kind and measure, on others, how often it is named before and after, and
-    how the losses on val change.
+    how the losses on val change. Raises ValueError for a kind that is none of the new ones.
     """
+    if kind not in catalog.names("new"):  # no scene would ever hold it
+        raise ValueError(f"There is no new object {kind!r}: take {', '.join(catalog.names('new'))}.")
     folder = CACHE / "own" / f"new-{kind.replace(' ', '-')}"
     stream = drawn(kind)
     learnt, tested = ([next(stream) for _ in range(count)] for count in (LEARNT, TESTED))

@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import pytest
 from tiny_world import pictures_font
 
 from mglib.repro import new_kind
+from mglib.settings import Settings
 from mglib.world.text import Caption
 
 
@@ -25,6 +27,11 @@ def test_a_description_names_the_kind_or_does_not(tmp_path, monkeypatch):
     said = ["Two guitars in a room.", "A dog.", "A guitarist."]
     monkeypatch.setattr(new_kind, "answer", lambda *_: said)
     assert new_kind.named(None, [tmp_path] * 3, "guitar") == [1.0, 0.0, 0.0]
+
+
+def test_a_kind_that_no_picture_shows_is_refused():
+    with pytest.raises(ValueError, match=r"no new object 'gitar': take .*guitar"):
+        new_kind.shown(Settings(), "gitar", lora=False, replay=False)
 
 
 def test_what_is_drawn_holds_the_kind():
