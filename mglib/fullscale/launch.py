@@ -36,9 +36,9 @@ def train(
     if faults := missing(study.profile) + ([] if allow_missing else gaps(study.profile)):
         raise ValueError("\n".join(faults))
     if gpus > 1:
-        open_sources(study)  # counted here, since processes that wait for another to count time out
         if 0 < (found := torch.cuda.device_count()) < gpus:
             raise ValueError(f"This machine has {found} GPUs: take GPUS={found}, or more ACCUMULATE.")
+        open_sources(study)  # counted here, since processes that wait for another to count time out
         # As `accelerate launch` does.
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
         passed = {"accumulate": accumulate, "gpus": 1, **asdict(settings)}
