@@ -103,7 +103,7 @@ def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any]
 
 def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
     """Run some grids, one after the other, and print where the profile disagrees with its tables."""
-    machine, profile = here(), study.profile
+    machine, profile, code = here(), study.profile, commit()  # of what runs; files may change in the hours
     print(f"this machine: {machine}")
     for name in names:
         if tuning.file(profile, name, folder).exists():
@@ -119,7 +119,7 @@ def tune(study: Study, names: Sequence[str], *, folder: Path = TUNING) -> None:
             "date": date.today().isoformat(),
             "processor": machine.processor,
             "precision": machine.dtype,
-            "commit": commit(),
+            "commit": code,
             "seed": study.seed,
             "weights": study.weights,
             "minutes": round((time.monotonic() - began) / 60, 1),

@@ -40,9 +40,12 @@ def test_all_grids_are_made_or_those_that_are_asked_for():
 
 def test_a_table_and_its_card_are_kept_grid_by_grid(monkeypatch, tmp_path, capsys):
     fits = pandas.DataFrame({"temperature": [MINI.curation.temperature], "fit": [0.1]})
-    made = {"stage2": lambda study: BETTER, "temperatures": lambda study: fits}
+    made = {"stage2": lambda study: code.append("later") or BETTER, "temperatures": lambda study: fits}
     monkeypatch.setattr(tune, "MAKE", made)
+    code = ["first"]
+    monkeypatch.setattr(tune, "commit", lambda: code[-1])
     tune.tune(STUDY, ["stage2"], folder=tmp_path)
+    assert tuning.made(MINI, "stage2", tmp_path)["commit"] == "first"  # that of the code that ran
     said = capsys.readouterr().out
     assert "a CPU" in said and "stage2: never made under mini, so how long it takes is not known" in said
     assert "to be changed in mglib/profiles.py: stage2: {'lr': 1.0}" in said
