@@ -273,7 +273,10 @@ def publish(root: Path, settings: Settings) -> list[Path]:
             draw_claims(entries, runs if len(runs) > 1 else [], made / "figures" / "claims.png")
     written = [results]
     if (measured := root / "runs" / "bench.json").exists():
-        written.append(Path(shutil.copy(measured, results.parent)))
+        published = results.parent / "bench.json"  # which may hold other machines' profiles
+        known = read_json(published) if published.exists() else {}
+        write_json(published, {**known, **read_json(measured)})
+        written.append(published)
     if runs and first == Settings():  # the notebooks' own parameters: their outputs are this run's
         written += write_prose(root, ready, entries)
     return written

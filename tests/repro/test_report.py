@@ -292,9 +292,11 @@ def test_other_profiles_publish_results_alone(tmp_path):
     settings = Settings(profile="smoke")
     finish(tmp_path, settings)
     assert publish.publish(tmp_path, settings) == [tmp_path / "results" / "smoke"]
-    (tmp_path / "runs" / "bench.json").write_text("{}")
+    (tmp_path / "runs" / "bench.json").write_text('{"mini": 2}')
     measured = tmp_path / "results" / "bench.json"
-    assert publish.publish(tmp_path, settings)[1:] == [measured] and measured.exists()
+    measured.write_text('{"mini": 1, "vicuna-7b": 1}')  # the latter on another machine
+    assert publish.publish(tmp_path, settings)[1:] == [measured]
+    assert json.loads(measured.read_text()) == {"mini": 2, "vicuna-7b": 1}
     assert len(json.loads((tmp_path / "results" / "smoke" / "numbers.json").read_text())) == 2
     minutes = json.loads((tmp_path / "results" / "smoke" / "minutes.json").read_text())
     assert minutes["01_one"] == {"seconds": 1.0, "machine": {"gflops": 2.0}} and len(minutes) == 2
