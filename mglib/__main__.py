@@ -92,7 +92,7 @@ Projection = Annotated[
 Out = Annotated[Path | None, path_setting("OUT", "The folder to write; by default one in runs/.")]
 Question = Annotated[str | None, setting("QUESTION", "The question.")]
 Beams = Annotated[int, setting("BEAMS", "Width of beam search; the best answer is given.")]
-Tokens = Annotated[int | None, setting("TOKENS", "Maximum length of an answer; 300 by default.")]
+Tokens = Annotated[int | None, setting("TOKENS", "Maximum length of an answer; 300 by default.", min=1)]
 Greedy = Annotated[bool, setting("GREEDY", "Always take the likeliest token.")]
 SamplingSeed = Annotated[int, setting("SEED", "Fixes the sampling.")]
 Lora = Annotated[bool, setting("LORA", "Also train low-rank updates (LoRA) of the language model.")]
@@ -229,20 +229,25 @@ def answer(
     """Answer questions about many pictures; writes JSON lines.
 
     For example `python -m mglib answer --images folder --out answers.jsonl`. A stopped run continues with the
-    same command.
+    same command, and what failed is asked again.
     """
     from mglib.chat.answer import QUESTION, answer_all
     from mglib.chat.chat_model import load
+    from mglib.locks import locked
 
     source = questions or images
     if source is None:
         raise ValueError("No pictures are named: make answer IMAGES=folder, or QUESTIONS=file.jsonl.")
-    if not source.exists():  # checked before the model is loaded, which takes a while
-        raise FileNotFoundError(f"There is no {source}: name a folder of pictures, or a file of questions.")
+    for named in (questions, images):  # checked before the model is loaded, which takes a while
+        if named and not named.exists():
+            raise FileNotFoundError(
+                f"There is no {named}: name a folder of pictures, or a file of questions."
+            )
     model = load(settings, projection)
     print(f"Weights: {model.weights()}.")
     decoding = model.decoding_with(greedy=greedy, tokens=tokens, beams=beams, seed=seed)
-    answer_all(model, source, out, question or QUESTION, decoding, folder=images)
+    with locked(out):
+        answer_all(model, source, out, question or QUESTION, decoding, folder=images)
 
 
 @command(MODEL, MODEL_ONLY)

@@ -1,11 +1,11 @@
 """`make answer`: answer questions about many pictures, in batches, into a JSONL file."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from mglib.chat.chat_model import ChatModel
-from mglib.chat.conversation import Conversation
+from mglib.chat.conversation import Conversation, readable
 from mglib.data.journal import append, read_log
 from mglib.data.pictures import (
     ADDRESS,
     ENDINGS,
-    KNOWN,
+    is_picture,
     line_picture,
     picture,
     pictures_below,
@@ -31,7 +31,7 @@ from mglib.data.text import TAKEN, without_placeholder
 from mglib.errors import sentence
 from mglib.model.decoding import Decoding, respond
 from mglib.model.prompts import prompt_tokens, with_image
-from mglib.paths import hash_json, read_jsonl
+from mglib.paths import atomic_write, hash_json, read_jsonl
 
 BATCH = 16  # pictures answered at once
 QUESTION = "Describe this image in detail."
@@ -64,7 +64,7 @@ def what_to_ask(source: Path, question: str, folder: Path | None = None) -> list
     A line without a question (`text` in POPE's files) gets the given one; paths of pictures are relative
     to `folder` or to the file's own. Raises ValueError if there is nothing to ask.
     """
-    if source.is_dir() or source.suffix.lower() in KNOWN:
+    if source.is_dir() or is_picture(source):
         files = pictures_below(source) if source.is_dir() else [source]
         found = [{"image": str(file), "question": without_placeholder(question)} for file in files]
     else:
@@ -134,8 +134,9 @@ def answer_all(
     """Answer a folder or a JSONL file into another JSONL file, and print how many answers that holds.
 
     Each line names the model and the decoding that made it; picture paths are relative to `out`'s folder.
-    Lines already in `out` are not asked again. A picture that cannot be read has an `error` instead of an
-    answer. Raises ValueError if `out` answers other questions, or is by another model or decoding.
+    What `out` answers already is not asked again. A picture that cannot be read has an `error` instead of an
+    answer; the same command asks about it again. Raises ValueError if `out` answers other questions, or is by
+    another model or decoding.
     """
     asked = what_to_ask(source, question, folder)
     made_by = {"model": chat_model.name, "decoding": asdict(decoding)}
@@ -148,14 +149,19 @@ def answer_all(
                     f"{out}, line {number} was answered by other means ({name}: {line.get(name)}, not "
                     f"{ours}): move it away, or name another OUT."
                 )
-    done = Counter(hash_json({name: line[name] for name in line.keys() - {*WRITTEN}}) for line in log)
-    left = []
-    for number, line in enumerate(lines):
-        done[hash_json(line)] -= 1  # a line that occurs twice is answered twice
-        if done[hash_json(line)] < 0:
-            left.append(number)
-    if any(count > 0 for count in done.values()):
+    keys = [hash_json(line) for line in lines]
+    known = [hash_json({name: line[name] for name in line.keys() - {*WRITTEN}}) for line in log]
+    if Counter(known) - Counter(keys):
         raise ValueError(f"{out} answers other questions than these: move it away, or name another OUT.")
+    good = ["error" not in line for line in log]
+    if not all(good):
+        with atomic_write(out) as temporary:
+            append(temporary, compress(log, good))
+    done, left = Counter(compress(known, good)), []
+    for number, key in enumerate(keys):
+        done[key] -= 1  # a line that occurs twice is answered twice
+        if done[key] < 0:
+            left.append(number)
     for numbers in batched(tqdm(left, desc="answers", mininterval=10), BATCH):
         results = answer_lines(chat_model, [asked[number] for number in numbers], decoding)
         pairs = zip(numbers, results, strict=True)
@@ -199,10 +205,9 @@ def answer_lines(
 
 def require_room(chat_model: ChatModel, question: str) -> None:
     """Raise ValueError for a question that is too long, after which a language model writes nonsense without
-    any warning, or that contains a lone surrogate.
+    any warning, and like `readable`.
     """
-    if re.search("[\ud800-\udfff]", question):
-        raise ValueError("The question holds half a character, which no tokenizer reads.")
+    readable(question)
     model = chat_model.model
     longest = model.language.model.config.max_position_embeddings
     Q = model.qformer.config.queries

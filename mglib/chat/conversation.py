@@ -1,5 +1,6 @@
 """A conversation about any number of pictures, with streamed answers."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -109,7 +110,7 @@ class Conversation:
     @torch.inference_mode()
     def segment(self, question: str) -> Tensor:
         """Embed a question with the pending pictures: (1, S, D_l)."""
-        question = without_placeholder(question)
+        question = without_placeholder(readable(question))
         model, turns = self.chat_model.model, self.chat_model.turns
         if self.pending:
             alone = [with_image("").strip()] * (len(self.pending) - 1)
@@ -160,6 +161,13 @@ class Conversation:
             shown = "[picture] " * turn.pictures
             lines += [f"You: {shown}{turn.question}", f"MiniGPT-4: {turn.answer}"]
         return "\n".join(lines)
+
+
+def readable(question: str) -> str:
+    """Return a question; raises ValueError if it contains a lone surrogate, as an undecodable byte gives."""
+    if re.search("[\ud800-\udfff]", question):
+        raise ValueError("The question holds half a character, which no tokenizer reads.")
+    return question
 
 
 def before_end(tokenizer, ids: Sequence[int], ends: Sequence[str]) -> tuple[int, str]:

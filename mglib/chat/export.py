@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mglib.chat.chat_model import ChatModel, save
+from mglib.profiles import last_part
 from mglib.weights.export import export_blip2, export_official
 
 FORMATS = ("mglib", "pth", "transformers")
@@ -29,15 +30,15 @@ def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
 
     Raises ValueError if the format cannot hold the model, FileExistsError if the target exists.
     """
-    model, template, language = chat_model.model, chat_model.turns.first, chat_model.language_id
+    model, template = chat_model.model, chat_model.turns.first
+    target = folder / "checkpoint.pth" if to == "pth" else folder
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: choose another OUT, or move it away.")
     if to == "pth":
-        file = folder / "checkpoint.pth"
-        if file.exists():
-            raise FileExistsError(f"{file} is there already: choose another OUT, or move it away.")
-        export_official(model.projection, file, config={"language": language, "prompt": template.turn})
-        return file
-    if to == "transformers":
-        export_blip2(model, folder, language=language, template=template)
+        config = {"language": chat_model.language_id, "prompt": template.turn}
+        export_official(model.projection, target, config=config)
+    elif to == "transformers":
+        export_blip2(model, target, language=last_part(chat_model.language), template=template)
     else:
-        save(chat_model, folder)
-    return folder
+        save(chat_model, target)
+    return target

@@ -28,7 +28,7 @@ from mglib.keys import hash_source
 from mglib.metrics import Counts, paired
 from mglib.model.decoding import greedy
 from mglib.model.minigpt4 import MiniGPT4
-from mglib.model.prompts import CAPTION, template
+from mglib.model.prompts import CAPTION, answer_tokens, template
 from mglib.model.vision import Vision, preprocess
 from mglib.paths import CACHE, RUNS, hash_json, read_jsonl, sha256
 from mglib.settings import Settings
@@ -230,8 +230,8 @@ def finetune(
     first = start(settings, projection)
     study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
     own = own_data(pairs, seed=study.seed)
-    print(cut_off(first, pairs), end="")
     config = finetune_config(study.profile, len(own.learnt), lora=lora, replay=replay)
+    print(cut_off(first, pairs, config.max_answer), end="")
     known = lora_config(read_config(projection)) if projection and projection.is_dir() else None
     model, known = to_train(first.model, known, study.profile, config, lora=lora, seed=study.seed)
     again = stage1_pairs(study, config.steps * config.batch_size) if replay else None
@@ -258,16 +258,21 @@ def finetune(
     return table
 
 
-def cut_off(chat_model: ChatModel, pairs: Sequence[AnsweredPicture]) -> str:
-    """Return a warning about answers that contain an end symbol, at which this model stops, if any."""
-    ends = chat_model.turns.ends(chat_model.model.language.tokenizer)
+def cut_off(chat_model: ChatModel, pairs: Sequence[AnsweredPicture], longest: int) -> str:
+    """Return a warning about answers of which only the beginning is learnt or said: those with more than
+    `longest` tokens, and those that contain an end symbol, at which this model stops.
+    """
+    tokenizer, end = chat_model.model.language.tokenizer, chat_model.turns.first.end
+    long = sum(len(answer_tokens(tokenizer, pair.answer, end)) > longest for pair in pairs)
+    said = f"{long} answers are longer than {longest} tokens, of which no more is learnt: split them.\n"
+    ends = chat_model.turns.ends(tokenizer)
     found = [(end, pair) for pair in pairs for end in dict.fromkeys(ends) if end in pair.answer]
     lines = [f"  {pair.file}: {pair.answer[:80]!r} holds {end}\n" for end, pair in found[:PRINTED]]
     head = (
         f"{len(found)} answers hold a symbol that ends an answer: what comes after it is learnt, but the "
         "model stops there when it speaks. Take it out:\n"
     )
-    return head + "".join(lines) if found else ""
+    return (said if long else "") + (head + "".join(lines) if found else "")
 
 
 def announce(

@@ -42,8 +42,8 @@ def terminal(talk: Conversation, decoding: Decoding) -> None:
         try:
             if line == "/clear":
                 talk.clear()
-            elif line.startswith("/show "):
-                show(talk, *typed_picture(line.removeprefix("/show ")))
+            elif line.split()[0] == "/show":
+                show(talk, *typed_picture(line.removeprefix("/show")))
             else:
                 say(talk, line, decoding)
         except Exception as error:  # the conversation goes on

@@ -80,28 +80,29 @@ class ChatPanel:
     def picked(self, name: str) -> None:
         """Show one of the offered pictures, and reset the list."""
         if name in self.pictures:
-            self.add(self.pictures[name], self.pictures[name].name)
+            self.add((self.pictures[name].name, self.pictures[name]))
             self.pick.value = NONE
 
     def uploaded(self, files: tuple[dict, ...]) -> None:
         """Show the uploaded pictures."""
-        for file in files:
-            self.add(bytes(file["content"]), file["name"])
         if files:
+            self.add(*((file["name"], bytes(file["content"])) for file in files))
             self.upload.value = ()
 
-    def add(self, source: Path | bytes, name: str) -> None:
-        """Add a picture to the next question, or show why it cannot be read."""
-        try:
-            image = picture(source, name=name)
-            self.talk.show(image)
-        except Exception as error:
-            self.status.value = html.escape(sentence(error, "chat"))
-            return
-        caption = fine_print(self.talk.chat_model.sees(image, name))
-        seen = ipywidgets.VBox([thumbnail(image), caption], layout={"width": f"{THUMBNAIL}px"})
-        self.shown.children = (*self.shown.children, seen)
-        self.refresh()
+    def add(self, *sources: tuple[str, Path | bytes]) -> None:
+        """Add pictures, each with its name, to the next question, and show why any cannot be read."""
+        faults = []
+        for name, source in sources:
+            try:
+                image = picture(source, name=name)
+                self.talk.show(image)
+            except Exception as error:
+                faults.append(sentence(error, "chat"))
+                continue
+            caption = fine_print(self.talk.chat_model.sees(image, name))
+            seen = ipywidgets.VBox([thumbnail(image), caption], layout={"width": f"{THUMBNAIL}px"})
+            self.shown.children = (*self.shown.children, seen)
+        self.refresh(*faults)
 
     def decoding(self) -> Decoding:
         """Read the settings."""
@@ -124,8 +125,7 @@ class ChatPanel:
                 so_far += piece
                 self.log.value = self.written() + turn(len(self.talk.pending), question, so_far)
         except Exception as error:  # the panel shows any error, and the question can be asked again
-            self.refresh()
-            self.status.value = html.escape(sentence(error, "chat"))
+            self.refresh(sentence(error, "chat"))
             self.question.value = question
         else:
             self.refresh()
@@ -142,12 +142,13 @@ class ChatPanel:
         """Return the turns so far as HTML."""
         return "".join(turn(one.pictures, one.question, one.answer, one.pace()) for one in self.talk.history)
 
-    def refresh(self) -> None:
-        """Show what the conversation holds now."""
+    def refresh(self, *faults: str) -> None:
+        """Show what the conversation holds now, and what went wrong."""
         self.log.value = self.written()
         self.copy.value = COPY.format(html.escape(self.talk.transcript()))
         waiting = len(self.talk.pending)
-        self.status.value = f"Pictures for the next question: {waiting}" if waiting else ""
+        said = [*faults, f"Pictures for the next question: {waiting}"] if waiting else faults
+        self.status.value = "<br>".join(map(html.escape, said))
 
 
 def settings(usual: Decoding) -> dict[str, ipywidgets.Widget]:

@@ -81,12 +81,13 @@ class Turn:
 @dataclass(frozen=True)
 class Line:
     """A line of a JSONL file, of ImageFolder's or of LLaVA's; the picture's path is relative to the file's
-    folder.
+    folder. Without a question, `text` is the answer (ImageFolder) or, with an answer, the question (POPE).
     """
 
     image: Annotated[Name, Field(validation_alias=AliasChoices("image", "file_name"))]
-    answer: Annotated[Name | None, Field(validation_alias=AliasChoices("answer", "text"))] = None
+    answer: Name | None = None
     question: str | None = None
+    text: Name | None = None
     turns: Annotated[tuple[Turn, ...], Field(validation_alias=AliasChoices("conversations", "messages"))] = ()
 
     def __post_init__(self) -> None:
@@ -95,8 +96,11 @@ class Line:
 
     def answers(self) -> list[tuple[str, str]]:
         """Return each question with its answer, those of a conversation one by one."""
-        if self.answer is not None:
-            return [((self.question or "").strip(), self.answer.strip())]
+        asked, said = self.question or "", self.answer
+        if not asked and self.text is not None:
+            asked, said = ("", self.text) if said is None else (self.text, said)
+        if said is not None:
+            return [(asked.strip(), said.strip())]
         return [
             (asked.text.strip(), said.text.strip())
             for asked, said in pairwise(self.turns)
@@ -134,7 +138,7 @@ def begins_with_a_pair(path: Path) -> bool:
     """Return whether the first line of a file, or the first item, is what `json_lines` reads."""
     try:
         return isinstance(next(json_lines(path), None), AnsweredPicture)
-    except ValueError:
+    except (OSError, ValueError):
         return False
 
 

@@ -30,14 +30,8 @@ HEIF = (
 OWN_SIDE = 1024  # pixels; enough for any encoder here
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif")
 RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf")  # camera raw files
-KNOWN = (
-    *ENDINGS,
-    ".heic",
-    ".heif",
-    ".avif",
-    ".jxl",
-    *RAW,
-)  # `open_picture` explains how to convert the others
+# `open_picture` explains how to convert the others.
+KNOWN = (*ENDINGS, ".heic", ".heif", ".avif", ".jxl", *RAW)
 JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")  # a bare codestream, or one in a container
 ADDRESS = re.compile(r"(?i)(https?|ftp):/")
 BITS, POLARITY = 258, 262  # TIFF tags: BitsPerSample; PhotometricInterpretation, 0 where white is 0
@@ -139,12 +133,14 @@ def print_files_used(folder: Path, used: Iterable[Path]) -> None:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """List the pictures in a folder and its subfolders, by their endings or else by their first bytes."""
-    return [file for file in shown(folder) if file.suffix.lower() in KNOWN or is_picture(file)]
+    """List the pictures in a folder and its subfolders."""
+    return [file for file in shown(folder) if is_picture(file)]
 
 
 def is_picture(file: Path) -> bool:
-    """Return whether a file begins like a picture."""
+    """Return whether a file is a picture by its ending or else by its first bytes."""
+    if file.suffix.lower() in KNOWN:
+        return True
     try:
         with Image.open(file, formats=FORMATS):
             return True

@@ -13,6 +13,7 @@ from mglib.chat import answer as chat
 from mglib.chat.answer import answer
 from mglib.data.own import read_own
 from mglib.data.pictures import picture as picture_file
+from mglib.locks import locked
 from mglib.model.decoding import Decoding, greedy
 from mglib.paths import read_jsonl
 
@@ -105,17 +106,21 @@ def test_questions_may_stand_in_one_array(tmp_path):
         chat.what_to_ask(tmp_path / "ask.json", "")
 
 
-def test_one_picture_is_asked_about_as_a_folder_of_one(tmp_path):
-    picture().save(tmp_path / "a.JPG")
-    assert chat.what_to_ask(tmp_path / "a.JPG", "what") == chat.what_to_ask(tmp_path, "what")
+@pytest.mark.parametrize("name", ["a.JPG", "a"])
+def test_one_picture_is_asked_about_as_a_folder_of_one(tmp_path, name):
+    picture().save(tmp_path / name, "JPEG")
+    assert chat.what_to_ask(tmp_path / name, "what") == chat.what_to_ask(tmp_path, "what")
 
 
-def test_a_batch_that_asks_nothing_is_told(tmp_path, capsys, run):
+def test_a_batch_that_asks_nothing_is_told(tmp_path, capsys, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
     assert run("answer", "--images", tmp_path / "none") == 1
     assert "none: name a folder of pictures, or a file of questions" in capsys.readouterr().err
     (tmp_path / "ask.jsonl").write_text("")
     assert run("answer", "--questions", tmp_path / "ask.jsonl") == 1
     assert "no lines" in capsys.readouterr().err
+    assert run("answer", "--questions", tmp_path / "ask.jsonl", "--images", tmp_path / "none") == 1
+    assert "none: name a folder of pictures" in capsys.readouterr().err
     assert run("answer") == 1
     assert "make answer IMAGES=folder, or QUESTIONS=file.jsonl" in capsys.readouterr().err
 
@@ -248,6 +253,32 @@ def test_answers_are_data_of_a_fine_tuning_as_they_are(chat_model, tmp_path, mon
     assert [pair.answer for pair in pairs] == [line["answer"] for line in read_jsonl(Path(out))]
     (tmp_path / "ask.jsonl").write_text('{"image": "pictures/a", "question": "what", "answer": "a dog"}\n')
     assert [pair.file for pair in read_own(tmp_path / "ask.jsonl")] == [tmp_path / "pictures" / "a.png"]
+
+
+def test_what_failed_is_asked_again_by_the_same_command(chat_model, tmp_path):
+    folder, out = tmp_path / "pictures", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        picture().save(folder / name)
+    (folder / "a.png").write_bytes(b"not downloaded yet")
+    chat.answer_all(chat_model, folder, out, "what", greedy(3))
+    (bad, good), size = read_jsonl(out), out.stat().st_size
+    chat.answer_all(chat_model, folder, out, "what", greedy(3))
+    assert "error" in bad and read_jsonl(out) == [good, bad] and out.stat().st_size == size
+    picture().save(folder / "a.png")
+    chat.answer_all(chat_model, folder, out, "what", greedy(3))
+    assert [line["answer"] for line in read_jsonl(out)] == [good["answer"]] * 2
+
+
+def test_one_process_at_a_time_writes_a_file_of_answers(tmp_path, monkeypatch, run):
+    def meanwhile(chat_model, lines, decoding):
+        with pytest.raises(BlockingIOError), locked(tmp_path / "out.jsonl", wait=False):
+            pass
+        return [{"answer": "a wall"} for _ in lines]
+
+    monkeypatch.setattr(chat, "answer_lines", meanwhile)
+    picture().save(tmp_path / "a.png")
+    assert run("answer", "--images", tmp_path / "a.png", "--out", tmp_path / "out.jsonl") == 0
 
 
 def test_an_error_that_nobody_expected_is_its_lines_own(chat_model, tmp_path, monkeypatch):

@@ -29,6 +29,14 @@ def test_the_official_file_holds_the_projection_and_is_not_written_over(chat_mod
         export(chat_model, "pth", tmp_path)
 
 
+@pytest.mark.parametrize("to", ["mglib", "transformers"])
+def test_a_folder_that_is_there_is_not_written_over(chat_model, tmp_path, to):
+    (tmp_path / "lora.safetensors").write_bytes(b"of another model")
+    with pytest.raises(FileExistsError, match="another OUT"):
+        export(chat_model, to, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["lora.safetensors"]
+
+
 def test_what_transformers_cannot_hold_is_told(chat_model, tmp_path):
     with pytest.raises(ValueError, match="transformers' BLIP-2 has an EVA ViT"):
         export(chat_model, "transformers", tmp_path / "hf")

@@ -97,10 +97,12 @@ def test_a_folder_is_learnt_and_talked_with(release, data, tmp_path, capsys):
 def test_an_answer_that_holds_what_ends_an_answer_is_named_before_training(release, data, capsys):
     stop = start(SETTINGS, None).turns.first.end
     (data / "03.txt").write_text(f"A wall. {stop} Never said.")
+    (data / "04.txt").write_text("a cat " * 24)
     finetune(SETTINGS, data, data.parent / "out", replay=False)
     said = capsys.readouterr().out
     warned = said.index("1 answers hold a symbol that ends an answer")
     assert f"03.jpg: 'A wall. {stop} Never said.' holds {stop}" in said
+    assert "1 answers are longer than 24 tokens, of which no more is learnt" in said
     assert warned < said.index("training loss")
 
 

@@ -30,6 +30,7 @@ def test_the_terminal_takes_beams(chat_model, tmp_path, monkeypatch, capsys, run
     capsys.readouterr()
     assert run("chat", *given, "--beams", "0") == 1
     assert "take beams" in capsys.readouterr().err
+    assert run("chat", *given[:4], "--tokens", "0") == 2  # not the default of 300
 
 
 def test_the_terminal_answers_one_question(chat_model, tmp_path, monkeypatch, capsys, run):
@@ -49,13 +50,14 @@ def test_the_terminal_talks_until_an_empty_line(chat_model, tmp_path, monkeypatc
     picture().save(tmp_path / "a.png")
     shows = [f"/show {tmp_path / name}" for name in ("none.png", "a.png")]
     # The long question is more than the tiny model reads.
-    lines = iter(["what", *shows, "which", "word " * 400, "/clear", ""])
+    lines = iter(["what", *shows, "/show", "which", "caf\udce9", "word " * 400, "/clear", ""])
     talk = shown(chat_model)
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     terminal(talk, greedy(5))
     out = capsys.readouterr().out
     assert out.count("tokens a second)") == 2 and out.count("Picture: a.png, read as 40 x 30 pixels") == 1
-    assert out.count("MiniGPT-4: ") == 3 and "There is no file" in out and "clear it, or ask less" in out
+    assert out.count("MiniGPT-4: ") == 4 and "There is no file" in out and "clear it, or ask less" in out
+    assert "No picture is named" in out and "half a character" in out
     assert list(lines) == []
 
 

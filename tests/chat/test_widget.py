@@ -70,6 +70,15 @@ def test_what_is_no_picture_is_told(panel):
     assert not panel.talk.pending and not panel.shown.children
 
 
+def test_of_several_uploaded_files_each_that_is_no_picture_is_told(panel):
+    file = {"type": "image/png", "size": 9, "last_modified": 0}
+    files = {"a.png": png(), "b.txt": b"no picture", "c.heic": b"nor this", "d.png": png()}
+    sent = [{**file, "name": name, "content": memoryview(content)} for name, content in files.items()]
+    panel.upload.set_state({"value": sent})
+    assert len(panel.talk.pending) == len(panel.shown.children) == 2
+    assert "b.txt is not a picture" in panel.status.value and "c.heic is not" in panel.status.value
+
+
 def test_the_answer_is_written_while_it_comes(panel):
     panel.pick.value = "red"
     states = []

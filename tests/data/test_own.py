@@ -117,6 +117,8 @@ CHAT = {
         (CHAT, [("What is it?", "A wall.")]),
         ({"question": "", "answer": 3}, [(None, "3")]),
         ({"question": None, "text": "a wall"}, [(None, "a wall")]),
+        ({"text": "Is it a wall?", "answer": "Yes."}, [("Is it a wall?", "Yes.")]),  # a question of POPE
+        ({"text": "Is it a wall?", "question": "Is it a wall?", "error": "it is broken"}, None),
         ({"conversations": TALK["conversations"][:1]}, None),
         ({"conversations": [TALK["conversations"][0], {"from": "gpt", "value": " "}]}, None),
         ({"conversations": []}, None),
