@@ -62,6 +62,8 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
         ),
         "stage1": Grid(
             measure="chair_i",
+            decides=False,
+            note="; trainings with one setting differ by as much, so the profile keeps its setting",
             candidates=lambda profile: profile.stage1_trials,
             choice=lambda profile, _: {
                 "start": start_name(profile.warm_start),
