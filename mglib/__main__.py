@@ -180,7 +180,8 @@ def publish(settings: Settings) -> None:
     from mglib.repro.ledger import only_one
     from mglib.repro.publish import publish
 
-    with only_one(ROOT / "runs" / settings.folder_name):
+    runs = ROOT / "runs"
+    with only_one(runs / settings.folder_name), only_one(runs / "publish"):  # all seeds share results/
         for file in publish(ROOT, settings):
             print(f"published {file.relative_to(ROOT)}")
 

@@ -13,6 +13,7 @@ from data_files import write_coco
 
 from mglib import errors
 from mglib.__main__ import app, main, path
+from mglib.locks import locked
 from mglib.paths import ROOT
 
 PYTHON = [sys.executable, "-m", "mglib"]
@@ -88,6 +89,13 @@ def test_a_stopped_command_says_how_to_continue(monkeypatch, capsys):
     fail(monkeypatch, KeyboardInterrupt)
     assert main(["reproduce"]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_only_one_run_at_a_time_is_published(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mglib.__main__.ROOT", tmp_path)
+    with locked(tmp_path / "runs" / "publish"):  # by the publishing of another seed
+        assert main(["publish", "--seed", "1"]) == 1
+    assert "publish is in the hands of another process" in capsys.readouterr().err
 
 
 def test_what_is_installed_runs_outside_a_clone(tmp_path):
