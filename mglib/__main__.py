@@ -92,7 +92,7 @@ Projection = Annotated[
 Out = Annotated[Path | None, path_setting("OUT", "The folder to write; by default one in runs/.")]
 Question = Annotated[str | None, setting("QUESTION", "The question.")]
 Beams = Annotated[int, setting("BEAMS", "Width of beam search; the best answer is given.")]
-Tokens = Annotated[int | None, setting("TOKENS", "Maximum length of an answer; 300 by default.")]
+Tokens = Annotated[int | None, setting("TOKENS", "Maximum length of an answer; 300 by default.", min=1)]
 Greedy = Annotated[bool, setting("GREEDY", "Always take the likeliest token.")]
 SamplingSeed = Annotated[int, setting("SEED", "Fixes the sampling.")]
 Lora = Annotated[bool, setting("LORA", "Also train low-rank updates (LoRA) of the language model.")]
@@ -354,9 +354,9 @@ def plan(settings: Settings) -> int:
 def train(
     settings: Settings,
     stage: Annotated[int, setting("STAGE", "Only 1; stage 2 takes minutes, in notebook 04.")] = 1,
-    gpus: Annotated[int, setting("GPUS", "Number of GPUs on this machine.")] = 1,
+    gpus: Annotated[int, setting("GPUS", "Number of GPUs on this machine.", min=1)] = 1,
     accumulate: Annotated[
-        int, setting("ACCUMULATE", "Split each step into this number of parts to save memory.")
+        int, setting("ACCUMULATE", "Split each step into this number of parts to save memory.", min=1)
     ] = 1,
     allow_missing: Annotated[
         bool, setting("ALLOW_MISSING", "Continue despite gaps in the numbered shards.")
