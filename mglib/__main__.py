@@ -149,7 +149,7 @@ def reproduce(
     run(settings, notebooks=notebooks, seeds=seeds, force=force, pretrain=pretrain)
 
 
-@command(STUDY, ALL)
+@command(STUDY, ("profile", "seed", "weights"))
 def pretrain(settings: Settings) -> None:
     """Train BLIP-2 mini, the start of the study; hours on a CPU, minutes on a GPU."""
     from mglib.repro.pretrain import remake
