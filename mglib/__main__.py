@@ -1,5 +1,6 @@
 """The command line: `python -m mglib --help`, also run by the targets of the Makefile."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -54,7 +55,7 @@ def setting(name: str, text: str, **more: Any) -> Any:
 
 def path(text: str) -> Path:
     """Return a path as typed, with `~` as the home folder, which not every shell expands."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # unlike Path's, it takes "~draft" for a name
 
 
 def path_setting(name: str, text: str) -> Any:

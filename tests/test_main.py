@@ -32,7 +32,7 @@ def test_help_lists_every_command_with_one_sentence_and_comes_at_once():
 
 def test_a_tilde_is_home_in_every_path(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert path("~/models") == tmp_path / "models"
+    assert path("~/models") == tmp_path / "models" and str(path("~draft.jsonl")) == "~draft.jsonl"
     (tmp_path / "own").mkdir()
     assert main(["check", "own", "~/own"]) == 1
     assert f"own in {tmp_path / 'own'}" in capsys.readouterr().out
