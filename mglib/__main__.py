@@ -23,6 +23,14 @@ STUDY, MODEL, DATA, SCALE = "The study", "The trained model", "Data and weights"
 class Commands(TyperGroup):
     """Runs a command; any error ends in a message and an exit status."""
 
+    def resolve_command(self, context: typer.Context, args: list[str]) -> Any:
+        """Return the command that is named; prints what make passes on that it does not take."""
+        found = name, chosen, _ = super().resolve_command(context, args)
+        taken = {"MGLIB_PRECISION", *(one.envvar for one in chosen.params)}
+        for each in sorted(each for each in os.environ.keys() - taken if each.startswith("MGLIB_")):
+            print(f"{each.removeprefix('MGLIB_')} is no setting of {name}: it is ignored.", file=sys.stderr)
+        return found
+
     def invoke(self, context: typer.Context) -> None:
         try:
             status = super().invoke(context) or 0
