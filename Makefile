@@ -6,6 +6,9 @@ SETTINGS := PROFILE SEED SEEDS WEIGHTS LANGUAGE BITS NOTEBOOKS FORCE PRETRAIN ON
 from = $(filter command $(if $(filter LANGUAGE,$(1)),,environment),$(firstword $(origin $(1))))
 $(foreach name,$(SETTINGS),$(if $(and $(call from,$(name)),$(value $(name))),$(eval export MGLIB_$(name) := $$(value $(name)))))
 unexport $(SETTINGS)
+typed := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+unknown := $(filter-out $(SETTINGS) ENV_FOLDER python SHELL,$(typed))
+$(if $(unknown),$(warning $(unknown): no setting, so it only enters the environment (docs/commands.md lists them)))
 
 # Where conda is at hand it makes the environment, else venv does; both install requirements.lock.
 ENV_FOLDER ?= $(if $(shell command -v mamba || command -v conda),.conda,.venv)

@@ -1,5 +1,6 @@
 """The command line: `python -m mglib --help`, also run by the targets of the Makefile."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -21,6 +22,14 @@ STUDY, MODEL, DATA, SCALE = "The study", "The trained model", "Data and weights"
 
 class Commands(TyperGroup):
     """Runs a command; any error ends in a message and an exit status."""
+
+    def resolve_command(self, context: typer.Context, args: list[str]) -> Any:
+        """Return the command that is named; prints what make passes on that it does not take."""
+        found = name, chosen, _ = super().resolve_command(context, args)
+        taken = {"MGLIB_PRECISION", *(one.envvar for one in chosen.params)}
+        for each in sorted(each for each in os.environ.keys() - taken if each.startswith("MGLIB_")):
+            print(f"{each.removeprefix('MGLIB_')} is no setting of {name}: it is ignored.", file=sys.stderr)
+        return found
 
     def invoke(self, context: typer.Context) -> None:
         try:
@@ -54,7 +63,7 @@ def setting(name: str, text: str, **more: Any) -> Any:
 
 def path(text: str) -> Path:
     """Return a path as typed, with `~` as the home folder, which not every shell expands."""
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))  # unlike Path's, it takes "~draft" for a name
 
 
 def path_setting(name: str, text: str) -> Any:
@@ -149,7 +158,7 @@ def reproduce(
     run(settings, notebooks=notebooks, seeds=seeds, force=force, pretrain=pretrain)
 
 
-@command(STUDY, ALL)
+@command(STUDY, ("profile", "seed", "weights"))
 def pretrain(settings: Settings) -> None:
     """Train BLIP-2 mini, the start of the study; hours on a CPU, minutes on a GPU."""
     from mglib.repro.pretrain import remake
@@ -180,7 +189,8 @@ def publish(settings: Settings) -> None:
     from mglib.repro.ledger import only_one
     from mglib.repro.publish import publish
 
-    with only_one(ROOT / "runs" / settings.folder_name):
+    runs = ROOT / "runs"
+    with only_one(runs / settings.folder_name), only_one(runs / "publish"):  # all seeds share results/
         for file in publish(ROOT, settings):
             print(f"published {file.relative_to(ROOT)}")
 
@@ -358,9 +368,9 @@ def plan(settings: Settings) -> int:
 def train(
     settings: Settings,
     stage: Annotated[int, setting("STAGE", "Only 1; stage 2 takes minutes, in notebook 04.")] = 1,
-    gpus: Annotated[int, setting("GPUS", "Number of GPUs on this machine.")] = 1,
+    gpus: Annotated[int, setting("GPUS", "Number of GPUs on this machine.", min=1)] = 1,
     accumulate: Annotated[
-        int, setting("ACCUMULATE", "Split each step into this number of parts to save memory.")
+        int, setting("ACCUMULATE", "Split each step into this number of parts to save memory.", min=1)
     ] = 1,
     allow_missing: Annotated[
         bool, setting("ALLOW_MISSING", "Continue despite gaps in the numbered shards.")

@@ -13,6 +13,7 @@ from data_files import write_coco
 
 from mglib import errors
 from mglib.__main__ import app, main, path
+from mglib.locks import locked
 from mglib.paths import ROOT
 
 PYTHON = [sys.executable, "-m", "mglib"]
@@ -31,12 +32,17 @@ def test_help_lists_every_command_with_one_sentence_and_comes_at_once():
 
 def test_a_tilde_is_home_in_every_path(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert path("~/models") == tmp_path / "models"
+    assert path("~/models") == tmp_path / "models" and str(path("~draft.jsonl")) == "~draft.jsonl"
     (tmp_path / "own").mkdir()
     assert main(["check", "own", "~/own"]) == 1
     assert f"own in {tmp_path / 'own'}" in capsys.readouterr().out
-    monkeypatch.setenv("MGLIB_DATA", "~/own")  # as make passes it
-    assert main(["check", "own", "~/own"]) == 1
+
+
+def test_a_setting_that_a_command_does_not_take_is_named(monkeypatch, capsys):
+    for name in ("PROJECTION", "PROFILE", "PRECISION"):  # as make passes them
+        monkeypatch.setenv(f"MGLIB_{name}", "mini")
+    assert main(["export", "--to", "nothing"]) == 1
+    assert capsys.readouterr().err.startswith("PROJECTION is no setting of export: it is ignored.\n")
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
@@ -88,6 +94,13 @@ def test_a_stopped_command_says_how_to_continue(monkeypatch, capsys):
     fail(monkeypatch, KeyboardInterrupt)
     assert main(["reproduce"]) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+def test_only_one_run_at_a_time_is_published(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mglib.__main__.ROOT", tmp_path)
+    with locked(tmp_path / "runs" / "publish"):  # by the publishing of another seed
+        assert main(["publish", "--seed", "1"]) == 1
+    assert "publish is in the hands of another process" in capsys.readouterr().err
 
 
 def test_what_is_installed_runs_outside_a_clone(tmp_path):

@@ -137,6 +137,13 @@ def test_make_takes_settings_from_the_environment_but_not_the_readers_language(t
     assert given == {"SEED": "3"}
 
 
+def test_make_says_which_name_is_no_setting():
+    done = subprocess.run(
+        ["make", "NOTEBOOK=02", "SEED=1"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "NOTEBOOK: no setting" in done.stderr and "SEED" not in done.stderr
+
+
 notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

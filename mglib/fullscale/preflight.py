@@ -131,7 +131,9 @@ def other_numbers(release: ReleaseConfig, folder: Path = DOWNLOADS) -> list[str]
 
 
 def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
-    """Return what is wrong with a language model's folder, judging by its configuration."""
+    """Return what is wrong with a language model's folder, judging by its configuration and the beginnings of
+    its weights.
+    """
     path = folder / "config.json"
     if not path.is_file():
         return [
@@ -142,4 +144,7 @@ def missing_language(folder: Path, wanted: LlamaShape) -> list[str]:
     wrong = [f"{key} {config.get(key)} for {value}" for key, value in shape if config.get(key) != value]
     if wrong:
         return [f"{shown(path)} describes another model ({', '.join(wrong)}): take the profile's own."]
-    return []
+    files = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if not files:
+        return [f"{shown(folder)} holds no weights, neither model*.safetensors nor pytorch_model*.bin."]
+    return [f"{shown(file)} {problem}" for file in sorted(files) if (problem := not_weights(file))]

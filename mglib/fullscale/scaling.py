@@ -79,7 +79,7 @@ def measured(record: dict[str, Any]) -> pandas.DataFrame:
     prediction.
     """
     rows = []
-    for name in PAPERS.keys() & record.keys():
+    for name in filter(record.__contains__, PAPERS):
         chosen, entry = PAPERS[name], record[name]
         card = replace(A100, flops=entry["ceiling"], bandwidth=entry["bandwidth"])
         found, holds = counted(chosen), memory(chosen, 16)

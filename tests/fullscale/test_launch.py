@@ -56,6 +56,11 @@ def test_stage_1_is_trained_with_the_settings_that_were_given(trained, capsys):
     assert "loss 1.250, weights in " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--gpus", "--accumulate"])
+def test_less_than_one_is_refused(trained, option):
+    assert main(["train", "--profile", "vicuna-7b", option, "0"]) == 2 and trained == []
+
+
 def test_several_gpus_are_so_many_processes(trained, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 4)
@@ -70,7 +75,7 @@ def test_several_gpus_are_so_many_processes(trained, monkeypatch, capsys):
     assert asked[0] == "counted" and trained == []  # before any other process exists
     assert "--nproc-per-node=4" in asked[1] and asked[1][asked[1].index("mglib") + 1] == "train"
     assert {"--profile=vicuna-7b", "--gpus=1", "--seed=0", "--accumulate=2"} <= set(asked[1])
-    assert main(["train", "--profile", "vicuna-7b", "--gpus", "8"]) == 1
+    assert main(["train", "--profile", "vicuna-7b", "--gpus", "8"]) == 1 and len(asked) == 2  # no counting
     assert capsys.readouterr().err == "This machine has 4 GPUs: take GPUS=4, or more ACCUMULATE.\n"
 
 

@@ -244,6 +244,15 @@ def test_what_is_something_else_is_named(tiny, downloads):
     assert shards.startswith("2 of the 2 shards of laion")
 
 
+def test_a_language_model_without_its_weights_is_named(tiny, downloads):
+    (weights,) = (downloads / tiny.release.language).glob("model*.safetensors")
+    weights.write_text("version https://git-lfs.github.com/spec/v1\n")
+    (pointer,) = preflight.missing(tiny, downloads)
+    weights.unlink()
+    (nothing,) = preflight.missing(tiny, downloads)
+    assert "git-LFS pointer" in pointer and "holds no weights" in nothing
+
+
 def test_fewer_bits_want_their_package(tiny, downloads, monkeypatch):
     few = replace(tiny, release=replace(tiny.release, quantised="4bit"))
     monkeypatch.setattr(vicuna, "find_spec", lambda package: None)
