@@ -93,11 +93,11 @@ def commit() -> str | None:
 def keep(study: Study, name: str, table: pandas.DataFrame, about: dict[str, Any], folder: Path) -> None:
     """Write a grid's table, its entry in the card, and the page of all grids, each atomically."""
     path = tuning.file(study.profile, name, folder)
-    write_text(path, table.to_csv(index=False))
     card = path.with_name(tuning.CARD)
     known = read_json(card) if card.exists() else {}
     order = [grid for grid in tuning.GRIDS if grid in {*known, name}]
     write_json(card, {grid: about if grid == name else known[grid] for grid in order})
+    write_text(path, table.to_csv(index=False))  # after its entry, without which no table is read
     write_text(card.with_name("README.md"), tuning.page(study.profile, folder))
 
 
