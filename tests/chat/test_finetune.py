@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from data_files import write_shard
+from tiny_parts import in_folder
 from tiny_release import noise, tiny_profile, write_release
 
 from mglib.__main__ import main
@@ -17,14 +18,12 @@ from mglib.chat.chat_model import load, save
 from mglib.chat.conversation import Conversation
 from mglib.chat.finetune import beyond, finetune, finetune_config, forgotten, own_data, start
 from mglib.config import LoRAConfig
-from mglib.data import released
 from mglib.data.own import AnsweredPicture
 from mglib.data.pictures import open_picture
 from mglib.metrics import Counts
 from mglib.model.decoding import greedy
 from mglib.profiles import PROFILES
 from mglib.settings import Settings
-from mglib.study import stage1
 from mglib.study import study as studies
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.stage1 import join_parts, stage1_pairs, train_streamed
@@ -40,19 +39,13 @@ SETTINGS = Settings(profile=TINY)
 @pytest.fixture
 def release(tmp_path, monkeypatch, llama, tokenizer, captions):
     """Return the folder of a release whose profile goes by the name TINY."""
-    downloads, cache = tmp_path / "downloads", tmp_path / "cache"
-    write_release(downloads, llama(), tokenizer, captions)
-    for module in (studies, stage1):
-        monkeypatch.setattr(module, "DOWNLOADS", downloads)
-    for module in (studies, stage1, command, released, chat_models):
-        monkeypatch.setattr(module, "CACHE", cache)
-    monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
-    monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
+    in_folder(monkeypatch, tmp_path)
+    write_release(tmp_path / "downloads", llama(), tokenizer, captions)
     monkeypatch.setattr(command, "here", lambda: "a test")
     profile = tiny_profile(len(tokenizer))
     second = replace(profile.stage2, steps=24, batch_size=4, lr=1e-1, min_lr=1e-2, warmup_steps=3)
     monkeypatch.setitem(PROFILES, TINY, replace(profile, stage2=second))
-    return downloads
+    return tmp_path / "downloads"
 
 
 @pytest.fixture

@@ -44,12 +44,8 @@ def study(tmp_path, monkeypatch, vision_config, train_config):
         max_new_tokens=12,
         beta=0.5,
     )
-    tiny = tiny_study(tmp_path, monkeypatch, vision_config)
-    profile = replace(tiny.profile, preference=config, evaluation=EvalConfig(batch_size=8))
-    changed = replace(tiny, profile=profile)
-    parts = {name: tiny.__dict__[name] for name in ("device", "dtype", "vision_state")}
-    changed.__dict__.update(parts)
-    return changed
+    sizes = EvalConfig(batch_size=8)
+    return tiny_study(tmp_path, monkeypatch, vision_config, preference=config, evaluation=sizes)
 
 
 @pytest.fixture
