@@ -67,6 +67,12 @@ def llama(tokenizer) -> Callable[..., LlamaForCausalLM]:
     return partial(tiny_languages.llama, len(tokenizer), **tiny_languages.ends(tokenizer))
 
 
+@pytest.fixture
+def language(llama, tokenizer) -> Language:
+    """Return a tiny language model."""
+    return Language(model=llama(), tokenizer=tokenizer)
+
+
 @pytest.fixture(scope="session")
 def vision_config() -> VisionConfig:
     """Return a one-block encoder's configuration: 4 x 4 patches pooled 2 x 2, so five tokens of width 64."""

@@ -1,6 +1,5 @@
 """Fine-tuning on one's own pictures, from a tiny paper-shaped release to a folder that the chat loads."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -8,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from data_files import write_shard
+from tiny_parts import in_folder
 from tiny_release import noise, tiny_profile, write_release
 
 from mglib.__main__ import main
@@ -18,14 +18,12 @@ from mglib.chat.chat_model import load, save
 from mglib.chat.conversation import Conversation
 from mglib.chat.finetune import beyond, finetune, finetune_config, forgotten, own_data, start
 from mglib.config import LoRAConfig
-from mglib.data import released
 from mglib.data.own import AnsweredPicture
 from mglib.data.pictures import open_picture
 from mglib.metrics import Counts
 from mglib.model.decoding import greedy
 from mglib.profiles import PROFILES
 from mglib.settings import Settings
-from mglib.study import stage1
 from mglib.study import study as studies
 from mglib.study.models import INSTRUCTIONS
 from mglib.study.stage1 import join_parts, stage1_pairs, train_streamed
@@ -41,19 +39,13 @@ SETTINGS = Settings(profile=TINY)
 @pytest.fixture
 def release(tmp_path, monkeypatch, llama, tokenizer, captions):
     """Return the folder of a release whose profile goes by the name TINY."""
-    downloads, cache = tmp_path / "downloads", tmp_path / "cache"
-    write_release(downloads, llama(), tokenizer, captions)
-    for module in (studies, stage1):
-        monkeypatch.setattr(module, "DOWNLOADS", downloads)
-    for module in (studies, stage1, command, released, chat_models):
-        monkeypatch.setattr(module, "CACHE", cache)
-    monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
-    monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
+    in_folder(monkeypatch, tmp_path)
+    write_release(tmp_path / "downloads", llama(), tokenizer, captions)
     monkeypatch.setattr(command, "here", lambda: "a test")
     profile = tiny_profile(len(tokenizer))
     second = replace(profile.stage2, steps=24, batch_size=4, lr=1e-1, min_lr=1e-2, warmup_steps=3)
     monkeypatch.setitem(PROFILES, TINY, replace(profile, stage2=second))
-    return downloads
+    return tmp_path / "downloads"
 
 
 @pytest.fixture
@@ -240,18 +232,9 @@ def test_stage_1_of_one_s_own_is_taken_and_its_absence_names_the_command(release
         start(SETTINGS, None)
 
 
-def test_without_data_its_shapes_are_told_and_a_file_in_the_folder_is_offered(release, data, capsys):
+def test_without_data_its_shapes_are_told(capsys):
     assert main(["finetune"]) == 1
     assert "make finetune DATA=folder. DATA is a folder with filter_cap.json" in capsys.readouterr().err
-    files = data.glob("0*.jpg")
-    lines = [{"image": str(file), "answer": file.with_suffix(".txt").read_text()} for file in files]
-    offered = data.parent / "folder" / "own.jsonl"
-    offered.parent.mkdir()
-    offered.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert main(["finetune", "--data", str(offered.parent)]) == 1
-    assert f"Is it {offered} that is meant?" in capsys.readouterr().err
-    given = ["--profile", TINY, "--data", str(offered), "--out", str(data.parent / "out")]
-    assert main(["finetune", *given]) == 0
 
 
 def test_pictures_are_held_out_with_all_their_questions(tmp_path):

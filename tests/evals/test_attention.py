@@ -2,15 +2,13 @@
 
 import pytest
 import torch
+from tiny_texts import DOG, WORDS
 
 from mglib.evals import attention
 from mglib.evals.attention import Look
-from mglib.evals.chair import Truth
-from mglib.mentions import Vocabulary
 from mglib.model import prompts
 from mglib.model.prompts import VICUNA
 
-WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus")})
 ASKED = prompts.with_image("What is here?")
 ANSWERS = ["a dog and a cat", "a red bus on the street"]
 
@@ -56,9 +54,8 @@ def test_every_mention_gets_its_look(model, queries):
 
 
 def test_true_and_invented_mentions_are_told_apart():
-    dog = Truth((frozenset({"dog"}),), frozenset({"dog"}))
     looked = [[Look("dog", 0, 0.5), Look("cat", 3, 0.2), Look("bus", 9, 0.4)], [Look("dog", 0, 0.1)], []]
-    counts = attention.by_truth(looked, [dog] * 3)
+    counts = attention.by_truth(looked, [DOG] * 3)
     assert counts["true"].estimate().value == pytest.approx(0.3)
     assert counts["invented"].estimate().value == pytest.approx(0.3)
     assert attention.within(counts).estimate().value == pytest.approx(0.2)

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 
 import pytest
+from tiny_texts import split_of
 
-from mglib.data.splits import Split
 from mglib.evals import failures
 from mglib.evals.failures import Detector, Truth, kappa, kind
 from mglib.mentions import Vocabulary
@@ -65,9 +65,7 @@ def test_the_first_kind_names_an_answer():
 def test_truths_hold_objects_setting_and_props(tmp_path):
     scene = Scene(1, 200, "park", props=(Item("cloud", (0, 0, 9, 9), 1.0),))
     (tmp_path / "scenes.jsonl").write_text(json.dumps(asdict(scene)) + "\n")
-    split = Split(
-        name="val", hashes=("a",), captions=("x",), images=lambda: iter(()), objects=(frozenset({"dog"}),)
-    )
+    split = split_of("val", ["x"], objects=(frozenset({"dog"}),))
     (truth,) = failures.truths(split, tmp_path / "scenes.jsonl")
     assert truth.objects == {"dog"} and {"park", "grass", "clouds", "sky"} <= truth.scenery
 

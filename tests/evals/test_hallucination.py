@@ -1,6 +1,7 @@
 """Invented objects, worked out by hand: why this one, and where in the answer."""
 
 import pytest
+from tiny_texts import DOG, WORDS
 
 from mglib.evals import chair
 from mglib.evals.chair import Truth
@@ -14,12 +15,9 @@ from mglib.evals.hallucination import (
     sentences,
     unknown,
 )
-from mglib.mentions import Vocabulary
 
-WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
 # bus 3 of 6, dog 3, cat 2, boat 1; the cat is always with a dog.
 CAPTIONS = ["a dog and a cat", "dog, cat", "a bus", "two buss", "the bus and a boat", "a dog"]
-DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
 NOTHING = Truth((), frozenset())
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from official_records import CHOICE, GRAPH
+from tiny_questions import choice, graph
 
-from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.data.shards import read_shards, shards
 from mglib.data.splits import annotated_split
 from mglib.evals import vqa
@@ -32,32 +32,14 @@ def test_an_exact_answer_is_not_one_that_only_contains_it():
     assert vqa.exact("the left", "left") == 1 and vqa.exact("left and right", "left") == 0
 
 
-def choice(number, *, right=0, answers=("dog",) * 10, difficult=False, choices=("dog", "cat", "cow", "bus")):
-    return ChoiceQuestion(
-        split="val",
-        image_id=number,
-        question_id=str(number),
-        question="what is it",
-        choices=choices,
-        correct_choice_idx=right,
-        direct_answers=answers,
-        difficult_direct_answer=difficult,
-    )
-
-
-def graph(number, said, kind="exist", structural="verify"):
-    types = QuestionTypes(structural, "obj", kind)
-    return GraphQuestion(image_id=str(number), question="is it old", answer=said, balanced=True, types=types)
-
-
 @pytest.fixture
 def exam():
     """Two pictures with three questions of each set."""
     return Exam(
         choice=(
             (0, choice(0)),
-            (1, choice(1, right=1, answers=("cat",) * 2 + ("tom",) * 8)),
-            (1, choice(2, difficult=True)),
+            (1, choice(1, correct_choice_idx=1, direct_answers=("cat",) * 2 + ("tom",) * 8)),
+            (1, choice(2, difficult_direct_answer=True)),
         ),
         graph=((0, graph(0, "yes")), (0, graph(0, "left", "side", "query")), (1, graph(1, "no"))),
     )
@@ -66,7 +48,7 @@ def exam():
 @pytest.fixture
 def training():
     """Return the prior of training answers: dog before cat, yes three times in four, always right."""
-    choices = [choice(0), choice(0), choice(0), choice(0, right=1, answers=("cat",) * 10)]
+    choices = [choice(0)] * 3 + [choice(0, correct_choice_idx=1, direct_answers=("cat",) * 10)]
     graphs = [graph(0, said) for said in ("yes", "yes", "yes", "no")] + [graph(0, "right", "side", "query")]
     return Prior.of(Exam(choice=tuple((0, one) for one in choices), graph=tuple((0, one) for one in graphs)))
 
@@ -201,12 +183,13 @@ def test_a_question_about_a_picture_that_the_split_lacks_is_told(tmp_path, file)
 
 def test_questions_whose_answers_were_kept_back_are_refused():
     with pytest.raises(ValueError, match="take the val or testdev files"):
-        Exam(choice=((0, choice(0, right=None)),), graph=())
+        Exam(choice=((0, choice(0, correct_choice_idx=None)),), graph=())
 
 
 def test_questions_without_peoples_answers_are_refused():
     with pytest.raises(ValueError, match="1 questions have no answer, the first is 3"):
-        Exam(choice=((0, choice(3, answers=())), (0, choice(4, answers=(), difficult=True))), graph=())
+        silent = (choice(3, direct_answers=()), choice(4, direct_answers=(), difficult_direct_answer=True))
+        Exam(choice=tuple((0, one) for one in silent), graph=())
 
 
 def test_questions_of_gqa_without_types_are_refused():

@@ -8,15 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tidy import values
-from tiny_parts import SHORT, kept, tiny_study
+from tiny_parts import SHORT, another, kept, tiny_study
+from tiny_texts import split_of
 from torch import nn
 
 from mglib.config import AblationConfig
-from mglib.data.splits import Split
 from mglib.experiments import ablations
 from mglib.experiments.ablations import ARMS, Slowly
 from mglib.model.decoding import answer, greedy
-from mglib.model.language import Language
 from mglib.model.prompts import CAPTION, IMAGE
 from mglib.study.study import Study
 from mglib.training.checkpoint import trainable
@@ -31,10 +30,7 @@ def study(tmp_path, monkeypatch, vision_config):
 
 
 def with_ablation(study, config):
-    """Return a study with another ablation and the device, dtype and vision state of the tiny one."""
-    other = replace(study, profile=replace(study.profile, ablation=config))
-    other.__dict__.update({name: study.__dict__[name] for name in ("device", "dtype", "vision_state")})
-    return other
+    return another(study, profile=replace(study.profile, ablation=config))
 
 
 @pytest.fixture
@@ -45,14 +41,13 @@ def tokens(tmp_path):
 
 
 @pytest.fixture
-def base(llama, tokenizer, captions, tokens, model):
-    hashes = tuple(map(str, range(len(captions))))
-    split = Split(name="train", hashes=hashes, captions=tuple(captions), images=lambda: iter(()))
+def base(language, captions, tokens, model):
+    split = split_of("train", captions)
     names = ("train", "val", "test_seen")
     whole = model()
     return SimpleNamespace(
         model=whole,
-        language=Language(model=llama(), tokenizer=tokenizer),
+        language=language,
         splits=dict.fromkeys(names, split),
         tokens=dict.fromkeys(names, tokens),
         queries={"train": list(whole.qformer(torch.stack(list(tokens))).detach())},

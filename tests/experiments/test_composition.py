@@ -4,33 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 from tidy import values
+from tiny_texts import DOG, WORDS, split_of
 
 from mglib.config import EvalConfig
-from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.chair import Truth
 from mglib.experiments import composition
 from mglib.experiments.composition import Described
-from mglib.mentions import Vocabulary
-
-WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat")})
-DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
-
-
-def split(name, count, objects=()):
-    return Split(
-        name=name,
-        hashes=("",) * count,
-        captions=("",) * count,
-        images=lambda: iter(()),
-        references=((),) * count,
-        objects=objects,
-    )
 
 
 def described(name, said, truths, words=WORDS):
     readings = chair.read(said, truths, words)
-    return Described(split=split(name, len(said)), queries=[], said=said, readings=readings, words=words)
+    return Described(split=split_of(name, said), queries=[], said=said, readings=readings, words=words)
 
 
 class Says:
@@ -56,7 +41,10 @@ def study():
 @pytest.fixture
 def base():
     objects = (frozenset({"dog"}), frozenset({"cat"}), frozenset({"bus"}))
-    splits = {"test_a": split("test_a", 3, objects), "test_b": split("test_b", 1, objects[:1])}
+    splits = {
+        name: split_of(name, [""] * count, references=((),) * count, objects=objects[:count])
+        for name, count in {"test_a": 3, "test_b": 1}.items()
+    }
     return SimpleNamespace(splits=splits, queries={"test_a": [1, 2, 3], "test_b": [4]})
 
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tidy import values
+from tiny_questions import choice, graph
 
-from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.choices import Scores
 from mglib.evals.pope import Question
 from mglib.evals.vqa import Exam
@@ -25,21 +25,13 @@ BASE = SimpleNamespace(
 WAYS = exams.pope.WAYS
 
 
-def graph(question, kind):
-    types = QuestionTypes(structural=kind, semantic="obj", detailed="d")
-    return GraphQuestion(image_id="1", question=question, answer="dog", balanced=True, types=types)
-
-
-def choice(index):
-    return ChoiceQuestion(
-        split="val", image_id=index, question_id=str(index), question="what", choices=("a", "b"),
-        correct_choice_idx=0, direct_answers=("a",) * 10, difficult_direct_answer=False,
-    )  # fmt: skip
-
-
 EXAM = Exam(
-    choice=((0, choice(0)), (1, choice(1))),
-    graph=((0, graph("one", "query")), (0, graph("two", "verify")), (1, graph("three", "query"))),
+    choice=tuple((place, choice(place, choices=("dog", "cat"))) for place in (0, 1)),
+    graph=(
+        (0, graph(0, "dog", structural="query", question="one")),
+        (0, graph(0, "dog", structural="verify", question="two")),
+        (1, graph(1, "dog", structural="query", question="three")),
+    ),
 )
 
 

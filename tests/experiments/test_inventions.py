@@ -7,30 +7,21 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 from tidy import values
+from tiny_texts import DOG, WORDS, split_of
 
-from mglib.data.splits import Split
 from mglib.evals import chair
 from mglib.evals.attention import Look
-from mglib.evals.chair import Truth
 from mglib.experiments import inventions
 from mglib.experiments.composition import Described
-from mglib.mentions import Vocabulary
 
-WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus", "boat", "cow")})
-DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
 SAID = ["A dog.", "A dog. A cat and a bus.", "A cow. A dog."]
-
-
-def web(*captions):
-    count = len(captions)
-    return Split(name="web", hashes=("",) * count, captions=captions, images=lambda: iter(()))
 
 
 @pytest.fixture
 def told():
     images = [Image.new("RGB", (place + 1, 1)) for place in range(3)]
     return Described(
-        split=replace(web("", "", ""), images=lambda: iter(images)),
+        split=split_of("test", SAID, images=lambda: iter(images)),
         queries=[],
         said=SAID,
         readings=chair.read(SAID, [DOG] * 3, WORDS),
@@ -48,14 +39,14 @@ def test_examples_are_the_first_pictures_about_which_something_is_invented(told)
 
 
 def test_the_captions_are_those_of_training_where_they_are_kept(told):
-    kept = {"train": web("a dog and a cat", "a dog"), "pool": web("a bus")}
+    kept = {"train": split_of("train", ["a dog and a cat", "a dog"]), "pool": split_of("pool", ["a bus"])}
     assert inventions.captions_seen(SimpleNamespace(splits=kept), told).alone == {"dog": 2, "cat": 1}
     del kept["train"]
     assert inventions.captions_seen(SimpleNamespace(splits=kept), told).alone == {"bus": 1}
 
 
 def test_causes_and_objects_without_any_caption(told):
-    base = SimpleNamespace(splits={"pool": web("a dog and a cat", "a bus", "a boat", "a bus")})
+    base = SimpleNamespace(splits={"pool": split_of("pool", ["a dog and a cat", "a bus", "a boat", "a bus"])})
     seen = inventions.captions_seen(base, told)
     # Cat (1 of 4) and bus (2 of 4) against the boat (1 of 4), which is absent and not invented.
     found = values(inventions.causes(told, seen))

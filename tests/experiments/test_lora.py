@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_parts import SHORT, tiny_study
+from tiny_questions import choice, graph
 
 from mglib.config import LoRAConfig
-from mglib.data.questions import ChoiceQuestion, GraphQuestion, QuestionTypes
 from mglib.evals.vqa import Exam
 from mglib.experiments import lora
 from mglib.experiments.exams import ExamPrompt
@@ -84,22 +84,13 @@ def test_learning_makes_the_answers_likelier_and_is_loaded_when_done(
     assert lora.learn(without, base, ASKED, prompt) == ({"base": tiny}, [])
 
 
-TYPES = QuestionTypes("query", "obj", "objThisC")
-
-
-def choice(index):
-    return ChoiceQuestion(
-        split="train", image_id=index, question_id=str(index), question=f"q{index}",
-        choices=("w", f"r{index}"), correct_choice_idx=1, direct_answers=(f"r{index}",),
-    )  # fmt: skip
-
-
-def graph(index):
-    return GraphQuestion(image_id="1", question=f"g{index}", answer=f"a{index}", balanced=True, types=TYPES)
-
-
 def test_lessons_are_as_many_of_each_set_with_their_right_answers():
-    exam = Exam(choice=tuple((n, choice(n)) for n in range(3)), graph=tuple((n, graph(n)) for n in range(9)))
+    exam = Exam(
+        choice=tuple(
+            (n, choice(n, question=f"q{n}", choices=("w", f"r{n}"), correct_choice_idx=1)) for n in range(3)
+        ),
+        graph=tuple((n, graph(n, f"a{n}", question=f"g{n}")) for n in range(9)),
+    )
     found = lora.lessons(exam, seed=0)
     assert found[:3] == [(n, f"q{n}", f"r{n}") for n in range(3)]
     assert len(found) == 6 and all(asked == (n, f"g{n}", f"a{n}") for asked in found[3:] for n in asked[:1])

@@ -5,16 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 from tiny_parts import tiny_study
+from tiny_texts import DOG, WORDS, split_of
 
-from mglib import frame
 from mglib.config import EvalConfig, PreferenceConfig
-from mglib.data.splits import Split
-from mglib.evals.chair import Truth
 from mglib.experiments import preferences
 from mglib.experiments.dpo import Preference
 from mglib.experiments.preferences import Feedback
-from mglib.mentions import Vocabulary
 from mglib.model.prompts import VICUNA
 from mglib.study.models import PromptedModel
 
@@ -24,8 +22,6 @@ PAIRS = [
     Preference(2, "A red bus.", "An apple.", 0.1),
     Preference(3, "Three birds.", "A dog.", 0.4),
 ]
-WORDS = Vocabulary({name: [name, f"{name}s"] for name in ("dog", "cat", "bus")})
-DOG = Truth((frozenset({"dog"}),), frozenset({"dog"}))
 
 
 def judge(tokens, texts):
@@ -53,11 +49,10 @@ def test_each_so_many_th_picture_is_held_out():
 def test_the_critic_is_right_where_the_own_reference_scores_higher(monkeypatch):
     monkeypatch.setattr(preferences, "critic", lambda study: judge)
     texts = (("a dog", "another"), ("a cat", "another"), ("nothing", "a bus"))
-    val = Split(name="val", hashes=("",) * 3, captions=("",) * 3, images=lambda: iter(()), references=texts)
+    val = split_of("val", [""] * 3, references=texts)
     base = SimpleNamespace(splits={"val": val}, tokens={"val": ["dog", "cat", "bus"]})
     found = preferences.critic_right(SimpleNamespace(seed=0), base)
-    assert frame.names(found) == ["conjecture.right.critic"]
-    assert found["value"][0] == pytest.approx(2 / 3) and found["n"][0] == 3
+    assert values(found) == {"conjecture.right.critic": pytest.approx(2 / 3)} and found["n"][0] == 3
 
 
 def test_the_sides_are_read_at_equally_many_mentions(monkeypatch):
@@ -92,11 +87,11 @@ def test_models_are_compared_at_matched_mentions(monkeypatch):
     models = {"start": Says("a cat and a bus", "a dog"), "dpo": Says("a dog", "a dog")}
     found, said = preferences.hallucination(study, base, models, "test_seen")
     assert said["dpo"] == ["a dog", "a dog"]
-    values = dict(zip(frame.names(found), found["value"], strict=True))
-    assert values["conjecture.chair_i.start"] == 0.5
-    assert values["conjecture.chair_i_whole.start"] == pytest.approx(2 / 3)
-    assert values["conjecture.chair_i_change.dpo"] == -0.5
-    assert "conjecture.chair_i_change.start" not in values
+    numbers = values(found)
+    assert numbers["conjecture.chair_i.start"] == 0.5
+    assert numbers["conjecture.chair_i_whole.start"] == pytest.approx(2 / 3)
+    assert numbers["conjecture.chair_i_change.dpo"] == -0.5
+    assert "conjecture.chair_i_change.start" not in numbers
     assert found["note"][0].startswith("first 2 of test_seen") and found["note"][0].endswith("mentions, 2")
 
 
@@ -105,11 +100,8 @@ def study(tmp_path, monkeypatch, vision_config, train_config):
     """Return a study whose trainings go to a temporary folder and take two steps."""
     train = train_config(steps=2, batch_size=2, max_answer=40, weight_decay=0.0)
     config = PreferenceConfig(train=train, rates=(1e-3, 1e-2), max_new_tokens=6)
-    tiny = tiny_study(tmp_path, monkeypatch, vision_config)
-    profile = replace(tiny.profile, preference=config, stage2=train, evaluation=EvalConfig(batch_size=8))
-    changed = replace(tiny, profile=profile)
-    changed.__dict__.update({name: tiny.__dict__[name] for name in ("device", "dtype", "vision_state")})
-    return changed
+    changes = {"preference": config, "stage2": train, "evaluation": EvalConfig(batch_size=8)}
+    return tiny_study(tmp_path, monkeypatch, vision_config, **changes)
 
 
 def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study, model, random):
@@ -125,15 +117,15 @@ def test_all_are_trained_from_one_start_and_measured_on_held_out_pictures(study,
     weights = [one.model.projection.weight for one in models.values()]
     assert not any(torch.equal(weights[0], other) for other in weights[1:])
     found = preferences.held_out(study, known, models)
-    values = dict(zip(frame.names(found), found["value"], strict=True))
-    assert len(values) == 4 * len(models) - 2 and "conjecture.drift.start" not in values
-    orders = [values[f"conjecture.pair_order.{name}"] for name in runs]
-    losses = [values[f"conjecture.pair_loss.{name}"] for name in runs]
+    numbers = values(found)
+    assert len(numbers) == 4 * len(models) - 2 and "conjecture.drift.start" not in numbers
+    orders = [numbers[f"conjecture.pair_order.{name}"] for name in runs]
+    losses = [numbers[f"conjecture.pair_loss.{name}"] for name in runs]
     assert all(
         0 <= order <= 1 and (order == 0) <= (loss >= 0.6931)
         for order, loss in zip(orders, losses, strict=True)
     )
-    assert values["conjecture.pair_loss.start"] == pytest.approx(0.6931, abs=1e-3)
+    assert numbers["conjecture.pair_loss.start"] == pytest.approx(0.6931, abs=1e-3)
 
 
 def test_imitation_takes_the_optimiser_of_stage_2_with_its_rate(study, monkeypatch):
@@ -152,8 +144,8 @@ def test_the_pool_shows_what_its_scenes_hold(monkeypatch, tmp_path):
     items = [SimpleNamespace(name="dog"), SimpleNamespace(name="cats")]
     scene = SimpleNamespace(objects=items, props=(), writing=(), setting="park")
     monkeypatch.setattr(preferences, "read_scenes", lambda path: [scene])
-    pool = Split(name="pool", hashes=("",), captions=("a bus",), images=lambda: iter(()))
     study = SimpleNamespace(scenes=lambda name: tmp_path, nameable=lambda: WORDS)
-    (truth,) = preferences.pool_truths(study, SimpleNamespace(splits={"pool": pool}))
+    base = SimpleNamespace(splits={"pool": split_of("pool", ["a bus"])})
+    (truth,) = preferences.pool_truths(study, base)
     assert {"dog", "cat"} <= truth.sayable and "bus" not in truth.sayable
     assert len(truth.objects) == 2

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tidy import values
 from tiny_parts import tiny_study
 from tiny_world import SMALL
 
-from mglib import frame
 from mglib.config import EvalConfig
 from mglib.data.splits import web_split
 from mglib.evals import chair, spatial
@@ -94,10 +94,8 @@ def test_another_seed_draws_other_pictures(world, phrases, tokenizer, config, ta
 def test_an_arm_learns_leaves_stage_1_as_it_was_and_is_loaded_again(
     tmp_path, monkeypatch, vision_config, model, captions, config, random
 ):
-    study = tiny_study(tmp_path, monkeypatch, vision_config)
     config = replace(config, steps=30, batch_size=4, muon=True)
-    study = replace(study, profile=replace(study.profile, spatial=config))
-    study.__dict__.update(device=torch.device("cpu"), dtype=torch.float32)
+    study = tiny_study(tmp_path, monkeypatch, vision_config, spatial=config)
     start, state = model(), tmp_path / "stage1.safetensors"
     save_weights(state, dict(start.projection.named_parameters()), {})
     before = hash_tensors(start.projection.state_dict())
@@ -142,11 +140,6 @@ def test_statements_are_scored_as_captions(model, stated, random):
 
 
 # --- The study's arms ---
-
-
-def values(found):
-    """Return the values of a frame by the names of its numbers."""
-    return dict(zip(frame.names(found), found["value"], strict=True))
 
 
 def test_only_pictures_with_another_text_are_listed():
@@ -236,7 +229,7 @@ def test_the_cost_is_the_treatments_minus_the_controls(monkeypatch):
         by["conjecture.spatial.chair_i.control"] == 0 and by["conjecture.spatial.chair_i.difference"] == 0.5
     )
     assert by["conjecture.spatial.loss.treatment"] == 0.5 and by["conjecture.spatial.loss.difference"] == 0
-    notes = dict(zip(frame.names(found), found["note"], strict=True))
+    notes = values(found, "note")
     assert notes["conjecture.spatial.loss.control"] == "web captions of val, per token"
     difference = notes["conjecture.spatial.chair_i.difference"]
     assert difference == "treatment minus control, captions of test_seen, greedy"

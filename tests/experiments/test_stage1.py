@@ -7,25 +7,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_parts import SHORT, kept, tiny_study
+from tiny_texts import split_of
 
 from mglib.config import EvalConfig, Stage1Trial
-from mglib.data.splits import Split
 from mglib.evals import generate
 from mglib.experiments import stage1
 from mglib.mentions import Vocabulary
 from mglib.metrics import Counts
 from mglib.model import device
-from mglib.model.language import Language
 from mglib.model.prompts import tokenize
 from mglib.study.stage1 import train_stage1
+from mglib.study.study import Study
 
 
 @pytest.fixture
-def base(llama, tokenizer, captions):
-    return SimpleNamespace(
-        language=Language(model=llama(), tokenizer=tokenizer),
-        splits={"val": SimpleNamespace(captions=tuple(captions))},
-    )
+def base(language, captions):
+    return SimpleNamespace(language=language, splits={"val": SimpleNamespace(captions=tuple(captions))})
 
 
 @pytest.fixture
@@ -72,17 +69,16 @@ def tried(tmp_path, monkeypatch, vision_config, captions):
     """A study that compares its own stage 1 with another start and with a longer run at another rate."""
     monkeypatch.setattr(device, "pick", lambda: torch.device("cpu"))
     monkeypatch.setattr(device, "frozen_dtype", lambda device: torch.float32)
-    plain = tiny_study(tmp_path, monkeypatch, vision_config)
     trials = (
         Stage1Trial(warm_start=0.1, lr=SHORT.lr, steps=SHORT.steps),
         Stage1Trial(warm_start=None, lr=SHORT.lr, steps=SHORT.steps),
         Stage1Trial(warm_start=0.1, lr=1e-3, steps=2 * SHORT.steps),
     )
     few = EvalConfig(batch_size=4, max_new_tokens=6, fault_pictures=3, long_tokens=6)
-    profile = replace(plain.profile, warm_start=0.1, stage1_trials=trials, evaluation=few)
-    monkeypatch.setattr(type(plain), "vocabulary", lambda self: Vocabulary({"dog": ["dog", "dogs"]}))
+    monkeypatch.setattr(Study, "vocabulary", lambda self: Vocabulary({"dog": ["dog", "dogs"]}))
     monkeypatch.setattr(stage1.abilities, "as_minigpt4", lambda *_: {"items": 0.5})
-    return replace(plain, profile=profile)
+    changes = {"warm_start": 0.1, "stage1_trials": trials, "evaluation": few}
+    return tiny_study(tmp_path, monkeypatch, vision_config, **changes)
 
 
 @pytest.fixture
@@ -91,13 +87,7 @@ def parts(tmp_path, captions, model):
     whole = model()
     rows = list(torch.randn(8, 3, 32, generator=torch.Generator().manual_seed(1)))
     objects = tuple(frozenset({"dog"}) if "dog" in caption else frozenset() for caption in captions)
-    split = Split(
-        name="train",
-        hashes=tuple(map(str, range(8))),
-        captions=tuple(captions),
-        images=lambda: iter(()),
-        objects=objects,
-    )
+    split = split_of("train", captions, objects=objects)
     return SimpleNamespace(
         model=whole,
         language=whole.language,

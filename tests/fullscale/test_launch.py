@@ -7,15 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
+from tiny_parts import in_folder
 from tiny_release import tiny_profile, write_release
 
 from mglib import settings
 from mglib.__main__ import main
 from mglib.fullscale import launch, preflight
-from mglib.model import device
 from mglib.paths import ROOT
-from mglib.study import stage1, study
 from mglib.weights.tensors import load_weights
 
 
@@ -41,6 +39,11 @@ def test_what_is_missing_is_reported_before_anything_is_loaded(trained, monkeypa
     assert main(["train", "--profile", "vicuna-7b"]) == 1 and trained == []
     assert capsys.readouterr().err == "vicuna-7b lacks x.pth.\nFetch it.\n"
     assert main(["train", "--profile", "vicuna-7b", "--allow-missing"]) == passed
+
+
+def test_a_profile_without_published_files_is_not_trained(trained, capsys):
+    assert main(["train", "--profile", "mini"]) == 1 and trained == []
+    assert "take one of vicuna-7b, vicuna-13b, llama2-7b" in capsys.readouterr().err
 
 
 def test_stage_2_is_a_notebooks(trained, capsys):
@@ -90,11 +93,7 @@ sys.exit(run_tiny(MonkeyPatch(), pathlib.Path(sys.argv[1]), int(sys.argv[2])))
 
 def run_tiny(monkeypatch, folder, vocabulary):
     """Run the command on the release in a folder."""
-    for module in (study, stage1):
-        monkeypatch.setattr(module, "DOWNLOADS", folder / "downloads")
-        monkeypatch.setattr(module, "CACHE", folder / "cache")
-    monkeypatch.setattr(device, "pick", lambda: torch.device("cpu"))
-    monkeypatch.setattr(device, "frozen_dtype", lambda _: torch.float32)
+    in_folder(monkeypatch, folder)
     monkeypatch.setattr(launch, "missing", lambda profile: preflight.missing(profile, folder / "downloads"))
     monkeypatch.setattr(settings, "profile", lambda name, **_: tiny_profile(vocabulary))
     return main(["train", "--profile", "vicuna-7b"])

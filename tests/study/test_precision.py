@@ -13,7 +13,6 @@ from mglib.experiments.exams import ExamPrompt
 from mglib.model import prompts
 from mglib.model.blip2 import KEYWORDS
 from mglib.model.decoding import Decoding, greedy
-from mglib.model.language import Language
 from mglib.study import pretrain
 from mglib.study.models import PromptedModel
 from mglib.study.stage1 import train_stage1
@@ -46,11 +45,6 @@ def refuse():
     with RefuseHalf() as mode:
         yield mode
     assert mode.products > 0
-
-
-@pytest.fixture
-def language(llama, tokenizer):
-    return Language(model=llama(), tokenizer=tokenizer)
 
 
 def test_the_guard_sees_what_it_must_refuse():

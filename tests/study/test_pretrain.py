@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from tiny_parts import another
 
 from mglib.config import WorldConfig
 from mglib.data.splits import Pairs
@@ -22,9 +23,7 @@ def taught(tiny, split, tmp_path, monkeypatch):
     """Return a tiny study whose release has its own folder."""
     monkeypatch.setattr(studies, "ROOT", tmp_path)
     monkeypatch.setattr(pretrain, "pictures", lambda study: split)
-    other = replace(tiny, profile=replace(tiny.profile, world=WORLD))
-    other.__dict__.update({name: tiny.__dict__[name] for name in ("device", "dtype", "vision_state")})
-    return other
+    return another(tiny, profile=replace(tiny.profile, world=WORLD))
 
 
 @pytest.fixture
@@ -69,9 +68,7 @@ def test_what_was_made_is_not_made_again(taught, made, monkeypatch):
 
 
 def test_the_other_seeds_start_from_the_same_release(taught, made):
-    other = replace(taught, seed=1)
-    other.__dict__.update({name: taught.__dict__[name] for name in ("device", "dtype", "vision_state")})
-    one, two = taught.blip2.model, other.blip2.model
+    one, two = taught.blip2.model, another(taught, seed=1).blip2.model
     pairs = zip(one.parameters(), two.parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
 

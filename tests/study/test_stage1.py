@@ -7,14 +7,13 @@ import torch
 from data_files import COLOURS, jpeg, write_shard
 from PIL import Image
 from tiny_official import blip2_flant5, eva_vit_g, reference_qformer, reference_vision
+from tiny_parts import in_folder
 from tiny_release import CONCAT, tiny_profile, write_release
 
 from mglib.chat import chat_model
 from mglib.chat.conversation import Conversation
-from mglib.data import released
 from mglib.model.decoding import greedy
 from mglib.settings import Settings
-from mglib.study import stage1
 from mglib.study import study as studies
 from mglib.study.stage1 import finished_stage1, join_parts, train_streamed
 from mglib.study.study import Study
@@ -25,12 +24,7 @@ from mglib.training.loop import kept
 def study(tmp_path, monkeypatch, llama, tokenizer, captions):
     """Return a study whose downloads and cache lie in a folder of their own."""
     write_release(tmp_path / "downloads", llama(), tokenizer, captions)
-    for module in (studies, stage1):
-        monkeypatch.setattr(module, "DOWNLOADS", tmp_path / "downloads")
-        monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(released, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(studies.device, "frozen_dtype", lambda _: torch.float32)
-    monkeypatch.setattr(studies.device, "pick", lambda: torch.device("cpu"))
+    in_folder(monkeypatch, tmp_path)
     return Study.of(tiny_profile(len(tokenizer)), seed=0, weights="wheel")
 
 

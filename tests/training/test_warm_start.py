@@ -11,7 +11,6 @@ import torch
 from tiny_languages import write
 from torch import nn
 
-from mglib.model.language import Language
 from mglib.model.prompts import tokenize
 from mglib.paths import ROOT
 from mglib.training.warm_start import caption_vectors, warm_start
@@ -19,11 +18,6 @@ from mglib.weights import chosen
 
 FLOAT32 = {"dtype": torch.float32, "quantised": None, "attention": "sdpa"}
 WORDS = ["boat", "dog", "bus", "park", "sea", "street"]
-
-
-@pytest.fixture
-def language(llama, tokenizer):
-    return Language(model=llama(), tokenizer=tokenizer)
 
 
 def embedding(language, word):
