@@ -121,6 +121,8 @@ def test_a_batch_that_asks_nothing_is_told(tmp_path, capsys, monkeypatch, run):
     assert "no lines" in capsys.readouterr().err
     assert run("answer", "--questions", tmp_path / "ask.jsonl", "--images", tmp_path / "none") == 1
     assert "none: name a folder of pictures" in capsys.readouterr().err
+    assert run("answer") == 1
+    assert "make answer IMAGES=folder, or QUESTIONS=file.jsonl" in capsys.readouterr().err
 
 
 def test_pictures_that_are_not_read_here_are_listed_and_not_passed_over(chat_model, tmp_path):

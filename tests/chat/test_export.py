@@ -20,11 +20,13 @@ def chat_model(model, vision_config):
     return ChatModel(model=tiny, turns=LINES, vision=vision_config, language="Tiny")
 
 
-def test_the_official_file_holds_the_projection(chat_model, tmp_path):
+def test_the_official_file_holds_the_projection_and_is_not_written_over(chat_model, tmp_path):
     file = export(chat_model, "pth", tmp_path)
     other = nn.Linear(chat_model.model.projection.in_features, chat_model.model.projection.out_features)
     load_projection(other, file)
     assert torch.equal(other.weight, chat_model.model.projection.weight)
+    with pytest.raises(FileExistsError, match="another OUT"):
+        export(chat_model, "pth", tmp_path)
 
 
 @pytest.mark.parametrize("to", ["mglib", "transformers"])

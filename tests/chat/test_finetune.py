@@ -1,5 +1,6 @@
 """Fine-tuning on one's own pictures, from a tiny paper-shaped release to a folder that the chat loads."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -232,9 +233,18 @@ def test_stage_1_of_one_s_own_is_taken_and_its_absence_names_the_command(release
         start(SETTINGS, None)
 
 
-def test_without_data_its_shapes_are_told(capsys):
+def test_without_data_its_shapes_are_told_and_a_file_in_the_folder_is_offered(release, data, capsys):
     assert main(["finetune"]) == 1
     assert "make finetune DATA=folder. DATA is a folder with filter_cap.json" in capsys.readouterr().err
+    files = data.glob("0*.jpg")
+    lines = [{"image": str(file), "answer": file.with_suffix(".txt").read_text()} for file in files]
+    offered = data.parent / "folder" / "own.jsonl"
+    offered.parent.mkdir()
+    offered.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["finetune", "--data", str(offered.parent)]) == 1
+    assert f"Is it {offered} that is meant?" in capsys.readouterr().err
+    given = ["--profile", TINY, "--data", str(offered), "--out", str(data.parent / "out")]
+    assert main(["finetune", *given]) == 0
 
 
 def test_pictures_are_held_out_with_all_their_questions(tmp_path):

@@ -216,3 +216,10 @@ def test_a_picture_that_many_questions_lack_is_named_once_and_counted_each_time(
     assert check("gqa", tmp_path) is False
     said = capsys.readouterr().out
     assert said.count("2354786.jpg: the picture is missing") == 1 and "nothing; 2 faults" in said
+
+
+def test_an_unknown_format_is_answered_with_the_known_ones(tmp_path, capsys):
+    assert main(["check", "laion", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("There is no format laion; the known ones are ")
+    assert all(name in said for name in FORMATS)

@@ -234,3 +234,8 @@ def test_a_path_may_be_typed_quoted_or_dragged(tmp_path, monkeypatch, typed):
     monkeypatch.setenv("HOME", str(tmp_path))
     Image.new("RGB", (40, 30)).save(tmp_path / "a b.jpg")
     assert typed_path(typed.format(tmp_path)) == tmp_path / "a b.jpg"
+
+
+def test_an_address_is_no_path():
+    with pytest.raises(ValueError, match="download the picture"):
+        typed_path("https://example.org/cat.jpg")

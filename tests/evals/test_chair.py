@@ -141,6 +141,14 @@ def test_hallucination_by_rank():
 OFFICIAL = OfficialVocabulary.study()
 
 
+def test_only_the_official_list_is_read_as_such(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"OfficialVocabulary\.study"):
+        OfficialVocabulary.read(tmp_path / "synonyms.txt")
+    (tmp_path / "synonyms.txt").write_text("dog, puppy\n")
+    with pytest.raises(ValueError, match="SHA-256"):
+        OfficialVocabulary.read(tmp_path / "synonyms.txt")
+
+
 def test_new_objects_are_those_that_training_never_had():
     assert chair.new_objects() and chair.new_objects() < WORDS.names
     assert not chair.new_objects() & {"dog", "person"}

@@ -187,11 +187,14 @@ def test_choices_that_are_not_offered_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("task", "answers", "data", "reason"),
     [
+        ("vqa", "testdev_predictions.json", "nowhere", "There is no"),
+        ("vqa", "nothing.json", ".", "There is no file"),
         ("pope", "testdev_predictions.json", "coco_pope_adversarial.json", "nothing in"),
         ("pope", "coco_pope_adversarial.json", "coco_pope_adversarial.json", "none of answer"),
         ("chair", "README.md", ".", "is not JSON"),
         ("chair", "testdev_predictions.json", ".", "name its `image_id`"),
         ("coverage", "captions_val2014_fakecap_results.json", ".", "facts.json"),
+        ("chair", "captions_val2014_fakecap_results.json", "predictions_val.json", "is a file"),
     ],
 )
 def test_what_does_not_fit_is_said_with_the_place_of_the_formats(capsys, task, answers, data, reason):

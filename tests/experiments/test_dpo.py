@@ -195,6 +195,12 @@ def test_training_makes_the_preferred_answers_likelier(study, start, queries):
     }
 
 
+def test_turned_preferences_teach_the_opposite(study, start, queries):
+    turned = [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in PAIRS]
+    opposite, _ = dpo(study, start, queries, turned, study.profile.preference.train)
+    assert min(held_out_losses(study, start, opposite, queries, PAIRS)) > math.log(2)
+
+
 def test_the_start_has_not_drifted_and_what_learnt_an_answer_has(study, start, queries):
     texts = [pair.chosen for pair in PAIRS]
     shown = [queries[pair.place] for pair in PAIRS]

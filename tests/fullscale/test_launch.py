@@ -41,11 +41,6 @@ def test_what_is_missing_is_reported_before_anything_is_loaded(trained, monkeypa
     assert main(["train", "--profile", "vicuna-7b", "--allow-missing"]) == passed
 
 
-def test_a_profile_without_published_files_is_not_trained(trained, capsys):
-    assert main(["train", "--profile", "mini"]) == 1 and trained == []
-    assert "take one of vicuna-7b, vicuna-13b, llama2-7b" in capsys.readouterr().err
-
-
 def test_stage_2_is_a_notebooks(trained, capsys):
     assert main(["train", "--profile", "vicuna-7b", "--stage", "2"]) == 1 and trained == []
     said = capsys.readouterr().err

@@ -281,3 +281,16 @@ def test_the_command_prints_the_plan_and_names_what_is_missing(tiny, monkeypatch
     assert any(line.startswith("a card - ") for line in lines)
     assert ("make train PROFILE=vicuna-7b LANGUAGE=folder BITS=4 GPUS=4" in shown.out) == whole
     assert shown.err == ("" if whole else "x.pth is not there.\n") + "y.pth may be wanted.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["plan", "--profile", "mini"], "take one of vicuna-7b, vicuna-13b, llama2-7b"),
+        (["train", "--profile", "mini"], "take one of vicuna-7b, vicuna-13b, llama2-7b"),
+        (["plan", "--bits", "3"], "BITS=8 or BITS=4"),
+    ],
+)
+def test_a_profile_without_published_files_has_no_plan_and_no_training(capsys, words, sentence):
+    assert main(words) == 1
+    assert sentence in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import re
+import subprocess
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -137,10 +138,21 @@ def test_misspelt_parameters_are_refused_before_the_run(study, cell):
         reproduce.check_parameters(study / "notebooks" / "01_one.ipynb", notebook)
 
 
-def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
-    folder = tmp_path / "runs" / "mini"
-    with only_one(folder), pytest.raises(CannotRun, match="another process"), only_one(folder):
-        pytest.fail("both hold the folder")
+def test_a_second_process_is_refused_and_a_kill_lets_go(study):
+    folder = study / "runs" / "mini"
+    hold = (
+        "import sys, time; from pathlib import Path; from mglib.repro.ledger import only_one\n"
+        "with only_one(Path(sys.argv[1])):\n print('held', flush=True); time.sleep(60)"
+    )
+    line = [sys.executable, "-c", hold, str(folder)]
+    other = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(CannotRun, match="another process"), only_one(folder):
+        pass
+    other.kill()
+    other.wait()
+    with only_one(folder):
+        pass
 
 
 def test_the_screen_shows_headings_and_few_lines_of_a_bar(capsys):

@@ -114,6 +114,11 @@ def test_keys_may_be_names_and_stand_in_folders(run, study, tmp_path):
     assert texts == [one.text for one in curation.kept]
 
 
+def test_nothing_kept_is_told(run):
+    with pytest.raises(ValueError, match="Nothing was kept"):
+        run(lambda text: "Nothing")
+
+
 def test_each_temperature_describes_the_same_pictures_and_is_read_by_the_critic(
     study, base, tmp_path, monkeypatch
 ):

@@ -80,6 +80,13 @@ def test_a_model_without_a_template_or_without_an_end_is_refused(tokenizer):
         chosen.answer_end(endless)
 
 
+def test_a_model_is_known_by_its_content(tmp_path, tokenizer):
+    first = write(tmp_path / "one", "llama", tokenizer)
+    assert chosen.find(str(first)) == first
+    assert chosen.identity(first) == chosen.identity(write(tmp_path / "two", "llama", tokenizer))
+    assert chosen.identity(first) != chosen.identity(write(tmp_path / "three", "qwen2", tokenizer))
+
+
 def test_a_model_that_is_nowhere_is_told(monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no connection")
