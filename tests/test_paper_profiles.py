@@ -3,6 +3,7 @@
 import pytest
 
 from mglib.config import QFormerConfig
+from mglib.model import prompts
 from mglib.paper_profiles import (
     LLAMA2_7B,
     STAGE2_AS_PUBLISHED,
@@ -71,5 +72,8 @@ def test_stage_2_is_the_official_one_in_both_lengths(stage, steps):
     assert (stage.steps, stage.warmup_steps, stage.batch_size, stage.max_answer) == (steps, 200, 12, 160)
 
 
-def test_each_language_model_is_asked_in_its_own_template():
+def test_prompts_and_end_symbols_are_the_official_ones():
+    assert (prompts.CAPTION.turn, prompts.CAPTION.end) == ("{}", "\n")
     assert [profile.language.template for profile in PROFILES] == ["vicuna", "vicuna", "llama2"]
+    assert (prompts.VICUNA.turn, prompts.VICUNA.end) == ("###Human: {} ###Assistant: ", "###")
+    assert (prompts.LLAMA2.turn, prompts.LLAMA2.end) == ("[INST] {} [/INST] ", "</s>")

@@ -95,6 +95,14 @@ def test_greedy_takes_what_the_full_logits_say(model):
     assert text == until_end(tiny.language.tokenizer.decode(ids), "\n", "[EOS]")
 
 
+def test_answers_depend_on_the_picture(model):
+    tiny = model()
+    with torch.no_grad():
+        tiny.projection.weight.mul_(20)
+    texts = answer(tiny, pictures(2), CAPTION, [IMAGE, IMAGE], greedy(12))
+    assert texts[0] != texts[1]
+
+
 def test_rows_of_one_batch_draw_from_different_seeds(model):
     images = {"queries": pictures(1)["queries"].expand(3, -1, -1)}
     assert len(set(answer(model(), images, CAPTION, [IMAGE] * 3, Decoding(max_new_tokens=12)))) == 3
@@ -133,6 +141,13 @@ def test_who_leaves_does_not_change_what_the_others_say(model):
     assert [len(ids) for ids in whole] == [9] * 4 and len(set(map(tuple, whole))) == 4
     left = run({1: 2, 4: 0, 6: 3})
     assert left == [whole[0][:5], whole[1], whole[2][:2], whole[3][:7]]
+
+
+def test_hardly_any_probability_mass_is_as_good_as_greedy(model):
+    tiny = model()
+    narrow = Decoding(top_p=1e-6, repetition_penalty=1.0, max_new_tokens=10)
+    asked = (pictures(2), CAPTION, QUESTIONS[:2])
+    assert answer(tiny, *asked, narrow) == answer(tiny, *asked, greedy(10))
 
 
 def test_the_defaults_are_the_official_chats():
@@ -194,6 +209,14 @@ def test_beams_stop_at_an_end_of_several_tokens_and_at_the_limit(by_heart):
     assert answer(by_heart(following), pictures(2), VICUNA_END, asked, with_beams(2, 6)) == ["c", "ijijij"]
     ends = by_heart({"b": "c", "c": "[EOS]", "[EOS]": "q", "q": "q"})
     assert answer(ends, pictures(1), CAPTION, asked[:1], with_beams(2, 20)) == ["c"]
+
+
+def test_one_beam_is_no_search(model, monkeypatch):
+    tiny = model()
+    monkeypatch.setattr(tiny.language.model, "generate", None)
+    assert answer(tiny, pictures(2), CAPTION, QUESTIONS[:2], with_beams(1)) == answer(
+        tiny, pictures(2), CAPTION, QUESTIONS[:2], greedy(8)
+    )
 
 
 def test_what_a_model_has_as_its_own_settings_is_not_taken(model):

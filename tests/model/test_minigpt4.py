@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mglib.model.minigpt4 import init_projection
+from mglib.model.minigpt4 import answer_losses, init_projection
 from mglib.model.prompts import CAPTION, IGNORE, IMAGE, VICUNA, training_batch, with_image
 from mglib.training import checkpoint
+from mglib.weights import tensors
 
 
 def pixels(count, seed=0):
@@ -58,6 +59,26 @@ def test_a_question_without_exactly_one_picture_is_refused(model, questions):
         tiny.embed({"queries": torch.randn(2, 3, 32), **batch})
 
 
+def test_padding_does_not_change_the_loss(model, captions):
+    tiny = model()
+    together = tiny(batch_of(tiny, captions))
+    assert len({len(caption) for caption in captions}) > 1
+    pictures, total, count = pixels(len(captions)), 0.0, 0
+    for index, caption in enumerate(captions):
+        alone = tiny({"pixels": pictures[index : index + 1], **layout(tiny.language.tokenizer, [caption])})
+        total, count = total + alone["loss"], count + alone["count"]
+    assert together["count"] == count
+    torch.testing.assert_close(together["loss"], total, rtol=1e-5, atol=1e-4)
+
+
+def test_what_stands_in_the_padding_does_not_matter(model, captions):
+    tiny = model()
+    batch = batch_of(tiny, captions)
+    other = {**batch, "ids": torch.where(batch["mask"].bool(), batch["ids"], 7)}
+    assert not torch.equal(batch["ids"], other["ids"])
+    torch.testing.assert_close(tiny(batch)["loss"], tiny(other)["loss"])
+
+
 def test_the_loss_is_that_of_transformers(model, captions):
     tiny = model()
     batch = batch_of(tiny, captions, template=VICUNA, question=with_image("What is it?"))
@@ -67,6 +88,21 @@ def test_the_loss_is_that_of_transformers(model, captions):
     ).loss
     assert ours["count"] == (batch["labels"] != IGNORE).sum()
     torch.testing.assert_close(ours["loss"] / ours["count"], theirs)
+
+
+def test_gathered_losses_are_those_of_the_full_logits(model, captions):
+    tiny = model()
+    batch = batch_of(tiny, captions)
+    losses, row = answer_losses(tiny.language, tiny.embed(batch), batch)
+    full = tiny.language.model(inputs_embeds=tiny.embed(batch), attention_mask=batch["mask"]).logits
+    place = 0
+    for b, labels in enumerate(batch["labels"].tolist()):
+        for t, label in enumerate(labels):
+            if label != IGNORE:  # predicted one position before
+                assert row[place] == b
+                torch.testing.assert_close(losses[place], -full[b, t - 1].log_softmax(-1)[label])
+                place += 1
+    assert place == len(losses)
 
 
 def test_pixels_tokens_and_queries_give_the_same_loss(model, captions):
@@ -79,6 +115,38 @@ def test_pixels_tokens_and_queries_give_the_same_loss(model, captions):
         for seen in ({"pixels": batch["pixels"]}, {"tokens": tokens}, {"queries": tiny.qformer(tokens)})
     ]
     assert losses[0] == losses[1] == losses[2]
+
+
+def test_the_loss_depends_on_the_picture(model, captions):
+    tiny = model()
+    words = layout(tiny.language.tokenizer, captions)
+    one, other = ({"pixels": pixels(len(captions), seed), **words} for seed in (0, 1))
+    assert abs(tiny(one)["loss"] - tiny(other)["loss"]) > 1e-3
+
+
+def test_one_batch_overfits(model, captions, descend):
+    tiny = model().requires_grad_(True)
+    losses = descend(tiny, batch_of(tiny, captions), steps=40, lr=1e-2)
+    assert losses[0] > 3 and losses[-1] < 0.1
+
+
+def test_the_projection_alone_lowers_the_loss(model, captions, descend):
+    tiny = model()
+    losses = descend(tiny, batch_of(tiny, captions[:2]), steps=40, lr=3e-2)
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_saved_and_loaded_weights_give_the_same_logits(model, captions, tmp_path, descend):
+    tiny = model()
+    batch = batch_of(tiny, captions)
+    descend(tiny, batch, steps=2, lr=1e-2)
+    tensors.save_weights(tmp_path / "a.safetensors", checkpoint.trainable(tiny), {"step": 2})
+    fresh = model()
+    before = fresh.language(fresh.embed(batch), batch["mask"])
+    checkpoint.restore(fresh, tmp_path / "a.safetensors")
+    hidden, expected = (m.language(m.embed(batch), batch["mask"]) for m in (fresh, tiny))
+    assert torch.equal(fresh.language.logits(hidden), tiny.language.logits(expected))
+    assert not torch.equal(before, hidden)
 
 
 def test_a_fresh_projection_gives_visual_tokens_the_spread_of_words(random):

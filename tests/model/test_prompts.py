@@ -69,6 +69,16 @@ def test_labels_go_by_place_where_the_end_symbol_has_the_id_of_the_padding(token
     assert batch["labels"][1, -1] == 0
 
 
+@pytest.mark.parametrize("template", [CAPTION, VICUNA], ids=lambda template: template.name)
+def test_a_cut_answer_keeps_its_end_symbol(tokenizer, template):
+    text = "a red bus on the street by the sea"
+    batch = lay_out(tokenizer, template, [text], max_answer=6)
+    end = tokenize(tokenizer, template.end)
+    labels = batch["labels"][batch["labels"] != IGNORE].tolist()
+    assert labels == [*tokenize(tokenizer, text)[: 6 - len(end)], *end]
+    assert len(labels) == 6
+
+
 def test_an_answer_that_just_fits_is_not_cut(tokenizer):
     words = tokenize(tokenizer, "a dog")
     batch = lay_out(tokenizer, CAPTION, ["a dog"], max_answer=len(words) + 1)
@@ -184,3 +194,14 @@ def test_the_chat_template_begins_once_and_ends_with_the_models_own_symbol(smoll
     assert ids[:2].count(smollm2.convert_tokens_to_ids("<|im_start|>")) == 1
     assert sum(slots) == 2
     assert tokenize(smollm2, template.end) == [smollm2.eos_token_id]
+
+
+@pytest.mark.weights
+def test_the_real_tokenizer_learns_to_stop_though_it_pads_with_its_end_symbol(smollm2):
+    template = chat(smollm2)
+    batch = lay_out(
+        smollm2, template, ["A dog.", "A dog in front of an old red bus."], question=with_image("What?")
+    )
+    for mask, labels in zip(batch["mask"], batch["labels"], strict=True):
+        assert labels[mask.sum() - 1] == smollm2.eos_token_id
+        assert (labels[mask.sum() :] == IGNORE).all()

@@ -17,6 +17,15 @@ def test_every_query_depends_on_the_picture(qformer, tokens):
     assert ((one - other).abs().amax(-1) > 1e-4).all()
 
 
+def test_pictures_of_a_batch_do_not_mix(qformer, tokens):
+    tiny = qformer()
+    torch.testing.assert_close(tiny(tokens)[:1], tiny(tokens[:1]))
+
+
+def test_the_number_of_vision_tokens_is_free(qformer, random):
+    assert qformer()(torch.randn(1, 17, 64, generator=random)).shape == (1, 3, 32)
+
+
 def test_attention_maps_are_given_for_each_layer_that_looks_and_sum_to_one(qformer, tokens):
     tiny = qformer(attention="eager")
     queries, maps = tiny(tokens, output_attentions=True)
@@ -25,6 +34,10 @@ def test_attention_maps_are_given_for_each_layer_that_looks_and_sum_to_one(qform
     assert maps[0].shape == (2, 4, 3, 5)
     torch.testing.assert_close(maps[0].sum(-1), torch.ones(2, 4, 3))
     assert torch.equal(queries, tiny(tokens))
+
+
+def test_both_attentions_compute_the_same(qformer, tokens):
+    torch.testing.assert_close(qformer(attention="eager")(tokens), qformer(attention="sdpa")(tokens))
 
 
 def test_a_dropped_text_branch_leaves_the_queries_as_they_were(qformer, tokens):

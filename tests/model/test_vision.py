@@ -67,6 +67,13 @@ def test_pooling_keeps_channels_and_pictures_apart(random):
     torch.testing.assert_close(pooled[1, 1], tokens[1, [1, 2, 5, 6]].mean(0))
 
 
+@pytest.mark.parametrize(("pool", "count"), [(1, 17), (2, 5), (4, 2)])
+def test_there_are_as_many_tokens_as_the_configuration_says(vision_config, random, pool, count):
+    config = replace(vision_config, pool=pool)
+    tokens = Vision(config=config)(torch.randn(2, 3, 64, 64, generator=random))
+    assert tokens.shape == (2, count, config.width) and config.tokens == count
+
+
 def test_blocks_and_final_norm_go_as_the_configuration_says(vision_config, random):
     whole = Vision(config=replace(vision_config, depth=None))
     bare = Vision(config=replace(vision_config, depth=2, final_norm=False))
