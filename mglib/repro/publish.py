@@ -85,11 +85,15 @@ def shortened(output: NotebookNode, root: str) -> NotebookNode:
 
 
 def faults(notebook: NotebookNode) -> list[str]:
-    """Return what makes a cleaned notebook unfit for publishing; empty if nothing does."""
+    """Return what makes a notebook unfit for publishing; empty if nothing does."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
     found = [
         f"an error in its output ({output.ename})" for output in outputs if output.output_type == "error"
     ]
+    if any(output.get("name") == "stderr" for output in outputs):
+        found.append("progress bars or warnings")
+    if "widgets" in notebook.metadata or any(WIDGET in output.get("data", {}) for output in outputs):
+        found.append("the state of widgets, which GitHub cannot show")
     texts = [cell.source for cell in notebook.cells] + [output.get("text", "") for output in outputs]
     for output in outputs:
         texts += [str(value) for kind, value in output.get("data", {}).items() if kind.startswith("text/")]

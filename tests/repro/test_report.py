@@ -206,6 +206,8 @@ def test_what_a_run_leaves_is_scrubbed(tmp_path):
     [
         (v4.new_output("error", ename="KeyError", evalue="x", traceback=[]), "KeyError"),
         (v4.new_output("stream", text="at /home/somebody/picture.png"), "/home/somebody"),
+        (v4.new_output("stream", name="stderr", text="50%"), "progress"),
+        (v4.new_output("display_data", data={publish.WIDGET: {}}), "widgets"),
         (v4.new_output("display_data", data={"image/jpeg": "A" * 1_100_000}), "1.1 MB"),
     ],
 )
