@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas
 import pytest
 
-from mglib.config import Asked
+from mglib.config import Asked, Stage1Trial
 from mglib.experiments import abilities
 from mglib.experiments.ablations import ARMS
 from mglib.experiments.stage1 import start_name
@@ -16,36 +16,61 @@ from mglib.repro import tuning
 FILES = sorted(TUNING.glob("*/*.csv"))
 
 
+# Tables made after the published runs, which the next edition follows; notebook 02 says so.
+DISAGREE = {
+    ("mini", "stage1"): [
+        "stage1: {'start': '0.1', 'lr': 0.004, 'steps': 450} is better than the profile's "
+        "{'start': '0.1', 'lr': 0.002, 'steps': 450} (lowest CHAIR_i)"
+    ]
+}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_profile_says_what_its_tables_say(path):
     profile = PROFILES[path.parent.name]
-    assert tuning.faults(profile, path.stem, tuning.read(path)) == []
+    known = DISAGREE.get((profile.name, path.stem), [])
+    assert tuning.faults(profile, path.stem, tuning.read(path)) == known
+    assert all(fault in path.with_name("README.md").read_text() for fault in known)
     about = tuning.made(profile, path.stem)
     assert about["date"] and about["processor"] and about["seed"] == 0
 
 
-def stage2_table(balance=(0.2, 0.1, 0.1)):
-    """Return a table of three rates, of which the profile's own is the first."""
-    return pandas.DataFrame({"lr": [MINI.stage2.lr, 1e-3, 2e-3], "balance": balance})
+OWN = Stage1Trial(warm_start=0.1, lr=2e-3, steps=300)
+PROFILE = replace(
+    MINI,
+    warm_start=OWN.warm_start,
+    stage1=replace(MINI.stage1, lr=OWN.lr, steps=OWN.steps),
+    stage1_trials=(OWN, replace(OWN, lr=1e-3), replace(OWN, warm_start=None)),
+)
+
+
+def stage1_table(chair_i=(0.1, 0.2, 0.2)):
+    """Return a table of mini's trials, of which the profile's own is the first."""
+    lines = [
+        {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps}
+        for one in PROFILE.stage1_trials
+    ]
+    return pandas.DataFrame(lines).assign(chair_i=chair_i)
 
 
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        (stage2_table(), []),
-        (stage2_table((0.1, 0.1, 0.1)), []),  # of equals, any will do
-        (stage2_table((0.1, 0.05, None)), []),  # a run without a measurement does not compete
-        (stage2_table((0.1, 0.2, 0.05)), ["0.001", "highest balance"]),
-        (stage2_table()[1:], ["not in the table"]),
+        (stage1_table(), []),
+        (stage1_table((0.1, 0.1, 0.1)), []),  # of equals, any will do
+        (stage1_table((0.1, 0.2, None)), []),  # a run without a measurement does not compete
+        (stage1_table((0.1, 0.05, 0.2)), ["0.001", "lowest CHAIR_i"]),
+        (stage1_table((0.1, 0.2, 0.05)), ["random", "lowest CHAIR_i"]),
+        (stage1_table()[1:], ["not in the table"]),
     ],
 )
 def test_another_choice_than_the_best_of_the_table_is_a_fault(table, told):
-    faults = tuning.faults(MINI, "stage2", table)
+    faults = tuning.faults(PROFILE, "stage1", table)
     assert len(faults) == bool(told) and all(part in faults[0] for part in told)
 
 
 def test_the_profiles_row_is_marked():
-    assert tuning.marked(MINI, "stage2", stage2_table())["chosen"].tolist() == ["*", "", ""]
+    assert tuning.marked(PROFILE, "stage1", stage1_table())["chosen"].tolist() == ["*", "", ""]
 
 
 def test_every_model_of_table_1_has_its_own_best():
@@ -83,6 +108,7 @@ def test_every_arm_has_its_own_rate():
     ("name", "column", "own", "measure", "sign"),
     [
         ("temperatures", "temperature", MINI.curation.temperature, "fit", 1),
+        ("stage2", "lr", MINI.stage2.lr, "balance", 1),
         ("preferences", "lr", MINI.preference.train.lr, "loss", -1),
     ],
 )
@@ -107,13 +133,13 @@ def test_descriptions_decode_by_what_covers_most():
     assert tuning.faults(replace(MINI, evaluation=told), "descriptions", table) == []
 
 
-@pytest.mark.parametrize("start", [0.1, None])
-def test_a_start_is_read_as_it_was_written(tmp_path, start):
-    profile = replace(MINI, warm_start=start)
+def test_a_table_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "stage1.csv"
-    line = {"start": start_name(start), "lr": MINI.stage1.lr, "steps": MINI.stage1.steps}
-    pandas.DataFrame([line, {**line, "steps": 1}]).to_csv(path, index=False)
-    assert tuning.own(profile, "stage1", tuning.read(path)).tolist() == [True, False]
+    stage1_table().to_csv(path, index=False)
+    assert tuning.faults(PROFILE, "stage1", tuning.read(path)) == []
+    only = stage1_table().query("start != 'random'")
+    only.to_csv(path, index=False)  # all starts look like numbers
+    assert tuning.own(PROFILE, "stage1", tuning.read(path)).tolist() == [True, False]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)

@@ -62,8 +62,6 @@ GRIDS: Mapping[str, Grid] = MappingProxyType(
         ),
         "stage1": Grid(
             measure="chair_i",
-            decides=False,
-            note="; trainings with one setting differ by as much, so the profile keeps its setting",
             candidates=lambda profile: profile.stage1_trials,
             choice=lambda profile, _: {
                 "start": start_name(profile.warm_start),
@@ -171,8 +169,9 @@ def page(profile: Profile, folder: Path = TUNING) -> str:
     ]
     for name in compared(profile):
         if (path := file(profile, name, folder)).exists():
-            about, shown = made(profile, name, folder), marked(profile, name, read(path))
+            about, table = made(profile, name, folder), read(path)
             parts.append(f"## {name}\n")
             parts.append(f"{about['date']}, {about['processor']}; best: {GRIDS[name].criterion}.\n")
-            parts.append(markdown(display_names.table(shown)))
+            parts.append(markdown(display_names.table(marked(profile, name, table))))
+            parts += [f"The profile disagrees. {fault}.\n" for fault in faults(profile, name, table)]
     return "\n".join(parts)

@@ -26,6 +26,13 @@ def test_logits_of_chosen_rows_are_those_of_the_full_model(language, tokenizer, 
     torch.testing.assert_close(language.logits(hidden[row, position]), full[row, position])
 
 
+def test_a_gradient_passes_through_to_the_embeddings(language, random):
+    embeddings = torch.randn(1, 5, 48, generator=random, requires_grad=True)
+    language.logits(language(embeddings, torch.ones(1, 5))[0, -1:])[0, 3].backward()
+    assert (embeddings.grad.abs().sum(-1) > 0).all()
+    assert all(parameter.grad is None for parameter in language.parameters())
+
+
 def test_a_stored_folder_comes_back_in_the_asked_precision(language, tokenizer, tmp_path):
     language.model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
