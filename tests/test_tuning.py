@@ -69,6 +69,14 @@ def test_another_choice_than_the_best_of_the_table_is_a_fault(table, told):
     assert len(faults) == bool(told) and all(part in faults[0] for part in told)
 
 
+def test_the_mean_over_seeds_decides_among_what_several_were_spent_on():
+    again = stage1_table((0.1, 0.3, 0.05))[:2]
+    lucky = pandas.concat([stage1_table((0.2, 0.1, 0.05)), again])  # the third row was not repeated
+    assert tuning.faults(PROFILE, "stage1", lucky) == []
+    (fault,) = tuning.faults(PROFILE, "stage1", pandas.concat([lucky, again.assign(chair_i=(0.4, 0.1))]))
+    assert "0.001" in fault
+
+
 def test_the_profiles_row_is_marked():
     assert tuning.marked(PROFILE, "stage1", stage1_table())["chosen"].tolist() == ["*", "", ""]
 

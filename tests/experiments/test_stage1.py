@@ -96,24 +96,48 @@ def parts(tmp_path, captions, model):
     )
 
 
-def test_each_trial_is_a_whole_run_from_its_start_and_the_profiles_is_its_own(tried, parts, tmp_path):
+def test_each_trial_is_a_whole_run_and_the_best_and_the_profiles_are_repeated(
+    tried, parts, tmp_path, monkeypatch
+):
+    scores = iter([0.3, 0.1, 0.2, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
+    seen_on_val = stage1.seen_on_val
+
+    def seen(*given):
+        return {**seen_on_val(*given), "chair_i": next(scores)}
+
+    monkeypatch.setattr(stage1, "seen_on_val", seen)
     table = stage1.trials(tried, parts)
-    assert table["start"].tolist() == ["0.1", "random", "0.1"]
-    assert table["steps"].tolist() == [6, 6, 12] and table["lr"].tolist() == [1e-2, 1e-2, 1e-3]
-    assert table["loss"].nunique() == 3
+    assert table["start"].tolist() == ["0.1", "random", "0.1"] * 3
+    assert table["steps"].tolist() == [6, 6, 12] * 3 and table["lr"].tolist() == [1e-2, 1e-2, 1e-3] * 3
+    assert table["seed"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert table["loss"].nunique() == 9
     folders = set((tmp_path / "trained").glob("stage1-*"))
-    assert len(folders) == 3
-    own, trained = train_stage1(
-        tried,
-        parts.model.qformer,
-        parts.language,
-        parts.splits["train"],
-        parts.queries["train"],
+    assert len(folders) == 9
+    frozen = parts.model.qformer, parts.language, parts.splits["train"], parts.queries["train"]
+    for study in (tried, replace(tried, seed=1)):
+        own, trained = train_stage1(study, *frozen)
+        assert set((tmp_path / "trained").glob("stage1-*")) == folders and trained.log[-1]["step"] == 6
+        assert table["loss"][table["seed"] == study.seed].iloc[0] == seen_on_val(tried, parts, own)["loss"]
+    assert list(table) == ["start", "lr", "steps", "seed", *seen_on_val(tried, parts, own)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "again"),
+    [([0.3, 0.2, 0.1], ["0.1", "random", "0.1"]), ([0.1, 0.2, None], ["0.1", "random"])],
+)
+def test_what_is_neither_best_nor_the_profiles_is_trained_once(scores, again, tried, parts, monkeypatch):
+    given = iter([*scores, *[0.5] * 6])
+    monkeypatch.setattr(
+        stage1,
+        "evaluated",
+        lambda study, base, one: {
+            "start": stage1.start_name(one.warm_start),
+            "chair_i": next(given),
+            "seed": study.seed,
+        },
     )
-    assert set((tmp_path / "trained").glob("stage1-*")) == folders and trained.log[-1]["step"] == 6
-    seen = stage1.seen_on_val(tried, parts, own)
-    assert table.loc[0, "loss"] == seen["loss"]
-    assert list(table) == ["start", "lr", "steps", *seen]
+    table = stage1.trials(tried, parts)
+    assert table["start"].tolist()[3:] == again * 2
 
 
 def test_a_finished_training_is_found_where_its_start_is_rounded_otherwise(tried, parts):
