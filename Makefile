@@ -52,7 +52,7 @@ answer: env  ## answer questions about many pictures: IMAGES=folder or QUESTIONS
 finetune: env  ## fine-tune on your own pictures: DATA=folder or file.jsonl [LORA=1] [REPLAY=0] [PROJECTION=start] [OUT=folder]
 	@$(python) -m mglib finetune
 
-export: env  ## write the trained weights: TO=mglib|pth|transformers [PROFILE=...] [OUT=folder]
+export: env  ## write trained weights: TO=mglib|pth|transformers [PROFILE=...] [PROJECTION=folder] [OUT=folder]
 	@$(python) -m mglib export
 
 plan: env  ## estimate what a full-size profile needs and costs, and which machines it fits: PROFILE=vicuna-7b [BITS=4] [LANGUAGE=...]

@@ -285,15 +285,16 @@ def finetune(
 def export(
     settings: Settings,
     to: Annotated[str, setting("TO", "mglib, pth or transformers.")] = "mglib",
+    projection: Projection = None,
     out: Out = None,
 ) -> None:
-    """Write the trained weights in another format."""
+    """Write trained or fine-tuned weights in another format."""
     from mglib.chat.chat_model import load
     from mglib.chat.export import export, require_format
 
     require_format(to)
     folder = out or ROOT / "runs" / f"{settings.name}-{to}"
-    print(f"written: {export(load(settings), to, folder)}")
+    print(f"written: {export(load(settings, projection), to, folder)}")
 
 
 @command(MODEL, MODEL_ONLY)

@@ -39,10 +39,10 @@ def test_a_tilde_is_home_in_every_path(tmp_path, monkeypatch, capsys):
 
 
 def test_a_setting_that_a_command_does_not_take_is_named(monkeypatch, capsys):
-    for name in ("PROJECTION", "PROFILE", "PRECISION"):  # as make passes them
+    for name in ("QUESTION", "PROFILE", "PRECISION"):  # as make passes them
         monkeypatch.setenv(f"MGLIB_{name}", "mini")
     assert main(["export", "--to", "nothing"]) == 1
-    assert capsys.readouterr().err.startswith("PROJECTION is no setting of export: it is ignored.\n")
+    assert capsys.readouterr().err.startswith("QUESTION is no setting of export: it is ignored.\n")
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):

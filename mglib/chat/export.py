@@ -5,6 +5,7 @@ from pathlib import Path
 from mglib.chat.chat_model import ChatModel, save
 from mglib.profiles import last_part
 from mglib.weights.export import export_blip2, export_official
+from mglib.weights.lora import lora_weights
 
 FORMATS = ("mglib", "pth", "transformers")
 # clip-impl.h and models/ of ggml-org/llama.cpp, tools/mtmd: each `clip.projector_type` is one fixed graph.
@@ -31,6 +32,11 @@ def export(chat_model: ChatModel, to: str, folder: Path) -> Path:
     Raises ValueError if the format cannot hold the model, FileExistsError if the target exists.
     """
     model, template = chat_model.model, chat_model.turns.first
+    if lora_weights(model.language):
+        raise ValueError(
+            "Only the folder of `make finetune LORA=1` holds low-rank updates of the language model: use it "
+            "as it is, or fine-tune without LORA to export the result."
+        )
     target = folder / "checkpoint.pth" if to == "pth" else folder
     if target.exists():
         raise FileExistsError(f"{target} is there already: choose another OUT, or move it away.")
