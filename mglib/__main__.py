@@ -96,7 +96,7 @@ MODEL_ONLY = ("profile", "language", "bits")  # seed and weights are those of th
 
 Projection = Annotated[
     Path | None,
-    path_setting("PROJECTION", "A folder of `finetune` or `export`, or an official .pth file."),
+    path_setting("PROJECTION", "A folder of `finetune` or `export TO=mglib`, or an official .pth file."),
 ]
 Out = Annotated[Path | None, path_setting("OUT", "The folder to write; by default one in runs/.")]
 Question = Annotated[str | None, setting("QUESTION", "The question.")]

@@ -137,10 +137,11 @@ def load(settings: Settings, projection: Path | None = None) -> ChatModel:
         study = Study.open(settings)
         projection = trained_folder(study)
         if projection is None:
-            official = f" With an official one: `{settings.command('chat', PROJECTION='file.pth')}`."
+            chat = settings.command("chat", PROJECTION="file.pth", IMAGE="picture.jpg")
+            official = "" if study.has_blip2 else f" With an official one: `{chat}`."
             raise FileNotFoundError(
                 f"There is no trained projection of the profile {settings.name} yet: "
-                f"`{settings.command('reproduce')}` trains and keeps it.{'' if study.has_blip2 else official}"
+                f"`{settings.command('reproduce')}` trains and keeps it.{official}"
             )
     return (load_folder if projection.is_dir() else load_official)(settings, projection)
 

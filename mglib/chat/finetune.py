@@ -155,6 +155,12 @@ def to_train(
     if not lora:
         return model, known
     updates = replace(known or profile.lora or LoRAConfig(train=config), train=config)
+    there = {name.rpartition(".")[2] for name, _ in model.language.named_modules()}
+    if absent := {*updates.targets} - there:
+        raise ValueError(
+            f"This language model has no layers named {', '.join(sorted(absent))}, to which LORA adds "
+            "updates: fine-tune without LORA."
+        )
     return (model if known else with_lora(model, updates, seed=seed)), updates
 
 

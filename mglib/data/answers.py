@@ -23,6 +23,11 @@ KEYS = {*ANSWER_KEYS, "multiple_choice", "error", "prompt"}
 Id = Annotated[str | None, BeforeValidator(as_text)]  # an answer, too, may be written as a number
 
 
+def only(images: Any) -> Any:
+    """Return the picture of a list of one, all else unchanged."""
+    return images[0] if isinstance(images, list) and len(images) == 1 else images
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer and, as far as the file tells, what it is about: a picture by its file or id, a question by
@@ -32,7 +37,7 @@ class Answer:
     where: str = ""  # its line, item or key
     text: Annotated[Id, Field(validation_alias=AliasChoices(*ANSWER_KEYS))] = None
     choice: Annotated[Id, Field(validation_alias="multiple_choice")] = None  # A-OKVQA's
-    image: str | list[str] | None = None
+    image: Annotated[str | list[str] | None, BeforeValidator(only)] = None
     image_id: Annotated[Id, Field(validation_alias=AliasChoices("image_id", "imageId"))] = None
     question: Annotated[str | None, Field(validation_alias=AliasChoices("question", "text"))] = None
     question_id: Annotated[Id, Field(validation_alias=AliasChoices("question_id", "questionId"))] = None

@@ -392,7 +392,7 @@ def in_order(
     """Return the question numbers of one file for answers in the same order; raises ValueError if they do not
     match.
     """
-    if scored.left_out[UNREADABLE] or len(answers) != len(asked):
+    if scored.left_out.get(UNREADABLE) or len(answers) != len(asked):
         raise ValueError(
             f"{file} has {len(answers)} answers without picture and question_id, {source} {len(asked)} "
             "questions: only as many answers, in the same order, can be told apart."

@@ -5,7 +5,7 @@ Notebooks find a training finished here, since both name it by what it depends o
 
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import torch
 from accelerate import PartialState
@@ -26,7 +26,8 @@ def train(
     """
     if stage != 1:
         again = settings.command("reproduce", NOTEBOOKS="03 04")
-        own = settings.command("finetune", DATA="downloads/cc_sbu_align", REPLAY=0)
+        of_model = replace(settings, seed=Settings.seed, weights=Settings.weights)  # finetune takes neither
+        own = of_model.command("finetune", DATA="downloads/cc_sbu_align", REPLAY=0)
         raise ValueError(
             f"Stage 1 alone is trained here: stage 2 takes minutes on one GPU, `{again}` on what the model "
             f"writes itself, `{own}` on the authors' pairs or on any others."

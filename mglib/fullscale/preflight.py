@@ -49,7 +49,7 @@ def check(settings: Settings) -> bool:
     require_full_size(settings)
     chosen = settings.found()
     print(plan(chosen))
-    faults = missing(chosen)
+    faults = missing(chosen) + gaps(chosen)
     for sentence in (*faults, *remarks(chosen)):
         print(sentence, file=sys.stderr)
     if not faults:
@@ -111,7 +111,7 @@ def gaps(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
 def remarks(chosen: Profile, folder: Path = DOWNLOADS) -> list[str]:
     """Return a message for everything optional that is missing, and for unexpected numbers of shards."""
     release = needed(chosen.release, "a profile of published files")
-    found = [*other_numbers(release, folder), *gaps(chosen, folder)]
+    found = other_numbers(release, folder)
     if release.projection and not (path := folder / release.projection).is_file():
         found.insert(0, f"{shown(path)} is not there: the shortcut past stage 1 needs it, training does not.")
     return found

@@ -50,12 +50,12 @@ def with_outputs(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
 def inputs(root: Path) -> dict[str, str]:
     """Return the hashes of the files that every notebook may read: the lock and the tracked data.
 
-    The tables of `make tune` are left out: no run reads them.
+    The tables of `make tune`, which no run reads, and hidden files are left out.
     """
     data, unread = root / "data", {root / "data" / "cache", root / "data" / "tuning"}
     found = [path for path in sorted(data.rglob("*")) if path.is_file() and not unread & {*path.parents}]
-    files = [root / "requirements.lock", *(path for path in found if path.suffix != ".md")]
-    return {str(path.relative_to(root)): sha256(path) for path in files}
+    read = [path for path in found if path.suffix != ".md" and not path.name.startswith(".")]
+    return {str(path.relative_to(root)): sha256(path) for path in (root / "requirements.lock", *read)}
 
 
 def dependencies(root: Path, settings: Settings) -> dict[str, dict[str, str]]:

@@ -87,6 +87,7 @@ def shown(settings: Settings, kind: str, *, lora: bool, replay: bool) -> dict[st
     out = RUNS / f"{name}{'-lora' if lora else ''}{'' if replay else '-alone'}"
     first = load(settings)
     study = Study.open(replace(settings, seed=first.origin["seed"], weights=first.origin["weights"]))
+    study.draw()
     before, loss = named(first, files, kind), val_losses(study, first)
     finetune(settings, folder / "learnt", out, lora=lora, replay=replay)
     last = load(settings, out)

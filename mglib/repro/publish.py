@@ -209,9 +209,9 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         f"# All numbers of the profile `{profile}`",
         "",
         "Made by `make publish` from `numbers.json`, with which `make reproduce` compares its own.",
-        "Each value is that of the first seed. Intervals are 95 %, over pictures (bootstrap; where all pictures",
-        "agree, with an allowance for one unseen picture; at 0 and 1, Clopper-Pearson) and, where an sd is given,",
-        "over trainings too; notes name the deviations from the paper.",
+        "Each value is that of the first seed. Intervals are 95 %, over pictures (bootstrap; where all",
+        "pictures agree, with an allowance for an unseen one; at 0 and 1, Clopper-Pearson) and, where an",
+        "sd is given, over trainings too. Notes name the deviations from the paper.",
         "",
         "## The paper's claims",
         "",
@@ -219,9 +219,10 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         "",
         "## How many pictures it takes",
         "",
-        "The number of pictures (if trainings did not differ) and of trainings (if pictures did not) that are",
-        "needed to detect an effect with a power of 0.8, by the spread of the numbers below. The effect is half",
-        f"the distance from the paper's value to the end of the range; {claims.UNKNOWN} where the paper has none.",
+        "The number of pictures (if trainings did not differ) and of trainings (if pictures did not) needed",
+        "to detect an effect with a power of 0.8, by the spread of the numbers below. The effect is half",
+        "the distance from the paper's value to the end of the range;",
+        f"{claims.UNKNOWN} where the paper has none.",
         "",
         markdown(claims.power(entries)).rstrip(),
     ]
@@ -322,7 +323,7 @@ def model_of(root: Path, settings: Settings) -> Path:
     """
     kept = root / "data" / "cache" / "chat" / settings.name
     if kept.exists():
-        if read_config(kept)["run"]["seed"] == settings.seed:
+        if read_config(kept)["run"].items() >= {"seed": settings.seed, "weights": settings.weights}.items():
             return kept
         print(f"The chat's model of seed {settings.seed} is not kept here: what was published before stays.")
     return root / "results" / settings.folder_name / MODEL

@@ -17,7 +17,7 @@ from mglib.chat import finetune as command
 from mglib.chat.answer import answer
 from mglib.chat.chat_model import load, save
 from mglib.chat.conversation import Conversation
-from mglib.chat.finetune import beyond, finetune, finetune_config, forgotten, own_data, start
+from mglib.chat.finetune import beyond, finetune, finetune_config, forgotten, own_data, start, to_train
 from mglib.config import LoRAConfig
 from mglib.data.own import AnsweredPicture
 from mglib.data.pictures import open_picture
@@ -173,6 +173,12 @@ def test_low_rank_updates_are_learnt_kept_and_learnt_on(release, data, tmp_path)
     assert all(torch.equal(kept[name], value) for name, value in updates.items())
     assert any(not torch.equal(more[name], value) for name, value in updates.items())
     assert (tmp_path / "kept" / LORA).exists()
+
+
+def test_low_rank_updates_without_their_layers_are_refused(model):
+    config = LoRAConfig(targets=("query_key_value",), train=PROFILES["mini"].stage1)
+    with pytest.raises(ValueError, match=r"no layers named query_key_value.*without LORA"):
+        to_train(model(), config, PROFILES["mini"], config.train, lora=True, seed=0)
 
 
 def test_a_kill_resumes_and_a_finished_run_is_found(release, data, tmp_path, monkeypatch):

@@ -37,11 +37,12 @@ def test_what_make_answer_writes_is_read(tmp_path):
     ("content", "found"),
     [
         ([{"image_id": 42, "caption": "a dog"}], Answer(where="item 0", text="a dog", image_id="42")),
+        ([{"image": ["3.jpg"], "answer": "a dog"}], Answer(where="item 0", text="a dog", image="3.jpg")),
         ([{"questionId": "01", "prediction": "yes"}], Answer(where="item 0", text="yes", question_id="01")),
         ([{"questionId": "01", "prediction": 2}], Answer(where="item 0", text="2", question_id="01")),
         ('{"question": "a bird?", "answer": "No"}', Answer(where="line 1", text="No", question="a bird?")),
     ],
-    ids=["COCO's results", "GQA's submission", "a number", "POPE's own"],
+    ids=["COCO's results", "a list of one picture", "GQA's submission", "a number", "POPE's own"],
 )
 def test_each_format_is_read_whatever_the_file_is_called(tmp_path, content, found):
     assert read(tmp_path / "answers.json", content) == [found]

@@ -227,10 +227,20 @@ def test_shards_are_what_is_there_and_gaps_are_named(tiny, downloads):
     (downloads / "laion" / "00001.tar").rename(downloads / "laion" / "00004.tar")
     shutil.copy(downloads / "laion" / "00004.tar", downloads / "laion" / "00002.tar")
     assert preflight.missing(tiny, downloads) == []
-    number, gap = preflight.remarks(tiny, downloads)
+    (number,), (gap,) = preflight.remarks(tiny, downloads), preflight.gaps(tiny, downloads)
     assert number.startswith("3 shards of laion are there") and number.endswith("names 2.")
     assert gap.startswith("2 shards between others of laion are not there, the first is ")
     assert "00001.tar" in gap and "ALLOW_MISSING=1" in gap
+
+
+def test_the_plan_does_not_promise_a_training_that_a_gap_stops(monkeypatch, capsys):
+    gap = "2 shards between others are not there."
+    monkeypatch.setattr(preflight, "missing", lambda profile: [])
+    for found, ready in (([gap], False), ([], True)):
+        monkeypatch.setattr(preflight, "gaps", lambda profile, found=found: found)
+        assert preflight.check(settings.Settings(profile="vicuna-7b")) is ready
+        shown = capsys.readouterr()
+        assert ("Everything is there" in shown.out) is ready and (gap in shown.err) is not ready
 
 
 def test_what_is_something_else_is_named(tiny, downloads):

@@ -282,8 +282,9 @@ def test_the_chats_model_is_that_of_the_published_run(tmp_path, capsys):
     kept, before = tmp_path / "data" / "cache" / "chat" / "mini", tmp_path / "results" / "mini" / "model"
     kept.mkdir(parents=True)
     (kept / WEIGHTS).write_bytes(b"weights")
-    for seed, found in ((0, kept), (1, before)):
-        about = {"format": FORMAT, "sha256": sha256(kept / WEIGHTS), "run": {"seed": seed}}
+    for seed, weights, found in ((0, "wheel", kept), (0, "hub", before), (1, "wheel", before)):
+        run = {"seed": seed, "weights": weights, "profile": "mini"}
+        about = {"format": FORMAT, "sha256": sha256(kept / WEIGHTS), "run": run}
         (kept / CONFIG).write_text(json.dumps(about))
         assert publish.model_of(tmp_path, Settings()) == found
     assert "of seed 0 is not kept here" in capsys.readouterr().out

@@ -82,6 +82,7 @@ def test_a_study_runs_is_kept_and_survives_a_failure(study, capsys):
         ("data/cache/tokens.bin", "other", set()),
         ("data/README.md", "prose", set()),
         ("data/tuning/mini/stage1.csv", "lr\n", set()),
+        ("data/.DS_Store", "a view", set()),
     ],
 )
 def test_what_a_change_makes_stale(study, file, text, rerun):
