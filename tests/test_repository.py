@@ -215,7 +215,7 @@ def test_the_published_numbers_follow_from_those_of_the_seeds():
 
 def test_the_results_page_holds_all_published_numbers():
     folder = ROOT / "results" / "mini"
-    page = results_page(read(folder / "numbers.json"), "mini")
+    page = results_page(read(folder / "numbers.json"), "mini", published_seeds(folder))
     assert (folder / "README.md").read_text() == page, "run `make publish`"
 
 

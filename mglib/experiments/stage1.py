@@ -86,8 +86,13 @@ def evaluated(study: Study, base: Stage1, one: Stage1Trial) -> dict[str, str | f
     """Train one of the profile's trials and return its row of the table."""
     parts = base.model.qformer, base.language, base.splits["train"], base.queries["train"]
     model, _ = train_stage1(of_trial(study, one), *parts)
-    tried = {"start": start_name(one.warm_start), "lr": one.lr, "steps": one.steps, "seed": study.seed}
-    return {**tried, **seen_on_val(study, base, model)}
+    return {
+        "start": start_name(one.warm_start),
+        "lr": one.lr,
+        "steps": one.steps,
+        "seed": study.seed,
+        **seen_on_val(study, base, model),
+    }
 
 
 def at_rate(config: TrainConfig, rate: float) -> TrainConfig:

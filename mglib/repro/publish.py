@@ -203,8 +203,8 @@ def readme_with(text: str, entries: pandas.DataFrame) -> str:
     return README_NUMBER.sub(lambda found: found[1] + values.get(found[2], "-") + found[3], text)
 
 
-def results_page(entries: pandas.DataFrame, profile: str) -> str:
-    """Return all numbers of a published run as a page, notebook by notebook."""
+def results_page(entries: pandas.DataFrame, profile: str, runs: Sequence[pandas.DataFrame]) -> str:
+    """Return all numbers of a published run as a page, by notebook; `runs` has those of each seed."""
     lines = [
         f"# All numbers of the profile `{profile}`",
         "",
@@ -216,6 +216,14 @@ def results_page(entries: pandas.DataFrame, profile: str) -> str:
         "## The paper's claims",
         "",
         markdown(claims.table(entries)).rstrip(),
+        "",
+        "## The claims by the mean over trainings",
+        "",
+        "The verdicts above are about a single training: the interval has to allow for another. Those below",
+        "are about the mean over the published trainings, by Student's interval over trainings, joined with",
+        "that over pictures. This table was added when the numbers were known, so it is exploratory.",
+        "",
+        markdown(claims.table(seeds.mean(runs[0], runs[1:]))).rstrip(),
         "",
         "## How many pictures it takes",
         "",
@@ -274,7 +282,7 @@ def publish(root: Path, settings: Settings) -> list[Path]:
         if runs := published_seeds(made):
             entries = with_seeds(runs[0], runs[1:])
             write_json(made / "numbers.json", records(entries))
-            write_text(made / "README.md", results_page(entries, settings.name))
+            write_text(made / "README.md", results_page(entries, settings.name, runs))
             draw_claims(entries, runs if len(runs) > 1 else [], made / "figures" / "claims.png")
     written = [results]
     if (measured := root / "runs" / "bench.json").exists():

@@ -1,12 +1,13 @@
 """Several trainings of one run: their spread, and intervals over pictures and seeds together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy
 import pandas
 
 from mglib import frame
 
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # its 0.975 quantiles, by freedom
 REACH = 1.96 * 2**0.5  # in sd: the 95 % range of the difference of two trainings that differ only in seed
 
 
@@ -18,16 +19,41 @@ def spread(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.
     quadrature. A number that is the same in all runs, for instance because nothing was trained, stays as it
     is, and so do all numbers of a run without others.
     """
+    return _widened(own, others, lambda values: (values.iloc[:, 0], values.std(axis=1)))
+
+
+def mean(own: pandas.DataFrame, others: Sequence[pandas.DataFrame]) -> pandas.DataFrame:
+    """Return the numbers with the mean over trainings in place of each value that differs between them.
+
+    Its interval joins Student's over trainings with the half-width over pictures, which all trainings share.
+    """
+
+    def about(values: pandas.DataFrame) -> tuple[pandas.Series, pandas.Series]:
+        count = values.count(axis=1)
+        quantile = count.map(lambda runs: STUDENT[min(runs - 1, len(STUDENT)) - 1])
+        return values.mean(axis=1), quantile * values.std(axis=1) / count**0.5 / REACH
+
+    return _widened(own, others, about)
+
+
+def _widened(
+    own: pandas.DataFrame,
+    others: Sequence[pandas.DataFrame],
+    about: Callable[[pandas.DataFrame], tuple[pandas.Series, pandas.Series]],
+) -> pandas.DataFrame:
+    """Return the numbers around the centre, and widened by REACH times the deviation, that `about` gives for
+    their values in all runs, one column per run.
+    """
     found, values = own.reset_index(drop=True), _of(own, own, *others)
-    seeds, deviation = values.count(axis=1), values.std(axis=1)
     differ = found["low"].notna() & (values.nunique(axis=1) > 1)  # the sd of equal values may be 1e-17
-    reach = REACH * deviation[differ]
+    centre, deviation = about(values[differ])
     value, low, high = (found.loc[differ, end].astype(float) for end in ("value", "low", "high"))
-    share = found.loc[differ, "share"].eq(True)
-    low, high = value - numpy.hypot(value - low, reach), value + numpy.hypot(high - value, reach)
+    reach, share = REACH * deviation, found.loc[differ, "share"].eq(True)
+    low, high = centre - numpy.hypot(value - low, reach), centre + numpy.hypot(high - value, reach)
+    found.loc[differ, "value"] = centre
     found.loc[differ, "low"] = low.where(~share, low.clip(lower=0))
     found.loc[differ, "high"] = high.where(~share, high.clip(upper=1))
-    found.loc[differ, "seeds"], found.loc[differ, "seed_sd"] = seeds[differ], deviation[differ]
+    found.loc[differ, "seeds"], found.loc[differ, "seed_sd"] = values[differ].count(axis=1), deviation
     return found
 
 

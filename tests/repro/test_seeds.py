@@ -6,7 +6,7 @@ import pytest
 
 from mglib import frame
 from mglib.metrics import Counts, Estimate
-from mglib.repro.seeds import REACH, inside, spread
+from mglib.repro.seeds import REACH, inside, mean, spread
 
 
 def run(**values):
@@ -23,6 +23,16 @@ def test_an_interval_grows_by_the_spread_over_trainings_and_stays_where_nothing_
     assert found.loc["x.a", ["seeds", "seed_sd"]].tolist() == [3, pytest.approx(0.1)]
     assert found.loc["x.b", ["low", "high", "seeds"]].tolist() == pytest.approx([0, 0.2, 1])
     assert pandas.isna(found.loc["x.b", "seed_sd"])
+
+
+def test_the_mean_has_students_interval_over_trainings():
+    others = [run(a=0.7, b=0.1), run(a=0.6, b=0.1)]
+    found = mean(run(a=0.5, b=0.1), others).set_index("name")
+    reach = (0.1**2 + (4.303 * 0.1 / 3**0.5) ** 2) ** 0.5
+    assert found.loc["x.a", ["value", "low", "high"]].tolist() == pytest.approx(
+        [0.6, 0.6 - reach, 0.6 + reach]
+    )
+    assert found.loc["x.b", ["value", "low", "high"]].tolist() == pytest.approx([0.1, 0, 0.2])
 
 
 def test_a_run_alone_has_intervals_over_pictures_alone():
