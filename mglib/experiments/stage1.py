@@ -71,12 +71,13 @@ def captions(study: Study, model: MiniGPT4, shown: list[Tensor], *, what: str) -
 
 def trials(study: Study, base: Stage1) -> pandas.DataFrame:
     """Run stage 1 in full from each start, at each rate and length that the profile compares, and evaluate on
-    val; repeat the profile's own choice and the two best from two further seeds.
+    val; repeat the profile's own choice and the best other one from two further seeds.
     """
     tried = study.profile.stage1_trials
+    own = [of_trial(study, one) is study for one in tried]
     first = pandas.DataFrame([evaluated(study, base, one) for one in tried])
-    best = first["chair_i"].astype(float).nsmallest(2).index
-    finalists = [one for place, one in enumerate(tried) if place in best or of_trial(study, one) is study]
+    best = first["chair_i"].astype(float).mask(own).nsmallest(1).index
+    finalists = [one for place, one in enumerate(tried) if own[place] or place in best]
     further = [replace(study, seed=study.seed + k) for k in (1, 2)]
     again = [evaluated(another, base, one) for another in further for one in finalists]
     return pandas.concat([first, pandas.DataFrame(again)], ignore_index=True)

@@ -99,7 +99,7 @@ def parts(tmp_path, captions, model):
 def test_each_trial_is_a_whole_run_and_the_best_and_the_profiles_are_repeated(
     tried, parts, tmp_path, monkeypatch
 ):
-    scores = iter([0.3, 0.1, 0.2, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
+    scores = iter([0.3, 0.1, 0.2, 0.4, 0.4, 0.4, 0.4])
     seen_on_val = stage1.seen_on_val
 
     def seen(*given):
@@ -107,12 +107,13 @@ def test_each_trial_is_a_whole_run_and_the_best_and_the_profiles_are_repeated(
 
     monkeypatch.setattr(stage1, "seen_on_val", seen)
     table = stage1.trials(tried, parts)
-    assert table["start"].tolist() == ["0.1", "random", "0.1"] * 3
-    assert table["steps"].tolist() == [6, 6, 12] * 3 and table["lr"].tolist() == [1e-2, 1e-2, 1e-3] * 3
-    assert table["seed"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert table["loss"].nunique() == 9
+    assert table["start"].tolist() == ["0.1", "random", "0.1", *["0.1", "random"] * 2]
+    assert table["steps"].tolist() == [6, 6, 12, 6, 6, 6, 6]
+    assert table["lr"].tolist() == [1e-2, 1e-2, 1e-3, *[1e-2] * 4]
+    assert table["seed"].tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert table["loss"].nunique() == 7
     folders = set((tmp_path / "trained").glob("stage1-*"))
-    assert len(folders) == 9
+    assert len(folders) == 7
     frozen = parts.model.qformer, parts.language, parts.splits["train"], parts.queries["train"]
     for study in (tried, replace(tried, seed=1)):
         own, trained = train_stage1(study, *frozen)
@@ -123,21 +124,22 @@ def test_each_trial_is_a_whole_run_and_the_best_and_the_profiles_are_repeated(
 
 @pytest.mark.parametrize(
     ("scores", "again"),
-    [([0.3, 0.2, 0.1], ["0.1", "random", "0.1"]), ([0.1, 0.2, None], ["0.1", "random"])],
+    [([0.1, 0.3, 0.2], [0, 2]), ([0.3, 0.1, 0.2], [0, 1]), ([0.1, None, None], [0])],
 )
-def test_what_is_neither_best_nor_the_profiles_is_trained_once(scores, again, tried, parts, monkeypatch):
-    given = iter([*scores, *[0.5] * 6])
-    monkeypatch.setattr(
-        stage1,
-        "evaluated",
-        lambda study, base, one: {
-            "start": stage1.start_name(one.warm_start),
-            "chair_i": next(given),
-            "seed": study.seed,
-        },
-    )
-    table = stage1.trials(tried, parts)
-    assert table["start"].tolist()[3:] == again * 2
+def test_the_profiles_choice_is_compared_with_the_best_other_one(scores, again, tried, parts, monkeypatch):
+    given = dict(zip(tried.profile.stage1_trials, scores, strict=True))
+    made = []
+
+    def evaluated(study, base, one):
+        made.append((study.seed, list(given).index(one)))
+        return {"chair_i": given[one]}
+
+    monkeypatch.setattr(stage1, "evaluated", evaluated)
+    stage1.trials(tried, parts)
+    assert made == [
+        *((0, place) for place in range(3)),
+        *((seed, place) for seed in (1, 2) for place in again),
+    ]
 
 
 def test_a_finished_training_is_found_where_its_start_is_rounded_otherwise(tried, parts):
